@@ -1,0 +1,169 @@
+//! Table schemas: which columns a table has, and what they may hold.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowTimeUnit};
+use serde::{Deserialize, Serialize};
+
+use super::time::TimeUnit;
+
+/// The name of the time column of every table.
+pub const TIME_COLUMN: &str = "time";
+
+/// What a table is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TableKind {
+    /// One measurement of line protocol: tags, time in nanoseconds, fields.
+    Wide,
+    /// All Prometheus samples of a database: metric, series id, time in milliseconds, value.
+    Metrics,
+}
+
+impl TableKind {
+    /// The unit of the time column.
+    pub const fn time_unit(self) -> TimeUnit {
+        match self {
+            TableKind::Wide => TimeUnit::Nanosecond,
+            TableKind::Metrics => TimeUnit::Millisecond,
+        }
+    }
+}
+
+/// What a column may hold. A column's type never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ColumnType {
+    /// A tag: a dictionary string, part of the series.
+    Tag,
+    /// A 64-bit float field.
+    Float,
+    /// A signed 64-bit integer field.
+    Integer,
+    /// An unsigned 64-bit integer field.
+    Unsigned,
+    /// A boolean field.
+    Boolean,
+    /// A string field.
+    String,
+    /// A native histogram (only in the metrics table).
+    Histogram,
+}
+
+impl ColumnType {
+    /// The word for messages.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ColumnType::Tag => "tag",
+            ColumnType::Float => "float",
+            ColumnType::Integer => "integer",
+            ColumnType::Unsigned => "unsigned integer",
+            ColumnType::Boolean => "boolean",
+            ColumnType::String => "string",
+            ColumnType::Histogram => "histogram",
+        }
+    }
+}
+
+/// A tag or field of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Unique in the table, never `time`.
+    pub name: Arc<str>,
+    /// What it holds.
+    pub kind: ColumnType,
+}
+
+/// A column that cannot be as asked, because it is something else already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column:?} is a {existing} and cannot be written as a {wanted}", existing = existing.as_str(), wanted = wanted.as_str())]
+pub struct SchemaError {
+    /// The column's name.
+    pub column: String,
+    /// Its type.
+    pub existing: ColumnType,
+    /// The type that was asked for.
+    pub wanted: ColumnType,
+}
+
+/// The columns of a table, in the order in which they were added; `time` is not listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// What the table is for.
+    pub kind: TableKind,
+    /// Tags and fields; positions never change.
+    pub columns: Vec<Column>,
+}
+
+impl TableSchema {
+    /// A schema without tags or fields.
+    pub fn new(kind: TableKind) -> Self {
+        Self { kind, columns: Vec::new() }
+    }
+
+    /// The schema of every metrics table. Its labels are not columns.
+    pub fn metrics() -> Self {
+        let column = |name: &str, kind| Column { name: name.into(), kind };
+        Self { kind: TableKind::Metrics, columns: vec![column("value", ColumnType::Float), column("histogram", ColumnType::Histogram)] }
+    }
+
+    /// A column by name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| &*c.name == name)
+    }
+
+    /// The tags, in the order in which they were added. This is the order in which rows of a wide table are
+    /// sorted, and in which its files list them.
+    pub fn tags(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|c| c.kind == ColumnType::Tag)
+    }
+
+    /// The fields, in the order in which they were added.
+    pub fn fields(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|c| c.kind != ColumnType::Tag)
+    }
+
+    /// Adds a column, or checks that it is there with this type. Returns whether it was added.
+    pub fn ensure(&mut self, name: &str, kind: ColumnType) -> Result<bool, SchemaError> {
+        match self.column(name) {
+            Some(column) if column.kind == kind => Ok(false),
+            Some(column) => Err(SchemaError { column: name.to_owned(), existing: column.kind, wanted: kind }),
+            None => {
+                self.columns.push(Column { name: name.into(), kind });
+                Ok(true)
+            }
+        }
+    }
+
+    /// The Arrow type of a time column of this table.
+    pub fn time_type(&self) -> DataType {
+        let unit = match self.kind.time_unit() {
+            TimeUnit::Millisecond => ArrowTimeUnit::Millisecond,
+            TimeUnit::Nanosecond => ArrowTimeUnit::Nanosecond,
+        };
+        DataType::Timestamp(unit, None)
+    }
+
+    /// Rows of a wide table as SQL sees them: tags, `time`, fields.
+    pub fn to_arrow(&self) -> SchemaRef {
+        let field = |c: &Column| Field::new(&*c.name, arrow_type(c.kind), true);
+        let time = Field::new(TIME_COLUMN, self.time_type(), false);
+        Arc::new(Schema::new(self.tags().map(field).chain([time]).chain(self.fields().map(field)).collect::<Vec<_>>()))
+    }
+}
+
+/// The Arrow type of a tag: a dictionary string.
+pub fn tag_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The Arrow type of a tag or field.
+pub fn arrow_type(kind: ColumnType) -> DataType {
+    match kind {
+        ColumnType::Tag => tag_type(),
+        ColumnType::Float => DataType::Float64,
+        ColumnType::Integer => DataType::Int64,
+        ColumnType::Unsigned => DataType::UInt64,
+        ColumnType::Boolean => DataType::Boolean,
+        ColumnType::String => DataType::Utf8,
+        ColumnType::Histogram => super::histogram::data_type(),
+    }
+}

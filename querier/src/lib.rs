@@ -1,0 +1,2 @@
+//! Reads: PromQL and SQL over segments and recent rows.
+pub mod promql;

@@ -1,0 +1,2 @@
+//! PromQL: text -> [`parse`] -> expression tree -> `exec` over series batches -> answer.
+pub mod parse;

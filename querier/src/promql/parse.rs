@@ -1,0 +1,3 @@
+//! The PromQL grammar: lexer, Pratt parser, type check.
+pub mod ast;
+pub mod functions;
