@@ -6,3 +6,4 @@
 //! 1. [`model`]: label sets, matchers, time ranges, table schemas, native histograms.
 //! 2. [`segment`]: sorted rows, their Parquet form with a series index, merging and scanning.
 pub mod model;
+pub mod segment;
