@@ -59,6 +59,11 @@ impl OpenSegment {
         &self.index
     }
 
+    /// Whether the data file has a column of that name.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.footer.schema().column_with_name(name).is_some()
+    }
+
     /// Where it lies.
     pub fn location(&self) -> &SegmentLocation {
         &self.location

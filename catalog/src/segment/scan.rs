@@ -42,6 +42,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether any row may have the field.
+    pub fn has_field(&self, name: &str) -> bool {
+        match self {
+            Source::Segment(_, segment) => segment.has_field(name),
+            Source::Rows(_, rows) => rows.fields.iter().any(|f| &*f.name == name),
+        }
+    }
+
     fn order(&self) -> WriteOrder {
         match self {
             Source::Segment(order, _) | Source::Rows(order, _) => *order,
