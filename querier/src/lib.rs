@@ -1,2 +1,3 @@
 //! Reads: PromQL and SQL over segments and recent rows.
 pub mod promql;
+pub mod sql;

@@ -1,0 +1,219 @@
+//! Names: which databases, schemas and tables a query can name.
+//!
+//! A query sees one database, as the catalog of that name. Schema `public` holds the wide tables, and finds
+//! metrics too where no wide table has the name; schema `metrics` holds each metric as a table of its own.
+//! Nothing else can be named: no files, no URLs, no other databases.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::information_schema::InformationSchemaProvider;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::{Result, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::empty::EmptyTable;
+use parking_lot::Mutex;
+use tidelake_catalog::model::schema::METRICS_TABLE;
+use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
+
+use super::error::SqlError;
+use super::provider::ViewProvider;
+use super::source::RowSource;
+use super::view::TableView;
+
+/// The schema of wide tables, and the one that unqualified names are looked up in.
+pub const PUBLIC_SCHEMA: &str = "public";
+/// The schema in which each metric is a table.
+pub const METRICS_SCHEMA: &str = "metrics";
+/// The schema that describes the others.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// The tables of a database during one query. What was found once stays as it was.
+#[derive(Debug)]
+pub(super) struct Database {
+    source: Arc<dyn RowSource>,
+    name: Arc<str>,
+    wide: BTreeMap<Arc<str>, Arc<TableSchema>>,
+    metrics: Mutex<HashMap<String, Option<Arc<TableView>>>>,
+}
+
+impl Database {
+    /// A database by name.
+    pub fn open(source: Arc<dyn RowSource>, name: &str) -> Result<Arc<Self>, SqlError> {
+        if !source.databases().iter().any(|known| known == name) {
+            return Err(SqlError::NotFound(format!("database {name:?} does not exist")));
+        }
+        let wide = source.wide_tables(name).into_iter().filter(|(table, _)| &**table != METRICS_TABLE).collect();
+        Ok(Arc::new(Self { source, name: name.into(), wide, metrics: Mutex::default() }))
+    }
+
+    /// Looks a table up, so that planning finds it. The error says which part of the name is unknown.
+    pub async fn require(&self, catalog: &str, schema: &str, table: &str) -> Result<(), SqlError> {
+        if catalog != &*self.name {
+            return Err(SqlError::NotFound(format!("database {catalog:?} not found: a query reads one database, this one reads {:?}", self.name)));
+        }
+        let found = match schema {
+            PUBLIC_SCHEMA => self.wide.contains_key(table) || self.metric(table).await?.is_some(),
+            METRICS_SCHEMA => self.metric(table).await?.is_some(),
+            INFORMATION_SCHEMA => return Ok(()),
+            _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
+        };
+        if found { Ok(()) } else { Err(SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name))) }
+    }
+
+    async fn metric(&self, name: &str) -> Result<Option<Arc<TableView>>, SqlError> {
+        if let Some(known) = self.metrics.lock().get(name) {
+            return Ok(known.clone());
+        }
+        let series = self.source.series(&self.name, METRICS_TABLE, &[Matcher::equal(METRIC_NAME, name)], TimeRange::ALL).await?;
+        let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
+        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels)));
+        self.metrics.lock().insert(name.to_owned(), view.clone());
+        Ok(view)
+    }
+
+    fn provider(&self, view: Arc<TableView>) -> Arc<dyn TableProvider> {
+        Arc::new(ViewProvider::new(self.source.clone(), self.name.clone(), view))
+    }
+
+    /// The catalogs of a session; `described` is what the information schema tells about.
+    pub fn catalogs(self: &Arc<Self>, described: Described) -> Arc<dyn CatalogProviderList> {
+        let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
+            name: self.name.clone(),
+            catalog: Arc::new(Schemas([(PUBLIC_SCHEMA, described.public), (METRICS_SCHEMA, described.metrics)].map(|(name, tables)| {
+                let schema: Arc<dyn SchemaProvider> = Arc::new(DescribedSchema(tables));
+                (name, schema)
+            }))),
+        });
+        let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
+            (PUBLIC_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: true })),
+            (METRICS_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: false })),
+            (INFORMATION_SCHEMA, Arc::new(InformationSchemaProvider::new(described))),
+        ];
+        Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) })
+    }
+
+    /// What the information schema needs for its table `needed`. Labels of all metrics are only collected
+    /// for the tables that show columns.
+    pub async fn describe(&self, needed: &BTreeSet<String>) -> Result<Described, SqlError> {
+        let mut described = Described::default();
+        if needed.is_empty() {
+            return Ok(described);
+        }
+        described.public = self.wide.iter().map(|(name, schema)| (name.to_string(), Arc::new(TableView::wide(name.clone(), schema)))).collect();
+        if needed.contains("columns") {
+            let series = self.source.series(&self.name, METRICS_TABLE, &[], TimeRange::ALL).await?;
+            let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for series in &series {
+                labels.entry(series.labels.metric_name()).or_default().extend(series.labels.iter().map(|(label, _)| label));
+            }
+            described.metrics = labels.into_iter().map(|(name, labels)| (name.to_owned(), Arc::new(TableView::metric(name, labels)))).collect();
+        } else {
+            let names = self.source.metric_names(&self.name).await?;
+            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [])))).collect();
+        }
+        Ok(described)
+    }
+}
+
+/// Tables with their columns, by name.
+pub(super) type ViewsByName = BTreeMap<String, Arc<TableView>>;
+
+/// What the information schema tells about.
+#[derive(Debug, Default)]
+pub(super) struct Described {
+    public: ViewsByName,
+    metrics: ViewsByName,
+}
+
+/// Tables that can be read.
+#[derive(Debug)]
+struct LiveSchema {
+    database: Arc<Database>,
+    with_wide: bool,
+}
+
+#[async_trait]
+impl SchemaProvider for LiveSchema {
+    fn table_names(&self) -> Vec<String> {
+        if self.with_wide { self.database.wide.keys().map(ToString::to_string).collect() } else { Vec::new() }
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let database = &self.database;
+        if self.with_wide
+            && let Some((name, schema)) = database.wide.get_key_value(name)
+        {
+            return Ok(Some(database.provider(Arc::new(TableView::wide(name.clone(), schema)))));
+        }
+        Ok(database.metric(name).await?.map(|view| database.provider(view)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        (self.with_wide && self.database.wide.contains_key(name)) || matches!(self.database.metrics.lock().get(name), Some(Some(_)))
+    }
+}
+
+/// Tables that can only be looked at, by the information schema.
+#[derive(Debug)]
+struct DescribedSchema(ViewsByName);
+
+#[async_trait]
+impl SchemaProvider for DescribedSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.0.get(name).map(|view| {
+            let table: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(view.described()));
+            table
+        }))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.0.contains_key(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+#[derive(Debug)]
+struct Schemas<const N: usize>([(&'static str, Arc<dyn SchemaProvider>); N]);
+
+impl<const N: usize> CatalogProvider for Schemas<N> {
+    fn schema_names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, schema)| schema.clone())
+    }
+
+    fn register_schema(&self, name: &str, _: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        plan_err!("schema {name:?} cannot be created: queries only read")
+    }
+}
+
+#[derive(Debug)]
+struct OneCatalog {
+    name: Arc<str>,
+    catalog: Arc<dyn CatalogProvider>,
+}
+
+impl CatalogProviderList for OneCatalog {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![self.name.to_string()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == &*self.name).then(|| self.catalog.clone())
+    }
+}

@@ -1,0 +1,85 @@
+//! What a SQL query can fail with, by what the caller can do about it.
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+
+/// Why a query gave no answer, or stopped in the middle of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SqlError {
+    /// The statement or its data cannot be used as asked: change the query.
+    #[error("{0}")]
+    BadRequest(String),
+    /// A database, schema, table or metric that does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The query needs more memory than it may have: narrow it, or raise `query_memory_bytes`.
+    #[error("{0}")]
+    ResourcesExhausted(String),
+    /// The query ran longer than it may.
+    #[error("the query took longer than it may; narrow its time range, or raise the query timeout")]
+    Timeout,
+    /// A fault of the server or of its store.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<DataFusionError> for SqlError {
+    fn from(error: DataFusionError) -> Self {
+        Self::from_ref(&error)
+    }
+}
+
+impl From<SqlError> for DataFusionError {
+    fn from(error: SqlError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl SqlError {
+    /// The kind of an error that came out of DataFusion, also from the middle of a stream.
+    pub fn from_ref(error: &DataFusionError) -> Self {
+        match error {
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::from_ref(inner),
+            DataFusionError::Shared(inner) => Self::from_ref(inner),
+            DataFusionError::Collection(all) => all.first().map_or_else(|| Self::Internal("no error was given".to_owned()), Self::from_ref),
+            DataFusionError::External(inner) => Self::from_boxed(inner.as_ref()),
+            DataFusionError::ArrowError(inner, _) => Self::from_arrow(inner),
+            DataFusionError::ResourcesExhausted(message) => Self::ResourcesExhausted(format!(
+                "the query needs more memory than it may have; narrow it, or raise query_memory_bytes ({message})"
+            )),
+            DataFusionError::SQL(inner, _) => Self::BadRequest(inner.to_string()),
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_)
+            | DataFusionError::Execution(_) => Self::BadRequest(error.strip_backtrace()),
+            _ => Self::Internal(error.strip_backtrace()),
+        }
+    }
+
+    fn from_boxed(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
+        if let Some(own) = error.downcast_ref::<SqlError>() {
+            own.clone()
+        } else if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+            Self::from_ref(inner)
+        } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
+            Self::from_arrow(inner)
+        } else {
+            Self::Internal(error.to_string())
+        }
+    }
+
+    fn from_arrow(error: &ArrowError) -> Self {
+        match error {
+            ArrowError::ExternalError(inner) => Self::from_boxed(inner.as_ref()),
+            ArrowError::CastError(_)
+            | ArrowError::ParseError(_)
+            | ArrowError::ComputeError(_)
+            | ArrowError::DivideByZero
+            | ArrowError::ArithmeticOverflow(_)
+            | ArrowError::InvalidArgumentError(_)
+            | ArrowError::NotYetImplemented(_) => Self::BadRequest(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The scan as an operator: units of rows, spread over partitions, read one ahead of their use.
+//!
+//! A partition holds at most two units: the one that is being used, and the next one, which a task of its own
+//! reads and decodes meanwhile. Both are counted in the query's memory. Dropping the stream aborts the task.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::stream;
+use tidelake_catalog::model::{Column, TimeRange};
+use tokio::task::JoinSet;
+
+use super::batches::{Layout, UnitBatches};
+use super::error::SqlError;
+use super::pushdown::Pushed;
+use super::source::RowUnit;
+use super::view::TableView;
+
+/// Fewer rows than this are not worth another partition.
+const MIN_PARTITION_ROWS: u64 = 32 * 1024;
+
+/// What EXPLAIN says about a scan.
+#[derive(Debug, Clone)]
+pub(super) struct ScanSummary {
+    table: Arc<str>,
+    text: String,
+}
+
+impl ScanSummary {
+    pub fn new(view: &TableView, fields: &[Column], pushed: &Pushed) -> Self {
+        let list = |items: Vec<String>| items.join(", ");
+        let mut text = format!("fields=[{}]", list(fields.iter().map(|field| field.name.to_string()).collect()));
+        if !pushed.matchers.is_empty() {
+            text.push_str(&format!(", matchers=[{}]", list(pushed.matchers.iter().map(ToString::to_string).collect())));
+        }
+        if pushed.range != TimeRange::ALL {
+            text.push_str(&format!(", time={}..={}", pushed.range.min, pushed.range.max));
+        }
+        Self { table: view.name.clone(), text }
+    }
+}
+
+/// Reads the units of a scan.
+#[derive(Debug)]
+pub(super) struct ScanExec {
+    layout: Arc<Layout>,
+    partitions: Vec<Vec<Arc<dyn RowUnit>>>,
+    summary: ScanSummary,
+    /// Rows after which a partition may stop.
+    limit: Option<usize>,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+impl ScanExec {
+    pub fn new(layout: Layout, units: Vec<Arc<dyn RowUnit>>, summary: ScanSummary, limit: Option<usize>, target_partitions: usize) -> Self {
+        let partitions = spread(units, target_partitions);
+        // The units are sorted, but neither across units nor by columns that every query selects: no order
+        // is promised.
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(layout.schema.clone()),
+            Partitioning::UnknownPartitioning(partitions.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self {
+            layout: Arc::new(layout),
+            partitions,
+            summary,
+            limit,
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+/// Gives each unit in turn to the partition with the fewest rows.
+fn spread(units: Vec<Arc<dyn RowUnit>>, target: usize) -> Vec<Vec<Arc<dyn RowUnit>>> {
+    let rows = total_rows(&units);
+    let worthwhile = usize::try_from(rows.div_ceil(MIN_PARTITION_ROWS)).unwrap_or(usize::MAX);
+    let count = target.min(units.len()).min(worthwhile).max(1);
+    let mut partitions: Vec<(u64, Vec<Arc<dyn RowUnit>>)> = (0..count).map(|_| (0, Vec::new())).collect();
+    for unit in units {
+        if let Some((rows, units)) = partitions.iter_mut().min_by_key(|(rows, _)| *rows) {
+            *rows = rows.saturating_add(unit.rows_bound());
+            units.push(unit);
+        }
+    }
+    partitions.into_iter().map(|(_, units)| units).collect()
+}
+
+fn total_rows(units: &[Arc<dyn RowUnit>]) -> u64 {
+    units.iter().fold(0, |sum, unit| sum.saturating_add(unit.rows_bound()))
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        match t {
+            DisplayFormatType::TreeRender => write!(f, "table={}", self.summary.table),
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                let units: usize = self.partitions.iter().map(Vec::len).sum();
+                let rows = self.partitions.iter().map(|units| total_rows(units)).fold(0, u64::saturating_add);
+                write!(f, "ScanExec: table={}, {}, units={units}, rows<={rows}", self.summary.table, self.summary.text)?;
+                match self.limit {
+                    Some(limit) => write!(f, ", limit={limit}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &'static str {
+        "ScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(units) = self.partitions.get(partition) else {
+            return internal_err!("the scan has {} partitions, not one numbered {partition}", self.partitions.len());
+        };
+        let reading = PartitionScan {
+            layout: self.layout.clone(),
+            units: units.iter().cloned().collect(),
+            ahead: JoinSet::new(),
+            current: None,
+            left: self.limit,
+            batch_rows: context.session_config().batch_size(),
+            memory: MemoryConsumer::new(format!("ScanExec[{partition}]")).register(context.memory_pool()),
+            metrics: ScanMetrics::new(&self.metrics, partition),
+        };
+        let batches = stream::try_unfold(reading, |mut reading| async move {
+            let batch = reading.next_batch().await?;
+            Ok(batch.map(|batch| (batch, reading)))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.layout.schema.clone(), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let rows = match args.partition() {
+            Some(partition) => self.partitions.get(partition).map_or(0, |units| total_rows(units)),
+            None => self.partitions.iter().map(|units| total_rows(units)).fold(0, u64::saturating_add),
+        };
+        let mut statistics = Statistics::new_unknown(&self.layout.schema);
+        statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
+        Ok(Arc::new(statistics))
+    }
+}
+
+/// Shown by EXPLAIN ANALYZE.
+#[derive(Debug, Clone)]
+struct ScanMetrics {
+    baseline: BaselineMetrics,
+    units_read: Count,
+    rows_read: Count,
+    bytes_decoded: Count,
+    unit_wait: datafusion::physical_plan::metrics::Time,
+}
+
+impl ScanMetrics {
+    fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        Self {
+            baseline: BaselineMetrics::new(set, partition),
+            units_read: MetricBuilder::new(set).counter("units_read", partition),
+            rows_read: MetricBuilder::new(set).counter("rows_read", partition),
+            bytes_decoded: MetricBuilder::new(set).counter("bytes_decoded", partition),
+            unit_wait: MetricBuilder::new(set).subset_time("unit_wait", partition),
+        }
+    }
+}
+
+/// A unit in memory; its bytes are given back when it is dropped.
+struct LoadedUnit {
+    batches: UnitBatches,
+    _memory: MemoryReservation,
+}
+
+/// One partition being read.
+struct PartitionScan {
+    layout: Arc<Layout>,
+    units: VecDeque<Arc<dyn RowUnit>>,
+    /// The unit after the current one, being read: at most one task, aborted when this is dropped.
+    ahead: JoinSet<Result<LoadedUnit, SqlError>>,
+    current: Option<LoadedUnit>,
+    left: Option<usize>,
+    batch_rows: usize,
+    memory: MemoryReservation,
+    metrics: ScanMetrics,
+}
+
+impl PartitionScan {
+    async fn next_batch(&mut self) -> Result<Option<arrow::record_batch::RecordBatch>> {
+        loop {
+            if self.left == Some(0) {
+                self.units.clear();
+                self.ahead.abort_all();
+                self.ahead = JoinSet::new();
+                self.current = None;
+            }
+            if let Some(unit) = &mut self.current {
+                let timer = self.metrics.baseline.elapsed_compute().timer();
+                let batch = unit.batches.next()?;
+                timer.done();
+                match batch {
+                    Some(batch) if batch.num_rows() == 0 => continue,
+                    Some(mut batch) => {
+                        if let Some(left) = &mut self.left {
+                            batch = batch.slice(0, batch.num_rows().min(*left));
+                            *left -= batch.num_rows();
+                        }
+                        self.metrics.baseline.record_output(batch.num_rows());
+                        return Ok(Some(batch));
+                    }
+                    None => self.current = None,
+                }
+            }
+            if self.ahead.is_empty() {
+                self.start_next();
+            }
+            let timer = self.metrics.unit_wait.timer();
+            let Some(read) = self.ahead.join_next().await else {
+                self.metrics.baseline.done();
+                return Ok(None);
+            };
+            timer.done();
+            self.current = Some(read.map_err(|error| SqlError::Internal(format!("reading rows failed: {error}")))??);
+            // With a limit the next unit is probably not needed.
+            if self.left.is_none() {
+                self.start_next();
+            }
+        }
+    }
+
+    /// Starts to read the next unit, if there is one.
+    fn start_next(&mut self) {
+        let Some(unit) = self.units.pop_front() else { return };
+        let (layout, memory, metrics, batch_rows) = (self.layout.clone(), self.memory.new_empty(), self.metrics.clone(), self.batch_rows);
+        self.ahead.spawn(async move {
+            let rows = unit.read().await?;
+            let bytes = rows.memory_size();
+            memory.try_grow(bytes)?;
+            metrics.units_read.add(1);
+            metrics.rows_read.add(rows.len());
+            metrics.bytes_decoded.add(bytes);
+            Ok(LoadedUnit { batches: UnitBatches::new(layout, rows, batch_rows)?, _memory: memory })
+        });
+    }
+}

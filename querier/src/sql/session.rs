@@ -1,0 +1,119 @@
+//! From a statement to an executable plan.
+//!
+//! All queries share one memory pool and one set of functions; a query's own state is a copy of a template
+//! with the query's database in it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use datafusion::common::ParamValues;
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::ScalarValue;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
+
+use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
+use super::error::SqlError;
+use super::{SqlOptions, SqlParam};
+
+/// A plan and what it runs in.
+#[derive(Debug)]
+pub(super) struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+}
+
+impl Planned {
+    /// Starts it.
+    pub fn start(self) -> Result<SendableRecordBatchStream, SqlError> {
+        Ok(execute_stream(self.plan, self.context)?)
+    }
+}
+
+/// The state that every query starts from.
+pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
+    let mut config = SessionConfig::new()
+        .with_batch_size(options.batch_rows.max(1))
+        .with_target_partitions(options.target_partitions.max(1))
+        .with_create_default_catalog_and_schema(false)
+        // The one that DataFusion would add describes the tables as batches have them; see `catalog`.
+        .with_information_schema(false);
+    // Names mean what is written: tags and fields are case sensitive.
+    config.options_mut().sql_parser.enable_ident_normalization = false;
+    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime(options)?).with_default_features().build())
+}
+
+fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
+    let disk = match &options.spill_dir {
+        Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
+        None => DiskManagerMode::Disabled,
+    };
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(options.query_memory_bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
+        .build_arc()?)
+}
+
+/// Plans a statement that [`super::statement::parse`] let through.
+pub(super) async fn plan(
+    template: &SessionState,
+    database: &Arc<Database>,
+    db: &str,
+    statement: Statement,
+    params: HashMap<String, SqlParam>,
+) -> Result<Planned, SqlError> {
+    let mut state = template.clone();
+    state.config_mut().options_mut().catalog.default_catalog = db.to_owned();
+    state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
+    state.mark_start_execution();
+
+    let mut described = BTreeSet::new();
+    for reference in state.resolve_table_references(&statement)? {
+        let name = reference.resolve(db, PUBLIC_SCHEMA);
+        if &*name.schema == INFORMATION_SCHEMA {
+            described.insert(name.table.to_string());
+        } else if !state.table_functions().contains_key(&*name.table) {
+            database.require(&name.catalog, &name.schema, &name.table).await?;
+        }
+    }
+    state.register_catalog_list(database.catalogs(database.describe(&described).await?));
+
+    let logical = state.statement_to_plan(statement).await?;
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
+    let logical = with_params(logical, params)?;
+    let plan = state.create_physical_plan(&logical).await?;
+    Ok(Planned { plan, context: state.task_ctx() })
+}
+
+fn with_params(plan: LogicalPlan, params: HashMap<String, SqlParam>) -> Result<LogicalPlan, SqlError> {
+    let names = plan.get_parameter_names()?;
+    if names.is_empty() {
+        return Ok(plan);
+    }
+    if let Some(missing) = names.iter().find(|name| !params.contains_key(name.trim_start_matches('$'))) {
+        return Err(SqlError::BadRequest(format!("the query uses parameter {missing}, which was not given in params")));
+    }
+    let values = params.into_iter().map(|(name, value)| (name, ScalarAndMetadata::from(ScalarValue::from(value)))).collect();
+    Ok(plan.with_param_values(ParamValues::Map(values))?)
+}
+
+impl From<SqlParam> for ScalarValue {
+    fn from(value: SqlParam) -> Self {
+        match value {
+            SqlParam::Null => ScalarValue::Null,
+            SqlParam::Boolean(value) => ScalarValue::Boolean(Some(value)),
+            SqlParam::Integer(value) => ScalarValue::Int64(Some(value)),
+            SqlParam::Unsigned(value) => ScalarValue::UInt64(Some(value)),
+            SqlParam::Float(value) => ScalarValue::Float64(Some(value)),
+            SqlParam::String(value) => ScalarValue::Utf8(Some(value)),
+        }
+    }
+}

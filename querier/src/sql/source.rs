@@ -1,0 +1,53 @@
+//! What SQL needs from storage, and nothing more.
+//!
+//! There are two implementations: the tables of a server, and rows in memory for tests of the planner.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidelake_catalog::model::{Column, Matcher, TableSchema, TimeRange};
+use tidelake_catalog::segment::{Series, SortedRows};
+
+use super::error::SqlError;
+
+/// Rows of one table that a query asks for.
+#[derive(Debug, Clone)]
+pub struct RowRequest {
+    /// Fields to read, tags are not among them.
+    pub fields: Vec<Column>,
+    /// All must match a series for its rows to be read.
+    pub matchers: Vec<Matcher>,
+    /// Times to read, in the table's unit.
+    pub range: TimeRange,
+}
+
+/// Tables to query.
+#[async_trait]
+pub trait RowSource: Debug + Send + Sync + 'static {
+    /// Names of all databases.
+    fn databases(&self) -> Vec<String>;
+
+    /// The wide tables of a database.
+    fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)>;
+
+    /// The rows that a request selects, in pieces: a series lies in one piece only.
+    async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError>;
+
+    /// The distinct series of a table that match and have rows in a range.
+    async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError>;
+
+    /// The distinct names in the metrics table of a database.
+    async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError>;
+}
+
+/// A piece of a scan that is read at once: some series, a bounded number of rows.
+#[async_trait]
+pub trait RowUnit: Debug + Send + Sync + 'static {
+    /// Upper bound of the number of rows.
+    fn rows_bound(&self) -> u64;
+
+    /// The rows: overwritten ones are gone, all lie in the range. `columns` are the requested fields in
+    /// request order.
+    async fn read(&self) -> Result<SortedRows, SqlError>;
+}

@@ -1,0 +1,302 @@
+//! From text to a statement that may be planned.
+//!
+//! The parser, the planner and the expressions at run time are recursive and do not watch their stack, so
+//! this module refuses what would be too deep for any of them before they see it. The chain that programs
+//! write most, `host = 'a' OR host = 'b' OR ...`, becomes an `IN` list here and so has no depth.
+//!
+//! Only statements that read are let through. The list names what is allowed, so that a statement which a
+//! later parser learns stays refused.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::error::SqlError;
+
+/// Nested constructs that the parser follows.
+const MAX_PARSER_DEPTH: usize = 64;
+/// Parentheses inside parentheses; the parser tries some of them twice per level.
+const MAX_PARENTHESES: usize = 24;
+/// Operators inside operators, after chains of comparisons became lists.
+const MAX_EXPRESSION_DEPTH: usize = 128;
+/// Words and operators, literals and commas not counted. Bounds the depth of what the parser builds.
+const MAX_WORDS: usize = 20_000;
+/// Tables in all `FROM` clauses, with the ones in common table expressions counted at each use.
+const MAX_RELATIONS: u64 = 256;
+/// `UNION`, `EXCEPT` and `INTERSECT` in one query.
+const MAX_SET_OPERATIONS: usize = 128;
+/// `WITH` inside `WITH`; names are resolved twice per level.
+const MAX_WITH_DEPTH: usize = 8;
+/// Chains shorter than this stay as they are.
+const MIN_CHAIN: usize = 8;
+
+/// The one statement in a text, if it may run. Needs a large stack: see [`super::planning`].
+pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> {
+    if sql.len() > max_bytes {
+        return Err(SqlError::BadRequest(format!("the SQL text has {} bytes; {max_bytes} are allowed", sql.len())));
+    }
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
+    check_tokens(tokens.iter().map(|t| &t.token))?;
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_dialect(&dialect)
+        .with_recursion_limit(MAX_PARSER_DEPTH)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| match SqlError::from(error) {
+            SqlError::BadRequest(message) if message.contains("recursion limit") => {
+                SqlError::BadRequest(format!("the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"))
+            }
+            other => other,
+        })?;
+    let Some(mut statement) = statements.pop_front() else {
+        return Err(SqlError::BadRequest("the SQL text has no statement".to_owned()));
+    };
+    if !statements.is_empty() {
+        return Err(SqlError::BadRequest(format!(
+            "the SQL text has {} statements; send them one by one",
+            statements.len() + 1
+        )));
+    }
+    check_allowed(&statement)?;
+    shape(&mut statement)?;
+    Ok(statement)
+}
+
+fn too_complex(what: &str, limit: impl std::fmt::Display) -> SqlError {
+    SqlError::BadRequest(format!("the query is too complex: more than {limit} {what}"))
+}
+
+fn check_tokens<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), SqlError> {
+    let (mut words, mut open) = (0usize, 0usize);
+    for token in tokens {
+        match token {
+            Token::LParen => open += 1,
+            Token::RParen => open = open.saturating_sub(1),
+            Token::Comma | Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF => {}
+            _ => words += 1,
+        }
+        if open > MAX_PARENTHESES {
+            return Err(SqlError::BadRequest(format!("the SQL text is nested too deeply: {MAX_PARENTHESES} open parentheses are allowed")));
+        }
+        if words > MAX_WORDS {
+            return Err(too_complex("words and operators", MAX_WORDS));
+        }
+    }
+    Ok(())
+}
+
+fn check_allowed(statement: &Statement) -> Result<(), SqlError> {
+    let refused = |what: &str| {
+        Err(SqlError::BadRequest(format!("{what} is not supported: queries only read (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")))
+    };
+    match statement {
+        Statement::Explain(explain) => check_allowed(&explain.statement),
+        Statement::Statement(statement) => match statement.as_ref() {
+            SqlStatement::Query(_)
+            | SqlStatement::ExplainTable { .. }
+            | SqlStatement::ShowTables { .. }
+            | SqlStatement::ShowColumns { .. }
+            | SqlStatement::ShowFunctions { .. }
+            | SqlStatement::ShowVariable { .. }
+            | SqlStatement::ShowVariables { .. } => Ok(()),
+            SqlStatement::Explain { statement, .. } if matches!(statement.as_ref(), SqlStatement::Query(_)) => Ok(()),
+            other => {
+                // The first words name the kind; the rest may be long, or hold what should not be echoed.
+                let text: String = other.to_string().chars().take(40).collect();
+                refused(&text.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase())
+            }
+        },
+        Statement::CreateExternalTable(_) => refused("CREATE EXTERNAL TABLE"),
+        Statement::CopyTo(_) => refused("COPY"),
+        Statement::Reset(_) => refused("RESET"),
+    }
+}
+
+/// Rewrites long chains and measures what is left.
+fn shape(statement: &mut Statement) -> Result<(), SqlError> {
+    match statement {
+        Statement::Explain(explain) => shape(&mut explain.statement),
+        Statement::Statement(statement) => {
+            let mut shaper = Shaper::default();
+            shaper.queries.push(QueryScope::default());
+            if let ControlFlow::Break(error) = statement.visit(&mut shaper) {
+                return Err(error);
+            }
+            let relations = shaper.queries.pop().map_or(0, |scope| scope.relations);
+            if relations > MAX_RELATIONS { Err(too_complex("tables", MAX_RELATIONS)) } else { Ok(()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A query being walked.
+#[derive(Default)]
+struct QueryScope {
+    /// Tables so far, with the ones behind names of common table expressions.
+    relations: u64,
+    /// Names of common table expressions whose queries are still to come: they are the first children.
+    pending: VecDeque<String>,
+    has_with: bool,
+}
+
+#[derive(Default)]
+struct Shaper {
+    depth: usize,
+    with_depth: usize,
+    queries: Vec<QueryScope>,
+    /// How many tables a common table expression stands for.
+    weights: HashMap<String, u64>,
+}
+
+impl Shaper {
+    fn enter(&mut self) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        if self.depth > MAX_EXPRESSION_DEPTH {
+            return ControlFlow::Break(too_complex("operators inside operators (use IN for long lists)", MAX_EXPRESSION_DEPTH));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl VisitorMut for Shaper {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
+        self.enter()?;
+        let mut scope = QueryScope::default();
+        if let Some(with) = &query.with {
+            scope.has_with = true;
+            self.with_depth += 1;
+            if self.with_depth > MAX_WITH_DEPTH {
+                return ControlFlow::Break(too_complex("WITH clauses inside each other", MAX_WITH_DEPTH));
+            }
+            scope.pending = with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()).collect();
+        }
+        self.queries.push(scope);
+        let (mut operations, mut pending) = (0usize, vec![query.body.as_ref()]);
+        while let Some(body) = pending.pop() {
+            if let SetExpr::SetOperation { left, right, .. } = body {
+                operations += 1;
+                pending.extend([left.as_ref(), right.as_ref()]);
+            }
+        }
+        if operations > MAX_SET_OPERATIONS {
+            return ControlFlow::Break(too_complex("set operations (UNION, EXCEPT, INTERSECT)", MAX_SET_OPERATIONS));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        let Some(done) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        if done.has_with {
+            self.with_depth -= 1;
+        }
+        if let Some(parent) = self.queries.last_mut() {
+            match parent.pending.pop_front() {
+                Some(name) => {
+                    self.weights.insert(name, done.relations.saturating_add(1));
+                }
+                None => parent.relations = parent.relations.saturating_add(done.relations),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<SqlError> {
+        let weight = match relation.0.as_slice() {
+            [part] => part.as_ident().and_then(|ident| self.weights.get(&ident.value)).copied().unwrap_or(1),
+            _ => 1,
+        };
+        if let Some(scope) = self.queries.last_mut() {
+            scope.relations = scope.relations.saturating_add(weight);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, _: &mut TableFactor) -> ControlFlow<SqlError> {
+        self.enter()
+    }
+
+    fn post_visit_table_factor(&mut self, _: &mut TableFactor) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if matches!(expr, Expr::BinaryOp { op: BinaryOperator::Or, .. }) {
+            shorten_chain(expr);
+        }
+        self.enter()
+    }
+
+    fn post_visit_expr(&mut self, _: &mut Expr) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// A chain of `OR`s with its comparisons of one column with literals merged into `IN` lists. `IN` means
+/// exactly such a chain, NULLs included.
+fn shorten_chain(expr: &mut Expr) {
+    let whole = std::mem::replace(expr, Expr::Value(Value::Null.into()));
+    let (mut terms, mut pending) = (Vec::new(), vec![whole]);
+    while let Some(part) = pending.pop() {
+        match part {
+            Expr::BinaryOp { left, op: BinaryOperator::Or, right } => pending.extend([*right, *left]),
+            term => terms.push(term),
+        }
+    }
+    let terms = if terms.len() >= MIN_CHAIN { merge_comparisons(terms) } else { terms };
+    let joined = terms.into_iter().reduce(|left, right| Expr::BinaryOp { left: left.into(), op: BinaryOperator::Or, right: right.into() });
+    if let Some(joined) = joined {
+        *expr = joined;
+    }
+}
+
+fn merge_comparisons(terms: Vec<Expr>) -> Vec<Expr> {
+    let mut merged: Vec<Expr> = Vec::new();
+    let mut lists: HashMap<(String, bool), usize> = HashMap::new();
+    for term in terms {
+        let Some(key) = comparison_key(&term) else {
+            merged.push(term);
+            continue;
+        };
+        let Expr::BinaryOp { left, op, right } = term else {
+            merged.push(term);
+            continue;
+        };
+        match lists.get(&key).and_then(|&at| merged.get_mut(at)) {
+            Some(Expr::InList { list, .. }) => list.push(*right),
+            _ => {
+                lists.insert(key, merged.len());
+                if op == BinaryOperator::Eq {
+                    merged.push(Expr::InList { expr: left, list: vec![*right], negated: false });
+                } else {
+                    merged.push(Expr::BinaryOp { left, op, right });
+                }
+            }
+        }
+    }
+    merged
+}
+
+/// Column and kind of literal of `column = literal`. Texts and numbers stay apart: in one list they would be
+/// compared as texts.
+fn comparison_key(term: &Expr) -> Option<(String, bool)> {
+    let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = term else { return None };
+    let Expr::Value(literal) = right.as_ref() else { return None };
+    let is_text = match literal.value {
+        Value::SingleQuotedString(_) => true,
+        Value::Number(..) => false,
+        _ => return None,
+    };
+    matches!(left.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| (left.to_string(), is_text))
+}
