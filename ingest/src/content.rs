@@ -23,31 +23,18 @@ pub enum ContentError {
     Unsupported(String),
 }
 
-/// How a body is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not at all.
-    Identity,
-    /// gzip, one member or several (RFC 1952).
-    Gzip,
-    /// Snappy's block format, as remote write uses it; not the framed one.
-    Snappy,
-    /// Zstandard, one frame or several.
-    Zstd,
-}
+pub use crate::wal::ContentEncoding as Encoding;
 
-impl Encoding {
-    /// From the value of a `Content-Encoding` header. One coding only: a stack of them is not supported.
-    pub fn from_header(value: &str) -> Result<Self, ContentError> {
-        let name = value.trim();
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        match () {
-            () if name.is_empty() || is("identity") => Ok(Self::Identity),
-            () if is("gzip") || is("x-gzip") => Ok(Self::Gzip),
-            () if is("snappy") => Ok(Self::Snappy),
-            () if is("zstd") => Ok(Self::Zstd),
-            () => Err(ContentError::Unsupported(name.chars().take(64).collect())),
-        }
+/// The coding that a `Content-Encoding` header names. One coding only: a stack of them is not supported.
+pub fn encoding_of(value: &str) -> Result<Encoding, ContentError> {
+    let name = value.trim();
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    match () {
+        () if name.is_empty() || is("identity") => Ok(Encoding::Identity),
+        () if is("gzip") || is("x-gzip") => Ok(Encoding::Gzip),
+        () if is("snappy") => Ok(Encoding::Snappy),
+        () if is("zstd") => Ok(Encoding::Zstd),
+        () => Err(ContentError::Unsupported(name.chars().take(64).collect())),
     }
 }
 
@@ -203,7 +190,7 @@ mod tests {
 
     #[test]
     fn headers_are_known_by_name() {
-        let check = |header: &str, expected| assert_eq!(Encoding::from_header(header).ok(), expected, "{header:?}");
+        let check = |header: &str, expected| assert_eq!(encoding_of(header).ok(), expected, "{header:?}");
         check("", Some(Encoding::Identity));
         check(" GZIP ", Some(Encoding::Gzip));
         check("x-gzip", Some(Encoding::Gzip));

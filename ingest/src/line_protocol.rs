@@ -29,24 +29,7 @@ use crate::series_registry::{KnownSeries, SeriesRegistry};
 use syntax::Escapes;
 use table::TableBuilder;
 
-/// The unit of the timestamps in a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// From each timestamp's magnitude: seconds below 5e9, milliseconds below 5e12, microseconds below 5e15.
-    Auto,
-    /// Nanoseconds.
-    Nanosecond,
-    /// Microseconds.
-    Microsecond,
-    /// Milliseconds.
-    Millisecond,
-    /// Seconds.
-    Second,
-    /// Minutes.
-    Minute,
-    /// Hours.
-    Hour,
-}
+pub use crate::wal::Precision;
 
 /// What a body may ask for; a line that goes beyond is refused.
 #[derive(Debug, Clone, Copy)]

@@ -69,55 +69,19 @@ pub struct Metadata {
     pub unit: String,
 }
 
-/// Type of a metric family. Numbers as in `prompb.MetricMetadata.MetricType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MetricKind {
-    /// Not known.
-    #[default]
-    Unknown,
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts in buckets.
-    Histogram,
-    /// A gauge of buckets.
-    GaugeHistogram,
-    /// Quantiles.
-    Summary,
-    /// Text in labels.
-    Info,
-    /// One of a set of states.
-    StateSet,
-}
+pub use tidelake_catalog::MetricKind;
 
-impl MetricKind {
-    /// From the number in a message; unknown numbers are the unknown type.
-    pub(crate) fn from_number(number: u64) -> Self {
-        match number {
-            1 => Self::Counter,
-            2 => Self::Gauge,
-            3 => Self::Histogram,
-            4 => Self::GaugeHistogram,
-            5 => Self::Summary,
-            6 => Self::Info,
-            7 => Self::StateSet,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// As Prometheus writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::GaugeHistogram => "gaugehistogram",
-            Self::Summary => "summary",
-            Self::Info => "info",
-            Self::StateSet => "stateset",
-        }
+/// The type with a number of `prompb.MetricMetadata.MetricType`; unknown numbers are the unknown type.
+pub(crate) fn metric_kind(number: u64) -> MetricKind {
+    match number {
+        1 => MetricKind::Counter,
+        2 => MetricKind::Gauge,
+        3 => MetricKind::Histogram,
+        4 => MetricKind::GaugeHistogram,
+        5 => MetricKind::Summary,
+        6 => MetricKind::Info,
+        7 => MetricKind::StateSet,
+        _ => MetricKind::Unknown,
     }
 }
 

@@ -6,7 +6,7 @@
 //! form and looked up by its labels, so that another spelling of a known series gives the same number.
 //!
 //! Series are only ever added. Their numbers hold for the life of the process, not on disk; files name a
-//! series by [`SeriesEntry::id`]. Two label sets with one id must never be mixed: the one that comes second
+//! series by [`Series::id`]. Two label sets with one id must never be mixed: the one that comes second
 //! is refused.
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tidelake_catalog::model::Labels;
+use tidelake_catalog::segment::Series;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Entries per allocation.
@@ -28,10 +29,9 @@ pub(crate) const MAX_SERIES: u32 = 1 << 31;
 /// A series of a table.
 #[derive(Debug, Clone)]
 pub struct SeriesEntry {
-    /// Its canonical labels: for a wide table the tags, for a metrics table all labels with `__name__`.
-    pub labels: Labels,
-    /// 64-bit hash of the labels, unique in the registry.
-    pub id: u64,
+    /// Its canonical labels (for a wide table the tags, for a metrics table all labels with `__name__`) and
+    /// their hash, unique in the registry.
+    pub series: Arc<Series>,
     names: u32,
 }
 
@@ -189,8 +189,8 @@ impl Inner {
     fn add(&mut self, labels: Labels, id: u64, limit_bytes: usize) -> Result<u32, SeriesError> {
         if let Some(&Known { series, .. }) = self.by_id.get(&id) {
             return match self.entries.get(series) {
-                Some(existing) if existing.labels != labels => {
-                    Err(SeriesError::Collision { existing: existing.labels.clone(), refused: labels, id })
+                Some(existing) if existing.series.labels != labels => {
+                    Err(SeriesError::Collision { existing: existing.series.labels.clone(), refused: labels, id })
                 }
                 _ => Ok(series),
             };
@@ -204,7 +204,7 @@ impl Inner {
         let series = u32::try_from(self.entries.len).ok().filter(|&n| n < MAX_SERIES).ok_or(full)?;
         self.bytes += cost;
         let names = self.intern_names(&labels);
-        self.entries.push(SeriesEntry { labels, id, names });
+        self.entries.push(SeriesEntry { series: Arc::new(Series { id, labels }), names });
         self.by_id.insert(id, Known { series, spellings: 0 });
         Ok(series)
     }
@@ -237,7 +237,7 @@ impl KnownSeries<'_> {
 
     /// The labels of a series.
     pub(crate) fn labels(&self, series: u32) -> Option<&Labels> {
-        self.0.entries.get(series).map(|e| &e.labels)
+        self.0.entries.get(series).map(|e| &e.series.labels)
     }
 
     /// Lets those pass who wait to add.
@@ -418,7 +418,7 @@ mod tests {
         registry.register(labels("more")).unwrap();
         assert_eq!((before.len(), before.iter().count(), after.len(), after.iter().count()), (0, 0, 1000, 1000));
         assert!(after.get(1000).is_none());
-        assert!(after.iter().enumerate().all(|(i, e)| e.labels == labels(&i.to_string()) && e.id == e.labels.series_id()));
+        assert!(after.iter().enumerate().all(|(i, e)| e.series.labels == labels(&i.to_string()) && e.series.id == e.series.labels.series_id()));
     }
 
     #[test]
@@ -445,7 +445,7 @@ mod tests {
             .collect();
         for series in threads.into_iter().map(|t| t.join().unwrap()) {
             for (i, series) in series.into_iter().enumerate() {
-                assert_eq!(registry.entry(series).unwrap().labels, labels(&i.to_string()));
+                assert_eq!(registry.entry(series).unwrap().series.labels, labels(&i.to_string()));
             }
         }
         assert_eq!(registry.len(), 500);

@@ -1,3 +1,15 @@
-//! Reads: PromQL and SQL over segments and recent rows.
+//! Reads: PromQL and SQL over segments and recent rows. The querier never writes an object.
+//!
+//! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows;
+//! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
+//! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`labels`]: series and their labels, from series indexes alone.
+pub mod labels;
 pub mod promql;
+pub mod querier;
+pub mod samples;
+mod segment_cache;
 pub mod sql;
+mod sql_rows;
+pub mod tables;
+pub use querier::Querier;

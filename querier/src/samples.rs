@@ -98,6 +98,11 @@ impl SampleSource for DatabaseSamples {
             let plan = self.tables.scan(&self.database, &metric.table, scan).await.map_err(source_error)?;
             jobs.extend(plan.units.into_iter().map(|unit| (unit, Some(metric.name.clone()))));
         }
+        let series: usize = jobs.iter().map(|(unit, _)| unit.series().len()).sum();
+        if series > request.limits.max_series {
+            let limit = request.limits.max_series;
+            return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {limit} are allowed")));
+        }
         let at_once = std::thread::available_parallelism().map_or(2, usize::from);
         let read = |(unit, name): (ScanUnit, Option<String>)| async move {
             let task = SpawnedTask::spawn(async move {
@@ -118,9 +123,9 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
     let corrupt = |what: &str| SourceError::Unavailable(format!("the metrics table has a column of the wrong type: {what}"));
     let values = rows.column("value").and_then(|c| c.as_primitive_opt::<Float64Type>()).ok_or_else(|| corrupt("value"))?;
     let histograms = match rows.column("histogram") {
-        Some(array) => Some(
-            array.as_struct_opt().and_then(|array| HistogramArray::try_new(array).ok()).ok_or_else(|| corrupt("histogram"))?,
-        ),
+        Some(array) => {
+            Some(array.as_struct_opt().and_then(|array| HistogramArray::try_new(array).ok()).ok_or_else(|| corrupt("histogram"))?)
+        }
         None => None,
     };
     let series = rows.runs.iter().map(|run| {

@@ -157,7 +157,7 @@ impl ScanUnit {
     }
 
     /// The series of the unit; some may turn out to have no rows in the range.
-    pub fn series(&self) -> impl Iterator<Item = &Arc<Series>> {
+    pub fn series(&self) -> impl ExactSizeIterator<Item = &Arc<Series>> {
         self.slots.iter().map(|slot| &slot.series)
     }
 

@@ -130,9 +130,7 @@ impl SegmentMeta {
 
     /// Opens its files.
     pub async fn open(&self, store: &Store, kind: TableKind) -> Result<OpenSegment, SegmentError> {
-        let path = |key: String| {
-            store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() })
-        };
+        let path = |key: String| store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() });
         let location = SegmentLocation {
             data: path(self.data_key())?,
             index: path(self.index_key())?,

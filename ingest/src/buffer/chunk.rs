@@ -206,7 +206,7 @@ impl Chunk {
                 let mut sorted = sort(open);
                 let entries = registry.entries();
                 let runs = std::mem::take(&mut sorted.runs).into_iter();
-                let known = runs.filter_map(|(series, rows)| Some(SeriesRun { series: entries.get(series)?.series(), rows }));
+                let known = runs.filter_map(|(series, rows)| Some(SeriesRun { series: Arc::clone(&entries.get(series)?.series), rows }));
                 SortedRows { runs: known.collect(), time: sorted.time.into(), fields: sorted.fields.into(), columns: sorted.columns }
             }))
         };

@@ -4,7 +4,7 @@ use tidelake_catalog::model::Labels;
 
 use super::samples::{SamplesBuilder, canonical, shown};
 use super::wire::{Fields, Value};
-use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram};
+use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
 /// Series after which others get a chance to add theirs.
@@ -172,7 +172,7 @@ fn metadata(mut fields: Fields<'_>) -> Result<Metadata, DecodeError> {
     let text = |value: Value<'_>| value.bytes("metadata").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => metadata.kind = MetricKind::from_number(value.varint("a metric's type")?),
+            1 => metadata.kind = metric_kind(value.varint("a metric's type")?),
             2 => metadata.family = text(value)?,
             4 => metadata.help = text(value)?,
             5 => metadata.unit = text(value)?,

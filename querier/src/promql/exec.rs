@@ -167,9 +167,7 @@ pub async fn evaluate(
     let value_type = expr.value_type();
     if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
         let name = if value_type == ValueType::String { "string" } else { "range vector" };
-        return Err(QueryError::BadData(format!(
-            "invalid expression type {name:?} for range query, must be Scalar or instant Vector"
-        )));
+        return Err(QueryError::BadData(format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector")));
     }
     let lookback = params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms);
     let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;

@@ -59,10 +59,7 @@ pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> 
         return Err(SqlError::BadRequest("the SQL text has no statement".to_owned()));
     };
     if !statements.is_empty() {
-        return Err(SqlError::BadRequest(format!(
-            "the SQL text has {} statements; send them one by one",
-            statements.len() + 1
-        )));
+        return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
     }
     check_allowed(&statement)?;
     shape(&mut statement)?;

@@ -42,13 +42,24 @@ pub(crate) async fn evaluate(engine: &Engine, node: &Aggregate, grid: Grid) -> R
 
 /// The accumulators of one group, one entry per step.
 enum Accumulator {
-    Sum { total: Vec<f64>, compensation: Vec<f64> },
+    Sum {
+        total: Vec<f64>,
+        compensation: Vec<f64>,
+    },
     Mean(Vec<Option<Mean>>),
-    Extreme { best: Vec<f64>, is_max: bool },
+    Extreme {
+        best: Vec<f64>,
+        is_max: bool,
+    },
     Count(Vec<u64>),
     Group(Vec<f64>),
     /// Count, mean and sum of squared distances, updated value by value.
-    Variance { count: Vec<f64>, mean: Vec<f64>, squares: Vec<f64>, root: bool },
+    Variance {
+        count: Vec<f64>,
+        mean: Vec<f64>,
+        squares: Vec<f64>,
+        root: bool,
+    },
 }
 
 impl Accumulator {

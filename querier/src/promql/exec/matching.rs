@@ -75,8 +75,7 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (&rhs.list, &lhs.list) } else { (&lhs.list, &rhs.list) };
     let (many_signatures, one_signatures) = if swapped { (signatures.right, signatures.left) } else { (signatures.left, signatures.right) };
-    let (fill_many, fill_one) =
-        if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
+    let (fill_many, fill_one) = if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
     let context = Matching { engine, node, matching, grid, many, one, fill_one, fill_many, swapped };
 
     let mut members: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); signatures.count];
@@ -240,13 +239,7 @@ impl Matching<'_> {
     }
 
     /// Adds a result, unless the match is ambiguous.
-    fn emit(
-        &self,
-        pair: Option<Pair>,
-        alone: bool,
-        matched: &mut Vec<(Labels, Vec<bool>)>,
-        out: &mut Vec<Row>,
-    ) -> Result<(), QueryError> {
+    fn emit(&self, pair: Option<Pair>, alone: bool, matched: &mut Vec<(Labels, Vec<bool>)>, out: &mut Vec<Row>) -> Result<(), QueryError> {
         let Some(Pair { row, steps }) = pair else { return Ok(()) };
         if !alone {
             let one_to_one = self.matching.cardinality == Cardinality::OneToOne;

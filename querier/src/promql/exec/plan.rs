@@ -12,7 +12,8 @@ use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 use super::super::functions::Function;
 use super::super::functions::range::RangeFunction;
 use super::super::parse::ast::{
-    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching, VectorSelector,
+    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching,
+    VectorSelector,
 };
 use super::duration::DurationContext;
 use super::{EngineOptions, QueryError, QueryParams};
@@ -284,7 +285,8 @@ impl Planner {
         }
         let function = self.function(name, &args)?;
         let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg));
-        let lowered = if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
+        let lowered =
+            if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
         let node = Node::Call(Box::new(FunctionCall {

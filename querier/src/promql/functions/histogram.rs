@@ -192,12 +192,8 @@ fn make_monotonic(buckets: &mut [Bucket]) -> Option<Monotonicity> {
             bucket.count = previous;
         } else if count < previous {
             bucket.count = previous;
-            let fix = fix.get_or_insert(Monotonicity {
-                time: 0,
-                min_bucket: f64::INFINITY,
-                max_bucket: f64::NEG_INFINITY,
-                max_difference: 0.0,
-            });
+            let fix =
+                fix.get_or_insert(Monotonicity { time: 0, min_bucket: f64::INFINITY, max_bucket: f64::NEG_INFINITY, max_difference: 0.0 });
             fix.min_bucket = fix.min_bucket.min(bucket.upper);
             fix.max_bucket = fix.max_bucket.max(bucket.upper);
             fix.max_difference = fix.max_difference.max(previous - count);

@@ -307,7 +307,8 @@ impl<'a> Parser<'a> {
     }
 
     fn too_deep(&self) -> ParseError {
-        let message = format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
+        let message =
+            format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
         self.error(self.token.span, message)
     }
 

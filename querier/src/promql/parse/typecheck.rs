@@ -57,9 +57,7 @@ impl Check<'_> {
             return Ok(());
         };
         match selector.matchers.iter().filter(|matcher| matcher.name == "__name__").nth(1) {
-            Some(second) => {
-                self.error(span, format!("metric name must not be set twice: {} or {}", quote(name), quote(&second.value)))
-            }
+            Some(second) => self.error(span, format!("metric name must not be set twice: {} or {}", quote(name), quote(&second.value))),
             None => Ok(()),
         }
     }

@@ -1,0 +1,51 @@
+//! Tables as SQL reads them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidelake_catalog::model::{Matcher, TableSchema, TimeRange};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
+use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
+
+use crate::sql::{RowRequest, RowSource, RowUnit, SqlError};
+use crate::tables::Tables;
+
+fn sql_error(error: SegmentError) -> SqlError {
+    SqlError::Internal(error.to_string())
+}
+
+#[async_trait]
+impl RowSource for Tables {
+    fn databases(&self) -> Vec<String> {
+        Tables::databases(self)
+    }
+
+    fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
+        Tables::wide_tables(self, db)
+    }
+
+    async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
+        let request = ScanRequest { fields: request.fields.into(), matchers: request.matchers, range: request.range };
+        let plan = Tables::scan(self, db, table, request).await.map_err(sql_error)?;
+        Ok(plan.units.into_iter().map(|unit| Arc::new(unit) as Arc<dyn RowUnit>).collect())
+    }
+
+    async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError> {
+        Tables::series(self, db, table, matchers, range).await.map_err(sql_error)
+    }
+
+    async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError> {
+        Tables::metric_names(self, db).await.map_err(sql_error)
+    }
+}
+
+#[async_trait]
+impl RowUnit for ScanUnit {
+    fn rows_bound(&self) -> u64 {
+        ScanUnit::rows_bound(self)
+    }
+
+    async fn read(&self) -> Result<SortedRows, SqlError> {
+        ScanUnit::read(self).await.map_err(sql_error)
+    }
+}
