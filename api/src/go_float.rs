@@ -24,7 +24,7 @@ pub fn write_value(out: &mut Vec<u8>, value: f64) {
     let mut buffer = ryu::Buffer::new();
     let (digits, count, point) = digits_of(buffer.format_finite(magnitude));
     let digits = digits.get(..count).unwrap_or(&digits);
-    if magnitude >= 1e21 || magnitude < 1e-6 {
+    if !(1e-6..1e21).contains(&magnitude) {
         write_exponent_form(out, digits, point - 1);
     } else {
         write_point_form(out, digits, point);
