@@ -1,1 +1,39 @@
-//! placeholder
+//! The door of Tidelake: command line, settings, and one module per protocol over one HTTP port.
+//!
+//! In the order in which a process and then a request meets them:
+//!
+//! 1. [`cli`] and [`config`]: flags, environment, file and defaults become one [`config::Config`].
+//! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
+//! 3. [`router`]: which path belongs to which module; what every request passes.
+//! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. The rest: `admin`, `metrics`.
+//! 6. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
+//!
+//! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every 503 carries
+//! `Retry-After`; an answer that breaks off in the middle ends the connection instead of looking complete.
+pub mod app;
+pub mod backend;
+pub mod body;
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod params;
+pub mod router;
+pub mod server;
+
+mod admin;
+mod go_float;
+mod influx_write;
+mod metrics;
+mod process;
+mod prom_histogram;
+mod prom_json;
+mod prom_labels;
+mod prom_params;
+mod prom_query;
+mod prom_write;
+mod query_slots;
+mod sql;
+mod sql_cells;
+mod sql_formats;

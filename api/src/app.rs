@@ -1,0 +1,101 @@
+//! What all handlers share.
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use crate::backend::{Backend, IngestError};
+use crate::body::BodyBudget;
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::query_slots::QuerySlots;
+
+/// A figure that is read when somebody scrapes it.
+pub struct Figure {
+    /// Name without the prefix `tidelake_`.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Whether it only ever grows.
+    pub is_counter: bool,
+    /// Reads it; must not block.
+    pub read: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// Shared by all requests.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// Milliseconds since 1970.
+    pub now_ms: fn() -> i64,
+    /// Places for queries.
+    pub query_slots: QuerySlots,
+    /// Memory for request bodies.
+    pub bodies: BodyBudget,
+    pub(crate) metrics: Metrics,
+    backend: OnceLock<Backend>,
+    fenced: OnceLock<String>,
+    fence_bell: Notify,
+}
+
+impl App {
+    /// Answers `/health` from now on, and the rest after [`App::attach`].
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            now_ms: wall_clock_ms,
+            query_slots: QuerySlots::new(config.max_concurrent_queries, Duration::from_millis(config.query_queue_ms)),
+            bodies: BodyBudget::new(config.max_inflight_body_bytes),
+            metrics: Metrics::new(),
+            backend: OnceLock::new(),
+            fenced: OnceLock::new(),
+            fence_bell: Notify::new(),
+            config,
+        })
+    }
+
+    /// The parts are open and replayed: requests may come.
+    pub fn attach(&self, backend: Backend) {
+        self.metrics.add_figures(backend.figures());
+        // A second call would be a defect of the composition root; the first one counts.
+        let _ = self.backend.set(backend);
+    }
+
+    /// The parts, or 503 while they are not open or when the node was taken over.
+    pub fn backend(&self) -> Result<&Backend, ApiError> {
+        if let Some(reason) = self.fenced.get() {
+            return Err(ApiError::unavailable(reason.clone()));
+        }
+        self.backend.get().ok_or_else(|| ApiError::unavailable("starting: the catalog and the write-ahead log are being read"))
+    }
+
+    /// Notes what an ingester's failure means for the process, and words it for the client.
+    pub fn refuse(&self, error: IngestError) -> ApiError {
+        if let IngestError::Fenced(reason) = &error {
+            self.fence(reason.clone());
+        }
+        error.into()
+    }
+
+    /// A newer process owns this node: refuse everything from now on and have the server stop.
+    pub fn fence(&self, reason: String) {
+        // Only the first reason matters.
+        let _ = self.fenced.set(reason);
+        self.fence_bell.notify_one();
+    }
+
+    /// Waits until the node was taken over; returns why it is thought so.
+    pub async fn until_fenced(&self) -> String {
+        loop {
+            if let Some(reason) = self.fenced.get() {
+                return reason.clone();
+            }
+            self.fence_bell.notified().await;
+        }
+    }
+}
+
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,192 @@
+//! Request bodies: read within a limit for the one and a budget for all.
+//!
+//! The memory of a body is counted before it is read, so that any number of connections together hold at most the budget.
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{ApiError, Kind};
+
+/// Bytes per permit: a semaphore counts to 2^29 on small machines, and nobody needs single bytes.
+const UNIT_BYTES: usize = 1024;
+/// How long a body waits for memory.
+const MEMORY_WAIT: Duration = Duration::from_millis(500);
+/// A client that goes on sending after the limit is heard out for so much and so long: closing at once would reset the
+/// connection, and many clients then never see the 413.
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Memory for request bodies.
+#[derive(Debug)]
+pub struct BodyBudget {
+    units: Arc<Semaphore>,
+}
+
+/// A body and its share of the budget, given back when dropped.
+#[derive(Debug)]
+pub struct HeldBody {
+    /// As received.
+    pub bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyBudget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self { units: Arc::new(Semaphore::new((bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))) }
+    }
+
+    /// Bytes that are not taken.
+    pub fn free_bytes(&self) -> usize {
+        self.units.available_permits() * UNIT_BYTES
+    }
+
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        match tokio::time::timeout(MEMORY_WAIT, self.units.clone().acquire_many_owned(units)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ApiError::unavailable("too many request bodies are in memory; send again later")),
+        }
+    }
+
+    /// Reads a whole body of at most `limit` bytes.
+    pub async fn read(&self, headers: &HeaderMap, body: Body, limit: usize) -> Result<HeldBody, ApiError> {
+        let announced = headers.get(CONTENT_LENGTH).and_then(length);
+        if announced.is_some_and(|n| n > limit) {
+            // Who asked before sending ("Expect") has not sent anything yet.
+            if !headers.contains_key(EXPECT) {
+                drain(body).await;
+            }
+            return Err(too_large(limit));
+        }
+        match announced {
+            Some(0) => Ok(HeldBody { bytes: Bytes::new(), _share: None }),
+            Some(n) => {
+                let share = self.take(n).await?;
+                self.collect(body, limit, n, Some(share)).await
+            }
+            None => self.collect(body, limit, 0, None).await,
+        }
+    }
+
+    async fn collect(
+        &self,
+        mut body: Body,
+        limit: usize,
+        announced: usize,
+        mut share: Option<OwnedSemaphorePermit>,
+    ) -> Result<HeldBody, ApiError> {
+        let mut counted = announced;
+        let mut first = Bytes::new();
+        let mut whole: Option<BytesMut> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| ApiError::bad_request(format!("the request body ended early: {e}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let have = whole.as_ref().map_or(first.len(), BytesMut::len);
+            if have + data.len() > limit {
+                drain(body).await;
+                return Err(too_large(limit));
+            }
+            if have + data.len() > counted {
+                let more = self.take(have + data.len() - counted).await?;
+                match &mut share {
+                    Some(share) => share.merge(more),
+                    None => share = Some(more),
+                }
+                counted = have + data.len();
+            }
+            match &mut whole {
+                None if first.is_empty() => first = data,
+                None => {
+                    let mut joined = BytesMut::with_capacity(announced.max(first.len() + data.len()));
+                    joined.extend_from_slice(&first);
+                    joined.extend_from_slice(&data);
+                    whole = Some(joined);
+                }
+                Some(whole) => whole.extend_from_slice(&data),
+            }
+        }
+        Ok(HeldBody { bytes: whole.map_or(first, BytesMut::freeze), _share: share })
+    }
+}
+
+fn length(value: &HeaderValue) -> Option<usize> {
+    value.to_str().ok()?.trim().parse().ok()
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes; send smaller batches"))
+}
+
+async fn drain(mut body: Body) {
+    let reading = async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let n = frame.data_ref().map_or(0, Bytes::len);
+            if n > left {
+                break;
+            }
+            left -= n;
+        }
+    };
+    // In time or not, the answer is the same.
+    let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn chunks(parts: &[&'static str]) -> Body {
+        let parts: Vec<Result<Bytes, std::io::Error>> = parts.iter().map(|p| Ok(Bytes::from_static(p.as_bytes()))).collect();
+        Body::from_stream(stream::iter(parts))
+    }
+
+    async fn check(parts: &[&'static str], announced: Option<usize>, limit: usize, expected: Result<&str, u16>) {
+        let budget = BodyBudget::new(1 << 20);
+        let mut headers = HeaderMap::new();
+        if let Some(n) = announced {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(n));
+        }
+        let got = budget.read(&headers, chunks(parts), limit).await;
+        match (&got, expected) {
+            (Ok(held), Ok(text)) => assert_eq!(held.bytes, text.as_bytes()),
+            (Err(error), Err(status)) => assert_eq!(error.status().as_u16(), status),
+            other => panic!("{other:?}"),
+        }
+        drop(got);
+        assert_eq!(budget.free_bytes(), 1 << 20, "the memory is given back");
+    }
+
+    #[tokio::test]
+    async fn bodies_within_and_beyond_the_limit() {
+        check(&[], Some(0), 5, Ok("")).await;
+        check(&[], None, 5, Ok("")).await;
+        check(&["abc"], Some(3), 5, Ok("abc")).await;
+        check(&["abc", "de"], None, 5, Ok("abcde")).await;
+        check(&["a", "b", "c"], Some(3), 5, Ok("abc")).await;
+        check(&["abc", "def"], None, 5, Err(413)).await;
+        check(&["abcdef"], Some(6), 5, Err(413)).await;
+        check(&["abcdef"], Some(3), 5, Err(413)).await;
+    }
+
+    #[tokio::test]
+    async fn more_than_the_budget_gets_503() {
+        let budget = BodyBudget::new(4096);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(3));
+        let held = budget.read(&headers, chunks(&["abc"]), 10_000).await.unwrap();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(4096));
+        assert_eq!(budget.read(&headers, chunks(&[]), 10_000).await.unwrap_err().status().as_u16(), 503);
+        drop(held);
+        assert!(budget.read(&headers, chunks(&[]), 10_000).await.is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! The command line: `tidelake [serve]` and `tidelake catalog dump`.
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigArgs};
+
+/// Time-series database on an object store: Prometheus and line protocol in, PromQL and SQL out.
+#[derive(Debug, Parser)]
+#[command(name = "tidelake", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also what happens without a command)
+    Serve(ConfigArgs),
+    /// Look into the catalog
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum CatalogCommand {
+    /// Print the catalog's checkpoint and log as JSON lines; reads only
+    Dump(ConfigArgs),
+}
+
+/// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop, 1 after a failure,
+/// 2 for wrong usage or settings, 3 when a newer process took over this node.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let (args, dump) = match cli.command {
+        None => (cli.config, false),
+        Some(Command::Serve(args)) => (args, false),
+        Some(Command::Catalog(CatalogCommand::Dump(args))) => (args, true),
+    };
+    let config = match args.resolve() {
+        Ok(config) => config,
+        Err(error) => return complain(2, &error.to_string()),
+    };
+    start_log(&config);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
+    };
+    let result = if dump { runtime.block_on(dump_catalog(config)) } else { runtime.block_on(crate::server::serve(config)) };
+    // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts was waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => complain(1, &format!("{error:#}")),
+    }
+}
+
+async fn dump_catalog(config: Config) -> anyhow::Result<u8> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    crate::backend::dump_catalog(&config, &mut out).await?;
+    out.flush()?;
+    Ok(0)
+}
+
+fn start_log(config: &Config) {
+    // A filter given as a setting beats RUST_LOG, and that beats the default.
+    let given = (config.log != Config::default().log).then_some(config.log.as_str());
+    let filter = given.and_then(|log| EnvFilter::try_new(log).ok());
+    let filter = filter.or_else(|| EnvFilter::try_from_default_env().ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A second start in one process (tests) keeps the first log.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
+}
+
+fn complain(code: u8, message: &str) -> ExitCode {
+    // Nothing is left to do when not even the complaint can be written.
+    let _ = writeln!(std::io::stderr(), "tidelake: {message}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serve_is_the_default_command() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let bare = Cli::try_parse_from(["tidelake", "--listen", "127.0.0.1:1"]).unwrap();
+        assert!(bare.command.is_none());
+        assert_eq!(bare.config.listen.as_deref(), Some("127.0.0.1:1"));
+        let named = Cli::try_parse_from(["tidelake", "serve", "--store", "memory:", "--s3-allow-http"]).unwrap();
+        let Some(Command::Serve(args)) = named.command else { panic!("not serve") };
+        assert_eq!((args.store.as_deref(), args.s3_allow_http), (Some("memory:"), Some(true)));
+        assert!(matches!(
+            Cli::try_parse_from(["tidelake", "catalog", "dump", "--data-dir", "x"]).unwrap().command,
+            Some(Command::Catalog(CatalogCommand::Dump(_)))
+        ));
+        assert!(Cli::try_parse_from(["tidelake", "--no-such-flag"]).is_err());
+    }
+}

@@ -1,0 +1,363 @@
+//! Settings: documented defaults, overridden by a TOML file, by `TIDELAKE_*` variables, and by flags, in this order.
+//!
+//! Keys in the file are the flags' names with underscores (`max_body_bytes = 10485760`). A key that does not exist is an
+//! error that names it: a misspelt limit that silently does nothing is worse than a server that does not start.
+//! Variables that do not exist are ignored, because other programs may use the prefix too.
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// All settings, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder that holds everything when `store` is not given.
+    pub data_dir: PathBuf,
+    /// `s3://bucket/prefix`, `memory:` or a path; takes precedence over `data_dir`.
+    pub store: Option<String>,
+    /// URL of an S3-compatible server; AWS itself when not given.
+    pub s3_endpoint: Option<String>,
+    /// Whether the S3 endpoint may be plain HTTP.
+    pub s3_allow_http: bool,
+    /// Address and port of the HTTP server.
+    pub listen: String,
+    /// Name of this process on the store. Two processes with one name fence each other: the later one wins.
+    pub node: String,
+    /// Log filter in the syntax of `RUST_LOG`, which counts when this is not set.
+    pub log: String,
+    /// Largest body of a line protocol write, also after decompression. Larger ones cost clients a split, smaller ones cost memory less.
+    pub max_body_bytes: usize,
+    /// Largest body of a remote write, also after decompression. Prometheus' receivers use 32 MiB.
+    pub max_remote_write_bytes: usize,
+    /// Request bodies held at once by all connections together; more wait for a moment and then get 503.
+    pub max_inflight_body_bytes: usize,
+    /// Rows held in memory before they become segments; when it is full, writes get 503.
+    pub buffer_bytes: usize,
+    /// Age at which buffered rows become segments. Shorter: more, smaller files; longer: more WAL to replay.
+    pub flush_interval_ms: u64,
+    /// Shortest time between two WAL objects; 0 commits as soon as the previous one is durable. Without a value: 0 on a
+    /// folder, 250 on S3, where every object is a request that costs money.
+    pub wal_interval_ms: Option<u64>,
+    /// Queries that run at once.
+    pub max_concurrent_queries: usize,
+    /// How long a query waits for its turn before it gets 503.
+    pub query_queue_ms: u64,
+    /// A query fails after this time.
+    pub query_timeout_ms: u64,
+    /// A PromQL query fails when it would hold more samples at once.
+    pub max_query_samples: u64,
+    /// Memory that all SQL queries may use together.
+    pub query_memory_bytes: usize,
+    /// How far back an instant selector looks for a sample.
+    pub lookback_ms: u64,
+    /// Time that running requests get to finish when the server stops.
+    pub shutdown_timeout_ms: u64,
+    /// How long to wait for a store that does not answer at start.
+    pub startup_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "./data".into(),
+            store: None,
+            s3_endpoint: None,
+            s3_allow_http: false,
+            listen: "127.0.0.1:7070".into(),
+            node: "node-1".into(),
+            log: "info".into(),
+            max_body_bytes: 10 << 20,
+            max_remote_write_bytes: 32 << 20,
+            max_inflight_body_bytes: 256 << 20,
+            buffer_bytes: 512 << 20,
+            flush_interval_ms: 600_000,
+            wal_interval_ms: None,
+            max_concurrent_queries: 20,
+            query_queue_ms: 10_000,
+            query_timeout_ms: 120_000,
+            max_query_samples: 50_000_000,
+            query_memory_bytes: 1 << 30,
+            lookback_ms: 300_000,
+            shutdown_timeout_ms: 30_000,
+            startup_timeout_ms: 600_000,
+        }
+    }
+}
+
+/// Where the durable state lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreLocation {
+    /// A folder of the local file system.
+    Folder(PathBuf),
+    /// An S3 bucket and a prefix in it, perhaps empty.
+    S3 {
+        /// Name of the bucket.
+        bucket: String,
+        /// Prefix of all keys, without slashes at its ends.
+        prefix: String,
+    },
+    /// The memory of this process.
+    Memory,
+}
+
+impl std::fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Memory => f.write_str("memory only: they are gone when the process ends"),
+        }
+    }
+}
+
+/// Settings that cannot be used; the text says which and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// The settings as flags and variables; what is not given stays out.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct ConfigArgs {
+    /// TOML file with settings; keys are the flags' names with underscores
+    #[arg(long, env = "TIDELAKE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Folder for all data [default: ./data]
+    #[arg(long, env = "TIDELAKE_DATA_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// s3://bucket/prefix, memory: or a path, instead of --data-dir
+    #[arg(long, env = "TIDELAKE_STORE", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// URL of an S3-compatible server (keys and region come from AWS_* variables)
+    #[arg(long, env = "TIDELAKE_S3_ENDPOINT", value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3_endpoint: Option<String>,
+    /// Allow a plain HTTP S3 endpoint
+    #[arg(long, env = "TIDELAKE_S3_ALLOW_HTTP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3_allow_http: Option<bool>,
+    /// Address and port of the HTTP server [default: 127.0.0.1:7070]
+    #[arg(long, env = "TIDELAKE_LISTEN", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Name of this process on the store [default: node-1]
+    #[arg(long, env = "TIDELAKE_NODE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Log filter, as in RUST_LOG [default: info]
+    #[arg(long, env = "TIDELAKE_LOG", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Largest line protocol body, also after decompression [default: 10485760]
+    #[arg(long, env = "TIDELAKE_MAX_BODY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<usize>,
+    /// Largest remote write body, also after decompression [default: 33554432]
+    #[arg(long, env = "TIDELAKE_MAX_REMOTE_WRITE_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_remote_write_bytes: Option<usize>,
+    /// Request bodies held at once by all connections [default: 268435456]
+    #[arg(long, env = "TIDELAKE_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_inflight_body_bytes: Option<usize>,
+    /// Rows held in memory before writes get 503 [default: 536870912]
+    #[arg(long, env = "TIDELAKE_BUFFER_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_bytes: Option<usize>,
+    /// Age at which buffered rows become segments [default: 600000]
+    #[arg(long, env = "TIDELAKE_FLUSH_INTERVAL_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flush_interval_ms: Option<u64>,
+    /// Shortest time between two WAL objects [default: 0 on a folder, 250 on S3]
+    #[arg(long, env = "TIDELAKE_WAL_INTERVAL_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_interval_ms: Option<u64>,
+    /// Queries that run at once [default: 20]
+    #[arg(long, env = "TIDELAKE_MAX_CONCURRENT_QUERIES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_queries: Option<usize>,
+    /// How long a query waits for its turn before it gets 503 [default: 10000]
+    #[arg(long, env = "TIDELAKE_QUERY_QUEUE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_queue_ms: Option<u64>,
+    /// A query fails after this time [default: 120000]
+    #[arg(long, env = "TIDELAKE_QUERY_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_timeout_ms: Option<u64>,
+    /// A PromQL query fails when it would hold more samples [default: 50000000]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_SAMPLES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_samples: Option<u64>,
+    /// Memory that all SQL queries may use together [default: 1073741824]
+    #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_memory_bytes: Option<usize>,
+    /// How far back an instant selector looks [default: 300000]
+    #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookback_ms: Option<u64>,
+    /// Time that running requests get when the server stops [default: 30000]
+    #[arg(long, env = "TIDELAKE_SHUTDOWN_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shutdown_timeout_ms: Option<u64>,
+    /// How long to wait for a store that does not answer at start [default: 600000]
+    #[arg(long, env = "TIDELAKE_STARTUP_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startup_timeout_ms: Option<u64>,
+}
+
+impl ConfigArgs {
+    /// Puts flags and variables over the file over the defaults, and checks the result.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("cannot read --config {}: {e}", path.display())))?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        let named = |path: &Option<PathBuf>| path.as_deref().map_or(String::new(), |p: &Path| format!("{}: ", p.display()));
+        let config: Config = figment
+            .merge(Serialized::defaults(self))
+            .extract()
+            .map_err(|e| ConfigError(format!("{}{}", named(&self.config), e.to_string().trim_end())))?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("max_body_bytes", self.max_body_bytes as u64),
+            ("max_remote_write_bytes", self.max_remote_write_bytes as u64),
+            ("buffer_bytes", self.buffer_bytes as u64),
+            ("flush_interval_ms", self.flush_interval_ms),
+            ("max_concurrent_queries", self.max_concurrent_queries as u64),
+            ("query_timeout_ms", self.query_timeout_ms),
+            ("max_query_samples", self.max_query_samples),
+            ("lookback_ms", self.lookback_ms),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError(format!("{name} must be greater than 0")));
+        }
+        let largest = self.max_body_bytes.max(self.max_remote_write_bytes);
+        if self.max_inflight_body_bytes < largest {
+            return Err(ConfigError(format!("max_inflight_body_bytes must be at least {largest}, the size of the largest body allowed")));
+        }
+        let name_ok = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+        if self.node.is_empty() || self.node.len() > 64 || !self.node.chars().all(name_ok) || self.node.starts_with('.') {
+            return Err(ConfigError(format!(
+                "node {:?} must be 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'",
+                self.node
+            )));
+        }
+        self.store_location().map(|_| ())
+    }
+
+    /// Where the durable state lies.
+    pub fn store_location(&self) -> Result<StoreLocation, ConfigError> {
+        let Some(store) = &self.store else { return Ok(StoreLocation::Folder(self.data_dir.clone())) };
+        if store == "memory:" || store == "memory" {
+            return Ok(StoreLocation::Memory);
+        }
+        if let Some(rest) = store.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(ConfigError(format!("store {store:?} names no bucket; write s3://bucket/prefix")));
+            }
+            return Ok(StoreLocation::S3 { bucket: bucket.into(), prefix: prefix.trim_matches('/').into() });
+        }
+        let path = store.strip_prefix("file://").unwrap_or(store);
+        match path.split_once("://") {
+            Some((scheme, _)) => {
+                Err(ConfigError(format!("store {store:?}: {scheme:?} is not known; use s3://bucket/prefix, memory: or a path")))
+            }
+            None if path.is_empty() => Err(ConfigError("store is empty; use s3://bucket/prefix, memory: or a path".into())),
+            None => Ok(StoreLocation::Folder(path.into())),
+        }
+    }
+
+    /// See [`Config::query_timeout_ms`].
+    pub fn query_timeout(&self) -> Duration {
+        Duration::from_millis(self.query_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str, args: ConfigArgs) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidelake.toml");
+        std::fs::write(&path, text).unwrap();
+        ConfigArgs { config: Some(path), ..args }.resolve()
+    }
+
+    #[test]
+    fn defaults_pass_their_own_check() {
+        assert_eq!(ConfigArgs::default().resolve().unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let file = "listen = '0.0.0.0:1'\nmax_body_bytes = 77\ns3_allow_http = true\n";
+        let config = with_file(file, ConfigArgs { listen: Some("127.0.0.1:2".into()), ..Default::default() }).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:2");
+        assert_eq!(config.max_body_bytes, 77);
+        assert!(config.s3_allow_http);
+        assert_eq!(config.node, Config::default().node);
+    }
+
+    #[test]
+    fn every_flag_is_a_key_and_every_key_is_a_flag() {
+        use clap::{Args as _, Command};
+        let command = ConfigArgs::augment_args(Command::new("x"));
+        let mut flags: Vec<String> =
+            command.get_arguments().map(|a| a.get_id().to_string()).filter(|id| id != "config" && id != "help").collect();
+        let serde_json::Value::Object(map) = serde_json::to_value(Config::default()).unwrap() else { panic!("not an object") };
+        let mut keys: Vec<String> = map.keys().cloned().collect();
+        flags.sort();
+        keys.sort();
+        assert_eq!(flags, keys);
+        for arg in command.get_arguments().filter(|a| a.get_id() != "help") {
+            let expected = format!("TIDELAKE_{}", arg.get_id().as_str().to_uppercase());
+            assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let check = |file: &str, expected: &str| {
+            let message = with_file(file, ConfigArgs::default()).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        };
+        check("max_boddy_bytes = 1", "max_boddy_bytes");
+        check("max_body_bytes = 'big'", "max_body_bytes");
+        check("max_body_bytes = 0", "max_body_bytes");
+        check("node = 'a/b'", "node");
+        check("store = 'gs://x'", "gs");
+        check("store = 's3:///x'", "bucket");
+        check("max_inflight_body_bytes = 5", "max_inflight_body_bytes");
+        check("listen = ", "tidelake.toml");
+    }
+
+    #[test]
+    fn stores_are_told_apart() {
+        let check = |store: Option<&str>, expected: StoreLocation| {
+            let config = Config { store: store.map(str::to_owned), ..Config::default() };
+            assert_eq!(config.store_location().unwrap(), expected);
+        };
+        check(None, StoreLocation::Folder("./data".into()));
+        check(Some("memory:"), StoreLocation::Memory);
+        check(Some("/var/lib/x"), StoreLocation::Folder("/var/lib/x".into()));
+        check(Some("file:///var/lib/x"), StoreLocation::Folder("/var/lib/x".into()));
+        check(Some("s3://b/p/q/"), StoreLocation::S3 { bucket: "b".into(), prefix: "p/q".into() });
+        check(Some("s3://b"), StoreLocation::S3 { bucket: "b".into(), prefix: "".into() });
+    }
+}

@@ -1,0 +1,180 @@
+//! `/metrics`: what the server says about itself, in the OpenMetrics text format.
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::{App, Figure};
+use crate::backend::WriteOutcome;
+use crate::process;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    path: String,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OnPath {
+    path: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByProtocol {
+    protocol: &'static str,
+}
+
+/// All figures of the server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<Answered, Counter>,
+    durations: Family<OnPath, Histogram, fn() -> Histogram>,
+    write_bytes: Family<ByProtocol, Counter>,
+    points_written: Family<ByProtocol, Counter>,
+    points_refused: Family<ByProtocol, Counter>,
+}
+
+fn duration_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.5, 12))
+}
+
+impl Metrics {
+    /// The figures of the HTTP server and the process.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tidelake");
+        let requests = Family::<Answered, Counter>::default();
+        registry.register("http_requests", "Requests by route and status", requests.clone());
+        let durations = Family::<OnPath, Histogram, fn() -> Histogram>::new_with_constructor(duration_histogram);
+        registry.register_with_unit("http_request_duration", "Time to the head of the answer, by route", Unit::Seconds, durations.clone());
+        let write_bytes = Family::<ByProtocol, Counter>::default();
+        registry.register("write_body_bytes", "Bytes of write bodies as received", write_bytes.clone());
+        let points_written = Family::<ByProtocol, Counter>::default();
+        registry.register("write_points", "Lines, samples and histograms that were acknowledged", points_written.clone());
+        let points_refused = Family::<ByProtocol, Counter>::default();
+        registry.register("write_points_refused", "Lines and series that were refused", points_refused.clone());
+        registry.register_collector(Box::new(ProcessFigures));
+        Self { registry: Mutex::new(registry), requests, durations, write_bytes, points_written, points_refused }
+    }
+
+    /// Adds figures that are read at every scrape.
+    pub fn add_figures(&self, figures: Vec<Figure>) {
+        self.registry.lock().register_collector(Box::new(Figures(figures)));
+    }
+
+    /// Counts a write that was taken, in whole or in part.
+    pub fn count_write(&self, protocol: &'static str, bytes: usize, outcome: &WriteOutcome) {
+        let label = ByProtocol { protocol };
+        self.write_bytes.get_or_create(&label).inc_by(bytes as u64);
+        self.points_written.get_or_create(&label).inc_by(outcome.written.samples + outcome.written.histograms);
+        self.points_refused.get_or_create(&label).inc_by(outcome.errors.len() as u64);
+    }
+
+    fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.registry.lock())?;
+        Ok(text)
+    }
+}
+
+struct Figures(Vec<Figure>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|figure| figure.name)).finish()
+    }
+}
+
+fn encode_figure(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, is_counter: bool, value: f64) -> fmt::Result {
+    if is_counter {
+        ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    } else {
+        ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for figure in &self.0 {
+            encode_figure(&mut encoder, figure.name, figure.help, figure.is_counter, (figure.read)())?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ProcessFigures;
+
+impl Collector for ProcessFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(seconds) = process::cpu_seconds() {
+            encode_figure(&mut encoder, "process_cpu_seconds", "Processor time of this process, user and system", true, seconds)?;
+        }
+        if let Some(bytes) = process::resident_bytes() {
+            encode_figure(&mut encoder, "process_resident_memory_bytes", "Resident memory of this process", false, bytes)?;
+        }
+        if let Some(files) = process::open_files() {
+            encode_figure(&mut encoder, "process_open_fds", "Open file descriptors of this process", false, files)?;
+        }
+        Ok(())
+    }
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n")).into_response(),
+    }
+}
+
+/// Counts every request by its route, so that paths from outside cannot make new series.
+pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let code = response.status().as_u16();
+    app.metrics.durations.get_or_create(&OnPath { path: path.clone() }).observe(begun.elapsed().as_secs_f64());
+    app.metrics.requests.get_or_create(&Answered { path, code }).inc();
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Written;
+
+    #[test]
+    fn the_text_holds_counters_and_figures() {
+        let metrics = Metrics::new();
+        let written = Written { samples: 3, histograms: 1, exemplars: 0 };
+        metrics.count_write("line_protocol", 100, &WriteOutcome { written, errors: Vec::new() });
+        metrics.requests.get_or_create(&Answered { path: "/write".into(), code: 204 }).inc();
+        metrics.add_figures(vec![Figure { name: "segments", help: "Segments in the catalog", is_counter: false, read: Box::new(|| 7.0) }]);
+        let text = metrics.text().unwrap();
+        for line in [
+            "tidelake_write_body_bytes_total{protocol=\"line_protocol\"} 100",
+            "tidelake_write_points_total{protocol=\"line_protocol\"} 4",
+            "tidelake_http_requests_total{path=\"/write\",code=\"204\"} 1",
+            "tidelake_segments 7.0",
+        ] {
+            assert!(text.contains(line), "{text}\nlacks {line}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,131 @@
+//! What there is to query: `/api/v1/labels`, `label/{name}/values`, `series`, `metadata`.
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::json;
+use tidelake_catalog::model::{Matcher, TimeRange};
+
+use crate::app::App;
+use crate::backend::parse_selector;
+use crate::database;
+use crate::error::{ApiError, Dialect};
+use crate::params::Params;
+use crate::prom_json::{series_body, strings_body};
+use crate::prom_params as parameters;
+use crate::prom_query::{json_body, read_params, success};
+
+/// Paths below a database.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/labels", get(labels).post(labels))
+        .route("/api/v1/label/{name}/values", get(label_values).post(label_values))
+        .route("/api/v1/series", get(series).post(series))
+        .route("/api/v1/metadata", get(metadata).post(metadata))
+}
+
+/// What the four have in common.
+struct Selection {
+    database: String,
+    params: Params,
+    matchers: Vec<Vec<Matcher>>,
+    range: TimeRange,
+    limit: usize,
+}
+
+impl Selection {
+    async fn read(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
+        let database = database::of_prometheus(path, headers)?;
+        let params = read_params(app, query, headers, body).await?;
+        let limit = parameters::limit(&params)?;
+        let min = parameters::time_or(&params, "start", TimeRange::ALL.min)?;
+        let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
+        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>()?;
+        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit })
+    }
+
+    /// One more than asked for, so that a cut can be told from an end.
+    fn probe(&self) -> usize {
+        if self.limit == 0 { 0 } else { self.limit.saturating_add(1) }
+    }
+
+    fn cut<T>(&self, items: &mut Vec<T>) -> bool {
+        let truncated = self.limit > 0 && items.len() > self.limit;
+        if truncated {
+            items.truncate(self.limit);
+        }
+        truncated
+    }
+}
+
+fn read_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+    let matchers = parse_selector(text).map_err(|e| parameters::invalid("match[]", e))?;
+    if matchers.iter().all(Matcher::matches_empty) {
+        return Err(parameters::invalid("match[]", "match[] must contain at least one non-empty matcher"));
+    }
+    Ok(matchers)
+}
+
+async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
+        let querier = &app.backend()?.querier;
+        let _slot = app.query_slots.enter().await?;
+        let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
+        let truncated = asked.cut(&mut names);
+        Ok(json_body(strings_body(&names, truncated)))
+    };
+    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+}
+
+async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let name = parameters::unescape_label_name(database::path_value(&path, "name").unwrap_or(""));
+        if name.is_empty() {
+            return Err(ApiError::bad_request(format!("invalid label name: {name:?}")));
+        }
+        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
+        let querier = &app.backend()?.querier;
+        let _slot = app.query_slots.enter().await?;
+        let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe()).await?;
+        let truncated = asked.cut(&mut values);
+        Ok(json_body(strings_body(&values, truncated)))
+    };
+    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+}
+
+async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
+        if asked.matchers.is_empty() {
+            return Err(ApiError::bad_request("no match[] parameter provided"));
+        }
+        let querier = &app.backend()?.querier;
+        let _slot = app.query_slots.enter().await?;
+        let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
+        let truncated = asked.cut(&mut found);
+        Ok(json_body(series_body(&found, truncated)))
+    };
+    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+}
+
+async fn metadata(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
+        let per_metric = asked.params.get("limit_per_metric").map(str::parse::<usize>).transpose();
+        let per_metric = per_metric.map_err(|_| parameters::invalid("limit_per_metric", "limit_per_metric must be a number"))?;
+        let per_metric = per_metric.filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let found = app.backend()?.querier.metadata(&asked.database, asked.params.get("metric")).await?;
+        let most = if asked.limit == 0 { usize::MAX } else { asked.limit };
+        let data = found.into_iter().take(most).map(|(metric, entries)| {
+            let entries = entries.into_iter().take(per_metric).map(|m| json!({ "type": m.kind, "help": m.help, "unit": m.unit }));
+            (metric, entries.collect::<serde_json::Value>())
+        });
+        Ok(success(serde_json::Value::Object(data.collect())))
+    };
+    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+}

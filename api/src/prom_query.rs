@@ -1,0 +1,145 @@
+//! `/api/v1/query` and `/api/v1/query_range`, by GET and by POST form, and what clients ask of a Prometheus besides.
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawPathParams, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::app::App;
+use crate::backend::{PromqlOptions, Steps};
+use crate::database;
+use crate::error::{ApiError, Dialect};
+use crate::params::Params;
+use crate::prom_json::{At, query_body};
+use crate::prom_params as parameters;
+
+/// Largest form body: Prometheus takes 10 MiB, and no query is that long.
+const MAX_FORM_BYTES: usize = 4 << 20;
+
+/// Paths below a database.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/query", get(query).post(query))
+        .route("/api/v1/query_range", get(query_range).post(query_range))
+        .route("/api/v1/status/buildinfo", get(build_info))
+        // There are no rules, alerts or exemplars here; Grafana asks for them all the same.
+        .route("/api/v1/rules", get(async || success(json!({ "groups": [] }))))
+        .route("/api/v1/alerts", get(async || success(json!({ "alerts": [] }))))
+        .route("/api/v1/query_exemplars", get(async || success(json!([]))).post(async || success(json!([]))))
+}
+
+/// The body of an answer that needs no speed.
+pub fn success(data: serde_json::Value) -> Response {
+    Json(json!({ "status": "success", "data": data })).into_response()
+}
+
+/// A body that was written by hand.
+pub fn json_body(body: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The parameters of a GET or a POST form.
+pub async fn read_params(app: &App, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Params, ApiError> {
+    let held = app.bodies.read(headers, body, MAX_FORM_BYTES).await?;
+    Ok(Params::from_form(query, headers, &held.bytes))
+}
+
+async fn query(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    instant(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+}
+
+async fn query_range(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    range(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+}
+
+async fn build_info() -> Response {
+    // Without "features", Grafana takes the server for a plain Prometheus, whose API this is.
+    success(json!({
+        "version": env!("CARGO_PKG_VERSION"), "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
+    }))
+}
+
+fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
+    let lookback_ms = parameters::duration(params, "lookback_delta")?.filter(|ms| *ms > 0);
+    Ok(PromqlOptions {
+        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
+        timeout: parameters::timeout(params, app.config.query_timeout())?,
+        max_samples: app.config.max_query_samples,
+    })
+}
+
+async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let database = database::of_prometheus(path, headers)?;
+    let params = read_params(app, query, headers, body).await?;
+    let limit = parameters::limit(&params)?;
+    let time_ms = parameters::time_or(&params, "time", (app.now_ms)())?;
+    let options = options(app, &params)?;
+    let querier = &app.backend()?.querier;
+    let _slot = app.query_slots.enter().await?;
+    let output = querier.promql_instant(&database, params.get("query").unwrap_or(""), time_ms, &options).await?;
+    Ok(json_body(query_body(&output, At::Time(time_ms), limit)))
+}
+
+async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let database = database::of_prometheus(path, headers)?;
+    let params = read_params(app, query, headers, body).await?;
+    let limit = parameters::limit(&params)?;
+    let steps = read_steps(&params)?;
+    let options = options(app, &params)?;
+    let querier = &app.backend()?.querier;
+    let _slot = app.query_slots.enter().await?;
+    let output = querier.promql_range(&database, params.get("query").unwrap_or(""), steps, &options).await?;
+    Ok(json_body(query_body(&output, At::Steps(steps), limit)))
+}
+
+/// `start`, `end` and `step`, checked in the order and with the words of Prometheus.
+fn read_steps(params: &Params) -> Result<Steps, ApiError> {
+    let start_ms = parameters::time(params, "start")?;
+    let end_ms = parameters::time(params, "end")?;
+    if end_ms < start_ms {
+        return Err(parameters::invalid("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = parameters::parse_duration(params.get("step").unwrap_or("")).map_err(|e| parameters::invalid("step", e))?;
+    if step_ms <= 0 {
+        let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(parameters::invalid("step", why));
+    }
+    if end_ms.saturating_sub(start_ms) / step_ms > parameters::MAX_STEPS {
+        return Err(ApiError::bad_request(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    Ok(Steps { start_ms, end_ms, step_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_checked() {
+        let check = |text: &str, expected: Result<(i64, i64, i64), &str>| {
+            let got = read_steps(&Params::from_query(Some(text)));
+            match (got, expected) {
+                (Ok(s), Ok(expected)) => assert_eq!((s.start_ms, s.end_ms, s.step_ms), expected),
+                (Err(e), Err(words)) => assert!(e.message.contains(words), "{}", e.message),
+                other => panic!("{other:?}"),
+            }
+        };
+        check("start=1&end=2&step=0.5", Ok((1000, 2000, 500)));
+        check("start=0&end=11000&step=1s", Ok((0, 11_000_000, 1000)));
+        check("start=0&end=11001&step=1s", Err("exceeded maximum resolution of 11,000 points per timeseries"));
+        check("end=2&step=1", Err(r#"invalid parameter "start": cannot parse "" to a valid timestamp"#));
+        check("start=1&step=1", Err(r#"invalid parameter "end": cannot parse "" to a valid timestamp"#));
+        check("start=2&end=1&step=1", Err(r#"invalid parameter "end": end timestamp must not be before start time"#));
+        check("start=1&end=2", Err(r#"invalid parameter "step": cannot parse "" to a valid duration"#));
+        check("start=1&end=2&step=0", Err("zero or negative query resolution step widths are not accepted"));
+        check("start=1&end=2&step=-5", Err("zero or negative query resolution step widths are not accepted"));
+        check("start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z&step=1", Err("exceeded maximum resolution"));
+    }
+}

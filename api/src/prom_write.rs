@@ -1,0 +1,150 @@
+//! Remote write: `POST /api/v1/write`.
+//!
+//! The message is chosen by the content type alone. 1.0 may come without content type and encoding; anything that is not
+//! understood is 415, so that senders fall back to what is.
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawPathParams, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+
+use crate::app::App;
+use crate::backend::{ContentEncoding, Protocol, WriteOutcome, WriteRequest};
+use crate::database;
+use crate::error::{ApiError, Dialect, Kind};
+
+const VERSION_1: &str = "prometheus.WriteRequest";
+const VERSION_2: &str = "io.prometheus.write.v2.Request";
+/// A refusal names this many series; more would help nobody.
+const NAMED_ERRORS: usize = 20;
+
+/// Paths below a database.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/api/v1/write", post(write))
+}
+
+async fn write(State(app): State<Arc<App>>, path: RawPathParams, headers: HeaderMap, body: Body) -> Response {
+    receive(&app, &path, &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Text))
+}
+
+async fn receive(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let database = database::of_prometheus(path, headers)?;
+    let protocol = read_protocol(headers)?;
+    let encoding = read_encoding(headers)?;
+    let ingester = &app.backend()?.ingester;
+    let held = app.bodies.read(headers, body, app.config.max_remote_write_bytes).await?;
+    let request = WriteRequest { database, protocol, encoding, body: held.bytes.clone() };
+    let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
+    app.metrics.count_write("remote_write", held.bytes.len(), &outcome);
+    Ok(answer(&outcome))
+}
+
+fn read_protocol(headers: &HeaderMap) -> Result<Protocol, ApiError> {
+    let unsupported = |what: &str| Err(ApiError::new(Kind::Unsupported, what));
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Protocol::RemoteWrite1) };
+    let value = value.to_str().unwrap_or("");
+    let mut parts = value.split(';').map(str::trim);
+    if !parts.next().unwrap_or("").eq_ignore_ascii_case("application/x-protobuf") {
+        return unsupported(&format!("content type {value:?} is not supported; send application/x-protobuf;proto={VERSION_1}"));
+    }
+    for part in parts {
+        let Some((name, message)) = part.split_once('=') else { continue };
+        if name.trim().eq_ignore_ascii_case("proto") {
+            return match message.trim().trim_matches('"') {
+                VERSION_1 => Ok(Protocol::RemoteWrite1),
+                VERSION_2 => unsupported(&format!("remote write 2.0 ({VERSION_2}) is not supported; send 1.0 ({VERSION_1})")),
+                other => unsupported(&format!("message {other:?} is not known; send {VERSION_1}")),
+            };
+        }
+    }
+    Ok(Protocol::RemoteWrite1)
+}
+
+fn read_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(ContentEncoding::Snappy) };
+    match value.to_str().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+        "" | "snappy" => Ok(ContentEncoding::Snappy),
+        "zstd" => Ok(ContentEncoding::Zstd),
+        other => Err(ApiError::new(Kind::Unsupported, format!("content encoding {other:?} is not supported; send snappy (block format)"))),
+    }
+}
+
+/// 204, or 400 that names what was refused; both count what was kept.
+fn answer(outcome: &WriteOutcome) -> Response {
+    let mut response = if outcome.errors.is_empty() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        let mut text = format!("{} refused, the others were kept: ", outcome.errors.len());
+        let named: Vec<&str> = outcome.errors.iter().take(NAMED_ERRORS).map(|e| e.message.as_str()).collect();
+        text.push_str(&named.join("; "));
+        if outcome.errors.len() > NAMED_ERRORS {
+            text.push_str("; ...");
+        }
+        ApiError::bad_request(text).respond(Dialect::Text)
+    };
+    let counts = [
+        ("x-prometheus-remote-write-samples-written", outcome.written.samples),
+        ("x-prometheus-remote-write-histograms-written", outcome.written.histograms),
+        ("x-prometheus-remote-write-exemplars-written", outcome.written.exemplars),
+    ];
+    for (name, count) in counts {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{LineError, Written};
+
+    fn with(name: HeaderName, value: Option<&str>) -> HeaderMap {
+        value.map(|v| (name, v.parse().unwrap())).into_iter().collect()
+    }
+
+    #[test]
+    fn content_types() {
+        let check = |value: Option<&str>, expected: Result<(), u16>| {
+            let got = read_protocol(&with(CONTENT_TYPE, value)).map(|p| assert_eq!(p, Protocol::RemoteWrite1));
+            assert_eq!(got.map_err(|e| e.status().as_u16()), expected, "{value:?}");
+        };
+        check(None, Ok(()));
+        check(Some("application/x-protobuf"), Ok(()));
+        check(Some("application/x-protobuf;proto=prometheus.WriteRequest"), Ok(()));
+        check(Some("Application/X-Protobuf; charset=x; proto=\"prometheus.WriteRequest\""), Ok(()));
+        check(Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Err(415));
+        check(Some("application/x-protobuf;proto=no.such.Message"), Err(415));
+        check(Some("application/json"), Err(415));
+        check(Some(""), Err(415));
+    }
+
+    #[test]
+    fn encodings() {
+        let check = |value: Option<&str>, expected: Result<ContentEncoding, u16>| {
+            assert_eq!(read_encoding(&with(CONTENT_ENCODING, value)).map_err(|e| e.status().as_u16()), expected, "{value:?}");
+        };
+        check(None, Ok(ContentEncoding::Snappy));
+        check(Some("Snappy"), Ok(ContentEncoding::Snappy));
+        check(Some("zstd"), Ok(ContentEncoding::Zstd));
+        check(Some("gzip"), Err(415));
+        check(Some("identity"), Err(415));
+    }
+
+    #[test]
+    fn both_ends_count_what_was_kept() {
+        let written = Written { samples: 3, histograms: 1, exemplars: 0 };
+        let check = |errors: Vec<LineError>, status: u16| {
+            let response = answer(&WriteOutcome { written, errors });
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["x-prometheus-remote-write-samples-written"], "3");
+            assert_eq!(response.headers()["x-prometheus-remote-write-histograms-written"], "1");
+            assert_eq!(response.headers()["x-prometheus-remote-write-exemplars-written"], "0");
+        };
+        check(Vec::new(), 204);
+        check(vec![LineError { line: 0, original: String::new(), message: "no __name__".into() }], 400);
+    }
+}

@@ -1,0 +1,160 @@
+//! Requests against the whole router, without a server and without storage.
+use axum::body::Body;
+use axum::http::Response;
+use tower::ServiceExt;
+
+use super::*;
+use crate::backend::Backend;
+use crate::config::Config;
+
+async fn send(app: &Arc<App>, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    router(app.clone()).oneshot(request.body(body.into()).unwrap()).await.unwrap()
+}
+
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+}
+
+fn starting() -> Arc<App> {
+    App::new(Config::default())
+}
+
+fn attached() -> Arc<App> {
+    let app = App::new(Config { max_body_bytes: 1000, ..Config::default() });
+    app.attach(Backend::detached());
+    app
+}
+
+#[tokio::test]
+async fn health_comes_before_readiness() {
+    let check = async |app: &Arc<App>, path: &str, status: u16| {
+        let response = send(app, "GET", path, &[], "").await;
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{path}");
+    };
+    for path in ["/health", "/-/healthy", "/metrics"] {
+        check(&starting(), path, 200).await;
+    }
+    check(&starting(), "/ping", 204).await;
+    for path in ["/ready", "/-/ready"] {
+        check(&starting(), path, 503).await;
+        check(&attached(), path, 200).await;
+    }
+    let app = attached();
+    app.fence("epoch 8 owns this node".into());
+    check(&app, "/ready", 503).await;
+    check(&app, "/health", 200).await;
+}
+
+#[tokio::test]
+async fn everything_else_is_503_while_starting() {
+    let app = starting();
+    for (method, path) in [
+        ("POST", "/write?db=d"),
+        ("POST", "/api/v2/write?bucket=d"),
+        ("POST", "/api/v3/write_lp?db=d"),
+        ("POST", "/api/v1/write"),
+        ("POST", "/db/d/api/v1/write"),
+        ("GET", "/api/v1/query?query=1"),
+        ("GET", "/db/d/api/v1/query_range?query=1&start=0&end=1&step=1"),
+        ("GET", "/api/v1/labels"),
+        ("GET", "/api/v1/label/job/values"),
+        ("GET", "/api/v3/query_sql?db=d&q=SELECT+1"),
+        ("POST", "/admin/flush"),
+        ("POST", "/admin/compact"),
+    ] {
+        let response = send(&app, method, path, &[], "").await;
+        assert_eq!(response.status().as_u16(), 503, "{method} {path}");
+        assert!(response.headers().contains_key("retry-after"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_methods_and_paths() {
+    let check = async |method: &str, path: &str, status: u16, allow: Option<&str>| {
+        let response = send(&attached(), method, path, &[], "").await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path}");
+        assert_eq!(response.headers().get("allow").map(|v| v.to_str().unwrap()), allow, "{method} {path}");
+    };
+    check("GET", "/write?db=d", 405, Some("POST")).await;
+    check("GET", "/api/v2/write?bucket=d", 405, Some("POST")).await;
+    check("PUT", "/api/v3/write_lp?db=d", 405, Some("POST")).await;
+    check("GET", "/api/v1/write", 405, Some("POST")).await;
+    check("GET", "/admin/flush", 405, Some("POST")).await;
+    check("DELETE", "/api/v1/query", 405, Some("GET,HEAD,POST")).await;
+    check("POST", "/api/v9/write", 404, None).await;
+    check("GET", "/db/d/nothing", 404, None).await;
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_in_the_words_of_the_protocol() {
+    let check = async |method: &str, path: &str, headers: &[(&str, &str)], status: u16, words: &str| {
+        let response = send(&attached(), method, path, headers, "x".repeat(200)).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path}");
+        let body = text(response).await;
+        assert!(body.contains(words), "{path}: {body}");
+    };
+    check("POST", "/write", &[], 400, r#"{"error":"the parameter \"db\" is missing"#).await;
+    check("POST", "/api/v2/write", &[], 400, r#"{"code":"invalid","message":"the parameter \"bucket\" is missing"#).await;
+    check("POST", "/api/v3/write_lp?db=a/b", &[], 400, r#"{"error":"invalid database name \"a/b\""#).await;
+    check("POST", "/write?db=d", &[("content-encoding", "lzma")], 415, "lzma").await;
+    check("POST", "/api/v1/write", &[("content-type", "image/png")], 415, "image/png").await;
+    check("POST", "/api/v1/write", &[("x-scope-orgid", "a|b")], 400, "a|b").await;
+    check("POST", "/db/_x/api/v1/write", &[], 400, "_x").await;
+    check("GET", "/api/v1/query?query=1&time=x", &[], 400, r#""errorType":"bad_data""#).await;
+    check("GET", "/api/v1/query_range?query=1", &[], 400, r#"invalid parameter \"start\""#).await;
+    check("GET", "/api/v1/series", &[], 400, "no match[] parameter provided").await;
+    check("GET", "/api/v3/query_sql?db=d", &[], 400, r#"the parameter \"q\" is missing"#).await;
+    check("POST", "/api/v3/query_sql", &[], 400, "JSON").await;
+    check("GET", "/api/v3/query_sql?db=d&q=x&format=xml", &[], 400, "xml").await;
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_413() {
+    let check = async |size: usize, status: u16| {
+        let response = send(&attached(), "POST", "/api/v2/write?bucket=d", &[], "#".repeat(size)).await;
+        assert_eq!(response.status().as_u16(), status);
+    };
+    // Within the limit, the request reaches the storage, which is not there.
+    check(1000, 503).await;
+    check(1001, 413).await;
+}
+
+#[tokio::test]
+async fn a_post_form_is_read_like_a_query_string() {
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let response = send(&attached(), "POST", "/api/v1/query_range", &form, "query=up&start=5&end=1&step=1").await;
+    assert_eq!(response.status().as_u16(), 400);
+    assert!(text(response).await.contains("end timestamp must not be before start time"));
+}
+
+#[tokio::test]
+async fn grafana_finds_a_prometheus() {
+    let body = async |path: &str| {
+        let response = send(&attached(), "GET", path, &[], "").await;
+        assert_eq!(response.status().as_u16(), 200, "{path}");
+        serde_json::from_str::<serde_json::Value>(&text(response).await).unwrap()
+    };
+    let info = body("/api/v1/status/buildinfo").await;
+    assert_eq!(info["status"], "success");
+    assert!(info["data"].get("features").is_none());
+    assert_eq!(body("/api/v1/rules").await["data"]["groups"], json!([]));
+    assert_eq!(body("/db/d/api/v1/query_exemplars?query=x").await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_when_asked() {
+    let app = attached();
+    for path in ["/ping", "/ready", "/health"] {
+        // Every route adds its own lines to the metrics.
+        send(&app, "GET", path, &[], "").await;
+    }
+    let response = send(&app, "GET", "/metrics", &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(response.headers().get("content-encoding").map(|v| v.to_str().unwrap()), Some("gzip"));
+    let response = send(&attached(), "GET", "/health", &[("accept-encoding", "gzip")], "").await;
+    assert!(!response.headers().contains_key("content-encoding"));
+}

@@ -1,0 +1,171 @@
+//! The composition root: opens the store, puts the parts together, serves, and stops.
+//!
+//! The port is bound first, so that health checks are answered while the catalog and the write-ahead log are still being
+//! read. At the end nothing is left half done: running requests finish (for a bounded time), the buffer is flushed, and what
+//! could not be flushed is in the write-ahead log anyway. A process whose node was taken over does none of that: it
+//! only says so and ends, because everything on the store belongs to its successor.
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::backend::{Backend, OpenError};
+use crate::config::Config;
+use crate::router::router;
+
+/// The process ended because a newer one owns the node.
+const EXIT_FENCED: u8 = 3;
+/// A second signal ends the process at once, as a shell reports an interrupted program.
+const EXIT_IMPATIENT: u8 = 130;
+/// Answers to requests in flight get so long to leave when the node was taken over.
+const FENCED_GRACE: Duration = Duration::from_millis(300);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Runs the server until a signal or a takeover; returns the exit code.
+pub async fn serve(config: Config) -> anyhow::Result<u8> {
+    let mut signals = Signals::new()?;
+    let listener = TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("cannot find out the address that is listened on")?;
+    let app = App::new(config);
+    let (stop, http) = start_http(listener, app.clone());
+    tracing::info!(%address, "listening");
+
+    tokio::select! {
+        opened = open(&app.config) => app.attach(opened?),
+        () = signals.next() => {
+            tracing::info!("stopped before it was ready");
+            return Ok(0);
+        }
+    }
+    tracing::info!("ready");
+    greet(address, &app.config);
+
+    tokio::select! {
+        () = signals.next() => {}
+        reason = app.until_fenced() => return Ok(leave_to_successor(&reason, &stop).await),
+    }
+    tokio::select! {
+        code = shut_down(&app, stop, http) => code,
+        () = signals.next() => Ok(EXIT_IMPATIENT),
+    }
+}
+
+fn start_http(listener: TcpListener, app: Arc<App>) -> (watch::Sender<bool>, JoinHandle<std::io::Result<()>>) {
+    let (stop, mut stopped) = watch::channel(false);
+    let until_stopped = async move {
+        // An error means that the sender is gone, which is a stop too.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    // Acknowledgements are small and must not wait for more bytes to fill a packet.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let http = tokio::spawn(axum::serve(listener, router(app)).with_graceful_shutdown(until_stopped).into_future());
+    (stop, http)
+}
+
+/// Opens the storage; a store that does not answer is asked again, for it may start later than we do.
+async fn open(config: &Config) -> anyhow::Result<Backend> {
+    let give_up = Instant::now() + Duration::from_millis(config.startup_timeout_ms);
+    let mut pause = FIRST_RETRY;
+    loop {
+        match Backend::open(config).await {
+            Ok(backend) => return Ok(backend),
+            Err(OpenError::Fatal(reason)) => bail!(reason),
+            Err(OpenError::Transient(reason)) if Instant::now() >= give_up => {
+                bail!("the store did not answer for {} ms: {reason}", config.startup_timeout_ms)
+            }
+            Err(OpenError::Transient(reason)) => {
+                tracing::warn!(reason, retry_in_ms = pause.as_millis() as u64, "the store cannot be used yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_RETRY);
+            }
+        }
+    }
+}
+
+async fn shut_down(app: &App, stop: watch::Sender<bool>, http: JoinHandle<std::io::Result<()>>) -> anyhow::Result<u8> {
+    tracing::info!("stopping: no new connections, running requests may finish");
+    stop.send_replace(true);
+    let patience = Duration::from_millis(app.config.shutdown_timeout_ms);
+    if tokio::time::timeout(patience, http).await.is_err() {
+        tracing::warn!("some requests did not finish in {} ms and are broken off", patience.as_millis());
+    }
+    if let Ok(backend) = app.backend() {
+        let flushed = backend.ingester.shutdown().await;
+        flushed.context("could not flush; all acknowledged points are in the write-ahead log and come back at the next start")?;
+    }
+    tracing::info!("stopped");
+    Ok(0)
+}
+
+async fn leave_to_successor(reason: &str, stop: &watch::Sender<bool>) -> u8 {
+    stop.send_replace(true);
+    let _ = writeln!(std::io::stderr(), "tidelake: {reason}. Another process took over this node; this one ends and touches nothing.");
+    tokio::time::sleep(FENCED_GRACE).await;
+    EXIT_FENCED
+}
+
+/// Says where everything is, and what to try.
+fn greet(address: SocketAddr, config: &Config) {
+    let store = config.store_location().map_or_else(|e| e.to_string(), |s| s.to_string());
+    // Nobody may be listening to stdout, which is no reason to stop.
+    let _ = std::io::stdout().write_all(greeting(address, &store).as_bytes());
+}
+
+fn greeting(address: SocketAddr, store: &str) -> String {
+    let host = match address {
+        a if a.ip().is_unspecified() => format!("127.0.0.1:{}", a.port()),
+        a => a.to_string(),
+    };
+    format!(
+        "Tidelake {version} listens on http://{host}\n\
+         The data are in {store}\n\
+         Try:\n\
+         \x20 curl -i 'http://{host}/api/v2/write?bucket=default' --data-binary 'cpu,host=a usage=0.5'\n\
+         \x20 curl -G 'http://{host}/api/v3/query_sql' -d db=default -d format=pretty --data-urlencode 'q=SELECT * FROM cpu'\n\
+         \x20 curl 'http://{host}/api/v1/query?query=cpu_usage'\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// The next Ctrl-C or SIGTERM.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_can_be_pasted() {
+        let text = greeting("0.0.0.0:7070".parse().unwrap(), "/srv/data");
+        assert!(text.contains("http://127.0.0.1:7070/api/v2/write?bucket=default"));
+        assert!(text.contains("The data are in /srv/data"));
+        assert_eq!(text.matches("curl").count(), 3);
+    }
+}

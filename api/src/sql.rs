@@ -1,0 +1,250 @@
+//! SQL over HTTP: `/api/v3/query_sql`, by GET parameters or a POST of JSON (or a form), as InfluxDB 3's clients ask.
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::scalar::ScalarValue;
+use futures::{Stream, StreamExt, stream};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::database;
+use crate::error::{ApiError, Dialect, Kind};
+use crate::params::{Params, is_form};
+use crate::query_slots::QuerySlot;
+use crate::sql_formats::{Encoder, Format};
+
+/// Largest request body.
+const MAX_QUERY_BYTES: usize = 4 << 20;
+
+/// The paths of this module.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new().route("/api/v3/query_sql", get(by_get).post(by_post))
+}
+
+/// What is asked.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+struct Asked {
+    #[serde(alias = "database")]
+    db: Option<String>,
+    #[serde(alias = "query")]
+    q: Option<String>,
+    format: Option<String>,
+    #[serde(default)]
+    params: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+async fn by_get(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let answer = async { run(&app, Asked::from_params(&Params::from_query(query.as_deref()))?, &headers).await };
+    answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
+}
+
+async fn by_post(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap, body: Body) -> Response {
+    let answer = async {
+        let held = app.bodies.read(&headers, body, MAX_QUERY_BYTES).await?;
+        let asked = if is_form(&headers) {
+            Asked::from_params(&Params::from_form(query.as_deref(), &headers, &held.bytes))?
+        } else {
+            serde_json::from_slice(&held.bytes)
+                .map_err(|e| ApiError::bad_request(format!("the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}")))?
+        };
+        run(&app, asked, &headers).await
+    };
+    answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
+}
+
+impl Asked {
+    fn from_params(params: &Params) -> Result<Self, ApiError> {
+        let text = |name: &str| params.get(name).map(str::to_owned);
+        let values = params.get("params").map(serde_json::from_str).transpose();
+        let values = values.map_err(|e| ApiError::bad_request(format!("the parameter \"params\" must be a JSON object: {e}")))?;
+        Ok(Self { db: text("db").or(text("database")), q: text("q").or(text("query")), format: text("format"), params: values })
+    }
+}
+
+/// Values for the `$name` placeholders of a query.
+fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<Vec<(String, ScalarValue)>, ApiError> {
+    let scalar = |name: &str, value: serde_json::Value| match value {
+        serde_json::Value::Null => Ok(ScalarValue::Null),
+        serde_json::Value::Bool(b) => Ok(ScalarValue::Boolean(Some(b))),
+        serde_json::Value::String(text) => Ok(ScalarValue::Utf8(Some(text))),
+        serde_json::Value::Number(n) => Ok(match (n.as_i64(), n.as_u64()) {
+            (Some(i), _) => ScalarValue::Int64(Some(i)),
+            (None, Some(u)) => ScalarValue::UInt64(Some(u)),
+            (None, None) => ScalarValue::Float64(n.as_f64()),
+        }),
+        _ => Err(ApiError::bad_request(format!("the value of ${name} must be a string, a number, a boolean or null"))),
+    };
+    params.into_iter().map(|(name, value)| scalar(&name, value).map(|value| (name, value))).collect()
+}
+
+async fn run(app: &App, asked: Asked, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let missing = |name: &str| ApiError::bad_request(format!("the parameter {name:?} is missing"));
+    let database = asked.db.ok_or_else(|| missing("db"))?;
+    database::check_name(&database)?;
+    let query = asked.q.ok_or_else(|| missing("q"))?;
+    let format = Format::choose(asked.format.as_deref(), headers.get(ACCEPT).and_then(|v| v.to_str().ok()))?;
+    let params = placeholders(asked.params.unwrap_or_default())?;
+    let querier = &app.backend()?.querier;
+    let slot = app.query_slots.enter().await?;
+    let deadline = Instant::now() + app.config.query_timeout();
+    let batches = within(deadline, app.config.query_timeout(), querier.sql(&database, &query, params)).await??;
+    respond(batches, format, deadline, app.config.query_timeout(), slot).await
+}
+
+async fn within<T>(deadline: Instant, timeout: Duration, work: impl Future<Output = T>) -> Result<T, ApiError> {
+    let late = || ApiError::new(Kind::Timeout, format!("the query ran longer than query_timeout_ms = {}", timeout.as_millis()));
+    tokio::time::timeout_at(deadline, work).await.map_err(|_| late())
+}
+
+/// Waits for the first bytes, so that a query that fails at once gets a status of its own, and streams the rest.
+async fn respond(
+    batches: SendableRecordBatchStream,
+    format: Format,
+    deadline: Instant,
+    timeout: Duration,
+    slot: QuerySlot,
+) -> Result<Response, ApiError> {
+    let encoder = Encoder::new(format, batches.schema()).map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
+    let mut chunks = Box::pin(encode(batches, encoder));
+    let mut head = Vec::new();
+    while let Some(chunk) = within(deadline, timeout, chunks.next()).await? {
+        let chunk = chunk.map_err(classify)?;
+        if !chunk.is_empty() {
+            head.push(Ok(chunk));
+            break;
+        }
+    }
+    let rest = stream::unfold(Some((chunks, slot)), move |state| async move {
+        let (mut chunks, slot) = state?;
+        match within(deadline, timeout, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, slot)))),
+            Ok(None) => None,
+            Ok(Some(Err(error))) => {
+                tracing::warn!(%error, "a query failed in the middle of its answer");
+                Some((Err(std::io::Error::other(error)), None))
+            }
+            Err(late) => Some((Err(std::io::Error::other(late.message)), None)),
+        }
+    });
+    let body = Body::from_stream(stream::iter(head).chain(rest));
+    let mut response = body.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    Ok(response)
+}
+
+fn encode(batches: SendableRecordBatchStream, encoder: Encoder) -> impl Stream<Item = Result<Bytes, DataFusionError>> {
+    stream::unfold((batches, Some(encoder)), |(mut batches, encoder)| async move {
+        let mut encoder = encoder?;
+        match batches.next().await {
+            Some(Ok(batch)) => {
+                let chunk = encode_batch(&mut encoder, &batch);
+                let encoder = chunk.is_ok().then_some(encoder);
+                Some((chunk, (batches, encoder)))
+            }
+            Some(Err(error)) => Some((Err(error), (batches, None))),
+            None => Some((encoder.finish().map_err(arrow_failure), (batches, None))),
+        }
+    })
+}
+
+fn encode_batch(encoder: &mut Encoder, batch: &RecordBatch) -> Result<Bytes, DataFusionError> {
+    encoder.batch(batch).map_err(arrow_failure)
+}
+
+fn arrow_failure(error: ArrowError) -> DataFusionError {
+    match error {
+        ArrowError::MemoryError(message) => DataFusionError::ResourcesExhausted(message),
+        other => DataFusionError::ArrowError(Box::new(other), None),
+    }
+}
+
+/// What a failure while the first rows are computed means for the client.
+fn classify(error: DataFusionError) -> ApiError {
+    let kind = match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => Kind::Execution,
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => Kind::Internal,
+        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Kind::Internal,
+        // Division by zero, casts that fail, overflows: the query meets data that it was not written for.
+        _ => Kind::Execution,
+    };
+    ApiError::new(kind, error.strip_backtrace())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+    use super::*;
+    use crate::query_slots::QuerySlots;
+
+    fn numbers(n: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef)]).unwrap()
+    }
+
+    async fn answer(items: Vec<Result<RecordBatch, DataFusionError>>, format: Format) -> Result<Response, ApiError> {
+        let batches = Box::pin(RecordBatchStreamAdapter::new(numbers(0).schema(), stream::iter(items)));
+        let slot = QuerySlots::new(1, Duration::ZERO).enter().await.unwrap();
+        respond(batches, format, Instant::now() + Duration::from_secs(10), Duration::from_secs(10), slot).await
+    }
+
+    fn failure() -> DataFusionError {
+        DataFusionError::Execution("no luck".into())
+    }
+
+    #[tokio::test]
+    async fn rows_stream_to_a_well_formed_end() {
+        let response = answer(vec![Ok(numbers(0)), Ok(numbers(1)), Ok(numbers(2))], Format::Json).await.unwrap();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert_eq!(body, r#"[{"n":0},{"n":0},{"n":1}]"#);
+        let response = answer(vec![], Format::Json).await.unwrap();
+        assert_eq!(axum::body::to_bytes(response.into_body(), 1000).await.unwrap(), "[]");
+    }
+
+    #[tokio::test]
+    async fn an_early_failure_has_a_status_and_a_late_one_breaks_the_body() {
+        let early = answer(vec![Ok(numbers(0)), Err(failure())], Format::Json).await.unwrap_err();
+        assert_eq!(early.status().as_u16(), 422);
+        assert!(early.message.contains("no luck"));
+        let late = answer(vec![Ok(numbers(1)), Err(failure())], Format::JsonLines).await.unwrap();
+        assert!(axum::body::to_bytes(late.into_body(), 1000).await.is_err());
+    }
+
+    #[test]
+    fn questions_come_as_parameters_or_json() {
+        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D"));
+        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}}"#;
+        assert_eq!(Asked::from_params(&params).unwrap(), serde_json::from_str(json).unwrap());
+        assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
+    }
+
+    #[test]
+    fn placeholders_have_types() {
+        let check = |json: &str, expected: ScalarValue| {
+            let map = serde_json::from_str(&format!("{{\"x\":{json}}}")).unwrap();
+            assert_eq!(placeholders(map).unwrap(), [("x".to_owned(), expected)]);
+        };
+        check("1", ScalarValue::Int64(Some(1)));
+        check("18446744073709551615", ScalarValue::UInt64(Some(u64::MAX)));
+        check("1.5", ScalarValue::Float64(Some(1.5)));
+        check("\"t\"", ScalarValue::Utf8(Some("t".into())));
+        check("true", ScalarValue::Boolean(Some(true)));
+        check("null", ScalarValue::Null);
+        let list = serde_json::from_str(r#"{"x":[1]}"#).unwrap();
+        assert!(placeholders(list).unwrap_err().message.contains("$x"));
+    }
+}
