@@ -139,7 +139,7 @@ mod tests {
     fn plain_names_are_themselves_and_others_are_escaped() {
         check("cpu", "cpu");
         check("node_cpu-2.seconds", "node_cpu-2.seconds");
-        check("a/b ..%", "a%2Fb%20.%2E%25");
+        check("a/b ..%", "a%2Fb%20..%25");
         check(".", "%2E");
         check("..", "%2E%2E");
         check("...", "%2E.%2E");
