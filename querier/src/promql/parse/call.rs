@@ -45,13 +45,7 @@ impl Parser<'_> {
         self.aggregate(op, grouping, args, self.since(name.span.start))
     }
 
-    fn aggregate(
-        &self,
-        op: AggregateOp,
-        grouping: Option<(bool, Vec<String>)>,
-        args: Vec<Expr>,
-        span: Span,
-    ) -> Result<Expr, ParseError> {
+    fn aggregate(&self, op: AggregateOp, grouping: Option<(bool, Vec<String>)>, args: Vec<Expr>, span: Span) -> Result<Expr, ParseError> {
         let got = args.len();
         let mut args = args.into_iter().map(Box::new);
         let wanted = 1 + usize::from(op.has_param());

@@ -18,8 +18,7 @@ impl Parser<'_> {
     /// A duration in brackets; a literal must be positive.
     pub(super) fn positive_duration(&mut self, place: Place) -> Result<DurationExpr, ParseError> {
         let duration = self.duration(place, precedence::LOWEST)?;
-        let duration = self.settled(duration)?;
-        match duration {
+        match settled(duration) {
             DurationExpr::Literal { ms, span } if ms <= 0 => Err(self.error(span, "duration must be greater than 0")),
             duration => Ok(duration),
         }
@@ -36,16 +35,7 @@ impl Parser<'_> {
         } else {
             self.duration_operand(Place::Offset)?
         };
-        self.settled(duration)
-    }
-
-    /// A bare number that is the whole duration is its seconds.
-    fn settled(&self, duration: DurationExpr) -> Result<DurationExpr, ParseError> {
-        let DurationExpr::Number { value, span } = duration else {
-            return Ok(duration);
-        };
-        let ms = (value * 1000.0).round();
-        Ok(DurationExpr::Literal { ms: ms as i64, span })
+        Ok(settled(duration))
     }
 
     /// Arithmetic of operators that bind at least as tightly as `min`.
@@ -165,6 +155,14 @@ impl Parser<'_> {
             Place::Step => self.unexpected_in("subquery selector", "number, duration, step(), range(), or \"]\""),
             Place::Offset => self.unexpected_in("offset", DURATION),
         }
+    }
+}
+
+/// A bare number that is the whole duration is its seconds.
+fn settled(duration: DurationExpr) -> DurationExpr {
+    match duration {
+        DurationExpr::Number { value, span } => DurationExpr::Literal { ms: (value * 1000.0).round() as i64, span },
+        duration => duration,
     }
 }
 

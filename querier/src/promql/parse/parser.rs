@@ -16,6 +16,9 @@ pub const MAX_DEPTH: usize = 200;
 /// Longest query in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 
+/// Most regular expressions of a query. Each may take milliseconds to compile, before any limit on evaluation applies.
+pub(super) const MAX_PATTERNS: usize = 1_000;
+
 /// How tightly operators bind.
 pub(super) mod precedence {
     /// Anything.
@@ -55,13 +58,15 @@ pub(super) struct Parser<'a> {
     pub height: usize,
     /// Aggregations whose arguments are being read; errors inside mention it.
     pub aggregations: usize,
+    /// Regular expressions so far.
+    pub patterns: usize,
 }
 
 impl<'a> Parser<'a> {
     pub fn new(query: &'a str) -> Self {
         let mut lexer = Lexer::new(query);
         let token = lexer.next_token();
-        Self { query, lexer, token, last_end: 0, depth: 0, height: 0, aggregations: 0 }
+        Self { query, lexer, token, last_end: 0, depth: 0, height: 0, aggregations: 0, patterns: 0 }
     }
 
     /// The whole query.
@@ -307,7 +312,8 @@ impl<'a> Parser<'a> {
     }
 
     fn too_deep(&self) -> ParseError {
-        let message = format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
+        let message =
+            format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
         self.error(self.token.span, message)
     }
 

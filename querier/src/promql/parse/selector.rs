@@ -1,12 +1,14 @@
 //! Selectors, and what may follow an operand: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
+use std::fmt::Write as _;
+
 use tidelake_catalog::model::{MatchOp, Matcher};
 
 use super::ast::*;
 use super::duration::Place;
 use super::error::ParseError;
 use super::number::{MAX_DURATION_MS, write_number};
-use super::parser::Parser;
+use super::parser::{MAX_PATTERNS, Parser};
 use super::token::{Builtin, Keyword, Kind};
 
 /// The label that holds a metric's name.
@@ -64,6 +66,11 @@ impl Parser<'_> {
                         return Err(self.unexpected_in(PLACE, "string"));
                     }
                     let value = self.unquoted()?;
+                    self.patterns += usize::from(matches!(op, MatchOp::Regex | MatchOp::NotRegex));
+                    if self.patterns > MAX_PATTERNS {
+                        let message = format!("query has more than {MAX_PATTERNS} regular expression matchers");
+                        return Err(self.error(self.since(start), message));
+                    }
                     Matcher::new(label, op, value).map_err(|message| self.error(self.since(start), message))?
                 }
                 None if quoted => Matcher::equal(METRIC_NAME, label),
@@ -224,12 +231,7 @@ fn milliseconds(seconds: f64) -> Result<i64, String> {
         return Ok(ms as i64);
     }
     let mut message = "timestamp out of bounds for @ modifier: ".to_owned();
-    let written = if seconds.is_finite() { fmt_fixed(seconds, &mut message) } else { write_number(seconds, &mut message) };
+    let written = if seconds.is_finite() { write!(message, "{seconds:.6}") } else { write_number(seconds, &mut message) };
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
     Err(message)
-}
-
-fn fmt_fixed(value: f64, out: &mut String) -> std::fmt::Result {
-    use std::fmt::Write;
-    write!(out, "{value:.6}")
 }
