@@ -6,9 +6,8 @@ use tidelake_catalog::model::{MatchOp, Matcher};
 
 use super::ast::*;
 use super::duration::Place;
-use super::error::ParseError;
 use super::number::{MAX_DURATION_MS, write_number};
-use super::parser::{MAX_PATTERNS, Parser};
+use super::parser::{MAX_PATTERNS, Parsed, Parser};
 use super::token::{Builtin, Keyword, Kind};
 
 /// The label that holds a metric's name.
@@ -16,13 +15,13 @@ const METRIC_NAME: &str = "__name__";
 
 impl Parser<'_> {
     /// `{...}`
-    pub(super) fn bare_selector(&mut self) -> Result<Expr, ParseError> {
+    pub(super) fn bare_selector(&mut self) -> Parsed<Box<Expr>> {
         let start = self.token.span.start;
         self.selector(None, start)
     }
 
     /// A selector whose name has been read; braces may follow.
-    pub(super) fn selector(&mut self, name: Option<String>, start: u32) -> Result<Expr, ParseError> {
+    pub(super) fn selector(&mut self, name: Option<String>, start: u32) -> Parsed<Box<Expr>> {
         let mut matchers = Vec::new();
         if let Some(name) = &name {
             matchers.push(Matcher::equal(METRIC_NAME, name.as_str()));
@@ -32,10 +31,10 @@ impl Parser<'_> {
         }
         self.height = 1;
         let span = self.since(start);
-        Ok(Expr::Vector(VectorSelector { name, matchers, offset: None, at: None, reach: Reach::Plain, span }))
+        Ok(Box::new(Expr::Vector(VectorSelector { name, matchers, offset: None, at: None, reach: Reach::Plain, span })))
     }
 
-    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Parsed<()> {
         const PLACE: &str = "label matching";
         let mut first = true;
         while first || self.token.kind != Kind::RightBrace {
@@ -85,7 +84,7 @@ impl Parser<'_> {
     }
 
     /// All that follows an operand and binds more tightly than operators.
-    pub(super) fn modifiers(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
+    pub(super) fn modifiers(&mut self, mut expr: Box<Expr>) -> Parsed<Box<Expr>> {
         loop {
             match self.token.kind {
                 Kind::LeftBracket => expr = self.range(expr)?,
@@ -99,7 +98,7 @@ impl Parser<'_> {
     }
 
     /// `[range]` or `[range:step]`
-    fn range(&mut self, expr: Expr) -> Result<Expr, ParseError> {
+    fn range(&mut self, expr: Box<Expr>) -> Parsed<Box<Expr>> {
         let height = self.height;
         let bracket = self.token.span.start;
         self.bump();
@@ -109,9 +108,9 @@ impl Parser<'_> {
         match self.token.kind {
             Kind::RightBracket => {
                 self.bump();
-                let message = match expr {
+                let message = match *expr {
                     Expr::Vector(selector) if selector.offset.is_none() && selector.at.is_none() => {
-                        return Ok(Expr::Matrix(MatrixSelector { selector, range, span: self.since(start) }));
+                        return Ok(Box::new(Expr::Matrix(MatrixSelector { selector, range, span: self.since(start) })));
                     }
                     Expr::Vector(selector) if selector.offset.is_some() => "no offset modifiers allowed before range",
                     Expr::Vector(_) => "no @ modifiers allowed before range",
@@ -132,13 +131,13 @@ impl Parser<'_> {
                     return Err(self.unexpected_in("subquery selector", "\"]\""));
                 }
                 let span = self.since(start);
-                Ok(Expr::Subquery(Subquery { expr: Box::new(expr), range, step, offset: None, at: None, span }))
+                Ok(Box::new(Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span })))
             }
             _ => Err(self.unexpected_in("subquery or range", "\":\" or \"]\"")),
         }
     }
 
-    fn offset(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn offset(&mut self, expr: &mut Expr) -> Parsed<()> {
         let height = self.height;
         self.bump();
         let duration = self.offset_duration()?;
@@ -162,7 +161,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn reach(&mut self, expr: &mut Expr, reach: Reach) -> Result<(), ParseError> {
+    fn reach(&mut self, expr: &mut Expr, reach: Reach) -> Parsed<()> {
         let word = if reach == Reach::Anchored { "anchored" } else { "smoothed" };
         self.bump();
         let end = self.last_end;
@@ -183,7 +182,7 @@ impl Parser<'_> {
     }
 
     /// `@ time`, `@ start()`, `@ end()`
-    fn at(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn at(&mut self, expr: &mut Expr) -> Parsed<()> {
         const PLACE: &str = "@";
         const EXPECTED: &str = "timestamp";
         self.bump();
