@@ -334,11 +334,6 @@ impl NewSeriesSet {
         }
     }
 
-    /// The labels of a place.
-    pub(crate) fn labels(&self, at: u32) -> Option<&Labels> {
-        self.list.get(at as usize).map(|s| &s.labels)
-    }
-
     /// The set, to be given to [`SeriesRegistry::insert_all`].
     pub(crate) fn take(&mut self) -> Vec<NewSeries> {
         self.index.clear();
