@@ -1,1 +1,127 @@
-fn main() {}
+//! Bodies into rows with a warmed registry: what a server does nearly all the time.
+//!
+//! `cargo bench -p tidelake-ingest`; criterion's "elem" is a field value or a sample.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tidelake_catalog::model::{TableKind, TableSchema};
+use tidelake_ingest::line_protocol::{self, LineOptions, Precision, TableLookup};
+use tidelake_ingest::remote_write::v1;
+use tidelake_ingest::series_registry::SeriesRegistry;
+
+const HOSTS: usize = 1_000;
+const FIELDS: usize = 10;
+
+/// One table, known or not.
+struct OneTable {
+    schema: Option<Arc<TableSchema>>,
+    registry: Arc<SeriesRegistry>,
+}
+
+impl TableLookup for OneTable {
+    fn schema(&self, _: &str) -> Option<Arc<TableSchema>> {
+        self.schema.clone()
+    }
+
+    fn registry(&self, _: &str) -> Arc<SeriesRegistry> {
+        self.registry.clone()
+    }
+}
+
+/// Hosts with ten tags and ten fields, as in the DevOps workload of TSBS.
+fn lines(value: impl Fn(usize) -> String) -> String {
+    let mut body = String::new();
+    for host in 0..HOSTS {
+        write!(body, "cpu,hostname=host_{host},region=eu-west-1,datacenter=eu-west-1c,rack={},os=Ubuntu16.04LTS", host % 90).unwrap();
+        write!(body, ",arch=x64,team=NYC,service={},service_version=0,service_environment=test ", host % 19).unwrap();
+        for (i, field) in ["user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"].iter().enumerate()
+        {
+            write!(body, "{}usage_{field}={}", if i > 0 { "," } else { "" }, value(host * 31 + i * 7)).unwrap();
+        }
+        writeln!(body, " 1700000000{host:09}").unwrap();
+    }
+    body
+}
+
+fn line_protocol(c: &mut Criterion) {
+    let mut group = c.benchmark_group("line_protocol");
+    group.throughput(Throughput::Elements((HOSTS * FIELDS) as u64));
+    let options = LineOptions::new(Precision::Nanosecond, 0);
+    for (name, body) in [
+        ("integers", lines(|n| format!("{}i", n % 100))),
+        ("floats", lines(|n| format!("{}.{:02}", n % 100, n % 97))),
+        ("long_floats", lines(|n| format!("{:?}", (n as f64).sqrt()))),
+        ("strings", lines(|n| format!("\"state {}\"", n % 100))),
+    ] {
+        let mut tables = OneTable { schema: None, registry: Arc::new(SeriesRegistry::new(1 << 30)) };
+        let parsed = line_protocol::parse(body.as_bytes(), &options, &tables);
+        assert_eq!(parsed.lines_ok, HOSTS);
+        tables.schema = Some(Arc::new(TableSchema { kind: TableKind::Wide, columns: parsed.tables[0].new_columns.clone() }));
+        group.bench_function(name, |b| b.iter(|| line_protocol::parse(body.as_bytes(), &options, &tables)));
+    }
+    group.finish();
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// A request as Prometheus sends it: one sample for each of many series with ten labels.
+fn write_request(series: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    for i in 0..series {
+        let mut message = Vec::new();
+        let instance = format!("10.0.{}.{}:9100", i / 250, i % 250);
+        for (name, value) in [
+            ("__name__", "node_cpu_seconds_total"),
+            ("cluster", "production"),
+            ("cpu", "3"),
+            ("datacenter", "eu-west-1c"),
+            ("instance", &instance),
+            ("job", "node"),
+            ("mode", "iowait"),
+            ("namespace", "monitoring"),
+            ("pod", "node-exporter-x8sk2"),
+            ("team", "platform"),
+        ] {
+            let mut label = Vec::new();
+            bytes(&mut label, 1, name.as_bytes());
+            bytes(&mut label, 2, value.as_bytes());
+            bytes(&mut message, 1, &label);
+        }
+        let mut sample = vec![0x09];
+        sample.extend((i as f64 * 0.25).to_le_bytes());
+        sample.push(0x10);
+        varint(&mut sample, 1_700_000_000_000);
+        bytes(&mut message, 2, &sample);
+        bytes(&mut body, 1, &message);
+    }
+    body
+}
+
+fn remote_write(c: &mut Criterion) {
+    const SERIES: usize = 10_000;
+    let mut group = c.benchmark_group("remote_write");
+    group.throughput(Throughput::Elements(SERIES as u64));
+    let body = write_request(SERIES);
+    let registry = SeriesRegistry::new(1 << 30);
+    assert_eq!(v1::decode(&body, &registry).map(|w| w.samples), Ok(SERIES));
+    group.bench_function("one_sample_per_series", |b| b.iter(|| v1::decode(&body, &registry)));
+    group.bench_function("unknown_series", |b| b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30))));
+    group.finish();
+}
+
+criterion_group!(benches, line_protocol, remote_write);
+criterion_main!(benches);

@@ -131,8 +131,18 @@ const LINES_PER_LOCK: usize = 1024;
 
 /// Reads a body. It never fails as a whole: every bad line is listed, every good one is in a table.
 pub fn parse(body: &[u8], options: &LineOptions, lookup: &dyn TableLookup) -> ParsedLines {
-    let mut parser =
-        Parser { body, at: 0, line: 1, options, lookup, tables: Vec::new(), by_raw: HashMap::new(), by_name: HashMap::new(), new_tables: 0, out: ParsedLines::default() };
+    let mut parser = Parser {
+        body,
+        at: 0,
+        line: 1,
+        options,
+        lookup,
+        tables: Vec::new(),
+        by_raw: HashMap::new(),
+        by_name: HashMap::new(),
+        new_tables: 0,
+        out: ParsedLines::default(),
+    };
     // Strings of a column are found by 32-bit offsets.
     if u32::try_from(body.len()).is_err() {
         parser.refuse(0, body.len().min(ORIGINAL_BYTES), "the body is larger than 4 GiB".to_owned());

@@ -100,7 +100,8 @@ impl Rows {
                     (*ends, *bytes) = (kept_ends, kept_bytes);
                 }
                 FieldValues::Histogram(list) => {
-                    let new_row: Vec<u32> = keep.iter().scan(0u32, |next, &k| Some(std::mem::replace(next, *next + u32::from(k)))).collect();
+                    let new_row: Vec<u32> =
+                        keep.iter().scan(0u32, |next, &k| Some(std::mem::replace(next, *next + u32::from(k)))).collect();
                     list.retain(|(row, _)| keep.get(*row as usize).copied().unwrap_or(false));
                     for (row, _) in list {
                         *row = new_row[*row as usize];

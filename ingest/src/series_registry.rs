@@ -88,7 +88,7 @@ struct Inner {
     spellings: HashTable<Spelling>,
     by_id: HashMap<u64, Known>,
     /// Distinct sets of label names, so that a parser checks each set against the schema only once.
-    names: HashMap<Box<str>, u32>,
+    names: HashMap<Labels, u32>,
     entries: SeriesSnapshot,
     bytes: usize,
 }
@@ -195,7 +195,6 @@ impl Inner {
                 _ => Ok(series),
             };
         }
-        // A set of names is counted as if it were new: an overestimate, but a simple one.
         let cost = size_of::<OnceLock<SeriesEntry>>() + 64 + labels.as_str().len();
         let full = SeriesError::Full { limit: limit_bytes };
         if self.bytes + cost > limit_bytes {
@@ -210,13 +209,15 @@ impl Inner {
     }
 
     fn intern_names(&mut self, labels: &Labels) -> u32 {
-        // Names with lengths: unlike any separator, a length cannot be part of a name.
-        let key = labels.iter().fold(String::new(), |key, (name, _)| format!("{key}{}:{name}", name.len()));
+        // As label sets are kept, with the same value for each: lengths tell names apart as no separator could.
+        let key = Labels::from_sorted(labels.iter().map(|(name, _)| (name, "-")));
+        if let Some(&known) = self.names.get(&key) {
+            return known;
+        }
         let next = self.names.len() as u32;
-        *self.names.entry(key.into_boxed_str()).or_insert_with_key(|key| {
-            self.bytes += key.len() + 48;
-            next
-        })
+        self.bytes += key.as_str().len() + 64;
+        self.names.insert(key, next);
+        next
     }
 
     #[inline]
@@ -332,11 +333,6 @@ impl NewSeriesSet {
                 slot.remove();
             }
         }
-    }
-
-    /// The labels of a place.
-    pub(crate) fn labels(&self, at: u32) -> Option<&Labels> {
-        self.list.get(at as usize).map(|s| &s.labels)
     }
 
     /// The set, to be given to [`SeriesRegistry::insert_all`].

@@ -122,11 +122,7 @@ impl TableBuilder {
         known: Known<'_>,
         options: &LineOptions,
     ) -> Result<Line, String> {
-        self.mark = Mark {
-            fields: self.fields.len(),
-            new_columns: self.new_columns.len(),
-            new_series: self.new_series.len(),
-        };
+        self.mark = Mark { fields: self.fields.len(), new_columns: self.new_columns.len(), new_series: self.new_series.len() };
         self.added_name_set = None;
         if self.schema.as_ref().is_some_and(|s| s.kind != TableKind::Wide) {
             return Err(format!("table {:?} holds Prometheus samples and takes no lines", self.name));
@@ -287,7 +283,14 @@ impl TableBuilder {
 
     /// Reads the field at `at`, the `nth` of its line. Gives its place, its value, and where that ends.
     #[inline]
-    fn field<'b>(&mut self, body: &'b [u8], at: usize, nth: usize, row: usize, limits: &LineLimits) -> Result<(usize, Value<'b>, usize), String> {
+    fn field<'b>(
+        &mut self,
+        body: &'b [u8],
+        at: usize,
+        nth: usize,
+        row: usize,
+        limits: &LineLimits,
+    ) -> Result<(usize, Value<'b>, usize), String> {
         if let Some(&expected) = self.order.get(nth)
             && let Some(field) = self.fields.get(expected as usize)
             && body[at..].starts_with(&field.key)

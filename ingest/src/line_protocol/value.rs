@@ -67,8 +67,11 @@ fn number(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
             if negative {
                 return Err(out_of_range(&body[at..=end], "unsigned integer"));
             }
-            let value =
-                if count <= 18 { digits } else { long::<u64>(&body[at..end]).ok_or_else(|| out_of_range(&body[at..=end], "unsigned integer"))? };
+            let value = if count <= 18 {
+                digits
+            } else {
+                long::<u64>(&body[at..end]).ok_or_else(|| out_of_range(&body[at..=end], "unsigned integer"))?
+            };
             Ok((Value::Unsigned(value), end + 1))
         }
         Some(b'.' | b'e' | b'E') => float(body, at, first),
@@ -148,9 +151,9 @@ impl Precision {
             Precision::Minute => MINUTE,
             Precision::Hour => 60 * MINUTE,
             Precision::Auto => match timestamp.unsigned_abs() {
-                ..5_000_000_000 => 1_000_000_000,
-                ..5_000_000_000_000 => 1_000_000,
-                ..5_000_000_000_000_000 => 1_000,
+                0..5_000_000_000 => 1_000_000_000,
+                5_000_000_000..5_000_000_000_000 => 1_000_000,
+                5_000_000_000_000..5_000_000_000_000_000 => 1_000,
                 _ => 1,
             },
         }

@@ -40,17 +40,12 @@ pub fn decode(body: &[u8], registry: &SeriesRegistry) -> Result<WrittenSamples, 
     Ok(samples.finish(registry))
 }
 
-fn time_series<'b>(
-    body: &'b [u8],
-    samples: &mut SamplesBuilder,
-    known: &KnownSeries<'_>,
-    scratch: &mut Vec<u8>,
-) -> Result<(), DecodeError> {
+fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_>, scratch: &mut Vec<u8>) -> Result<(), DecodeError> {
     let mut fields = Fields::new(body);
     // The label fields as they stand, which is one run of bytes in every message that anybody sends. Only for
     // a message that interrupts them are they copied together.
-    let mut labels: &[u8] = &[];
-    let mut labels_end = 0;
+    let mut labels: &[u8] = fields.run_of_short(1);
+    let mut labels_end = fields.position();
     scratch.clear();
     let mut bad_histogram = None;
     loop {

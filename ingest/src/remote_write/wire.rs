@@ -59,9 +59,34 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
+    /// Skips the messages of fewer than 128 bytes with this field number, below 16, that follow one another from
+    /// here, and gives their bytes. Anything unusual is left to [`next`](Self::next).
+    #[inline]
+    pub(super) fn run_of_short(&mut self, number: u8) -> &'a [u8] {
+        let start = self.at;
+        while let Some(&[tag, len]) = self.body.get(self.at..).and_then(|rest| rest.first_chunk::<2>())
+            && tag == number << 3 | 2
+            && len < 0x80
+            && self.at + 2 + usize::from(len) <= self.body.len()
+        {
+            self.at += 2 + usize::from(len);
+        }
+        &self.body[start..self.at]
+    }
+
     /// A number of one to ten bytes.
     #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.body.get(self.at) {
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in 0..10 {
             let byte = *self.body.get(self.at).ok_or_else(truncated)?;
