@@ -102,6 +102,3 @@ async fn first_error(requests: impl Iterator<Item = impl Future<Output = Result<
     }
     None
 }
-
-#[cfg(test)]
-mod tests;
