@@ -119,7 +119,10 @@ async fn live(world: Arc<World>, epoch: u64, covered: WalPosition, segments: Vec
     {
         let mut seen = world.seen.lock();
         seen.counts.orphans += report.orphans.len();
-        seen.views.push(known.clone());
+        // With a newer process there, objects may have been covered and deleted under the replay.
+        if world.catalog.lock().epoch == epoch {
+            seen.views.push(known.clone());
+        }
     }
     let start = WalPosition { epoch, seq: FIRST_SEQ };
     let memory = Arc::new(Mutex::new(Memory { ids: known, next: start }));
