@@ -20,7 +20,7 @@ use crate::store::faulty::{Faults, FaultyStore};
 
 const WRITERS: u64 = 3;
 const STEPS: usize = 25;
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 /// What the writers were told.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Writer {
             let Ok(catalog) = Catalog::load(store.clone(), options()).await else { continue };
             while catalog.register(&self.node(), "").await.is_err() {}
             let table = TableColumns { table: "cpu".to_owned(), kind: TableKind::Wide, columns: Vec::new() };
-            match self.until_answered(&catalog, || catalog.ensure_columns("default", std::slice::from_ref(&table))).await {
+            match self.until_answered(|| catalog.ensure_columns("default", std::slice::from_ref(&table))).await {
                 Ok(_) => return catalog,
                 Err(error) => panic!("seed {}: a fresh process was refused: {error}", self.seed),
             }
@@ -67,7 +67,6 @@ impl Writer {
     /// Asks again while the store fails: what a flush does.
     async fn until_answered<F: Future<Output = Result<Arc<Snapshot>, CatalogError>>>(
         &self,
-        _: &Catalog,
         ask: impl Fn() -> F,
     ) -> Result<Arc<Snapshot>, CatalogError> {
         loop {
@@ -88,7 +87,7 @@ impl Writer {
         let segments: Vec<_> = (0..self.random.random_range(1..3)).map(|_| segment(self.new_id().0)).collect();
         let position = WalPosition { epoch: catalog.node().map_or(0, |(_, epoch)| epoch), next_seq };
         let answer = if patient {
-            self.until_answered(catalog, || catalog.commit_flush(position, &segments)).await
+            self.until_answered(|| catalog.commit_flush(position, &segments)).await
         } else {
             catalog.commit_flush(position, &segments).await
         };
@@ -103,7 +102,7 @@ impl Writer {
         let Some(order) = inputs.iter().map(|input| input.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
         let merged = SegmentMeta { level: 1, order, ..segment(self.new_id().0) };
         let inputs: Vec<_> = inputs.iter().map(|input| input.reference()).collect();
-        self.until_answered(catalog, || catalog.commit_compaction(&inputs, std::slice::from_ref(&merged))).await?;
+        self.until_answered(|| catalog.commit_compaction(&inputs, std::slice::from_ref(&merged))).await?;
         self.told.lock().merged.insert(merged.id);
         Ok(())
     }

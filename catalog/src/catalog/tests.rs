@@ -168,7 +168,7 @@ async fn a_newer_process_fences_the_older() {
     let error = old.create_database("x").await.unwrap_err();
     assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
     new.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();
-    assert_eq!(ids(&*old.refresh().await.unwrap()), [1], "it may still read");
+    assert_eq!(ids(&old.refresh().await.unwrap()), [1], "it may still read");
     let other = open(&store, "m").await;
     assert_eq!((other.node().unwrap().1, new.is_fenced()), (1, false), "other nodes have other epochs");
 }
@@ -415,8 +415,9 @@ fn metadata_stay_small() {
         Record { changes, ..Record::default() }.encoded_len()
     };
     let (one, thousand) = (bytes(1), bytes(1000) as f64 / 1000.0);
-    eprintln!("bytes per segment: {thousand} among many, {one} alone with its table's names and 8 tags");
-    assert!(thousand <= 110.0, "{thousand}");
+    // Measured: 92 among many; 315 alone, with its table's names and 8 tags of usual length.
+    assert!((80.0..=100.0).contains(&thousand), "{thousand}: write down the new figure");
+    assert!((300..=330).contains(&one), "{one}: write down the new figure");
 }
 
 mod round_trips {

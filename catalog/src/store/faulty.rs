@@ -116,9 +116,9 @@ impl fmt::Display for FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.enter_put().await?;
-        let result = self.inner.put_opts(location, payload, opts).await;
+        let result = self.inner.put_opts(location, payload, opts).await?;
         self.leave_put().await?;
-        result
+        Ok(result)
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
