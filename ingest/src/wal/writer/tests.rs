@@ -1,3 +1,6 @@
+use tidelake_catalog::keys;
+
+use super::super::frame::{self, ObjectHeader};
 use super::super::simulation::{Faults, Simulation, frame, ids, ms};
 use super::super::{FIRST_SEQ, WalPosition};
 use super::*;
