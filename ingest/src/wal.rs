@@ -21,6 +21,8 @@
 
 use std::fmt;
 
+use tidelake_catalog::snapshot;
+
 pub mod clock;
 pub mod frame;
 pub mod metrics;
@@ -57,6 +59,20 @@ impl WalPosition {
     /// The object after this one, in the same epoch.
     pub const fn next(self) -> Self {
         Self { epoch: self.epoch, seq: self.seq.saturating_add(1) }
+    }
+}
+
+/// The first position that is not covered.
+impl From<snapshot::WalPosition> for WalPosition {
+    fn from(covered: snapshot::WalPosition) -> Self {
+        Self { epoch: covered.epoch, seq: covered.next_seq }
+    }
+}
+
+/// As a bound: what is before the position is covered.
+impl From<WalPosition> for snapshot::WalPosition {
+    fn from(position: WalPosition) -> Self {
+        Self { epoch: position.epoch, next_seq: position.seq }
     }
 }
 

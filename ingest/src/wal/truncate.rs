@@ -71,10 +71,10 @@ impl Truncator {
         }
         let mut deleted = 0;
         for (epoch, objects) in found {
-            let fence = objects.iter().find(|&(_, &bytes)| bytes == FENCE_LEN as u64).map(|(&seq, _)| seq);
-            for &seq in objects.keys().filter(|&&seq| Some(seq) != fence) {
+            let is_fence = |seq: u64| objects.get(&seq) == Some(&(FENCE_LEN as u64));
+            for &seq in objects.keys().filter(|&&seq| !is_fence(seq)) {
                 let key = keys::wal_object(node, epoch, seq);
-                if fence.is_some_and(|fence| seq.saturating_add(1) == fence) && is_torn(store, &key).await? {
+                if is_fence(seq.saturating_add(1)) && is_torn(store, &key).await? {
                     continue;
                 }
                 store.delete(&key).await?;
@@ -102,6 +102,3 @@ async fn first_error(requests: impl Iterator<Item = impl Future<Output = Result<
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,325 @@
+//! Processes of one node live and die beside each other, on a store that fails; nothing acknowledged is lost.
+//!
+//! The model of the catalog is what the log needs of it: the newest epoch, and the covered position with what
+//! is in segments, changed together and only by the newest epoch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::{AbortHandle, abortable};
+
+use super::super::{
+    FIRST_SEQ, Replay, ReplayError, ReplayOptions, ReplayReport, Truncator, WalError, WalOptions, WalPosition, WalWriter, WriterId,
+};
+use super::*;
+
+const NODE: &str = "n1";
+
+#[derive(Default)]
+struct Catalog {
+    epoch: u64,
+    covered: Option<WalPosition>,
+    /// Ids in segments, in the order of the log.
+    segments: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Seen {
+    next_id: u64,
+    acked: BTreeMap<u64, WalPosition>,
+    /// What each life knew when its replay had ended.
+    views: Vec<Vec<u64>>,
+    writers: BTreeMap<u64, WalWriter<u64>>,
+    abort: BTreeMap<u64, Vec<AbortHandle>>,
+    counts: Counts,
+}
+
+/// How often what happened; a simulation in which something never happens proves nothing about it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    acked: usize,
+    unavailable: usize,
+    overloaded: usize,
+    fenced: usize,
+    superseded: usize,
+    orphans: usize,
+    late: usize,
+    commits: usize,
+}
+
+struct World {
+    catalog: Mutex<Catalog>,
+    seen: Mutex<Seen>,
+    clock: VirtualClock,
+    store: Store,
+    network: Arc<Network>,
+    options: WalOptions,
+}
+
+struct Memory {
+    ids: Vec<u64>,
+    /// Everything before is in `ids`.
+    next: WalPosition,
+}
+
+impl World {
+    /// Starts a task that ends with its life.
+    fn spawn(&self, epoch: u64, task: impl Future<Output = ()> + Send + 'static) {
+        let (task, handle) = abortable(task);
+        self.seen.lock().abort.entry(epoch).or_default().push(handle);
+        self.network.begun.lock().push(Box::pin(async move {
+            let _ = task.await;
+        }));
+    }
+
+    fn kill(&self, epoch: u64) {
+        for handle in self.seen.lock().abort.remove(&epoch).unwrap_or_default() {
+            handle.abort();
+        }
+    }
+
+    fn register(&self) -> (u64, WalPosition, Vec<u64>) {
+        let mut catalog = self.catalog.lock();
+        catalog.epoch += 1;
+        let covered = catalog.covered.unwrap_or(WalPosition { epoch: 0, seq: 0 });
+        (catalog.epoch, covered, catalog.segments.clone())
+    }
+
+    /// Replays for a new epoch. `None`: another one came.
+    async fn replay(&self, epoch: u64, covered: WalPosition, segments: Vec<u64>) -> Option<(Vec<u64>, ReplayReport)> {
+        let options = ReplayOptions { patience: ms(600_000), ..ReplayOptions::default() };
+        let clock = Arc::new(self.clock.clone());
+        let opened = Replay::open(self.store.clone(), NODE, covered, epoch, writer_id(epoch), options, clock).await;
+        let mut known = segments;
+        let mut replay = match opened {
+            Ok(replay) => replay,
+            Err(ReplayError::Superseded { .. }) => return None,
+            Err(error) => panic!("epoch {epoch}: {error}"),
+        };
+        loop {
+            match replay.next().await {
+                Ok(Some(group)) => known.extend(ids(&group.frames)),
+                Ok(None) => return Some((known, replay.report().clone())),
+                // Objects may vanish under a replay only when a newer process has covered them.
+                Err(ReplayError::Store(_) | ReplayError::Lost { .. }) if self.catalog.lock().epoch > epoch => return None,
+                Err(error) => panic!("epoch {epoch}: {error}"),
+            }
+        }
+    }
+}
+
+fn writer_id(epoch: u64) -> WriterId {
+    WriterId([epoch as u8; 16])
+}
+
+async fn live(world: Arc<World>, epoch: u64, covered: WalPosition, segments: Vec<u64>, mut random: StdRng) {
+    let Some((known, report)) = world.replay(epoch, covered, segments).await else {
+        world.seen.lock().counts.superseded += 1;
+        return;
+    };
+    {
+        let mut seen = world.seen.lock();
+        seen.counts.orphans += report.orphans.len();
+        // With a newer process there, objects may have been covered and deleted under the replay.
+        if world.catalog.lock().epoch == epoch {
+            seen.views.push(known.clone());
+        }
+    }
+    let start = WalPosition { epoch, seq: FIRST_SEQ };
+    let memory = Arc::new(Mutex::new(Memory { ids: known, next: start }));
+    let applied = Arc::clone(&memory);
+    let sink = move |position: WalPosition, payloads: Vec<u64>| {
+        let mut memory = applied.lock();
+        assert_eq!(position, memory.next, "groups reach the sink without gaps");
+        memory.next = position.next();
+        memory.ids.extend(payloads);
+    };
+    let clock = Arc::new(world.clock.clone());
+    let (writer, task) = WalWriter::prepare(world.store.clone(), NODE, start, writer_id(epoch), world.options.clone(), sink, clock);
+    world.spawn(epoch, task);
+    world.seen.lock().writers.insert(epoch, writer.clone());
+    for _ in 0..random.random_range(1..6) {
+        world.spawn(epoch, client(Arc::clone(&world), writer.clone(), Arc::clone(&memory), StdRng::from_rng(&mut random)));
+    }
+    let truncator = Truncator::new(world.store.clone(), NODE, start, &report, writer.metrics());
+    let flush = flush(Arc::clone(&world), epoch, covered, truncator, memory, random);
+    world.spawn(epoch, flush);
+}
+
+/// Writes now and then, many at once, and notes what was acknowledged.
+async fn client(world: Arc<World>, writer: WalWriter<u64>, memory: Arc<Mutex<Memory>>, mut random: StdRng) {
+    for _ in 0..40 {
+        world.clock.sleep(ms(random.random_range(0..120))).await;
+        let began = world.clock.now();
+        let mut answers = Vec::new();
+        for _ in 0..random.random_range(1..4) {
+            let id = {
+                let mut seen = world.seen.lock();
+                seen.next_id += 1;
+                seen.next_id
+            };
+            answers.push((id, writer.submit(frame(id), id)));
+        }
+        for (id, answer) in answers {
+            let answer = match answer {
+                Ok(ack) => ack.await,
+                Err(refused) => Err(refused),
+            };
+            let took = world.clock.now() - began;
+            assert!(took <= world.options.submit_timeout, "answered after {took:?}");
+            let mut seen = world.seen.lock();
+            match answer {
+                Ok(position) => {
+                    assert!(memory.lock().ids.contains(&id), "acknowledged before it was applied");
+                    seen.counts.acked += 1;
+                    seen.acked.insert(id, position);
+                }
+                Err(WalError::Unavailable { .. }) => seen.counts.unavailable += 1,
+                Err(WalError::Overloaded { .. }) => seen.counts.overloaded += 1,
+                Err(WalError::Fenced { .. }) => seen.counts.fenced += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Commits what is in memory now and then, and truncates.
+async fn flush(
+    world: Arc<World>,
+    epoch: u64,
+    mut covered: WalPosition,
+    mut truncator: Truncator,
+    memory: Arc<Mutex<Memory>>,
+    mut random: StdRng,
+) {
+    let pause = random.random_range(100..6000);
+    for _ in 0..20 {
+        world.clock.sleep(ms(random.random_range(0..pause))).await;
+        {
+            let memory = memory.lock();
+            let mut catalog = world.catalog.lock();
+            if catalog.epoch != epoch {
+                return;
+            }
+            catalog.covered = Some(memory.next);
+            catalog.segments.clone_from(&memory.ids);
+            assert!(memory.next >= covered);
+            covered = memory.next;
+        }
+        world.seen.lock().counts.commits += 1;
+        // A kill may come between the commit and its deletions.
+        world.clock.sleep(ms(random.random_range(0..50))).await;
+        truncator.truncate(covered).await;
+        if random.random_bool(0.2) {
+            let _ = Truncator::sweep(&world.store, NODE, covered).await;
+        }
+    }
+}
+
+fn any_faults(random: &mut StdRng) -> Faults {
+    let delay_ms = random.random_range(0..400);
+    match random.random_range(0..6) {
+        0 => Faults { delay_ms, ..Faults::default() },
+        1 => Faults { delay_ms, error: 0.3, ..Faults::default() },
+        2 => Faults { delay_ms, lost_answer: 0.3, ..Faults::default() },
+        3 => Faults { delay_ms, error: 1.0, ..Faults::default() },
+        4 => Faults { delay_ms, hang: 0.2, lost_answer: 0.1, error: 0.1, ..Faults::default() },
+        _ => Faults { delay_ms, full: true, ..Faults::default() },
+    }
+}
+
+fn simulate(seed: u64) -> Counts {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut simulation = Simulation::new(seed);
+    let base = if random.random() { WalOptions::local() } else { WalOptions::remote() };
+    let options = WalOptions {
+        group_bytes: random.random_range(20..400),
+        queued_bytes: random.random_range(200..4000),
+        max_in_flight: if base.min_interval.is_zero() { 1 } else { random.random_range(1..8) },
+        ..base
+    };
+    let world = Arc::new(World {
+        catalog: Mutex::default(),
+        seen: Mutex::default(),
+        clock: simulation.clock.clone(),
+        store: simulation.store.clone(),
+        network: Arc::clone(&simulation.network),
+        options,
+    });
+    let mut last = 0;
+    for _ in 0..random.random_range(1..5) {
+        let (epoch, covered, segments) = world.register();
+        world.spawn(epoch, live(Arc::clone(&world), epoch, covered, segments, StdRng::from_rng(&mut random)));
+        for _ in 0..random.random_range(1..5) {
+            simulation.set_faults(any_faults(&mut random));
+            simulation.run_for(ms(random.random_range(0..2500)));
+        }
+        // Killed, or paused so long that the next one starts beside it.
+        if random.random_bool(0.6) {
+            world.kill(epoch);
+        }
+        last = epoch;
+    }
+
+    // The store is well again. Whoever is the newest must take writes once hung requests are through.
+    simulation.set_faults(Faults { delay_ms: 5, ..Faults::default() });
+    simulation.run_for(ms(70_000));
+    let newest = world.seen.lock().writers.get(&last).cloned();
+    if let Some(writer) = newest.filter(|_| world.seen.lock().abort.contains_key(&last)) {
+        let (answer, took) = simulation.finish(async move { writer.append(frame(u64::MAX), u64::MAX).await });
+        let position = answer.expect("the newest process writes again");
+        assert!(took < ms(1000), "it took {took:?}");
+        world.seen.lock().acked.insert(u64::MAX, position);
+    }
+
+    let (epoch, covered, segments) = world.register();
+    let final_world = Arc::clone(&world);
+    let (found, _) = simulation.finish(async move { final_world.replay(epoch, covered, segments).await });
+    let (known, _) = found.expect("nobody newer is there");
+    // What is still in flight may land now; nobody may be told that it was stored.
+    simulation.run_for(ms(70_000));
+
+    let seen = world.seen.lock();
+    let unique: BTreeSet<u64> = known.iter().copied().collect();
+    assert_eq!(unique.len(), known.len(), "nothing is there twice");
+    for (id, position) in &seen.acked {
+        assert!(unique.contains(id), "{id} was acknowledged at {position} and is lost");
+    }
+    // By position, hence the order in which they were put; ids of one group keep the order of submission.
+    let mut positions: Vec<WalPosition> = known.iter().filter_map(|id| seen.acked.get(id).copied()).collect();
+    assert!(positions.is_sorted(), "replayed in the order of the log");
+    positions.dedup();
+    for view in &seen.views {
+        assert!(known.starts_with(view), "what an earlier replay found is what the last one finds");
+    }
+    let late = known.len() - known.iter().filter(|id| seen.acked.contains_key(id)).count();
+    Counts { late, ..seen.counts }
+}
+
+#[test]
+fn no_seed_loses_or_doubles_anything() {
+    let seeds = match std::env::var("TIDELAKE_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("TIDELAKE_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..400,
+    };
+    let all = seeds.end - seeds.start > 1;
+    let mut sum = Counts::default();
+    for seed in seeds {
+        let counts = std::panic::catch_unwind(|| simulate(seed)).unwrap_or_else(|_| panic!("failed; repeat with TIDELAKE_SEED={seed}"));
+        sum.acked += counts.acked;
+        sum.unavailable += counts.unavailable;
+        sum.overloaded += counts.overloaded;
+        sum.fenced += counts.fenced;
+        sum.superseded += counts.superseded;
+        sum.orphans += counts.orphans;
+        sum.late += counts.late;
+        sum.commits += counts.commits;
+    }
+    if all {
+        let Counts { acked, unavailable, overloaded, fenced, superseded, orphans, late, commits } = sum;
+        let each = [acked, unavailable, overloaded, fenced, superseded, orphans, late, commits];
+        assert!(each.iter().all(|&count| count > 0), "the simulation misses something: {sum:?}");
+    }
+}
