@@ -149,7 +149,7 @@ impl QueryError {
 
     /// The answer to arithmetic on native histograms.
     pub(crate) fn unsupported_histogram(what: &str) -> Self {
-        Self::Execution(format!("native histogram samples are not supported yet by: {what}"))
+        Self::Execution(format!("native histogram samples are not supported yet: {what}"))
     }
 }
 
@@ -167,18 +167,12 @@ pub async fn evaluate(
     let value_type = expr.value_type();
     if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
         let name = if value_type == ValueType::String { "string" } else { "range vector" };
-        return Err(QueryError::BadData(format!(
-            "invalid expression type {name:?} for range query, must be Scalar or instant Vector"
-        )));
+        return Err(QueryError::BadData(format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector")));
     }
     let lookback = params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms);
     let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;
     let node = plan::Planner::new(&params, options).plan(expr)?;
     let engine = engine::Engine::new(source, options, lookback);
-    let value = match engine.evaluate(&node, grid).await {
-        Ok(value) => value,
-        Err(error) => return Err(error),
-    };
-    let value = finish::finish(value, is_range)?;
+    let value = finish::finish(engine.evaluate(&node, grid).await?, is_range)?;
     Ok(QueryOutput { value, annotations: engine.annotations().render(query_text) })
 }

@@ -139,9 +139,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             let unbounded = |value| vec![value; grid.count];
             let low = if matches!(call.function, Function::ClampMax) { unbounded(f64::NEG_INFINITY) } else { args.scalar()? };
             let high = if matches!(call.function, Function::ClampMin) { unbounded(f64::INFINITY) } else { args.scalar()? };
-            map(rows, |step, value| {
-                if high[step] < low[step] { ABSENT } else { number::max(low[step], number::min(high[step], value)) }
-            })
+            map(rows, |step, value| if high[step] < low[step] { ABSENT } else { number::max(low[step], number::min(high[step], value)) })
         }
         Function::Date(part) if has_args => map(args.vector()?, |_, value| part(value as i64)),
         Function::Date(part) => {

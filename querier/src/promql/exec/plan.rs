@@ -12,7 +12,8 @@ use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 use super::super::functions::Function;
 use super::super::functions::range::RangeFunction;
 use super::super::parse::ast::{
-    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching, VectorSelector,
+    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching,
+    VectorSelector,
 };
 use super::duration::DurationContext;
 use super::{EngineOptions, QueryError, QueryParams};
@@ -61,7 +62,6 @@ impl Select {
 pub(crate) struct RangeSelect {
     pub select: Select,
     pub range: i64,
-    pub span: Span,
 }
 
 /// `expr[range:step]`
@@ -72,7 +72,6 @@ pub(crate) struct Subquery {
     pub step: i64,
     pub offset: i64,
     pub at: Option<i64>,
-    pub span: Span,
 }
 
 impl Subquery {
@@ -93,7 +92,6 @@ pub(crate) enum RangeArg {
 #[derive(Debug)]
 pub(crate) struct RangeCall {
     pub function: RangeFunction,
-    pub name: &'static str,
     pub range: RangeArg,
     /// The scalar arguments in order.
     pub args: Vec<Node>,
@@ -284,7 +282,8 @@ impl Planner {
         }
         let function = self.function(name, &args)?;
         let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg));
-        let lowered = if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
+        let lowered =
+            if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
         let node = Node::Call(Box::new(FunctionCall {
@@ -338,7 +337,6 @@ impl Planner {
         }
         let node = Node::Range(Box::new(RangeCall {
             function,
-            name,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
             span: args.first().map(|arg| arg.span()).unwrap_or_default(),
@@ -466,7 +464,7 @@ impl Planner {
     }
 
     fn range_select(&self, matrix: &MatrixSelector) -> Result<RangeSelect, QueryError> {
-        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)?, span: matrix.span })
+        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)? })
     }
 
     fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
@@ -479,7 +477,6 @@ impl Planner {
             step: step.filter(|ms| *ms > 0).unwrap_or(self.default_step),
             offset: self.offset(subquery.offset.as_ref())?,
             at: self.at(subquery.at),
-            span: subquery.span,
         })
     }
 }

@@ -60,17 +60,17 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
     let mut chosen: Vec<Option<Row>> = vec![None; rows.list.len()];
     let mut order = Vec::new();
     let mut candidates: Vec<usize> = Vec::new();
-    for step in 0..grid.count {
+    for (step, param) in params.iter().enumerate() {
         engine.limits.check()?;
         for members in &members {
             candidates.clear();
             match node.op {
                 AggregateOp::LimitRatio => {
-                    let ratio = params[step].clamp(-1.0, 1.0);
+                    let ratio = param.clamp(-1.0, 1.0);
                     candidates.extend(members.iter().filter(|row| rows.list[**row].has(step) && in_ratio(&rows.list[**row], ratio)));
                 }
                 AggregateOp::Limitk => {
-                    let k = count(params[step]);
+                    let k = count(*param);
                     candidates.extend(members.iter().filter(|row| rows.list[**row].has(step)).take(k));
                 }
                 _ => {
@@ -80,7 +80,7 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
                         let order = best_first(value(a), value(b), node.op == AggregateOp::Topk);
                         order.then(a.cmp(b))
                     };
-                    let k = count(params[step]);
+                    let k = count(*param);
                     if k == 0 {
                         candidates.clear();
                     } else if k < candidates.len() {

@@ -101,8 +101,7 @@ pub(crate) fn quantile(
             // The value of the label may change from step to step, so there may be several rows.
             let first = out.len();
             let mut current: Option<(u64, usize)> = None;
-            for step in 0..grid.count {
-                let q = quantile[step];
+            for (step, q) in quantile.iter().copied().enumerate() {
                 group.at(step, &mut buckets);
                 if buckets.is_empty() {
                     continue;
@@ -192,12 +191,8 @@ fn make_monotonic(buckets: &mut [Bucket]) -> Option<Monotonicity> {
             bucket.count = previous;
         } else if count < previous {
             bucket.count = previous;
-            let fix = fix.get_or_insert(Monotonicity {
-                time: 0,
-                min_bucket: f64::INFINITY,
-                max_bucket: f64::NEG_INFINITY,
-                max_difference: 0.0,
-            });
+            let fix =
+                fix.get_or_insert(Monotonicity { time: 0, min_bucket: f64::INFINITY, max_bucket: f64::NEG_INFINITY, max_difference: 0.0 });
             fix.min_bucket = fix.min_bucket.min(bucket.upper);
             fix.max_bucket = fix.max_bucket.max(bucket.upper);
             fix.max_difference = fix.max_difference.max(previous - count);

@@ -1,8 +1,8 @@
 //! Rates: how much a counter or gauge moved within a window.
 
 use super::super::exec::QueryError;
-use super::range::{Remarks, Window};
 use super::super::parse::ast::Reach;
+use super::range::{Remarks, Window};
 
 /// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for counter resets
 /// and extrapolated to the edges of the window.
@@ -102,7 +102,9 @@ pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
         Merged::Mixed(kinds) => {
             let differs = |pair: &&[Kind]| match (pair[0], pair[1]) {
                 (Kind::Float(a), Kind::Float(b)) => differ(a, b),
-                (Kind::Histogram(a), Kind::Histogram(b)) => !super::histogram::equal(&window.points.histograms[a], &window.points.histograms[b]),
+                (Kind::Histogram(a), Kind::Histogram(b)) => {
+                    !super::histogram::equal(&window.points.histograms[a], &window.points.histograms[b])
+                }
                 _ => true,
             };
             kinds.windows(2).filter(differs).count() as f64
