@@ -29,6 +29,7 @@ pub(crate) mod plan;
 pub(crate) mod range;
 pub(crate) mod rank;
 pub(crate) mod row;
+pub(crate) mod sampling;
 pub(crate) mod selector;
 pub(crate) mod set;
 pub(crate) mod subquery;
