@@ -52,7 +52,7 @@ pub struct EngineOptions {
     pub lookback_delta_ms: i64,
     /// Step of subqueries that name none, in milliseconds.
     pub default_step_ms: i64,
-    /// Most samples that one query may hold in memory at a time.
+    /// Most samples that one query may hold in memory at a time: values of rows, and raw samples of the batches in work.
     pub max_samples: u64,
     /// Most series that one selector may match.
     pub max_series: usize,
@@ -156,7 +156,8 @@ impl QueryError {
 
 /// Evaluates an expression.
 ///
-/// `query_text` is the text that was parsed; annotations name positions in it.
+/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio runtime with timers;
+/// batches are computed in tasks of their own, which stop soon after the returned future is dropped.
 pub async fn evaluate(
     expr: &Expr,
     query_text: &str,
