@@ -192,6 +192,10 @@ fn aggregations_over_time() {
     at(samples, "first_over_time(x[2m])", 3, &["x{} 3"]);
     at("x 1e308 1e308 1e308", "avg_over_time(x[9m]) / 1e308", 2, &["{} 1"]);
     at("x 1e100 1 -1e100", "sum_over_time(x[9m])", 2, &["{} 1"]);
+    let uneven = "x 5 1 4 NaN 2 3";
+    over(uneven, "max_over_time(x[3m])", 0..=5, &["{} 5 5 5 4 4 3"]);
+    over(uneven, "min_over_time(x[3m])", 0..=5, &["{} 5 1 1 1 2 2"]);
+    over(uneven, "max_over_time(x[1m])", 0..=5, &["{} 5 1 4 NaN 2 3"]);
     over(samples, "absent_over_time(x{a=\"b\"}[1m])", 0..=1, &["{a=b} 1 1"]);
     over(samples, "absent_over_time(x[1m])", 3..=5, &["{} _ 1 1"]);
 }
