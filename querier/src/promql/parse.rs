@@ -26,7 +26,7 @@ pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
 
 /// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it recursively is safe.
 pub fn parse(query: &str) -> Result<ast::Expr, ParseError> {
-    let mut expr = parser::Parser::new(query).query()?;
+    let mut expr = *parser::Parser::new(query).query().map_err(|error| *error)?;
     typecheck::check(query, &mut expr)?;
     Ok(expr)
 }

@@ -1,15 +1,14 @@
 //! Calls of functions, and aggregations.
 
 use super::ast::*;
-use super::error::ParseError;
 use super::functions;
-use super::parser::{Parser, precedence};
+use super::parser::{Parsed, Parser, precedence};
 use super::quote::quote;
-use super::token::{Keyword, Kind};
+use super::token::{Keyword, Kind, Token};
 
 impl Parser<'_> {
     /// A name: a function's if a parenthesis follows, else a metric's.
-    pub(super) fn call_or_selector(&mut self) -> Result<Expr, ParseError> {
+    pub(super) fn call_or_selector(&mut self) -> Parsed<Box<Expr>> {
         let name = self.token;
         self.bump();
         let callable = matches!(name.kind, Kind::Identifier | Kind::Builtin(_));
@@ -18,15 +17,19 @@ impl Parser<'_> {
         }
         let args = self.args()?;
         self.raise(0)?;
-        // Reported only here, so that a misspelt name does not hide an error in the arguments' syntax.
+        self.call(name, args)
+    }
+
+    fn call(&self, name: Token<'_>, args: Vec<Expr>) -> Parsed<Box<Expr>> {
+        // Looked up only after the arguments, so that a misspelt name does not hide an error in their syntax.
         let Some(function) = functions::lookup(name.text) else {
             return Err(self.error(name.span, format!("unknown function with name {}", quote(name.text))));
         };
-        Ok(Expr::Call(Call { function, args, span: self.since(name.span.start) }))
+        Ok(Box::new(Expr::Call(Call { function, args, span: self.since(name.span.start) })))
     }
 
     /// An aggregation's name: a metric's if nothing follows that belongs to an aggregation.
-    pub(super) fn aggregate_or_selector(&mut self, op: AggregateOp) -> Result<Expr, ParseError> {
+    pub(super) fn aggregate_or_selector(&mut self, op: AggregateOp) -> Parsed<Box<Expr>> {
         let name = self.token;
         self.bump();
         let mut grouping = self.grouping()?;
@@ -45,13 +48,7 @@ impl Parser<'_> {
         self.aggregate(op, grouping, args, self.since(name.span.start))
     }
 
-    fn aggregate(
-        &self,
-        op: AggregateOp,
-        grouping: Option<(bool, Vec<String>)>,
-        args: Vec<Expr>,
-        span: Span,
-    ) -> Result<Expr, ParseError> {
+    fn aggregate(&self, op: AggregateOp, grouping: Option<(bool, Vec<String>)>, args: Vec<Expr>, span: Span) -> Parsed<Box<Expr>> {
         let got = args.len();
         let mut args = args.into_iter().map(Box::new);
         let wanted = 1 + usize::from(op.has_param());
@@ -64,11 +61,11 @@ impl Parser<'_> {
             return Err(self.error(span, message));
         };
         let (without, grouping) = grouping.unwrap_or_default();
-        Ok(Expr::Aggregate(Aggregate { op, expr, param, grouping, without, span }))
+        Ok(Box::new(Expr::Aggregate(Aggregate { op, expr, param, grouping, without, span })))
     }
 
     /// `by (...)` or `without (...)`: whether it is `without`, and the labels.
-    fn grouping(&mut self) -> Result<Option<(bool, Vec<String>)>, ParseError> {
+    fn grouping(&mut self) -> Parsed<Option<(bool, Vec<String>)>> {
         let Kind::Keyword(word @ (Keyword::By | Keyword::Without)) = self.token.kind else {
             return Ok(None);
         };
@@ -77,12 +74,13 @@ impl Parser<'_> {
     }
 
     /// Arguments in parentheses. Sets `height` to that of the highest.
-    fn args(&mut self) -> Result<Vec<Expr>, ParseError> {
+    fn args(&mut self) -> Parsed<Vec<Expr>> {
         self.expect(Kind::LeftParen)?;
         let (mut args, mut height) = (Vec::new(), 0);
         if self.token.kind != Kind::RightParen {
             loop {
-                args.push(self.expr(precedence::LOWEST)?);
+                let arg = self.expr(precedence::LOWEST)?;
+                args.push(*arg);
                 height = self.height.max(height);
                 let comma = self.token.span;
                 if !self.eat(Kind::Comma) {

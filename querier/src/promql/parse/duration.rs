@@ -3,7 +3,7 @@
 use super::ast::{AggregateOp, BinaryOp, DurationExpr, Span};
 use super::error::ParseError;
 use super::number::{MAX_DURATION_MS, parse_duration, parse_number};
-use super::parser::{Parser, precedence};
+use super::parser::{Parsed, Parser, precedence};
 use super::token::{Builtin, Kind, Token};
 
 /// Where a duration stands; errors say so.
@@ -16,17 +16,16 @@ pub(super) enum Place {
 
 impl Parser<'_> {
     /// A duration in brackets; a literal must be positive.
-    pub(super) fn positive_duration(&mut self, place: Place) -> Result<DurationExpr, ParseError> {
+    pub(super) fn positive_duration(&mut self, place: Place) -> Parsed<DurationExpr> {
         let duration = self.duration(place, precedence::LOWEST)?;
-        let duration = self.settled(duration)?;
-        match duration {
+        match settled(duration) {
             DurationExpr::Literal { ms, span } if ms <= 0 => Err(self.error(span, "duration must be greater than 0")),
             duration => Ok(duration),
         }
     }
 
     /// The duration of an offset. Without parentheses it ends before an operator: `a offset 5m * 2` is `(a offset 5m) * 2`.
-    pub(super) fn offset_duration(&mut self) -> Result<DurationExpr, ParseError> {
+    pub(super) fn offset_duration(&mut self) -> Parsed<DurationExpr> {
         let start = self.token.span.start;
         let duration = if self.token.kind == Kind::LeftParen {
             self.duration(Place::Offset, precedence::LOWEST)?
@@ -36,24 +35,14 @@ impl Parser<'_> {
         } else {
             self.duration_operand(Place::Offset)?
         };
-        self.settled(duration)
-    }
-
-    /// A bare number that is the whole duration is its seconds.
-    fn settled(&self, duration: DurationExpr) -> Result<DurationExpr, ParseError> {
-        let DurationExpr::Number { value, span } = duration else {
-            return Ok(duration);
-        };
-        let ms = (value * 1000.0).round();
-        Ok(DurationExpr::Literal { ms: ms as i64, span })
+        Ok(settled(duration))
     }
 
     /// Arithmetic of operators that bind at least as tightly as `min`.
-    fn duration(&mut self, place: Place, min: u8) -> Result<DurationExpr, ParseError> {
+    fn duration(&mut self, place: Place, min: u8) -> Parsed<DurationExpr> {
         self.enter()?;
         let mut lhs = self.duration_operand(place)?;
-        loop {
-            let Kind::Operator(op) = self.token.kind else { break };
+        while let Kind::Operator(op) = self.token.kind {
             let binding = match op {
                 BinaryOp::Add | BinaryOp::Sub => precedence::ADDITIVE,
                 BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod => precedence::MULTIPLICATIVE,
@@ -79,7 +68,7 @@ impl Parser<'_> {
         Ok(lhs)
     }
 
-    fn duration_operand(&mut self, place: Place) -> Result<DurationExpr, ParseError> {
+    fn duration_operand(&mut self, place: Place) -> Parsed<DurationExpr> {
         let Token { kind, span, .. } = self.token;
         self.height = 1;
         match kind {
@@ -110,7 +99,7 @@ impl Parser<'_> {
     }
 
     /// `max_of(a, b)`, `min_of(a, b)`
-    fn duration_extreme(&mut self, place: Place, max: bool) -> Result<DurationExpr, ParseError> {
+    fn duration_extreme(&mut self, place: Place, max: bool) -> Parsed<DurationExpr> {
         let start = self.token.span.start;
         self.bump();
         self.duration_token(place, Kind::LeftParen)?;
@@ -123,7 +112,7 @@ impl Parser<'_> {
         Ok(DurationExpr::Extreme { max, lhs, rhs, span: self.since(start) })
     }
 
-    fn duration_literal(&mut self) -> Result<DurationExpr, ParseError> {
+    fn duration_literal(&mut self) -> Parsed<DurationExpr> {
         let Token { kind, text, span } = self.token;
         let literal = if kind == Kind::Duration {
             parse_duration(text).map(|ms| DurationExpr::Literal { ms, span })
@@ -132,7 +121,7 @@ impl Parser<'_> {
         };
         let literal = literal.map_err(|message| self.error(span, message))?;
         if let DurationExpr::Number { value, .. } = literal
-            && !(value * 1000.0 <= MAX_DURATION_MS as f64)
+            && (value.is_nan() || value * 1000.0 > MAX_DURATION_MS as f64)
         {
             return Err(self.error(span, "duration out of range"));
         }
@@ -141,7 +130,7 @@ impl Parser<'_> {
     }
 
     /// A sign goes into a literal; before anything else a minus is a node and a plus is nothing.
-    fn duration_signed(&mut self, negative: bool, start: u32, operand: DurationExpr) -> Result<DurationExpr, ParseError> {
+    fn duration_signed(&mut self, negative: bool, start: u32, operand: DurationExpr) -> Parsed<DurationExpr> {
         let span = Span { start, end: operand.span().end };
         Ok(match operand {
             DurationExpr::Literal { ms, .. } => DurationExpr::Literal { ms: if negative { -ms } else { ms }, span },
@@ -154,17 +143,25 @@ impl Parser<'_> {
         })
     }
 
-    fn duration_token(&mut self, place: Place, kind: Kind) -> Result<(), ParseError> {
+    fn duration_token(&mut self, place: Place, kind: Kind) -> Parsed<()> {
         if self.eat(kind) { Ok(()) } else { Err(self.unexpected_duration(place)) }
     }
 
-    fn unexpected_duration(&self, place: Place) -> ParseError {
+    fn unexpected_duration(&self, place: Place) -> Box<ParseError> {
         const DURATION: &str = "number, duration, step(), or range()";
         match place {
             Place::Range => self.unexpected_in("subquery or range selector", DURATION),
             Place::Step => self.unexpected_in("subquery selector", "number, duration, step(), range(), or \"]\""),
             Place::Offset => self.unexpected_in("offset", DURATION),
         }
+    }
+}
+
+/// A bare number that is the whole duration is its seconds.
+fn settled(duration: DurationExpr) -> DurationExpr {
+    match duration {
+        DurationExpr::Number { value, span } => DurationExpr::Literal { ms: (value * 1000.0).round() as i64, span },
+        duration => duration,
     }
 }
 

@@ -38,17 +38,7 @@ pub(super) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub fn new(query: &'a str) -> Self {
-        Self {
-            query,
-            start: 0,
-            pos: 0,
-            state: State::Statement,
-            parens: 0,
-            in_brackets: false,
-            seen_colon: false,
-            tokens: 0,
-            error: None,
-        }
+        Self { query, start: 0, pos: 0, state: State::Statement, parens: 0, in_brackets: false, seen_colon: false, tokens: 0, error: None }
     }
 
     /// The next token; [`Kind::End`] again and again after the last.

@@ -24,10 +24,11 @@ pub(super) fn parse_number(token: &str) -> Result<f64, String> {
     if hex.is_some() {
         return i64::from_str_radix(&digits, 16).map(|value| value as f64).map_err(|_| invalid());
     }
-    if digits.len() > 1 && digits.starts_with('0') {
-        if let Ok(value) = i64::from_str_radix(&digits, 8) {
-            return Ok(value as f64);
-        }
+    if digits.len() > 1
+        && digits.starts_with('0')
+        && let Ok(value) = i64::from_str_radix(&digits, 8)
+    {
+        return Ok(value as f64);
     }
     match digits.parse::<f64>() {
         Ok(value) if value.is_infinite() => Err(format!("error parsing number: {}: value out of range", quote(token))),
@@ -83,7 +84,7 @@ pub(super) fn write_duration(ms: i64, f: &mut impl Write) -> fmt::Result {
     for (name, unit) in UNITS {
         let unit = unit.unsigned_abs();
         let only_exact = matches!(name, "y" | "w");
-        if left >= unit && !(only_exact && left % unit != 0) {
+        if left >= unit && (!only_exact || left.is_multiple_of(unit)) {
             write!(f, "{}{name}", left / unit)?;
             left %= unit;
         }

@@ -16,6 +16,9 @@ pub const MAX_DEPTH: usize = 200;
 /// Longest query in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 
+/// Most regular expressions of a query. Each may take milliseconds to compile, before any limit on evaluation applies.
+pub(super) const MAX_PATTERNS: usize = 1_000;
+
 /// How tightly operators bind.
 pub(super) mod precedence {
     /// Anything.
@@ -41,6 +44,10 @@ fn binding(op: BinaryOp) -> u8 {
     }
 }
 
+/// What parsing functions return. Trees and errors are boxed so that the functions' frames, of which hundreds are on the stack at once,
+/// stay small in unoptimised builds too; for the same reason the recursive functions leave it to others to build nodes.
+pub(super) type Parsed<T> = Result<T, Box<ParseError>>;
+
 /// The parser's state: one token of lookahead.
 pub(super) struct Parser<'a> {
     pub query: &'a str,
@@ -55,17 +62,19 @@ pub(super) struct Parser<'a> {
     pub height: usize,
     /// Aggregations whose arguments are being read; errors inside mention it.
     pub aggregations: usize,
+    /// Regular expressions so far.
+    pub patterns: usize,
 }
 
 impl<'a> Parser<'a> {
     pub fn new(query: &'a str) -> Self {
         let mut lexer = Lexer::new(query);
         let token = lexer.next_token();
-        Self { query, lexer, token, last_end: 0, depth: 0, height: 0, aggregations: 0 }
+        Self { query, lexer, token, last_end: 0, depth: 0, height: 0, aggregations: 0, patterns: 0 }
     }
 
     /// The whole query.
-    pub fn query(&mut self) -> Result<Expr, ParseError> {
+    pub fn query(&mut self) -> Parsed<Box<Expr>> {
         if self.query.len() > MAX_QUERY_BYTES {
             let message = format!("query is too long: {} bytes, at most {MAX_QUERY_BYTES} are allowed", self.query.len());
             return Err(self.error(Span::default(), message));
@@ -81,7 +90,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An expression of operators that bind at least as tightly as `min`.
-    pub fn expr(&mut self, min: u8) -> Result<Expr, ParseError> {
+    pub fn expr(&mut self, min: u8) -> Parsed<Box<Expr>> {
         self.enter()?;
         let mut lhs = self.operand()?;
         while let Kind::Operator(op) = self.token.kind
@@ -94,20 +103,18 @@ impl<'a> Parser<'a> {
     }
 
     /// The rest of a binary expression whose left side has been read.
-    fn binary(&mut self, lhs: Expr, op: BinaryOp) -> Result<Expr, ParseError> {
+    fn binary(&mut self, lhs: Box<Expr>, op: BinaryOp) -> Parsed<Box<Expr>> {
         let height = self.height;
         self.bump();
         let (return_bool, matching) = self.matching()?;
         let right_to_left = op == BinaryOp::Pow;
         let rhs = self.expr(binding(op) + u8::from(!right_to_left))?;
         self.raise(height)?;
-        let span = Span { start: lhs.span().start, end: rhs.span().end };
-        let (lhs, rhs) = (Box::new(lhs), Box::new(rhs));
-        Ok(Expr::Binary(Binary { op, lhs, rhs, return_bool, matching: Some(matching), span }))
+        Ok(binary(op, lhs, rhs, return_bool, matching))
     }
 
     /// What may stand between an operator and its right side. That it fits the operands is for the type check to say.
-    fn matching(&mut self) -> Result<(bool, VectorMatching), ParseError> {
+    fn matching(&mut self) -> Parsed<(bool, VectorMatching)> {
         let mut matching = VectorMatching {
             cardinality: Cardinality::OneToOne,
             labels: Vec::new(),
@@ -145,7 +152,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn fill_value(&mut self) -> Result<f64, ParseError> {
+    fn fill_value(&mut self) -> Parsed<f64> {
         self.expect(Kind::LeftParen)?;
         let negative = self.sign().unwrap_or(false);
         let value = self.number_token()?.ok_or_else(|| self.unexpected())?.value;
@@ -154,7 +161,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An operand with its signs and with the modifiers that follow it.
-    fn operand(&mut self) -> Result<Expr, ParseError> {
+    fn operand(&mut self) -> Parsed<Box<Expr>> {
         if matches!(self.token.kind, Kind::Operator(BinaryOp::Add | BinaryOp::Sub)) {
             return self.signed();
         }
@@ -170,37 +177,37 @@ impl<'a> Parser<'a> {
         self.modifiers(expr)
     }
 
-    fn signed(&mut self) -> Result<Expr, ParseError> {
+    fn signed(&mut self) -> Parsed<Box<Expr>> {
         let start = self.token.span.start;
         let negative = self.sign().unwrap_or(false);
         let mut operand = self.expr(precedence::POWER)?;
-        if let Expr::Number(number) = &mut operand {
+        if let Expr::Number(number) = &mut *operand {
             number.value = if negative { -number.value } else { number.value };
             number.span.start = start;
             return Ok(operand);
         }
         self.raise(0)?;
         let span = Span { start, end: operand.span().end };
-        Ok(Expr::Unary(Unary { negative, expr: Box::new(operand), span }))
+        Ok(unary(negative, operand, span))
     }
 
-    fn paren(&mut self) -> Result<Expr, ParseError> {
+    fn paren(&mut self) -> Parsed<Box<Expr>> {
         let start = self.token.span.start;
         self.bump();
-        let expr = Box::new(self.expr(precedence::LOWEST)?);
+        let expr = self.expr(precedence::LOWEST)?;
         self.expect(Kind::RightParen)?;
         self.raise(0)?;
-        Ok(Expr::Paren(Paren { expr, span: self.since(start) }))
+        Ok(paren(expr, self.since(start)))
     }
 
-    fn number(&mut self) -> Result<Expr, ParseError> {
+    fn number(&mut self) -> Parsed<Box<Expr>> {
         let number = self.number_token()?.ok_or_else(|| self.unexpected())?;
         self.height = 1;
-        Ok(Expr::Number(number))
+        Ok(Box::new(Expr::Number(number)))
     }
 
     /// A number or duration without a sign, if the next token is one.
-    pub fn number_token(&mut self) -> Result<Option<NumberLiteral>, ParseError> {
+    pub fn number_token(&mut self) -> Parsed<Option<NumberLiteral>> {
         let Token { kind, text, span } = self.token;
         let value = match kind {
             Kind::Number => parse_number(text),
@@ -212,22 +219,22 @@ impl<'a> Parser<'a> {
         Ok(Some(NumberLiteral { value, is_duration: kind == Kind::Duration, span }))
     }
 
-    fn text(&mut self) -> Result<Expr, ParseError> {
+    fn text(&mut self) -> Parsed<Box<Expr>> {
         let span = self.token.span;
         let value = self.unquoted()?;
         self.height = 1;
-        Ok(Expr::String(StringLiteral { value, span }))
+        Ok(Box::new(Expr::String(StringLiteral { value, span })))
     }
 
     /// The text of the next token, which is a quoted one.
-    pub fn unquoted(&mut self) -> Result<String, ParseError> {
+    pub fn unquoted(&mut self) -> Parsed<String> {
         let value = unquote(self.token.text).map_err(|message| self.error(self.token.span, message))?;
         self.bump();
         Ok(value)
     }
 
     /// Labels in parentheses, with or without a comma at the end.
-    pub fn labels(&mut self) -> Result<Vec<String>, ParseError> {
+    pub fn labels(&mut self) -> Parsed<Vec<String>> {
         const PLACE: &str = "grouping opts";
         if !self.eat(Kind::LeftParen) {
             return Err(self.unexpected_in(PLACE, "\"(\""));
@@ -271,7 +278,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads the next token, which must be of a kind.
-    pub fn expect(&mut self, kind: Kind) -> Result<(), ParseError> {
+    pub fn expect(&mut self, kind: Kind) -> Parsed<()> {
         if self.eat(kind) { Ok(()) } else { Err(self.unexpected()) }
     }
 
@@ -290,7 +297,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Called on entry of each function that can come to call itself.
-    pub fn enter(&mut self) -> Result<(), ParseError> {
+    pub fn enter(&mut self) -> Parsed<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH { Err(self.too_deep()) } else { Ok(()) }
     }
@@ -301,32 +308,33 @@ impl<'a> Parser<'a> {
     }
 
     /// Puts a node on top of the tree last read and of one with `other` levels.
-    pub fn raise(&mut self, other: usize) -> Result<(), ParseError> {
+    pub fn raise(&mut self, other: usize) -> Parsed<()> {
         self.height = self.height.max(other) + 1;
         if self.height > MAX_DEPTH { Err(self.too_deep()) } else { Ok(()) }
     }
 
-    fn too_deep(&self) -> ParseError {
-        let message = format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
+    fn too_deep(&self) -> Box<ParseError> {
+        let message =
+            format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
         self.error(self.token.span, message)
     }
 
     /// An error with a place.
-    pub fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.query, span, message)
+    pub fn error(&self, span: Span, message: impl Into<String>) -> Box<ParseError> {
+        Box::new(ParseError::new(self.query, span, message))
     }
 
     /// The next token cannot stand here.
-    pub fn unexpected(&self) -> ParseError {
+    pub fn unexpected(&self) -> Box<ParseError> {
         self.unexpected_in(if self.aggregations > 0 { "aggregation" } else { "" }, "")
     }
 
     /// The next token cannot stand in `place`, which wants `expected`; either may be empty.
-    pub fn unexpected_in(&self, place: &str, expected: &str) -> ParseError {
+    pub fn unexpected_in(&self, place: &str, expected: &str) -> Box<ParseError> {
         if let Some(error) = &self.lexer.error
             && self.token.kind == Kind::Error
         {
-            return error.clone();
+            return Box::new(error.clone());
         }
         let mut message = format!("unexpected {}", self.token.describe());
         if !place.is_empty() {
@@ -339,4 +347,17 @@ impl<'a> Parser<'a> {
         }
         self.error(self.token.span, message)
     }
+}
+
+fn binary(op: BinaryOp, lhs: Box<Expr>, rhs: Box<Expr>, return_bool: bool, matching: VectorMatching) -> Box<Expr> {
+    let span = Span { start: lhs.span().start, end: rhs.span().end };
+    Box::new(Expr::Binary(Binary { op, lhs, rhs, return_bool, matching: Some(matching), span }))
+}
+
+fn unary(negative: bool, expr: Box<Expr>, span: Span) -> Box<Expr> {
+    Box::new(Expr::Unary(Unary { negative, expr, span }))
+}
+
+fn paren(expr: Box<Expr>, span: Span) -> Box<Expr> {
+    Box::new(Expr::Paren(Paren { expr, span }))
 }

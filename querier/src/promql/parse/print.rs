@@ -7,6 +7,7 @@ use tidelake_catalog::model::{MatchOp, Matcher};
 use super::ast::*;
 use super::number::{write_duration, write_number, write_number_short};
 use super::quote::quote;
+use super::token::keyword;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -179,7 +180,10 @@ impl Display for LabelList<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("(")?;
         for (at, name) in self.0.iter().enumerate() {
-            write!(f, "{}{}", if at == 0 { "" } else { ", " }, label(name))?;
+            // Some keywords cannot be read back bare here, though they can in braces.
+            let keyword = keyword(name).is_some_and(|kind| !kind.names_label());
+            let written = if keyword { quote(name) } else { label(name) };
+            write!(f, "{}{written}", if at == 0 { "" } else { ", " })?;
         }
         f.write_str(")")
     }

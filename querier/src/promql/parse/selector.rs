@@ -1,12 +1,13 @@
 //! Selectors, and what may follow an operand: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
+use std::fmt::Write as _;
+
 use tidelake_catalog::model::{MatchOp, Matcher};
 
 use super::ast::*;
 use super::duration::Place;
-use super::error::ParseError;
 use super::number::{MAX_DURATION_MS, write_number};
-use super::parser::Parser;
+use super::parser::{MAX_PATTERNS, Parsed, Parser};
 use super::token::{Builtin, Keyword, Kind};
 
 /// The label that holds a metric's name.
@@ -14,13 +15,13 @@ const METRIC_NAME: &str = "__name__";
 
 impl Parser<'_> {
     /// `{...}`
-    pub(super) fn bare_selector(&mut self) -> Result<Expr, ParseError> {
+    pub(super) fn bare_selector(&mut self) -> Parsed<Box<Expr>> {
         let start = self.token.span.start;
         self.selector(None, start)
     }
 
     /// A selector whose name has been read; braces may follow.
-    pub(super) fn selector(&mut self, name: Option<String>, start: u32) -> Result<Expr, ParseError> {
+    pub(super) fn selector(&mut self, name: Option<String>, start: u32) -> Parsed<Box<Expr>> {
         let mut matchers = Vec::new();
         if let Some(name) = &name {
             matchers.push(Matcher::equal(METRIC_NAME, name.as_str()));
@@ -30,10 +31,10 @@ impl Parser<'_> {
         }
         self.height = 1;
         let span = self.since(start);
-        Ok(Expr::Vector(VectorSelector { name, matchers, offset: None, at: None, reach: Reach::Plain, span }))
+        Ok(Box::new(Expr::Vector(VectorSelector { name, matchers, offset: None, at: None, reach: Reach::Plain, span })))
     }
 
-    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), ParseError> {
+    fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Parsed<()> {
         const PLACE: &str = "label matching";
         let mut first = true;
         while first || self.token.kind != Kind::RightBrace {
@@ -64,6 +65,11 @@ impl Parser<'_> {
                         return Err(self.unexpected_in(PLACE, "string"));
                     }
                     let value = self.unquoted()?;
+                    self.patterns += usize::from(matches!(op, MatchOp::Regex | MatchOp::NotRegex));
+                    if self.patterns > MAX_PATTERNS {
+                        let message = format!("query has more than {MAX_PATTERNS} regular expression matchers");
+                        return Err(self.error(self.since(start), message));
+                    }
                     Matcher::new(label, op, value).map_err(|message| self.error(self.since(start), message))?
                 }
                 None if quoted => Matcher::equal(METRIC_NAME, label),
@@ -78,7 +84,7 @@ impl Parser<'_> {
     }
 
     /// All that follows an operand and binds more tightly than operators.
-    pub(super) fn modifiers(&mut self, mut expr: Expr) -> Result<Expr, ParseError> {
+    pub(super) fn modifiers(&mut self, mut expr: Box<Expr>) -> Parsed<Box<Expr>> {
         loop {
             match self.token.kind {
                 Kind::LeftBracket => expr = self.range(expr)?,
@@ -92,7 +98,7 @@ impl Parser<'_> {
     }
 
     /// `[range]` or `[range:step]`
-    fn range(&mut self, expr: Expr) -> Result<Expr, ParseError> {
+    fn range(&mut self, expr: Box<Expr>) -> Parsed<Box<Expr>> {
         let height = self.height;
         let bracket = self.token.span.start;
         self.bump();
@@ -102,9 +108,9 @@ impl Parser<'_> {
         match self.token.kind {
             Kind::RightBracket => {
                 self.bump();
-                let message = match expr {
+                let message = match *expr {
                     Expr::Vector(selector) if selector.offset.is_none() && selector.at.is_none() => {
-                        return Ok(Expr::Matrix(MatrixSelector { selector, range, span: self.since(start) }));
+                        return Ok(Box::new(Expr::Matrix(MatrixSelector { selector, range, span: self.since(start) })));
                     }
                     Expr::Vector(selector) if selector.offset.is_some() => "no offset modifiers allowed before range",
                     Expr::Vector(_) => "no @ modifiers allowed before range",
@@ -125,13 +131,13 @@ impl Parser<'_> {
                     return Err(self.unexpected_in("subquery selector", "\"]\""));
                 }
                 let span = self.since(start);
-                Ok(Expr::Subquery(Subquery { expr: Box::new(expr), range, step, offset: None, at: None, span }))
+                Ok(Box::new(Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span })))
             }
             _ => Err(self.unexpected_in("subquery or range", "\":\" or \"]\"")),
         }
     }
 
-    fn offset(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn offset(&mut self, expr: &mut Expr) -> Parsed<()> {
         let height = self.height;
         self.bump();
         let duration = self.offset_duration()?;
@@ -155,7 +161,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn reach(&mut self, expr: &mut Expr, reach: Reach) -> Result<(), ParseError> {
+    fn reach(&mut self, expr: &mut Expr, reach: Reach) -> Parsed<()> {
         let word = if reach == Reach::Anchored { "anchored" } else { "smoothed" };
         self.bump();
         let end = self.last_end;
@@ -176,7 +182,7 @@ impl Parser<'_> {
     }
 
     /// `@ time`, `@ start()`, `@ end()`
-    fn at(&mut self, expr: &mut Expr) -> Result<(), ParseError> {
+    fn at(&mut self, expr: &mut Expr) -> Parsed<()> {
         const PLACE: &str = "@";
         const EXPECTED: &str = "timestamp";
         self.bump();
@@ -224,12 +230,7 @@ fn milliseconds(seconds: f64) -> Result<i64, String> {
         return Ok(ms as i64);
     }
     let mut message = "timestamp out of bounds for @ modifier: ".to_owned();
-    let written = if seconds.is_finite() { fmt_fixed(seconds, &mut message) } else { write_number(seconds, &mut message) };
+    let written = if seconds.is_finite() { write!(message, "{seconds:.6}") } else { write_number(seconds, &mut message) };
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
     Err(message)
-}
-
-fn fmt_fixed(value: f64, out: &mut String) -> std::fmt::Result {
-    use std::fmt::Write;
-    write!(out, "{value:.6}")
 }

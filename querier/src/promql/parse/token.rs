@@ -167,12 +167,7 @@ impl Kind {
     pub fn begins_expression(self) -> bool {
         matches!(
             self,
-            Kind::Number
-                | Kind::Duration
-                | Kind::Text
-                | Kind::LeftParen
-                | Kind::LeftBrace
-                | Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
+            Kind::Number | Kind::Duration | Kind::Text | Kind::LeftParen | Kind::LeftBrace | Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
         ) || self.names_metric()
     }
 }

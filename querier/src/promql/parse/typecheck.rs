@@ -1,5 +1,7 @@
 //! What the grammar cannot say: types, numbers of arguments, and which modifiers fit which operands.
 
+use std::collections::HashSet;
+
 use super::ast::*;
 use super::error::ParseError;
 use super::quote::quote;
@@ -57,9 +59,7 @@ impl Check<'_> {
             return Ok(());
         };
         match selector.matchers.iter().filter(|matcher| matcher.name == "__name__").nth(1) {
-            Some(second) => {
-                self.error(span, format!("metric name must not be set twice: {} or {}", quote(name), quote(&second.value)))
-            }
+            Some(second) => self.error(span, format!("metric name must not be set twice: {} or {}", quote(name), quote(&second.value))),
             None => Ok(()),
         }
     }
@@ -146,7 +146,7 @@ impl Check<'_> {
         }
         if let Some(matching) = &binary.matching
             && matching.on
-            && let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label))
+            && let Some(label) = in_both(&matching.labels, &matching.include)
         {
             let message = format!("label {} must not occur in ON and GROUP clause at once", quote(label));
             return self.error(self.operator(binary), message);
@@ -201,4 +201,10 @@ impl Check<'_> {
             None => Span { start, end: to },
         }
     }
+}
+
+/// A label that is in both lists. Hashed, because a query can list tens of thousands.
+fn in_both<'a>(labels: &'a [String], include: &[String]) -> Option<&'a String> {
+    let include: HashSet<&String> = include.iter().collect();
+    labels.iter().find(|label| include.contains(label))
 }
