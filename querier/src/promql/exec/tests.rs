@@ -365,6 +365,19 @@ fn durations_are_computed() {
 }
 
 #[test]
+fn the_deepest_expression_fits_a_thread() {
+    let nest = |open: &str, close: &str, depth: usize| format!("{}x{}", open.repeat(depth), close.repeat(depth));
+    for (open, close) in [("-", ""), ("abs(", ")"), ("sum(", ")"), ("1 + (", ")"), ("(x and ", ")"), ("max_over_time(", "[1m:1m])")] {
+        let deepest = (1..2000).rev().map(|depth| nest(open, close, depth)).find(|query| parse(query).is_ok()).unwrap();
+        // Threads of a server have 2 MiB.
+        let samples = source("x 1");
+        let work = move || run(&samples, &deepest, QueryParams::instant(0), &EngineOptions::default()).map(|_| ());
+        let result = std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+        assert_eq!(result, Ok(()), "{open}");
+    }
+}
+
+#[test]
 fn limits_hold() {
     let samples = source("x{a=\"1\"} 0+1x200\nx{a=\"2\"} 0+1x200");
     let params = QueryParams::range(0, 200 * MINUTE, MINUTE);
