@@ -29,6 +29,7 @@ pub(crate) mod plan;
 pub(crate) mod range;
 pub(crate) mod rank;
 pub(crate) mod row;
+pub(crate) mod sampling;
 pub(crate) mod selector;
 pub(crate) mod set;
 pub(crate) mod subquery;
@@ -51,7 +52,7 @@ pub struct EngineOptions {
     pub lookback_delta_ms: i64,
     /// Step of subqueries that name none, in milliseconds.
     pub default_step_ms: i64,
-    /// Most samples that one query may hold in memory at a time.
+    /// Most samples that one query may hold in memory at a time: values of rows, and raw samples of the batches in work.
     pub max_samples: u64,
     /// Most series that one selector may match.
     pub max_series: usize,
@@ -149,13 +150,14 @@ impl QueryError {
 
     /// The answer to arithmetic on native histograms.
     pub(crate) fn unsupported_histogram(what: &str) -> Self {
-        Self::Execution(format!("native histogram samples are not supported yet by: {what}"))
+        Self::Execution(format!("native histogram samples are not supported yet: {what}"))
     }
 }
 
 /// Evaluates an expression.
 ///
-/// `query_text` is the text that was parsed; annotations name positions in it.
+/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio runtime with timers;
+/// batches are computed in tasks of their own, which stop soon after the returned future is dropped.
 pub async fn evaluate(
     expr: &Expr,
     query_text: &str,
@@ -173,10 +175,6 @@ pub async fn evaluate(
     let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;
     let node = plan::Planner::new(&params, options).plan(expr)?;
     let engine = engine::Engine::new(source, options, lookback);
-    let value = match engine.evaluate(&node, grid).await {
-        Ok(value) => value,
-        Err(error) => return Err(error),
-    };
-    let value = finish::finish(value, is_range)?;
+    let value = finish::finish(engine.evaluate(&node, grid).await?, is_range)?;
     Ok(QueryOutput { value, annotations: engine.annotations().render(query_text) })
 }

@@ -4,6 +4,9 @@
 //! tests. A source resolves matchers to series, merges what it holds of a series from all its places and removes
 //! duplicate times; the engine never sees two pieces of one series.
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

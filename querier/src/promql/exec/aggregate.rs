@@ -169,19 +169,20 @@ fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Ro
 fn histograms(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, out: &mut [Row]) -> Result<(), QueryError> {
     let name = match node.op {
         AggregateOp::Sum | AggregateOp::Avg => {
+            // Where floats were added the group has a value; only there histograms are a mix.
+            let mut mixed = Vec::new();
             for (row, group) in rows.list.iter().zip(&groups.of_row) {
-                for step in 0..row.values.len() {
-                    if row.histogram(step).is_none() {
-                        continue;
-                    }
-                    let others = rows.list.iter().zip(&groups.of_row).filter(|(_, other)| *other == group);
-                    if !others.into_iter().any(|(row, _)| !is_absent(row.values[step])) {
+                for step in (0..row.values.len()).filter(|step| row.histogram(*step).is_some()) {
+                    if is_absent(out[*group].values[step]) {
                         return Err(QueryError::unsupported_histogram("sum and avg"));
                     }
-                    out[*group].values[step] = ABSENT;
-                    engine.annotate(|all| all.mixed_aggregation(node.expr_span));
+                    mixed.push((*group, step));
                 }
             }
+            for (group, step) in mixed {
+                out[group].values[step] = ABSENT;
+            }
+            engine.annotate(|all| all.mixed_aggregation(node.expr_span));
             return Ok(());
         }
         AggregateOp::Min => "min",
@@ -216,12 +217,12 @@ fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, gri
     let mut values = Vec::new();
     for (labels, members) in groups.labels.into_iter().zip(members) {
         let mut row = Row::empty(labels, members.iter().any(|row| row.drop_name), grid.count);
-        for step in 0..grid.count {
+        for (step, q) in params.iter().enumerate() {
             engine.limits.check()?;
             values.clear();
             values.extend(members.iter().map(|row| row.values[step]).filter(|value| !is_absent(*value)));
             if !values.is_empty() {
-                row.values[step] = quantile(params[step], &mut values);
+                row.values[step] = quantile(*q, &mut values);
             }
         }
         out.push(row);

@@ -89,10 +89,6 @@ impl Collector {
         self.warn("encountered a mix of histograms and floats for aggregation".to_owned(), span);
     }
 
-    pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
-        self.warn(named("vector contains a mix of classic and native histograms".to_owned(), metric), span);
-    }
-
     pub fn sort_in_range_query(&mut self, span: Span) {
         self.warn("sort is ineffective for range queries since results are always ordered by labels".to_owned(), span);
     }

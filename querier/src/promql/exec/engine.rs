@@ -178,6 +178,8 @@ impl Engine {
                 async move {
                     let batch = batch?;
                     let task = tokio::spawn(async move {
+                        // The raw samples count as long as the batch is worked on.
+                        let _raw = limits.charge(batch.iter().map(|series| series.times.len() as u64).sum())?;
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;

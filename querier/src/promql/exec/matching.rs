@@ -108,9 +108,7 @@ impl Matching<'_> {
     /// All rows of one signature.
     fn signature(&self, many: &[usize], one: &[usize], out: &mut Vec<Row>) -> Result<(), QueryError> {
         self.check_one_side(one)?;
-        let first = out.len();
-        // For every result so far the steps at which it was computed, kept or not.
-        let mut matched: Vec<(Labels, Vec<bool>)> = Vec::new();
+        let mut matched = Matched { all: vec![false; self.grid.count], by_labels: HashMap::new() };
         let alone = many.len() == 1 && one.len() <= 1 && self.fill_many.is_none();
         for row in many {
             for other in one {
@@ -124,15 +122,9 @@ impl Matching<'_> {
         }
         if self.fill_many.is_some() {
             for other in one {
-                let unmatched: Vec<bool> = (0..self.grid.count).map(|step| !matched.iter().any(|(_, steps)| steps[step])).collect();
-                let pair = self.pair(None, Some(&self.one[*other]), |step| unmatched[step])?;
+                let pair = self.pair(None, Some(&self.one[*other]), |step| !matched.all[step])?;
                 self.emit(pair, alone, &mut matched, out)?;
             }
-        }
-        // Rows of one signature with equal labels that complement each other are one series.
-        if out.len() - first > 1 && self.grid.count > 1 {
-            let rows = merge_rows(out.split_off(first))?;
-            out.extend(rows);
         }
         Ok(())
     }
@@ -189,7 +181,7 @@ impl Matching<'_> {
         let mut steps = vec![false; self.grid.count];
         let mut row = Row::empty(self.result_labels(many_labels, one_labels), self.node.return_bool, self.grid.count);
         let mut any = false;
-        for step in 0..self.grid.count {
+        for (step, computed) in steps.iter_mut().enumerate() {
             if !wanted(step) {
                 continue;
             }
@@ -210,7 +202,7 @@ impl Matching<'_> {
                     Some(false) => {}
                 },
             }
-            steps[step] = true;
+            *computed = true;
             any = true;
         }
         Ok(any.then_some(Pair { row, steps }))
@@ -239,21 +231,17 @@ impl Matching<'_> {
     }
 
     /// Adds a result, unless the match is ambiguous.
-    fn emit(&self, pair: Option<Pair>, alone: bool, matched: &mut Vec<(Labels, Vec<bool>)>, out: &mut Vec<Row>) -> Result<(), QueryError> {
+    fn emit(&self, pair: Option<Pair>, alone: bool, matched: &mut Matched, out: &mut Vec<Row>) -> Result<(), QueryError> {
         let Some(Pair { row, steps }) = pair else { return Ok(()) };
         if !alone {
             let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
-            let collides = |other: &(Labels, Vec<bool>)| {
-                (one_to_one || other.0 == row.labels) && other.1.iter().zip(&steps).any(|(before, now)| *before && *now)
-            };
-            if matched.iter().any(collides) {
+            if !matched.add(&row.labels, steps, one_to_one) {
                 return Err(QueryError::execution(if one_to_one {
                     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
                 } else {
                     "multiple matches for labels: grouping labels must ensure unique matches"
                 }));
             }
-            matched.push((row.labels.clone(), steps));
         }
         if !row.is_empty() {
             out.push(row);
@@ -282,4 +270,33 @@ struct Pair {
     row: Row,
     /// Where it was computed, whether or not a comparison let the value through.
     steps: Vec<bool>,
+}
+
+/// At which steps rows of one signature were matched already.
+struct Matched {
+    all: Vec<bool>,
+    by_labels: HashMap<Labels, Vec<bool>>,
+}
+
+impl Matched {
+    /// Adds a result; false if there was one already, of the whole signature or of its labels.
+    fn add(&mut self, labels: &Labels, steps: Vec<bool>, whole_signature: bool) -> bool {
+        let overlaps = |before: &[bool]| before.iter().zip(&steps).any(|(before, now)| *before && *now);
+        let unite = |before: &mut [bool]| before.iter_mut().zip(&steps).for_each(|(before, now)| *before |= *now);
+        if whole_signature && overlaps(&self.all) {
+            return false;
+        }
+        unite(&mut self.all);
+        if whole_signature {
+            return true;
+        }
+        match self.by_labels.get_mut(labels) {
+            Some(before) if overlaps(before) => return false,
+            Some(before) => unite(before),
+            None => {
+                self.by_labels.insert(labels.clone(), steps);
+            }
+        }
+        true
+    }
 }

@@ -62,7 +62,6 @@ impl Select {
 pub(crate) struct RangeSelect {
     pub select: Select,
     pub range: i64,
-    pub span: Span,
 }
 
 /// `expr[range:step]`
@@ -73,7 +72,6 @@ pub(crate) struct Subquery {
     pub step: i64,
     pub offset: i64,
     pub at: Option<i64>,
-    pub span: Span,
 }
 
 impl Subquery {
@@ -94,7 +92,6 @@ pub(crate) enum RangeArg {
 #[derive(Debug)]
 pub(crate) struct RangeCall {
     pub function: RangeFunction,
-    pub name: &'static str,
     pub range: RangeArg,
     /// The scalar arguments in order.
     pub args: Vec<Node>,
@@ -340,7 +337,6 @@ impl Planner {
         }
         let node = Node::Range(Box::new(RangeCall {
             function,
-            name,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
             span: args.first().map(|arg| arg.span()).unwrap_or_default(),
@@ -468,7 +464,7 @@ impl Planner {
     }
 
     fn range_select(&self, matrix: &MatrixSelector) -> Result<RangeSelect, QueryError> {
-        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)?, span: matrix.span })
+        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)? })
     }
 
     fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
@@ -481,7 +477,6 @@ impl Planner {
             step: step.filter(|ms| *ms > 0).unwrap_or(self.default_step),
             offset: self.offset(subquery.offset.as_ref())?,
             at: self.at(subquery.at),
-            span: subquery.span,
         })
     }
 }

@@ -13,6 +13,7 @@ use super::group::Groups;
 use super::number::ascending;
 use super::plan::Aggregate;
 use super::row::{Row, Rows, is_absent};
+use super::sampling::in_ratio;
 
 /// Chooses rows; `params` is `k` or the ratio at every step.
 pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: Rows, grid: Grid) -> Result<Rows, QueryError> {
@@ -60,17 +61,17 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
     let mut chosen: Vec<Option<Row>> = vec![None; rows.list.len()];
     let mut order = Vec::new();
     let mut candidates: Vec<usize> = Vec::new();
-    for step in 0..grid.count {
+    for (step, param) in params.iter().enumerate() {
         engine.limits.check()?;
         for members in &members {
             candidates.clear();
             match node.op {
                 AggregateOp::LimitRatio => {
-                    let ratio = params[step].clamp(-1.0, 1.0);
-                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step) && in_ratio(&rows.list[**row], ratio)));
+                    let ratio = param.clamp(-1.0, 1.0);
+                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step) && in_ratio(&rows.list[**row].labels, ratio)));
                 }
                 AggregateOp::Limitk => {
-                    let k = count(params[step]);
+                    let k = count(*param);
                     candidates.extend(members.iter().filter(|row| rows.list[**row].has(step)).take(k));
                 }
                 _ => {
@@ -80,7 +81,7 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
                         let order = best_first(value(a), value(b), node.op == AggregateOp::Topk);
                         order.then(a.cmp(b))
                     };
-                    let k = count(params[step]);
+                    let k = count(*param);
                     if k == 0 {
                         candidates.clear();
                     } else if k < candidates.len() {
@@ -117,11 +118,4 @@ fn best_first(a: f64, b: f64, largest: bool) -> Ordering {
         (false, false) => ascending(a, b),
         (a, b) => a.cmp(&b),
     }
-}
-
-/// Whether a series is among the share of all series that `ratio` asks for. A negative ratio asks for the
-/// complement of what `1 + ratio` gives, so that the two together are everything.
-fn in_ratio(row: &Row, ratio: f64) -> bool {
-    let position = row.labels.series_id() as f64 / u64::MAX as f64;
-    if ratio >= 0.0 { position < ratio } else { position >= 1.0 + ratio }
 }

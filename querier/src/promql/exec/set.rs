@@ -10,7 +10,7 @@ use super::plan::Binary;
 use super::row::{Row, Rows};
 
 /// Evaluates a set operator.
-pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) fn evaluate(engine: &Engine, node: &Binary, mut lhs: Rows, mut rhs: Rows, grid: Grid) -> Result<Rows, QueryError> {
     let Some(matching) = &node.matching else {
         return Err(QueryError::BadData("set operators need vectors on both sides".to_owned()));
     };
@@ -18,8 +18,8 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
     match node.op {
         BinaryOp::Or => {
             let present = presence(&lhs.list, &signatures.left, signatures.count, grid);
-            let mut list = lhs.list.clone();
-            for (row, signature) in rhs.list.iter().zip(&signatures.right) {
+            let mut list = std::mem::take(&mut lhs.list);
+            for (row, signature) in std::mem::take(&mut rhs.list).into_iter().zip(&signatures.right) {
                 list.extend(keep(row, grid, |step| !present[*signature * grid.count + step]));
             }
             let list = if grid.count > 1 { merge_rows(list)? } else { list };
@@ -28,7 +28,7 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
         _ => {
             let wanted = node.op == BinaryOp::And;
             let present = presence(&rhs.list, &signatures.right, signatures.count, grid);
-            let rows = lhs.list.iter().zip(&signatures.left);
+            let rows = std::mem::take(&mut lhs.list).into_iter().zip(&signatures.left);
             let list = rows.filter_map(|(row, signature)| keep(row, grid, |step| present[*signature * grid.count + step] == wanted));
             Rows::new(list.collect(), &engine.limits)
         }
@@ -46,8 +46,8 @@ fn presence(rows: &[Row], signatures: &[usize], count: usize, grid: Grid) -> Vec
     present
 }
 
-fn keep(row: &Row, grid: Grid, wanted: impl Fn(usize) -> bool) -> Option<Row> {
-    let mut row = row.clone();
+/// The row where it is wanted.
+fn keep(mut row: Row, grid: Grid, wanted: impl Fn(usize) -> bool) -> Option<Row> {
     for step in 0..grid.count {
         if !wanted(step) {
             row.clear(step);

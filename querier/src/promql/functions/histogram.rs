@@ -101,8 +101,7 @@ pub(crate) fn quantile(
             // The value of the label may change from step to step, so there may be several rows.
             let first = out.len();
             let mut current: Option<(u64, usize)> = None;
-            for step in 0..grid.count {
-                let q = quantile[step];
+            for (step, q) in quantile.iter().copied().enumerate() {
                 group.at(step, &mut buckets);
                 if buckets.is_empty() {
                     continue;

@@ -63,14 +63,21 @@ impl Mean {
     }
 }
 
-/// The smallest value; NaN only if there is nothing else.
-pub(crate) fn min(values: &[f64]) -> f64 {
-    values.iter().copied().reduce(|least, value| if value < least || least.is_nan() { value } else { least }).unwrap_or(f64::NAN)
-}
-
-/// The largest value; NaN only if there is nothing else.
-pub(crate) fn max(values: &[f64]) -> f64 {
-    values.iter().copied().reduce(|most, value| if value > most || most.is_nan() { value } else { most }).unwrap_or(f64::NAN)
+/// The best value; NaN only if there is nothing else. As long as the best value of the previous window is still in
+/// this one, only new values are compared.
+pub(crate) fn extreme(window: &Window<'_>, better: impl Fn(f64, f64) -> bool) -> f64 {
+    let values = &window.points.values;
+    let (mut best, from) = match window.prepared.best.get() {
+        Some((best, seen)) if best >= window.low && seen <= window.high => (best, seen),
+        _ => (window.low, window.low + 1),
+    };
+    for index in from..window.high {
+        if better(values[index], values[best]) || values[best].is_nan() {
+            best = index;
+        }
+    }
+    window.prepared.best.set(Some((best, window.high)));
+    values[best]
 }
 
 /// Seconds of the last smallest value.

@@ -1,5 +1,7 @@
 //! Functions over a window of samples: which there are, and what they share.
 
+use std::cell::Cell;
+
 use super::super::exec::QueryError;
 use super::super::exec::annotations::Collector;
 use super::super::exec::row::Point;
@@ -139,8 +141,8 @@ impl RangeFunction {
                 remarks.histograms_ignored |= !window.histogram_times().is_empty();
                 let values = window.values();
                 float(Some(match self {
-                    Self::Min => over_time::min(values),
-                    Self::Max => over_time::max(values),
+                    Self::Min => over_time::extreme(window, |value, least| value < least),
+                    Self::Max => over_time::extreme(window, |value, most| value > most),
                     Self::TimeOfMin => over_time::time_of_min(window),
                     Self::TimeOfMax => over_time::time_of_max(window),
                     Self::Stdvar => over_time::variance(values),
@@ -164,6 +166,8 @@ pub(crate) struct Prepared {
     pub resets: Vec<u32>,
     /// For every float the number of changes of value up to it.
     pub changes: Vec<u32>,
+    /// For `min` and `max`: index of the best float so far, and how many floats were looked at.
+    pub best: Cell<Option<(usize, usize)>>,
 }
 
 impl Prepared {

@@ -1,0 +1,61 @@
+//! Samples in memory, for tests of the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use tidelake_catalog::model::{Histogram, Labels};
+
+use super::{SampleSource, SelectRequest, SeriesSamples, SeriesStream, SourceError};
+
+/// A sample of either kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Sample {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+/// Series by labels, samples by time.
+#[derive(Debug, Default)]
+pub(crate) struct MemorySource {
+    series: BTreeMap<Labels, BTreeMap<i64, Sample>>,
+}
+
+impl MemorySource {
+    /// Adds a sample, or replaces that of the same time.
+    pub fn insert(&mut self, labels: &Labels, time: i64, sample: Sample) {
+        self.series.entry(labels.clone()).or_default().insert(time, sample);
+    }
+}
+
+#[async_trait]
+impl SampleSource for MemorySource {
+    /// One series a batch, last label set first: nothing may depend on the order of batches.
+    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
+        let mut batches = Vec::new();
+        for (labels, samples) in self.series.iter().rev() {
+            if !request.matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
+                continue;
+            }
+            let mut series = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
+            for (time, sample) in samples.range(request.range.min..=request.range.max) {
+                match sample {
+                    Sample::Float(value) => series.values.push(*value),
+                    Sample::Histogram(histogram) => {
+                        series.histograms.push((series.times.len() as u32, Arc::clone(histogram)));
+                        series.values.push(f64::NAN);
+                    }
+                }
+                series.times.push(*time);
+            }
+            if !series.times.is_empty() {
+                batches.push(Ok(vec![series]));
+            }
+        }
+        if batches.len() > request.limits.max_series {
+            return Err(SourceError::LimitExceeded(format!("{} series", batches.len())));
+        }
+        Ok(futures::stream::iter(batches).boxed())
+    }
+}
