@@ -11,7 +11,7 @@ pub mod time;
 pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
-pub use schema::{Column, ColumnType, SchemaError, TableKind, TableSchema};
+pub use schema::{Column, ColumnType, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind, TableSchema};
 pub use time::{Day, TimeRange, TimeUnit};
 
 /// Bits of the NaN that marks a series as gone (a "stale marker" in Prometheus' exposition of remote

@@ -1,1 +1,26 @@
-//! placeholder
+//! From requests to segments: protocols, the write-ahead log, the buffer, the flush.
+//!
+//! In the order in which a write passes them ([`ingester`] is the whole way):
+//!
+//! 1. [`request`]: what comes in, and what becomes of it.
+//! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and [`remote_write`] make columns of
+//!    bytes ([`rows`]); [`series_registry`] turns label sections as received into series numbers; new tables and
+//!    columns are committed to the catalog.
+//! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told "stored".
+//! 4. [`buffer`]: its rows become visible to queries.
+//! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be cut.
+pub mod buffer;
+pub mod content;
+pub mod flush;
+pub mod ingester;
+pub mod line_protocol;
+pub mod prepare;
+pub mod registries;
+pub mod remote_write;
+pub mod request;
+pub mod rows;
+pub mod series_registry;
+pub mod wal;
+
+pub use ingester::{IngestOptions, Ingester};
+pub use request::{IngestError, WriteOutcome, WriteRequest};

@@ -1,2 +1,8 @@
-//! PromQL: text -> [`parse`] -> expression tree -> `exec` over series batches -> answer.
+//! PromQL: text -> [`parse`] -> expression tree -> [`exec`] over series batches -> answer.
+//!
+//! The engine reads samples through one seam, [`source::SampleSource`], and knows nothing of files, buffers or
+//! SQL. It never writes.
+pub mod exec;
+pub(crate) mod functions;
 pub mod parse;
+pub mod source;

@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
 
+mod array;
+
+pub use array::{HistogramArray, HistogramArrayBuilder};
+
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
@@ -65,10 +69,13 @@ fn list(name: &str, item: DataType) -> Field {
     Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false)
 }
 
+fn span_type() -> DataType {
+    DataType::Struct(Fields::from(vec![Field::new("offset", DataType::Int32, false), Field::new("length", DataType::UInt32, false)]))
+}
+
 /// The Arrow type of a histogram column; see `FORMAT.md`.
 pub fn data_type() -> DataType {
-    let span =
-        DataType::Struct(Fields::from(vec![Field::new("offset", DataType::Int32, false), Field::new("length", DataType::UInt32, false)]));
+    let span = span_type();
     DataType::Struct(Fields::from(vec![
         Field::new("schema", DataType::Int32, false),
         Field::new("zero_threshold", DataType::Float64, false),

@@ -110,11 +110,10 @@ impl Pattern {
         if pattern.split('|').all(plain) {
             return Ok(Self::OneOf(pattern.split('|').map(str::to_owned).collect()));
         }
-        regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(PATTERN_SIZE_LIMIT)
-            .build()
-            .map(Self::Regex)
-            .map_err(|error| format!("invalid regular expression {pattern:?}: {error}"))
+        // Alone first: `a)(b` would close the group that anchors it.
+        let describe = |error: regex::Error| format!("invalid regular expression {pattern:?}: {error}");
+        check_alone(pattern).map_err(describe)?;
+        regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(PATTERN_SIZE_LIMIT).build().map(Self::Regex).map_err(describe)
     }
 
     fn is_match(&self, value: &str) -> bool {
@@ -123,6 +122,11 @@ impl Pattern {
             Self::Regex(regex) => regex.is_match(value),
         }
     }
+}
+
+/// Whether the pattern stands on its own.
+fn check_alone(pattern: &str) -> Result<(), regex::Error> {
+    regex::RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build().map(drop)
 }
 
 impl PartialEq for Matcher {

@@ -10,6 +10,10 @@ use super::time::TimeUnit;
 /// The name of the time column of every table.
 pub const TIME_COLUMN: &str = "time";
 
+/// The table that holds the Prometheus samples of a database. Names that begin with two underscores are
+/// reserved: no measurement may have them.
+pub const METRICS_TABLE: &str = "__metrics__";
+
 /// What a table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TableKind {

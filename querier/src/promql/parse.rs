@@ -1,3 +1,32 @@
-//! The PromQL grammar: lexer, Pratt parser, type check.
+//! The PromQL grammar: text to a checked tree.
+//!
+//! `lexer` cuts the text into tokens, `parser` (with `selector`, `call` and `duration`) builds the tree, `typecheck` refuses what has no
+//! meaning. `print` is the way back. Accepted is what Prometheus 3.14 accepts with all experimental features on, with its words for
+//! errors, since Grafana and users know them.
+
 pub mod ast;
+mod call;
+mod duration;
+mod error;
 pub mod functions;
+mod lexer;
+mod number;
+mod parser;
+mod print;
+mod quote;
+mod selector;
+mod token;
+mod typecheck;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ParseError;
+pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
+
+/// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it recursively is safe.
+pub fn parse(query: &str) -> Result<ast::Expr, ParseError> {
+    let mut expr = parser::Parser::new(query).query()?;
+    typecheck::check(query, &mut expr)?;
+    Ok(expr)
+}

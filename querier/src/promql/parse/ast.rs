@@ -370,3 +370,105 @@ impl Expr {
         }
     }
 }
+
+impl DurationExpr {
+    /// Where the duration stands.
+    pub fn span(&self) -> Span {
+        match self {
+            DurationExpr::Literal { span, .. }
+            | DurationExpr::Number { span, .. }
+            | DurationExpr::Step(span)
+            | DurationExpr::Range(span)
+            | DurationExpr::Unary { span, .. }
+            | DurationExpr::Binary { span, .. }
+            | DurationExpr::Extreme { span, .. }
+            | DurationExpr::Paren(_, span) => *span,
+        }
+    }
+}
+
+impl ValueType {
+    /// As the HTTP API names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::InstantVector => "vector",
+            ValueType::RangeVector => "matrix",
+            ValueType::String => "string",
+        }
+    }
+
+    /// As the documentation and error messages name it.
+    pub fn documented(self) -> &'static str {
+        match self {
+            ValueType::InstantVector => "instant vector",
+            ValueType::RangeVector => "range vector",
+            ValueType::Scalar | ValueType::String => self.name(),
+        }
+    }
+}
+
+impl AggregateOp {
+    /// As written in queries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Topk => "topk",
+            AggregateOp::Bottomk => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether it takes a parameter before the vector.
+    pub fn has_param(self) -> bool {
+        use AggregateOp::*;
+        matches!(self, Topk | Bottomk | CountValues | Quantile | Limitk | LimitRatio)
+    }
+}
+
+impl BinaryOp {
+    /// As written in queries.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Eql => "==",
+            BinaryOp::Neq => "!=",
+            BinaryOp::Lt => "<",
+            BinaryOp::Gt => ">",
+            BinaryOp::Lte => "<=",
+            BinaryOp::Gte => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
+
+    /// Whether it compares: filters, or gives 0 and 1 with `bool`.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eql | Neq | Lt | Gt | Lte | Gte)
+    }
+
+    /// Whether it is `and`, `or` or `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+}

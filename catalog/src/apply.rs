@@ -1,0 +1,349 @@
+//! From one state to the next: what a commit record does, and what must hold for it.
+//!
+//! [`apply`] runs twice for each record: before it is written, on the state that its writer knows, and whenever
+//! it is read. Writers see a [`Refusal`] as an answer; for a reader it means that the log is corrupt, since no
+//! writer appends what does not fit the records before.
+
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use crate::model::schema::TIME_COLUMN;
+use crate::model::{Column, SchemaError, TableSchema};
+use crate::record::convert::{self, SegmentReader, Unknown};
+use crate::record::{self, ChangeSegments, Kind, Record};
+use crate::snapshot::{Database, DaySegments, Node, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+
+/// Longest name of a database or table, in bytes.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// What does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The record is not the next one.
+    #[error("commit {found} does not follow commit {last}")]
+    OutOfSequence {
+        /// The last commit.
+        last: u64,
+        /// The one that was to follow.
+        found: u64,
+    },
+    /// A newer process has registered as this node.
+    #[error("node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch {newest}; this one must stop")]
+    Fenced {
+        /// The node.
+        node: String,
+        /// The epoch of who was refused.
+        epoch: u64,
+        /// The newest epoch.
+        newest: u64,
+    },
+    /// A registration with another epoch than the next.
+    #[error("node {node:?} cannot register as epoch {epoch}: its last one is {newest}")]
+    EpochTaken {
+        /// The node.
+        node: String,
+        /// The epoch that was to be.
+        epoch: u64,
+        /// The newest epoch.
+        newest: u64,
+    },
+    /// A name that cannot be.
+    #[error("{name:?} cannot be the name of a {what}: names have 1 to {MAX_NAME_BYTES} bytes, and no column is called {TIME_COLUMN:?}")]
+    BadName {
+        /// Database, table, column or node.
+        what: &'static str,
+        /// The name, its beginning if it is long.
+        name: String,
+    },
+    /// There is no such database.
+    #[error("database {database:?} does not exist")]
+    NoDatabase {
+        /// Its name.
+        database: String,
+    },
+    /// There is such a database.
+    #[error("database {database:?} exists already")]
+    DatabaseExists {
+        /// Its name.
+        database: String,
+    },
+    /// There is no such table.
+    #[error("table {table:?} of database {database:?} does not exist")]
+    NoTable {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+    },
+    /// There is such a table, perhaps of another kind.
+    #[error("table {table:?} of database {database:?} exists already and is a {kind} table", kind = kind_word(*kind))]
+    TableExists {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// What the existing one is for.
+        kind: crate::model::TableKind,
+    },
+    /// The column has another type.
+    #[error("table {table:?} of database {database:?}: {conflict}")]
+    ColumnConflict {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// The column and both types.
+        conflict: SchemaError,
+    },
+    /// The column is there with this type.
+    #[error("column {column:?} of table {table:?} of database {database:?} exists already")]
+    ColumnExists {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// Column.
+        column: String,
+    },
+    /// The position of a write-ahead log can only grow, up to the present epoch.
+    #[error("the write-ahead log of node {node:?} cannot move from {from:?} to {to:?}")]
+    WalPosition {
+        /// The node.
+        node: String,
+        /// Where it is.
+        from: WalPosition,
+        /// Where it was to be.
+        to: WalPosition,
+    },
+    /// A segment that was to be replaced is not there: another commit replaced it before.
+    #[error("segment {} of table {:?} of database {:?} is gone", segment.id, segment.table, segment.database)]
+    SegmentGone {
+        /// The segment.
+        segment: SegmentRef,
+    },
+    /// A segment that contradicts itself or what is there.
+    #[error("segment {} of table {:?} of database {:?} cannot be added: {reason}", segment.id, segment.table, segment.database)]
+    BadSegment {
+        /// The segment.
+        segment: SegmentRef,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A number in the record means nothing to this version.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    /// A kind of change that this version does not know.
+    #[error("it holds a change of a kind that this version does not know: upgrade this program")]
+    UnknownChange,
+}
+
+const fn kind_word(kind: crate::model::TableKind) -> &'static str {
+    match kind {
+        crate::model::TableKind::Wide => "wide",
+        crate::model::TableKind::Metrics => "metrics",
+    }
+}
+
+/// The state after a record.
+pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Refusal> {
+    if snapshot.sequence.checked_add(1) != Some(record.sequence) {
+        return Err(Refusal::OutOfSequence { last: snapshot.sequence, found: record.sequence });
+    }
+    let mut next = snapshot.clone();
+    next.sequence = record.sequence;
+    // A registration brings the node to the record's epoch, so it stands before what the new process changes.
+    for change in &record.changes {
+        let kind = change.kind.as_ref().ok_or(Refusal::UnknownChange)?;
+        if let Kind::RegisterNode(change) = kind {
+            register_node(&mut next, record, change)?;
+            continue;
+        }
+        check_epoch(&next, record)?;
+        match kind {
+            Kind::RegisterNode(_) => {}
+            Kind::CreateDatabase(change) => create_database(&mut next, change)?,
+            Kind::CreateTable(change) => create_table(&mut next, change)?,
+            Kind::AddColumns(change) => add_columns(&mut next, change)?,
+            Kind::SetMetadata(change) => set_metadata(&mut next, change)?,
+            Kind::AdvanceWal(change) => advance_wal(&mut next, record, (*change).into())?,
+            Kind::ChangeSegments(change) => change_segments(&mut next, record, change)?,
+        }
+    }
+    check_epoch(&next, record)?;
+    Ok(next)
+}
+
+/// The newest epoch of a node; 0 if it never registered.
+pub(crate) fn newest_epoch(snapshot: &Snapshot, node: &str) -> u64 {
+    snapshot.node(node).map_or(0, |node| node.epoch)
+}
+
+fn check_epoch(snapshot: &Snapshot, record: &Record) -> Result<(), Refusal> {
+    let newest = newest_epoch(snapshot, &record.node);
+    if newest == record.epoch && newest > 0 {
+        return Ok(());
+    }
+    Err(Refusal::Fenced { node: record.node.clone(), epoch: record.epoch, newest })
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
+    if (1..=MAX_NAME_BYTES).contains(&name.len()) && !(what == "column" && name == TIME_COLUMN) {
+        return Ok(());
+    }
+    Err(Refusal::BadName { what, name: name.chars().take(64).collect() })
+}
+
+fn register_node(next: &mut Snapshot, record: &Record, change: &record::RegisterNode) -> Result<(), Refusal> {
+    check_name("node", &record.node)?;
+    let newest = newest_epoch(next, &record.node);
+    if newest.checked_add(1) != Some(record.epoch) {
+        return Err(Refusal::EpochTaken { node: record.node.clone(), epoch: record.epoch, newest });
+    }
+    let name: Arc<str> = record.node.as_str().into();
+    let node = Node {
+        name: Arc::clone(&name),
+        epoch: record.epoch,
+        address: change.address.as_str().into(),
+        process: convert::process(&change.process)?,
+        wal: next.node(&name).map(|node| node.wal).unwrap_or_default(),
+    };
+    next.nodes.insert(name, Arc::new(node));
+    Ok(())
+}
+
+fn create_database(next: &mut Snapshot, change: &record::CreateDatabase) -> Result<(), Refusal> {
+    check_name("database", &change.name)?;
+    let name: Arc<str> = change.name.as_str().into();
+    match next.databases.entry(Arc::clone(&name)) {
+        Entry::Occupied(_) => Err(Refusal::DatabaseExists { database: change.name.clone() }),
+        Entry::Vacant(entry) => {
+            entry.insert(Arc::new(Database { name, tables: Default::default(), metadata: Default::default() }));
+            Ok(())
+        }
+    }
+}
+
+fn database_mut<'a>(next: &'a mut Snapshot, database: &str) -> Result<&'a mut Database, Refusal> {
+    let found = next.databases.get_mut(database).ok_or_else(|| Refusal::NoDatabase { database: database.to_owned() })?;
+    Ok(Arc::make_mut(found))
+}
+
+fn table_mut<'a>(next: &'a mut Snapshot, database: &str, table: &str) -> Result<&'a mut Table, Refusal> {
+    let none = || Refusal::NoTable { database: database.to_owned(), table: table.to_owned() };
+    Ok(Arc::make_mut(database_mut(next, database)?.tables.get_mut(table).ok_or_else(none)?))
+}
+
+fn create_table(next: &mut Snapshot, change: &record::CreateTable) -> Result<(), Refusal> {
+    check_name("table", &change.table)?;
+    let kind = convert::table_kind(change.kind)?;
+    let mut schema = TableSchema::new(kind);
+    ensure_new(&mut schema, &change.database, &change.table, &change.columns)?;
+    let database = database_mut(next, &change.database)?;
+    if let Some(existing) = database.table(&change.table) {
+        let (database, table) = (change.database.clone(), change.table.clone());
+        return Err(Refusal::TableExists { database, table, kind: existing.schema.kind });
+    }
+    let name: Arc<str> = change.table.as_str().into();
+    let table = Table { name: Arc::clone(&name), schema: Arc::new(schema), days: Default::default() };
+    database.tables.insert(name, Arc::new(table));
+    Ok(())
+}
+
+fn add_columns(next: &mut Snapshot, change: &record::AddColumns) -> Result<(), Refusal> {
+    let table = table_mut(next, &change.database, &change.table)?;
+    ensure_new(Arc::make_mut(&mut table.schema), &change.database, &change.table, &change.columns)
+}
+
+/// Adds columns, none of which may be there.
+fn ensure_new(schema: &mut TableSchema, database: &str, table: &str, columns: &[record::Column]) -> Result<(), Refusal> {
+    // Asking the schema for each of thousands of columns would take their square.
+    let mut known: std::collections::HashMap<Arc<str>, crate::model::ColumnType> =
+        schema.columns.iter().map(|column| (Arc::clone(&column.name), column.kind)).collect();
+    for message in columns {
+        check_name("column", &message.name)?;
+        let Column { name, kind } = convert::column(message)?;
+        let (database, table) = (database.to_owned(), table.to_owned());
+        match known.get(&name) {
+            None => {
+                known.insert(Arc::clone(&name), kind);
+                schema.columns.push(Column { name, kind });
+            }
+            Some(existing) if *existing == kind => return Err(Refusal::ColumnExists { database, table, column: message.name.clone() }),
+            Some(existing) => {
+                let conflict = SchemaError { column: message.name.clone(), existing: *existing, wanted: kind };
+                return Err(Refusal::ColumnConflict { database, table, conflict });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_metadata(next: &mut Snapshot, change: &record::SetMetadata) -> Result<(), Refusal> {
+    let known = Arc::make_mut(&mut database_mut(next, &change.database)?.metadata);
+    for message in &change.metadata {
+        known.insert(message.metric.as_str().into(), convert::metadata(message)?);
+    }
+    Ok(())
+}
+
+fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<(), Refusal> {
+    let fenced = || Refusal::Fenced { node: record.node.clone(), epoch: record.epoch, newest: 0 };
+    let node = Arc::make_mut(next.nodes.get_mut(record.node.as_str()).ok_or_else(fenced)?);
+    if to < node.wal || to.epoch > record.epoch {
+        return Err(Refusal::WalPosition { node: record.node.clone(), from: node.wal, to });
+    }
+    node.wal = to;
+    Ok(())
+}
+
+fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments) -> Result<(), Refusal> {
+    let database = Arc::clone(&database_mut(next, &change.database)?.name);
+    let table = table_mut(next, &change.database, &change.table)?;
+    for removed in &change.removed {
+        let (day, id) = (crate::model::Day(removed.day), convert::id(removed.id_high, removed.id_low));
+        let gone =
+            || Refusal::SegmentGone { segment: SegmentRef { database: Arc::clone(&database), table: Arc::clone(&table.name), day, id } };
+        let Entry::Occupied(mut segments) = table.days.entry(day) else { return Err(gone()) };
+        let at = segments.get().iter().position(|segment| segment.id == id).ok_or_else(gone)?;
+        let left: &mut DaySegments = Arc::make_mut(segments.get_mut());
+        left.remove(at);
+        if left.is_empty() {
+            segments.remove();
+        }
+    }
+    let reader = SegmentReader::new(&database, &table.name, &change.sort_orders);
+    for added in &change.added {
+        let mut segment = reader.segment(added)?;
+        if segment.order == (0, 0) {
+            segment.order = (record.sequence, record.sequence);
+        }
+        check_segment(&segment, table, record.sequence)?;
+        let segments = Arc::make_mut(table.days.entry(segment.day).or_default());
+        let at = segments.partition_point(|other| write_order(other) <= write_order(&segment));
+        segments.insert(at, Arc::new(segment));
+    }
+    Ok(())
+}
+
+fn write_order(segment: &SegmentMeta) -> (u64, u64, crate::snapshot::SegmentId) {
+    (segment.order.1, segment.order.0, segment.id)
+}
+
+fn check_segment(segment: &SegmentMeta, table: &Table, sequence: u64) -> Result<(), Refusal> {
+    let bad = |reason: String| Err(Refusal::BadSegment { segment: segment.reference(), reason });
+    let day = segment.day.range(table.schema.kind.time_unit());
+    if segment.time.is_empty() || segment.time.intersect(&day) != segment.time {
+        return bad(format!("its times {} to {} are not within {}", segment.time.min, segment.time.max, segment.day));
+    }
+    let (first, last) = segment.order;
+    if first == 0 || first > last || last > sequence {
+        return bad(format!("its write order {first} to {last} is not possible in commit {sequence}"));
+    }
+    if segment.series == 0 || segment.series > segment.rows {
+        return bad(format!("it has {} rows of {} series", segment.rows, segment.series));
+    }
+    if table.segment(segment.day, segment.id).is_some() {
+        return bad("there is one with this id".to_owned());
+    }
+    Ok(())
+}

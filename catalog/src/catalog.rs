@@ -1,0 +1,487 @@
+//! The catalog of a running process: its snapshot, and the operations that change it.
+//!
+//! An operation is a function from the present snapshot to the changes that it wants. They become a
+//! record, the record is checked on the snapshot and appended to the log. Who loses the race for the next
+//! sequence reads what the winner wrote and runs the function again on the new snapshot.
+//!
+//! In one process commits go one after the other, by a lock that is held while the record is written. This is
+//! the one lock over I/O, by design: without it the commits of one process would race each other on the store,
+//! and each lost race is two more requests. Readers never take it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::apply::{Refusal, apply, newest_epoch};
+use crate::checkpoint;
+use crate::keys;
+use crate::log::{Appended, Log};
+use crate::model::{ColumnType, SchemaError, TableKind};
+use crate::record::convert::{self, SortOrders};
+use crate::record::{AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, Kind, Record, RegisterNode, Removed, SetMetadata};
+use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
+use crate::store::{Store, StoreError};
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+/// Races for a sequence that one commit may lose. Each lost one is a commit of somebody else.
+const MAX_RACES: u32 = 1000;
+
+/// Why the catalog did not do as asked, by what the caller can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CatalogError {
+    /// A newer process has registered as this node: stop, and touch nothing more.
+    #[error("node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch {newest}; this one must stop")]
+    Fenced {
+        /// The node.
+        node: String,
+        /// The epoch of this process.
+        epoch: u64,
+        /// The newest epoch.
+        newest: u64,
+    },
+    /// What was asked is not possible: repeating will not help.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// This process only reads: it has not registered as a node.
+    #[error("this process has not registered as a node, so it can only read the catalog")]
+    NotRegistered,
+    /// The store: its kinds say what to do. After `Unavailable` the commit may be in the log all the same;
+    /// asking again for the same finds out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Refusal> for CatalogError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Fenced { node, epoch, newest } => Self::Fenced { node, epoch, newest },
+            refusal => Self::Refused(refusal),
+        }
+    }
+}
+
+/// How a catalog behaves; the defaults are right for all but tests.
+#[derive(Debug, Clone)]
+pub struct CatalogOptions {
+    /// Commits between two checkpoints.
+    pub checkpoint_every: u64,
+    /// How long to wait for a store that is not up when the process starts.
+    pub load_timeout: Duration,
+    /// Time before an append is tried a second time.
+    pub retry_delay: Duration,
+}
+
+impl Default for CatalogOptions {
+    fn default() -> Self {
+        Self { checkpoint_every: 100, load_timeout: Duration::from_secs(300), retry_delay: Duration::from_millis(50) }
+    }
+}
+
+/// The table and the columns that a write needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumns {
+    /// Table.
+    pub table: String,
+    /// What it is for.
+    pub kind: TableKind,
+    /// Columns that must be there, with their types; a table may have more.
+    pub columns: Vec<(String, ColumnType)>,
+}
+
+/// Who this process is.
+#[derive(Debug, Clone)]
+struct Identity {
+    node: String,
+    epoch: u64,
+}
+
+/// The catalog of a running process.
+#[derive(Debug)]
+pub struct Catalog {
+    store: Store,
+    log: Log,
+    options: CatalogOptions,
+    identity: RwLock<Option<Identity>>,
+    current: watch::Sender<Arc<Snapshot>>,
+    /// Held while a record is appended or the log is followed.
+    writing: Mutex<()>,
+    /// Segments of this process's own records that were read from the log: their appends ended in an error, and
+    /// took effect. Whoever asks for them again is done, even if they have been merged meanwhile.
+    landed: parking_lot::Mutex<HashSet<SegmentId>>,
+}
+
+/// What an operation wants to commit.
+struct Draft {
+    node: String,
+    epoch: u64,
+    changes: Vec<Kind>,
+}
+
+impl Catalog {
+    /// Loads the catalog and registers this process as a node, which fences every older process of it.
+    pub async fn open(store: Store, node: &str, address: &str) -> Result<Self, CatalogError> {
+        let catalog = Self::load(store, CatalogOptions::default()).await?;
+        catalog.register(node, address).await?;
+        Ok(catalog)
+    }
+
+    /// Loads the catalog to read it. While the store does not answer this tries again, for minutes.
+    pub async fn load(store: Store, options: CatalogOptions) -> Result<Self, CatalogError> {
+        let log = Log::new(store.clone(), options.retry_delay);
+        let started = Instant::now();
+        let mut delay = options.retry_delay;
+        let (snapshot, replayed) = loop {
+            let error = match Self::load_once(&store, &log).await {
+                Ok(loaded) => break loaded,
+                Err(error) => error,
+            };
+            let transient = matches!(&error, CatalogError::Store(error) if error.is_transient());
+            if !transient || started.elapsed() + delay >= options.load_timeout {
+                return Err(error);
+            }
+            tracing::warn!(%error, %store, waited_s = started.elapsed().as_secs(), "the catalog cannot be loaded yet; trying again");
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(Duration::from_secs(2));
+        };
+        tracing::info!(sequence = snapshot.sequence, replayed, %store, "catalog loaded");
+        let catalog = Self {
+            store,
+            log,
+            identity: RwLock::new(None),
+            current: watch::Sender::new(Arc::new(snapshot)),
+            writing: Mutex::new(()),
+            landed: parking_lot::Mutex::default(),
+            options,
+        };
+        if replayed >= catalog.options.checkpoint_every {
+            catalog.write_checkpoint(catalog.snapshot());
+        }
+        Ok(catalog)
+    }
+
+    async fn load_once(store: &Store, log: &Log) -> Result<(Snapshot, u64), CatalogError> {
+        let mut snapshot = checkpoint::load(store).await?;
+        let loaded = snapshot.sequence;
+        log.replay(loaded, |record| {
+            snapshot = follow(&snapshot, &record)?;
+            Ok::<_, CatalogError>(())
+        })
+        .await?;
+        let replayed = snapshot.sequence - loaded;
+        Ok((snapshot, replayed))
+    }
+
+    /// Registers this process as a node with its next epoch, which is returned. From now on every older
+    /// process of the node is fenced.
+    pub async fn register(&self, node: &str, address: &str) -> Result<u64, CatalogError> {
+        let process = Uuid::new_v4();
+        let snapshot = self
+            .commit(|snapshot| {
+                let change = RegisterNode { address: address.to_owned(), process: process.as_bytes().to_vec() };
+                let epoch = newest_epoch(snapshot, node).saturating_add(1);
+                Ok(Some(Draft { node: node.to_owned(), epoch, changes: vec![Kind::RegisterNode(change)] }))
+            })
+            .await?;
+        let epoch = newest_epoch(&snapshot, node);
+        *self.identity.write() = Some(Identity { node: node.to_owned(), epoch });
+        tracing::info!(node, epoch, "registered");
+        Ok(epoch)
+    }
+
+    /// The state as far as this process knows. Never waits.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.borrow().clone()
+    }
+
+    /// Sees every new snapshot (the newest, if several come at once).
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The node's name and epoch, once registered.
+    pub fn node(&self) -> Option<(String, u64)> {
+        self.identity.read().as_ref().map(|identity| (identity.node.clone(), identity.epoch))
+    }
+
+    /// Whether the present snapshot has a newer process of this node. Only [`refresh`](Self::refresh) finds news.
+    pub fn is_fenced(&self) -> bool {
+        self.identity.read().as_ref().is_some_and(|identity| newest_epoch(&self.snapshot(), &identity.node) != identity.epoch)
+    }
+
+    /// Applies what others have committed; one request if there is nothing new.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        let _writing = self.writing.lock().await;
+        self.catch_up().await?;
+        Ok(self.snapshot())
+    }
+
+    /// Creates a database, if it is not there.
+    pub async fn create_database(&self, database: &str) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            Ok(match snapshot.database(database) {
+                Some(_) => Vec::new(),
+                None => vec![Kind::CreateDatabase(CreateDatabase { name: database.to_owned() })],
+            })
+        })
+        .await
+    }
+
+    /// Makes sure that a database has these tables with these columns: what is missing is created, all in one
+    /// commit. Refused, with nothing created, if a table is of another kind or a column of another type.
+    pub async fn ensure_columns(&self, database: &str, tables: &[TableColumns]) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| missing_columns(snapshot, database, tables)).await
+    }
+
+    /// Stores what is known of metric families. What is known already makes no commit.
+    pub async fn set_metadata(&self, database: &str, metadata: &BTreeMap<String, MetricMetadata>) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            let known = snapshot.database(database).map(|database| &database.metadata);
+            let news = metadata.iter().filter(|(metric, metadata)| known.and_then(|known| known.get(metric.as_str())) != Some(*metadata));
+            let news: Vec<_> = news.map(|(metric, metadata)| convert::metadata_message(metric, metadata)).collect();
+            if news.is_empty() {
+                return Ok(Vec::new());
+            }
+            Ok(vec![Kind::SetMetadata(SetMetadata { database: database.to_owned(), metadata: news })])
+        })
+        .await
+    }
+
+    /// Commits a flush: its segments are there, and the node's write-ahead log is in segments up to `wal`, both or
+    /// neither. All files must be durable before. Their write order is the sequence of this commit.
+    ///
+    /// After an error of the store the same flush can be asked for again: it is never applied twice.
+    pub async fn commit_flush(&self, wal: WalPosition, segments: &[SegmentMeta]) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            let mut changes = Vec::new();
+            if !self.is_committed(snapshot, segments) {
+                changes.extend(segment_changes(&[], segments));
+            }
+            let position = self.identity.read().as_ref().and_then(|identity| snapshot.node(&identity.node)).map(|node| node.wal);
+            let done = changes.is_empty() && position >= Some(wal);
+            if !done && position != Some(wal) {
+                changes.push(Kind::AdvanceWal(wal.into()));
+            }
+            Ok(changes)
+        })
+        .await
+    }
+
+    /// Commits a merge: `added` replace `removed`, all or none. Refused with [`Refusal::SegmentGone`] if one of
+    /// `removed` is not there any more. The files of `removed` stay: older snapshots name them.
+    ///
+    /// After an error of the store the same merge can be asked for again: it is never applied twice.
+    pub async fn commit_compaction(&self, removed: &[SegmentRef], added: &[SegmentMeta]) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            let done = !added.is_empty() && self.is_committed(snapshot, added);
+            Ok(if done { Vec::new() } else { segment_changes(removed, added) })
+        })
+        .await
+    }
+
+    /// Whether an earlier try of the commit that adds these took effect. One commit adds all of them or none.
+    fn is_committed(&self, snapshot: &Snapshot, added: &[SegmentMeta]) -> bool {
+        let landed = self.landed.lock();
+        added.iter().all(|segment| landed.contains(&segment.id) || snapshot.segment(&segment.reference()).is_some())
+    }
+
+    async fn commit_as_node(
+        &self,
+        mut changes: impl FnMut(&Snapshot) -> Result<Vec<Kind>, Refusal> + Send,
+    ) -> Result<Arc<Snapshot>, CatalogError> {
+        let Some(Identity { node, epoch }) = self.identity.read().clone() else { return Err(CatalogError::NotRegistered) };
+        self.commit(|snapshot| {
+            let newest = newest_epoch(snapshot, &node);
+            if newest != epoch {
+                return Err(Refusal::Fenced { node: node.clone(), epoch, newest });
+            }
+            let changes = changes(snapshot)?;
+            Ok((!changes.is_empty()).then(|| Draft { node: node.clone(), epoch, changes }))
+        })
+        .await
+    }
+
+    /// Commits what `draft` makes of the present snapshot; nothing if it makes nothing. Returns the snapshot in
+    /// which it holds.
+    async fn commit(
+        &self,
+        mut draft: impl FnMut(&Snapshot) -> Result<Option<Draft>, Refusal> + Send,
+    ) -> Result<Arc<Snapshot>, CatalogError> {
+        let _writing = self.writing.lock().await;
+        let mut is_fresh = false;
+        for _ in 0..MAX_RACES {
+            let snapshot = self.snapshot();
+            let drafted = draft(&snapshot).and_then(|draft| {
+                let record = draft.map(|draft| draft.into_record(snapshot.sequence.saturating_add(1)));
+                record.map(|record| apply(&snapshot, &record).map(|next| (record, next))).transpose()
+            });
+            let (record, next) = match drafted {
+                Ok(Some(drafted)) => drafted,
+                Ok(None) => return Ok(snapshot),
+                Err(refusal) if is_fresh => return Err(refusal.into()),
+                // Others may have committed what it lacks.
+                Err(_) => {
+                    self.catch_up().await?;
+                    is_fresh = true;
+                    continue;
+                }
+            };
+            match self.log.append(&record).await? {
+                Appended::Ours => {
+                    let next = Arc::new(next);
+                    self.current.send_replace(Arc::clone(&next));
+                    if next.sequence % self.options.checkpoint_every == 0 {
+                        self.write_checkpoint(Arc::clone(&next));
+                    }
+                    return Ok(next);
+                }
+                Appended::Theirs(theirs) => {
+                    self.publish(&theirs)?;
+                    self.catch_up().await?;
+                    is_fresh = true;
+                }
+            }
+        }
+        let (key, reason) = (keys::LOG.to_owned(), format!("the commit lost {MAX_RACES} races against other writers"));
+        Err(StoreError::Unavailable { key, reason }.into())
+    }
+
+    /// Applies all records after the present snapshot. The lock must be held.
+    async fn catch_up(&self) -> Result<(), CatalogError> {
+        loop {
+            let sequence = self.current.borrow().sequence.saturating_add(1);
+            match self.log.read(sequence).await? {
+                Some(record) => self.publish(&record)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Applies a record that was read from the log. The lock must be held.
+    fn publish(&self, record: &Record) -> Result<(), CatalogError> {
+        let next = follow(&self.snapshot(), record)?;
+        let is_own = self.identity.read().as_ref().is_some_and(|own| own.node == record.node && own.epoch == record.epoch);
+        if is_own {
+            let changes = record.changes.iter().filter_map(|change| match &change.kind {
+                Some(Kind::ChangeSegments(change)) => Some(change),
+                _ => None,
+            });
+            let added = changes.flat_map(|change| &change.added).map(|added| convert::id(added.id_high, added.id_low));
+            self.landed.lock().extend(added);
+        }
+        self.current.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    /// Writes a checkpoint in the background: no commit waits for it, and one that fails is made up for by the next.
+    fn write_checkpoint(&self, snapshot: Arc<Snapshot>) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            match checkpoint::write(&store, &snapshot).await {
+                Ok(()) => tracing::debug!(sequence = snapshot.sequence, "checkpoint written"),
+                Err(error) => tracing::warn!(%error, sequence = snapshot.sequence, "no checkpoint could be written; the log is complete"),
+            }
+        });
+    }
+}
+
+impl Draft {
+    fn into_record(self, sequence: u64) -> Record {
+        Record {
+            sequence,
+            node: self.node,
+            epoch: self.epoch,
+            nonce: Uuid::new_v4().as_bytes().to_vec(),
+            time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
+            changes: self.changes.into_iter().map(Change::from).collect(),
+        }
+    }
+}
+
+/// The state after a record of the log. What a writer may be refused is corruption here.
+fn follow(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, StoreError> {
+    apply(snapshot, record).map_err(|refusal| StoreError::Corrupt {
+        key: keys::log_record(record.sequence),
+        reason: format!("it does not fit the records before it: {refusal}"),
+    })
+}
+
+/// The changes after which a database has these tables and columns.
+fn missing_columns(snapshot: &Snapshot, database: &str, tables: &[TableColumns]) -> Result<Vec<Kind>, Refusal> {
+    let mut changes = Vec::new();
+    let found = snapshot.database(database);
+    if found.is_none() {
+        changes.push(Kind::CreateDatabase(CreateDatabase { name: database.to_owned() }));
+    }
+    for TableColumns { table, kind, columns } in tables {
+        let Some(found) = found.and_then(|database| database.table(table)) else {
+            let columns = columns.iter().map(|(name, kind)| convert::column_message(name, *kind)).collect();
+            let (database, table) = (database.to_owned(), table.clone());
+            changes.push(Kind::CreateTable(CreateTable { database, table, kind: convert::table_kind_number(*kind), columns }));
+            continue;
+        };
+        if found.schema.kind != *kind {
+            return Err(Refusal::TableExists { database: database.to_owned(), table: table.clone(), kind: found.schema.kind });
+        }
+        let mut missing = Vec::new();
+        for (name, wanted) in columns {
+            match found.schema.column(name) {
+                None => missing.push(convert::column_message(name, *wanted)),
+                Some(column) if column.kind == *wanted => {}
+                Some(column) => {
+                    let conflict = SchemaError { column: name.clone(), existing: column.kind, wanted: *wanted };
+                    return Err(Refusal::ColumnConflict { database: database.to_owned(), table: table.clone(), conflict });
+                }
+            }
+        }
+        if !missing.is_empty() {
+            changes.push(Kind::AddColumns(AddColumns { database: database.to_owned(), table: table.clone(), columns: missing }));
+        }
+    }
+    Ok(changes)
+}
+
+/// The changes of segments, one per table.
+fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
+    #[derive(Default)]
+    struct TableChange {
+        removed: Vec<Removed>,
+        added: Vec<crate::record::Segment>,
+        sort_orders: SortOrders,
+    }
+    let mut tables = BTreeMap::<(Arc<str>, Arc<str>), TableChange>::new();
+    for segment in removed {
+        let (id_high, id_low) = convert::id_halves(segment.id);
+        let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
+        change.removed.push(Removed { day: segment.day.0, id_high, id_low });
+    }
+    for segment in added {
+        let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
+        let message = change.sort_orders.segment_message(segment);
+        change.added.push(message);
+    }
+    let change = |((database, table), change): (_, TableChange)| {
+        let (database, table): (Arc<str>, Arc<str>) = (database, table);
+        Kind::ChangeSegments(ChangeSegments {
+            database: database.to_string(),
+            table: table.to_string(),
+            sort_orders: change.sort_orders.into_messages(),
+            removed: change.removed,
+            added: change.added,
+        })
+    };
+    tables.into_iter().map(|((database, table), segments)| change(((database, table), segments))).collect()
+}

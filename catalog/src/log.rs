@@ -1,0 +1,120 @@
+//! The log of commit records on the store. It is only read and appended to.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use crate::keys;
+use crate::record::{Record, envelope};
+use crate::store::{PutOutcome, Store, StoreError};
+
+/// How often an append is tried while the store does not answer,
+const APPEND_TRIES: u32 = 3;
+/// and after how long it is not tried again: a writer waits for the answer.
+const APPEND_PATIENCE: Duration = Duration::from_secs(3);
+/// How many records are read at once when a process starts.
+const READ_AHEAD: usize = 16;
+
+/// What became of an append.
+#[derive(Debug)]
+pub(crate) enum Appended {
+    /// The record is in the log.
+    Ours,
+    /// Another one took its place.
+    Theirs(Box<Record>),
+}
+
+/// The log of commit records.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    store: Store,
+    /// Time before the second try; it doubles for each further one.
+    retry_delay: Duration,
+}
+
+impl Log {
+    pub(crate) fn new(store: Store, retry_delay: Duration) -> Self {
+        Self { store, retry_delay }
+    }
+
+    /// Record `sequence`; `None` if it is not written yet.
+    pub(crate) async fn read(&self, sequence: u64) -> Result<Option<Record>, StoreError> {
+        let key = keys::log_record(sequence);
+        let bytes = match self.store.get(&key).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let record: Record = envelope::open(&key, &bytes)?;
+        if record.sequence != sequence {
+            return Err(StoreError::Corrupt { key, reason: format!("it is record {}", record.sequence) });
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes a record in its place, unless another one has it.
+    ///
+    /// An error of kind `Unavailable` leaves open whether the record is in the log, or will be. Nothing is read
+    /// back after such an error: only a put that answers says that the object is durable, and "exists
+    /// already" is such an answer.
+    pub(crate) async fn append(&self, record: &Record) -> Result<Appended, StoreError> {
+        let key = keys::log_record(record.sequence);
+        let bytes = envelope::seal(record);
+        let started = Instant::now();
+        let mut delay = self.retry_delay;
+        for attempt in 1.. {
+            let error = match self.store.put_if_absent(&key, bytes.clone()).await {
+                Ok(PutOutcome::Created) => return Ok(Appended::Ours),
+                Ok(PutOutcome::AlreadyExists) => match self.read(record.sequence).await {
+                    Ok(Some(found)) if found.node == record.node && found.nonce == record.nonce => return Ok(Appended::Ours),
+                    Ok(Some(found)) => return Ok(Appended::Theirs(Box::new(found))),
+                    // S3 answers a conflict also while another put to the same key is under way.
+                    Ok(None) => StoreError::Unavailable { key: key.clone(), reason: "it exists, but cannot be read".to_owned() },
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if !matches!(error, StoreError::Unavailable { .. }) || attempt >= APPEND_TRIES || started.elapsed() >= APPEND_PATIENCE {
+                return Err(error);
+            }
+            tracing::debug!(%error, attempt, "commit is tried again");
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+        // The loop above has no end but its returns.
+        Err(StoreError::Unavailable { key, reason: "too many tries".to_owned() })
+    }
+
+    /// Gives all records after `sequence` to `use_record`, in order.
+    pub(crate) async fn replay<E: From<StoreError>>(
+        &self,
+        sequence: u64,
+        mut use_record: impl FnMut(Record) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // The listing only says how far to read ahead: a listing that runs while records come may miss one.
+        let mut listing = self.store.list_from(keys::LOG, &keys::log_record(sequence));
+        let mut last = sequence;
+        while let Some(info) = listing.try_next().await? {
+            last = keys::parse_log_record(&info.key).map_or(last, |found| last.max(found));
+        }
+        let mut reads = futures::stream::iter(sequence.saturating_add(1)..=last)
+            .map(|sequence| async move { (sequence, self.read(sequence).await) })
+            .buffered(READ_AHEAD);
+        while let Some((sequence, read)) = reads.next().await {
+            match read? {
+                Some(record) => use_record(record)?,
+                // Stores have been seen that list, after a restart, what they cannot read yet.
+                None => {
+                    let reason = format!("the record cannot be found, but record {last} is listed");
+                    return Err(StoreError::Unavailable { key: keys::log_record(sequence), reason }.into());
+                }
+            }
+        }
+        while let Some(record) = self.read(last.saturating_add(1)).await? {
+            last = record.sequence;
+            use_record(record)?;
+        }
+        Ok(())
+    }
+}

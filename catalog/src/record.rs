@@ -1,0 +1,386 @@
+//! The messages of commit records and checkpoints, as `FORMAT.md` specifies them.
+//!
+//! - this file: the protobuf messages, and how they read as JSON
+//! - [`envelope`]: magic, version and checksum around a message
+//! - [`convert`]: between messages and the types of [`snapshot`](crate::snapshot) and [`model`](crate::model)
+//!
+//! To add a kind of change: specify it and what must hold in `FORMAT.md`, add it to [`Kind`] with the next
+//! free tag, apply it in `apply.rs`. A version that does not know it refuses the record, so nothing is lost by
+//! being skipped.
+
+use serde::{Serialize, Serializer};
+
+pub(crate) mod convert;
+pub(crate) mod envelope;
+
+/// One commit: all of its changes or none.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Record {
+    /// Its position in the log, as in its key.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Who commits.
+    #[prost(string, tag = "2")]
+    pub node: String,
+    /// The node's epoch; for its registration the new one.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// 16 random bytes: tells one's own record from others'.
+    #[prost(bytes = "vec", tag = "4")]
+    #[serde(serialize_with = "hex")]
+    pub nonce: Vec<u8>,
+    /// The writer's clock, for people only.
+    #[prost(sint64, tag = "5")]
+    pub time_ms: i64,
+    /// What changes, in this order.
+    #[prost(message, repeated, tag = "6")]
+    pub changes: Vec<Change>,
+}
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Change {
+    /// `None` only if this version does not know the kind.
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[serde(flatten)]
+    pub kind: Option<Kind>,
+}
+
+/// Kinds of changes.
+#[derive(Clone, PartialEq, Eq, prost::Oneof, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A process starts as the record's node.
+    #[prost(message, tag = "1")]
+    RegisterNode(RegisterNode),
+    /// A new database.
+    #[prost(message, tag = "2")]
+    CreateDatabase(CreateDatabase),
+    /// A new table.
+    #[prost(message, tag = "3")]
+    CreateTable(CreateTable),
+    /// New columns of a table.
+    #[prost(message, tag = "4")]
+    AddColumns(AddColumns),
+    /// What is known of metric families.
+    #[prost(message, tag = "5")]
+    SetMetadata(SetMetadata),
+    /// More of the node's write-ahead log is in segments.
+    #[prost(message, tag = "6")]
+    AdvanceWal(AdvanceWal),
+    /// Segments come and go.
+    #[prost(message, tag = "7")]
+    ChangeSegments(ChangeSegments),
+}
+
+/// A process starts as the record's node, with the record's epoch.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct RegisterNode {
+    /// Where it answers; may be empty.
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// 16 bytes that identify the process.
+    #[prost(bytes = "vec", tag = "2")]
+    #[serde(serialize_with = "hex")]
+    pub process: Vec<u8>,
+}
+
+/// A new database.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct CreateDatabase {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// A new table.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct CreateTable {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// What it is for.
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
+    /// Its first columns.
+    #[prost(message, repeated, tag = "4")]
+    pub columns: Vec<Column>,
+}
+
+/// New columns of a table.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct AddColumns {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// The new ones.
+    #[prost(message, repeated, tag = "3")]
+    pub columns: Vec<Column>,
+}
+
+/// A column.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Column {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it holds.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+}
+
+/// What is known of metric families; others stay as they are.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct SetMetadata {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// One per family.
+    #[prost(message, repeated, tag = "2")]
+    pub metadata: Vec<Metadata>,
+}
+
+/// What is known of one metric family.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Metadata {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub metric: String,
+    /// What it is.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// A sentence on it.
+    #[prost(string, tag = "3")]
+    pub help: String,
+    /// Its unit.
+    #[prost(string, tag = "4")]
+    pub unit: String,
+}
+
+/// How far the node's write-ahead log is in segments.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize)]
+pub struct AdvanceWal {
+    /// Objects of lower epochs are in segments.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// In this epoch, objects of lower sequences are in segments.
+    #[prost(uint64, tag = "2")]
+    pub next_seq: u64,
+}
+
+/// Segments of one table come and go.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct ChangeSegments {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// What `Segment::sort_order` counts in: nearly always one order for all.
+    #[prost(message, repeated, tag = "3")]
+    pub sort_orders: Vec<SortOrder>,
+    /// These go.
+    #[prost(message, repeated, tag = "4")]
+    pub removed: Vec<Removed>,
+    /// These come.
+    #[prost(message, repeated, tag = "5")]
+    pub added: Vec<Segment>,
+}
+
+/// The tags by which rows are sorted.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct SortOrder {
+    /// First by the first one.
+    #[prost(string, repeated, tag = "1")]
+    pub tags: Vec<String>,
+}
+
+/// A segment that goes.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Removed {
+    /// Its day.
+    #[prost(sint64, tag = "1")]
+    pub day: i64,
+    /// Upper half of its id.
+    #[prost(fixed64, tag = "2")]
+    pub id_high: u64,
+    /// Lower half of its id.
+    #[prost(fixed64, tag = "3")]
+    pub id_low: u64,
+}
+
+/// A segment; see `SegmentMeta` for the meaning.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Segment {
+    /// Upper half of its id.
+    #[prost(fixed64, tag = "1")]
+    pub id_high: u64,
+    /// Lower half of its id.
+    #[prost(fixed64, tag = "2")]
+    pub id_low: u64,
+    /// Days since 1970-01-01.
+    #[prost(sint64, tag = "3")]
+    pub day: i64,
+    /// 0: as flushed.
+    #[prost(uint32, tag = "4")]
+    pub level: u32,
+    /// Lowest write order.
+    #[prost(uint64, tag = "5")]
+    pub order_min: u64,
+    /// Highest write order.
+    #[prost(uint64, tag = "6")]
+    pub order_max: u64,
+    /// First time.
+    #[prost(sint64, tag = "7")]
+    pub time_min: i64,
+    /// Last time minus first time: shorter than the last time.
+    #[prost(uint64, tag = "8")]
+    pub time_span: u64,
+    /// Rows.
+    #[prost(uint64, tag = "9")]
+    pub rows: u64,
+    /// Series.
+    #[prost(uint64, tag = "10")]
+    pub series: u64,
+    /// Size of the data file.
+    #[prost(uint64, tag = "11")]
+    pub data_bytes: u64,
+    /// Size of the series index.
+    #[prost(uint64, tag = "12")]
+    pub index_bytes: u64,
+    /// xxh3-64 of the data file.
+    #[prost(fixed64, tag = "13")]
+    pub data_checksum: u64,
+    /// xxh3-64 of the series index.
+    #[prost(fixed64, tag = "14")]
+    pub index_checksum: u64,
+    /// Position in the sort orders of the message around it.
+    #[prost(uint32, tag = "15")]
+    pub sort_order: u32,
+}
+
+/// The state after a commit.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Checkpoint {
+    /// The last commit in it, as in its key.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// All nodes.
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: Vec<Node>,
+    /// All databases.
+    #[prost(message, repeated, tag = "3")]
+    pub databases: Vec<Database>,
+}
+
+/// A node in a checkpoint.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Node {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its newest epoch.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Where it answers.
+    #[prost(string, tag = "3")]
+    pub address: String,
+    /// 16 bytes that identify the process.
+    #[prost(bytes = "vec", tag = "4")]
+    pub process: Vec<u8>,
+    /// How far its write-ahead log is in segments.
+    #[prost(message, optional, tag = "5")]
+    pub wal: Option<AdvanceWal>,
+}
+
+/// A database in a checkpoint.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Database {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its tables.
+    #[prost(message, repeated, tag = "2")]
+    pub tables: Vec<Table>,
+    /// What is known of its metric families.
+    #[prost(message, repeated, tag = "3")]
+    pub metadata: Vec<Metadata>,
+}
+
+/// A table in a checkpoint.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Table {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// What it is for.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// Its columns.
+    #[prost(message, repeated, tag = "3")]
+    pub columns: Vec<Column>,
+    /// What `Segment::sort_order` counts in.
+    #[prost(message, repeated, tag = "4")]
+    pub sort_orders: Vec<SortOrder>,
+    /// Its segments.
+    #[prost(message, repeated, tag = "5")]
+    pub segments: Vec<Segment>,
+}
+
+fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// With the id and the day in words, and the figures as they are.
+impl Serialize for Removed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Words {
+            id: String,
+            day: String,
+        }
+        Words { id: convert::id(self.id_high, self.id_low).to_string(), day: crate::model::Day(self.day).to_string() }.serialize(serializer)
+    }
+}
+
+impl Serialize for Segment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Words {
+            id: String,
+            day: String,
+            level: u32,
+            order: (u64, u64),
+            time: (i64, Option<i64>),
+            rows: u64,
+            series: u64,
+            data_bytes: u64,
+            index_bytes: u64,
+            data_checksum: String,
+            index_checksum: String,
+            sort_order: u32,
+        }
+        Words {
+            id: convert::id(self.id_high, self.id_low).to_string(),
+            day: crate::model::Day(self.day).to_string(),
+            level: self.level,
+            order: (self.order_min, self.order_max),
+            time: (self.time_min, self.time_min.checked_add_unsigned(self.time_span)),
+            rows: self.rows,
+            series: self.series,
+            data_bytes: self.data_bytes,
+            index_bytes: self.index_bytes,
+            data_checksum: format!("{:016x}", self.data_checksum),
+            index_checksum: format!("{:016x}", self.index_checksum),
+            sort_order: self.sort_order,
+        }
+        .serialize(serializer)
+    }
+}

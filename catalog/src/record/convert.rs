@@ -1,0 +1,274 @@
+//! Between messages and the types that the program works with. Whatever a message holds, converting it
+//! answers an error at worst: messages come from the store.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{AdvanceWal, Change, Checkpoint, Column, Database, Kind, Metadata, Node, Segment, SortOrder, Table};
+use crate::model::{self, ColumnType, Day, TableKind, TableSchema, TimeRange};
+use crate::snapshot::{self, MetricKind, MetricMetadata, SegmentId, SegmentMeta, Snapshot, WalPosition};
+
+/// A number in a message that means nothing to this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value} is not known to this version")]
+pub struct Unknown {
+    what: &'static str,
+    value: u64,
+}
+
+const fn unknown(what: &'static str, value: u64) -> Unknown {
+    Unknown { what, value }
+}
+
+impl From<Kind> for Change {
+    fn from(kind: Kind) -> Self {
+        Self { kind: Some(kind) }
+    }
+}
+
+pub(crate) fn id(high: u64, low: u64) -> SegmentId {
+    SegmentId((u128::from(high) << 64) | u128::from(low))
+}
+
+/// Upper and lower half.
+pub(crate) fn id_halves(id: SegmentId) -> (u64, u64) {
+    ((id.0 >> 64) as u64, id.0 as u64)
+}
+
+pub(crate) const fn table_kind_number(kind: TableKind) -> u32 {
+    match kind {
+        TableKind::Wide => 1,
+        TableKind::Metrics => 2,
+    }
+}
+
+pub(crate) fn table_kind(number: u32) -> Result<TableKind, Unknown> {
+    match number {
+        1 => Ok(TableKind::Wide),
+        2 => Ok(TableKind::Metrics),
+        _ => Err(unknown("table kind", number.into())),
+    }
+}
+
+const fn column_kind_number(kind: ColumnType) -> u32 {
+    match kind {
+        ColumnType::Tag => 1,
+        ColumnType::Float => 2,
+        ColumnType::Integer => 3,
+        ColumnType::Unsigned => 4,
+        ColumnType::Boolean => 5,
+        ColumnType::String => 6,
+        ColumnType::Histogram => 7,
+    }
+}
+
+pub(crate) fn column_message(name: &str, kind: ColumnType) -> Column {
+    Column { name: name.to_owned(), kind: column_kind_number(kind) }
+}
+
+pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
+    let kind = match message.kind {
+        1 => ColumnType::Tag,
+        2 => ColumnType::Float,
+        3 => ColumnType::Integer,
+        4 => ColumnType::Unsigned,
+        5 => ColumnType::Boolean,
+        6 => ColumnType::String,
+        7 => ColumnType::Histogram,
+        number => return Err(unknown("column kind", number.into())),
+    };
+    Ok(model::Column { name: message.name.as_str().into(), kind })
+}
+
+pub(crate) fn metadata_message(metric: &str, metadata: &MetricMetadata) -> Metadata {
+    let kind = match metadata.kind {
+        MetricKind::Unknown => 0,
+        MetricKind::Counter => 1,
+        MetricKind::Gauge => 2,
+        MetricKind::Histogram => 3,
+        MetricKind::GaugeHistogram => 4,
+        MetricKind::Summary => 5,
+        MetricKind::Info => 6,
+        MetricKind::StateSet => 7,
+    };
+    Metadata { metric: metric.to_owned(), kind, help: metadata.help.to_string(), unit: metadata.unit.to_string() }
+}
+
+pub(crate) fn metadata(message: &Metadata) -> Result<MetricMetadata, Unknown> {
+    let kind = match message.kind {
+        0 => MetricKind::Unknown,
+        1 => MetricKind::Counter,
+        2 => MetricKind::Gauge,
+        3 => MetricKind::Histogram,
+        4 => MetricKind::GaugeHistogram,
+        5 => MetricKind::Summary,
+        6 => MetricKind::Info,
+        7 => MetricKind::StateSet,
+        number => return Err(unknown("metric kind", number.into())),
+    };
+    Ok(MetricMetadata { kind, help: message.help.as_str().into(), unit: message.unit.as_str().into() })
+}
+
+pub(crate) fn process(bytes: &[u8]) -> Result<Uuid, Unknown> {
+    Uuid::from_slice(bytes).map_err(|_| unknown("length of a process id", bytes.len() as u64))
+}
+
+impl From<WalPosition> for AdvanceWal {
+    fn from(position: WalPosition) -> Self {
+        Self { epoch: position.epoch, next_seq: position.next_seq }
+    }
+}
+
+impl From<AdvanceWal> for WalPosition {
+    fn from(message: AdvanceWal) -> Self {
+        Self { epoch: message.epoch, next_seq: message.next_seq }
+    }
+}
+
+/// Collects the sort orders of the segments of a message.
+#[derive(Default)]
+pub(crate) struct SortOrders(Vec<SortOrder>);
+
+impl SortOrders {
+    /// The segment's message; its sort order is added if it is a new one.
+    pub(crate) fn segment_message(&mut self, meta: &SegmentMeta) -> Segment {
+        let known = self.0.iter().position(|order| order.tags[..] == meta.sort_tags[..]);
+        let sort_order = known.unwrap_or_else(|| {
+            self.0.push(SortOrder { tags: meta.sort_tags.to_vec() });
+            self.0.len() - 1
+        });
+        let (id_high, id_low) = id_halves(meta.id);
+        Segment {
+            id_high,
+            id_low,
+            day: meta.day.0,
+            level: meta.level.into(),
+            order_min: meta.order.0,
+            order_max: meta.order.1,
+            time_min: meta.time.min,
+            time_span: meta.time.max.wrapping_sub(meta.time.min) as u64,
+            rows: meta.rows,
+            series: meta.series,
+            data_bytes: meta.data_bytes,
+            index_bytes: meta.index_bytes,
+            data_checksum: meta.data_checksum,
+            index_checksum: meta.index_checksum,
+            sort_order: sort_order as u32,
+        }
+    }
+
+    pub(crate) fn into_messages(self) -> Vec<SortOrder> {
+        self.0
+    }
+}
+
+/// Segments of one table: they share its names and their sort orders.
+pub(crate) struct SegmentReader {
+    database: Arc<str>,
+    table: Arc<str>,
+    sort_orders: Vec<Arc<[String]>>,
+}
+
+impl SegmentReader {
+    pub(crate) fn new(database: &Arc<str>, table: &Arc<str>, sort_orders: &[SortOrder]) -> Self {
+        let sort_orders = sort_orders.iter().map(|order| Arc::from(order.tags.as_slice())).collect();
+        Self { database: Arc::clone(database), table: Arc::clone(table), sort_orders }
+    }
+
+    pub(crate) fn segment(&self, message: &Segment) -> Result<SegmentMeta, Unknown> {
+        let sort_tags = self.sort_orders.get(message.sort_order as usize);
+        let time_max = message.time_min.checked_add_unsigned(message.time_span);
+        Ok(SegmentMeta {
+            id: id(message.id_high, message.id_low),
+            database: Arc::clone(&self.database),
+            table: Arc::clone(&self.table),
+            day: Day(message.day),
+            level: u8::try_from(message.level).map_err(|_| unknown("level", message.level.into()))?,
+            order: (message.order_min, message.order_max),
+            time: TimeRange::new(message.time_min, time_max.ok_or(unknown("time span", message.time_span))?),
+            rows: message.rows,
+            series: message.series,
+            data_bytes: message.data_bytes,
+            index_bytes: message.index_bytes,
+            data_checksum: message.data_checksum,
+            index_checksum: message.index_checksum,
+            sort_tags: Arc::clone(sort_tags.ok_or(unknown("sort order", message.sort_order.into()))?),
+        })
+    }
+}
+
+impl Checkpoint {
+    /// The message of a whole state.
+    pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Self {
+        let node = |node: &Arc<snapshot::Node>| Node {
+            name: node.name.to_string(),
+            epoch: node.epoch,
+            address: node.address.to_string(),
+            process: node.process.as_bytes().to_vec(),
+            wal: Some(node.wal.into()),
+        };
+        let table = |table: &Arc<snapshot::Table>| {
+            let mut sort_orders = SortOrders::default();
+            let segments = table.days.values().flat_map(|day| day.iter()).map(|meta| sort_orders.segment_message(meta)).collect();
+            Table {
+                name: table.name.to_string(),
+                kind: table_kind_number(table.schema.kind),
+                columns: table.schema.columns.iter().map(|column| column_message(&column.name, column.kind)).collect(),
+                sort_orders: sort_orders.into_messages(),
+                segments,
+            }
+        };
+        let database = |database: &Arc<snapshot::Database>| Database {
+            name: database.name.to_string(),
+            tables: database.tables.values().map(table).collect(),
+            metadata: database.metadata.iter().map(|(metric, metadata)| metadata_message(metric, metadata)).collect(),
+        };
+        Self {
+            sequence: snapshot.sequence,
+            nodes: snapshot.nodes.values().map(node).collect(),
+            databases: snapshot.databases.values().map(database).collect(),
+        }
+    }
+
+    /// The whole state of a message.
+    pub(crate) fn to_snapshot(&self) -> Result<Snapshot, Unknown> {
+        let mut snapshot = Snapshot { sequence: self.sequence, ..Snapshot::default() };
+        for node in &self.nodes {
+            let name: Arc<str> = node.name.as_str().into();
+            let node = snapshot::Node {
+                name: Arc::clone(&name),
+                epoch: node.epoch,
+                address: node.address.as_str().into(),
+                process: process(&node.process)?,
+                wal: node.wal.unwrap_or_default().into(),
+            };
+            snapshot.nodes.insert(name, Arc::new(node));
+        }
+        for database in &self.databases {
+            let name: Arc<str> = database.name.as_str().into();
+            let mut tables = std::collections::BTreeMap::new();
+            for message in &database.tables {
+                let table = table_from_message(&name, message)?;
+                tables.insert(Arc::clone(&table.name), Arc::new(table));
+            }
+            let known = database.metadata.iter().map(|message| Ok((message.metric.as_str().into(), metadata(message)?)));
+            let metadata = Arc::new(known.collect::<Result<_, Unknown>>()?);
+            snapshot.databases.insert(Arc::clone(&name), Arc::new(snapshot::Database { name, tables, metadata }));
+        }
+        Ok(snapshot)
+    }
+}
+
+fn table_from_message(database: &Arc<str>, message: &Table) -> Result<snapshot::Table, Unknown> {
+    let name: Arc<str> = message.name.as_str().into();
+    let columns = message.columns.iter().map(column).collect::<Result<_, _>>()?;
+    let schema = Arc::new(TableSchema { kind: table_kind(message.kind)?, columns });
+    let reader = SegmentReader::new(database, &name, &message.sort_orders);
+    let mut days = std::collections::BTreeMap::<Day, Vec<Arc<SegmentMeta>>>::new();
+    for segment in &message.segments {
+        let segment = reader.segment(segment)?;
+        days.entry(segment.day).or_default().push(Arc::new(segment));
+    }
+    Ok(snapshot::Table { name, schema, days: days.into_iter().map(|(day, segments)| (day, Arc::new(segments))).collect() })
+}

@@ -1,0 +1,31 @@
+//! Segments: sorted rows of many series, as Parquet with a series index, and how they are merged.
+//!
+//! A segment is written once ([`writer`]) and never changed. Reading begins at its series index
+//! ([`index`]): the series that pass the matchers give exact row ranges, and only these are fetched and
+//! decoded ([`reader`]). What several segments and the recent rows of an ingester hold of one series is put
+//! together by [`merge`], planned in bounded pieces by [`scan`].
+//!
+//! Invariants:
+//! - rows of a segment are sorted by series, then by time; a series lies in one run, its times are unique;
+//! - a filter on labels never looks at samples;
+//! - runs that do not overlap are copied whole: nothing is compared row by row unless two runs overlap.
+//!
+//! This module imports only `model` and the object store's own types.
+
+pub mod column;
+pub mod error;
+pub mod index;
+pub mod merge;
+pub mod reader;
+pub mod rows;
+pub mod scan;
+pub mod series;
+pub mod writer;
+
+pub use error::SegmentError;
+pub use index::{IndexedSeries, SeriesIndex};
+pub use reader::OpenSegment;
+pub use rows::{SeriesRun, SortedRows};
+pub use scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder};
+pub use series::{Series, SortOrder};
+pub use writer::{SegmentWriter, WrittenSegment};

@@ -1,0 +1,213 @@
+//! Puts the runs of each series together: whole copies where runs do not overlap in time, a merge by time
+//! where they do.
+//!
+//! Of two rows of one series with one time the row with the later write order wins. In wide tables this holds
+//! for each field by itself: a later row that leaves a field unset keeps the earlier row's value. In the
+//! metrics table a sample is one thing: float or histogram, the later one replaces the earlier.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, MutableArrayData, make_array};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType, Float64Type};
+
+use super::error::SegmentError;
+use super::rows::{SeriesRun, SortedRows};
+use super::series::Series;
+use crate::model::{Column, TableKind, TimeRange};
+
+/// Rows of one source, ready to be merged. All inputs of a merge have the same fields.
+#[derive(Debug)]
+pub struct Input {
+    /// Times of the rows.
+    pub time: ScalarBuffer<i64>,
+    /// One array per field.
+    pub columns: Vec<ArrayRef>,
+}
+
+/// A run of one series in an input. Inputs are numbered in write order: of equal times the higher input wins.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Which input.
+    pub input: usize,
+    /// Which of its rows.
+    pub rows: Range<usize>,
+}
+
+/// All runs of one series.
+#[derive(Debug, Clone)]
+pub struct SeriesRuns {
+    /// Whose runs.
+    pub series: Arc<Series>,
+    /// At most one per input, in any order.
+    pub runs: Vec<Run>,
+}
+
+struct Copy {
+    input: usize,
+    start: usize,
+    len: usize,
+}
+
+/// A row that several inputs have: for each field the first candidate with a value counts.
+struct Contested {
+    copy: usize,
+    candidates: Vec<(usize, usize)>,
+}
+
+#[derive(Default)]
+struct Picks {
+    copies: Vec<Copy>,
+    contested: Vec<Contested>,
+    rows: usize,
+}
+
+impl Picks {
+    fn push(&mut self, input: usize, rows: Range<usize>) {
+        self.rows += rows.len();
+        if let Some(last) = self.copies.last_mut()
+            && last.input == input
+            && last.start + last.len == rows.start
+            && self.contested.last().is_none_or(|c| c.copy + 1 < self.copies.len())
+        {
+            let last = self.copies.len() - 1;
+            self.copies[last].len += rows.len();
+            return;
+        }
+        self.copies.push(Copy { input, start: rows.start, len: rows.len() });
+    }
+
+    fn push_contested(&mut self, candidates: Vec<(usize, usize)>) {
+        let Some(&(input, row)) = candidates.first() else { return };
+        self.rows += 1;
+        self.copies.push(Copy { input, start: row, len: 1 });
+        self.contested.push(Contested { copy: self.copies.len() - 1, candidates });
+    }
+}
+
+/// Merges the runs of each series and cuts them to `range`. Series without rows in the range are left out.
+pub fn merge(
+    kind: TableKind,
+    fields: Arc<[Column]>,
+    inputs: &[Input],
+    series: Vec<SeriesRuns>,
+    range: TimeRange,
+) -> Result<SortedRows, SegmentError> {
+    let mut picks = Picks::default();
+    let mut runs = Vec::with_capacity(series.len());
+    for mut one in series {
+        let start = picks.rows;
+        for run in &mut one.runs {
+            cut(&inputs[run.input].time, &mut run.rows, range);
+        }
+        one.runs.retain(|run| !run.rows.is_empty());
+        pick_series(kind, inputs, &mut one.runs, &mut picks);
+        if picks.rows > start {
+            runs.push(SeriesRun { series: one.series, rows: start..picks.rows });
+        }
+    }
+    let mut time = Vec::with_capacity(picks.rows);
+    for copy in &picks.copies {
+        time.extend_from_slice(&inputs[copy.input].time[copy.start..copy.start + copy.len]);
+    }
+    let columns = (0..fields.len()).map(|field| gather(field, inputs, &picks)).collect::<Result<_, _>>()?;
+    Ok(SortedRows { runs, time: time.into(), fields, columns })
+}
+
+/// Narrows rows, ascending in time, to those inside the range.
+fn cut(time: &[i64], rows: &mut Range<usize>, range: TimeRange) {
+    let times = &time[rows.clone()];
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
+    let (first, last) = (*first, *last);
+    let start = rows.start;
+    if last > range.max {
+        rows.end = start + times.partition_point(|t| *t <= range.max);
+    }
+    if first < range.min {
+        rows.start = (start + times.partition_point(|t| *t < range.min)).min(rows.end);
+    }
+}
+
+fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut Picks) {
+    let ends = |run: &Run| (inputs[run.input].time[run.rows.start], inputs[run.input].time[run.rows.end - 1]);
+    if let [run] = runs {
+        picks.push(run.input, run.rows.clone());
+        return;
+    }
+    runs.sort_unstable_by_key(|run| (ends(run).0, run.input));
+    // Groups of runs that overlap; between groups rows are copied as they are.
+    let mut at = 0;
+    while at < runs.len() {
+        let mut reach = ends(&runs[at]).1;
+        let mut next = at + 1;
+        while next < runs.len() && ends(&runs[next]).0 <= reach {
+            reach = reach.max(ends(&runs[next]).1);
+            next += 1;
+        }
+        match &runs[at..next] {
+            [run] => picks.push(run.input, run.rows.clone()),
+            group => pick_overlapping(kind, inputs, group, picks),
+        }
+        at = next;
+    }
+}
+
+fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mut Picks) {
+    let mut rows: Vec<(i64, usize, usize)> = Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
+    for run in group {
+        rows.extend(run.rows.clone().map(|row| (inputs[run.input].time[row], run.input, row)));
+    }
+    // Stable and nearly sorted by construction: a merge of a few ascending runs.
+    rows.sort_by_key(|&(time, input, _)| (time, input));
+    let mut at = 0;
+    while at < rows.len() {
+        let mut next = at + 1;
+        while next < rows.len() && rows[next].0 == rows[at].0 {
+            next += 1;
+        }
+        let (_, input, row) = rows[next - 1];
+        if next - at == 1 || kind == TableKind::Metrics {
+            picks.push(input, row..row + 1);
+        } else {
+            picks.push_contested(rows[at..next].iter().rev().map(|&(_, input, row)| (input, row)).collect());
+        }
+        at = next;
+    }
+}
+
+fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, SegmentError> {
+    let arrays: Vec<&ArrayRef> = inputs.iter().map(|input| &input.columns[field]).collect();
+    if let [only] = picks.copies.as_slice()
+        && picks.contested.is_empty()
+    {
+        return Ok(arrays[only.input].slice(only.start, only.len));
+    }
+    let plain_floats = arrays.iter().all(|a| *a.data_type() == DataType::Float64 && a.null_count() == 0);
+    if plain_floats {
+        // Without nulls the latest row of a contested time always has the value.
+        let values: Vec<&[f64]> = arrays.iter().map(|a| &a.as_primitive::<Float64Type>().values()[..]).collect();
+        let mut out = Vec::with_capacity(picks.rows);
+        for copy in &picks.copies {
+            out.extend_from_slice(&values[copy.input][copy.start..copy.start + copy.len]);
+        }
+        return Ok(Arc::new(Float64Array::from(out)));
+    }
+    let data: Vec<_> = arrays.iter().map(|a| a.to_data()).collect();
+    let mut out = MutableArrayData::new(data.iter().collect(), true, picks.rows);
+    let mut contested = picks.contested.iter().peekable();
+    for (at, copy) in picks.copies.iter().enumerate() {
+        if let Some(contest) = contested.next_if(|c| c.copy == at) {
+            let (input, row) =
+                contest.candidates.iter().copied().find(|&(input, row)| arrays[input].is_valid(row)).unwrap_or((copy.input, copy.start));
+            out.try_extend(input, row, row + 1)
+        } else {
+            out.try_extend(copy.input, copy.start, copy.start + copy.len)
+        }
+        .map_err(|error| SegmentError::Encode(error.to_string()))?;
+    }
+    Ok(make_array(out.freeze()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{ColumnType, Labels};
+
+fn fields(names: &[&str]) -> Arc<[Column]> {
+    names.iter().map(|name| Column { name: (*name).into(), kind: ColumnType::Float }).collect()
+}
+
+fn series(host: usize) -> Arc<Series> {
+    Arc::new(Series::new(Labels::from_pairs([("host", host.to_string())])))
+}
+
+type Row = (i64, Option<f64>, Option<f64>);
+
+/// Merges inputs given as (series, rows) lists and returns what each series holds.
+fn merged(kind: TableKind, inputs: &[Vec<(usize, Vec<Row>)>], range: TimeRange) -> BTreeMap<usize, Vec<Row>> {
+    let mut all: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
+    let mut built = Vec::new();
+    for (number, input) in inputs.iter().enumerate() {
+        let rows: Vec<Row> = input.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+        let mut at = 0;
+        for (host, rows) in input {
+            all.entry(*host).or_default().push(Run { input: number, rows: at..at + rows.len() });
+            at += rows.len();
+        }
+        built.push(Input {
+            time: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
+            columns: vec![
+                Arc::new(rows.iter().map(|r| r.1).collect::<Float64Array>()),
+                Arc::new(rows.iter().map(|r| r.2).collect::<Float64Array>()),
+            ],
+        });
+    }
+    let hosts: Vec<usize> = all.keys().copied().collect();
+    let runs = all.into_iter().map(|(host, runs)| SeriesRuns { series: series(host), runs }).collect();
+    let out = merge(kind, fields(&["a", "b"]), &built, runs, range).unwrap();
+    let value = |column: usize, row: usize| {
+        let array = out.columns[column].as_primitive::<Float64Type>();
+        array.is_valid(row).then(|| array.value(row))
+    };
+    let mut result = BTreeMap::new();
+    for run in &out.runs {
+        let host = hosts.iter().copied().find(|h| series(*h).id == run.series.id).unwrap();
+        result.insert(host, run.rows.clone().map(|row| (out.time[row], value(0, row), value(1, row))).collect());
+    }
+    result
+}
+
+#[test]
+fn disjoint_runs_are_concatenated_by_time() {
+    let late = vec![(1, vec![(10, Some(1.0), None)])];
+    let early = vec![(1, vec![(5, Some(2.0), None)])];
+    let out = merged(TableKind::Wide, &[late, early], TimeRange::ALL);
+    assert_eq!(out[&1], [(5, Some(2.0), None), (10, Some(1.0), None)]);
+}
+
+#[test]
+fn a_later_write_wins_field_by_field_in_wide_tables() {
+    let first = vec![(1, vec![(5, Some(1.0), Some(2.0)), (6, Some(3.0), None)])];
+    let second = vec![(1, vec![(5, None, Some(9.0))])];
+    let out = merged(TableKind::Wide, &[first, second], TimeRange::ALL);
+    assert_eq!(out[&1], [(5, Some(1.0), Some(9.0)), (6, Some(3.0), None)]);
+}
+
+#[test]
+fn a_later_sample_replaces_the_earlier_one_whole() {
+    let first = vec![(1, vec![(5, Some(1.0), Some(2.0))])];
+    let second = vec![(1, vec![(5, None, Some(9.0))])];
+    assert_eq!(merged(TableKind::Metrics, &[first, second], TimeRange::ALL)[&1], [(5, None, Some(9.0))]);
+}
+
+#[test]
+fn rows_outside_the_range_are_cut() {
+    let input = vec![(1, (0..10).map(|t| (t, Some(t as f64), None)).collect()), (2, vec![(50, Some(1.0), None)])];
+    let out = merged(TableKind::Wide, &[input], TimeRange::new(3, 5));
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[&1], [(3, Some(3.0), None), (4, Some(4.0), None), (5, Some(5.0), None)]);
+}
+
+proptest! {
+    #[test]
+    fn a_merge_equals_writing_row_by_row(
+        kind in prop_oneof![Just(TableKind::Wide), Just(TableKind::Metrics)],
+        inputs in proptest::collection::vec(
+            proptest::collection::btree_map(
+                0usize..4,
+                proptest::collection::btree_map(0i64..12, (proptest::option::of(0.0..9.0), proptest::option::of(0.0..9.0)), 1..8),
+                1..4,
+            ),
+            1..5,
+        ),
+        from in 0i64..6, to in 4i64..12,
+    ) {
+        let range = TimeRange::new(from, to);
+        let mut model: BTreeMap<usize, BTreeMap<i64, (Option<f64>, Option<f64>)>> = BTreeMap::new();
+        for input in &inputs {
+            for (host, rows) in input {
+                for (time, (a, b)) in rows.iter().filter(|(t, _)| range.contains(**t)) {
+                    let old = model.entry(*host).or_default().entry(*time).or_insert((None, None));
+                    *old = match kind {
+                        TableKind::Wide => (a.or(old.0), b.or(old.1)),
+                        TableKind::Metrics => (*a, *b),
+                    };
+                }
+            }
+        }
+        let model: BTreeMap<usize, Vec<Row>> =
+            model.into_iter().map(|(host, rows)| (host, rows.into_iter().map(|(t, (a, b))| (t, a, b)).collect())).collect();
+        let inputs: Vec<Vec<(usize, Vec<Row>)>> = inputs
+            .into_iter()
+            .map(|input| input.into_iter().map(|(h, rows)| (h, rows.into_iter().map(|(t, (a, b))| (t, a, b)).collect())).collect())
+            .collect();
+        prop_assert_eq!(merged(kind, &inputs, range), model);
+    }
+}

@@ -1,0 +1,128 @@
+use arrow::array::{Float64Array, StringArray};
+use arrow::datatypes::Float64Type;
+use object_store::PutPayload;
+use object_store::memory::InMemory;
+
+use super::super::rows::SeriesRun;
+use super::super::scan::{ScanRequest, Source, WriteOrder, plan};
+use super::super::series::{Series, SortOrder};
+use super::super::writer::{Effort, SegmentWriter};
+use super::super::{SegmentError, SortedRows};
+use super::*;
+use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRange};
+
+fn column(name: &str, kind: ColumnType) -> Column {
+    Column { name: name.into(), kind }
+}
+
+fn metric_rows(series: usize, samples: usize) -> SortedRows {
+    let order = SortOrder::metrics();
+    let mut all: Vec<Labels> = (0..series)
+        .map(|i| Labels::from_pairs([("__name__", format!("m{}", i % 3)), ("instance", format!("host{i:03}")), ("job", "node".into())]))
+        .collect();
+    all.sort_by_cached_key(|labels| order.key(labels));
+    let (mut runs, mut time, mut value) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, labels) in all.into_iter().enumerate() {
+        let start = time.len();
+        time.extend((0..samples).map(|t| 1_000 * t as i64 + i as i64));
+        value.extend((0..samples).map(|t| if t == 3 { f64::from_bits(STALE_NAN_BITS) } else { (i * samples + t) as f64 }));
+        runs.push(SeriesRun { series: Arc::new(Series::new(labels)), rows: start..time.len() });
+    }
+    SortedRows {
+        runs,
+        time: time.into(),
+        fields: [column("value", ColumnType::Float)].into(),
+        columns: vec![Arc::new(Float64Array::from(value))],
+    }
+}
+
+async fn write(kind: TableKind, order: SortOrder, rows: &SortedRows) -> (Arc<dyn ObjectStore>, SegmentLocation) {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut writer = SegmentWriter::new(kind, order, Arc::clone(&rows.fields), Effort::Fresh, &[]).unwrap();
+    writer.push(rows).unwrap();
+    let mut data = writer.take_bytes();
+    let done = writer.finish().unwrap();
+    data.extend(&done.data_tail);
+    assert_eq!(data.len() as u64, done.data_bytes);
+    assert_eq!(xxh3_64(&data), done.data_checksum);
+    let location = SegmentLocation {
+        data: Path::from("data/a.parquet"),
+        index: Path::from("data/a.series.parquet"),
+        data_bytes: done.data_bytes,
+        index_checksum: done.index_checksum,
+        kind,
+    };
+    store.put(&location.data, PutPayload::from(data)).await.unwrap();
+    store.put(&location.index, PutPayload::from(done.index)).await.unwrap();
+    (store, location)
+}
+
+#[tokio::test]
+async fn a_selector_reads_back_exactly_its_series() {
+    let rows = metric_rows(30, 40);
+    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &rows).await;
+    let segment = Arc::new(OpenSegment::open(store, location).await.unwrap());
+    assert_eq!(segment.index().metric_names().collect::<Vec<_>>(), ["m0", "m1", "m2"]);
+    let matchers = vec![Matcher::equal("__name__", "m1"), Matcher::new("instance", MatchOp::Regex, "host00.").unwrap()];
+    let request = ScanRequest { fields: Arc::clone(&rows.fields), matchers, range: TimeRange::new(2_000, 10_000) };
+    let plan = plan(TableKind::Metrics, vec![Source::Segment(WriteOrder::Segment(1), segment)], request, None);
+    assert_eq!(plan.units.len(), 1);
+    let out = plan.units[0].read().await.unwrap();
+    let hosts: Vec<_> = out.runs.iter().map(|r| r.series.labels.get("instance").unwrap()).collect();
+    assert_eq!(hosts, ["host001", "host004", "host007"]);
+    for run in &out.runs {
+        let original = rows.runs.iter().find(|r| r.series.id == run.series.id).unwrap();
+        let expected: Vec<usize> = original.rows.clone().filter(|&row| (2_000..=10_000).contains(&rows.time[row])).collect();
+        assert_eq!(out.times(run), expected.iter().map(|&row| rows.time[row]).collect::<Vec<_>>());
+        let bits = |rows: &SortedRows, row: usize| rows.columns[0].as_primitive::<Float64Type>().value(row).to_bits();
+        assert!(run.rows.clone().zip(expected).all(|(got, row)| bits(&out, got) == bits(&rows, row)), "values keep every bit");
+    }
+}
+
+#[tokio::test]
+async fn wide_rows_come_back_with_missing_tags_and_fields() {
+    let labels = [Labels::from_pairs([("host", "a")]), Labels::from_pairs([("host", "b"), ("rack", "1")])];
+    let rows = SortedRows {
+        runs: labels
+            .iter()
+            .enumerate()
+            .map(|(i, l)| SeriesRun { series: Arc::new(Series::new(l.clone())), rows: i * 2..i * 2 + 2 })
+            .collect(),
+        time: vec![1, 2, 1, 2].into(),
+        fields: [column("f", ColumnType::Float), column("s", ColumnType::String)].into(),
+        columns: vec![
+            Arc::new(Float64Array::from(vec![Some(1.5), None, None, Some(-0.0)])),
+            Arc::new(StringArray::from(vec![None, Some("x\ny"), Some(""), None])),
+        ],
+    };
+    let order = SortOrder::choose(TableKind::Wide, &labels);
+    let (store, location) = write(TableKind::Wide, order, &rows).await;
+    let segment = OpenSegment::open(store, location).await.unwrap();
+    let fields = [column("s", ColumnType::String), column("later", ColumnType::Integer), column("f", ColumnType::Float)];
+    let (time, columns) = segment.read(&[1..2, 3..4], &fields).await.unwrap();
+    assert_eq!(&time[..], [2, 2]);
+    assert_eq!(columns[0].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x\ny"), None]);
+    assert_eq!(columns[1].null_count(), 2);
+    let floats: Vec<_> = columns[2].as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_bits)).collect();
+    assert_eq!(floats, [None, Some((-0.0f64).to_bits())]);
+    assert_eq!(segment.index().series()[1].series.labels, labels[1]);
+}
+
+#[tokio::test]
+async fn a_changed_index_is_named_and_refused() {
+    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &metric_rows(3, 3)).await;
+    let mut bytes = store.get(&location.index).await.unwrap().bytes().await.unwrap().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.put(&location.index, PutPayload::from(bytes)).await.unwrap();
+    let error = OpenSegment::open(store, location).await.unwrap_err();
+    assert!(matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.series.parquet"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_data_file_is_named() {
+    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &metric_rows(3, 3)).await;
+    store.delete(&location.data).await.unwrap();
+    let error = OpenSegment::open(store, location).await.unwrap_err();
+    assert!(matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.parquet"), "{error}");
+}

@@ -1,0 +1,69 @@
+//! Rows in the order of a segment: what the buffer seals, a flush writes and a scan returns.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::buffer::ScalarBuffer;
+
+use super::series::Series;
+use crate::model::{Column, TimeRange};
+
+/// The rows of one series: consecutive, ascending in time, no time twice.
+#[derive(Debug, Clone)]
+pub struct SeriesRun {
+    /// Whose rows.
+    pub series: Arc<Series>,
+    /// Which rows.
+    pub rows: Range<usize>,
+}
+
+/// Rows of several series, run by run.
+#[derive(Debug, Clone)]
+pub struct SortedRows {
+    /// The series; their rows cover all rows, in order.
+    pub runs: Vec<SeriesRun>,
+    /// Time of each row, in the table's unit.
+    pub time: ScalarBuffer<i64>,
+    /// What `columns` hold.
+    pub fields: Arc<[Column]>,
+    /// One array per field, as long as `time`.
+    pub columns: Vec<ArrayRef>,
+}
+
+impl SortedRows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.time.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.time.is_empty()
+    }
+
+    /// The times of a run.
+    pub fn times(&self, run: &SeriesRun) -> &[i64] {
+        &self.time[run.rows.clone()]
+    }
+
+    /// First and last time of all rows; `None` without rows.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        let ends = |run: &SeriesRun| {
+            let times = self.times(run);
+            Some(TimeRange::new(*times.first()?, *times.last()?))
+        };
+        self.runs.iter().filter_map(ends).reduce(|a, b| a.union(&b))
+    }
+
+    /// The array of a field; `None` if no row has it.
+    pub fn column(&self, name: &str) -> Option<&ArrayRef> {
+        self.fields.iter().position(|f| &*f.name == name).and_then(|i| self.columns.get(i))
+    }
+
+    /// Bytes in memory, without the series.
+    pub fn memory_size(&self) -> usize {
+        let columns: usize = self.columns.iter().map(|c| c.get_array_memory_size()).sum();
+        columns + self.time.len() * 8 + self.runs.len() * size_of::<SeriesRun>()
+    }
+}

@@ -1,0 +1,221 @@
+//! Plans and runs the reading of series out of several sources.
+//!
+//! The indexes tell, before any sample is read, which series there are and how many rows each source holds of
+//! them. A plan cuts the series into units of bounded size; a unit reads its rows of every source and merges
+//! them. Units are independent: queries run them on several threads, the compactor one after the other.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use hashbrown::HashMap;
+
+use super::column::project;
+use super::error::SegmentError;
+use super::merge::{Input, Run, SeriesRuns, merge};
+use super::reader::OpenSegment;
+use super::rows::SortedRows;
+use super::series::{Series, SortOrder};
+use crate::model::{Column, Matcher, TableKind, TimeRange};
+
+/// Rows that a unit may hold before the next series goes to the next unit.
+pub const UNIT_ROWS: u64 = 256 * 1024;
+
+/// The total order of writes: of two rows of one series with one time, the one from the source with the higher
+/// order counts. Segments are ordered by the catalog's sequence of the commit that brought their rows; rows not
+/// yet in a segment come after all segments, in the order in which they were acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WriteOrder {
+    /// In a segment: the catalog sequence.
+    Segment(u64),
+    /// Not yet in a segment: the number of the chunk.
+    Recent(u64),
+}
+
+/// Where rows are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In an open segment.
+    Segment(WriteOrder, Arc<OpenSegment>),
+    /// In memory.
+    Rows(WriteOrder, Arc<SortedRows>),
+}
+
+impl Source {
+    /// Whether any row may have the field.
+    pub fn has_field(&self, name: &str) -> bool {
+        match self {
+            Source::Segment(_, segment) => segment.has_field(name),
+            Source::Rows(_, rows) => rows.fields.iter().any(|f| &*f.name == name),
+        }
+    }
+
+    fn order(&self) -> WriteOrder {
+        match self {
+            Source::Segment(order, _) | Source::Rows(order, _) => *order,
+        }
+    }
+}
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub struct ScanRequest {
+    /// Which fields; a source without one has nulls.
+    pub fields: Arc<[Column]>,
+    /// Which series; all matchers must pass.
+    pub matchers: Vec<Matcher>,
+    /// Which times, in the table's unit.
+    pub range: TimeRange,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    series: Arc<Series>,
+    /// (source, rows in it)
+    runs: Vec<(usize, Range<u64>)>,
+}
+
+/// The units of a scan.
+#[derive(Debug)]
+pub struct ScanPlan {
+    /// In the order of the series.
+    pub units: Vec<ScanUnit>,
+}
+
+/// Some series, whole, from every source.
+#[derive(Debug, Clone)]
+pub struct ScanUnit {
+    kind: TableKind,
+    sources: Arc<Vec<Source>>,
+    fields: Arc<[Column]>,
+    range: TimeRange,
+    slots: Vec<Slot>,
+    rows: u64,
+}
+
+/// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources.
+pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, order: Option<&SortOrder>) -> ScanPlan {
+    sources.sort_by_key(Source::order);
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut by_id: HashMap<u64, usize> = HashMap::new();
+    for (number, source) in sources.iter().enumerate() {
+        let mut add = |series: &Arc<Series>, rows: Range<u64>| {
+            let at = *by_id.entry(series.id).or_insert_with(|| {
+                slots.push(Slot { series: Arc::clone(series), runs: Vec::new() });
+                slots.len() - 1
+            });
+            slots[at].runs.push((number, rows));
+        };
+        match source {
+            Source::Segment(_, segment) => {
+                for one in segment.index().select(&request.matchers, request.range) {
+                    add(&one.series, one.first_row..one.first_row + one.rows);
+                }
+            }
+            Source::Rows(_, rows) => {
+                for run in &rows.runs {
+                    let times = rows.times(run);
+                    let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
+                    if request.range.overlaps(&TimeRange::new(min, max))
+                        && request.matchers.iter().all(|m| m.matches_labels(&run.series.labels))
+                    {
+                        add(&run.series, run.rows.start as u64..run.rows.end as u64);
+                    }
+                }
+            }
+        }
+    }
+    if let Some(order) = order {
+        slots.sort_by_cached_key(|slot| order.key(&slot.series.labels));
+    }
+    let sources = Arc::new(sources);
+    let mut units: Vec<ScanUnit> = Vec::new();
+    for slot in slots {
+        let rows: u64 = slot.runs.iter().map(|(_, r)| r.end - r.start).sum();
+        match units.last_mut() {
+            Some(unit) if unit.rows + rows <= UNIT_ROWS => {
+                unit.rows += rows;
+                unit.slots.push(slot);
+            }
+            _ => units.push(ScanUnit {
+                kind,
+                sources: Arc::clone(&sources),
+                fields: Arc::clone(&request.fields),
+                range: request.range,
+                slots: vec![slot],
+                rows,
+            }),
+        }
+    }
+    ScanPlan { units }
+}
+
+impl ScanUnit {
+    /// At most so many rows come out.
+    pub fn rows_bound(&self) -> u64 {
+        self.rows
+    }
+
+    /// The series of the unit; some may turn out to have no rows in the range.
+    pub fn series(&self) -> impl Iterator<Item = &Arc<Series>> {
+        self.slots.iter().map(|slot| &slot.series)
+    }
+
+    /// Reads and merges.
+    pub async fn read(&self) -> Result<SortedRows, SegmentError> {
+        // Only the sources that hold anything of this unit become inputs, in write order.
+        let mut used: Vec<usize> = self.slots.iter().flat_map(|slot| slot.runs.iter().map(|(source, _)| *source)).collect();
+        used.sort_unstable();
+        used.dedup();
+        let loads = used.iter().map(|&source| self.load(source));
+        let loaded = try_join_all(loads).await?;
+        let mut starts: Vec<HashMap<u64, Range<usize>>> = Vec::with_capacity(loaded.len());
+        let mut inputs = Vec::with_capacity(loaded.len());
+        for (input, rows) in loaded {
+            inputs.push(input);
+            starts.push(rows);
+        }
+        let runs = |slot: &Slot| {
+            let run = |(source, rows): &(usize, Range<u64>)| {
+                let input = used.binary_search(source).ok()?;
+                Some(Run { input, rows: starts[input].get(&rows.start)?.clone() })
+            };
+            slot.runs.iter().filter_map(run).collect()
+        };
+        let series = self.slots.iter().map(|slot| SeriesRuns { series: Arc::clone(&slot.series), runs: runs(slot) }).collect();
+        merge(self.kind, Arc::clone(&self.fields), &inputs, series, self.range)
+    }
+
+    /// The rows of one source, and where in them each run lies (by its first row in the source).
+    async fn load(&self, source: usize) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
+        let mut ranges: Vec<Range<u64>> =
+            self.slots.iter().flat_map(|slot| slot.runs.iter().filter(|(s, _)| *s == source).map(|(_, r)| r.clone())).collect();
+        ranges.sort_unstable_by_key(|r| r.start);
+        match &self.sources[source] {
+            Source::Rows(_, rows) => {
+                let columns = project(&rows.fields, &rows.columns, &self.fields, rows.len());
+                let positions = ranges.iter().map(|r| (r.start, r.start as usize..r.end as usize)).collect();
+                Ok((Input { time: rows.time.clone(), columns }, positions))
+            }
+            Source::Segment(_, segment) => {
+                let mut positions = HashMap::with_capacity(ranges.len());
+                let mut at = 0;
+                for range in &ranges {
+                    let len = (range.end - range.start) as usize;
+                    positions.insert(range.start, at..at + len);
+                    at += len;
+                }
+                // Neighbouring runs become one range.
+                let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+                for range in ranges {
+                    match joined.last_mut() {
+                        Some(last) if last.end == range.start => last.end = range.end,
+                        _ => joined.push(range),
+                    }
+                }
+                let (time, columns) = segment.read(&joined, &self.fields).await?;
+                Ok((Input { time, columns }, positions))
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Sorted rows -> data file and series index.
+//!
+//! Both are plain Parquet that any engine reads. Bytes come out as row groups fill up
+//! ([`SegmentWriter::take_bytes`]), so that a writer of large segments holds one row group, not the file.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch, StringArray, StringBuilder, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMillisecondType, TimestampNanosecondType};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::error::SegmentError;
+use super::rows::{SeriesRun, SortedRows};
+use super::series::{Series, SortOrder};
+use crate::model::schema::{arrow_type, tag_type};
+use crate::model::{Column, ColumnType, METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
+
+/// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
+pub const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// For files that are merged soon.
+    Fresh,
+    /// For files that stay.
+    Compacted,
+}
+
+/// What was written, besides the data file's bytes that [`SegmentWriter::take_bytes`] gave out.
+#[derive(Debug)]
+pub struct WrittenSegment {
+    /// The series index, whole.
+    pub index: Vec<u8>,
+    /// xxh3 of `index`.
+    pub index_checksum: u64,
+    /// The last bytes of the data file.
+    pub data_tail: Vec<u8>,
+    /// Size of the data file.
+    pub data_bytes: u64,
+    /// xxh3 of the data file.
+    pub data_checksum: u64,
+    /// Rows in the data file.
+    pub rows: u64,
+    /// Series in the index.
+    pub series: u64,
+    /// First and last time.
+    pub time: TimeRange,
+}
+
+#[derive(Default)]
+struct SinkState {
+    pending: Vec<u8>,
+    written: u64,
+    hash: Xxh3,
+}
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<SinkState>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.lock();
+        state.pending.extend_from_slice(bytes);
+        state.hash.update(bytes);
+        state.written += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct IndexRow {
+    series: Arc<Series>,
+    first_row: u64,
+    rows: u64,
+    time: TimeRange,
+}
+
+/// Writes one segment.
+pub struct SegmentWriter {
+    kind: TableKind,
+    order: SortOrder,
+    schema: SchemaRef,
+    fields: Arc<[Column]>,
+    data: ArrowWriter<Sink>,
+    sink: Sink,
+    index: Vec<IndexRow>,
+    rows: u64,
+}
+
+impl std::fmt::Debug for SegmentWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentWriter").field("kind", &self.kind).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+fn encode_error(error: impl ToString) -> SegmentError {
+    SegmentError::Encode(error.to_string())
+}
+
+impl SegmentWriter {
+    /// A writer for rows with these fields, sorted by `order`. `note` is kept in the file's metadata: pairs
+    /// that tell a reader without a catalog what it sees.
+    pub fn new(
+        kind: TableKind,
+        order: SortOrder,
+        fields: Arc<[Column]>,
+        effort: Effort,
+        note: &[(&str, String)],
+    ) -> Result<Self, SegmentError> {
+        let schema = data_schema(kind, &order, &fields);
+        let mut notes = vec![("tidelake.format", "1".to_owned()), ("tidelake.sort", order.0.join(","))];
+        notes.extend(note.iter().map(|(k, v)| (*k, v.clone())));
+        let properties = data_properties(&fields, effort, &notes);
+        let sink = Sink::default();
+        let data = ArrowWriter::try_new(sink.clone(), Arc::clone(&schema), Some(properties)).map_err(encode_error)?;
+        Ok(Self { kind, order, schema, fields, data, sink, index: Vec::new(), rows: 0 })
+    }
+
+    /// Appends rows. Their series come after all series of earlier calls, but a series may go on where the
+    /// last call ended, with later times.
+    pub fn push(&mut self, rows: &SortedRows) -> Result<(), SegmentError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for run in &rows.runs {
+            let times = rows.times(run);
+            let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
+            let time = TimeRange::new(min, max);
+            let first_row = self.rows + run.rows.start as u64;
+            match self.index.last_mut() {
+                Some(last) if last.series.id == run.series.id => {
+                    last.rows += run.rows.len() as u64;
+                    last.time = last.time.union(&time);
+                }
+                _ => self.index.push(IndexRow { series: Arc::clone(&run.series), first_row, rows: run.rows.len() as u64, time }),
+            }
+        }
+        let batch = data_batch(self.kind, &self.order, &self.schema, &self.fields, rows)?;
+        self.data.write(&batch).map_err(encode_error)?;
+        self.rows += rows.len() as u64;
+        Ok(())
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the data file so far, of which the encoder may hold some.
+    pub fn bytes(&self) -> u64 {
+        self.data.bytes_written() as u64 + self.data.in_progress_size() as u64
+    }
+
+    /// The bytes of the data file that came out since the last call.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.sink.0.lock().pending)
+    }
+
+    /// Ends the data file and makes the index.
+    pub fn finish(self) -> Result<WrittenSegment, SegmentError> {
+        let time = self.index.iter().map(|r| r.time).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::new(0, -1));
+        self.data.close().map_err(encode_error)?;
+        let index = encode_index(self.kind, &self.index)?;
+        let mut state = self.sink.0.lock();
+        Ok(WrittenSegment {
+            index_checksum: xxh3_64(&index),
+            index,
+            data_tail: std::mem::take(&mut state.pending),
+            data_bytes: state.written,
+            data_checksum: state.hash.digest(),
+            rows: self.rows,
+            series: self.index.len() as u64,
+            time,
+        })
+    }
+}
+
+fn time_type(kind: TableKind) -> DataType {
+    TableSchema::new(kind).time_type()
+}
+
+fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> ArrayRef {
+    match kind.time_unit() {
+        TimeUnit::Millisecond => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(times, None)),
+        TimeUnit::Nanosecond => Arc::new(PrimitiveArray::<TimestampNanosecondType>::new(times, None)),
+    }
+}
+
+fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column]) -> SchemaRef {
+    let mut columns = match kind {
+        TableKind::Metrics => {
+            vec![Field::new("metric", tag_type(), false), Field::new("series_id", DataType::UInt64, false)]
+        }
+        TableKind::Wide => order.0.iter().map(|tag| Field::new(&**tag, tag_type(), true)).collect(),
+    };
+    columns.push(Field::new(TIME_COLUMN, time_type(kind), false));
+    columns.extend(fields.iter().map(|f| Field::new(&*f.name, arrow_type(f.kind), true)));
+    Arc::new(Schema::new(columns))
+}
+
+/// A column of one value per run; `value` gives the text of a series.
+fn run_dictionary<'a>(rows: usize, runs: &'a [SeriesRun], value: impl Fn(&'a Series) -> Option<&'a str>) -> Result<ArrayRef, SegmentError> {
+    let mut texts: Vec<&str> = Vec::new();
+    let mut known: HashMap<&str, i32> = HashMap::new();
+    let mut keys: Vec<i32> = Vec::with_capacity(rows);
+    let mut valid: Vec<bool> = Vec::new();
+    for run in runs {
+        let key = value(&run.series).map(|text| {
+            *known.entry(text).or_insert_with(|| {
+                texts.push(text);
+                texts.len() as i32 - 1
+            })
+        });
+        if key.is_none() && valid.is_empty() {
+            valid = vec![true; keys.len()];
+        }
+        keys.resize(keys.len() + run.rows.len(), key.unwrap_or(0));
+        if key.is_none() || !valid.is_empty() {
+            valid.resize(keys.len(), key.is_some());
+        }
+    }
+    let nulls = (!valid.is_empty()).then(|| valid.into());
+    let keys = Int32Array::new(keys.into(), nulls);
+    let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(texts))).map_err(encode_error)?;
+    Ok(Arc::new(array))
+}
+
+fn data_batch(
+    kind: TableKind,
+    order: &SortOrder,
+    schema: &SchemaRef,
+    fields: &[Column],
+    rows: &SortedRows,
+) -> Result<RecordBatch, SegmentError> {
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    match kind {
+        TableKind::Metrics => {
+            columns.push(run_dictionary(rows.len(), &rows.runs, |s| Some(s.labels.metric_name()))?);
+            let mut ids = Vec::with_capacity(rows.len());
+            for run in &rows.runs {
+                ids.resize(ids.len() + run.rows.len(), run.series.id);
+            }
+            columns.push(Arc::new(UInt64Array::from(ids)));
+        }
+        TableKind::Wide => {
+            for tag in &order.0 {
+                columns.push(run_dictionary(rows.len(), &rows.runs, |s| s.labels.get(tag))?);
+            }
+        }
+    }
+    columns.push(time_array(kind, rows.time.clone()));
+    columns.extend(super::column::project(&rows.fields, &rows.columns, fields, rows.len()));
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(encode_error)
+}
+
+fn zstd(effort: Effort) -> Compression {
+    let level = match effort {
+        Effort::Fresh => 1,
+        Effort::Compacted => 3,
+    };
+    Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
+}
+
+fn data_properties(fields: &[Column], effort: Effort, notes: &[(&str, String)]) -> WriterProperties {
+    let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
+    let page_rows = match effort {
+        Effort::Fresh => 20_000,
+        Effort::Compacted => 64 * 1024,
+    };
+    let mut properties = WriterProperties::builder()
+        .set_created_by("tidelake".to_owned())
+        .set_compression(zstd(effort))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(page_rows)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_key_value_metadata(Some(notes.iter().map(|(k, v)| KeyValue::new((*k).to_owned(), v.clone())).collect()))
+        // Times ascend in each run: small deltas.
+        .set_column_dictionary_enabled(path(TIME_COLUMN), false)
+        .set_column_encoding(path(TIME_COLUMN), Encoding::DELTA_BINARY_PACKED)
+        .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page);
+    for field in fields {
+        properties = match field.kind {
+            ColumnType::Float => properties
+                .set_column_dictionary_enabled(path(&field.name), false)
+                .set_column_encoding(path(&field.name), Encoding::BYTE_STREAM_SPLIT),
+            ColumnType::Integer | ColumnType::Unsigned => properties
+                .set_column_dictionary_enabled(path(&field.name), false)
+                .set_column_encoding(path(&field.name), Encoding::DELTA_BINARY_PACKED),
+            _ => properties,
+        };
+    }
+    properties.build()
+}
+
+fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {
+    let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    let mut metric = StringBuilder::new();
+    for row in rows {
+        metric.append_value(row.series.labels.get(METRIC_NAME).unwrap_or(""));
+        for (name, value) in &row.series.labels {
+            labels.keys().append_value(name);
+            labels.values().append_value(value);
+        }
+        labels.append(true).map_err(encode_error)?;
+    }
+    let column = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(values)) };
+    let labels: ArrayRef = Arc::new(labels.finish());
+    let metric: ArrayRef = Arc::new(metric.finish());
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("series_id", column(rows.iter().map(|r| r.series.id).collect())),
+        ("metric", metric),
+        ("labels", labels),
+        ("first_row", column(rows.iter().map(|r| r.first_row).collect())),
+        ("rows", column(rows.iter().map(|r| r.rows).collect())),
+        ("min_time", time_array(kind, rows.iter().map(|r| r.time.min).collect())),
+        ("max_time", time_array(kind, rows.iter().map(|r| r.time.max).collect())),
+    ];
+    let schema = Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), false)).collect::<Vec<_>>());
+    let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect()).map_err(encode_error)?;
+    let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
+    let mut properties = WriterProperties::builder()
+        .set_created_by("tidelake".to_owned())
+        .set_compression(zstd(Effort::Compacted))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_column_dictionary_enabled(path("series_id"), false)
+        .set_key_value_metadata(Some(vec![KeyValue::new("tidelake.format".to_owned(), "1".to_owned())]));
+    for name in ["first_row", "rows", "min_time", "max_time"] {
+        properties =
+            properties.set_column_dictionary_enabled(path(name), false).set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).map_err(encode_error)?;
+    writer.write(&batch).map_err(encode_error)?;
+    writer.into_inner().map_err(encode_error)
+}

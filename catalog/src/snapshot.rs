@@ -1,0 +1,186 @@
+//! The state of the catalog after some commit, which never changes.
+//!
+//! Readers hold a [`Snapshot`] for as long as their query runs. A commit makes a new one that shares all
+//! that it did not touch: each level (databases, tables, days) is behind its own `Arc`, and only the path to a
+//! change is copied. Everything here is cheap to clone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::model::{Day, TableSchema, TimeRange};
+
+mod segment;
+
+pub use segment::{NotASegmentId, SegmentId, SegmentMeta, SegmentRef};
+
+/// How far a node's write-ahead log is in segments: everything before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct WalPosition {
+    /// Objects of lower epochs are in segments.
+    pub epoch: u64,
+    /// In this epoch, objects of lower sequences are in segments.
+    pub next_seq: u64,
+}
+
+/// A process that writes, or was one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, which it keeps when it starts anew.
+    pub name: Arc<str>,
+    /// Counts its starts; a process with a lower one is fenced.
+    pub epoch: u64,
+    /// Where it answers, `host:port`; empty if it does not say.
+    pub address: Arc<str>,
+    /// The process that registered the epoch.
+    pub process: Uuid,
+    /// How far its write-ahead log is in segments.
+    pub wal: WalPosition,
+}
+
+/// What a metric is, as its target says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MetricKind {
+    /// Not said.
+    #[default]
+    Unknown,
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets.
+    Histogram,
+    /// Buckets that go up and down.
+    GaugeHistogram,
+    /// Quantiles.
+    Summary,
+    /// Labels that inform.
+    Info,
+    /// Which of some states hold.
+    StateSet,
+}
+
+impl MetricKind {
+    /// The word of the Prometheus API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+}
+
+/// What is known of a metric family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MetricMetadata {
+    /// What it is.
+    pub kind: MetricKind,
+    /// A sentence on it.
+    pub help: Arc<str>,
+    /// Its unit.
+    pub unit: Arc<str>,
+}
+
+/// The segments of one table and day, in write order.
+pub type DaySegments = Vec<Arc<SegmentMeta>>;
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its columns.
+    pub schema: Arc<TableSchema>,
+    /// Its segments by day; no day is empty.
+    pub days: BTreeMap<Day, Arc<DaySegments>>,
+}
+
+impl Table {
+    /// The segments that may hold rows of these times, day by day, within a day in write order.
+    pub fn segments(&self, times: TimeRange) -> impl Iterator<Item = &Arc<SegmentMeta>> {
+        let unit = self.schema.kind.time_unit();
+        // An inverted range would panic in the map.
+        let days = (!times.is_empty()).then(|| self.days.range(unit.day_of(times.min)..=unit.day_of(times.max)));
+        days.into_iter().flatten().flat_map(|(_, segments)| segments.iter()).filter(move |segment| segment.time.overlaps(&times))
+    }
+
+    /// A segment by day and id.
+    pub fn segment(&self, day: Day, id: SegmentId) -> Option<&Arc<SegmentMeta>> {
+        self.days.get(&day)?.iter().find(|segment| segment.id == id)
+    }
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its tables by name.
+    pub tables: BTreeMap<Arc<str>, Arc<Table>>,
+    /// What is known of its metric families, by name.
+    pub metadata: Arc<BTreeMap<Arc<str>, MetricMetadata>>,
+}
+
+impl Database {
+    /// A table by name.
+    pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
+        self.tables.get(name)
+    }
+}
+
+/// The state of the catalog after the commit with number [`sequence`](Self::sequence).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    pub(crate) sequence: u64,
+    pub(crate) databases: BTreeMap<Arc<str>, Arc<Database>>,
+    pub(crate) nodes: BTreeMap<Arc<str>, Arc<Node>>,
+}
+
+impl Snapshot {
+    /// Number of the last commit in it; 0 for the empty catalog.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// All databases in order of their names.
+    pub fn databases(&self) -> impl Iterator<Item = &Arc<Database>> {
+        self.databases.values()
+    }
+
+    /// A database by name.
+    pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
+        self.databases.get(name)
+    }
+
+    /// A table by names.
+    pub fn table(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
+        self.database(database)?.table(table)
+    }
+
+    /// A segment, if it is (still) there.
+    pub fn segment(&self, segment: &SegmentRef) -> Option<&Arc<SegmentMeta>> {
+        self.table(&segment.database, &segment.table)?.segment(segment.day, segment.id)
+    }
+
+    /// All segments.
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentMeta>> {
+        self.databases().flat_map(|database| database.tables.values()).flat_map(|table| table.days.values()).flat_map(|day| day.iter())
+    }
+
+    /// All nodes that ever registered, in order of their names.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+}

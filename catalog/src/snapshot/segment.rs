@@ -1,0 +1,166 @@
+//! What the catalog knows of a segment: enough to decide whether to open it, and to check it when opened.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+use crate::keys;
+use crate::model::{Day, TableKind, TimeRange};
+use crate::segment::reader::SegmentLocation;
+use crate::segment::{OpenSegment, SegmentError};
+use crate::store::Store;
+
+/// The unique id of a segment, and the name of its files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u128);
+
+impl SegmentId {
+    /// Drawn now. Ids are never used twice.
+    pub fn generate() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+        Self::from_parts(now as u64, rand::random())
+    }
+
+    /// From the milliseconds since 1970 at which it was drawn, and random bits, of which 80 are used.
+    pub const fn from_parts(drawn_ms: u64, random: u128) -> Self {
+        Self(((drawn_ms as u128) << 80) | (random & ((1 << 80) - 1)))
+    }
+
+    /// Milliseconds since 1970 at which it was drawn, by the clock of whoever drew it.
+    pub const fn drawn_ms(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for SegmentId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A text that is not a segment id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a segment id has 32 lower-case hexadecimal digits")]
+pub struct NotASegmentId;
+
+impl FromStr for SegmentId {
+    type Err = NotASegmentId;
+    fn from_str(text: &str) -> Result<Self, NotASegmentId> {
+        if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(NotASegmentId);
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| NotASegmentId)
+    }
+}
+
+/// Which segment, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct SegmentRef {
+    /// Database.
+    pub database: Arc<str>,
+    /// Table.
+    pub table: Arc<str>,
+    /// UTC day of all its rows.
+    pub day: Day,
+    /// Its id.
+    pub id: SegmentId,
+}
+
+/// The catalog's entry of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SegmentMeta {
+    /// Its id.
+    pub id: SegmentId,
+    /// Database.
+    pub database: Arc<str>,
+    /// Table.
+    pub table: Arc<str>,
+    /// UTC day of all its rows.
+    pub day: Day,
+    /// 0 for a fresh one; higher ones were merged.
+    pub level: u8,
+    /// Write order, lowest and highest: the catalog sequences of the flushes that it holds. Of rows with the same
+    /// series and time the one from the higher order wins. `(0, 0)` in a segment to be committed stands for the
+    /// sequence of that commit; a merge gives the orders of its inputs.
+    pub order: (u64, u64),
+    /// First and last time, in the unit of the table.
+    pub time: TimeRange,
+    /// Rows.
+    pub rows: u64,
+    /// Series, and rows of the series index.
+    pub series: u64,
+    /// Size of the data file.
+    pub data_bytes: u64,
+    /// Size of the series index file.
+    pub index_bytes: u64,
+    /// xxh3-64 of the data file.
+    pub data_checksum: u64,
+    /// xxh3-64 of the series index file.
+    pub index_checksum: u64,
+    /// The tags by which a wide table's rows are sorted; empty for the metrics table.
+    pub sort_tags: Arc<[String]>,
+}
+
+impl SegmentMeta {
+    /// The key of its data file.
+    pub fn data_key(&self) -> String {
+        keys::data_file(&self.database, &self.table, self.day, self.id)
+    }
+
+    /// The key of its series index file.
+    pub fn index_key(&self) -> String {
+        keys::series_index(&self.database, &self.table, self.day, self.id)
+    }
+
+    /// Opens its files.
+    pub async fn open(&self, store: &Store, kind: TableKind) -> Result<OpenSegment, SegmentError> {
+        let path = |key: String| {
+            store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() })
+        };
+        let location = SegmentLocation {
+            data: path(self.data_key())?,
+            index: path(self.index_key())?,
+            data_bytes: self.data_bytes,
+            index_checksum: self.index_checksum,
+            kind,
+        };
+        OpenSegment::open(Arc::clone(store.object_store()), location).await
+    }
+
+    /// Which segment this is.
+    pub fn reference(&self) -> SegmentRef {
+        SegmentRef { database: Arc::clone(&self.database), table: Arc::clone(&self.table), day: self.day, id: self.id }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_parse_back_and_order_by_time() {
+        let (early, late) = (SegmentId::from_parts(1, u128::MAX), SegmentId::from_parts(2, 0));
+        assert!(early < late);
+        assert_eq!((early.drawn_ms(), late.drawn_ms()), (1, 2));
+        assert_eq!(early.to_string().parse(), Ok(early));
+        for text in ["", "1", "0000000000000000000000000000000G", "000000000000000000000000000000A0", "+0000000000000000000000000000000"] {
+            assert_eq!(text.parse::<SegmentId>(), Err(NotASegmentId), "{text}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Runs merges: plans, merges, commits, and deletes what was replaced after a grace period.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
+use tidelake_catalog::store::StoreError;
+use tidelake_catalog::{Catalog, CatalogError};
+
+use crate::merge::{MergeError, merge};
+use crate::policy::{Goal, Plan, plans};
+
+/// Why compacting ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// A merge failed.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// Its commit failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Settings of the compactor.
+#[derive(Debug, Clone)]
+pub struct CompactorOptions {
+    /// How often to look for something to merge.
+    pub interval: Duration,
+    /// How long a replaced segment's files stay: longer than any query runs.
+    pub grace: Duration,
+}
+
+impl Default for CompactorOptions {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), grace: Duration::from_secs(300) }
+    }
+}
+
+/// Merges the segments of a catalog.
+#[derive(Debug)]
+pub struct Compactor {
+    catalog: Arc<Catalog>,
+    options: CompactorOptions,
+    /// One merge at a time: two would only share the machine.
+    running: tokio::sync::Mutex<()>,
+    /// Replaced since, with the time of the commit.
+    replaced: Mutex<VecDeque<(Instant, Arc<SegmentMeta>)>>,
+}
+
+impl Compactor {
+    /// A compactor that runs in the background for as long as it is held.
+    pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
+        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), replaced: Mutex::default() });
+        tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
+        compactor
+    }
+
+    /// Merges until nothing is left to merge. Returns the number of merges.
+    pub async fn compact(&self, goal: Goal) -> Result<usize, CompactError> {
+        let _running = self.running.lock().await;
+        let mut merges = 0;
+        loop {
+            let snapshot = self.catalog.snapshot();
+            let todo = plans(&snapshot, goal);
+            if todo.is_empty() {
+                return Ok(merges);
+            }
+            for plan in todo {
+                if self.run(&snapshot, &plan).await? {
+                    merges += 1;
+                }
+            }
+        }
+    }
+
+    /// Runs one plan; `false` if another compactor was faster.
+    async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<bool, CompactError> {
+        let Some(first) = plan.segments.first() else { return Ok(false) };
+        let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
+        let started = Instant::now();
+        let added = merge(self.catalog.store(), &table.schema, plan).await?;
+        let removed: Vec<_> = plan.segments.iter().map(|s| s.reference()).collect();
+        match self.catalog.commit_compaction(&removed, &added).await {
+            Ok(_) => {}
+            Err(CatalogError::Refused(refusal)) => {
+                tracing::info!(%refusal, "a merge was for nothing");
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let now = Instant::now();
+        self.replaced.lock().extend(plan.segments.iter().map(|s| (now, Arc::clone(s))));
+        tracing::info!(
+            database = %first.database, table = %first.table, day = %first.day, level = plan.level,
+            inputs = plan.segments.len(), bytes_in = plan.segments.iter().map(|s| s.data_bytes).sum::<u64>(),
+            outputs = added.len(), bytes_out = added.iter().map(|s| s.data_bytes).sum::<u64>(),
+            rows = added.iter().map(|s| s.rows).sum::<u64>(), seconds = started.elapsed().as_secs_f64(), "merged"
+        );
+        Ok(true)
+    }
+
+    /// Deletes the files of segments that were replaced longer ago than the grace period.
+    pub async fn collect(&self) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let due = {
+                let mut replaced = self.replaced.lock();
+                let due = replaced.front().is_some_and(|(when, _)| when.elapsed() >= self.options.grace);
+                if due { replaced.pop_front() } else { None }
+            };
+            let Some((when, segment)) = due else { return Ok(deleted) };
+            for key in [segment.data_key(), segment.index_key()] {
+                match self.catalog.store().delete(&key).await {
+                    Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                    Err(error) => {
+                        self.replaced.lock().push_front((when, segment));
+                        return Err(error);
+                    }
+                }
+            }
+            deleted += 1;
+        }
+    }
+}
+
+async fn run(compactor: Weak<Compactor>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(compactor) = compactor.upgrade() else { return };
+        match compactor.compact(Goal::Steady).await {
+            Ok(_) => {}
+            Err(CompactError::Catalog(CatalogError::Fenced { .. })) => return,
+            Err(error) => tracing::warn!(%error, "a merge failed; it will be tried again"),
+        }
+        if let Err(error) = compactor.collect().await {
+            tracing::warn!(%error, "a replaced segment could not be deleted; it will be tried again");
+        }
+    }
+}

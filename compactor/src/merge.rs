@@ -1,0 +1,139 @@
+//! Reads the inputs of a merge unit by unit and writes the result as it comes: what is in memory is one unit and
+//! one row group, however large the inputs are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use object_store::buffered::BufWriter;
+use tidelake_catalog::model::{Column, TableKind, TableSchema, TimeRange};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
+use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
+use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
+use tidelake_catalog::store::{Store, StoreError};
+use tokio::io::AsyncWriteExt;
+
+use crate::policy::Plan;
+
+/// A result larger than this goes on in another segment, from the next series on.
+const TARGET_BYTES: u64 = 256 << 20;
+
+/// Why a merge failed. Its inputs are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// An input could not be read, or the result not be encoded.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The result could not be put.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Merges the inputs of a plan. The results are on the store and in no commit yet.
+pub async fn merge(store: &Store, schema: &TableSchema, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
+    let kind = schema.kind;
+    let sources: Vec<Source> = try_join_all(plan_of.segments.iter().map(|meta| async move {
+        Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), Arc::new(meta.open(store, kind).await?)))
+    }))
+    .await?;
+    let labels = sources.iter().flat_map(|source| match source {
+        Source::Segment(_, segment) => segment.index().series(),
+        Source::Rows(..) => &[],
+    });
+    let order = SortOrder::choose(kind, labels.map(|one| &one.series.labels));
+    let present = |field: &&Column| sources.iter().any(|source| source.has_field(&field.name));
+    let fields: Arc<[Column]> = schema.fields().filter(present).cloned().collect();
+    let request = ScanRequest { fields: Arc::clone(&fields), matchers: Vec::new(), range: TimeRange::ALL };
+    let units = plan(kind, sources, request, Some(&order)).units;
+
+    let mut results = Vec::new();
+    let mut output: Option<Output> = None;
+    for unit in units {
+        let mut current = match output.take() {
+            Some(output) => output,
+            None => Output::open(store, kind, plan_of, &order, &fields)?,
+        };
+        current.push(&unit).await?;
+        if current.writer.bytes() >= TARGET_BYTES {
+            results.extend(current.finish(store).await?);
+        } else {
+            output = Some(current);
+        }
+    }
+    if let Some(output) = output {
+        results.extend(output.finish(store).await?);
+    }
+    Ok(results)
+}
+
+/// A segment that is being written.
+struct Output {
+    meta: SegmentMeta,
+    key: String,
+    writer: SegmentWriter,
+    upload: BufWriter,
+}
+
+impl Output {
+    fn open(store: &Store, kind: TableKind, plan: &Plan, order: &SortOrder, fields: &Arc<[Column]>) -> Result<Self, MergeError> {
+        let Some(first) = plan.segments.first() else { return Err(SegmentError::Encode("a merge without inputs".to_owned()).into()) };
+        let orders = plan.segments.iter().map(|s| s.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
+        let meta = SegmentMeta {
+            id: SegmentId::generate(),
+            level: plan.level,
+            order: orders,
+            sort_tags: match kind {
+                TableKind::Metrics => Vec::new().into(),
+                TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
+            },
+            ..(**first).clone()
+        };
+        let key = meta.data_key();
+        let note = [("tidelake.write_order", format!("{}..{}", orders.0, orders.1))];
+        let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), Effort::Compacted, &note)?;
+        let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
+        Ok(Self { meta, key, writer, upload })
+    }
+
+    async fn push(&mut self, unit: &ScanUnit) -> Result<(), MergeError> {
+        let rows = unit.read().await?;
+        self.writer.push(&rows)?;
+        let bytes = self.writer.take_bytes();
+        put(&mut self.upload, &self.key, bytes).await
+    }
+
+    /// `None` if no rows came.
+    async fn finish(mut self, store: &Store) -> Result<Option<SegmentMeta>, MergeError> {
+        let done: WrittenSegment = self.writer.finish()?;
+        if done.rows == 0 {
+            let _ = self.upload.abort().await;
+            return Ok(None);
+        }
+        put(&mut self.upload, &self.key, done.data_tail).await?;
+        self.upload.shutdown().await.map_err(|error| unavailable(&self.key, error))?;
+        let meta = SegmentMeta {
+            time: done.time,
+            rows: done.rows,
+            series: done.series,
+            data_bytes: done.data_bytes,
+            index_bytes: done.index.len() as u64,
+            data_checksum: done.data_checksum,
+            index_checksum: done.index_checksum,
+            ..self.meta
+        };
+        store.put(&meta.index_key(), done.index).await?;
+        Ok(Some(meta))
+    }
+}
+
+fn unavailable(key: &str, error: impl ToString) -> MergeError {
+    StoreError::Unavailable { key: key.to_owned(), reason: error.to_string() }.into()
+}
+
+async fn put(upload: &mut BufWriter, key: &str, bytes: Vec<u8>) -> Result<(), MergeError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    upload.put(Bytes::from(bytes)).await.map_err(|error| unavailable(key, error))
+}

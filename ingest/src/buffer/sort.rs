@@ -1,0 +1,144 @@
+//! Sorts the rows of a chunk by series and time.
+//!
+//! Of rows with one series and time the one that came last wins, in wide tables field by field. The rows are
+//! put in order by a counting sort over the series' numbers; times are compared only within a series, and
+//! mostly only to see that they ascend already.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, StringBuilder, UInt64Array};
+use arrow::buffer::NullBuffer;
+use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::model::histogram::HistogramArrayBuilder;
+
+use super::chunk::{OpenChunk, OpenColumn};
+use crate::rows::FieldValues;
+
+/// Sorted rows whose series are still numbers of the registry.
+pub(super) struct Sorted {
+    pub(super) runs: Vec<(u32, Range<usize>)>,
+    pub(super) time: Vec<i64>,
+    pub(super) fields: Vec<Column>,
+    pub(super) columns: Vec<ArrayRef>,
+}
+
+/// A row that came several times: its place, and all of them, the last first.
+struct Repeated {
+    at: usize,
+    rows: Vec<u32>,
+}
+
+pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
+    let rows = chunk.rows();
+    let order = by_series(&chunk.series);
+    let mut picked: Vec<u32> = Vec::with_capacity(rows);
+    let mut repeated: Vec<Repeated> = Vec::new();
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while at < rows {
+        let series = chunk.series[order[at] as usize];
+        let mut end = at + 1;
+        while end < rows && chunk.series[order[end] as usize] == series {
+            end += 1;
+        }
+        let start = picked.len();
+        pick(&order[at..end], &chunk.time, &mut picked, &mut repeated);
+        runs.push((series, start..picked.len()));
+        at = end;
+    }
+    if chunk.kind == TableKind::Metrics {
+        // A sample is one thing, float or histogram: the last one counts whole.
+        repeated.clear();
+    }
+    let time = picked.iter().map(|&row| chunk.time[row as usize]).collect();
+    let mut columns = std::mem::take(&mut chunk.columns);
+    columns.iter_mut().for_each(|column| column.pad_to(rows));
+    let arrays = columns.iter_mut().map(|column| gather(column, &picked, &repeated)).collect();
+    Sorted { runs, time, fields: columns.into_iter().map(|c| c.column).collect(), columns: arrays }
+}
+
+/// Row numbers ordered by series; rows of one series stay in the order in which they came.
+fn by_series(series: &[u32]) -> Vec<u32> {
+    let max = series.iter().copied().max().unwrap_or(0) as usize;
+    if max > series.len().saturating_mul(4) {
+        // Few rows of a table with many series: counting would touch more memory than the rows take.
+        let mut keyed: Vec<u64> = series.iter().zip(0u64..).map(|(&s, row)| u64::from(s) << 32 | row).collect();
+        keyed.sort_unstable();
+        return keyed.into_iter().map(|key| key as u32).collect();
+    }
+    let mut starts = vec![0u32; max + 2];
+    for &s in series {
+        starts[s as usize + 1] += 1;
+    }
+    for i in 1..starts.len() {
+        starts[i] += starts[i - 1];
+    }
+    let mut order = vec![0u32; series.len()];
+    for (row, &s) in series.iter().enumerate() {
+        let place = &mut starts[s as usize];
+        order[*place as usize] = row as u32;
+        *place += 1;
+    }
+    order
+}
+
+/// Adds the rows of one series by time, each time once.
+fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Repeated>) {
+    let time_of = |row: u32| time[row as usize];
+    if rows.is_sorted_by(|&a, &b| time_of(a) < time_of(b)) {
+        picked.extend_from_slice(rows);
+        return;
+    }
+    let mut sorted = rows.to_vec();
+    sorted.sort_by_key(|&row| time_of(row));
+    for same in sorted.chunk_by(|&a, &b| time_of(a) == time_of(b)) {
+        let Some(&last) = same.last() else { continue };
+        if same.len() > 1 {
+            repeated.push(Repeated { at: picked.len(), rows: same.iter().rev().copied().collect() });
+        }
+        picked.push(last);
+    }
+}
+
+fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> ArrayRef {
+    let validity = column.validity.take().map(|mut v| v.finish());
+    let mut rows = std::borrow::Cow::Borrowed(picked);
+    if let Some(valid) = &validity {
+        for again in repeated {
+            if let Some(&row) = again.rows.iter().find(|&&row| valid.value(row as usize)) {
+                rows.to_mut()[again.at] = row;
+            }
+        }
+    }
+    let rows: &[u32] = &rows;
+    let nulls = validity.map(|valid| {
+        let mut out = BooleanBufferBuilder::new(rows.len());
+        rows.iter().for_each(|&row| out.append(valid.value(row as usize)));
+        NullBuffer::new(out.finish())
+    });
+    match &column.values {
+        FieldValues::Float(v) => Arc::new(Float64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Integer(v) => Arc::new(Int64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Boolean(v) => Arc::new(BooleanArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::String { .. } => {
+            let mut out = StringBuilder::with_capacity(rows.len(), 16 * rows.len());
+            for (at, &row) in rows.iter().enumerate() {
+                let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
+                out.append_option(if valid { column.values.string(row as usize) } else { None });
+            }
+            Arc::new(out.finish())
+        }
+        FieldValues::Histogram(list) => {
+            let mut out = HistogramArrayBuilder::new();
+            for &row in rows {
+                match list.binary_search_by_key(&row, |(row, _)| *row) {
+                    Ok(at) => out.append(&list[at].1),
+                    Err(_) => out.append_null(),
+                }
+            }
+            Arc::new(out.finish())
+        }
+    }
+}

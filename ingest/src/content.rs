@@ -1,0 +1,216 @@
+//! Bodies as sent: what they are compressed with, and how large they may become.
+//!
+//! A body of a few kilobytes can inflate to gigabytes. Every decoder here stops at a limit, and none
+//! allocates on the word of a header that the compressed bytes cannot keep.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+/// Why a body could not be decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// The body is larger than allowed, as sent or inflated (413).
+    #[error("the body is larger than the limit of {limit} bytes after decompression; send it in smaller parts")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body is not what its encoding says (400).
+    #[error("the body is not valid {0}")]
+    Corrupt(String),
+    /// The encoding is not known (415).
+    #[error("content encoding {0:?} is not supported; send identity, gzip, zstd or snappy")]
+    Unsupported(String),
+}
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all.
+    Identity,
+    /// gzip, one member or several (RFC 1952).
+    Gzip,
+    /// Snappy's block format, as remote write uses it; not the framed one.
+    Snappy,
+    /// Zstandard, one frame or several.
+    Zstd,
+}
+
+impl Encoding {
+    /// From the value of a `Content-Encoding` header. One coding only: a stack of them is not supported.
+    pub fn from_header(value: &str) -> Result<Self, ContentError> {
+        let name = value.trim();
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match () {
+            () if name.is_empty() || is("identity") => Ok(Self::Identity),
+            () if is("gzip") || is("x-gzip") => Ok(Self::Gzip),
+            () if is("snappy") => Ok(Self::Snappy),
+            () if is("zstd") => Ok(Self::Zstd),
+            () => Err(ContentError::Unsupported(name.chars().take(64).collect())),
+        }
+    }
+}
+
+/// Largest window that a zstd frame may ask for, as a power of two: the one that RFC 8878 advises to support.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// A snappy block cannot shrink by more than this: three bytes copy at most 64.
+const SNAPPY_MAX_RATIO: usize = 22;
+
+/// The body without its compression, at most `limit` bytes.
+pub fn decompress(body: &[u8], encoding: Encoding, limit: usize) -> Result<Cow<'_, [u8]>, ContentError> {
+    match encoding {
+        Encoding::Identity if body.len() > limit => Err(ContentError::TooLarge { limit }),
+        Encoding::Identity => Ok(Cow::Borrowed(body)),
+        Encoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), body.len(), limit, "gzip").map(Cow::Owned),
+        Encoding::Snappy => snappy(body, limit).map(Cow::Owned),
+        Encoding::Zstd => zstd(body, limit).map(Cow::Owned),
+    }
+}
+
+fn snappy(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
+    let corrupt = |error: &dyn std::fmt::Display| ContentError::Corrupt(format!("snappy (block format): {error}"));
+    let len = snap::raw::decompress_len(body).map_err(|e| corrupt(&e))?;
+    if len > limit {
+        return Err(ContentError::TooLarge { limit });
+    }
+    if len > body.len().saturating_mul(SNAPPY_MAX_RATIO) {
+        return Err(corrupt(&format_args!("the header promises {len} bytes, too many for a body of {}", body.len())));
+    }
+    let mut out = vec![0; len];
+    let written = snap::raw::Decoder::new().decompress(body, &mut out).map_err(|e| corrupt(&e))?;
+    out.truncate(written);
+    Ok(out)
+}
+
+fn zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
+    let corrupt = |error: std::io::Error| ContentError::Corrupt(format!("zstd: {error}"));
+    if body.is_empty() {
+        return Err(ContentError::Corrupt("zstd: no frame".to_owned()));
+    }
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(corrupt)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(corrupt)?;
+    read_all(decoder, body.len(), limit, "zstd")
+}
+
+fn read_all(mut decoder: impl Read, compressed: usize, limit: usize, name: &str) -> Result<Vec<u8>, ContentError> {
+    let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
+    // One byte more than allowed tells "exactly the limit" from "too large".
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    decoder.by_ref().take(most).read_to_end(&mut out).map_err(|e| ContentError::Corrupt(format!("{name}: {e}")))?;
+    if out.len() > limit {
+        return Err(ContentError::TooLarge { limit });
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn compress(encoding: Encoding, data: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => data.to_vec(),
+            Encoding::Gzip => gzip(data),
+            Encoding::Snappy => snap::raw::Encoder::new().compress_vec(data).unwrap(),
+            Encoding::Zstd => zstd::bulk::compress(data, 1).unwrap(),
+        }
+    }
+
+    const ALL: [Encoding; 4] = [Encoding::Identity, Encoding::Gzip, Encoding::Snappy, Encoding::Zstd];
+
+    #[track_caller]
+    fn check_corrupt(encoding: Encoding, body: &[u8]) {
+        let result = decompress(body, encoding, LIMIT);
+        assert!(matches!(result, Err(ContentError::Corrupt(_))), "{encoding:?}: {result:?}");
+    }
+
+    #[test]
+    fn every_encoding_comes_back_up_to_its_limit() {
+        let text: Vec<u8> = (0..50_000u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+        for encoding in ALL {
+            for data in [&b""[..], b"x", &text] {
+                let body = compress(encoding, data);
+                assert_eq!(decompress(&body, encoding, LIMIT).unwrap(), data, "{encoding:?}");
+                assert_eq!(decompress(&body, encoding, data.len()).unwrap(), data, "{encoding:?}");
+                if let Some(limit) = data.len().checked_sub(1) {
+                    assert_eq!(decompress(&body, encoding, limit), Err(ContentError::TooLarge { limit }), "{encoding:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let zeros = vec![0; 100 << 20];
+        for encoding in ALL {
+            let body = compress(encoding, &zeros);
+            assert_eq!(decompress(&body, encoding, LIMIT), Err(ContentError::TooLarge { limit: LIMIT }), "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn a_snappy_header_may_not_promise_what_the_body_cannot_keep() {
+        // The varint says 1,000,000.
+        check_corrupt(Encoding::Snappy, &[0xc0, 0x84, 0x3d, 0, b'a']);
+        check_corrupt(Encoding::Snappy, &[0xff; 12]);
+        check_corrupt(Encoding::Snappy, &[]);
+        let mut body = compress(Encoding::Snappy, b"abcdefgh");
+        body[0] += 1;
+        check_corrupt(Encoding::Snappy, &body);
+        body[0] -= 2;
+        check_corrupt(Encoding::Snappy, &body);
+    }
+
+    #[test]
+    fn snappy_compresses_at_most_by_the_ratio_that_is_assumed() {
+        let body = compress(Encoding::Snappy, &vec![7; LIMIT]);
+        assert!(LIMIT <= body.len() * SNAPPY_MAX_RATIO, "{}", body.len());
+    }
+
+    #[test]
+    fn gzip_members_follow_one_another_and_nothing_else_does() {
+        let two = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decompress(&two, Encoding::Gzip, LIMIT).unwrap(), &b"one two"[..]);
+        check_corrupt(Encoding::Gzip, &[gzip(b"one"), b"\x00\x01garbage".to_vec()].concat());
+        check_corrupt(Encoding::Gzip, b"");
+        check_corrupt(Encoding::Gzip, b"m f=1");
+        let mut body = gzip(b"some text");
+        let crc = body.len() - 8;
+        body[crc] ^= 0xff;
+        check_corrupt(Encoding::Gzip, &body);
+    }
+
+    #[test]
+    fn truncated_bodies_are_refused_wherever_they_are_cut() {
+        let text: Vec<u8> = (0..500u32).flat_map(|i| (i * i).to_le_bytes()).collect();
+        for encoding in [Encoding::Gzip, Encoding::Snappy, Encoding::Zstd] {
+            let body = compress(encoding, &text);
+            for len in 0..body.len() {
+                check_corrupt(encoding, &body[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_known_by_name() {
+        let check = |header: &str, expected| assert_eq!(Encoding::from_header(header).ok(), expected, "{header:?}");
+        check("", Some(Encoding::Identity));
+        check(" GZIP ", Some(Encoding::Gzip));
+        check("x-gzip", Some(Encoding::Gzip));
+        check("snappy", Some(Encoding::Snappy));
+        check("zstd", Some(Encoding::Zstd));
+        check("deflate", None);
+        check("br", None);
+        check("gzip, gzip", None);
+    }
+}

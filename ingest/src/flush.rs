@@ -1,0 +1,125 @@
+//! Chunks -> level-0 segments on the store. The commit that names them is the caller's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tidelake_catalog::model::{Column, Day, TableKind, TimeUnit};
+use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
+use tidelake_catalog::segment::writer::Effort;
+use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
+use tidelake_catalog::store::{Store, StoreError};
+
+use crate::buffer::{RecentRows, Rotated, TableName};
+
+/// Segments that are encoded and put at a time.
+const AT_ONCE: usize = 4;
+
+/// Why a flush failed. Nothing is lost: the chunks stay, and files that were put are orphans.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// A segment could not be encoded.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// A segment could not be put.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Writes every table and day of a rotation as one segment each. `origin` says, in the files' metadata, up to
+/// where in which log the rows come from.
+pub async fn write_segments(store: &Store, rotated: &Rotated, origin: &str) -> Result<Vec<SegmentMeta>, FlushError> {
+    let mut jobs = Vec::new();
+    for (name, kind, chunks) in rotated.tables() {
+        let chunks = Arc::new(chunks);
+        for day in days(kind.time_unit(), &chunks) {
+            jobs.push(write_day(store.clone(), name.clone(), kind, Arc::clone(&chunks), day, origin.to_owned()));
+        }
+    }
+    stream::iter(jobs).buffer_unordered(AT_ONCE).try_filter_map(|meta| futures::future::ok(meta)).try_collect().await
+}
+
+/// The days on which there are rows.
+fn days(unit: TimeUnit, chunks: &[RecentRows]) -> BTreeSet<Day> {
+    let mut days = BTreeSet::new();
+    for chunk in chunks {
+        for run in &chunk.rows.runs {
+            let mut times = chunk.rows.times(run);
+            // Times ascend: skip from day to day.
+            while let Some(&first) = times.first() {
+                let day = unit.day_of(first);
+                days.insert(day);
+                let end = day.range(unit).max;
+                times = &times[times.partition_point(|&t| t <= end)..];
+            }
+        }
+    }
+    days
+}
+
+/// Fields in the order in which they first appear.
+fn fields(chunks: &[RecentRows]) -> Arc<[Column]> {
+    let mut fields: Vec<Column> = Vec::new();
+    for field in chunks.iter().flat_map(|chunk| chunk.rows.fields.iter()) {
+        if !fields.iter().any(|known| known.name == field.name) {
+            fields.push(field.clone());
+        }
+    }
+    fields.into()
+}
+
+async fn write_day(
+    store: Store,
+    name: TableName,
+    kind: TableKind,
+    chunks: Arc<Vec<RecentRows>>,
+    day: Day,
+    origin: String,
+) -> Result<Option<SegmentMeta>, FlushError> {
+    let range = day.range(kind.time_unit());
+    let encode = move || -> Result<_, SegmentError> {
+        let sources: Vec<Source> = chunks.iter().map(|c| Source::Rows(WriteOrder::Recent(c.order), Arc::clone(&c.rows))).collect();
+        let labels = chunks.iter().flat_map(|c| c.rows.runs.iter().map(|run| &run.series.labels));
+        let order = SortOrder::choose(kind, labels);
+        let request = ScanRequest { fields: fields(&chunks), matchers: Vec::new(), range };
+        let mut writer = SegmentWriter::new(kind, order.clone(), Arc::clone(&request.fields), Effort::Fresh, &[("tidelake.write_order", origin)])?;
+        let mut data = Vec::new();
+        for unit in plan(kind, sources, request, Some(&order)).units {
+            // All sources are in memory: this future never waits.
+            writer.push(&futures::executor::block_on(unit.read())?)?;
+            data.append(&mut writer.take_bytes());
+        }
+        let done = writer.finish()?;
+        data.extend_from_slice(&done.data_tail);
+        Ok((data, done, order))
+    };
+    let encoded = tokio::task::spawn_blocking(encode).await;
+    let (data, done, order) = encoded.map_err(|error| SegmentError::Encode(error.to_string()))??;
+    if done.rows == 0 {
+        return Ok(None);
+    }
+    let sort_tags: Vec<String> = match kind {
+        TableKind::Metrics => Vec::new(),
+        TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
+    };
+    let meta = SegmentMeta {
+        id: SegmentId::generate(),
+        database: name.database,
+        table: name.table,
+        day,
+        level: 0,
+        order: (0, 0),
+        time: done.time,
+        rows: done.rows,
+        series: done.series,
+        data_bytes: done.data_bytes,
+        index_bytes: done.index.len() as u64,
+        data_checksum: done.data_checksum,
+        index_checksum: done.index_checksum,
+        sort_tags: sort_tags.into(),
+    };
+    store.put(&meta.data_key(), data).await?;
+    store.put(&meta.index_key(), done.index).await?;
+    Ok(Some(meta))
+}

@@ -1,0 +1,454 @@
+//! The write path of one node, put together: prepare -> write-ahead log -> buffer -> acknowledgment, and from
+//! time to time buffer -> segments -> catalog commit -> the log is cut.
+//!
+//! Invariants:
+//! - nothing is acknowledged before it is durable in the log and visible in the buffer;
+//! - the commit of a flush names its segments and the position of the log that they cover, both or neither;
+//! - objects of the log are deleted only after that commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::snapshot::{self, SegmentMeta};
+use tidelake_catalog::store::Store;
+use tidelake_catalog::Catalog;
+use tokio::sync::{Notify, watch};
+
+use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
+use crate::flush::write_segments;
+use crate::prepare::{Preparer, TableBatch, catalog_error};
+use crate::registries::Registries;
+use crate::request::{IngestError, WriteOutcome, WriteRequest};
+use crate::wal::clock::SystemClock;
+use crate::wal::{FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId};
+
+/// Settings of the write path.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// Buffered bytes beyond which writes are answered "later".
+    pub buffer_bytes: usize,
+    /// Buffered bytes at which a flush begins.
+    pub flush_bytes: usize,
+    /// Longest time that rows wait for a flush.
+    pub flush_interval: Duration,
+    /// Memory for the series of one table.
+    pub series_bytes: usize,
+    /// Largest decompressed body.
+    pub max_body_bytes: usize,
+    /// How often to look whether another process took this node over.
+    pub fence_check_interval: Duration,
+    /// The write-ahead log.
+    pub wal: WalOptions,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: 1 << 30,
+            flush_bytes: 256 << 20,
+            flush_interval: Duration::from_secs(600),
+            series_bytes: 512 << 20,
+            max_body_bytes: 64 << 20,
+            fence_check_interval: Duration::from_secs(1),
+            wal: WalOptions::local(),
+        }
+    }
+}
+
+/// Counters for `/metrics`.
+#[derive(Debug, Default)]
+pub struct IngestCounters {
+    /// Lines and samples that were acknowledged.
+    pub written: AtomicU64,
+    /// Lines and samples that were refused as wrong.
+    pub refused: AtomicU64,
+    /// Writes answered "later".
+    pub deferred: AtomicU64,
+    /// Flushes that were committed.
+    pub flushes: AtomicU64,
+    /// Flushes that failed and will be tried again.
+    pub failed_flushes: AtomicU64,
+    /// Rows written to segments.
+    pub flushed_rows: AtomicU64,
+}
+
+/// A flush whose segments are on the store and whose commit is not known to have succeeded.
+struct Pending {
+    rotated: Rotated,
+    covered: WalPosition,
+    segments: Vec<SegmentMeta>,
+}
+
+struct FlushState {
+    truncator: Truncator,
+    covered: WalPosition,
+    pending: Option<Pending>,
+}
+
+/// The write path of one node.
+pub struct Ingester {
+    catalog: Arc<Catalog>,
+    store: Store,
+    node: String,
+    buffer: Arc<Buffer>,
+    registries: Arc<Registries>,
+    preparer: Preparer,
+    wal: WalWriter<Vec<TableBatch>>,
+    /// Everything before this position is in the buffer or in segments. Held while a group is applied and while
+    /// the buffer is rotated, so that a rotation falls between two groups.
+    applied: Arc<Mutex<WalPosition>>,
+    flush: tokio::sync::Mutex<FlushState>,
+    full: Arc<Notify>,
+    fenced: watch::Sender<Option<String>>,
+    counters: IngestCounters,
+    options: IngestOptions,
+}
+
+impl std::fmt::Debug for Ingester {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingester").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
+    for table in tables {
+        for rows in table.batches {
+            buffer.append(&table.name, table.kind, &table.registry, rows);
+        }
+    }
+}
+
+impl Ingester {
+    /// Replays what the node's log holds beyond its segments, fences older processes of the node, and opens for
+    /// writes. The catalog must be registered as the node.
+    pub async fn start(catalog: Arc<Catalog>, options: IngestOptions) -> Result<Arc<Self>, IngestError> {
+        let store = catalog.store().clone();
+        let Some((node, epoch)) = catalog.node() else {
+            return Err(IngestError::Internal("the catalog is not registered as a node".to_owned()));
+        };
+        let registries = Arc::new(Registries::new(options.series_bytes));
+        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_body_bytes);
+        let buffer = Arc::new(Buffer::new());
+        let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
+        let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };
+        let writer = WriterId::random();
+
+        let clock = Arc::new(SystemClock::default());
+        let replay_error = |error: crate::wal::ReplayError| match error {
+            crate::wal::ReplayError::Superseded { .. } => IngestError::Fenced(error.to_string()),
+            error => IngestError::Internal(error.to_string()),
+        };
+        let mut replay = Replay::open(store.clone(), &node, covered, epoch, writer, ReplayOptions::default(), clock).await.map_err(replay_error)?;
+        let mut flush = FlushState {
+            truncator: Truncator::new(store.clone(), &node, WalPosition { epoch, seq: FIRST_SEQ }, replay.report(), Arc::default()),
+            covered,
+            pending: None,
+        };
+        while let Some(group) = replay.next().await.map_err(replay_error)? {
+            for frame in &group.frames {
+                let prepared = match preparer.prepare(frame).await {
+                    Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
+                        // Memory for series: a flush makes room.
+                        flush_to(&catalog, &store, &node, &buffer, &registries, &mut flush, group.position).await?;
+                        preparer.prepare(frame).await
+                    }
+                    other => other,
+                };
+                apply(&buffer, prepared.map_err(|error| replay_failed(&group.position, error))?.tables);
+            }
+            if buffer.bytes() >= options.flush_bytes {
+                flush_to(&catalog, &store, &node, &buffer, &registries, &mut flush, group.position.next()).await?;
+            }
+        }
+        let report = replay.report().clone();
+        if report.frames > 0 {
+            tracing::info!(requests = report.frames, rows = buffer.rows(), "write-ahead log replayed");
+        }
+
+        let start = WalPosition { epoch, seq: FIRST_SEQ };
+        let applied = Arc::new(Mutex::new(start));
+        let full = Arc::new(Notify::new());
+        let sink = {
+            let (buffer, applied, full, flush_bytes) = (Arc::clone(&buffer), Arc::clone(&applied), Arc::clone(&full), options.flush_bytes);
+            move |position: WalPosition, groups: Vec<Vec<TableBatch>>| {
+                let mut applied = applied.lock();
+                groups.into_iter().for_each(|tables| apply(&buffer, tables));
+                *applied = position.next();
+                if buffer.bytes() >= flush_bytes {
+                    full.notify_one();
+                }
+            }
+        };
+        let wal = WalWriter::start(store.clone(), &node, start, writer, options.wal.clone(), sink);
+        flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
+        let ingester = Arc::new(Self {
+            catalog,
+            store,
+            node,
+            buffer,
+            registries,
+            preparer,
+            wal,
+            applied,
+            flush: tokio::sync::Mutex::new(flush),
+            full,
+            fenced: watch::Sender::new(None),
+            counters: IngestCounters::default(),
+            options,
+        });
+        tokio::spawn(flush_when_due(Arc::downgrade(&ingester), Arc::clone(&ingester.full), ingester.options.flush_interval));
+        tokio::spawn(watch_for_fence(Arc::downgrade(&ingester), ingester.options.fence_check_interval));
+        tokio::spawn(watch_log(Arc::downgrade(&ingester), ingester.wal.state()));
+        Ok(ingester)
+    }
+
+    /// Writes a request. What the outcome does not list as refused is durable and visible.
+    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
+        let result = self.try_write(request).await;
+        match &result {
+            Ok(outcome) => {
+                self.counters.written.fetch_add(outcome.written + outcome.histograms, Ordering::Relaxed);
+                self.counters.refused.fetch_add(outcome.refused, Ordering::Relaxed);
+            }
+            Err(IngestError::Unavailable { .. }) => {
+                self.counters.deferred.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(IngestError::Fenced(reason)) => self.fence(reason),
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn try_write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
+        let (buffered, limit) = (self.buffer.bytes(), self.options.buffer_bytes);
+        if buffered >= limit {
+            self.full.notify_one();
+            return Err(IngestError::unavailable(format!("{buffered} bytes wait to be flushed, at most {limit} are allowed")));
+        }
+        // Before anything is committed for it: a fenced or broken log takes nothing.
+        let state = self.wal.state().borrow().clone();
+        match state {
+            WalState::Open => {}
+            WalState::Unavailable { reason } => return Err(IngestError::unavailable(format!("the write-ahead log cannot be written: {reason}"))),
+            WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
+            WalState::Closed => return Err(wal_error(WalError::Closed)),
+        }
+        let frame = Frame {
+            database: request.database.into(),
+            protocol: request.protocol,
+            encoding: request.encoding,
+            received_ns: now_ns(),
+            body: request.body,
+        };
+        let prepared = match self.preparer.prepare(&frame).await {
+            Ok(prepared) => prepared,
+            Err(error @ IngestError::Unavailable { .. }) => {
+                self.full.notify_one();
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        if prepared.outcome.written + prepared.outcome.histograms > 0 {
+            self.wal.append(frame, prepared.tables).await.map_err(wal_error)?;
+        }
+        Ok(prepared.outcome)
+    }
+
+    /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
+    pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
+        self.buffer.recent(&TableName { database: database.into(), table: table.into() }, range)
+    }
+
+    /// Returns when everything that was buffered at the call is in segments that the catalog names.
+    pub async fn flush(&self) -> Result<(), IngestError> {
+        let mut state = self.flush.lock().await;
+        // First what an earlier flush could not commit, then what came since.
+        let mut flushed = 0;
+        let result = loop {
+            let was_pending = state.pending.is_some();
+            match self.flush_once(&mut state).await {
+                Ok(rows) => flushed += rows,
+                Err(error) => break Err(error),
+            }
+            if !was_pending {
+                break Ok(());
+            }
+        };
+        match &result {
+            Ok(()) => self.counters.flushes.fetch_add(u64::from(flushed > 0), Ordering::Relaxed),
+            Err(IngestError::Fenced(reason)) => {
+                self.fence(reason);
+                0
+            }
+            Err(_) => self.counters.failed_flushes.fetch_add(1, Ordering::Relaxed),
+        };
+        self.counters.flushed_rows.fetch_add(flushed, Ordering::Relaxed);
+        result
+    }
+
+    async fn flush_once(&self, state: &mut FlushState) -> Result<u64, IngestError> {
+        if state.pending.is_none() {
+            let (rotated, covered) = {
+                let applied = self.applied.lock();
+                (self.buffer.rotate(), *applied)
+            };
+            if rotated.is_empty() && covered <= state.covered {
+                return Ok(0);
+            }
+            let segments = encode(&self.store, &self.node, &rotated, covered).await?;
+            state.pending = Some(Pending { rotated, covered, segments });
+        }
+        let Some(pending) = &state.pending else { return Ok(0) };
+        let rows = pending.segments.iter().map(|s| s.rows).sum();
+        commit(&self.catalog, pending).await?;
+        if let Some(pending) = state.pending.take() {
+            self.buffer.release(&pending.rotated);
+            self.registries.renew();
+            state.covered = pending.covered;
+            state.truncator.truncate(pending.covered).await;
+        }
+        Ok(rows)
+    }
+
+    /// Takes no more writes, and flushes.
+    pub async fn shutdown(&self) -> Result<(), IngestError> {
+        self.wal.close().await;
+        self.flush().await
+    }
+
+    /// Returns, with the reason, when another process has taken this node over. The caller must exit and touch
+    /// nothing.
+    pub async fn fenced(&self) -> String {
+        let mut fenced = self.fenced.subscribe();
+        match fenced.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn fence(&self, reason: &str) {
+        self.fenced.send_if_modified(|fenced| {
+            let first = fenced.is_none();
+            if first {
+                *fenced = Some(reason.to_owned());
+            }
+            first
+        });
+    }
+
+    /// Whether the log takes writes.
+    pub fn log_state(&self) -> WalState {
+        self.wal.state().borrow().clone()
+    }
+
+    /// What the log did so far.
+    pub fn log_metrics(&self) -> Arc<WalMetrics> {
+        self.wal.metrics()
+    }
+
+    /// What the write path did so far.
+    pub fn counters(&self) -> &IngestCounters {
+        &self.counters
+    }
+
+    /// Bytes and rows that are not released yet.
+    pub fn buffered(&self) -> (usize, usize) {
+        (self.buffer.bytes(), self.buffer.rows())
+    }
+
+    /// Series that are known at present.
+    pub fn series(&self) -> usize {
+        self.registries.series()
+    }
+}
+
+async fn encode(store: &Store, node: &str, rotated: &Rotated, covered: WalPosition) -> Result<Vec<SegmentMeta>, IngestError> {
+    let origin = format!("{node}/{covered}");
+    write_segments(store, rotated, &origin).await.map_err(IngestError::unavailable)
+}
+
+async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError> {
+    let covered = snapshot::WalPosition { epoch: pending.covered.epoch, next_seq: pending.covered.seq };
+    catalog.commit_flush(covered, &pending.segments).await.map(drop).map_err(catalog_error)
+}
+
+/// A flush while the log is replayed, when nothing else runs.
+async fn flush_to(
+    catalog: &Catalog,
+    store: &Store,
+    node: &str,
+    buffer: &Buffer,
+    registries: &Registries,
+    state: &mut FlushState,
+    covered: WalPosition,
+) -> Result<(), IngestError> {
+    let rotated = buffer.rotate();
+    let segments = encode(store, node, &rotated, covered).await?;
+    let pending = Pending { rotated, covered, segments };
+    commit(catalog, &pending).await?;
+    buffer.release(&pending.rotated);
+    registries.renew();
+    state.covered = covered;
+    Ok(())
+}
+
+fn replay_failed(position: &WalPosition, error: IngestError) -> IngestError {
+    match error {
+        fenced @ IngestError::Fenced(_) => fenced,
+        error => IngestError::Internal(format!("an acknowledged request of the write-ahead log at {position} cannot be read again: {error}")),
+    }
+}
+
+fn wal_error(error: WalError) -> IngestError {
+    match error {
+        WalError::Fenced { .. } => IngestError::Fenced(error.to_string()),
+        WalError::TooLarge(_) => IngestError::TooLarge(error.to_string()),
+        WalError::Overloaded { .. } | WalError::Unavailable { .. } | WalError::Closed => IngestError::unavailable(error),
+    }
+}
+
+async fn flush_when_due(ingester: std::sync::Weak<Ingester>, full: Arc<Notify>, interval: Duration) {
+    loop {
+        let _ = tokio::time::timeout(interval, full.notified()).await;
+        let Some(ingester) = ingester.upgrade() else { return };
+        while let Err(error) = ingester.flush().await {
+            if matches!(error, IngestError::Fenced(_)) {
+                return;
+            }
+            tracing::warn!(%error, "flush failed; rows stay buffered and in the log, trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(ingester) = ingester.upgrade() else { return };
+        // A store that is away says nothing about fences.
+        if ingester.catalog.refresh().await.is_ok() && ingester.catalog.is_fenced() {
+            ingester.fence(&format!("a newer process has registered as node {:?}", ingester.node));
+            return;
+        }
+    }
+}
+
+async fn watch_log(ingester: std::sync::Weak<Ingester>, mut state: watch::Receiver<WalState>) {
+    while state.changed().await.is_ok() {
+        let now = state.borrow_and_update().clone();
+        let Some(ingester) = ingester.upgrade() else { return };
+        match now {
+            WalState::Fenced { key } => ingester.fence(&format!("another process took over this node's log: {key} holds its object")),
+            WalState::Unavailable { reason } => tracing::warn!(%reason, "the write-ahead log cannot be written; writes are answered 503 until it can"),
+            WalState::Open => tracing::info!("the write-ahead log takes writes again"),
+            WalState::Closed => return,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! From a request to rows: decompress, parse, and make sure that the catalog has every column first.
+//!
+//! Replay runs the same code on the same bytes. It sees the catalog as it is later, which has every table and
+//! column that was there when the request came, so that a line that was good then is good now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidelake_catalog::model::{ColumnType, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
+use tidelake_catalog::{Catalog, CatalogError, TableColumns};
+
+use crate::buffer::TableName;
+use crate::content::{self, ContentError};
+use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
+use crate::registries::Registries;
+use crate::remote_write::{self, WrittenSamples};
+use crate::request::{IngestError, WriteOutcome};
+use crate::rows::Rows;
+use crate::series_registry::SeriesRegistry;
+use crate::wal::{Frame, Precision, Protocol};
+
+/// Rows of one table.
+#[derive(Debug)]
+pub struct TableBatch {
+    pub(crate) name: TableName,
+    pub(crate) kind: TableKind,
+    pub(crate) registry: Arc<SeriesRegistry>,
+    pub(crate) batches: Vec<Rows>,
+}
+
+/// A request that was read, and whose columns are in the catalog.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) tables: Vec<TableBatch>,
+    pub(crate) outcome: WriteOutcome,
+}
+
+/// Times that a body is read again because another writer added a column meanwhile.
+const TRIES: usize = 5;
+
+/// Reads requests.
+#[derive(Debug)]
+pub struct Preparer {
+    catalog: Arc<Catalog>,
+    registries: Arc<Registries>,
+    max_body_bytes: usize,
+}
+
+struct Lookup<'a> {
+    snapshot: &'a Snapshot,
+    database: &'a Arc<str>,
+    registries: &'a Registries,
+}
+
+impl TableLookup for Lookup<'_> {
+    fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
+        self.snapshot.table(self.database, table).map(|t| Arc::clone(&t.schema))
+    }
+
+    fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
+        self.registries.get(&TableName { database: Arc::clone(self.database), table: table.into() })
+    }
+}
+
+impl Preparer {
+    /// `max_body_bytes` bounds the decompressed body.
+    pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_body_bytes: usize) -> Self {
+        Self { catalog, registries, max_body_bytes }
+    }
+
+    /// Reads a request. Its new tables and columns are committed when this returns.
+    pub async fn prepare(&self, frame: &Frame) -> Result<Prepared, IngestError> {
+        let body = content::decompress(&frame.body, frame.encoding, self.max_body_bytes).map_err(content_error)?;
+        match frame.protocol {
+            Protocol::LineProtocol { precision } => self.lines(frame, &body, precision).await,
+            Protocol::RemoteWrite1 => self.samples(frame, &body).await,
+        }
+    }
+
+    async fn lines(&self, frame: &Frame, body: &[u8], precision: Precision) -> Result<Prepared, IngestError> {
+        let options = LineOptions::new(precision, frame.received_ns);
+        let mut tries = 0;
+        loop {
+            let parsed = {
+                let snapshot = self.catalog.snapshot();
+                let lookup = Lookup { snapshot: &snapshot, database: &frame.database, registries: &self.registries };
+                line_protocol::parse(body, &options, &lookup)
+            };
+            // The whole request, or a replay with more memory would bring back what was refused.
+            if parsed.registry_full {
+                return Err(full());
+            }
+            let missing: Vec<TableColumns> = parsed.tables.iter().filter(|t| t.is_new || !t.new_columns.is_empty()).map(columns).collect();
+            if !missing.is_empty() {
+                match self.catalog.ensure_columns(&frame.database, &missing).await {
+                    Ok(_) => {}
+                    // Another writer was first with a column of another type: the lines decide anew.
+                    Err(CatalogError::Refused(_)) if tries < TRIES => {
+                        tries += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(catalog_error(error)),
+                }
+            }
+            return prepared_lines(&frame.database, parsed);
+        }
+    }
+
+    async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
+        let name = TableName { database: Arc::clone(&frame.database), table: METRICS_TABLE.into() };
+        let registry = self.registries.get(&name);
+        let parsed = remote_write::v1::decode(body, &registry).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        if parsed.registry_full {
+            return Err(full());
+        }
+        if !parsed.rows.is_empty() && self.catalog.snapshot().table(&frame.database, METRICS_TABLE).is_none() {
+            let schema = TableSchema::metrics();
+            let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
+            let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
+            self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+        }
+        self.keep_metadata(&frame.database, &parsed).await?;
+        let outcome = WriteOutcome {
+            written: parsed.samples as u64,
+            histograms: parsed.histograms as u64,
+            exemplars: 0,
+            errors: parsed.errors.into_iter().map(|message| LineError { line: 0, original: String::new(), message }).collect(),
+            refused: parsed.refused as u64,
+        };
+        let table = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
+        Ok(Prepared { tables: vec![table], outcome })
+    }
+
+    /// Commits what is new about metric families.
+    async fn keep_metadata(&self, database: &str, parsed: &WrittenSamples) -> Result<(), IngestError> {
+        if parsed.metadata.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.catalog.snapshot();
+        let known = snapshot.database(database).map(|d| Arc::clone(&d.metadata));
+        let said = parsed.metadata.iter().filter(|m| !m.family.is_empty()).map(|m| {
+            let metadata = MetricMetadata { kind: m.kind, help: m.help.as_str().into(), unit: m.unit.as_str().into() };
+            (m.family.clone(), metadata)
+        });
+        let news: BTreeMap<String, MetricMetadata> =
+            said.filter(|(family, metadata)| known.as_ref().and_then(|k| k.get(family.as_str())) != Some(metadata)).collect();
+        if !news.is_empty() {
+            self.catalog.set_metadata(database, &news).await.map_err(catalog_error)?;
+        }
+        Ok(())
+    }
+}
+
+fn columns(table: &line_protocol::TableRows) -> TableColumns {
+    let columns: Vec<(String, ColumnType)> = table.new_columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
+    TableColumns { table: table.table.to_string(), kind: TableKind::Wide, columns }
+}
+
+fn prepared_lines(database: &Arc<str>, parsed: ParsedLines) -> Result<Prepared, IngestError> {
+    let outcome = WriteOutcome {
+        written: parsed.lines_ok as u64,
+        histograms: 0,
+        exemplars: 0,
+        errors: parsed.errors,
+        refused: parsed.lines_refused as u64,
+    };
+    let batch = |table: line_protocol::TableRows| TableBatch {
+        name: TableName { database: Arc::clone(database), table: table.table },
+        kind: TableKind::Wide,
+        registry: table.registry,
+        batches: table.batches,
+    };
+    Ok(Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome })
+}
+
+fn full() -> IngestError {
+    IngestError::Unavailable { reason: "the memory for new series is used up until the next flush".to_owned(), retry_after_s: 10 }
+}
+
+fn content_error(error: ContentError) -> IngestError {
+    match error {
+        ContentError::TooLarge { .. } => IngestError::TooLarge(error.to_string()),
+        ContentError::Unsupported(_) => IngestError::Unsupported(error.to_string()),
+        ContentError::Corrupt { .. } => IngestError::BadRequest(error.to_string()),
+    }
+}
+
+/// What a failed commit means for a write.
+pub(crate) fn catalog_error(error: CatalogError) -> IngestError {
+    match error {
+        CatalogError::Fenced { .. } => IngestError::Fenced(error.to_string()),
+        CatalogError::Refused(_) => IngestError::BadRequest(error.to_string()),
+        CatalogError::Store(_) => IngestError::unavailable(error),
+        _ => IngestError::Internal(error.to_string()),
+    }
+}

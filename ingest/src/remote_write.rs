@@ -1,0 +1,135 @@
+//! Prometheus remote write: protobuf bodies, already decompressed, into rows of a metrics table.
+//!
+//! Messages are decoded by hand, straight into columns. A series is found by the bytes of its label fields
+//! as they stand in the message, so that the labels of a known series are never looked at.
+//!
+//! A malformed message refuses the body. A series that says what cannot be (no name, a label twice) is
+//! refused alone and named; the others are kept.
+//!
+//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`),
+//! `histogram` (native histograms), `samples` (columns).
+
+mod histogram;
+mod samples;
+pub mod v1;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use tidelake_catalog::model::Labels;
+
+use crate::rows::Rows;
+
+/// Name of the column of float samples.
+pub const VALUE_COLUMN: &str = "value";
+/// Name of the column of native histograms.
+pub const HISTOGRAM_COLUMN: &str = "histogram";
+
+/// Messages listed at most; those beyond are only counted.
+const MAX_ERRORS: usize = 1_000;
+
+/// The body is no message of the version that it claims to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not a valid remote write message: {0}")]
+pub struct DecodeError(pub(crate) String);
+
+/// What a body holds.
+#[derive(Debug, Default)]
+pub struct WrittenSamples {
+    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`]; a column that
+    /// would be empty is left out. Series by their index in the registry that was given.
+    pub rows: Rows,
+    /// What the sender says about metric families.
+    pub metadata: Vec<Metadata>,
+    /// Exemplars of series that were kept.
+    pub exemplars: Vec<Exemplar>,
+    /// Why series or histograms were refused, each naming its series; at most 1,000.
+    pub errors: Vec<String>,
+    /// Number of refusals, those included that are not in `errors`.
+    pub refused: usize,
+    /// Number of float samples in `rows`.
+    pub samples: usize,
+    /// Number of histograms in `rows`.
+    pub histograms: usize,
+    /// Whether series were refused because the registry is full: the sender may send them again later.
+    pub registry_full: bool,
+}
+
+/// What a sender says about a metric family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Name of the family: of the metric, without the suffixes of histograms and summaries.
+    pub family: String,
+    /// Its type.
+    pub kind: MetricKind,
+    /// What it means, in words.
+    pub help: String,
+    /// What it is counted in.
+    pub unit: String,
+}
+
+/// Type of a metric family. Numbers as in `prompb.MetricMetadata.MetricType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MetricKind {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in buckets.
+    Histogram,
+    /// A gauge of buckets.
+    GaugeHistogram,
+    /// Quantiles.
+    Summary,
+    /// Text in labels.
+    Info,
+    /// One of a set of states.
+    StateSet,
+}
+
+impl MetricKind {
+    /// From the number in a message; unknown numbers are the unknown type.
+    pub(crate) fn from_number(number: u64) -> Self {
+        match number {
+            1 => Self::Counter,
+            2 => Self::Gauge,
+            3 => Self::Histogram,
+            4 => Self::GaugeHistogram,
+            5 => Self::Summary,
+            6 => Self::Info,
+            7 => Self::StateSet,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// As Prometheus writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+}
+
+/// A sample of what a series counts, usually with a trace id among its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// The series, by its index in the registry.
+    pub series: u32,
+    /// The exemplar's own labels.
+    pub labels: Labels,
+    /// Its value.
+    pub value: f64,
+    /// Its time in milliseconds.
+    pub time: i64,
+}

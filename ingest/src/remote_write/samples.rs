@@ -1,0 +1,199 @@
+//! The columns that samples go to, whatever version of the protocol brings them.
+
+use std::sync::Arc;
+
+use tidelake_catalog::model::labels::METRIC_NAME;
+use tidelake_catalog::model::{ColumnType, Histogram, Labels};
+
+use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, VALUE_COLUMN, WrittenSamples};
+use crate::rows::{ColumnBuilder, FieldValues};
+use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
+
+/// Histograms of a body. An empty one takes two bytes in the body and two hundred in memory.
+const MAX_HISTOGRAMS: usize = 500_000;
+/// Characters of an error: it quotes labels, which may be long.
+const MAX_ERROR_CHARS: usize = 512;
+/// Labels that an error quotes.
+const MAX_SHOWN_LABELS: usize = 16;
+
+/// Samples of one body, series by series.
+pub(super) struct SamplesBuilder {
+    out: WrittenSamples,
+    new_series: NewSeriesSet,
+    value: ColumnBuilder,
+    histogram: ColumnBuilder,
+    /// Rows and exemplars of the series before the present one.
+    rows: usize,
+    exemplars: usize,
+}
+
+impl SamplesBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            out: WrittenSamples::default(),
+            new_series: NewSeriesSet::default(),
+            value: ColumnBuilder::new(ColumnType::Float),
+            histogram: ColumnBuilder::new(ColumnType::Histogram),
+            rows: 0,
+            exemplars: 0,
+        }
+    }
+
+    /// Adds a float sample to the present series.
+    #[inline]
+    pub(super) fn sample(&mut self, value: f64, time: i64) {
+        if let FieldValues::Float(values) = self.value.open_row(self.out.rows.time.len()) {
+            values.push(value);
+        }
+        self.out.rows.time.push(time);
+    }
+
+    /// Adds a histogram to the present series.
+    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<(), DecodeError> {
+        let row = self.out.rows.time.len();
+        if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
+            if list.len() >= MAX_HISTOGRAMS {
+                return Err(DecodeError(format!("it has more than {MAX_HISTOGRAMS} histograms; send it in smaller parts")));
+            }
+            list.push((row as u32, Arc::new(histogram)));
+        }
+        self.out.rows.time.push(time);
+        Ok(())
+    }
+
+    /// Adds an exemplar to the present series.
+    pub(super) fn exemplar(&mut self, labels: Labels, value: f64, time: i64) {
+        self.out.exemplars.push(Exemplar { series: 0, labels, value, time });
+    }
+
+    /// Adds what is known about a metric family.
+    pub(super) fn metadata(&mut self, metadata: super::Metadata) {
+        self.out.metadata.push(metadata);
+    }
+
+    /// Whether the present series has anything.
+    pub(super) fn has_data(&self) -> bool {
+        self.out.rows.time.len() > self.rows || self.out.exemplars.len() > self.exemplars
+    }
+
+    /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
+    /// if nobody knows its spelling.
+    #[inline]
+    pub(super) fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
+        let series = match known.find(hash, raw) {
+            Some((series, _)) => series,
+            None => match self.new_series.find(hash, raw) {
+                Some(place) => MAX_SERIES + place,
+                None => match labels() {
+                    Ok(labels) => MAX_SERIES + self.new_series.push(hash, raw, labels),
+                    Err(error) => return self.refuse_series(error),
+                },
+            },
+        };
+        self.rows = self.out.rows.time.len();
+        self.out.rows.series.resize(self.rows, series);
+        for exemplar in self.out.exemplars.iter_mut().skip(self.exemplars) {
+            exemplar.series = series;
+        }
+        self.exemplars = self.out.exemplars.len();
+    }
+
+    /// Takes back all that was added to the present series.
+    #[cold]
+    pub(super) fn refuse_series(&mut self, error: String) {
+        self.out.rows.time.truncate(self.rows);
+        self.value.truncate(self.rows);
+        self.histogram.truncate(self.rows);
+        self.out.exemplars.truncate(self.exemplars);
+        self.refuse(error);
+    }
+
+    /// Notes that something was refused.
+    #[cold]
+    pub(super) fn refuse(&mut self, error: String) {
+        refuse(&mut self.out, error);
+    }
+
+    /// Registers the new series and gives the rows.
+    pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
+        let Self { mut out, mut new_series, value, histogram, .. } = self;
+        let rows = out.rows.time.len();
+        let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
+        let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
+        out.rows.fields = value.into_iter().chain(histogram).collect();
+
+        let registered = registry.insert_all(new_series.take());
+        let resolve = |series: u32| match series.checked_sub(MAX_SERIES) {
+            None => Some(series),
+            Some(place) => registered.get(place as usize).and_then(|r| r.as_ref().ok()).copied(),
+        };
+        let mut lost = false;
+        let keep: Vec<bool> = out
+            .rows
+            .series
+            .iter_mut()
+            .map(|series| {
+                let resolved = resolve(*series);
+                lost |= resolved.is_none();
+                *series = resolved.unwrap_or(0);
+                resolved.is_some()
+            })
+            .collect();
+        if lost {
+            out.rows.retain(&keep);
+        }
+        out.exemplars.retain_mut(|exemplar| match resolve(exemplar.series) {
+            Some(series) => {
+                exemplar.series = series;
+                true
+            }
+            None => false,
+        });
+        for error in registered.iter().filter_map(|r| r.as_ref().err()) {
+            out.registry_full |= matches!(error, SeriesError::Full { .. });
+            refuse(&mut out, error.to_string());
+        }
+        for field in &out.rows.fields {
+            match &field.values {
+                FieldValues::Histogram(list) => out.histograms = list.len(),
+                values => {
+                    let gaps = field.validity.as_ref().map_or(0, |v| v.null_count());
+                    debug_assert!(matches!(values, FieldValues::Float(v) if v.len() == out.rows.time.len()));
+                    out.samples = out.rows.time.len() - gaps;
+                }
+            }
+        }
+        out
+    }
+}
+
+fn refuse(out: &mut WrittenSamples, mut error: String) {
+    out.refused += 1;
+    if out.errors.len() < MAX_ERRORS {
+        if let Some((cut, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
+            error.truncate(cut);
+        }
+        out.errors.push(error);
+    }
+}
+
+/// The first labels of a series, for an error.
+pub(super) fn shown(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().take(MAX_SHOWN_LABELS).copied())
+}
+
+/// Canonical labels from those of a message; labels with empty values are left out.
+pub(super) fn canonical(mut pairs: Vec<(&str, &str)>) -> Result<Labels, String> {
+    pairs.sort_by_key(|pair| pair.0);
+    if pairs.iter().any(|(name, _)| name.is_empty()) {
+        return Err(format!("series {} has a label with an empty name", shown(&pairs)));
+    }
+    if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(format!("series {} has the label {:?} more than once", shown(&pairs), pair[0].0));
+    }
+    let labels = Labels::from_sorted(pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
+    if labels.get(METRIC_NAME).is_none() {
+        return Err(format!("series {labels} has no metric name: the label {METRIC_NAME} is missing or empty", labels = shown(&pairs)));
+    }
+    Ok(labels)
+}

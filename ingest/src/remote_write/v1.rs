@@ -1,0 +1,183 @@
+//! Remote write 1.0: `prometheus.WriteRequest`, with the native histograms that Prometheus adds to it.
+
+use tidelake_catalog::model::Labels;
+
+use super::samples::{SamplesBuilder, canonical, shown};
+use super::wire::{Fields, Value};
+use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram};
+use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
+
+/// Series after which others get a chance to add theirs.
+const SERIES_PER_LOCK: usize = 1024;
+
+/// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
+///
+/// # Errors
+/// If the body is not such a message; then nothing was registered.
+pub fn decode(body: &[u8], registry: &SeriesRegistry) -> Result<WrittenSamples, DecodeError> {
+    let mut samples = SamplesBuilder::new();
+    let mut known = registry.read();
+    let mut scratch = Vec::new();
+    let mut fields = Fields::new(body);
+    let mut series = 0usize;
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => {
+                time_series(value.bytes("a time series")?, &mut samples, &known, &mut scratch)?;
+                series += 1;
+                if series.is_multiple_of(SERIES_PER_LOCK) {
+                    known.bump();
+                }
+            }
+            3 => {
+                let metadata = metadata(value.message("metadata")?)?;
+                samples.metadata(metadata);
+            }
+            _ => {}
+        }
+    }
+    drop(known);
+    Ok(samples.finish(registry))
+}
+
+fn time_series<'b>(
+    body: &'b [u8],
+    samples: &mut SamplesBuilder,
+    known: &KnownSeries<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    let mut fields = Fields::new(body);
+    // The label fields as they stand, which is one run of bytes in every message that anybody sends. Only for
+    // a message that interrupts them are they copied together.
+    let mut labels: &[u8] = &[];
+    let mut labels_end = 0;
+    scratch.clear();
+    let mut bad_histogram = None;
+    loop {
+        let start = fields.position();
+        let Some((number, value)) = fields.next()? else { break };
+        match number {
+            1 => {
+                value.bytes("a label")?;
+                let end = fields.position();
+                if scratch.is_empty() && (labels.is_empty() || labels_end == start) {
+                    labels = &body[start - labels.len()..end];
+                } else {
+                    if scratch.is_empty() {
+                        scratch.extend_from_slice(labels);
+                    }
+                    scratch.extend_from_slice(&body[start..end]);
+                }
+                labels_end = end;
+            }
+            2 => {
+                let (value, time) = sample(value.message("a sample")?)?;
+                samples.sample(value, time);
+            }
+            3 => exemplar(value.message("an exemplar")?, samples)?,
+            4 => match histogram::decode(value.message("a histogram")?)? {
+                Ok((histogram, time)) => samples.histogram(histogram, time)?,
+                Err(error) => bad_histogram = Some(error),
+            },
+            _ => {}
+        }
+    }
+    let raw: &[u8] = if scratch.is_empty() { labels } else { scratch };
+    if let Some(error) = bad_histogram {
+        let error = match labels_of(raw)? {
+            Ok(labels) => format!("{error} (series {labels})"),
+            Err(other) => other,
+        };
+        samples.refuse(error);
+    }
+    if !samples.has_data() {
+        return Ok(());
+    }
+    let mut malformed = None;
+    samples.end_series(known, hash_raw(raw), raw, || match labels_of(raw) {
+        Ok(labels) => labels,
+        Err(error) => {
+            malformed = Some(error);
+            Err(String::new())
+        }
+    });
+    malformed.map_or(Ok(()), Err)
+}
+
+#[inline]
+fn sample(mut fields: Fields<'_>) -> Result<(f64, i64), DecodeError> {
+    let (mut sample, mut time) = (0.0, 0);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => sample = value.double("a sample's value")?,
+            2 => time = value.varint("a sample's timestamp")? as i64,
+            _ => {}
+        }
+    }
+    Ok((sample, time))
+}
+
+/// The labels of a series from its label fields. The inner error refuses the series.
+fn labels_of(raw: &[u8]) -> Result<Result<Labels, String>, DecodeError> {
+    let mut pairs = Vec::with_capacity(16);
+    let mut fields = Fields::new(raw);
+    while let Some((_, value)) = fields.next()? {
+        let (name, value) = label(value)?;
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => pairs.push((name, value)),
+            _ => {
+                let label = format!("{}={:?}", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+                return Ok(Err(format!("the label {label} of series {} is not valid UTF-8", shown(&pairs))));
+            }
+        }
+    }
+    Ok(canonical(pairs))
+}
+
+fn label<'b>(value: Value<'b>) -> Result<(&'b [u8], &'b [u8]), DecodeError> {
+    let mut fields = value.message("a label")?;
+    let (mut name, mut text): (&[u8], &[u8]) = (&[], &[]);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => name = value.bytes("a label's name")?,
+            2 => text = value.bytes("a label's value")?,
+            _ => {}
+        }
+    }
+    Ok((name, text))
+}
+
+fn exemplar(mut fields: Fields<'_>, samples: &mut SamplesBuilder) -> Result<(), DecodeError> {
+    let (mut labels, mut exemplar, mut time) = (Vec::new(), 0.0, 0);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => {
+                let (name, value) = label(value)?;
+                labels.push((String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
+            }
+            2 => exemplar = value.double("an exemplar's value")?,
+            3 => time = value.varint("an exemplar's timestamp")? as i64,
+            _ => {}
+        }
+    }
+    labels.sort_unstable();
+    labels.dedup_by(|a, b| a.0 == b.0);
+    labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
+    samples.exemplar(Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))), exemplar, time);
+    Ok(())
+}
+
+fn metadata(mut fields: Fields<'_>) -> Result<Metadata, DecodeError> {
+    let mut metadata = Metadata { family: String::new(), kind: MetricKind::Unknown, help: String::new(), unit: String::new() };
+    let text = |value: Value<'_>| value.bytes("metadata").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => metadata.kind = MetricKind::from_number(value.varint("a metric's type")?),
+            2 => metadata.family = text(value)?,
+            4 => metadata.help = text(value)?,
+            5 => metadata.unit = text(value)?,
+            _ => {}
+        }
+    }
+    Ok(metadata)
+}

@@ -1,0 +1,164 @@
+//! Fields of a protobuf message, read from bytes without copying.
+
+use super::DecodeError;
+
+/// A field's value as it is on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// The fields of a message, one after another.
+#[derive(Debug, Clone)]
+pub(super) struct Fields<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+#[cold]
+fn truncated() -> DecodeError {
+    DecodeError("a field goes beyond the end of its message".to_owned())
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Self {
+        Self { body, at: 0 }
+    }
+
+    /// Where the next field begins.
+    #[inline]
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next field's number and value; `None` at the end.
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
+        if self.at >= self.body.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).ok().filter(|&n| (1..1 << 29).contains(&n));
+        let number = number.ok_or_else(|| DecodeError(format!("field number {} is out of range", tag >> 3)))?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = usize::try_from(self.varint()?).map_err(|_| truncated())?;
+                let end = self.at.checked_add(len).ok_or_else(truncated)?;
+                let bytes = self.body.get(self.at..end).ok_or_else(truncated)?;
+                self.at = end;
+                Value::Bytes(bytes)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            other => return Err(DecodeError(format!("field {number} has the unsupported wire type {other}"))),
+        };
+        Ok(Some((number, value)))
+    }
+
+    /// A number of one to ten bytes.
+    #[inline]
+    pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for shift in 0..10 {
+            let byte = *self.body.get(self.at).ok_or_else(truncated)?;
+            self.at += 1;
+            if shift == 9 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << (7 * shift);
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError("a number is longer than 64 bits".to_owned()))
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let bytes = self.body.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).ok_or_else(truncated)?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at >= self.body.len()
+    }
+}
+
+#[cold]
+fn wrong(what: &str) -> DecodeError {
+    DecodeError(format!("{what} has the wrong wire type"))
+}
+
+impl<'a> Value<'a> {
+    #[inline]
+    pub(super) fn message(self, what: &str) -> Result<Fields<'a>, DecodeError> {
+        self.bytes(what).map(Fields::new)
+    }
+
+    #[inline]
+    pub(super) fn bytes(self, what: &str) -> Result<&'a [u8], DecodeError> {
+        match self {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(wrong(what)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn varint(self, what: &str) -> Result<u64, DecodeError> {
+        match self {
+            Value::Varint(value) => Ok(value),
+            _ => Err(wrong(what)),
+        }
+    }
+
+    /// A float, with every bit of a NaN as it was sent.
+    #[inline]
+    pub(super) fn double(self, what: &str) -> Result<f64, DecodeError> {
+        match self {
+            Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
+            _ => Err(wrong(what)),
+        }
+    }
+
+    /// Numbers of a repeated field: packed, or one of several fields.
+    pub(super) fn varints(self, what: &str, mut each: impl FnMut(u64)) -> Result<(), DecodeError> {
+        match self {
+            Value::Varint(value) => each(value),
+            Value::Bytes(bytes) => {
+                let mut fields = Fields::new(bytes);
+                while !fields.is_empty() {
+                    each(fields.varint()?);
+                }
+            }
+            _ => return Err(wrong(what)),
+        }
+        Ok(())
+    }
+
+    /// Floats of a repeated field: packed, or one of several fields.
+    pub(super) fn doubles(self, what: &str, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+        match self {
+            Value::Fixed64(bits) => out.push(f64::from_bits(bits)),
+            Value::Bytes(bytes) => {
+                let (chunks, rest) = bytes.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(truncated());
+                }
+                out.extend(chunks.iter().map(|chunk| f64::from_le_bytes(*chunk)));
+            }
+            _ => return Err(wrong(what)),
+        }
+        Ok(())
+    }
+}
+
+/// A signed number whose small absolute values are short on the wire (`sint32`, `sint64`).
+#[inline]
+pub(super) fn zigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}

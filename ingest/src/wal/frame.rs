@@ -1,0 +1,556 @@
+//! A group of requests as the bytes of one object; the byte tables are in `FORMAT.md`, "WAL objects".
+//!
+//! Checksums are made where the request is received, one frame each, and combined into that of the object, so
+//! that the one task which writes groups only copies. Every body is copied once, into its object.
+//!
+//! Reading tells an object that *ends early* from one that *is damaged*: the first can be what is left of a put
+//! that nobody was told about, the second never is. The header has a checksum of its own for this, because the
+//! lengths in it decide which of the two it is. No length is trusted beyond the bytes that are there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc32fast::Hasher;
+
+/// First bytes of every WAL object.
+pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
+/// The version that is written.
+pub const VERSION: u16 = 1;
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 64;
+/// Bytes of the trailer.
+pub const TRAILER_LEN: usize = 4;
+/// Bytes of an object without frames, which is a fence.
+pub const FENCE_LEN: usize = HEADER_LEN + TRAILER_LEN;
+/// Longest name of a database in bytes.
+pub const MAX_DATABASE_LEN: usize = 1024;
+/// Longest body in bytes. The limits of the protocols are far below.
+pub const MAX_BODY_LEN: usize = 1 << 30;
+
+const HEADER_CRC_AT: usize = HEADER_LEN - 4;
+/// Length, protocol, parameter, encoding, reserved byte, time, length of the database's name.
+const FRAME_FIXED_LEN: usize = 4 + 4 + 8 + 2;
+const CRC_LEN: usize = 4;
+const MIN_FRAME_LEN: usize = FRAME_FIXED_LEN + CRC_LEN;
+
+/// Which process wrote an object: random, drawn anew in every life of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WriterId(pub [u8; 16]);
+
+impl WriterId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriterId({self})")
+    }
+}
+
+/// The unit of the timestamps in line protocol, as the request said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// By the magnitude of each timestamp.
+    Auto,
+    /// Nanoseconds.
+    #[default]
+    Nanosecond,
+    /// Microseconds.
+    Microsecond,
+    /// Milliseconds.
+    Millisecond,
+    /// Seconds.
+    Second,
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+}
+
+impl Precision {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Auto => 0,
+            Self::Nanosecond => 1,
+            Self::Microsecond => 2,
+            Self::Millisecond => 3,
+            Self::Second => 4,
+            Self::Minute => 5,
+            Self::Hour => 6,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Auto,
+            1 => Self::Nanosecond,
+            2 => Self::Microsecond,
+            3 => Self::Millisecond,
+            4 => Self::Second,
+            5 => Self::Minute,
+            6 => Self::Hour,
+            _ => return None,
+        })
+    }
+}
+
+/// What the body is, once it is decompressed. Numbers in objects are for ever: add, never reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// InfluxDB line protocol.
+    LineProtocol {
+        /// The unit of its timestamps.
+        precision: Precision,
+    },
+    /// Prometheus remote write 1.0: a protobuf `WriteRequest`.
+    RemoteWrite1,
+}
+
+impl Protocol {
+    /// Number and parameter.
+    const fn code(self) -> (u8, u8) {
+        match self {
+            Self::LineProtocol { precision } => (1, precision.code()),
+            Self::RemoteWrite1 => (2, 0),
+        }
+    }
+
+    const fn from_code(number: u8, parameter: u8) -> Option<Self> {
+        match (number, parameter) {
+            (1, code) => match Precision::from_code(code) {
+                Some(precision) => Some(Self::LineProtocol { precision }),
+                None => None,
+            },
+            (2, 0) => Some(Self::RemoteWrite1),
+            _ => None,
+        }
+    }
+}
+
+/// How the body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ContentEncoding {
+    /// Not at all.
+    #[default]
+    Identity,
+    /// gzip, possibly of several members.
+    Gzip,
+    /// The snappy block format.
+    Snappy,
+    /// zstd.
+    Zstd,
+}
+
+impl ContentEncoding {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Identity => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Zstd => 3,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Identity,
+            1 => Self::Gzip,
+            2 => Self::Snappy,
+            3 => Self::Zstd,
+            _ => return None,
+        })
+    }
+}
+
+/// One request as it was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Where its points go, at most [`MAX_DATABASE_LEN`] bytes.
+    pub database: Arc<str>,
+    /// How to read the body.
+    pub protocol: Protocol,
+    /// How to decompress the body.
+    pub encoding: ContentEncoding,
+    /// When it was received, in nanoseconds since 1970: the time of points that have none.
+    pub received_ns: i64,
+    /// The body as it came, at most [`MAX_BODY_LEN`] bytes.
+    pub body: Bytes,
+}
+
+/// Which object this is and who wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectHeader {
+    /// The process that wrote it.
+    pub writer: WriterId,
+    /// The epoch, as in the key.
+    pub epoch: u64,
+    /// The sequence, as in the key.
+    pub seq: u64,
+}
+
+/// A frame that does not fit the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameTooLarge {
+    /// See [`MAX_DATABASE_LEN`].
+    #[error("the name of the database has {0} bytes; at most {MAX_DATABASE_LEN} are possible")]
+    Database(usize),
+    /// See [`MAX_BODY_LEN`].
+    #[error("the body has {0} bytes; at most {MAX_BODY_LEN} are possible")]
+    Body(usize),
+}
+
+/// Why the bytes are no WAL object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// What is there is right as far as it goes, but it ends early.
+    #[error("it ends after {have} of {need} bytes")]
+    Truncated {
+        /// Bytes that are there.
+        have: usize,
+        /// Bytes that are needed at least.
+        need: usize,
+    },
+    /// The bytes are not what was written.
+    #[error("it is damaged at byte {offset}: {what}")]
+    Corrupt {
+        /// Where, from the beginning of the object.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Written by a newer program: use that to read it.
+    #[error("its format version is {0}, this program reads up to {VERSION}")]
+    Version(u16),
+}
+
+/// A frame with its head encoded and its checksum made, ready to be copied into an object.
+#[derive(Debug, Clone)]
+pub(super) struct PreparedFrame {
+    head: Vec<u8>,
+    body: Bytes,
+    /// Over head and body.
+    hasher: Hasher,
+}
+
+impl PreparedFrame {
+    pub(super) fn new(frame: Frame) -> Result<Self, FrameTooLarge> {
+        let Frame { database, protocol, encoding, received_ns, body } = frame;
+        if database.len() > MAX_DATABASE_LEN {
+            return Err(FrameTooLarge::Database(database.len()));
+        }
+        if body.len() > MAX_BODY_LEN {
+            return Err(FrameTooLarge::Body(body.len()));
+        }
+        let length = FRAME_FIXED_LEN - 4 + database.len() + body.len();
+        let (number, parameter) = protocol.code();
+        let mut head = Vec::with_capacity(FRAME_FIXED_LEN + database.len());
+        head.extend_from_slice(&(length as u32).to_le_bytes());
+        head.extend_from_slice(&[number, parameter, encoding.code(), 0]);
+        head.extend_from_slice(&received_ns.to_le_bytes());
+        head.extend_from_slice(&(database.len() as u16).to_le_bytes());
+        head.extend_from_slice(database.as_bytes());
+        let mut hasher = Hasher::new();
+        hasher.update(&head);
+        hasher.update(&body);
+        Ok(Self { head, body, hasher })
+    }
+
+    /// Bytes in the object.
+    pub(super) fn encoded_len(&self) -> usize {
+        self.head.len() + self.body.len() + CRC_LEN
+    }
+}
+
+/// The bytes of an object.
+pub(super) fn encode_prepared<'a>(header: &ObjectHeader, frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone) -> Bytes {
+    let frames_len: usize = frames.clone().map(PreparedFrame::encoded_len).sum();
+    let mut out = Vec::with_capacity(HEADER_LEN + frames_len + TRAILER_LEN);
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    // A group is cut long before it has that many frames.
+    out.extend_from_slice(&(frames.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header.writer.0);
+    out.extend_from_slice(&header.epoch.to_le_bytes());
+    out.extend_from_slice(&header.seq.to_le_bytes());
+    out.extend_from_slice(&(frames_len as u64).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    let header_crc = crc32fast::hash(&out);
+    out.extend_from_slice(&header_crc.to_le_bytes());
+
+    let mut all = Hasher::new();
+    all.update(&out);
+    for frame in frames {
+        let crc = frame.hasher.clone().finalize().to_le_bytes();
+        out.extend_from_slice(&frame.head);
+        out.extend_from_slice(&frame.body);
+        out.extend_from_slice(&crc);
+        all.combine(&frame.hasher);
+        all.update(&crc);
+    }
+    out.extend_from_slice(&all.finalize().to_le_bytes());
+    Bytes::from(out)
+}
+
+/// The object of a group of frames; without frames it is a fence.
+pub fn encode(header: &ObjectHeader, frames: &[Frame]) -> Result<Bytes, FrameTooLarge> {
+    let prepared = frames.iter().cloned().map(PreparedFrame::new).collect::<Result<Vec<_>, _>>()?;
+    Ok(encode_prepared(header, prepared.iter()))
+}
+
+/// The object that ends an epoch.
+pub(super) fn encode_fence(header: &ObjectHeader) -> Bytes {
+    encode_prepared(header, [].iter())
+}
+
+/// Reads an object. The bodies share its memory.
+pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
+    let magic_there = object.len().min(MAGIC.len());
+    if object.get(..magic_there) != MAGIC.get(..magic_there) {
+        return Err(DecodeError::Corrupt { offset: 0, what: "it does not begin like a WAL object" });
+    }
+    let mut reader = Reader { bytes: object, at: MAGIC.len() };
+    if object.len() < HEADER_LEN {
+        return Err(DecodeError::Truncated { have: object.len(), need: HEADER_LEN + TRAILER_LEN });
+    }
+    let version = u16::from_le_bytes(reader.array()?);
+    // Before the checksum: a later version may have another header.
+    if version > VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let header_bytes = object.get(..HEADER_CRC_AT).unwrap_or_default();
+    let header_crc = Reader { bytes: object, at: HEADER_CRC_AT }.array()?;
+    if crc32fast::hash(header_bytes) != u32::from_le_bytes(header_crc) {
+        return Err(DecodeError::Corrupt { offset: HEADER_CRC_AT, what: "the checksum of its header is wrong" });
+    }
+    reader.at += 2;
+    let count = u32::from_le_bytes(reader.array()?) as usize;
+    let writer = WriterId(reader.array()?);
+    let epoch = u64::from_le_bytes(reader.array()?);
+    let seq = u64::from_le_bytes(reader.array()?);
+    let frames_len = u64::from_le_bytes(reader.array()?);
+    let need = usize::try_from(frames_len).ok().and_then(|len| len.checked_add(HEADER_LEN + TRAILER_LEN));
+    let Some(need) = need else {
+        return Err(DecodeError::Corrupt { offset: reader.at, what: "its length is impossible" });
+    };
+    if object.len() < need {
+        return Err(DecodeError::Truncated { have: object.len(), need });
+    }
+    if object.len() > need {
+        return Err(DecodeError::Corrupt { offset: need, what: "there are bytes after its end" });
+    }
+    let end = need - TRAILER_LEN;
+    if count > (end - HEADER_LEN) / MIN_FRAME_LEN {
+        return Err(DecodeError::Corrupt { offset: HEADER_LEN, what: "it cannot hold as many frames as it says" });
+    }
+
+    let mut all = Hasher::new();
+    all.update(object.get(..HEADER_LEN).unwrap_or_default());
+    reader.at = HEADER_LEN;
+    let mut frames = Vec::with_capacity(count);
+    for _ in 0..count {
+        frames.push(decode_frame(object, &mut reader, end, &mut all)?);
+    }
+    if reader.at != end {
+        return Err(DecodeError::Corrupt { offset: reader.at, what: "there are bytes after its last frame" });
+    }
+    if all.finalize() != u32::from_le_bytes(reader.array()?) {
+        return Err(DecodeError::Corrupt { offset: end, what: "its checksum is wrong" });
+    }
+    Ok((ObjectHeader { writer, epoch, seq }, frames))
+}
+
+/// Reads the frame at the reader, which must end before `end`, and adds its bytes to the checksum of all.
+fn decode_frame(object: &Bytes, reader: &mut Reader<'_>, end: usize, all: &mut Hasher) -> Result<Frame, DecodeError> {
+    let start = reader.at;
+    let corrupt = |what| DecodeError::Corrupt { offset: start, what };
+    let length = u32::from_le_bytes(reader.array()?) as usize;
+    let body_end = reader.at.saturating_add(length);
+    if length < FRAME_FIXED_LEN - 4 || body_end.saturating_add(CRC_LEN) > end {
+        return Err(corrupt("the length of a frame is impossible"));
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(object.get(start..body_end).unwrap_or_default());
+    let crc: [u8; CRC_LEN] = Reader { bytes: object, at: body_end }.array()?;
+    if hasher.clone().finalize() != u32::from_le_bytes(crc) {
+        return Err(corrupt("the checksum of a frame is wrong"));
+    }
+    all.combine(&hasher);
+    all.update(&crc);
+
+    let [number, parameter, encoding, _reserved] = reader.array()?;
+    let protocol = Protocol::from_code(number, parameter).ok_or(corrupt("the protocol of a frame is unknown"))?;
+    let encoding = ContentEncoding::from_code(encoding).ok_or(corrupt("the encoding of a frame is unknown"))?;
+    let received_ns = i64::from_le_bytes(reader.array()?);
+    let database_len = usize::from(u16::from_le_bytes(reader.array()?));
+    let body_start = reader.at + database_len;
+    if database_len > MAX_DATABASE_LEN || body_start > body_end {
+        return Err(corrupt("the name of a frame's database is too long"));
+    }
+    let database = std::str::from_utf8(object.get(reader.at..body_start).unwrap_or_default())
+        .map_err(|_| corrupt("the name of a frame's database is not UTF-8"))?
+        .into();
+    let body = object.slice(body_start..body_end);
+    reader.at = body_end + CRC_LEN;
+    Ok(Frame { database, protocol, encoding, received_ns, body })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let Some(array) = rest.first_chunk::<N>() else {
+            return Err(DecodeError::Truncated { have: self.bytes.len(), need: self.at.saturating_add(N) });
+        };
+        self.at += N;
+        Ok(*array)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: ObjectHeader = ObjectHeader { writer: WriterId([7; 16]), epoch: 3, seq: 99 };
+
+    fn frame(database: &str, protocol: Protocol, encoding: ContentEncoding, received_ns: i64, body: &[u8]) -> Frame {
+        Frame { database: database.into(), protocol, encoding, received_ns, body: Bytes::copy_from_slice(body) }
+    }
+
+    fn two_frames() -> Vec<Frame> {
+        let line = Protocol::LineProtocol { precision: Precision::Millisecond };
+        vec![
+            frame("default", line, ContentEncoding::Gzip, -5, b"cpu usage=1 2"),
+            frame("p\u{f6}rts", Protocol::RemoteWrite1, ContentEncoding::Snappy, i64::MAX, &[0; 3]),
+        ]
+    }
+
+    /// The format is for ever: these bytes were written once and must always be read.
+    #[test]
+    fn bytes_are_as_specified() {
+        let object = encode(&HEADER, &two_frames()[..1]).unwrap();
+        let hex: String = object.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "544c4b57414c0d0a\
+             0100\
+             0000\
+             01000000\
+             07070707070707070707070707070707\
+             0300000000000000\
+             6300000000000000\
+             2a00000000000000\
+             00000000";
+        assert_eq!(&hex[..expected.len()], expected);
+        let frame = "22000000\
+             01030100\
+             fbffffffffffffff\
+             0700\
+             64656661756c74\
+             6370752075736167653d312032";
+        assert_eq!(&hex[HEADER_LEN * 2..HEADER_LEN * 2 + frame.len()], frame);
+        let all = crc32fast::hash(&object[..object.len() - 4]);
+        assert_eq!(object[object.len() - 4..], all.to_le_bytes());
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        let check = |frames: &[Frame]| {
+            let object = encode(&HEADER, frames).unwrap();
+            assert_eq!(decode(&object), Ok((HEADER, frames.to_vec())));
+        };
+        check(&[]);
+        check(&two_frames());
+        check(&[frame("", Protocol::RemoteWrite1, ContentEncoding::Identity, 0, b"")]);
+        assert_eq!(encode_fence(&HEADER).len(), FENCE_LEN);
+    }
+
+    #[test]
+    fn every_prefix_is_truncated_and_nothing_else_is() {
+        let object = encode(&HEADER, &two_frames()).unwrap();
+        for len in 0..object.len() {
+            let found = decode(&object.slice(..len));
+            assert!(matches!(found, Err(DecodeError::Truncated { have, .. }) if have == len), "{len} bytes: {found:?}");
+        }
+        let longer = [&object[..], &[0]].concat().into();
+        assert_eq!(decode(&longer), Err(DecodeError::Corrupt { offset: object.len(), what: "there are bytes after its end" }));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let object = encode(&HEADER, &two_frames()).unwrap();
+        for bit in 0..object.len() * 8 {
+            let mut bytes = object.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match decode(&bytes.into()) {
+                Err(DecodeError::Corrupt { .. }) => {}
+                Err(DecodeError::Version(_)) if (8..10).contains(&(bit / 8)) => {}
+                other => panic!("bit {bit}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn too_large_is_refused_before_it_is_written() {
+        let long = "x".repeat(MAX_DATABASE_LEN + 1);
+        let found = encode(&HEADER, &[frame(&long, Protocol::RemoteWrite1, ContentEncoding::Identity, 0, b"")]);
+        assert_eq!(found, Err(FrameTooLarge::Database(MAX_DATABASE_LEN + 1)));
+    }
+
+    fn any_frame() -> impl Strategy<Value = Frame> {
+        let protocol = prop_oneof![
+            (0u8..7).prop_map(|code| Protocol::LineProtocol { precision: Precision::from_code(code).unwrap() }),
+            Just(Protocol::RemoteWrite1),
+        ];
+        let encoding = (0u8..4).prop_map(|code| ContentEncoding::from_code(code).unwrap());
+        let body = prop::collection::vec(any::<u8>(), 0..200);
+        ("\\PC{0,20}", protocol, encoding, any::<i64>(), body).prop_map(|(database, protocol, encoding, received_ns, body)| Frame {
+            database: database.into(),
+            protocol,
+            encoding,
+            received_ns,
+            body: body.into(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_group_comes_back(writer: [u8; 16], epoch: u64, seq: u64, frames in prop::collection::vec(any_frame(), 0..8)) {
+            let header = ObjectHeader { writer: WriterId(writer), epoch, seq };
+            let object = encode(&header, &frames).unwrap();
+            prop_assert_eq!(decode(&object), Ok((header, frames)));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>, good_start: bool) {
+            let bytes = if good_start { [&MAGIC[..], &[1, 0], &bytes].concat() } else { bytes };
+            prop_assert!(decode(&bytes.into()).is_err());
+        }
+
+        /// Checksums that fit, as an attacker or a bug would make them: still an error, never a panic.
+        #[test]
+        fn any_content_with_right_checksums_is_safe(count: u32, len_given in prop::option::of(any::<u64>()), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut object = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 2], &count.to_le_bytes(), &[0; 32]].concat();
+            object.extend_from_slice(&len_given.unwrap_or(bytes.len() as u64).to_le_bytes());
+            object.extend_from_slice(&[0; 4]);
+            object.extend_from_slice(&crc32fast::hash(&object).to_le_bytes());
+            object.extend_from_slice(&bytes);
+            object.extend_from_slice(&crc32fast::hash(&object).to_le_bytes());
+            let _ = decode(&object.into());
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Reads a node's log after a position, and fences the epochs that it reads.
+//!
+//! An older process of this node may still be alive: paused, cut off, or just slow. Reading its log to the end
+//! is only possible if there is an end. So in each older epoch, at the first number that is missing, a *fence*
+//! is put, if absent: an object without frames. Whoever comes first has the number. If the fence is there, the
+//! older process will be told "exists already", find a stranger's object, and stop; it can acknowledge nothing
+//! more, because it acknowledges in order and this number will never be its own. If the older process came
+//! first, its object is read and the next number is tried.
+//!
+//! # What counts as acknowledged
+//!
+//! - A gap ends an epoch. Objects after it were in flight beside the one that is missing; none of them was
+//!   acknowledged, as acknowledgements are in order. They are reported and not replayed. There are at most
+//!   [`MAX_IN_FLIGHT`] numbers in flight; an object further beyond the gap proves that what is missing there
+//!   was once durable, which is an error ([`ReplayError::Lost`]).
+//! - An object that is damaged is an error, wherever it is: it may have been acknowledged, and what comes after
+//!   it may overwrite it. The operator decides.
+//! - An object that ends early, with nothing after it, is taken as never acknowledged, and reported. Stores
+//!   give an object its name when all its bytes are durable, so it cannot be there; but a store that breaks
+//!   this promise breaks it when it fails in the middle of a put, and then it has not answered. With something
+//!   after it, it is more likely a durable object that was cut, and an error like any other damage. A fence is
+//!   put behind it, which makes the decision final: the next replay finds "ends early, then a fence". The object
+//!   stays, because it keeps its number taken.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesOrdered, StreamExt, TryStreamExt};
+use tidelake_catalog::keys;
+use tidelake_catalog::store::{ObjectInfo, PutOutcome, Store, StoreError};
+
+use super::clock::Clock;
+use super::frame::{self, DecodeError, Frame, ObjectHeader, WriterId};
+use super::{FIRST_SEQ, MAX_IN_FLIGHT, WalPosition};
+
+/// How patient replaying is.
+#[derive(Debug, Clone)]
+pub struct ReplayOptions {
+    /// How long one request is repeated while the store is not available, or does not find what it listed:
+    /// S3 servers may list before they can read.
+    pub patience: Duration,
+    /// Pause between the tries of one request.
+    pub retry_pause: Duration,
+    /// Objects read ahead; each has at most the size of a group.
+    pub read_ahead: usize,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(180), retry_pause: Duration::from_millis(250), read_ahead: 4 }
+    }
+}
+
+/// Why the log cannot be replayed. The server must not serve without it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReplayError {
+    /// The store failed, and repeating did not help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object that may have been acknowledged cannot be read.
+    #[error(
+        "the write-ahead log object {key} cannot be read: {reason}; restore it, or move it and all later objects of its folder away to start without them"
+    )]
+    Corrupt {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        reason: DecodeError,
+    },
+    /// An object is sound, but lies under the key of another.
+    #[error("the write-ahead log object {key} was written as {found}; somebody moved or copied it")]
+    Misplaced {
+        /// The object.
+        key: String,
+        /// The position it says it has.
+        found: WalPosition,
+    },
+    /// An object that was durable is gone.
+    #[error(
+        "the write-ahead log object {key} is missing, but {later} is there; restore it, or move the later objects of this folder away to start without them"
+    )]
+    Lost {
+        /// What is missing.
+        key: String,
+        /// What could not be there without it.
+        later: String,
+    },
+    /// A newer process of this node runs or ran: this one must exit.
+    #[error("another process took over this node: {key} is there")]
+    Superseded {
+        /// Its object.
+        key: String,
+    },
+}
+
+/// The frames of one object.
+#[derive(Debug)]
+pub struct ReplayedGroup {
+    /// Where they are in the log.
+    pub position: WalPosition,
+    /// Who wrote them.
+    pub writer: WriterId,
+    /// The requests, in their order.
+    pub frames: Vec<Frame>,
+}
+
+/// Where the objects of an older epoch lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochRange {
+    /// Which epoch.
+    pub epoch: u64,
+    /// Its first object that was replayed.
+    pub first: u64,
+    /// After its last object that was replayed: its fence, or a torn object that its fence follows.
+    pub end: u64,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Objects with frames.
+    pub groups: u64,
+    /// Frames in them.
+    pub frames: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Every older epoch that was read, all of them fenced.
+    pub epochs: Vec<EpochRange>,
+    /// Objects after a gap, never acknowledged, not replayed.
+    pub orphans: Vec<String>,
+    /// Objects that end early with nothing behind them, not replayed.
+    pub torn: Vec<String>,
+}
+
+/// A replay under way. Take groups with [`next`](Self::next) until there is none: only then everything is read
+/// and all older epochs are fenced.
+pub struct Replay {
+    reader: Reader,
+    writer: WriterId,
+    new_epoch: u64,
+    listed: BTreeSet<WalPosition>,
+    at: WalPosition,
+    range_first: u64,
+    /// Objects being read ahead, in order, beginning at `at` or later.
+    ahead: FuturesOrdered<BoxFuture<'static, (WalPosition, Result<Bytes, StoreError>)>>,
+    ahead_to: WalPosition,
+    options: ReplayOptions,
+    report: ReplayReport,
+}
+
+impl Replay {
+    /// Begins to read the log of `node` at `covered`, before which everything is in segments, for the process
+    /// `writer` that has just been registered with `new_epoch`.
+    pub async fn open(
+        store: Store,
+        node: &str,
+        covered: WalPosition,
+        new_epoch: u64,
+        writer: WriterId,
+        options: ReplayOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ReplayError> {
+        let reader = Reader { store, node: node.into(), clock, patience: options.patience, pause: options.retry_pause };
+        // No node has an epoch 0: it stands for "never yet".
+        let at = covered.max(WalPosition { epoch: 1, seq: FIRST_SEQ });
+        let listed = reader.list_from(at).await?;
+        // Whether it is a newer process or its fence in our own epoch: it was here.
+        let of_others = listed.range(WalPosition { epoch: new_epoch, seq: FIRST_SEQ }..).next();
+        if let Some(&position) = of_others {
+            return Err(ReplayError::Superseded { key: reader.key(position) });
+        }
+        if !listed.is_empty() {
+            tracing::info!(node, from = %at, objects = listed.len(), "replaying the write-ahead log");
+        }
+        Ok(Self {
+            reader,
+            writer,
+            new_epoch,
+            listed,
+            at,
+            range_first: at.seq,
+            ahead: FuturesOrdered::new(),
+            ahead_to: at,
+            options,
+            report: ReplayReport::default(),
+        })
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> &ReplayReport {
+        &self.report
+    }
+
+    /// The next group; `None` when everything is read and all older epochs are fenced. After an error the
+    /// replay cannot go on.
+    pub async fn next(&mut self) -> Result<Option<ReplayedGroup>, ReplayError> {
+        while self.at.epoch < self.new_epoch {
+            let position = self.at;
+            let Some(object) = self.take(position).await? else {
+                // The fence is ours.
+                self.end_epoch(position.seq, position);
+                continue;
+            };
+            match self.decode(position, &object) {
+                Ok((_, frames)) if frames.is_empty() => self.end_epoch(position.seq, position),
+                Ok((header, frames)) => {
+                    self.report.groups += 1;
+                    self.report.frames += frames.len() as u64;
+                    self.report.bytes += object.len() as u64;
+                    self.at = position.next();
+                    return Ok(Some(ReplayedGroup { position, writer: header.writer, frames }));
+                }
+                Err(ReplayError::Corrupt { reason: reason @ DecodeError::Truncated { .. }, key }) => {
+                    self.end_torn(position, key, reason).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The object at `position`; `None` if there was none and now there is our fence.
+    async fn take(&mut self, position: WalPosition) -> Result<Option<Bytes>, ReplayError> {
+        if self.listed.contains(&position) {
+            self.read_ahead();
+            while let Some((found, object)) = self.ahead.next().await {
+                if found == position {
+                    return Ok(Some(object?));
+                }
+            }
+            return Ok(Some(self.reader.get(position).await?));
+        }
+        let beyond = WalPosition { seq: position.seq.saturating_add(MAX_IN_FLIGHT as u64), ..position };
+        let epoch_end = WalPosition { epoch: position.epoch.saturating_add(1), seq: FIRST_SEQ };
+        if let Some(&later) = self.listed.range(beyond..epoch_end).next() {
+            // Before anything is put in its place; and a listing may be older than the object.
+            return match self.reader.get_if_there(position).await? {
+                Some(object) => Ok(Some(object)),
+                None => Err(ReplayError::Lost { key: self.reader.key(position), later: self.reader.key(later) }),
+            };
+        }
+        let header = ObjectHeader { writer: self.writer, epoch: position.epoch, seq: position.seq };
+        match self.reader.put(position, frame::encode_fence(&header)).await? {
+            PutOutcome::Created => Ok(None),
+            // A last group of the older process, or our own fence whose answer got lost.
+            PutOutcome::AlreadyExists => Ok(Some(self.reader.get(position).await?)),
+        }
+    }
+
+    /// Keeps the next listed objects coming.
+    fn read_ahead(&mut self) {
+        self.ahead_to = self.ahead_to.max(self.at);
+        while self.ahead.len() < self.options.read_ahead.max(1) && self.listed.contains(&self.ahead_to) {
+            let (position, reader) = (self.ahead_to, self.reader.clone());
+            self.ahead.push_back(Box::pin(async move { (position, reader.get(position).await) }));
+            self.ahead_to = position.next();
+        }
+    }
+
+    fn decode(&self, position: WalPosition, object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), ReplayError> {
+        let key = || self.reader.key(position);
+        let (header, frames) = frame::decode(object).map_err(|reason| ReplayError::Corrupt { key: key(), reason })?;
+        let found = WalPosition { epoch: header.epoch, seq: header.seq };
+        if found != position {
+            return Err(ReplayError::Misplaced { key: key(), found });
+        }
+        Ok((header, frames))
+    }
+
+    /// Ends an epoch at an object that ends early, if nothing but a fence is behind it.
+    async fn end_torn(&mut self, position: WalPosition, key: String, reason: DecodeError) -> Result<(), ReplayError> {
+        let behind = position.next();
+        let last_listed = self.listed.range(..WalPosition { epoch: position.epoch.saturating_add(1), seq: FIRST_SEQ }).next_back();
+        // What lies behind a fence does not matter; whether the next object is one has to be read.
+        if last_listed.is_some_and(|&last| last > position) && !self.listed.contains(&behind) {
+            return Err(ReplayError::Corrupt { key, reason });
+        }
+        if let Some(object) = self.take(behind).await? {
+            let (_, frames) = self.decode(behind, &object)?;
+            if !frames.is_empty() {
+                return Err(ReplayError::Corrupt { key, reason });
+            }
+        }
+        tracing::error!(%key, %reason, "the last object of an epoch of the write-ahead log ends early; taken as never acknowledged");
+        self.report.torn.push(key);
+        self.end_epoch(position.seq, behind);
+        Ok(())
+    }
+
+    /// Goes on to the next epoch; this one has its fence at `fence`.
+    fn end_epoch(&mut self, end: u64, fence: WalPosition) {
+        let next = WalPosition { epoch: fence.epoch.saturating_add(1), seq: FIRST_SEQ };
+        for &orphan in self.listed.range(fence.next()..next) {
+            let key = self.reader.key(orphan);
+            tracing::warn!(%key, "an object of the write-ahead log lies after a gap; it was never acknowledged and is not replayed");
+            self.report.orphans.push(key);
+        }
+        self.report.epochs.push(EpochRange { epoch: fence.epoch, first: self.range_first, end });
+        self.at = next;
+        self.range_first = FIRST_SEQ;
+        // Orphans may have been read ahead.
+        self.ahead = FuturesOrdered::new();
+        self.ahead_to = next;
+    }
+}
+
+/// Requests that are repeated until they work or patience ends.
+#[derive(Clone)]
+struct Reader {
+    store: Store,
+    node: Arc<str>,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+    pause: Duration,
+}
+
+impl Reader {
+    fn key(&self, position: WalPosition) -> String {
+        keys::wal_object(&self.node, position.epoch, position.seq)
+    }
+
+    async fn get(&self, position: WalPosition) -> Result<Bytes, StoreError> {
+        let key = self.key(position);
+        let mut patience = self.patience();
+        loop {
+            match self.store.get(&key).await {
+                Ok(object) => return Ok(object),
+                Err(error) => patience.wait_after(error).await?,
+            }
+        }
+    }
+
+    async fn get_if_there(&self, position: WalPosition) -> Result<Option<Bytes>, StoreError> {
+        let key = self.key(position);
+        let mut patience = self.patience();
+        loop {
+            match self.store.get(&key).await {
+                Ok(object) => return Ok(Some(object)),
+                Err(StoreError::NotFound { .. }) => return Ok(None),
+                Err(error) => patience.wait_after(error).await?,
+            }
+        }
+    }
+
+    /// Repeated with the same bytes; an earlier try that arrived makes it `AlreadyExists`.
+    async fn put(&self, position: WalPosition, object: Bytes) -> Result<PutOutcome, StoreError> {
+        let key = self.key(position);
+        let mut patience = self.patience();
+        loop {
+            match self.store.put_if_absent(&key, object.clone()).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => patience.wait_after(error).await?,
+            }
+        }
+    }
+
+    async fn list_from(&self, from: WalPosition) -> Result<BTreeSet<WalPosition>, StoreError> {
+        let folder = keys::wal_node(&self.node);
+        let after = match from.seq.checked_sub(1) {
+            Some(before) => keys::wal_object(&self.node, from.epoch, before),
+            // A folder comes before what is in it.
+            None => keys::wal_epoch(&self.node, from.epoch),
+        };
+        let mut patience = self.patience();
+        let infos: Vec<ObjectInfo> = loop {
+            match self.store.list_from(&folder, &after).try_collect().await {
+                Ok(infos) => break infos,
+                Err(error) => patience.wait_after(error).await?,
+            }
+        };
+        let mut listed = BTreeSet::new();
+        for info in infos {
+            match keys::parse_wal_object(&self.node, &info.key) {
+                Some((epoch, seq)) => {
+                    listed.insert(WalPosition { epoch, seq });
+                }
+                None => tracing::warn!(key = info.key, "not an object of the write-ahead log; ignored"),
+            }
+        }
+        Ok(listed.split_off(&from))
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        Patience { reader: self, began: self.clock.now(), warned: false }
+    }
+}
+
+/// The patience that is left for one request.
+struct Patience<'a> {
+    reader: &'a Reader,
+    began: Duration,
+    warned: bool,
+}
+
+impl Patience<'_> {
+    /// Waits before the next try, or gives the error back if there is to be none.
+    async fn wait_after(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let clock = &self.reader.clock;
+        // "Not found" is for listed objects only, and the store will find them in time.
+        let hopeless = !error.is_transient() && !matches!(error, StoreError::NotFound { .. });
+        if hopeless || clock.now().saturating_sub(self.began) >= self.reader.patience {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(%error, "the store does not answer yet; trying again for {:?}", self.reader.patience);
+        }
+        clock.sleep(self.reader.pause).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Evaluation of a PromQL expression over series batches.
+//!
+//! Path of a query: expression tree -> [`plan`] (durations and `@` resolved, step-invariant parts marked, functions
+//! looked up) -> [`engine`] evaluates the plan bottom-up, every operator over all steps at once -> [`finish`] drops
+//! metric names and orders the answer.
+//!
+//! The unit of data is a [`row::Row`]: the labels of one series and one float per step, with an in-band marker for
+//! "no value at this step". Selectors are fused with the range function around them, so raw samples never outlive
+//! the batch in which the source delivered them.
+//!
+//! Invariants:
+//! * Floats are only computed with after their presence was checked, so the marker never takes part in arithmetic.
+//! * The order of rows depends only on labels, never on the order in which batches arrive: sums are reproducible.
+//! * A histogram sample never silently becomes a float: what cannot be computed yet is an error.
+
+pub(crate) mod aggregate;
+pub(crate) mod annotations;
+pub(crate) mod binary;
+pub(crate) mod duration;
+pub(crate) mod engine;
+pub(crate) mod finish;
+pub(crate) mod grid;
+pub(crate) mod group;
+pub(crate) mod info;
+pub(crate) mod limits;
+pub(crate) mod matching;
+pub(crate) mod number;
+pub(crate) mod plan;
+pub(crate) mod range;
+pub(crate) mod rank;
+pub(crate) mod row;
+pub(crate) mod selector;
+pub(crate) mod set;
+pub(crate) mod subquery;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use annotations::Annotations;
+pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
+
+use super::parse::ast::{Expr, ValueType};
+use super::source::{SampleSource, SourceError};
+
+/// Settings of the engine that hold for all queries.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// How far an instant selector looks back for a sample, in milliseconds.
+    pub lookback_delta_ms: i64,
+    /// Step of subqueries that name none, in milliseconds.
+    pub default_step_ms: i64,
+    /// Most samples that one query may hold in memory at a time.
+    pub max_samples: u64,
+    /// Most series that one selector may match.
+    pub max_series: usize,
+    /// How long a query may run.
+    pub timeout: Duration,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            lookback_delta_ms: 300_000,
+            default_step_ms: 60_000,
+            max_samples: 50_000_000,
+            max_series: 2_000_000,
+            timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// When an expression is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryParams {
+    /// First step, milliseconds since 1970-01-01 UTC.
+    pub start_ms: i64,
+    /// No step is later than this.
+    pub end_ms: i64,
+    /// Distance of steps; 0 makes an instant query at `start_ms`.
+    pub step_ms: i64,
+    /// Overrides [`EngineOptions::lookback_delta_ms`].
+    pub lookback_delta_ms: Option<i64>,
+}
+
+impl QueryParams {
+    /// One evaluation.
+    pub fn instant(time_ms: i64) -> Self {
+        Self { start_ms: time_ms, end_ms: time_ms, step_ms: 0, lookback_delta_ms: None }
+    }
+
+    /// Evaluations at `start_ms`, `start_ms + step_ms`, ... up to `end_ms`.
+    pub fn range(start_ms: i64, end_ms: i64, step_ms: i64) -> Self {
+        Self { start_ms, end_ms, step_ms, lookback_delta_ms: None }
+    }
+}
+
+/// The answer to a query.
+#[derive(Debug, Clone)]
+pub struct QueryOutput {
+    /// What was computed.
+    pub value: Value,
+    /// What the user should know about it.
+    pub annotations: Annotations,
+}
+
+/// A computed value.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// One float per step.
+    Scalar(Vec<f64>),
+    /// A text.
+    String(String),
+    /// Series with at most one value per step: an instant vector, or the matrix of a range query. The order is
+    /// that of the expression (`sort`, `topk`) for an instant query, by labels for a range query.
+    Vector(Vec<SeriesRow>),
+    /// Raw samples per series, by labels: the answer to an instant query of `x[5m]` or of a subquery.
+    RangeVector(Vec<RangeSeries>),
+}
+
+/// Why a query has no answer. The kinds are what a caller can act on.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum QueryError {
+    /// The query itself is wrong.
+    #[error("{0}")]
+    BadData(String),
+    /// The query is right but cannot be computed over these data.
+    #[error("{0}")]
+    Execution(String),
+    /// It ran longer than [`EngineOptions::timeout`].
+    #[error("query timed out in expression evaluation")]
+    Timeout,
+    /// Nobody waits for it any more.
+    #[error("query was canceled in expression evaluation")]
+    Canceled,
+    /// It would hold more than [`EngineOptions::max_samples`].
+    #[error("query processing would load too many samples into memory in query execution (limit {0})")]
+    TooManySamples(u64),
+    /// The samples could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl QueryError {
+    pub(crate) fn execution(message: impl Into<String>) -> Self {
+        Self::Execution(message.into())
+    }
+
+    /// The answer to arithmetic on native histograms.
+    pub(crate) fn unsupported_histogram(what: &str) -> Self {
+        Self::Execution(format!("native histogram samples are not supported yet by: {what}"))
+    }
+}
+
+/// Evaluates an expression.
+///
+/// `query_text` is the text that was parsed; annotations name positions in it.
+pub async fn evaluate(
+    expr: &Expr,
+    query_text: &str,
+    params: QueryParams,
+    source: Arc<dyn SampleSource>,
+    options: &EngineOptions,
+) -> Result<QueryOutput, QueryError> {
+    let is_range = params.step_ms > 0;
+    let value_type = expr.value_type();
+    if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
+        let name = if value_type == ValueType::String { "string" } else { "range vector" };
+        return Err(QueryError::BadData(format!(
+            "invalid expression type {name:?} for range query, must be Scalar or instant Vector"
+        )));
+    }
+    let lookback = params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms);
+    let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;
+    let node = plan::Planner::new(&params, options).plan(expr)?;
+    let engine = engine::Engine::new(source, options, lookback);
+    let value = match engine.evaluate(&node, grid).await {
+        Ok(value) => value,
+        Err(error) => return Err(error),
+    };
+    let value = finish::finish(value, is_range)?;
+    Ok(QueryOutput { value, annotations: engine.annotations().render(query_text) })
+}

@@ -1,0 +1,266 @@
+//! Aggregations that make one row of many: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar`,
+//! `quantile` and `count_values`.
+//!
+//! A group is a set of dense accumulators, one per step; rows are added one after the other in the order of their
+//! labels, which keeps compensated sums reproducible.
+
+use hashbrown::HashMap;
+use tidelake_catalog::model::{Labels, LabelsBuilder};
+
+use super::super::functions::over_time::Mean;
+use super::super::parse::ast::AggregateOp;
+use super::engine::{Engine, Evaluated};
+use super::grid::Grid;
+use super::group::{Groups, group_labels};
+use super::number::{kahan_add, plain, quantile};
+use super::plan::{Aggregate, Node};
+use super::row::{ABSENT, Row, Rows, is_absent};
+use super::{QueryError, rank};
+
+/// Evaluates an aggregation.
+pub(crate) async fn evaluate(engine: &Engine, node: &Aggregate, grid: Grid) -> Result<Rows, QueryError> {
+    let param = match &node.param {
+        None => Evaluated::Scalar(Vec::new()),
+        Some(Node::String(text)) => Evaluated::String(text.clone()),
+        Some(param) => engine.eval(param, grid).await?,
+    };
+    let rows = engine.vector(&node.expr, grid).await?;
+    if grid.count == 0 {
+        return Ok(Rows::default());
+    }
+    match (node.op, param) {
+        (AggregateOp::CountValues, Evaluated::String(label)) => count_values(engine, node, &label, &rows, grid),
+        (AggregateOp::CountValues, _) => Err(QueryError::BadData("count_values needs a label name".to_owned())),
+        (AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio, Evaluated::Scalar(params)) => {
+            rank::evaluate(engine, node, &params, rows, grid)
+        }
+        (AggregateOp::Quantile, Evaluated::Scalar(params)) => quantiles(engine, node, &params, &rows, grid),
+        (_, Evaluated::Scalar(_)) => fold(engine, node, &rows, grid),
+        _ => Err(QueryError::BadData("expected a scalar as parameter of an aggregation".to_owned())),
+    }
+}
+
+/// The accumulators of one group, one entry per step.
+enum Accumulator {
+    Sum { total: Vec<f64>, compensation: Vec<f64> },
+    Mean(Vec<Option<Mean>>),
+    Extreme { best: Vec<f64>, is_max: bool },
+    Count(Vec<u64>),
+    Group(Vec<f64>),
+    /// Count, mean and sum of squared distances, updated value by value.
+    Variance { count: Vec<f64>, mean: Vec<f64>, squares: Vec<f64>, root: bool },
+}
+
+impl Accumulator {
+    fn new(op: AggregateOp, steps: usize) -> Self {
+        match op {
+            AggregateOp::Sum => Self::Sum { total: vec![ABSENT; steps], compensation: vec![0.0; steps] },
+            AggregateOp::Avg => Self::Mean(vec![None; steps]),
+            AggregateOp::Min | AggregateOp::Max => Self::Extreme { best: vec![ABSENT; steps], is_max: op == AggregateOp::Max },
+            AggregateOp::Count => Self::Count(vec![0; steps]),
+            AggregateOp::Stddev | AggregateOp::Stdvar => Self::Variance {
+                count: vec![0.0; steps],
+                mean: vec![0.0; steps],
+                squares: vec![0.0; steps],
+                root: op == AggregateOp::Stddev,
+            },
+            _ => Self::Group(vec![ABSENT; steps]),
+        }
+    }
+
+    /// Adds the floats of a row, and for `count` and `group` its histograms.
+    fn add(&mut self, row: &Row) {
+        let floats = row.values.iter().copied().enumerate().filter(|(_, value)| !is_absent(*value));
+        match self {
+            Self::Sum { total, compensation } => {
+                for (step, value) in floats {
+                    if is_absent(total[step]) {
+                        total[step] = value;
+                    } else {
+                        (total[step], compensation[step]) = kahan_add(value, total[step], compensation[step]);
+                    }
+                }
+            }
+            Self::Mean(means) => floats.for_each(|(step, value)| means[step].get_or_insert_default().add(value)),
+            Self::Extreme { best, is_max } => {
+                for (step, value) in floats {
+                    let old = best[step];
+                    // The marker is a NaN too, so a first value always replaces it.
+                    if old.is_nan() || (*is_max && value > old) || (!*is_max && value < old) {
+                        best[step] = value;
+                    }
+                }
+            }
+            Self::Count(counts) => (0..counts.len()).filter(|step| row.has(*step)).for_each(|step| counts[step] += 1),
+            Self::Group(seen) => (0..seen.len()).filter(|step| row.has(*step)).for_each(|step| seen[step] = 1.0),
+            Self::Variance { count, mean, squares, .. } => {
+                for (step, value) in floats {
+                    count[step] += 1.0;
+                    if count[step] == 1.0 {
+                        mean[step] = value;
+                        squares[step] = if value.is_finite() { 0.0 } else { f64::NAN };
+                        continue;
+                    }
+                    let delta = value - mean[step];
+                    mean[step] += delta / count[step];
+                    squares[step] += delta * (value - mean[step]);
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<f64> {
+        match self {
+            Self::Sum { mut total, compensation } => {
+                for (total, compensation) in total.iter_mut().zip(compensation).filter(|(total, _)| !is_absent(**total)) {
+                    *total += compensation;
+                }
+                total
+            }
+            Self::Mean(means) => means.into_iter().map(|mean| mean.map_or(ABSENT, |mean| mean.value())).collect(),
+            Self::Extreme { best, .. } => best,
+            Self::Count(counts) => counts.into_iter().map(|count| if count == 0 { ABSENT } else { count as f64 }).collect(),
+            Self::Group(seen) => seen,
+            Self::Variance { count, squares, root, .. } => count
+                .into_iter()
+                .zip(squares)
+                .map(|(count, squares)| match (count == 0.0, root) {
+                    (true, _) => ABSENT,
+                    (false, true) => (squares / count).sqrt(),
+                    (false, false) => squares / count,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut accumulators: Vec<Accumulator> = (0..groups.len()).map(|_| Accumulator::new(node.op, grid.count)).collect();
+    let mut drop_name = vec![false; groups.len()];
+    for (row, group) in rows.list.iter().zip(&groups.of_row) {
+        engine.limits.check()?;
+        accumulators[*group].add(row);
+        drop_name[*group] |= row.drop_name;
+    }
+    let mut out: Vec<Row> = accumulators
+        .into_iter()
+        .zip(groups.labels.iter().zip(drop_name))
+        .map(|(accumulator, (labels, drop_name))| Row::floats(labels.clone(), drop_name, accumulator.finish()))
+        .collect();
+    if rows.list.iter().any(Row::has_histograms) {
+        histograms(engine, node, rows, &groups, &mut out)?;
+    }
+    Rows::new(out, &engine.limits)
+}
+
+/// Histograms among the input: left out with a remark, or mixed with floats and then no value, or not computable.
+fn histograms(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, out: &mut [Row]) -> Result<(), QueryError> {
+    let name = match node.op {
+        AggregateOp::Sum | AggregateOp::Avg => {
+            for (row, group) in rows.list.iter().zip(&groups.of_row) {
+                for step in 0..row.values.len() {
+                    if row.histogram(step).is_none() {
+                        continue;
+                    }
+                    let others = rows.list.iter().zip(&groups.of_row).filter(|(_, other)| *other == group);
+                    if !others.into_iter().any(|(row, _)| !is_absent(row.values[step])) {
+                        return Err(QueryError::unsupported_histogram("sum and avg"));
+                    }
+                    out[*group].values[step] = ABSENT;
+                    engine.annotate(|all| all.mixed_aggregation(node.expr_span));
+                }
+            }
+            return Ok(());
+        }
+        AggregateOp::Min => "min",
+        AggregateOp::Max => "max",
+        AggregateOp::Stddev => "stddev",
+        AggregateOp::Stdvar => "stdvar",
+        _ => return Ok(()),
+    };
+    engine.annotate(|all| all.histogram_ignored_in_aggregation(name, node.expr_span));
+    Ok(())
+}
+
+fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+    let (least, most) = bounds(params);
+    engine.annotate(|all| {
+        if params.iter().any(|q| q.is_nan()) {
+            all.invalid_quantile(f64::NAN, node.param_span);
+        }
+        for q in [most].into_iter().filter(|q| *q > 1.0).chain([least].into_iter().filter(|q| *q < 0.0)) {
+            all.invalid_quantile(q, node.param_span);
+        }
+        if rows.list.iter().any(Row::has_histograms) {
+            all.histogram_ignored_in_aggregation("quantile", node.expr_span);
+        }
+    });
+    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut members: Vec<Vec<&Row>> = vec![Vec::new(); groups.len()];
+    for (row, group) in rows.list.iter().zip(&groups.of_row) {
+        members[*group].push(row);
+    }
+    let mut out = Vec::with_capacity(groups.len());
+    let mut values = Vec::new();
+    for (labels, members) in groups.labels.into_iter().zip(members) {
+        let mut row = Row::empty(labels, members.iter().any(|row| row.drop_name), grid.count);
+        for step in 0..grid.count {
+            engine.limits.check()?;
+            values.clear();
+            values.extend(members.iter().map(|row| row.values[step]).filter(|value| !is_absent(*value)));
+            if !values.is_empty() {
+                row.values[step] = quantile(params[step], &mut values);
+            }
+        }
+        out.push(row);
+    }
+    Rows::new(out, &engine.limits)
+}
+
+/// The least and the largest parameter; NaN does not count.
+pub(crate) fn bounds(params: &[f64]) -> (f64, f64) {
+    params.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)))
+}
+
+fn count_values(engine: &Engine, node: &Aggregate, label: &str, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+    if label.is_empty() {
+        return Err(QueryError::execution(format!("invalid label name {label:?}")));
+    }
+    let mut grouping = node.grouping.clone();
+    if !node.without {
+        grouping.push(label.to_owned());
+    }
+    let mut positions: HashMap<Labels, usize> = HashMap::new();
+    let mut out: Vec<Row> = Vec::new();
+    for row in &rows.list {
+        engine.limits.check()?;
+        if row.has_histograms() {
+            return Err(QueryError::unsupported_histogram("count_values"));
+        }
+        let base = LabelsBuilder::from_labels(&row.labels);
+        // Neighbouring steps often have one value; only a new value needs new labels.
+        let mut last: Option<(u64, usize)> = None;
+        for (step, value) in row.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+            let position = match last {
+                Some((bits, position)) if bits == value.to_bits() => position,
+                _ => {
+                    let mut builder = base.clone();
+                    builder.set(label, &plain(*value));
+                    let labels = group_labels(&builder.build(), &grouping, node.without);
+                    *positions.entry(labels).or_insert_with_key(|labels| {
+                        out.push(Row::empty(labels.clone(), false, grid.count));
+                        out.len() - 1
+                    })
+                }
+            };
+            if out.len() as u64 * grid.count as u64 > engine.limits.max_samples() {
+                return Err(QueryError::TooManySamples(engine.limits.max_samples()));
+            }
+            last = Some((value.to_bits(), position));
+            let count = &mut out[position].values[step];
+            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+        }
+    }
+    Rows::new(out, &engine.limits)
+}

@@ -1,0 +1,226 @@
+//! Runs a plan: one call per node, children first, all steps of a node at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tidelake_catalog::model::{Matcher, TimeRange};
+
+use super::super::functions;
+use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
+use super::annotations::Collector;
+use super::grid::Grid;
+use super::limits::{Charge, Limits};
+use super::plan::{FunctionCall, Node};
+use super::row::{Row, Rows, is_absent};
+use super::selector::Points;
+use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
+
+/// The value of a node.
+#[derive(Debug)]
+pub(crate) enum Evaluated {
+    /// One float per step.
+    Scalar(Vec<f64>),
+    /// Rows as long as the grid.
+    Vector(Rows),
+    /// Raw samples; only at the top of a query.
+    Range(Vec<Points>),
+    /// A text.
+    String(String),
+}
+
+/// Evaluates one query.
+pub(crate) struct Engine {
+    source: Arc<dyn SampleSource>,
+    /// Time and memory of the query.
+    pub limits: Arc<Limits>,
+    annotations: Mutex<Collector>,
+    /// How far instant selectors look back, in milliseconds.
+    pub lookback: i64,
+    max_series: usize,
+    timeout: Duration,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.limits.cancel();
+    }
+}
+
+/// Batches that are computed at a time, beyond which the source is not asked for more.
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get()) + 1
+}
+
+impl Engine {
+    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64) -> Self {
+        Self {
+            source,
+            limits: Limits::new(options.max_samples, options.timeout),
+            annotations: Mutex::default(),
+            lookback: lookback.max(1),
+            max_series: options.max_series,
+            timeout: options.timeout,
+        }
+    }
+
+    /// What was remarked so far.
+    pub fn annotations(&self) -> Collector {
+        self.annotations.lock().clone()
+    }
+
+    /// Adds remarks.
+    pub fn annotate(&self, remarks: impl FnOnce(&mut Collector)) {
+        remarks(&mut self.annotations.lock());
+    }
+
+    /// Evaluates a whole plan within the time limit.
+    pub async fn evaluate(&self, node: &Node, grid: Grid) -> Result<Evaluated, QueryError> {
+        tokio::time::timeout(self.timeout, self.eval(node, grid)).await.unwrap_or(Err(QueryError::Timeout))
+    }
+
+    /// Evaluates a node. The futures are boxed because nodes nest; the parser bounds how deeply.
+    pub fn eval<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
+        Box::pin(async move {
+            self.limits.check()?;
+            Ok(match node {
+                Node::Number(value) => Evaluated::Scalar(vec![*value; grid.count]),
+                Node::String(text) => Evaluated::String(text.clone()),
+                Node::Time => Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()),
+                Node::Invariant(inner) => self.repeat(self.eval(inner, grid.first()).await?, grid)?,
+                Node::Vector(select) => Evaluated::Vector(selector::instant(self, select, grid, selector::Output::Values).await?),
+                Node::Timestamps(select) => Evaluated::Vector(selector::instant(self, select, grid, selector::Output::Times).await?),
+                Node::Matrix(matrix) => Evaluated::Range(range::raw(self, matrix, grid.start).await?),
+                Node::Subquery(node) => Evaluated::Range(subquery::evaluate(self, node, grid.first()).await?.0),
+                Node::Range(call) => Evaluated::Vector(range::evaluate(self, call, grid).await?),
+                Node::Call(call) => self.call(call, grid).await?,
+                Node::Aggregate(node) => Evaluated::Vector(aggregate::evaluate(self, node, grid).await?),
+                Node::Binary(node) => binary::evaluate(self, node, grid).await?,
+                Node::Negate(inner) => match self.eval(inner, grid).await? {
+                    Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
+                    Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
+                    other => other,
+                },
+            })
+        })
+    }
+
+    async fn call(&self, call: &FunctionCall, grid: Grid) -> Result<Evaluated, QueryError> {
+        let mut args = Vec::with_capacity(call.args.len());
+        for arg in &call.args {
+            args.push(self.eval(arg, grid).await?);
+        }
+        functions::evaluate(self, call, args, grid).await
+    }
+
+    /// An instant vector.
+    pub async fn vector(&self, node: &Node, grid: Grid) -> Result<Rows, QueryError> {
+        match self.eval(node, grid).await? {
+            Evaluated::Vector(rows) => Ok(rows),
+            _ => Err(QueryError::BadData("expected an instant vector".to_owned())),
+        }
+    }
+
+    /// One float per step.
+    pub async fn scalar(&self, node: &Node, grid: Grid) -> Result<Vec<f64>, QueryError> {
+        match self.eval(node, grid).await? {
+            Evaluated::Scalar(values) => Ok(values),
+            _ => Err(QueryError::BadData("expected a scalar".to_owned())),
+        }
+    }
+
+    /// Gives every step the value of the first.
+    fn repeat(&self, value: Evaluated, grid: Grid) -> Result<Evaluated, QueryError> {
+        if grid.count <= 1 {
+            return Ok(value);
+        }
+        Ok(match value {
+            Evaluated::Scalar(values) => Evaluated::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); grid.count]),
+            Evaluated::Vector(rows) => {
+                let expected = rows.list.len() as u64 * grid.count as u64;
+                if expected > self.limits.max_samples() {
+                    return Err(QueryError::TooManySamples(self.limits.max_samples()));
+                }
+                let list = rows.list.into_iter().map(|row| Row {
+                    values: vec![row.values[0]; grid.count],
+                    histograms: row.histograms.map(|histograms| vec![histograms[0].clone(); grid.count]),
+                    labels: row.labels,
+                    drop_name: row.drop_name,
+                });
+                Evaluated::Vector(Rows::new(list.collect(), &self.limits)?)
+            }
+            other => other,
+        })
+    }
+
+    /// Runs `work` over every series that matches, a batch per task. `cost` tells how many samples a result holds.
+    ///
+    /// Results come in the order of the source's batches, which is no order at all: callers sort.
+    pub async fn map_series<T: Send + 'static>(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        cost: fn(&T) -> u64,
+        work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError> + Send + Sync + 'static,
+    ) -> Result<(Vec<T>, Vec<Charge>), QueryError> {
+        let (mut results, mut charges) = (Vec::new(), Vec::new());
+        if range.is_empty() {
+            return Ok((results, charges));
+        }
+        let request = SelectRequest { matchers: matchers.to_vec(), range, limits: SelectLimits { max_series: self.max_series } };
+        let stream = self.source.select(request).await?;
+        let work = Arc::new(work);
+        let mut tasks = stream
+            .map(|batch| {
+                let (work, limits) = (Arc::clone(&work), Arc::clone(&self.limits));
+                async move {
+                    let batch = batch?;
+                    let task = tokio::spawn(async move {
+                        let mut remarks = Collector::default();
+                        let mut results = Vec::with_capacity(batch.len());
+                        let mut held = 0u64;
+                        for series in batch {
+                            limits.check()?;
+                            if let Some(result) = work(series, &mut remarks)? {
+                                held += cost(&result);
+                                if held > limits.max_samples() {
+                                    return Err(QueryError::TooManySamples(limits.max_samples()));
+                                }
+                                results.push(result);
+                            }
+                        }
+                        Ok((results, limits.charge(held)?, remarks))
+                    });
+                    task.await.unwrap_or_else(|error| Err(QueryError::execution(format!("evaluation task failed: {error}"))))
+                }
+            })
+            .buffered(parallelism());
+        while let Some(done) = tasks.next().await {
+            let (part, charge, remarks) = done?;
+            results.extend(part);
+            charges.push(charge);
+            self.annotations.lock().merge(remarks);
+        }
+        Ok((results, charges))
+    }
+}
+
+/// Rows in the order of their labels.
+pub(crate) fn sort_rows(rows: &mut [Row]) {
+    rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+}
+
+fn negate(mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
+    for row in &mut rows {
+        if row.has_histograms() {
+            return Err(QueryError::unsupported_histogram("unary minus"));
+        }
+        row.drop_name = true;
+        for value in row.values.iter_mut().filter(|value| !is_absent(**value)) {
+            *value = -*value;
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,70 @@
+//! What bounds a query: time and samples in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::QueryError;
+
+/// Shared by all tasks of a query.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    max_samples: u64,
+    held: AtomicU64,
+    deadline: Option<Instant>,
+    canceled: AtomicBool,
+}
+
+impl Limits {
+    pub fn new(max_samples: u64, timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            max_samples,
+            held: AtomicU64::new(0),
+            deadline: Instant::now().checked_add(timeout),
+            canceled: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes every later [`Limits::check`] fail: tasks that outlive their query then stop soon.
+    pub fn cancel(&self) {
+        self.canceled.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails if the query is out of time. Cheap enough for once per series.
+    pub fn check(&self) -> Result<(), QueryError> {
+        if self.canceled.load(Ordering::Relaxed) {
+            return Err(QueryError::Canceled);
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(QueryError::Timeout),
+            _ => Ok(()),
+        }
+    }
+
+    /// Most samples that may be held.
+    pub fn max_samples(&self) -> u64 {
+        self.max_samples
+    }
+
+    /// Counts samples as held until the charge is dropped.
+    pub fn charge(self: &Arc<Self>, samples: u64) -> Result<Charge, QueryError> {
+        let charge = Charge { limits: Arc::clone(self), samples };
+        if self.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples) > self.max_samples {
+            return Err(QueryError::TooManySamples(self.max_samples));
+        }
+        Ok(charge)
+    }
+}
+
+/// Samples that are held.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    limits: Arc<Limits>,
+    samples: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.limits.held.fetch_sub(self.samples, Ordering::Relaxed);
+    }
+}

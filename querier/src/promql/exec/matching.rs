@@ -1,0 +1,292 @@
+//! Arithmetic and comparison of two vectors: which rows belong together, and what may not happen.
+//!
+//! Rows are matched once per series. Only where several rows share a signature, presence is compared step by step,
+//! because two series that are never there at the same time do not collide.
+
+use hashbrown::HashMap;
+use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME};
+
+use super::super::parse::ast::{BinaryOp, Cardinality, VectorMatching};
+use super::QueryError;
+use super::binary::{self, incompatible, is_arithmetic, is_trim};
+use super::engine::Engine;
+use super::finish::{merge_rows, without_metadata};
+use super::grid::Grid;
+use super::plan::Binary;
+use super::row::{Point, Row, Rows};
+
+/// The labels by which rows are matched, numbered over both sides.
+pub(crate) struct Signatures {
+    pub left: Vec<usize>,
+    pub right: Vec<usize>,
+    pub count: usize,
+}
+
+impl Signatures {
+    pub fn new(left: &[Row], right: &[Row], matching: &VectorMatching) -> Self {
+        let mut numbers: HashMap<Labels, usize> = HashMap::new();
+        let mut number = |row: &Row| {
+            let next = numbers.len();
+            *numbers.entry(matched_labels(&row.labels, matching)).or_insert(next)
+        };
+        let left = left.iter().map(&mut number).collect();
+        let right = right.iter().map(&mut number).collect();
+        Self { left, right, count: numbers.len() }
+    }
+}
+
+fn is_listed(matching: &VectorMatching, name: &str) -> bool {
+    matching.labels.iter().any(|label| label == name)
+}
+
+/// The part of a label set that has to be equal on both sides.
+fn matched_labels(labels: &Labels, matching: &VectorMatching) -> Labels {
+    if matching.on {
+        labels.retain(|name| is_listed(matching, name))
+    } else {
+        labels.retain(|name| name != METRIC_NAME && !is_listed(matching, name))
+    }
+}
+
+/// One match of two vectors. "Many" is the side that may have several rows of a signature, "one" the other.
+struct Matching<'a> {
+    engine: &'a Engine,
+    node: &'a Binary,
+    matching: &'a VectorMatching,
+    grid: Grid,
+    many: &'a [Row],
+    one: &'a [Row],
+    /// Value for an absent row of the "one" and of the "many" side.
+    fill_one: Option<f64>,
+    fill_many: Option<f64>,
+    swapped: bool,
+}
+
+/// Evaluates arithmetic or a comparison.
+pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, grid: Grid) -> Result<Rows, QueryError> {
+    let Some(matching) = &node.matching else {
+        return Err(QueryError::BadData("vectors cannot be matched here".to_owned()));
+    };
+    let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+    if (lhs.list.is_empty() && rhs.list.is_empty()) || ((lhs.list.is_empty() || rhs.list.is_empty()) && !fills) {
+        return Ok(Rows::default());
+    }
+    let signatures = Signatures::new(&lhs.list, &rhs.list, matching);
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (&rhs.list, &lhs.list) } else { (&lhs.list, &rhs.list) };
+    let (many_signatures, one_signatures) = if swapped { (signatures.right, signatures.left) } else { (signatures.left, signatures.right) };
+    let (fill_many, fill_one) =
+        if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
+    let context = Matching { engine, node, matching, grid, many, one, fill_one, fill_many, swapped };
+
+    let mut members: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); signatures.count];
+    let mut order = Vec::with_capacity(signatures.count);
+    for (row, signature) in many_signatures.iter().enumerate() {
+        if members[*signature].0.is_empty() {
+            order.push(*signature);
+        }
+        members[*signature].0.push(row);
+    }
+    for (row, signature) in one_signatures.iter().enumerate() {
+        if members[*signature].0.is_empty() && members[*signature].1.is_empty() {
+            order.push(*signature);
+        }
+        members[*signature].1.push(row);
+    }
+    let mut out = Vec::with_capacity(many.len());
+    for signature in order {
+        engine.limits.check()?;
+        let (many, one) = &members[signature];
+        context.signature(many, one, &mut out)?;
+    }
+    if grid.count > 1 {
+        out = merge_rows(out)?;
+    }
+    Rows::new(out, &engine.limits)
+}
+
+impl Matching<'_> {
+    /// All rows of one signature.
+    fn signature(&self, many: &[usize], one: &[usize], out: &mut Vec<Row>) -> Result<(), QueryError> {
+        self.check_one_side(one)?;
+        let first = out.len();
+        // For every result so far the steps at which it was computed, kept or not.
+        let mut matched: Vec<(Labels, Vec<bool>)> = Vec::new();
+        let alone = many.len() == 1 && one.len() <= 1 && self.fill_many.is_none();
+        for row in many {
+            for other in one {
+                let pair = self.pair(Some(&self.many[*row]), Some(&self.one[*other]), |_| true)?;
+                self.emit(pair, alone, &mut matched, out)?;
+            }
+            if self.fill_one.is_some() {
+                let pair = self.pair(Some(&self.many[*row]), None, |step| !one.iter().any(|other| self.one[*other].has(step)))?;
+                self.emit(pair, alone, &mut matched, out)?;
+            }
+        }
+        if self.fill_many.is_some() {
+            for other in one {
+                let unmatched: Vec<bool> = (0..self.grid.count).map(|step| !matched.iter().any(|(_, steps)| steps[step])).collect();
+                let pair = self.pair(None, Some(&self.one[*other]), |step| unmatched[step])?;
+                self.emit(pair, alone, &mut matched, out)?;
+            }
+        }
+        // Rows of one signature with equal labels that complement each other are one series.
+        if out.len() - first > 1 && self.grid.count > 1 {
+            let rows = merge_rows(out.split_off(first))?;
+            out.extend(rows);
+        }
+        Ok(())
+    }
+
+    /// At most one row of the "one" side may be there at a time.
+    fn check_one_side(&self, one: &[usize]) -> Result<(), QueryError> {
+        if one.len() < 2 {
+            return Ok(());
+        }
+        for step in 0..self.grid.count {
+            let mut present = one.iter().map(|row| &self.one[*row]).filter(|row| row.has(step));
+            let (Some(a), Some(b)) = (present.next(), present.next()) else { continue };
+            // Nothing is matched where the other side is empty altogether.
+            if self.fill_one.is_none() && self.fill_many.is_none() && !self.many.iter().any(|row| row.has(step)) {
+                continue;
+            }
+            let side = if self.swapped { "left" } else { "right" };
+            let group = if self.matching.on {
+                b.labels.retain(|name| is_listed(self.matching, name))
+            } else {
+                b.labels.retain(|name| name != METRIC_NAME && !is_listed(self.matching, name))
+            };
+            let mut names = [a.labels.to_string(), b.labels.to_string()];
+            names.sort();
+            return Err(QueryError::Execution(format!(
+                "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}]\
+                 ;many-to-many matching not allowed: matching labels must be unique on one side",
+                names[0], names[1]
+            )));
+        }
+        Ok(())
+    }
+
+    /// Computes a pair of rows at the steps where both are there (or the missing one is filled) and `wanted`.
+    fn pair(&self, many: Option<&Row>, one: Option<&Row>, wanted: impl Fn(usize) -> bool) -> Result<Option<Pair>, QueryError> {
+        let op = self.node.op;
+        let fallback;
+        let (many_labels, one_labels) = match (many, one) {
+            (Some(many), Some(one)) => (&many.labels, &one.labels),
+            (Some(many), None) => {
+                fallback = matched_labels(&many.labels, self.matching);
+                (&many.labels, &fallback)
+            }
+            (None, Some(one)) => {
+                fallback = matched_labels(&one.labels, self.matching);
+                (&fallback, &one.labels)
+            }
+            (None, None) => return Ok(None),
+        };
+        let value = |row: Option<&Row>, fill: Option<f64>, step: usize| match row {
+            Some(row) => row.point(step),
+            None => fill.map(Point::Float),
+        };
+        let mut steps = vec![false; self.grid.count];
+        let mut row = Row::empty(self.result_labels(many_labels, one_labels), self.node.return_bool, self.grid.count);
+        let mut any = false;
+        for step in 0..self.grid.count {
+            if !wanted(step) {
+                continue;
+            }
+            let (Some(a), Some(b)) = (value(many, self.fill_many, step), value(one, self.fill_one, step)) else { continue };
+            let (a, b) = if self.swapped { (b, a) } else { (a, b) };
+            match (a, b) {
+                (Point::Float(a), Point::Float(b)) => {
+                    if is_trim(op) {
+                        incompatible(self.engine, op, "float", "float", self.node.span);
+                        continue;
+                    }
+                    row.values[step] = binary::result(op, a, b, a, self.node.return_bool);
+                }
+                (a, b) => match self.histograms(&a, &b)? {
+                    None => continue,
+                    Some(keep) if self.node.return_bool => row.values[step] = f64::from(u8::from(keep)),
+                    Some(true) => row.set(step, a),
+                    Some(false) => {}
+                },
+            }
+            steps[step] = true;
+            any = true;
+        }
+        Ok(any.then_some(Pair { row, steps }))
+    }
+
+    /// Whether a comparison of which at least one side is a histogram holds; `None` if it is not defined.
+    fn histograms(&self, a: &Point, b: &Point) -> Result<Option<bool>, QueryError> {
+        let op = self.node.op;
+        let kind = |point: &Point| if matches!(point, Point::Float(_)) { "float" } else { "histogram" };
+        match (op, a, b) {
+            (BinaryOp::Eql | BinaryOp::Neq, Point::Histogram(a), Point::Histogram(b)) => {
+                Ok(Some(super::super::functions::histogram::equal(a, b) == (op == BinaryOp::Eql)))
+            }
+            (BinaryOp::Add | BinaryOp::Sub, Point::Histogram(_), Point::Histogram(_))
+            | (BinaryOp::Mul, ..)
+            | (BinaryOp::Div | BinaryOp::TrimUpper | BinaryOp::TrimLower, Point::Histogram(_), Point::Float(_))
+                if !matches!((op, a, b), (BinaryOp::Mul, Point::Histogram(_), Point::Histogram(_))) =>
+            {
+                Err(QueryError::unsupported_histogram("binary operators"))
+            }
+            _ => {
+                incompatible(self.engine, op, kind(a), kind(b), self.node.span);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a result, unless the match is ambiguous.
+    fn emit(
+        &self,
+        pair: Option<Pair>,
+        alone: bool,
+        matched: &mut Vec<(Labels, Vec<bool>)>,
+        out: &mut Vec<Row>,
+    ) -> Result<(), QueryError> {
+        let Some(Pair { row, steps }) = pair else { return Ok(()) };
+        if !alone {
+            let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+            let collides = |other: &(Labels, Vec<bool>)| {
+                (one_to_one || other.0 == row.labels) && other.1.iter().zip(&steps).any(|(before, now)| *before && *now)
+            };
+            if matched.iter().any(collides) {
+                return Err(QueryError::execution(if one_to_one {
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                } else {
+                    "multiple matches for labels: grouping labels must ensure unique matches"
+                }));
+            }
+            matched.push((row.labels.clone(), steps));
+        }
+        if !row.is_empty() {
+            out.push(row);
+        }
+        Ok(())
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let mut labels = if is_arithmetic(self.node.op) { without_metadata(many) } else { many.clone() };
+        if self.matching.cardinality == Cardinality::OneToOne {
+            labels = labels.retain(|name| is_listed(self.matching, name) == self.matching.on);
+        }
+        if self.matching.include.is_empty() {
+            return labels;
+        }
+        let mut builder = LabelsBuilder::from_labels(&labels);
+        for name in &self.matching.include {
+            builder.set(name, one.get(name).unwrap_or(""));
+        }
+        builder.build()
+    }
+}
+
+/// A computed pair.
+struct Pair {
+    row: Row,
+    /// Where it was computed, whether or not a comparison let the value through.
+    steps: Vec<bool>,
+}

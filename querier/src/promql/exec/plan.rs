@@ -1,0 +1,512 @@
+//! From the expression tree to what the engine runs.
+//!
+//! Durations, offsets and `@` become milliseconds, functions become values of an enum, parentheses vanish. Parts
+//! whose value is the same at every step (all selectors fixed by `@`) are wrapped in [`Node::Invariant`] at the
+//! highest possible place and computed once.
+
+use std::sync::Arc;
+
+use regex::Regex;
+use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
+
+use super::super::functions::Function;
+use super::super::functions::range::RangeFunction;
+use super::super::parse::ast::{
+    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching, VectorSelector,
+};
+use super::duration::DurationContext;
+use super::{EngineOptions, QueryError, QueryParams};
+
+/// A step of a computation.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Number(f64),
+    String(String),
+    /// `time()`
+    Time,
+    /// Computed at the first step, the same at all.
+    Invariant(Box<Node>),
+    Vector(Arc<Select>),
+    /// `timestamp(selector)`: the times of the samples instead of their values.
+    Timestamps(Arc<Select>),
+    Matrix(Arc<RangeSelect>),
+    Subquery(Box<Subquery>),
+    Range(Box<RangeCall>),
+    Call(Box<FunctionCall>),
+    Aggregate(Box<Aggregate>),
+    Binary(Box<Binary>),
+    Negate(Box<Node>),
+}
+
+/// An instant selector.
+#[derive(Debug, Clone)]
+pub(crate) struct Select {
+    pub matchers: Vec<Matcher>,
+    pub offset: i64,
+    pub at: Option<i64>,
+    pub reach: Reach,
+    pub span: Span,
+}
+
+impl Select {
+    /// The time that is looked at when a step is evaluated.
+    #[inline]
+    pub fn reference(&self, time: i64) -> i64 {
+        self.at.unwrap_or(time).saturating_sub(self.offset)
+    }
+}
+
+/// A range selector.
+#[derive(Debug, Clone)]
+pub(crate) struct RangeSelect {
+    pub select: Select,
+    pub range: i64,
+    pub span: Span,
+}
+
+/// `expr[range:step]`
+#[derive(Debug)]
+pub(crate) struct Subquery {
+    pub expr: Node,
+    pub range: i64,
+    pub step: i64,
+    pub offset: i64,
+    pub at: Option<i64>,
+    pub span: Span,
+}
+
+impl Subquery {
+    /// See [`Select::reference`].
+    pub fn reference(&self, time: i64) -> i64 {
+        self.at.unwrap_or(time).saturating_sub(self.offset)
+    }
+}
+
+/// What a range function reads.
+#[derive(Debug)]
+pub(crate) enum RangeArg {
+    Matrix(Arc<RangeSelect>),
+    Subquery(Subquery),
+}
+
+/// A function over windows of samples.
+#[derive(Debug)]
+pub(crate) struct RangeCall {
+    pub function: RangeFunction,
+    pub name: &'static str,
+    pub range: RangeArg,
+    /// The scalar arguments in order.
+    pub args: Vec<Node>,
+    /// Where the first argument stands: annotations point there.
+    pub span: Span,
+    /// Labels of the answer of `absent_over_time`.
+    pub absent_labels: Labels,
+}
+
+/// Any other function.
+#[derive(Debug)]
+pub(crate) struct FunctionCall {
+    pub function: Function,
+    pub args: Vec<Node>,
+    /// Where the arguments stand.
+    pub spans: Vec<Span>,
+    pub span: Span,
+}
+
+/// An aggregation.
+#[derive(Debug)]
+pub(crate) struct Aggregate {
+    pub op: AggregateOp,
+    pub expr: Node,
+    pub param: Option<Node>,
+    pub grouping: Vec<String>,
+    pub without: bool,
+    pub span: Span,
+    pub expr_span: Span,
+    pub param_span: Span,
+}
+
+/// A binary operation.
+#[derive(Debug)]
+pub(crate) struct Binary {
+    pub op: BinaryOp,
+    pub lhs: Node,
+    pub rhs: Node,
+    pub return_bool: bool,
+    pub matching: Option<VectorMatching>,
+    pub span: Span,
+}
+
+/// A node and whether its value is the same at every step.
+struct Planned {
+    node: Node,
+    invariant: bool,
+}
+
+impl Planned {
+    fn varying(node: Node) -> Self {
+        Self { node, invariant: false }
+    }
+
+    /// The node, wrapped if that saves work.
+    fn wrap(self) -> Node {
+        match self.node {
+            node @ (Node::Number(_) | Node::String(_) | Node::Matrix(_) | Node::Subquery(_) | Node::Invariant(_)) => node,
+            node if self.invariant => Node::Invariant(Box::new(node)),
+            node => node,
+        }
+    }
+}
+
+/// Functions whose value depends on the time of evaluation even if their arguments do not.
+const TIME_DEPENDENT: &[&str] = &[
+    "days_in_month",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "hour",
+    "minute",
+    "month",
+    "year",
+    "predict_linear",
+    "time",
+    "timestamp",
+];
+
+const ANCHORED_FUNCTIONS: &[&str] = &["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED_FUNCTIONS: &[&str] = &["delta", "increase", "rate"];
+
+/// Makes plans for one query.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    start: i64,
+    end: i64,
+    step: i64,
+    default_step: i64,
+    durations: DurationContext,
+}
+
+impl Planner {
+    pub fn new(params: &QueryParams, options: &EngineOptions) -> Self {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let range = params.end_ms.saturating_sub(params.start_ms);
+        Self {
+            start: params.start_ms,
+            end: params.end_ms,
+            step: params.step_ms,
+            default_step: options.default_step_ms.max(1),
+            durations: DurationContext { step: seconds(params.step_ms), range: seconds(range) },
+        }
+    }
+
+    /// The plan of a whole query.
+    pub fn plan(&self, expr: &Expr) -> Result<Node, QueryError> {
+        Ok(self.lower(expr)?.wrap())
+    }
+
+    fn lower(&self, expr: &Expr) -> Result<Planned, QueryError> {
+        Ok(match expr {
+            Expr::Number(number) => Planned { node: Node::Number(number.value), invariant: true },
+            Expr::String(text) => Planned { node: Node::String(text.value.clone()), invariant: true },
+            Expr::Paren(paren) => self.lower(&paren.expr)?,
+            Expr::Vector(selector) => {
+                let select = self.select(selector)?;
+                Planned { invariant: select.at.is_some(), node: Node::Vector(Arc::new(select)) }
+            }
+            Expr::Matrix(matrix) => {
+                let range = self.range_select(matrix)?;
+                Planned { invariant: range.select.at.is_some(), node: Node::Matrix(Arc::new(range)) }
+            }
+            Expr::Subquery(subquery) => {
+                let subquery = self.subquery(subquery)?;
+                Planned { invariant: subquery.at.is_some(), node: Node::Subquery(Box::new(subquery)) }
+            }
+            Expr::Unary(unary) => {
+                let inner = self.lower(&unary.expr)?;
+                if unary.negative { Planned { node: Node::Negate(Box::new(inner.node)), invariant: inner.invariant } } else { inner }
+            }
+            Expr::Aggregate(aggregate) => {
+                let inner = self.lower(&aggregate.expr)?;
+                let param = aggregate.param.as_deref().map(|param| self.lower(param)).transpose()?;
+                let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
+                let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+                let node = Node::Aggregate(Box::new(Aggregate {
+                    op: aggregate.op,
+                    expr: finish(inner),
+                    param: param.map(finish),
+                    grouping: aggregate.grouping.clone(),
+                    without: aggregate.without,
+                    span: aggregate.span,
+                    expr_span: unwrap_parens(&aggregate.expr).span(),
+                    param_span: aggregate.param.as_deref().map(|p| unwrap_parens(p).span()).unwrap_or_default(),
+                }));
+                Planned { node, invariant }
+            }
+            Expr::Binary(binary) => {
+                let (lhs, rhs) = (self.lower(&binary.lhs)?, self.lower(&binary.rhs)?);
+                let invariant = lhs.invariant && rhs.invariant;
+                let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+                let node = Node::Binary(Box::new(Binary {
+                    op: binary.op,
+                    lhs: finish(lhs),
+                    rhs: finish(rhs),
+                    return_bool: binary.return_bool,
+                    matching: binary.matching.clone(),
+                    span: binary.span,
+                }));
+                Planned { node, invariant }
+            }
+            Expr::Call(call) => self.call(call)?,
+        })
+    }
+
+    fn call(&self, call: &Call) -> Result<Planned, QueryError> {
+        let name = call.function.name;
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let number = |value| Ok(Planned { node: Node::Number(value), invariant: true });
+        match name {
+            "time" => return Ok(Planned::varying(Node::Time)),
+            "start" => return number(seconds(self.start)),
+            "end" => return number(seconds(self.end)),
+            "range" => return number(seconds(self.end.saturating_sub(self.start))),
+            "step" => return number(if self.start == self.end { 0.0 } else { seconds(self.step) }),
+            _ => {}
+        }
+        let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
+        if name == "timestamp"
+            && let [Expr::Vector(selector)] = args[..]
+        {
+            let select = self.select(selector)?;
+            return Ok(Planned { invariant: select.at.is_some(), node: Node::Timestamps(Arc::new(select)) });
+        }
+        if let Some(function) = RangeFunction::by_name(name) {
+            return self.range_call(call, function, &args);
+        }
+        let function = self.function(name, &args)?;
+        let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg));
+        let lowered = if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
+        let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
+        let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+        let node = Node::Call(Box::new(FunctionCall {
+            function,
+            args: lowered.into_iter().map(finish).collect(),
+            spans: args.iter().map(|arg| arg.span()).collect(),
+            span: call.span,
+        }));
+        Ok(Planned { node, invariant })
+    }
+
+    fn range_call(&self, call: &Call, function: RangeFunction, args: &[&Expr]) -> Result<Planned, QueryError> {
+        let name = call.function.name;
+        let mut range = None;
+        let mut scalars = Vec::new();
+        let mut invariant = !TIME_DEPENDENT.contains(&name);
+        let mut absent = Labels::empty();
+        for arg in args {
+            match arg {
+                Expr::Matrix(matrix) => {
+                    let select = self.range_select(matrix)?;
+                    invariant &= select.select.at.is_some();
+                    absent = absent_labels(arg);
+                    range = Some(RangeArg::Matrix(Arc::new(select)));
+                }
+                Expr::Subquery(subquery) => {
+                    let subquery = self.subquery(subquery)?;
+                    invariant &= subquery.at.is_some();
+                    range = Some(RangeArg::Subquery(subquery));
+                }
+                scalar => {
+                    let planned = self.lower(scalar)?;
+                    invariant &= planned.invariant;
+                    scalars.push(planned);
+                }
+            }
+        }
+        let Some(range) = range else {
+            return Err(QueryError::BadData(format!("function {name} needs a range vector")));
+        };
+        if let RangeArg::Matrix(matrix) = &range {
+            let (allowed, modifier) = match matrix.select.reach {
+                Reach::Plain => (&[name][..], ""),
+                Reach::Anchored => (ANCHORED_FUNCTIONS, "anchored"),
+                Reach::Smoothed => (SMOOTHED_FUNCTIONS, "smoothed"),
+            };
+            if !allowed.contains(&name) {
+                let allowed = allowed.join(", ");
+                return Err(QueryError::Execution(format!("{modifier} modifier can only be used with: {allowed} - not with {name}")));
+            }
+        }
+        let node = Node::Range(Box::new(RangeCall {
+            function,
+            name,
+            range,
+            args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
+            span: args.first().map(|arg| arg.span()).unwrap_or_default(),
+            absent_labels: absent,
+        }));
+        Ok(Planned { node, invariant })
+    }
+
+    fn function(&self, name: &'static str, args: &[&Expr]) -> Result<Function, QueryError> {
+        let strings: Vec<&str> = args
+            .iter()
+            .filter_map(|arg| match arg {
+                Expr::String(text) => Some(text.value.as_str()),
+                _ => None,
+            })
+            .collect();
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Ok(match name {
+            "absent" => Function::Absent(args.first().map(|arg| absent_labels(arg)).unwrap_or_default()),
+            "label_replace" => {
+                let [destination, replacement, source, pattern] = strings[..] else {
+                    return Err(QueryError::BadData("label_replace() needs four strings".to_owned()));
+                };
+                let regex = Regex::new(&format!("^(?s:{pattern})$"))
+                    .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+                if destination.is_empty() {
+                    return Err(QueryError::Execution(format!("invalid destination label name in label_replace(): {destination}")));
+                }
+                Function::LabelReplace {
+                    destination: destination.to_owned(),
+                    replacement: replacement.to_owned(),
+                    source: source.to_owned(),
+                    regex,
+                }
+            }
+            "label_join" => {
+                let [destination, separator, ref sources @ ..] = strings[..] else {
+                    return Err(QueryError::BadData("label_join() needs a destination and a separator".to_owned()));
+                };
+                if destination.is_empty() {
+                    return Err(QueryError::Execution(format!("invalid destination label name in label_join(): {destination}")));
+                }
+                if let Some(source) = sources.iter().find(|source| source.is_empty()) {
+                    return Err(QueryError::Execution(format!("invalid source label name in label_join(): {source}")));
+                }
+                Function::LabelJoin { destination: destination.to_owned(), separator: separator.to_owned(), sources: owned(sources) }
+            }
+            "sort_by_label" | "sort_by_label_desc" => {
+                Function::SortByLabel { labels: owned(&strings), descending: name == "sort_by_label_desc" }
+            }
+            "histogram_quantiles" => Function::HistogramQuantiles(strings.first().copied().unwrap_or_default().to_owned()),
+            "info" => {
+                let matchers = match args.get(1) {
+                    Some(Expr::Vector(selector)) => Some(selector.matchers.clone()),
+                    _ => None,
+                };
+                let (at, offset) = match args.first() {
+                    Some(base) => self.first_selector_time(base, None, 0)?.unwrap_or((None, 0)),
+                    None => (None, 0),
+                };
+                Function::Info(Box::new(super::info::InfoCall { matchers, at, offset }))
+            }
+            _ => match Function::simple(name) {
+                Some(function) => function,
+                None => return Err(QueryError::Execution(format!("function {name} is not supported yet"))),
+            },
+        })
+    }
+
+    /// When the first selector inside an expression is evaluated: its `@`, or that of the innermost subquery
+    /// around it that has one, and the offsets on the way. `info` looks for info series at that time.
+    fn first_selector_time(&self, expr: &Expr, at: Option<i64>, offset: i64) -> Result<Option<(Option<i64>, i64)>, QueryError> {
+        let first = |parts: &[&Expr]| {
+            for part in parts {
+                if let Some(found) = self.first_selector_time(part, at, offset)? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        };
+        match expr {
+            Expr::Number(_) | Expr::String(_) => Ok(None),
+            Expr::Vector(selector) | Expr::Matrix(MatrixSelector { selector, .. }) => {
+                let own = self.offset(selector.offset.as_ref())?;
+                Ok(Some(match self.at(selector.at) {
+                    Some(fixed) => (Some(fixed), own),
+                    None => (at, own.saturating_add(offset)),
+                }))
+            }
+            Expr::Subquery(subquery) => {
+                let own = self.offset(subquery.offset.as_ref())?;
+                match self.at(subquery.at) {
+                    Some(fixed) => self.first_selector_time(&subquery.expr, Some(fixed), own),
+                    None => self.first_selector_time(&subquery.expr, at, own.saturating_add(offset)),
+                }
+            }
+            Expr::Call(call) => first(&call.args.iter().collect::<Vec<_>>()),
+            Expr::Aggregate(aggregate) => first(&[&*aggregate.expr]),
+            Expr::Binary(binary) => first(&[&*binary.lhs, &*binary.rhs]),
+            Expr::Unary(unary) => first(&[&*unary.expr]),
+            Expr::Paren(paren) => first(&[&*paren.expr]),
+        }
+    }
+
+    fn at(&self, at: Option<At>) -> Option<i64> {
+        at.map(|at| match at {
+            At::Time(ms) => ms,
+            At::Start => self.start,
+            At::End => self.end,
+        })
+    }
+
+    fn offset(&self, offset: Option<&DurationExpr>) -> Result<i64, QueryError> {
+        offset.map_or(Ok(0), |offset| self.durations.signed(offset))
+    }
+
+    fn select(&self, selector: &VectorSelector) -> Result<Select, QueryError> {
+        Ok(Select {
+            matchers: selector.matchers.clone(),
+            offset: self.offset(selector.offset.as_ref())?,
+            at: self.at(selector.at),
+            reach: selector.reach,
+            span: selector.span,
+        })
+    }
+
+    fn range_select(&self, matrix: &MatrixSelector) -> Result<RangeSelect, QueryError> {
+        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)?, span: matrix.span })
+    }
+
+    fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
+        // The inside is evaluated at its own steps, so it is wrapped whether or not the subquery itself is fixed.
+        let expr = self.lower(&subquery.expr)?.wrap();
+        let step = subquery.step.as_ref().map(|step| self.durations.positive(step)).transpose()?;
+        Ok(Subquery {
+            expr,
+            range: self.durations.positive(&subquery.range)?,
+            step: step.filter(|ms| *ms > 0).unwrap_or(self.default_step),
+            offset: self.offset(subquery.offset.as_ref())?,
+            at: self.at(subquery.at),
+            span: subquery.span,
+        })
+    }
+}
+
+fn unwrap_parens(mut expr: &Expr) -> &Expr {
+    while let Expr::Paren(paren) = expr {
+        expr = &paren.expr;
+    }
+    expr
+}
+
+/// The labels that an absent series would have: those that a selector asks for by exactly one `=`.
+fn absent_labels(expr: &Expr) -> Labels {
+    let matchers = match expr {
+        Expr::Vector(selector) => &selector.matchers,
+        Expr::Matrix(matrix) => &matrix.selector.matchers,
+        _ => return Labels::empty(),
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    let mut builder = LabelsBuilder::new();
+    for matcher in matchers.iter().filter(|matcher| matcher.name != tidelake_catalog::model::METRIC_NAME) {
+        if matcher.op == MatchOp::Equal && !seen.contains(&matcher.name.as_str()) {
+            builder.set(&matcher.name, &matcher.value);
+            seen.push(&matcher.name);
+        } else {
+            builder.remove(&matcher.name);
+        }
+    }
+    builder.build()
+}

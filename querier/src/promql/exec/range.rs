@@ -1,0 +1,196 @@
+//! Range functions, fused with the selector or subquery that they read.
+//!
+//! Windows are pairs of indexes that only move forward; no sample is copied into a window.
+
+use std::sync::Arc;
+
+use tidelake_catalog::model::TimeRange;
+
+use super::super::functions::range::{Prepared, RangeFunction, Remarks, Window};
+use super::super::parse::ast::{Reach, Span};
+use super::super::source::SeriesSamples;
+use super::QueryError;
+use super::annotations::Collector;
+use super::engine::{Engine, sort_rows};
+use super::grid::Grid;
+use super::plan::{RangeArg, RangeCall, RangeSelect};
+use super::row::{Row, Rows, is_absent};
+use super::selector::Points;
+use super::subquery;
+
+/// What is the same for all series of a call.
+struct Sliding {
+    function: RangeFunction,
+    grid: Grid,
+    range: i64,
+    offset: i64,
+    at: Option<i64>,
+    reach: Reach,
+    lookback: i64,
+    /// Scalar arguments: one value per step each.
+    params: Vec<Vec<f64>>,
+    /// Where the first argument stands.
+    span: Span,
+}
+
+/// Evaluates a range function.
+pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> Result<Rows, QueryError> {
+    if grid.count == 0 {
+        return Ok(Rows::default());
+    }
+    let mut params = Vec::with_capacity(call.args.len());
+    for arg in &call.args {
+        params.push(engine.scalar(arg, grid).await?);
+    }
+    call.function.validate(&params)?;
+    let sliding = |range, offset, at, reach| Sliding {
+        function: call.function,
+        grid,
+        range,
+        offset,
+        at,
+        reach,
+        lookback: engine.lookback,
+        params,
+        span: call.span,
+    };
+    let rows = match &call.range {
+        RangeArg::Matrix(matrix) => {
+            let sliding = sliding(matrix.range, matrix.select.offset, matrix.select.at, matrix.select.reach);
+            let range = sliding.time_range();
+            let work = move |samples: SeriesSamples, remarks: &mut Collector| sliding.evaluate(&Points::new(samples), remarks);
+            let (mut rows, charges) = engine.map_series(&matrix.select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;
+            sort_rows(&mut rows);
+            Rows::charged(rows, charges)
+        }
+        RangeArg::Subquery(node) => {
+            let (points, _charge) = subquery::evaluate(engine, node, grid).await?;
+            let sliding = sliding(node.range, node.offset, node.at, Reach::Plain);
+            let mut rows = Vec::with_capacity(points.len());
+            let mut remarks = Collector::default();
+            for points in &points {
+                engine.limits.check()?;
+                rows.extend(sliding.evaluate(points, &mut remarks)?);
+            }
+            engine.annotate(|all| all.merge(remarks));
+            Rows::new(rows, &engine.limits)?
+        }
+    };
+    if call.function == RangeFunction::Absent {
+        return absent(engine, call, &rows, grid);
+    }
+    Ok(rows)
+}
+
+/// 1 at every step at which no series has a sample.
+fn absent(engine: &Engine, call: &RangeCall, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+    let mut row = Row::floats(call.absent_labels.clone(), true, vec![1.0; grid.count]);
+    for (step, value) in row.values.iter_mut().enumerate() {
+        if rows.list.iter().any(|row| !is_absent(row.values[step])) {
+            *value = super::ABSENT;
+        }
+    }
+    Rows::new(vec![row], &engine.limits)
+}
+
+impl Sliding {
+    fn reference(&self, time: i64) -> i64 {
+        self.at.unwrap_or(time).saturating_sub(self.offset)
+    }
+
+    /// How far samples before and after the window count.
+    fn margins(&self) -> (i64, i64) {
+        match self.reach {
+            Reach::Plain => (0, 0),
+            Reach::Anchored => (self.lookback, 0),
+            Reach::Smoothed => (self.lookback, self.lookback),
+        }
+    }
+
+    /// All samples that any window needs.
+    fn time_range(&self) -> TimeRange {
+        let (before, after) = self.margins();
+        let start = self.reference(self.grid.start).saturating_sub(self.range).saturating_sub(before);
+        TimeRange::new(start.saturating_add(1), self.reference(self.grid.end()).saturating_add(after))
+    }
+
+    fn evaluate(&self, points: &Points, collector: &mut Collector) -> Result<Option<Row>, QueryError> {
+        let mut row = Row::empty(points.labels.clone(), points.drop_name || !self.function.keeps_name(), self.grid.count);
+        let prepared = Prepared::new(self.function, points);
+        let mut remarks = Remarks::default();
+        let (before, after) = self.margins();
+        let (mut low, mut high, mut histogram_low, mut histogram_high) = (0, 0, 0, 0);
+        let mut params = vec![0.0; self.params.len()];
+        for step in 0..self.grid.count {
+            let time = self.grid.time(step);
+            let end = self.reference(time);
+            let start = end.saturating_sub(self.range);
+            let (from, to) = (start.saturating_sub(before), end.saturating_add(after));
+            advance(&points.times, &mut high, to);
+            advance(&points.times, &mut low, from);
+            if !points.histogram_times.is_empty() {
+                advance(&points.histogram_times, &mut histogram_high, to);
+                advance(&points.histogram_times, &mut histogram_low, from);
+            }
+            if low == high && histogram_low == histogram_high {
+                continue;
+            }
+            for (param, values) in params.iter_mut().zip(&self.params) {
+                *param = values[step];
+            }
+            let window = Window {
+                points,
+                low,
+                high,
+                histogram_low,
+                histogram_high,
+                start,
+                end,
+                range: self.range,
+                time,
+                reach: self.reach,
+                prepared: &prepared,
+            };
+            if let Some(point) = self.function.evaluate(&window, &params, &mut remarks)? {
+                row.set(step, point);
+            }
+        }
+        remarks.report(self.function, points, !row.values.iter().all(|v| is_absent(*v)), self.span, collector);
+        Ok((!row.is_empty()).then_some(row))
+    }
+}
+
+/// Moves an index past all times up to `time`.
+#[inline]
+fn advance(times: &[i64], index: &mut usize, time: i64) {
+    while times.get(*index).is_some_and(|t| *t <= time) {
+        *index += 1;
+    }
+}
+
+/// The raw samples of a window, by labels.
+pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -> Result<Vec<Points>, QueryError> {
+    let end = matrix.select.reference(time);
+    let start = end.saturating_sub(matrix.range);
+    let reach = matrix.select.reach;
+    let (before, after) = match reach {
+        Reach::Plain => (0, 0),
+        Reach::Anchored => (engine.lookback, 0),
+        Reach::Smoothed => (engine.lookback, engine.lookback),
+    };
+    let range = TimeRange::new(start.saturating_sub(before).saturating_add(1), end.saturating_add(after));
+    let work = move |samples: SeriesSamples, _: &mut Collector| {
+        let mut points = Points::new(samples);
+        if reach != Reach::Plain {
+            if !points.histograms.is_empty() {
+                let modifier = if reach == Reach::Anchored { "anchored" } else { "smoothed" };
+                return Err(QueryError::execution(format!("{modifier} modifier is not supported with histograms")));
+            }
+            super::super::functions::extended::extend(&mut points, start, end, reach == Reach::Smoothed);
+        }
+        Ok((points.len() > 0).then_some(points))
+    };
+    let (mut points, _charges) = engine.map_series(&matrix.select.matchers, range, |p: &Points| p.len() as u64, work).await?;
+    points.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(points)
+}

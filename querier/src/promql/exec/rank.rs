@@ -1,0 +1,127 @@
+//! Aggregations that choose among rows: `topk`, `bottomk`, `limitk` and `limit_ratio`.
+//!
+//! A row that is chosen at some steps keeps its values there and loses the others; labels stay.
+
+use std::cmp::Ordering;
+
+use super::super::parse::ast::AggregateOp;
+use super::QueryError;
+use super::aggregate::bounds;
+use super::engine::Engine;
+use super::grid::Grid;
+use super::group::Groups;
+use super::number::ascending;
+use super::plan::Aggregate;
+use super::row::{Row, Rows, is_absent};
+
+/// Chooses rows; `params` is `k` or the ratio at every step.
+pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: Rows, grid: Grid) -> Result<Rows, QueryError> {
+    let (least, most) = bounds(params);
+    let has_nan = params.iter().any(|value| value.is_nan());
+    if node.op == AggregateOp::LimitRatio {
+        if least == 0.0 && most == 0.0 {
+            return Ok(Rows::default());
+        }
+        if has_nan {
+            return Err(QueryError::execution("Ratio value is NaN"));
+        }
+        engine.annotate(|all| {
+            if most > 1.0 {
+                all.invalid_ratio(most, 1.0, node.param_span);
+            }
+            if least < -1.0 {
+                all.invalid_ratio(least, -1.0, node.param_span);
+            }
+        });
+    } else {
+        if most < 1.0 && !has_nan {
+            return Ok(Rows::default());
+        }
+        if has_nan {
+            return Err(QueryError::execution("Parameter value is NaN"));
+        }
+        if least <= i64::MIN as f64 {
+            return Err(QueryError::execution(format!("Scalar value {} underflows int64", super::number::general(least))));
+        }
+        if most >= i64::MAX as f64 {
+            return Err(QueryError::execution(format!("Scalar value {} overflows int64", super::number::general(most))));
+        }
+    }
+    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
+    for (row, group) in groups.of_row.iter().enumerate() {
+        members[*group].push(row);
+    }
+    let ranked = matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk);
+    if ranked && rows.list.iter().any(Row::has_histograms) {
+        let name = if node.op == AggregateOp::Topk { "topk" } else { "bottomk" };
+        engine.annotate(|all| all.histogram_ignored_in_aggregation(name, node.span));
+    }
+    let mut chosen: Vec<Option<Row>> = vec![None; rows.list.len()];
+    let mut order = Vec::new();
+    let mut candidates: Vec<usize> = Vec::new();
+    for step in 0..grid.count {
+        engine.limits.check()?;
+        for members in &members {
+            candidates.clear();
+            match node.op {
+                AggregateOp::LimitRatio => {
+                    let ratio = params[step].clamp(-1.0, 1.0);
+                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step) && in_ratio(&rows.list[**row], ratio)));
+                }
+                AggregateOp::Limitk => {
+                    let k = count(params[step]);
+                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step)).take(k));
+                }
+                _ => {
+                    candidates.extend(members.iter().filter(|row| !is_absent(rows.list[**row].values[step])));
+                    let value = |row: &usize| rows.list[*row].values[step];
+                    let compare = |a: &usize, b: &usize| {
+                        let order = best_first(value(a), value(b), node.op == AggregateOp::Topk);
+                        order.then(a.cmp(b))
+                    };
+                    let k = count(params[step]);
+                    if k == 0 {
+                        candidates.clear();
+                    } else if k < candidates.len() {
+                        candidates.select_nth_unstable_by(k - 1, compare);
+                        candidates.truncate(k);
+                    }
+                    candidates.sort_unstable_by(compare);
+                }
+            }
+            for row in &candidates {
+                let source = &rows.list[*row];
+                let target = chosen[*row].get_or_insert_with(|| {
+                    order.push(*row);
+                    Row::empty(source.labels.clone(), source.drop_name, grid.count)
+                });
+                if let Some(point) = source.point(step) {
+                    target.set(step, point);
+                }
+            }
+        }
+    }
+    Rows::new(order.into_iter().filter_map(|row| chosen[row].take()).collect(), &engine.limits)
+}
+
+/// `k` as a count; NaN and infinities were refused before.
+fn count(k: f64) -> usize {
+    if k < 1.0 { 0 } else { k as usize }
+}
+
+/// NaN is worse than every number, for `topk` as for `bottomk`.
+fn best_first(a: f64, b: f64, largest: bool) -> Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (false, false) if largest => ascending(b, a),
+        (false, false) => ascending(a, b),
+        (a, b) => a.cmp(&b),
+    }
+}
+
+/// Whether a series is among the share of all series that `ratio` asks for. A negative ratio asks for the
+/// complement of what `1 + ratio` gives, so that the two together are everything.
+fn in_ratio(row: &Row, ratio: f64) -> bool {
+    let position = row.labels.series_id() as f64 / u64::MAX as f64;
+    if ratio >= 0.0 { position < ratio } else { position >= 1.0 + ratio }
+}

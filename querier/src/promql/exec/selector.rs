@@ -1,0 +1,176 @@
+//! Instant selectors: for every step the last sample within the lookback window.
+
+use std::sync::Arc;
+
+use tidelake_catalog::model::{Histogram, Labels, TimeRange, is_stale};
+
+use super::super::parse::ast::Reach;
+use super::super::source::SeriesSamples;
+use super::QueryError;
+use super::annotations::Collector;
+use super::engine::{Engine, sort_rows};
+use super::grid::Grid;
+use super::plan::Select;
+use super::row::{Point, Row, Rows};
+
+/// What of a sample is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Its value.
+    Values,
+    /// When it was taken, in seconds.
+    Times,
+    /// When it was taken, in milliseconds; the name stays.
+    RawTimes,
+}
+
+/// Samples of one series without stale markers, floats and histograms apart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Points {
+    pub labels: Labels,
+    /// See [`Row::drop_name`].
+    pub drop_name: bool,
+    /// Times of the floats.
+    pub times: Vec<i64>,
+    pub values: Vec<f64>,
+    pub histogram_times: Vec<i64>,
+    pub histograms: Vec<Arc<Histogram>>,
+}
+
+impl Points {
+    /// Takes the samples over; only series with histograms or stale markers are copied.
+    pub fn new(samples: SeriesSamples) -> Self {
+        let SeriesSamples { labels, times, values, histograms } = samples;
+        if histograms.is_empty() && !values.iter().any(|value| is_stale(*value)) {
+            return Self { labels, times, values, ..Self::default() };
+        }
+        let mut points = Self { labels, ..Self::default() };
+        let mut pending = histograms.into_iter().peekable();
+        for (row, (time, value)) in times.into_iter().zip(values).enumerate() {
+            if let Some((_, histogram)) = pending.next_if(|(at, _)| *at as usize == row) {
+                if !is_stale(histogram.sum) {
+                    points.histogram_times.push(time);
+                    points.histograms.push(histogram);
+                }
+            } else if !is_stale(value) {
+                points.times.push(time);
+                points.values.push(value);
+            }
+        }
+        points
+    }
+
+    /// The present values of a row.
+    pub fn from_row(row: Row, grid: Grid) -> Self {
+        let mut points = Self { labels: row.labels.clone(), drop_name: row.drop_name, ..Self::default() };
+        for (step, time) in grid.times().enumerate() {
+            match row.point(step) {
+                Some(Point::Float(value)) => {
+                    points.times.push(time);
+                    points.values.push(value);
+                }
+                Some(Point::Histogram(histogram)) => {
+                    points.histogram_times.push(time);
+                    points.histograms.push(histogram);
+                }
+                None => {}
+            }
+        }
+        points
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.times.len() + self.histogram_times.len()
+    }
+}
+
+/// Evaluates an instant selector; rows are sorted by labels.
+pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, output: Output) -> Result<Rows, QueryError> {
+    if grid.count == 0 {
+        return Ok(Rows::default());
+    }
+    let lookback = engine.lookback;
+    let (first, last) = (select.reference(grid.start), select.reference(grid.end()));
+    let ahead = if select.reach == Reach::Smoothed { lookback } else { 0 };
+    let range = TimeRange::new(first.saturating_sub(lookback).saturating_add(1), last.saturating_add(ahead));
+    let owned = Arc::clone(select);
+    let work = move |samples: SeriesSamples, remarks: &mut Collector| {
+        let row = match owned.reach {
+            Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks)?,
+            _ => latest(samples, &owned, grid, lookback, output),
+        };
+        Ok((!row.is_empty()).then_some(row))
+    };
+    let (mut rows, charges) = engine.map_series(&select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;
+    sort_rows(&mut rows);
+    Ok(Rows::charged(rows, charges))
+}
+
+/// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale marker.
+fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, output: Output) -> Row {
+    let SeriesSamples { labels, times, values, histograms } = samples;
+    let mut row = Row::empty(labels, output == Output::Times, grid.count);
+    let (mut next, mut next_histogram) = (0, 0);
+    for step in 0..grid.count {
+        let reference = select.reference(grid.time(step));
+        while times.get(next).is_some_and(|time| *time <= reference) {
+            next += 1;
+        }
+        let Some(last) = next.checked_sub(1) else { continue };
+        if times[last] <= reference.saturating_sub(lookback) {
+            continue;
+        }
+        while histograms.get(next_histogram).is_some_and(|(at, _)| (*at as usize) < last) {
+            next_histogram += 1;
+        }
+        let point = match histograms.get(next_histogram) {
+            Some((at, histogram)) if *at as usize == last => {
+                if is_stale(histogram.sum) {
+                    continue;
+                }
+                Point::Histogram(Arc::clone(histogram))
+            }
+            _ if is_stale(values[last]) => continue,
+            _ => Point::Float(values[last]),
+        };
+        match output {
+            Output::Values => row.set(step, point),
+            Output::Times => row.values[step] = times[last] as f64 / 1000.0,
+            Output::RawTimes => row.values[step] = times[last] as f64,
+        }
+    }
+    row
+}
+
+/// `selector smoothed`: the value at every step, interpolated between the samples around it.
+fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, remarks: &mut Collector) -> Result<Row, QueryError> {
+    let points = Points::new(samples);
+    let mut row = Row::empty(points.labels.clone(), false, grid.count);
+    for step in 0..grid.count {
+        let reference = select.reference(grid.time(step));
+        let (from, to) = (reference.saturating_sub(lookback), reference.saturating_add(lookback));
+        let inside = |times: &[i64]| times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= to);
+        let (floats, histograms) = (inside(&points.times), inside(&points.histogram_times));
+        if !histograms.is_empty() {
+            if floats.is_empty() {
+                return Err(QueryError::unsupported_histogram("smoothed"));
+            }
+            remarks.mixed_floats_histograms(points.labels.metric_name(), select.span);
+            continue;
+        }
+        let (times, values) = (&points.times[floats.clone()], &points.values[floats]);
+        let after = times.partition_point(|t| *t < reference);
+        let value = match after {
+            _ if times.get(after) == Some(&reference) => values[after],
+            0 => continue,
+            _ if after == times.len() => values[after - 1],
+            _ => {
+                let (t0, t1, v0, v1) = (times[after - 1], times[after], values[after - 1], values[after]);
+                v0 + (v1 - v0) * (reference - t0) as f64 / (t1 - t0) as f64
+            }
+        };
+        row.values[step] = value;
+    }
+    Ok(row)
+}

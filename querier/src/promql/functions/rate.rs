@@ -1,0 +1,165 @@
+//! Rates: how much a counter or gauge moved within a window.
+
+use super::super::exec::QueryError;
+use super::range::{Remarks, Window};
+use super::super::parse::ast::Reach;
+
+/// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for counter resets
+/// and extrapolated to the edges of the window.
+///
+/// The edge is reached only if a sample could be expected near it (within 1.1 average sample intervals); otherwise
+/// the series is taken to begin or end half an interval beyond its outermost sample. A counter is not extrapolated
+/// to below zero.
+pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
+    let (times, values) = (window.times(), window.values());
+    let (&[first_time, .., last_time], &[first, .., last]) = (times, values) else { return None };
+    let mut result = last - first;
+    if is_counter {
+        for index in window.resets() {
+            result += window.points.values[*index as usize - 1];
+        }
+    }
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let mut to_start = seconds(first_time - window.start);
+    let mut to_end = seconds(window.end - last_time);
+    let sampled = seconds(last_time - first_time);
+    let average = sampled / (values.len() - 1) as f64;
+    let threshold = average * 1.1;
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if is_counter && result > 0.0 && first >= 0.0 {
+        let to_zero = sampled * (first / result);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if per_second {
+        factor /= seconds(window.range);
+    }
+    Some(result * factor)
+}
+
+/// `irate` and `idelta`: from the last two samples only.
+pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks) -> Result<Option<f64>, QueryError> {
+    let (times, values, histograms) = (window.times(), window.values(), window.histogram_times());
+    if times.len() + histograms.len() < 2 {
+        return Ok(None);
+    }
+    // Which of the two youngest samples are floats.
+    let float_at = |back: usize| times.len().checked_sub(back + 1).map(|index| times[index]);
+    let histogram_at = |back: usize| histograms.len().checked_sub(back + 1).map(|index| histograms[index]);
+    let last_is_float = float_at(0) > histogram_at(0);
+    let previous_is_float = if last_is_float { float_at(1) > histogram_at(0) } else { float_at(0) > histogram_at(1) };
+    match (previous_is_float, last_is_float) {
+        (true, true) => {}
+        (false, false) => return Err(QueryError::unsupported_histogram("irate and idelta")),
+        _ => {
+            remarks.mixed = true;
+            return Ok(None);
+        }
+    }
+    let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return Ok(None) };
+    let result = if is_rate && last < previous { last } else { last - previous };
+    Ok(Some(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
+}
+
+/// `resets`: how often a counter began anew. A change between float and histogram counts as well.
+pub(crate) fn resets(window: &Window<'_>) -> Result<Option<f64>, QueryError> {
+    let Some(merged) = merge(window) else { return Ok(None) };
+    Ok(Some(match merged {
+        Merged::Floats(low) => {
+            let resets = &window.prepared.resets;
+            let from = resets.partition_point(|index| *index as usize <= low);
+            let to = resets.partition_point(|index| (*index as usize) < window.high);
+            (to - from) as f64
+        }
+        Merged::Mixed(kinds) => {
+            let mut count = 0;
+            for pair in kinds.windows(2) {
+                match (pair[0], pair[1]) {
+                    (Kind::Float(previous), Kind::Float(current)) => count += usize::from(current < previous),
+                    (Kind::Histogram(_), Kind::Histogram(_)) => return Err(QueryError::unsupported_histogram("resets")),
+                    _ => count += 1,
+                }
+            }
+            count as f64
+        }
+    }))
+}
+
+/// `changes`: how often the value differs from the one before; NaN does not differ from NaN.
+pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
+    Some(match merge(window)? {
+        Merged::Floats(low) => {
+            let changes = &window.prepared.changes;
+            f64::from(changes[window.high - 1] - changes[low])
+        }
+        Merged::Mixed(kinds) => {
+            let differs = |pair: &&[Kind]| match (pair[0], pair[1]) {
+                (Kind::Float(a), Kind::Float(b)) => differ(a, b),
+                (Kind::Histogram(a), Kind::Histogram(b)) => !super::histogram::equal(&window.points.histograms[a], &window.points.histograms[b]),
+                _ => true,
+            };
+            kinds.windows(2).filter(differs).count() as f64
+        }
+    })
+}
+
+/// Whether two floats count as different values.
+pub(crate) fn differ(a: f64, b: f64) -> bool {
+    a != b && !(a.is_nan() && b.is_nan())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Float(f64),
+    Histogram(usize),
+}
+
+enum Merged {
+    /// Only floats, from this index of the series on.
+    Floats(usize),
+    /// All samples by time.
+    Mixed(Vec<Kind>),
+}
+
+/// The samples by time. An anchored window begins with the youngest sample at or before its start; `None` if it
+/// holds no later one.
+fn merge(window: &Window<'_>) -> Option<Merged> {
+    let (mut low, mut histogram_low) = (window.low, window.histogram_low);
+    if window.reach == Reach::Anchored {
+        let before = window.times().partition_point(|t| *t <= window.start);
+        let histograms_before = window.histogram_times().partition_point(|t| *t <= window.start);
+        if before == window.times().len() && histograms_before == window.histogram_times().len() {
+            return None;
+        }
+        let float_anchor = before.checked_sub(1).map(|index| window.times()[index]);
+        let histogram_anchor = histograms_before.checked_sub(1).map(|index| window.histogram_times()[index]);
+        let anchor_is_float = float_anchor >= histogram_anchor;
+        low += if anchor_is_float { before.saturating_sub(1) } else { before };
+        histogram_low += if anchor_is_float { histograms_before } else { histograms_before.saturating_sub(1) };
+    }
+    if histogram_low == window.histogram_high && window.points.histograms.is_empty() {
+        return Some(Merged::Floats(low));
+    }
+    let points = window.points;
+    let mut kinds = Vec::with_capacity(window.high - low + window.histogram_high - histogram_low);
+    let (mut float, mut histogram) = (low, histogram_low);
+    while float < window.high || histogram < window.histogram_high {
+        let float_first =
+            histogram >= window.histogram_high || (float < window.high && points.times[float] < points.histogram_times[histogram]);
+        if float_first {
+            kinds.push(Kind::Float(points.values[float]));
+            float += 1;
+        } else {
+            kinds.push(Kind::Histogram(histogram));
+            histogram += 1;
+        }
+    }
+    Some(Merged::Mixed(kinds))
+}

@@ -1,0 +1,60 @@
+//! Trends of a gauge: least squares and double exponential smoothing.
+
+use super::super::exec::number::kahan_add;
+use super::range::{Remarks, Window};
+
+/// `deriv`: the slope per second.
+pub(crate) fn deriv(window: &Window<'_>, remarks: &mut Remarks) -> Option<f64> {
+    // Times relative to the first sample keep the sums small.
+    let origin = enough(window, remarks)?;
+    Some(regression(window, origin).0)
+}
+
+/// `predict_linear`: the value on the fitted line, `seconds` after the time of evaluation.
+pub(crate) fn predict(window: &Window<'_>, seconds: f64, remarks: &mut Remarks) -> Option<f64> {
+    enough(window, remarks)?;
+    let (slope, intercept) = regression(window, window.time);
+    Some(slope * seconds + intercept)
+}
+
+/// The time of the first float, if there are at least two. Remarks on histograms beside floats.
+fn enough(window: &Window<'_>, remarks: &mut Remarks) -> Option<i64> {
+    let floats = window.values().len();
+    remarks.histograms_ignored |= floats > 0 && !window.histogram_times().is_empty();
+    if floats < 2 { None } else { window.times().first().copied() }
+}
+
+/// Slope per second, and the value at `origin`.
+fn regression(window: &Window<'_>, origin: i64) -> (f64, f64) {
+    let (times, values) = (window.times(), window.values());
+    let first = values[0];
+    if values.iter().all(|value| *value == first) {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let mut sums = [(0.0, 0.0); 4];
+    for (time, y) in times.iter().zip(values) {
+        let x = time.saturating_sub(origin) as f64 / 1000.0;
+        for (sum, increment) in sums.iter_mut().zip([x, *y, x * y, x * x]) {
+            *sum = kahan_add(increment, sum.0, sum.1);
+        }
+    }
+    let [x, y, xy, xx] = sums.map(|(sum, compensation)| sum + compensation);
+    let count = values.len() as f64;
+    let slope = (xy - x * y / count) / (xx - x * x / count);
+    (slope, y / count - slope * x / count)
+}
+
+/// `double_exponential_smoothing`: the last value, smoothed together with its trend.
+pub(crate) fn double_exponential(window: &Window<'_>, smoothing: f64, trend: f64, remarks: &mut Remarks) -> Option<f64> {
+    enough(window, remarks)?;
+    let &[first, second, ..] = window.values() else { return None };
+    let (mut before, mut smoothed, mut slope) = (0.0, first, second - first);
+    for (index, value) in window.values().iter().enumerate().skip(1) {
+        if index > 1 {
+            slope = trend * (smoothed - before) + (1.0 - trend) * slope;
+        }
+        let next = smoothing * value + (1.0 - smoothing) * (smoothed + slope);
+        (before, smoothed) = (smoothed, next);
+    }
+    Some(smoothed)
+}

@@ -1,0 +1,73 @@
+//! Where the engine gets samples from.
+//!
+//! One seam with several implementations: segments on the store together with recent rows, and plain memory in
+//! tests. A source resolves matchers to series, merges what it holds of a series from all its places and removes
+//! duplicate times; the engine never sees two pieces of one series.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
+
+/// The samples of one series in ascending time, without duplicates. Stale markers are among them with their exact
+/// bits (see `model::is_stale`), because the engine decides what they end.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesSamples {
+    /// The full label set, metric name included.
+    pub labels: Labels,
+    /// Milliseconds since 1970-01-01 UTC, strictly ascending.
+    pub times: Vec<i64>,
+    /// One value per time; NaN where the sample is a histogram.
+    pub values: Vec<f64>,
+    /// Histogram samples as (position in `times`, histogram), positions ascending.
+    pub histograms: Vec<(u32, Arc<Histogram>)>,
+}
+
+/// What a source must refuse instead of answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelectLimits {
+    /// Most series that one selector may match; above it the source answers [`SourceError::LimitExceeded`].
+    pub max_series: usize,
+}
+
+/// One selector's need.
+#[derive(Debug, Clone)]
+pub struct SelectRequest {
+    /// All of them must match.
+    pub matchers: Vec<Matcher>,
+    /// Milliseconds, both ends included. Samples outside are not delivered.
+    pub range: TimeRange,
+    /// See [`SelectLimits`].
+    pub limits: SelectLimits,
+}
+
+/// Why samples could not be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The store or a peer did not answer; the same query may succeed later.
+    #[error("samples are unavailable: {0}")]
+    Unavailable(String),
+    /// An object is damaged. Trying again does not help.
+    #[error("object {object} is corrupt: {message}")]
+    Corrupt {
+        /// Its key.
+        object: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The query asks for more than it may.
+    #[error("query limit exceeded: {0}")]
+    LimitExceeded(String),
+}
+
+/// Batches of whole series, in no order.
+pub type SeriesStream = BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>;
+
+/// Delivers the samples of the series that a selector matches.
+#[async_trait]
+pub trait SampleSource: Send + Sync + 'static {
+    /// Batches of series; each series comes whole, in one batch. A batch is the unit of parallel work, so a source
+    /// cuts batches to some ten thousand to some million samples.
+    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError>;
+}

@@ -1,0 +1,192 @@
+//! Tables as PromQL sees them: the metrics table, and every numeric field of a wide table as a metric.
+//!
+//! Field `usage_user` of measurement `cpu` is the metric `cpu_usage_user`; a field called `value` is just `cpu`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
+use async_trait::async_trait;
+use datafusion::common::runtime::SpawnedTask;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use tidelake_catalog::model::histogram::HistogramArray;
+use tidelake_catalog::model::{
+    Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange, TimeUnit,
+};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan};
+use tidelake_catalog::segment::{SegmentError, SortedRows};
+
+use crate::promql::source::{SampleSource, SelectRequest, SeriesSamples, SourceError};
+use crate::tables::Tables;
+
+/// A field of a wide table that is a metric.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldMetric {
+    pub(crate) table: Arc<str>,
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) field: Column,
+    pub(crate) name: String,
+}
+
+/// The fields of a database's wide tables that are metrics whose names pass.
+pub(crate) fn field_metrics(tables: &Tables, database: &str, matchers: &[Matcher]) -> Vec<FieldMetric> {
+    let mut found = Vec::new();
+    for (table, schema) in tables.wide_tables(database) {
+        for field in schema.fields() {
+            if !matches!(field.kind, ColumnType::Float | ColumnType::Integer | ColumnType::Unsigned | ColumnType::Boolean) {
+                continue;
+            }
+            let name = if &*field.name == "value" { table.to_string() } else { format!("{table}_{}", field.name) };
+            if matchers.iter().filter(|m| m.name == METRIC_NAME).all(|m| m.matches(&name)) {
+                found.push(FieldMetric { table: Arc::clone(&table), schema: Arc::clone(&schema), field: field.clone(), name });
+            }
+        }
+    }
+    found
+}
+
+/// The matchers that apply to tags.
+pub(crate) fn tag_matchers(matchers: &[Matcher]) -> Vec<Matcher> {
+    matchers.iter().filter(|m| m.name != METRIC_NAME).cloned().collect()
+}
+
+/// A range of milliseconds in the unit of a table.
+pub(crate) fn to_unit(range: TimeRange, unit: TimeUnit) -> TimeRange {
+    match unit {
+        TimeUnit::Millisecond => range,
+        TimeUnit::Nanosecond => TimeRange::new(unit.from_millis(range.min), unit.from_millis(range.max).saturating_add(999_999)),
+    }
+}
+
+/// One database as a source of samples.
+#[derive(Debug, Clone)]
+pub struct DatabaseSamples {
+    tables: Tables,
+    database: Arc<str>,
+}
+
+impl DatabaseSamples {
+    /// The samples of a database.
+    pub fn new(tables: Tables, database: &str) -> Self {
+        Self { tables, database: database.into() }
+    }
+}
+
+fn source_error(error: SegmentError) -> SourceError {
+    match error {
+        SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
+        other => SourceError::Unavailable(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl SampleSource for DatabaseSamples {
+    async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
+        let mut jobs: Vec<(ScanUnit, Option<String>)> = Vec::new();
+        let metrics = self.tables.sources(&self.database, METRICS_TABLE, request.range).await.map_err(source_error)?;
+        if let Some(found) = metrics {
+            // Most databases have no histograms: their column is read only where one is.
+            let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
+            let fields = found.schema.fields().filter(|f| present(f)).cloned().collect();
+            let scan = ScanRequest { fields, matchers: request.matchers.clone(), range: request.range };
+            jobs.extend(plan(TableKind::Metrics, found.sources, scan, None).units.into_iter().map(|unit| (unit, None)));
+        }
+        for metric in field_metrics(&self.tables, &self.database, &request.matchers) {
+            let range = to_unit(request.range, metric.schema.kind.time_unit());
+            let scan = ScanRequest { fields: [metric.field.clone()].into(), matchers: tag_matchers(&request.matchers), range };
+            let plan = self.tables.scan(&self.database, &metric.table, scan).await.map_err(source_error)?;
+            jobs.extend(plan.units.into_iter().map(|unit| (unit, Some(metric.name.clone()))));
+        }
+        let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+        let read = |(unit, name): (ScanUnit, Option<String>)| async move {
+            let task = SpawnedTask::spawn(async move {
+                let rows = unit.read().await.map_err(source_error)?;
+                match name {
+                    None => metric_samples(&rows),
+                    Some(name) => Ok(field_samples(&rows, &name)),
+                }
+            });
+            task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
+        };
+        // In order, so that sums over series do not depend on timing.
+        Ok(stream::iter(jobs).map(read).buffered(at_once).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())
+    }
+}
+
+fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> {
+    let corrupt = |what: &str| SourceError::Unavailable(format!("the metrics table has a column of the wrong type: {what}"));
+    let values = rows.column("value").and_then(|c| c.as_primitive_opt::<Float64Type>()).ok_or_else(|| corrupt("value"))?;
+    let histograms = match rows.column("histogram") {
+        Some(array) => Some(
+            array.as_struct_opt().and_then(|array| HistogramArray::try_new(array).ok()).ok_or_else(|| corrupt("histogram"))?,
+        ),
+        None => None,
+    };
+    let series = rows.runs.iter().map(|run| {
+        let mut samples = SeriesSamples {
+            labels: run.series.labels.clone(),
+            times: rows.times(run).to_vec(),
+            values: values.values()[run.rows.clone()].to_vec(),
+            histograms: Vec::new(),
+        };
+        if let Some(array) = &histograms {
+            for row in run.rows.clone() {
+                if let Some(histogram) = array.get(row) {
+                    let at = row - run.rows.start;
+                    samples.values[at] = f64::NAN;
+                    samples.histograms.push((at as u32, Arc::new(histogram)));
+                }
+            }
+        }
+        samples
+    });
+    Ok(series.collect())
+}
+
+/// Nanoseconds become milliseconds; of several rows in one millisecond the last counts.
+fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
+    let Some(column) = rows.columns.first() else { return Vec::new() };
+    let value = number(column);
+    let mut out = Vec::with_capacity(rows.runs.len());
+    for run in &rows.runs {
+        let (mut times, mut values) = (Vec::with_capacity(run.rows.len()), Vec::with_capacity(run.rows.len()));
+        for row in run.rows.clone() {
+            if column.is_null(row) {
+                continue;
+            }
+            let time = TimeUnit::Nanosecond.to_millis(rows.time[row]);
+            if times.last() == Some(&time) {
+                values.pop();
+            } else {
+                times.push(time);
+            }
+            values.push(value(row));
+        }
+        if !times.is_empty() {
+            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, histograms: Vec::new() });
+        }
+    }
+    out
+}
+
+/// Tags with the metric's name.
+pub(crate) fn named(tags: &Labels, name: &str) -> Labels {
+    let mut labels = LabelsBuilder::from_labels(tags);
+    labels.set(METRIC_NAME, name);
+    labels.build()
+}
+
+fn number(column: &ArrayRef) -> Box<dyn Fn(usize) -> f64 + '_> {
+    if let Some(array) = column.as_primitive_opt::<Float64Type>() {
+        Box::new(|row| array.value(row))
+    } else if let Some(array) = column.as_primitive_opt::<Int64Type>() {
+        Box::new(|row| array.value(row) as f64)
+    } else if let Some(array) = column.as_primitive_opt::<UInt64Type>() {
+        Box::new(|row| array.value(row) as f64)
+    } else if let Some(array) = column.as_boolean_opt() {
+        Box::new(|row| f64::from(u8::from(array.value(row))))
+    } else {
+        Box::new(|_| f64::NAN)
+    }
+}

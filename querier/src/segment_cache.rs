@@ -1,0 +1,92 @@
+//! Open segments: series indexes and footers, the part of a segment that every query needs.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidelake_catalog::segment::{OpenSegment, SegmentError};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
+use tokio::sync::OnceCell;
+
+#[derive(Default)]
+struct Entry {
+    segment: Arc<OnceCell<Arc<OpenSegment>>>,
+    bytes: usize,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<SegmentId, Entry>,
+    bytes: usize,
+}
+
+/// Open segments, bounded by bytes; the ones not used for longest go first.
+pub(crate) struct SegmentCache {
+    inner: Mutex<Inner>,
+    limit: usize,
+    uses: AtomicU64,
+}
+
+impl SegmentCache {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { inner: Mutex::default(), limit, uses: AtomicU64::new(0) }
+    }
+
+    /// The open segment; `open` runs once however many ask at a time. A failure is not remembered.
+    pub(crate) async fn open<F, Fut>(&self, meta: &SegmentMeta, open: F) -> Result<Arc<OpenSegment>, SegmentError>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<OpenSegment, SegmentError>>,
+    {
+        let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        let cell = {
+            let mut inner = self.inner.lock();
+            let entry = inner.entries.entry(meta.id).or_default();
+            entry.used = used;
+            Arc::clone(&entry.segment)
+        };
+        if let Some(segment) = cell.get() {
+            return Ok(Arc::clone(segment));
+        }
+        let opened = cell.get_or_try_init(|| async { Ok::<_, SegmentError>(Arc::new(open().await?)) }).await.cloned();
+        let mut inner = self.inner.lock();
+        match &opened {
+            Ok(segment) => {
+                let bytes = segment.memory_size();
+                if let Some(entry) = inner.entries.get_mut(&meta.id)
+                    && entry.bytes == 0
+                {
+                    entry.bytes = bytes;
+                    inner.bytes += bytes;
+                }
+                inner.evict(self.limit);
+            }
+            Err(_) => {
+                inner.entries.remove(&meta.id);
+            }
+        }
+        opened
+    }
+}
+
+impl Inner {
+    fn evict(&mut self, limit: usize) {
+        if self.bytes <= limit {
+            return;
+        }
+        // Down to nine tenths, so that not every further segment pays for sorting.
+        let mut by_use: Vec<(u64, SegmentId)> = self.entries.iter().filter(|(_, e)| e.bytes > 0).map(|(id, e)| (e.used, *id)).collect();
+        by_use.sort_unstable();
+        for (_, id) in by_use {
+            if self.bytes <= limit / 10 * 9 {
+                break;
+            }
+            if let Some(entry) = self.entries.remove(&id) {
+                self.bytes -= entry.bytes;
+            }
+        }
+    }
+}
