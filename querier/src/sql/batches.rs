@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringViewArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, StringViewArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Float64Type, SchemaRef};
@@ -74,7 +76,8 @@ impl UnitBatches {
             return Ok(None);
         }
         self.next_row += len;
-        let runs = if self.tags.iter().any(Option::is_some) { self.run_of_each_row(start, len) } else { UInt32Array::from(Vec::<u32>::new()) };
+        let runs =
+            if self.tags.iter().any(Option::is_some) { self.run_of_each_row(start, len) } else { UInt32Array::from(Vec::<u32>::new()) };
         let internal = |error: arrow::error::ArrowError| SqlError::Internal(format!("rows do not fit the table's schema: {error}"));
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.slots.len());
         for (slot, tag) in self.layout.slots.iter().zip(&self.tags) {

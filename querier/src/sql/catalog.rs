@@ -51,7 +51,10 @@ impl Database {
     /// Looks a table up, so that planning finds it. The error says which part of the name is unknown.
     pub async fn require(&self, catalog: &str, schema: &str, table: &str) -> Result<(), SqlError> {
         if catalog != &*self.name {
-            return Err(SqlError::NotFound(format!("database {catalog:?} not found: a query reads one database, this one reads {:?}", self.name)));
+            return Err(SqlError::NotFound(format!(
+                "database {catalog:?} not found: a query reads one database, this one reads {:?}",
+                self.name
+            )));
         }
         let found = match schema {
             PUBLIC_SCHEMA => self.wide.contains_key(table) || self.metric(table).await?.is_some(),
@@ -59,7 +62,11 @@ impl Database {
             INFORMATION_SCHEMA => return Ok(()),
             _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
         };
-        if found { Ok(()) } else { Err(SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name))) }
+        if found {
+            Ok(())
+        } else {
+            Err(SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name)))
+        }
     }
 
     async fn metric(&self, name: &str) -> Result<Option<Arc<TableView>>, SqlError> {
@@ -101,14 +108,16 @@ impl Database {
         if needed.is_empty() {
             return Ok(described);
         }
-        described.public = self.wide.iter().map(|(name, schema)| (name.to_string(), Arc::new(TableView::wide(name.clone(), schema)))).collect();
+        described.public =
+            self.wide.iter().map(|(name, schema)| (name.to_string(), Arc::new(TableView::wide(name.clone(), schema)))).collect();
         if needed.contains("columns") {
             let series = self.source.series(&self.name, METRICS_TABLE, &[], TimeRange::ALL).await?;
             let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for series in &series {
                 labels.entry(series.labels.metric_name()).or_default().extend(series.labels.iter().map(|(label, _)| label));
             }
-            described.metrics = labels.into_iter().map(|(name, labels)| (name.to_owned(), Arc::new(TableView::metric(name, labels)))).collect();
+            described.metrics =
+                labels.into_iter().map(|(name, labels)| (name.to_owned(), Arc::new(TableView::metric(name, labels)))).collect();
         } else {
             let names = self.source.metric_names(&self.name).await?;
             described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [])))).collect();

@@ -50,7 +50,14 @@ impl TableView {
         let fields = schema.fields().map(|field| Origin::Field(field.clone()));
         let origins: Vec<Origin> = tags.chain([Origin::Time]).chain(fields).collect();
         let names: Vec<String> = origins.iter().map(|origin| plain_name(origin).to_owned()).collect();
-        Self { table: name.clone(), name, kind: schema.kind, schema: arrow_schema(&origins, &names, schema.kind), origins, matchers: Vec::new() }
+        Self {
+            table: name.clone(),
+            name,
+            kind: schema.kind,
+            schema: arrow_schema(&origins, &names, schema.kind),
+            origins,
+            matchers: Vec::new(),
+        }
     }
 
     /// A metric: `time`, the labels of its series in order of their names, `value`.
