@@ -3,7 +3,7 @@
 //! In the order in which a query passes them:
 //!
 //! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the query;
-//! 2. `statement`: text to a statement that only reads and is not too deep for what follows;
+//! 2. `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
 //! 4. `session`: statement to plan; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
@@ -25,6 +25,7 @@ mod source;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod view;
 
 use std::collections::HashMap;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{DFSchema, Result};
 use datafusion::datasource::TableType;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use tidelake_catalog::model::TableKind;
 
 use super::batches::{Layout, Slot};
@@ -69,28 +71,9 @@ impl ViewProvider {
         }
         Ok((Layout { schema, slots, time_unit: view.time_unit(), samples_only }, fields))
     }
-}
 
-#[async_trait]
-impl TableProvider for ViewProvider {
-    fn schema(&self) -> SchemaRef {
-        self.view.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match translate(filter, &self.view) {
-            Some(pushed) if pushed.exact => TableProviderFilterPushDown::Exact,
-            Some(_) => TableProviderFilterPushDown::Inexact,
-            None => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(support).collect())
-    }
-
-    async fn scan(
+    /// The rows that pass what can be translated of the filters.
+    async fn scan_rows(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -110,5 +93,53 @@ impl TableProvider for ViewProvider {
             return Ok(Arc::new(EmptyExec::new(layout.schema)));
         }
         Ok(Arc::new(ScanExec::new(layout, units, summary, limit, state.config().target_partitions())))
+    }
+}
+
+#[async_trait]
+impl TableProvider for ViewProvider {
+    fn schema(&self) -> SchemaRef {
+        self.view.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        // What a translation lets through too much, `scan` filters itself.
+        let support = |filter: &&Expr| match translate(filter, &self.view) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        // The optimizer goes on to rewrite filters after it handed them over, possibly to something that
+        // cannot be translated any more. Nothing else checks them then.
+        let unanswered = |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
+        let residual = conjunction(filters.iter().filter(unanswered).cloned());
+        let Some(residual) = residual else {
+            return self.scan_rows(state, projection, filters, limit).await;
+        };
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.view.origins.len()).collect());
+        let mut columns = wanted.clone();
+        for column in residual.column_refs() {
+            let at = self.view.schema.index_of(&column.name)?;
+            if !columns.contains(&at) {
+                columns.push(at);
+            }
+        }
+        let rows = self.scan_rows(state, Some(&columns), filters, None).await?;
+        let predicate = state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
+        let filter = FilterExecBuilder::new(predicate, rows).apply_projection(Some((0..wanted.len()).collect()))?;
+        Ok(Arc::new(filter.with_fetch(limit).build()?))
     }
 }

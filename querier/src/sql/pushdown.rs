@@ -23,7 +23,7 @@ pub(super) struct Pushed {
     pub range: TimeRange,
     /// No row can pass.
     pub nothing: bool,
-    /// Every row that the scan then gives passes the filter; otherwise it has to be checked again.
+    /// Every row that the scan then gives passes the filter; otherwise it has to be filtered again.
     pub exact: bool,
 }
 

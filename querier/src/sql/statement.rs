@@ -15,18 +15,15 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 
 use super::error::SqlError;
+use super::tokens;
 
 /// Nested constructs that the parser follows.
 const MAX_PARSER_DEPTH: usize = 64;
-/// Parentheses inside parentheses; the parser tries some of them twice per level.
-const MAX_PARENTHESES: usize = 24;
 /// Operators inside operators, after chains of comparisons became lists.
 const MAX_EXPRESSION_DEPTH: usize = 128;
-/// Words and operators, literals and commas not counted. Bounds the depth of what the parser builds.
-const MAX_WORDS: usize = 20_000;
 /// Tables in all `FROM` clauses, with the ones in common table expressions counted at each use.
 const MAX_RELATIONS: u64 = 256;
 /// `UNION`, `EXCEPT` and `INTERSECT` in one query.
@@ -43,7 +40,8 @@ pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> 
     }
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
-    check_tokens(tokens.iter().map(|t| &t.token))?;
+    tokens::check(tokens.iter().map(|t| &t.token))?;
+    let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(MAX_PARSER_DEPTH)
@@ -61,7 +59,7 @@ pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> 
     if !statements.is_empty() {
         return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
     }
-    check_allowed(&statement)?;
+    check_allowed(&statement, &first_words)?;
     shape(&mut statement)?;
     Ok(statement)
 }
@@ -70,31 +68,9 @@ fn too_complex(what: &str, limit: impl std::fmt::Display) -> SqlError {
     SqlError::BadRequest(format!("the query is too complex: more than {limit} {what}"))
 }
 
-fn check_tokens<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), SqlError> {
-    let (mut words, mut open) = (0usize, 0usize);
-    for token in tokens {
-        match token {
-            Token::LParen => open += 1,
-            Token::RParen => open = open.saturating_sub(1),
-            Token::Comma | Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF => {}
-            _ => words += 1,
-        }
-        if open > MAX_PARENTHESES {
-            return Err(SqlError::BadRequest(format!("the SQL text is nested too deeply: {MAX_PARENTHESES} open parentheses are allowed")));
-        }
-        if words > MAX_WORDS {
-            return Err(too_complex("words and operators", MAX_WORDS));
-        }
-    }
-    Ok(())
-}
-
-fn check_allowed(statement: &Statement) -> Result<(), SqlError> {
-    let refused = |what: &str| {
-        Err(SqlError::BadRequest(format!("{what} is not supported: queries only read (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")))
-    };
-    match statement {
-        Statement::Explain(explain) => check_allowed(&explain.statement),
+fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlError> {
+    let allowed = match statement {
+        Statement::Explain(explain) => return check_allowed(&explain.statement, first_words),
         Statement::Statement(statement) => match statement.as_ref() {
             SqlStatement::Query(_)
             | SqlStatement::ExplainTable { .. }
@@ -102,18 +78,17 @@ fn check_allowed(statement: &Statement) -> Result<(), SqlError> {
             | SqlStatement::ShowColumns { .. }
             | SqlStatement::ShowFunctions { .. }
             | SqlStatement::ShowVariable { .. }
-            | SqlStatement::ShowVariables { .. } => Ok(()),
-            SqlStatement::Explain { statement, .. } if matches!(statement.as_ref(), SqlStatement::Query(_)) => Ok(()),
-            other => {
-                // The first words name the kind; the rest may be long, or hold what should not be echoed.
-                let text: String = other.to_string().chars().take(40).collect();
-                refused(&text.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase())
-            }
+            | SqlStatement::ShowVariables { .. } => true,
+            SqlStatement::Explain { statement, .. } => matches!(statement.as_ref(), SqlStatement::Query(_)),
+            _ => false,
         },
-        Statement::CreateExternalTable(_) => refused("CREATE EXTERNAL TABLE"),
-        Statement::CopyTo(_) => refused("COPY"),
-        Statement::Reset(_) => refused("RESET"),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+    };
+    if allowed {
+        return Ok(());
     }
+    // Named by the text: to print the statement would recurse as deep as it is.
+    Err(SqlError::BadRequest(format!("{first_words} is not supported: queries only read (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")))
 }
 
 /// Rewrites long chains and measures what is left.
