@@ -1,164 +1,39 @@
-//! What the handlers call: the ingester, the querier and the compactor.
+//! The parts that serve requests, opened and put together, in the shapes that the handlers need.
 //!
-//! The types here are the seam to those crates, in the shapes that the handlers need. Everything answers
-//! "unavailable" until the storage is attached, so nothing is ever acknowledged that is not kept.
+//! The ingester is used as it is. The querier and the compactor are wrapped: texts become expressions here, and their
+//! errors the few kinds that a client can act on.
+use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
+use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::scalar::ScalarValue;
-use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
+use tidelake_catalog::model::{Labels, Matcher, TimeRange};
+use tidelake_catalog::segment::{SegmentError, SortedRows};
+use tidelake_catalog::snapshot::MetricMetadata;
+use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
+use tidelake_compactor::policy::Goal;
+use tidelake_compactor::{CompactError, CompactorOptions};
+use tidelake_ingest::IngestOptions;
+use tidelake_ingest::wal::WalOptions;
+use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
+use tidelake_querier::promql::parse::ast::Expr;
+use tidelake_querier::promql::parse::parse;
+use tidelake_querier::promql::source::SourceError;
+use tidelake_querier::sql::SqlOptions;
+use tidelake_querier::tables::{RecentRows, Tables};
 
-use crate::config::Config;
+pub use tidelake_ingest::line_protocol::LineError;
+pub use tidelake_ingest::request::Written;
+pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
+pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
+pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::sql::{SqlError, SqlParam};
 
-const DETACHED: &str = "the storage is not attached";
-
-/// Unit of line protocol timestamps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// By magnitude, line by line.
-    Auto,
-    /// Nanoseconds.
-    Nanosecond,
-    /// Microseconds.
-    Microsecond,
-    /// Milliseconds.
-    Millisecond,
-    /// Seconds.
-    Second,
-    /// Minutes.
-    Minute,
-    /// Hours.
-    Hour,
-}
-
-/// How the body of a write is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Text lines.
-    LineProtocol {
-        /// Unit of the timestamps.
-        precision: Precision,
-        /// Whether good lines are kept when others are bad.
-        accept_partial: bool,
-    },
-    /// `prometheus.WriteRequest`
-    RemoteWrite1,
-}
-
-/// `Content-Encoding` of the body of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContentEncoding {
-    /// As it is.
-    Identity,
-    /// RFC 1952, any number of members.
-    Gzip,
-    /// Snappy block format.
-    Snappy,
-    /// RFC 8878.
-    Zstd,
-}
-
-/// A write as it was received.
-#[derive(Debug, Clone)]
-pub struct WriteRequest {
-    /// Checked name.
-    pub database: String,
-    /// How to read the body.
-    pub protocol: Protocol,
-    /// How the body is compressed.
-    pub encoding: ContentEncoding,
-    /// The body as received.
-    pub body: Bytes,
-}
-
-/// What a write kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Lines or samples.
-    pub samples: u64,
-    /// Native histograms.
-    pub histograms: u64,
-    /// Exemplars.
-    pub exemplars: u64,
-}
-
-/// A line (or series) that was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LineError {
-    /// From 1; 0 when the protocol has no lines.
-    pub line: usize,
-    /// The line as received, perhaps cut.
-    pub original: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-/// The end of a write that was not refused as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WriteOutcome {
-    /// What is durable.
-    pub written: Written,
-    /// What was refused, in order of lines.
-    pub errors: Vec<LineError>,
-}
-
-/// Why a write was refused as a whole.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum IngestError {
-    /// The sender must change the request.
-    #[error("{0}")]
-    BadRequest(String),
-    /// A limit on sizes.
-    #[error("{0}")]
-    TooLarge(String),
-    /// An encoding or message that is not understood.
-    #[error("{0}")]
-    Unsupported(String),
-    /// Something named does not exist.
-    #[error("{0}")]
-    NotFound(String),
-    /// The same request may succeed later.
-    #[error("{reason}")]
-    Unavailable {
-        /// Why not now.
-        reason: String,
-        /// When to try again.
-        retry_after_s: u64,
-    },
-    /// A newer process owns this node; this one must stop.
-    #[error("{0}")]
-    Fenced(String),
-    /// A defect.
-    #[error("{0}")]
-    Internal(String),
-}
-
-/// The write path.
-#[derive(Debug)]
-pub struct Ingester(());
-
-fn ingest_detached() -> IngestError {
-    IngestError::Unavailable { reason: DETACHED.into(), retry_after_s: 5 }
-}
-
-impl Ingester {
-    /// Returns once the points are durable and visible.
-    pub async fn write(&self, _request: WriteRequest) -> Result<WriteOutcome, IngestError> {
-        Err(ingest_detached())
-    }
-
-    /// Returns once all that was buffered is in segments on the store.
-    pub async fn flush(&self) -> Result<(), IngestError> {
-        Err(ingest_detached())
-    }
-
-    /// Flushes and stops; later writes are refused.
-    pub async fn shutdown(&self) -> Result<(), IngestError> {
-        Ok(())
-    }
-}
+use crate::app::Figure;
+use crate::config::{Config, StoreLocation};
 
 /// The steps of a range query; an instant query has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,59 +57,6 @@ pub struct PromqlOptions {
     pub max_samples: u64,
 }
 
-/// Notes on a query's answer.
-#[derive(Debug, Clone, Default)]
-pub struct Annotations {
-    /// Things that make the answer doubtful.
-    pub warnings: Vec<String>,
-    /// Things worth knowing.
-    pub infos: Vec<String>,
-}
-
-/// One series with a place for a value at every step.
-#[derive(Debug, Clone)]
-pub struct SeriesRow {
-    /// Its labels.
-    pub labels: Labels,
-    /// One per step; the stale marker stands for "no float here".
-    pub values: Vec<f64>,
-    /// One entry per step if the series has histograms.
-    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
-}
-
-/// Raw samples of one series.
-#[derive(Debug, Clone)]
-pub struct RangeSeries {
-    /// Its labels.
-    pub labels: Labels,
-    /// Times in ms and values, ascending.
-    pub floats: Vec<(i64, f64)>,
-    /// Times in ms and histograms, ascending.
-    pub histograms: Vec<(i64, Arc<Histogram>)>,
-}
-
-/// The value of a PromQL expression.
-#[derive(Debug, Clone)]
-pub enum Value {
-    /// One per step.
-    Scalar(Vec<f64>),
-    /// A text.
-    String(String),
-    /// Series in the order of the answer.
-    Vector(Vec<SeriesRow>),
-    /// Only from instant queries.
-    RangeVector(Vec<RangeSeries>),
-}
-
-/// The answer to a PromQL query.
-#[derive(Debug, Clone)]
-pub struct QueryOutput {
-    /// Its value.
-    pub value: Value,
-    /// Its notes.
-    pub annotations: Annotations,
-}
-
 /// Why a PromQL or metadata query failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
@@ -255,111 +77,122 @@ pub enum QueryError {
     Internal(String),
 }
 
-/// Why an SQL query failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SqlError {
-    /// The text or a parameter is wrong.
-    #[error("{0}")]
-    BadRequest(String),
-    /// A database or table does not exist.
-    #[error("{0}")]
-    NotFound(String),
-    /// A limit on memory or the like.
-    #[error("{0}")]
-    Resource(String),
-    /// A defect, or a damaged object.
-    #[error("{0}")]
-    Internal(String),
+impl From<exec::QueryError> for QueryError {
+    fn from(error: exec::QueryError) -> Self {
+        let text = error.to_string();
+        match error {
+            exec::QueryError::BadData(_) => Self::BadData(text),
+            exec::QueryError::Timeout => Self::Timeout(text),
+            exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
+            exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
+            _ => Self::Execution(text),
+        }
+    }
 }
 
-/// What a sender said about a metric.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetricMetadata {
-    /// `counter`, `gauge`, ...
-    pub kind: String,
-    /// Text for people.
-    pub help: String,
-    /// Unit, or empty.
-    pub unit: String,
+impl From<SegmentError> for QueryError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
 }
 
 /// The read path.
 #[derive(Debug)]
-pub struct Querier(());
-
-fn query_detached() -> QueryError {
-    QueryError::Unavailable(DETACHED.into())
-}
+pub struct Querier(tidelake_querier::Querier);
 
 /// Reads a selector such as `up{job="x"}`; the error names line and column.
-pub fn parse_selector(_text: &str) -> Result<Vec<Matcher>, String> {
-    Err(DETACHED.into())
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
+    match parse(text) {
+        Ok(Expr::Vector(selector)) => Ok(selector.matchers),
+        Ok(_) => Err(format!("{text:?} is not a series selector")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl Querier {
     /// Evaluates a query at one time.
-    pub async fn promql_instant(
-        &self,
-        _db: &str,
-        _query: &str,
-        _time_ms: i64,
-        _options: &PromqlOptions,
-    ) -> Result<QueryOutput, QueryError> {
-        Err(query_detached())
+    pub async fn promql_instant(&self, db: &str, query: &str, time_ms: i64, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
+        self.promql(db, query, QueryParams::instant(time_ms), options).await
     }
 
     /// Evaluates a query at every step.
-    pub async fn promql_range(&self, _db: &str, _query: &str, _steps: Steps, _options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
-        Err(query_detached())
+    pub async fn promql_range(&self, db: &str, query: &str, steps: Steps, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
+        self.promql(db, query, QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms), options).await
     }
 
-    /// Series that match any of the matcher sets and have samples in the range; at most `limit`, 0 for all.
-    pub async fn series(&self, _db: &str, _matchers: &[Vec<Matcher>], _range: TimeRange, _limit: usize) -> Result<Vec<Labels>, QueryError> {
-        Err(query_detached())
+    async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
+        let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
+        let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
+        let engine =
+            EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
+        Ok(self.0.promql(db, &expr, query, params, &engine).await?)
+    }
+
+    /// Series that match any of the matcher sets and may have samples in the range; at most `limit`, 0 for all.
+    pub async fn series(&self, db: &str, matchers: &[Vec<Matcher>], range: TimeRange, limit: usize) -> Result<Vec<Labels>, QueryError> {
+        Ok(cut(self.0.series(db, matchers, range).await?, limit))
     }
 
     /// Sorted label names of those series.
-    pub async fn label_names(
-        &self,
-        _db: &str,
-        _matchers: &[Vec<Matcher>],
-        _range: TimeRange,
-        _limit: usize,
-    ) -> Result<Vec<String>, QueryError> {
-        Err(query_detached())
+    pub async fn label_names(&self, db: &str, matchers: &[Vec<Matcher>], range: TimeRange, limit: usize) -> Result<Vec<String>, QueryError> {
+        Ok(cut(self.0.label_names(db, matchers, range).await?, limit))
     }
 
     /// Sorted values of one label of those series.
     pub async fn label_values(
         &self,
-        _db: &str,
-        _name: &str,
-        _matchers: &[Vec<Matcher>],
-        _range: TimeRange,
-        _limit: usize,
+        db: &str,
+        name: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
     ) -> Result<Vec<String>, QueryError> {
-        Err(query_detached())
+        Ok(cut(self.0.label_values(db, name, matchers, range).await?, limit))
     }
 
-    /// Metadata by metric name, sorted; of one metric only when it is named.
-    pub async fn metadata(&self, _db: &str, _metric: Option<&str>) -> Result<Vec<(String, Vec<MetricMetadata>)>, QueryError> {
-        Err(query_detached())
+    /// Metadata by metric family, sorted; of one family only when it is named.
+    pub fn metadata(&self, db: &str, metric: Option<&str>) -> Vec<(String, MetricMetadata)> {
+        let all = self.0.metadata(db);
+        let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
+        wanted.map(|(name, metadata)| (name.to_string(), metadata.clone())).collect()
     }
 
     /// Runs one SQL statement; `params` fill `$name` placeholders.
-    pub async fn sql(&self, _db: &str, _sql: &str, _params: Vec<(String, ScalarValue)>) -> Result<SendableRecordBatchStream, SqlError> {
-        Err(SqlError::Internal(DETACHED.into()))
+    pub async fn sql(&self, db: &str, sql: &str, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
+        self.0.sql(db, sql, params).await
     }
+}
+
+fn cut<T>(mut found: Vec<T>, limit: usize) -> Vec<T> {
+    if limit > 0 {
+        found.truncate(limit);
+    }
+    found
 }
 
 /// Merges segments.
 #[derive(Debug)]
-pub struct Compactor(());
+pub struct Compactor(Arc<tidelake_compactor::Compactor>);
 
 impl Compactor {
     /// Returns when nothing is left to merge.
-    pub async fn compact_all(&self) -> Result<(), String> {
-        Err(DETACHED.into())
+    pub async fn compact_all(&self) -> Result<(), CompactError> {
+        self.0.compact(Goal::Full).await?;
+        Ok(())
+    }
+}
+
+/// Recent rows of the ingester of the same process.
+#[derive(Debug)]
+struct OwnRows(Arc<Ingester>);
+
+#[async_trait]
+impl RecentRows for OwnRows {
+    async fn recent(&self, database: &str, table: &str, range: TimeRange) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+        Ok(self.0.recent(database, table, range).into_iter().map(|chunk| (chunk.order, chunk.rows)).collect())
     }
 }
 
@@ -374,6 +207,30 @@ pub enum OpenError {
     Fatal(String),
 }
 
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() { Self::Transient(error.to_string()) } else { Self::Fatal(error.to_string()) }
+    }
+}
+
+impl From<CatalogError> for OpenError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => error.into(),
+            error => Self::Fatal(error.to_string()),
+        }
+    }
+}
+
+impl From<IngestError> for OpenError {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Unavailable { reason, .. } => Self::Transient(reason),
+            error => Self::Fatal(error.to_string()),
+        }
+    }
+}
+
 /// The parts that serve requests, once they are ready.
 #[derive(Debug)]
 pub struct Backend {
@@ -383,27 +240,107 @@ pub struct Backend {
     pub querier: Arc<Querier>,
     /// Merges segments.
     pub compactor: Arc<Compactor>,
+    catalog: Arc<Catalog>,
+}
+
+fn open_store(config: &Config) -> Result<Store, OpenError> {
+    let location = config.store_location().map_err(|error| OpenError::Fatal(error.to_string()))?;
+    let address = match location {
+        StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
+        StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
+        StoreLocation::Memory => "memory:".to_owned(),
+    };
+    Ok(Store::open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
+}
+
+fn ingest_options(config: &Config) -> IngestOptions {
+    let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
+    let mut wal = if is_remote { WalOptions::remote() } else { WalOptions::local() };
+    if let Some(interval) = config.wal_interval_ms {
+        wal.min_interval = Duration::from_millis(interval);
+    }
+    IngestOptions {
+        buffer_bytes: config.buffer_bytes,
+        // Writes go on while the older half is on its way to the store.
+        flush_bytes: config.buffer_bytes / 2,
+        flush_interval: Duration::from_millis(config.flush_interval_ms),
+        max_lines_bytes: config.max_body_bytes,
+        max_remote_write_bytes: config.max_remote_write_bytes,
+        // On S3 every look is a request that costs money.
+        fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
+        wal,
+        ..IngestOptions::default()
+    }
 }
 
 impl Backend {
-    /// Opens the store, loads the catalog, registers the node and replays its WAL.
-    pub async fn open(_config: &Config) -> Result<Self, OpenError> {
-        Ok(Self { ingester: Ingester(()).into(), querier: Querier(()).into(), compactor: Compactor(()).into() })
+    /// Opens the store, loads the catalog, registers the node and replays its log.
+    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        let store = open_store(config)?;
+        let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
+        let ingester = Ingester::start(Arc::clone(&catalog), ingest_options(config)).await?;
+        let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
+        let tables = Tables::new(Arc::clone(&catalog), store, recent, config.index_cache_bytes);
+        let promql = EngineOptions {
+            lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
+            max_samples: config.max_query_samples,
+            timeout: config.query_timeout(),
+            ..EngineOptions::default()
+        };
+        let sql = SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
+        let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
+        let options = CompactorOptions { grace: Duration::from_millis(config.gc_grace_ms), ..CompactorOptions::default() };
+        let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
+        Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog })
     }
 
     /// Figures read at every scrape: name, help, whether it only grows, and how to read it.
-    pub fn figures(&self) -> Vec<crate::app::Figure> {
-        Vec::new()
+    pub fn figures(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        let mut add = |name, help, is_counter, read: Box<dyn Fn() -> f64 + Send + Sync>| {
+            figures.push(Figure { name, help, is_counter, read });
+        };
+        let of = |read: fn(&Ingester) -> f64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+            let ingester = Arc::clone(&self.ingester);
+            Box::new(move || read(&ingester))
+        };
+        add("buffer_bytes", "Bytes of rows that are not in a segment yet", false, of(|i| i.buffered().0 as f64));
+        add("buffer_rows", "Rows that are not in a segment yet", false, of(|i| i.buffered().1 as f64));
+        add("active_series", "Series known to the write path", false, of(|i| i.series() as f64));
+        add("flushes", "Flushes that were committed", true, of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64));
+        add("flush_failures", "Flushes that failed and are tried again", true, of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64));
+        add("flushed_rows", "Rows written to segments", true, of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64));
+        add("deferred_writes", "Writes answered with 503", true, of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64));
+        add("wal_objects", "Objects of the write-ahead log that became durable", true, of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64));
+        add("wal_bytes", "Bytes of these objects", true, of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64));
+        add("wal_requests", "Requests in these objects", true, of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64));
+        add("wal_put_errors", "Puts of the write-ahead log that failed", true, of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64));
+        add("wal_put_seconds", "Time of all puts of the write-ahead log", true, of(|i| i.log_metrics().put_latency.sum().as_secs_f64()));
+        add("wal_queued_bytes", "Bytes that wait for the write-ahead log", false, of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64));
+        let catalog = Arc::clone(&self.catalog);
+        add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
+        let catalog = Arc::clone(&self.catalog);
+        add("segments", "Segments in the catalog", false, Box::new(move || catalog.snapshot().segments().count() as f64));
+        figures
     }
 
-    /// For tests of handlers that never reach the storage.
+    /// Over empty memory, for tests of handlers.
     #[cfg(test)]
-    pub fn detached() -> Self {
-        Self { ingester: Ingester(()).into(), querier: Querier(()).into(), compactor: Compactor(()).into() }
+    pub async fn in_memory() -> Self {
+        let config = Config { store: Some("memory:".into()), ..Config::default() };
+        Self::open(&config).await.expect("memory always opens")
     }
 }
 
-/// Writes the catalog as JSON lines.
-pub async fn dump_catalog(_config: &Config, _out: &mut impl std::io::Write) -> anyhow::Result<()> {
-    anyhow::bail!(DETACHED)
+/// Writes the catalog's log as JSON lines.
+pub async fn dump_catalog(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+    let store = open_store(config)?;
+    let mut failed = None;
+    tidelake_catalog::dump::dump(&store, |record| {
+        if failed.is_none() {
+            failed = writeln!(out, "{record}").err();
+        }
+    })
+    .await?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }

@@ -52,6 +52,10 @@ pub struct Config {
     pub max_query_samples: u64,
     /// Memory that all SQL queries may use together.
     pub query_memory_bytes: usize,
+    /// Memory for series indexes and footers of segments. What does not fit is read again from the store.
+    pub index_cache_bytes: usize,
+    /// How long the files of a merged segment stay before they are deleted. Queries that run longer fail.
+    pub gc_grace_ms: u64,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
     /// Time that running requests get to finish when the server stops.
@@ -81,6 +85,8 @@ impl Default for Config {
             query_timeout_ms: 120_000,
             max_query_samples: 50_000_000,
             query_memory_bytes: 1 << 30,
+            index_cache_bytes: 512 << 20,
+            gc_grace_ms: 300_000,
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
@@ -198,6 +204,14 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_memory_bytes: Option<usize>,
+    /// Memory for series indexes and footers of segments
+    #[arg(long, env = "TIDELAKE_INDEX_CACHE_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_cache_bytes: Option<usize>,
+    /// How long the files of a merged segment stay
+    #[arg(long, env = "TIDELAKE_GC_GRACE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_grace_ms: Option<u64>,
     /// How far back an instant selector looks [default: 300000]
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -145,7 +145,6 @@ impl From<IngestError> for ApiError {
             IngestError::BadRequest(_) => Kind::BadRequest,
             IngestError::TooLarge(_) => Kind::TooLarge,
             IngestError::Unsupported(_) => Kind::Unsupported,
-            IngestError::NotFound(_) => Kind::NotFound,
             IngestError::Unavailable { retry_after_s, .. } => Kind::Unavailable { retry_after_s },
             // The process ends now; its successor on this node will answer.
             IngestError::Fenced(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
@@ -176,7 +175,8 @@ impl From<SqlError> for ApiError {
             SqlError::BadRequest(_) => Kind::BadRequest,
             SqlError::NotFound(_) => Kind::NotFound,
             // Sent again, the same query would hit the same limit: not a 503.
-            SqlError::Resource(_) => Kind::Execution,
+            SqlError::ResourcesExhausted(_) => Kind::Execution,
+            SqlError::Timeout => Kind::Timeout,
             SqlError::Internal(_) => Kind::Internal,
         };
         Self { kind, message }
@@ -230,7 +230,7 @@ mod tests {
         check(IngestError::Unsupported("x".into()).into(), 415);
         check(IngestError::Unavailable { reason: "x".into(), retry_after_s: 9 }.into(), 503);
         check(IngestError::Fenced("x".into()).into(), 503);
-        check(SqlError::Resource("x".into()).into(), 422);
+        check(SqlError::ResourcesExhausted("x".into()).into(), 422);
         check(QueryError::Execution("x".into()).into(), 422);
     }
 }

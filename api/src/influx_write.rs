@@ -81,18 +81,18 @@ async fn write(app: &App, version: Version, query: Option<&str>, headers: &Heade
 
 async fn receive(app: &App, version: Version, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     let params = Params::from_query(query);
-    let (database, protocol) = read_target(version, &params)?;
+    let (database, precision, accept_partial) = read_target(version, &params)?;
     let encoding = read_encoding(headers)?;
     let ingester = &app.backend()?.ingester;
     let held = app.bodies.read(headers, body, app.config.max_body_bytes).await?;
-    let request = WriteRequest { database, protocol, encoding, body: held.bytes.clone() };
+    let protocol = Protocol::LineProtocol { precision };
+    let request = WriteRequest { database, protocol, encoding, accept_partial, body: held.bytes.clone() };
     let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
     app.metrics.count_write("line_protocol", held.bytes.len(), &outcome);
-    let keeps_good_lines = matches!(protocol, Protocol::LineProtocol { accept_partial: true, .. });
-    Ok(answer(version, keeps_good_lines, &outcome))
+    Ok(answer(version, accept_partial, &outcome))
 }
 
-fn read_target(version: Version, params: &Params) -> Result<(String, Protocol), ApiError> {
+fn read_target(version: Version, params: &Params) -> Result<(String, Precision, bool), ApiError> {
     let param = version.database_param();
     let database = params.get(param);
     let database = database.ok_or_else(|| ApiError::bad_request(format!("the parameter {param:?} is missing: it names the database")))?;
@@ -106,7 +106,7 @@ fn read_target(version: Version, params: &Params) -> Result<(String, Protocol), 
         // Every write is durable when it is acknowledged; who does not insist on it gets it all the same.
         read_bool("no_sync", text)?;
     }
-    Ok((database.to_owned(), Protocol::LineProtocol { precision, accept_partial }))
+    Ok((database.to_owned(), precision, accept_partial))
 }
 
 fn read_bool(name: &str, text: &str) -> Result<bool, ApiError> {
@@ -179,7 +179,7 @@ fn describe(errors: &[LineError], outcome: &WriteOutcome) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, "{separator}line {}: {}", error.line, error.message);
     }
-    let _ = write!(text, " dropped={}", outcome.errors.len());
+    let _ = write!(text, " dropped={}", outcome.refused);
     text
 }
 
@@ -194,8 +194,7 @@ mod tests {
 
     fn target(version: Version, query: &str) -> Result<(String, Precision, bool), (u16, String)> {
         match read_target(version, &Params::from_query(Some(query))) {
-            Ok((db, Protocol::LineProtocol { precision, accept_partial })) => Ok((db, precision, accept_partial)),
-            Ok((_, Protocol::RemoteWrite1)) => panic!("not line protocol"),
+            Ok(target) => Ok(target),
             Err(e) => Err((e.status().as_u16(), e.message)),
         }
     }
@@ -235,7 +234,8 @@ mod tests {
     async fn body_of(version: Version, keeps: bool, kept: u64, lines: &[usize]) -> (u16, String) {
         let errors =
             lines.iter().map(|&line| LineError { line, original: format!("m f=\"é{line}"), message: "no closing quote".into() }).collect();
-        let outcome = WriteOutcome { written: Written { samples: kept, ..Written::default() }, errors };
+        let refused = lines.len() as u64;
+        let outcome = WriteOutcome { written: Written { samples: kept, ..Written::default() }, errors, refused };
         let response = answer(version, keeps, &outcome);
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();

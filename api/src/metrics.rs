@@ -163,7 +163,7 @@ mod tests {
     fn the_text_holds_counters_and_figures() {
         let metrics = Metrics::new();
         let written = Written { samples: 3, histograms: 1, exemplars: 0 };
-        metrics.count_write("line_protocol", 100, &WriteOutcome { written, errors: Vec::new() });
+        metrics.count_write("line_protocol", 100, &WriteOutcome { written, errors: Vec::new(), refused: 0 });
         metrics.requests.get_or_create(&Answered { path: "/write".into(), code: 204 }).inc();
         metrics.add_figures(vec![Figure { name: "segments", help: "Segments in the catalog", is_counter: false, read: Box::new(|| 7.0) }]);
         let text = metrics.text().unwrap();

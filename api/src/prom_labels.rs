@@ -117,14 +117,11 @@ async fn metadata(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q):
     let answer = async {
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let per_metric = asked.params.get("limit_per_metric").map(str::parse::<usize>).transpose();
-        let per_metric = per_metric.map_err(|_| parameters::invalid("limit_per_metric", "limit_per_metric must be a number"))?;
-        let per_metric = per_metric.filter(|n| *n > 0).unwrap_or(usize::MAX);
-        let found = app.backend()?.querier.metadata(&asked.database, asked.params.get("metric")).await?;
+        // What was said last of a family is all that is kept of it, so any limit is met.
+        per_metric.map_err(|_| parameters::invalid("limit_per_metric", "limit_per_metric must be a number"))?;
+        let found = app.backend()?.querier.metadata(&asked.database, asked.params.get("metric"));
         let most = if asked.limit == 0 { usize::MAX } else { asked.limit };
-        let data = found.into_iter().take(most).map(|(metric, entries)| {
-            let entries = entries.into_iter().take(per_metric).map(|m| json!({ "type": m.kind, "help": m.help, "unit": m.unit }));
-            (metric, entries.collect::<serde_json::Value>())
-        });
+        let data = found.into_iter().take(most).map(|(metric, m)| (metric, json!([{ "type": m.kind.as_str(), "help": &*m.help, "unit": &*m.unit }])));
         Ok(success(serde_json::Value::Object(data.collect())))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))

@@ -37,7 +37,7 @@ async fn receive(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Bod
     let encoding = read_encoding(headers)?;
     let ingester = &app.backend()?.ingester;
     let held = app.bodies.read(headers, body, app.config.max_remote_write_bytes).await?;
-    let request = WriteRequest { database, protocol, encoding, body: held.bytes.clone() };
+    let request = WriteRequest { database, protocol, encoding, accept_partial: true, body: held.bytes.clone() };
     let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
     app.metrics.count_write("remote_write", held.bytes.len(), &outcome);
     Ok(answer(&outcome))
@@ -78,7 +78,7 @@ fn answer(outcome: &WriteOutcome) -> Response {
     let mut response = if outcome.errors.is_empty() {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        let mut text = format!("{} refused, the others were kept: ", outcome.errors.len());
+        let mut text = format!("{} refused, the others were kept: ", outcome.refused);
         let named: Vec<&str> = outcome.errors.iter().take(NAMED_ERRORS).map(|e| e.message.as_str()).collect();
         text.push_str(&named.join("; "));
         if outcome.errors.len() > NAMED_ERRORS {
@@ -138,7 +138,8 @@ mod tests {
     fn both_ends_count_what_was_kept() {
         let written = Written { samples: 3, histograms: 1, exemplars: 0 };
         let check = |errors: Vec<LineError>, status: u16| {
-            let response = answer(&WriteOutcome { written, errors });
+            let refused = errors.len() as u64;
+            let response = answer(&WriteOutcome { written, errors, refused });
             assert_eq!(response.status().as_u16(), status);
             assert_eq!(response.headers()["x-prometheus-remote-write-samples-written"], "3");
             assert_eq!(response.headers()["x-prometheus-remote-write-histograms-written"], "1");

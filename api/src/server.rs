@@ -47,6 +47,7 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
             return Ok(0);
         }
     }
+    watch_for_takeover(&app);
     tracing::info!("ready");
     greet(address, &app.config);
 
@@ -57,6 +58,14 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
     tokio::select! {
         code = shut_down(&app, stop, http) => code,
         () = signals.next() => Ok(EXIT_IMPATIENT),
+    }
+}
+
+/// The ingester also notices a takeover when nobody writes.
+fn watch_for_takeover(app: &Arc<App>) {
+    if let Ok(backend) = app.backend() {
+        let (app, ingester) = (Arc::clone(app), Arc::clone(&backend.ingester));
+        tokio::spawn(async move { app.fence(ingester.fenced().await) });
     }
 }
 

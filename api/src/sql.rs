@@ -1,4 +1,5 @@
 //! SQL over HTTP: `/api/v3/query_sql`, by GET parameters or a POST of JSON (or a form), as InfluxDB 3's clients ask.
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use axum::routing::get;
 use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::backend::SqlParam;
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::params::{Params, is_form};
@@ -75,15 +76,15 @@ impl Asked {
 }
 
 /// Values for the `$name` placeholders of a query.
-fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<Vec<(String, ScalarValue)>, ApiError> {
+fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<HashMap<String, SqlParam>, ApiError> {
     let scalar = |name: &str, value: serde_json::Value| match value {
-        serde_json::Value::Null => Ok(ScalarValue::Null),
-        serde_json::Value::Bool(b) => Ok(ScalarValue::Boolean(Some(b))),
-        serde_json::Value::String(text) => Ok(ScalarValue::Utf8(Some(text))),
+        serde_json::Value::Null => Ok(SqlParam::Null),
+        serde_json::Value::Bool(b) => Ok(SqlParam::Boolean(b)),
+        serde_json::Value::String(text) => Ok(SqlParam::String(text)),
         serde_json::Value::Number(n) => Ok(match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => ScalarValue::Int64(Some(i)),
-            (None, Some(u)) => ScalarValue::UInt64(Some(u)),
-            (None, None) => ScalarValue::Float64(n.as_f64()),
+            (Some(i), _) => SqlParam::Integer(i),
+            (None, Some(u)) => SqlParam::Unsigned(u),
+            (None, None) => SqlParam::Float(n.as_f64().unwrap_or(f64::NAN)),
         }),
         _ => Err(ApiError::bad_request(format!("the value of ${name} must be a string, a number, a boolean or null"))),
     };
@@ -234,16 +235,16 @@ mod tests {
 
     #[test]
     fn placeholders_have_types() {
-        let check = |json: &str, expected: ScalarValue| {
+        let check = |json: &str, expected: SqlParam| {
             let map = serde_json::from_str(&format!("{{\"x\":{json}}}")).unwrap();
-            assert_eq!(placeholders(map).unwrap(), [("x".to_owned(), expected)]);
+            assert_eq!(placeholders(map).unwrap(), HashMap::from([("x".to_owned(), expected)]));
         };
-        check("1", ScalarValue::Int64(Some(1)));
-        check("18446744073709551615", ScalarValue::UInt64(Some(u64::MAX)));
-        check("1.5", ScalarValue::Float64(Some(1.5)));
-        check("\"t\"", ScalarValue::Utf8(Some("t".into())));
-        check("true", ScalarValue::Boolean(Some(true)));
-        check("null", ScalarValue::Null);
+        check("1", SqlParam::Integer(1));
+        check("18446744073709551615", SqlParam::Unsigned(u64::MAX));
+        check("1.5", SqlParam::Float(1.5));
+        check("\"t\"", SqlParam::String("t".into()));
+        check("true", SqlParam::Boolean(true));
+        check("null", SqlParam::Null);
         let list = serde_json::from_str(r#"{"x":[1]}"#).unwrap();
         assert!(placeholders(list).unwrap_err().message.contains("$x"));
     }

@@ -25,6 +25,9 @@ use crate::request::{IngestError, WriteOutcome, WriteRequest};
 use crate::wal::clock::SystemClock;
 use crate::wal::{FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId};
 
+/// Largest decompressed body that replay takes.
+const MAX_REPLAYED_BYTES: usize = 1 << 30;
+
 /// Settings of the write path.
 #[derive(Debug, Clone)]
 pub struct IngestOptions {
@@ -36,8 +39,10 @@ pub struct IngestOptions {
     pub flush_interval: Duration,
     /// Memory for the series of one table.
     pub series_bytes: usize,
-    /// Largest decompressed body.
-    pub max_body_bytes: usize,
+    /// Largest decompressed body of line protocol.
+    pub max_lines_bytes: usize,
+    /// Largest decompressed body of remote write.
+    pub max_remote_write_bytes: usize,
     /// How often to look whether another process took this node over.
     pub fence_check_interval: Duration,
     /// The write-ahead log.
@@ -51,7 +56,8 @@ impl Default for IngestOptions {
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(600),
             series_bytes: 512 << 20,
-            max_body_bytes: 64 << 20,
+            max_lines_bytes: 10 << 20,
+            max_remote_write_bytes: 32 << 20,
             fence_check_interval: Duration::from_secs(1),
             wal: WalOptions::local(),
         }
@@ -134,7 +140,8 @@ impl Ingester {
             return Err(IngestError::Internal("the catalog is not registered as a node".to_owned()));
         };
         let registries = Arc::new(Registries::new(options.series_bytes));
-        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_body_bytes);
+        // What was acknowledged under larger limits than today's must come back all the same.
+        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES);
         let buffer = Arc::new(Buffer::new());
         let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
         let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };
@@ -153,11 +160,11 @@ impl Ingester {
         };
         while let Some(group) = replay.next().await.map_err(replay_error)? {
             for frame in &group.frames {
-                let prepared = match preparer.prepare(frame).await {
+                let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
                         flush_to(&catalog, &store, &node, &buffer, &registries, &mut flush, group.position).await?;
-                        preparer.prepare(frame).await
+                        preparer.prepare(frame, true).await
                     }
                     other => other,
                 };
@@ -186,6 +193,7 @@ impl Ingester {
                 }
             }
         };
+        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_lines_bytes, options.max_remote_write_bytes);
         let wal = WalWriter::start(store.clone(), &node, start, writer, options.wal.clone(), sink);
         flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
         let ingester = Arc::new(Self {
@@ -214,7 +222,7 @@ impl Ingester {
         let result = self.try_write(request).await;
         match &result {
             Ok(outcome) => {
-                self.counters.written.fetch_add(outcome.written + outcome.histograms, Ordering::Relaxed);
+                self.counters.written.fetch_add(outcome.written.samples + outcome.written.histograms, Ordering::Relaxed);
                 self.counters.refused.fetch_add(outcome.refused, Ordering::Relaxed);
             }
             Err(IngestError::Unavailable { .. }) => {
@@ -247,7 +255,7 @@ impl Ingester {
             received_ns: now_ns(),
             body: request.body,
         };
-        let prepared = match self.preparer.prepare(&frame).await {
+        let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
             Ok(prepared) => prepared,
             Err(error @ IngestError::Unavailable { .. }) => {
                 self.full.notify_one();
@@ -255,7 +263,7 @@ impl Ingester {
             }
             Err(error) => return Err(error),
         };
-        if prepared.outcome.written + prepared.outcome.histograms > 0 {
+        if prepared.outcome.written.samples + prepared.outcome.written.histograms > 0 {
             self.wal.append(frame, prepared.tables).await.map_err(wal_error)?;
         }
         Ok(prepared.outcome)
@@ -327,9 +335,14 @@ impl Ingester {
     /// nothing.
     pub async fn fenced(&self) -> String {
         let mut fenced = self.fenced.subscribe();
-        match fenced.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        loop {
+            if let Some(reason) = fenced.borrow_and_update().clone() {
+                return reason;
+            }
+            // The sender lives in this ingester.
+            if fenced.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

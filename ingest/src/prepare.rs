@@ -15,7 +15,7 @@ use crate::content::{self, ContentError};
 use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
 use crate::remote_write::{self, WrittenSamples};
-use crate::request::{IngestError, WriteOutcome};
+use crate::request::{IngestError, WriteOutcome, Written};
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
@@ -44,7 +44,8 @@ const TRIES: usize = 5;
 pub struct Preparer {
     catalog: Arc<Catalog>,
     registries: Arc<Registries>,
-    max_body_bytes: usize,
+    max_lines_bytes: usize,
+    max_remote_write_bytes: usize,
 }
 
 struct Lookup<'a> {
@@ -64,21 +65,26 @@ impl TableLookup for Lookup<'_> {
 }
 
 impl Preparer {
-    /// `max_body_bytes` bounds the decompressed body.
-    pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_body_bytes: usize) -> Self {
-        Self { catalog, registries, max_body_bytes }
+    /// The last two bound decompressed bodies.
+    pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_lines_bytes: usize, max_remote_write_bytes: usize) -> Self {
+        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes }
     }
 
-    /// Reads a request. Its new tables and columns are committed when this returns.
-    pub async fn prepare(&self, frame: &Frame) -> Result<Prepared, IngestError> {
-        let body = content::decompress(&frame.body, frame.encoding, self.max_body_bytes).map_err(content_error)?;
+    /// Reads a request. Its new tables and columns are committed when this returns. Without `accept_partial` one bad
+    /// line refuses all.
+    pub async fn prepare(&self, frame: &Frame, accept_partial: bool) -> Result<Prepared, IngestError> {
+        let limit = match frame.protocol {
+            Protocol::LineProtocol { .. } => self.max_lines_bytes,
+            Protocol::RemoteWrite1 => self.max_remote_write_bytes,
+        };
+        let body = content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
         match frame.protocol {
-            Protocol::LineProtocol { precision } => self.lines(frame, &body, precision).await,
+            Protocol::LineProtocol { precision } => self.lines(frame, &body, precision, accept_partial).await,
             Protocol::RemoteWrite1 => self.samples(frame, &body).await,
         }
     }
 
-    async fn lines(&self, frame: &Frame, body: &[u8], precision: Precision) -> Result<Prepared, IngestError> {
+    async fn lines(&self, frame: &Frame, body: &[u8], precision: Precision, accept_partial: bool) -> Result<Prepared, IngestError> {
         let options = LineOptions::new(precision, frame.received_ns);
         let mut tries = 0;
         loop {
@@ -90,6 +96,10 @@ impl Preparer {
             // The whole request, or a replay with more memory would bring back what was refused.
             if parsed.registry_full {
                 return Err(full());
+            }
+            if !accept_partial && parsed.lines_refused > 0 {
+                let outcome = WriteOutcome { errors: parsed.errors, refused: parsed.lines_refused as u64, ..WriteOutcome::default() };
+                return Ok(Prepared { tables: Vec::new(), outcome });
             }
             let missing: Vec<TableColumns> = parsed.tables.iter().filter(|t| t.is_new || !t.new_columns.is_empty()).map(columns).collect();
             if !missing.is_empty() {
@@ -122,9 +132,7 @@ impl Preparer {
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {
-            written: parsed.samples as u64,
-            histograms: parsed.histograms as u64,
-            exemplars: 0,
+            written: Written { samples: parsed.samples as u64, histograms: parsed.histograms as u64, exemplars: 0 },
             errors: parsed.errors.into_iter().map(|message| LineError { line: 0, original: String::new(), message }).collect(),
             refused: parsed.refused as u64,
         };
@@ -159,9 +167,7 @@ fn columns(table: &line_protocol::TableRows) -> TableColumns {
 
 fn prepared_lines(database: &Arc<str>, parsed: ParsedLines) -> Result<Prepared, IngestError> {
     let outcome = WriteOutcome {
-        written: parsed.lines_ok as u64,
-        histograms: 0,
-        exemplars: 0,
+        written: Written { samples: parsed.lines_ok as u64, ..Written::default() },
         errors: parsed.errors,
         refused: parsed.lines_refused as u64,
     };

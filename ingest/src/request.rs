@@ -14,20 +14,29 @@ pub struct WriteRequest {
     pub protocol: Protocol,
     /// How to decompress the body.
     pub encoding: ContentEncoding,
+    /// Whether good lines are kept when others are refused; if not, one bad line refuses all.
+    pub accept_partial: bool,
     /// The body.
     pub body: Bytes,
+}
+
+/// How much was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Lines of line protocol, or float samples of remote write.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
 }
 
 /// What was written and what was refused. When this is returned, everything that was not refused is durable and
 /// visible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// Lines of line protocol, or float samples of remote write.
-    pub written: u64,
-    /// Native histograms.
-    pub histograms: u64,
-    /// Exemplars.
-    pub exemplars: u64,
+    /// What was kept.
+    pub written: Written,
     /// What was refused and why, in order; a long list is cut. `line` is 0 where there are no lines.
     pub errors: Vec<LineError>,
     /// How much was refused, with what `errors` leaves out.

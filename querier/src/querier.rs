@@ -41,9 +41,16 @@ impl Querier {
     }
 
     /// Evaluates a PromQL expression over a database; `text` is what it was parsed from.
-    pub async fn promql(&self, database: &str, expr: &Expr, text: &str, params: QueryParams) -> Result<QueryOutput, QueryError> {
+    pub async fn promql(
+        &self,
+        database: &str,
+        expr: &Expr,
+        text: &str,
+        params: QueryParams,
+        options: &EngineOptions,
+    ) -> Result<QueryOutput, QueryError> {
         let source = Arc::new(DatabaseSamples::new(self.tables.clone(), database));
-        evaluate(expr, text, params, source, &self.promql).await
+        evaluate(expr, text, params, source, options).await
     }
 
     /// Plans a SQL query and starts it.

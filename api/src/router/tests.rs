@@ -23,9 +23,9 @@ fn starting() -> Arc<App> {
     App::new(Config::default())
 }
 
-fn attached() -> Arc<App> {
+async fn attached() -> Arc<App> {
     let app = App::new(Config { max_body_bytes: 1000, ..Config::default() });
-    app.attach(Backend::detached());
+    app.attach(Backend::in_memory().await);
     app
 }
 
@@ -42,9 +42,9 @@ async fn health_comes_before_readiness() {
     check(&starting(), "/ping", 204).await;
     for path in ["/ready", "/-/ready"] {
         check(&starting(), path, 503).await;
-        check(&attached(), path, 200).await;
+        check(&attached().await, path, 200).await;
     }
-    let app = attached();
+    let app = attached().await;
     app.fence("epoch 8 owns this node".into());
     check(&app, "/ready", 503).await;
     check(&app, "/health", 200).await;
@@ -76,7 +76,7 @@ async fn everything_else_is_503_while_starting() {
 #[tokio::test]
 async fn wrong_methods_and_paths() {
     let check = async |method: &str, path: &str, status: u16, allow: Option<&str>| {
-        let response = send(&attached(), method, path, &[], "").await;
+        let response = send(&attached().await, method, path, &[], "").await;
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
         assert_eq!(response.headers().get("allow").map(|v| v.to_str().unwrap()), allow, "{method} {path}");
     };
@@ -93,7 +93,7 @@ async fn wrong_methods_and_paths() {
 #[tokio::test]
 async fn bad_requests_are_refused_in_the_words_of_the_protocol() {
     let check = async |method: &str, path: &str, headers: &[(&str, &str)], status: u16, words: &str| {
-        let response = send(&attached(), method, path, headers, "x".repeat(200)).await;
+        let response = send(&attached().await, method, path, headers, "x".repeat(200)).await;
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
         let body = text(response).await;
         assert!(body.contains(words), "{path}: {body}");
@@ -116,7 +116,7 @@ async fn bad_requests_are_refused_in_the_words_of_the_protocol() {
 #[tokio::test]
 async fn bodies_beyond_the_limit_are_413() {
     let check = async |size: usize, status: u16| {
-        let response = send(&attached(), "POST", "/api/v2/write?bucket=d", &[], "#".repeat(size)).await;
+        let response = send(&attached().await, "POST", "/api/v2/write?bucket=d", &[], "#".repeat(size)).await;
         assert_eq!(response.status().as_u16(), status);
     };
     // Within the limit, the request reaches the storage, which is not there.
@@ -127,7 +127,7 @@ async fn bodies_beyond_the_limit_are_413() {
 #[tokio::test]
 async fn a_post_form_is_read_like_a_query_string() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let response = send(&attached(), "POST", "/api/v1/query_range", &form, "query=up&start=5&end=1&step=1").await;
+    let response = send(&attached().await, "POST", "/api/v1/query_range", &form, "query=up&start=5&end=1&step=1").await;
     assert_eq!(response.status().as_u16(), 400);
     assert!(text(response).await.contains("end timestamp must not be before start time"));
 }
@@ -135,7 +135,7 @@ async fn a_post_form_is_read_like_a_query_string() {
 #[tokio::test]
 async fn grafana_finds_a_prometheus() {
     let body = async |path: &str| {
-        let response = send(&attached(), "GET", path, &[], "").await;
+        let response = send(&attached().await, "GET", path, &[], "").await;
         assert_eq!(response.status().as_u16(), 200, "{path}");
         serde_json::from_str::<serde_json::Value>(&text(response).await).unwrap()
     };
@@ -148,13 +148,13 @@ async fn grafana_finds_a_prometheus() {
 
 #[tokio::test]
 async fn large_answers_are_compressed_when_asked() {
-    let app = attached();
+    let app = attached().await;
     for path in ["/ping", "/ready", "/health"] {
         // Every route adds its own lines to the metrics.
         send(&app, "GET", path, &[], "").await;
     }
     let response = send(&app, "GET", "/metrics", &[("accept-encoding", "gzip")], "").await;
     assert_eq!(response.headers().get("content-encoding").map(|v| v.to_str().unwrap()), Some("gzip"));
-    let response = send(&attached(), "GET", "/health", &[("accept-encoding", "gzip")], "").await;
+    let response = send(&attached().await, "GET", "/health", &[("accept-encoding", "gzip")], "").await;
     assert!(!response.headers().contains_key("content-encoding"));
 }
