@@ -186,8 +186,8 @@ fn tags_and_times_are_answered_by_the_scan() {
     let plan = explain("SELECT count(*) FROM cpu");
     assert!(plan.contains("ScanExec: table=cpu, fields=[], units="), "{plan}");
     assert!(explain("SELECT * FROM cpu WHERE host = 'a' LIMIT 2").contains("limit=2"));
-    let plan = explain("SELECT usage FROM cpu WHERE host ~ 'a' AND region = 'us' LIMIT 2");
-    assert!(plan.contains("FilterExec: host") && plan.contains("matchers=[host=~") && !plan.contains("FilterExec: region"), "{plan}");
+    let plan = explain("SELECT usage FROM cpu WHERE host ~ '[ab]' AND region = 'us' LIMIT 2");
+    assert!(plan.contains("FilterExec: host") && plan.contains("host=~") && !plan.contains("FilterExec: region"), "{plan}");
     assert!(!explain("SELECT * FROM cpu WHERE usage > 1 LIMIT 2").contains("limit=2"));
     assert!(explain("SELECT * FROM cpu WHERE host = ''").contains("EmptyExec"));
     let plan = explain("SELECT * FROM metrics.http_requests_total WHERE time > TIMESTAMP '2026-11-22T00:00:14.999999999'");
@@ -428,7 +428,7 @@ fn a_query_ends_at_its_deadline() {
     let engine = SqlEngine::new(Arc::new(slow), options).unwrap();
     let started = Instant::now();
     assert_eq!(run(batches(&engine, "SELECT * FROM cpu", HashMap::new())).err(), Some(SqlError::Timeout));
-    let busy = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value = 3";
+    let busy = "SELECT count(*) FROM generate_series(1, 1000000000000) WHERE value % 7 = 9";
     assert_eq!(run(batches(&engine, busy, HashMap::new())).err(), Some(SqlError::Timeout));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
