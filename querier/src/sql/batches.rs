@@ -1,14 +1,15 @@
 //! Sorted rows as record batches.
 //!
 //! Everything about a series is worked out once per run, and repeated per row by index only: no text is
-//! looked at for a row, and time and fields are slices of what was read.
+//! looked at for a row, and time and fields are copies of ranges of what was read.
 
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, StringViewArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
 };
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{MutableArrayData, make_array};
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Float64Type, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -84,11 +85,11 @@ impl UnitBatches {
             columns.push(match (slot, tag) {
                 (_, Some(values)) => take(values, &runs, None).map_err(internal)?,
                 (Slot::Field(at), None) => match self.rows.columns.get(*at) {
-                    Some(column) => column.slice(start, len),
+                    Some(column) => copied(column, start, len),
                     None => return Err(SqlError::Internal(format!("field {at} was not read"))),
                 },
                 (_, None) => {
-                    let time = self.rows.time.slice(start, len);
+                    let time = ScalarBuffer::from(self.rows.time[start..start + len].to_vec());
                     match self.layout.time_unit {
                         TimeUnit::Millisecond => Arc::new(TimestampMillisecondArray::new(time, None)),
                         TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::new(time, None)),
@@ -118,6 +119,15 @@ impl UnitBatches {
         }
         UInt32Array::from(runs)
     }
+}
+
+/// Rows of a column as an array of their own. A slice would do, but operators that hold batches back count the memory of a
+/// slice as that of the whole column, and a query would be refused for a multiple of what it uses.
+fn copied(column: &ArrayRef, start: usize, len: usize) -> ArrayRef {
+    let data = column.to_data();
+    let mut rows = MutableArrayData::new(vec![&data], false, len);
+    rows.extend(0, start, start + len);
+    make_array(rows.freeze())
 }
 
 /// Runs must cover the rows in order, and columns be as long as them: everything else relies on it.
