@@ -126,8 +126,7 @@ impl Querier {
     async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
         let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
-        let engine =
-            EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
+        let engine = EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
         Ok(self.0.promql(db, &expr, query, params, &engine).await?)
     }
 
@@ -137,7 +136,13 @@ impl Querier {
     }
 
     /// Sorted label names of those series.
-    pub async fn label_names(&self, db: &str, matchers: &[Vec<Matcher>], range: TimeRange, limit: usize) -> Result<Vec<String>, QueryError> {
+    pub async fn label_names(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, QueryError> {
         Ok(cut(self.0.label_names(db, matchers, range).await?, limit))
     }
 
@@ -287,7 +292,8 @@ impl Backend {
             timeout: config.query_timeout(),
             ..EngineOptions::default()
         };
-        let sql = SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
+        let sql =
+            SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions { grace: Duration::from_millis(config.gc_grace_ms), ..CompactorOptions::default() };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
@@ -308,15 +314,35 @@ impl Backend {
         add("buffer_rows", "Rows that are not in a segment yet", false, of(|i| i.buffered().1 as f64));
         add("active_series", "Series known to the write path", false, of(|i| i.series() as f64));
         add("flushes", "Flushes that were committed", true, of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64));
-        add("flush_failures", "Flushes that failed and are tried again", true, of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64));
+        add(
+            "flush_failures",
+            "Flushes that failed and are tried again",
+            true,
+            of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64),
+        );
         add("flushed_rows", "Rows written to segments", true, of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64));
         add("deferred_writes", "Writes answered with 503", true, of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64));
-        add("wal_objects", "Objects of the write-ahead log that became durable", true, of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64));
+        add(
+            "wal_objects",
+            "Objects of the write-ahead log that became durable",
+            true,
+            of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64),
+        );
         add("wal_bytes", "Bytes of these objects", true, of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64));
         add("wal_requests", "Requests in these objects", true, of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64));
-        add("wal_put_errors", "Puts of the write-ahead log that failed", true, of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64));
+        add(
+            "wal_put_errors",
+            "Puts of the write-ahead log that failed",
+            true,
+            of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64),
+        );
         add("wal_put_seconds", "Time of all puts of the write-ahead log", true, of(|i| i.log_metrics().put_latency.sum().as_secs_f64()));
-        add("wal_queued_bytes", "Bytes that wait for the write-ahead log", false, of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64));
+        add(
+            "wal_queued_bytes",
+            "Bytes that wait for the write-ahead log",
+            false,
+            of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64),
+        );
         let catalog = Arc::clone(&self.catalog);
         add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
         let catalog = Arc::clone(&self.catalog);

@@ -121,7 +121,10 @@ async fn metadata(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q):
         per_metric.map_err(|_| parameters::invalid("limit_per_metric", "limit_per_metric must be a number"))?;
         let found = app.backend()?.querier.metadata(&asked.database, asked.params.get("metric"));
         let most = if asked.limit == 0 { usize::MAX } else { asked.limit };
-        let data = found.into_iter().take(most).map(|(metric, m)| (metric, json!([{ "type": m.kind.as_str(), "help": &*m.help, "unit": &*m.unit }])));
+        let data = found
+            .into_iter()
+            .take(most)
+            .map(|(metric, m)| (metric, json!([{ "type": m.kind.as_str(), "help": &*m.help, "unit": &*m.unit }])));
         Ok(success(serde_json::Value::Object(data.collect())))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))

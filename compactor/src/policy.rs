@@ -40,8 +40,7 @@ fn plan_day(segments: &[Arc<SegmentMeta>], goal: Goal) -> Option<Plan> {
         // Later writes are at the end, in lower levels: a run of one level is a run in write order.
         Goal::Steady => sorted
             .chunk_by(|a, b| a.level == b.level)
-            .filter(|run| run.len() >= FAN_IN)
-            .last()
+            .rfind(|run| run.len() >= FAN_IN)
             .map(|run| Plan { level: level(run), segments: run.to_vec() }),
     }
 }
@@ -74,7 +73,8 @@ mod tests {
 
     fn check(levels: &[u8], goal: Goal, expected: Option<(Vec<u64>, u8)>) {
         // Handed over in any order: the policy sorts by write order.
-        let segments: Vec<_> = levels.iter().zip(1..).map(|(&level, order)| segment(level, order)).rev().collect();
+        let segments: Vec<_> =
+            (1..).zip(levels).map(|(order, &level)| segment(level, order)).collect::<Vec<_>>().into_iter().rev().collect();
         let plan = plan_day(&segments, goal).map(|p| (p.segments.iter().map(|s| s.order.0).collect(), p.level));
         assert_eq!(plan, expected, "{levels:?}");
     }

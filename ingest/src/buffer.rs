@@ -122,9 +122,7 @@ impl Buffer {
             return Arc::clone(table);
         }
         let mut tables = self.tables.write();
-        Arc::clone(
-            tables.entry(name.clone()).or_insert_with(|| Arc::new(TableBuffer { kind, chunks: Mutex::default() })),
-        )
+        Arc::clone(tables.entry(name.clone()).or_insert_with(|| Arc::new(TableBuffer { kind, chunks: Mutex::default() })))
     }
 
     fn freeze(&self, chunks: &mut TableChunks) {
@@ -197,9 +195,9 @@ impl Rotated {
 
     /// The tables with their sorted rows, in the order of writes.
     pub fn tables(&self) -> impl Iterator<Item = (&TableName, TableKind, Vec<RecentRows>)> {
-        self.tables.iter().map(|(name, kind, chunks)| {
-            (name, *kind, chunks.iter().map(|c| RecentRows { order: c.order(), rows: c.sorted() }).collect())
-        })
+        self.tables
+            .iter()
+            .map(|(name, kind, chunks)| (name, *kind, chunks.iter().map(|c| RecentRows { order: c.order(), rows: c.sorted() }).collect()))
     }
 }
 

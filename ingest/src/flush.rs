@@ -37,7 +37,7 @@ pub async fn write_segments(store: &Store, rotated: &Rotated, origin: &str) -> R
             jobs.push(write_day(store.clone(), name.clone(), kind, Arc::clone(&chunks), day, origin.to_owned()));
         }
     }
-    stream::iter(jobs).buffer_unordered(AT_ONCE).try_filter_map(|meta| futures::future::ok(meta)).try_collect().await
+    stream::iter(jobs).buffer_unordered(AT_ONCE).try_filter_map(futures::future::ok).try_collect().await
 }
 
 /// The days on which there are rows.
@@ -83,7 +83,8 @@ async fn write_day(
         let labels = chunks.iter().flat_map(|c| c.rows.runs.iter().map(|run| &run.series.labels));
         let order = SortOrder::choose(kind, labels);
         let request = ScanRequest { fields: fields(&chunks), matchers: Vec::new(), range };
-        let mut writer = SegmentWriter::new(kind, order.clone(), Arc::clone(&request.fields), Effort::Fresh, &[("tidelake.write_order", origin)])?;
+        let mut writer =
+            SegmentWriter::new(kind, order.clone(), Arc::clone(&request.fields), Effort::Fresh, &[("tidelake.write_order", origin)])?;
         let mut data = Vec::new();
         for unit in plan(kind, sources, request, Some(&order)).units {
             // All sources are in memory: this future never waits.

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
+use tidelake_catalog::Catalog;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tidelake_catalog::store::Store;
-use tidelake_catalog::Catalog;
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
@@ -23,7 +23,9 @@ use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest};
 use crate::wal::clock::SystemClock;
-use crate::wal::{FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId};
+use crate::wal::{
+    FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId,
+};
 
 /// Largest decompressed body that replay takes.
 const MAX_REPLAYED_BYTES: usize = 1 << 30;
@@ -152,7 +154,8 @@ impl Ingester {
             crate::wal::ReplayError::Superseded { .. } => IngestError::Fenced(error.to_string()),
             error => IngestError::Internal(error.to_string()),
         };
-        let mut replay = Replay::open(store.clone(), &node, covered, epoch, writer, ReplayOptions::default(), clock).await.map_err(replay_error)?;
+        let mut replay =
+            Replay::open(store.clone(), &node, covered, epoch, writer, ReplayOptions::default(), clock).await.map_err(replay_error)?;
         let mut flush = FlushState {
             truncator: Truncator::new(store.clone(), &node, WalPosition { epoch, seq: FIRST_SEQ }, replay.report(), Arc::default()),
             covered,
@@ -193,7 +196,8 @@ impl Ingester {
                 }
             }
         };
-        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_lines_bytes, options.max_remote_write_bytes);
+        let preparer =
+            Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_lines_bytes, options.max_remote_write_bytes);
         let wal = WalWriter::start(store.clone(), &node, start, writer, options.wal.clone(), sink);
         flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
         let ingester = Arc::new(Self {
@@ -244,7 +248,9 @@ impl Ingester {
         let state = self.wal.state().borrow().clone();
         match state {
             WalState::Open => {}
-            WalState::Unavailable { reason } => return Err(IngestError::unavailable(format!("the write-ahead log cannot be written: {reason}"))),
+            WalState::Unavailable { reason } => {
+                return Err(IngestError::unavailable(format!("the write-ahead log cannot be written: {reason}")));
+            }
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
         }
@@ -415,7 +421,9 @@ async fn flush_to(
 fn replay_failed(position: &WalPosition, error: IngestError) -> IngestError {
     match error {
         fenced @ IngestError::Fenced(_) => fenced,
-        error => IngestError::Internal(format!("an acknowledged request of the write-ahead log at {position} cannot be read again: {error}")),
+        error => {
+            IngestError::Internal(format!("an acknowledged request of the write-ahead log at {position} cannot be read again: {error}"))
+        }
     }
 }
 
@@ -459,7 +467,9 @@ async fn watch_log(ingester: std::sync::Weak<Ingester>, mut state: watch::Receiv
         let Some(ingester) = ingester.upgrade() else { return };
         match now {
             WalState::Fenced { key } => ingester.fence(&format!("another process took over this node's log: {key} holds its object")),
-            WalState::Unavailable { reason } => tracing::warn!(%reason, "the write-ahead log cannot be written; writes are answered 503 until it can"),
+            WalState::Unavailable { reason } => {
+                tracing::warn!(%reason, "the write-ahead log cannot be written; writes are answered 503 until it can")
+            }
             WalState::Open => tracing::info!("the write-ahead log takes writes again"),
             WalState::Closed => return,
         }

@@ -414,7 +414,9 @@ mod tests {
         registry.register(labels("more")).unwrap();
         assert_eq!((before.len(), before.iter().count(), after.len(), after.iter().count()), (0, 0, 1000, 1000));
         assert!(after.get(1000).is_none());
-        assert!(after.iter().enumerate().all(|(i, e)| e.series.labels == labels(&i.to_string()) && e.series.id == e.series.labels.series_id()));
+        assert!(
+            after.iter().enumerate().all(|(i, e)| e.series.labels == labels(&i.to_string()) && e.series.id == e.series.labels.series_id())
+        );
     }
 
     #[test]

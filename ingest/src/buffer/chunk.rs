@@ -217,4 +217,3 @@ impl Chunk {
 fn empty() -> SortedRows {
     SortedRows { runs: Vec::<SeriesRun>::new(), time: Vec::new().into(), fields: Arc::from([]), columns: Vec::new() }
 }
-

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, StringBuilder, UInt64Array};
 use arrow::buffer::NullBuffer;
-use tidelake_catalog::model::{Column, TableKind};
 use tidelake_catalog::model::histogram::HistogramArrayBuilder;
+use tidelake_catalog::model::{Column, TableKind};
 
 use super::chunk::{OpenChunk, OpenColumn};
 use crate::rows::FieldValues;

@@ -62,7 +62,7 @@ impl Tables {
                     assert!((0..batch.len()).any(|row| field.is_valid(row)), "{} is in no row", field.name);
                 }
                 for &series in &batch.series {
-                    for (tag, _) in &table.registry.entry(series).unwrap().labels {
+                    for (tag, _) in &table.registry.entry(series).unwrap().series.labels {
                         assert_eq!(schema.column(tag).map(|c| c.kind), Some(ColumnType::Tag));
                     }
                 }
@@ -78,7 +78,7 @@ fn show(parsed: &ParsedLines) -> Vec<String> {
     for table in &parsed.tables {
         for batch in &table.batches {
             for row in 0..batch.len() {
-                let labels = &table.registry.entry(batch.series[row]).unwrap().labels;
+                let labels = &table.registry.entry(batch.series[row]).unwrap().series.labels;
                 let mut text = format!("{}{labels} {}", table.table, batch.time[row]);
                 for field in batch.fields.iter().filter(|f| f.is_valid(row)) {
                     write!(text, " {}=", field.name).unwrap();

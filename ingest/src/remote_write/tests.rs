@@ -89,7 +89,7 @@ fn show(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<String> {
     let rows = &written.rows;
     let mut out = Vec::new();
     for row in 0..rows.len() {
-        let mut text = format!("{} {}", registry.entry(rows.series[row]).unwrap().labels, rows.time[row]);
+        let mut text = format!("{} {}", registry.entry(rows.series[row]).unwrap().series.labels, rows.time[row]);
         for field in rows.fields.iter().filter(|f| f.is_valid(row)) {
             match &field.values {
                 FieldValues::Float(v) => write!(text, " {:?}", v[row]).unwrap(),
@@ -245,7 +245,7 @@ fn exemplars_belong_to_their_series() {
         let written = v1::decode(&body.0, &registry).unwrap();
         assert_eq!((written.exemplars.len(), written.refused), (2, 1));
         let first = &written.exemplars[0];
-        assert_eq!(registry.entry(first.series).unwrap().labels.metric_name(), "b");
+        assert_eq!(registry.entry(first.series).unwrap().series.labels.metric_name(), "b");
         assert_eq!((first.labels.to_string().as_str(), first.value, first.time), (r#"{trace_id="abc"}"#, 0.5, 77));
     }
 }
@@ -402,7 +402,7 @@ proptest! {
             prop_assert_eq!(rows.len(), expected.len());
             for (row, (labels, (bits, time))) in expected.iter().enumerate() {
                 let FieldValues::Float(values) = &rows.fields[0].values else { panic!("floats") };
-                prop_assert_eq!(&registry.entry(rows.series[row]).unwrap().labels, labels);
+                prop_assert_eq!(&registry.entry(rows.series[row]).unwrap().series.labels, labels);
                 prop_assert_eq!((values[row].to_bits(), rows.time[row]), (*bits, *time));
             }
         }

@@ -12,6 +12,7 @@ use arrow::array::{MutableArrayData, make_array};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Float64Type, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use tidelake_catalog::model::{TimeUnit, is_stale};
 use tidelake_catalog::segment::SortedRows;
@@ -79,13 +80,13 @@ impl UnitBatches {
         self.next_row += len;
         let runs =
             if self.tags.iter().any(Option::is_some) { self.run_of_each_row(start, len) } else { UInt32Array::from(Vec::<u32>::new()) };
-        let internal = |error: arrow::error::ArrowError| SqlError::Internal(format!("rows do not fit the table's schema: {error}"));
+        let internal = |error: ArrowError| SqlError::Internal(format!("rows do not fit the table's schema: {error}"));
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.slots.len());
         for (slot, tag) in self.layout.slots.iter().zip(&self.tags) {
             columns.push(match (slot, tag) {
                 (_, Some(values)) => take(values, &runs, None).map_err(internal)?,
                 (Slot::Field(at), None) => match self.rows.columns.get(*at) {
-                    Some(column) => copied(column, start, len),
+                    Some(column) => copied(column, start, len).map_err(internal)?,
                     None => return Err(SqlError::Internal(format!("field {at} was not read"))),
                 },
                 (_, None) => {
@@ -123,11 +124,11 @@ impl UnitBatches {
 
 /// Rows of a column as an array of their own. A slice would do, but operators that hold batches back count the memory of a
 /// slice as that of the whole column, and a query would be refused for a multiple of what it uses.
-fn copied(column: &ArrayRef, start: usize, len: usize) -> ArrayRef {
+fn copied(column: &ArrayRef, start: usize, len: usize) -> Result<ArrayRef, ArrowError> {
     let data = column.to_data();
     let mut rows = MutableArrayData::new(vec![&data], false, len);
-    rows.extend(0, start, start + len);
-    make_array(rows.freeze())
+    rows.try_extend(0, start, start + len)?;
+    Ok(make_array(rows.freeze()))
 }
 
 /// Runs must cover the rows in order, and columns be as long as them: everything else relies on it.
