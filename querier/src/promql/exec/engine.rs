@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
 use tidelake_catalog::model::{Matcher, TimeRange};
 
@@ -81,30 +81,28 @@ impl Engine {
         tokio::time::timeout(self.timeout, self.eval(node, grid)).await.unwrap_or(Err(QueryError::Timeout))
     }
 
-    /// Evaluates a node. The futures are boxed because nodes nest; the parser bounds how deeply.
+    /// Evaluates a node. Nodes nest as deeply as the parser lets them, and every level is a frame on the thread's stack: each
+    /// kind of node is a boxed future of its own, so that a level costs what its kind needs and not what all kinds need.
     pub fn eval<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
-        Box::pin(async move {
-            self.limits.check()?;
-            Ok(match node {
-                Node::Number(value) => Evaluated::Scalar(vec![*value; grid.count]),
-                Node::String(text) => Evaluated::String(text.clone()),
-                Node::Time => Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()),
-                Node::Invariant(inner) => self.repeat(self.eval(inner, grid.first()).await?, grid)?,
-                Node::Vector(select) => Evaluated::Vector(selector::instant(self, select, grid, selector::Output::Values).await?),
-                Node::Timestamps(select) => Evaluated::Vector(selector::instant(self, select, grid, selector::Output::Times).await?),
-                Node::Matrix(matrix) => Evaluated::Range(range::raw(self, matrix, grid.start).await?),
-                Node::Subquery(node) => Evaluated::Range(subquery::evaluate(self, node, grid.first()).await?.0),
-                Node::Range(call) => Evaluated::Vector(range::evaluate(self, call, grid).await?),
-                Node::Call(call) => self.call(call, grid).await?,
-                Node::Aggregate(node) => Evaluated::Vector(aggregate::evaluate(self, node, grid).await?),
-                Node::Binary(node) => binary::evaluate(self, node, grid).await?,
-                Node::Negate(inner) => match self.eval(inner, grid).await? {
-                    Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
-                    Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
-                    other => other,
-                },
-            })
-        })
+        if let Err(error) = self.limits.check() {
+            return ready(Err(error)).boxed();
+        }
+        let vector = Evaluated::Vector;
+        match node {
+            Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
+            Node::String(text) => ready(Ok(Evaluated::String(text.clone()))).boxed(),
+            Node::Time => ready(Ok(Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()))).boxed(),
+            Node::Invariant(inner) => self.eval(inner, grid.first()).map(move |value| self.repeat(value?, grid)).boxed(),
+            Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values).map_ok(vector).boxed(),
+            Node::Timestamps(select) => selector::instant(self, select, grid, selector::Output::Times).map_ok(vector).boxed(),
+            Node::Matrix(matrix) => range::raw(self, matrix, grid.start).map_ok(Evaluated::Range).boxed(),
+            Node::Subquery(node) => subquery::evaluate(self, node, grid.first()).map_ok(|(points, _)| Evaluated::Range(points)).boxed(),
+            Node::Range(call) => range::evaluate(self, call, grid).map_ok(vector).boxed(),
+            Node::Call(call) => self.call(call, grid).boxed(),
+            Node::Aggregate(node) => aggregate::evaluate(self, node, grid).map_ok(vector).boxed(),
+            Node::Binary(node) => binary::evaluate(self, node, grid).boxed(),
+            Node::Negate(inner) => self.eval(inner, grid).map(|value| negated(value?)).boxed(),
+        }
     }
 
     async fn call(&self, call: &FunctionCall, grid: Grid) -> Result<Evaluated, QueryError> {
@@ -212,6 +210,14 @@ impl Engine {
 /// Rows in the order of their labels.
 pub(crate) fn sort_rows(rows: &mut [Row]) {
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+}
+
+fn negated(value: Evaluated) -> Result<Evaluated, QueryError> {
+    Ok(match value {
+        Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
+        Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
+        other => other,
+    })
 }
 
 fn negate(mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
