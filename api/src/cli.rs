@@ -1,4 +1,5 @@
 //! The command line: `tidelake [serve]` and `tidelake catalog dump`.
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -35,7 +36,12 @@ enum CatalogCommand {
 /// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop, 1 after a failure,
 /// 2 for wrong usage or settings, 3 when a newer process took over this node.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    ExitCode::from(run_from(std::env::args_os()))
+}
+
+/// The same with a given command line, the program's name first; returns the exit code.
+pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = Cli::parse_from(args);
     let (args, dump) = match cli.command {
         None => (cli.config, false),
         Some(Command::Serve(args)) => (args, false),
@@ -54,7 +60,7 @@ pub fn run() -> ExitCode {
     // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts was waited for.
     runtime.shutdown_background();
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => complain(1, &format!("{error:#}")),
     }
 }
@@ -76,10 +82,10 @@ fn start_log(config: &Config) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
 }
 
-fn complain(code: u8, message: &str) -> ExitCode {
+fn complain(code: u8, message: &str) -> u8 {
     // Nothing is left to do when not even the complaint can be written.
     let _ = writeln!(std::io::stderr(), "tidelake: {message}");
-    ExitCode::from(code)
+    code
 }
 
 #[cfg(test)]
