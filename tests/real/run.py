@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Runs the tests that need other programs; install.sh installs those. Closes with `N passed, N failed, N skipped`."""
+import argparse
+import importlib
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from harness import ROOT, VENV, Skipped  # noqa: E402
+
+TESTS = ["influx_client", "parquet_readers", "s3", "prometheus"]
+
+
+def default_binary():
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "tidelake"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", default=str(default_binary()), help="the server; built with cargo if it is the default")
+    parser.add_argument("--only", action="append", choices=TESTS)
+    parser.add_argument("--prometheus-seconds", type=int, default=120, help="how long Prometheus scrapes")
+    options = parser.parse_args()
+    python = VENV / "bin" / "python"
+    if python.exists() and Path(sys.prefix).resolve() != VENV.resolve():
+        os.execv(python, [str(python), *sys.argv])
+    if options.bin == str(default_binary()) and os.system(f"cd '{ROOT}' && cargo build --locked --quiet --bin tidelake") != 0:
+        sys.exit("cargo build failed")
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for name in options.only or TESTS:
+        began = time.monotonic()
+        try:
+            figures = importlib.import_module(name).run(options)
+            counts["passed"] += 1
+            print(f"ok {name} ({time.monotonic() - began:.0f} s): {figures}", flush=True)
+        except Skipped as reason:
+            counts["skipped"] += 1
+            print(f"skipped: {reason} ({name})", flush=True)
+        except Exception as error:
+            counts["failed"] += 1
+            print(f"FAIL {name}: {error}", flush=True)
+            traceback.print_exc()
+    print("{passed} passed, {failed} failed, {skipped} skipped".format(**counts))
+    sys.exit(counts["failed"] > 0)
+
+
+main()
