@@ -26,7 +26,8 @@ use crate::router::router;
 const EXIT_FENCED: u8 = 3;
 /// A second signal ends the process at once, as a shell reports an interrupted program.
 const EXIT_IMPATIENT: u8 = 130;
-/// Answers to requests in flight get so long to leave when the node was taken over.
+/// So long requests are still answered, all with 503, when the node was taken over: who is only cut off does not know
+/// whether the node is gone for good.
 const FENCED_GRACE: Duration = Duration::from_millis(300);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
 
     tokio::select! {
         () = signals.next() => {}
-        reason = app.until_fenced() => return Ok(leave_to_successor(&reason, &stop).await),
+        reason = app.until_fenced() => return Ok(leave_to_successor(&reason).await),
     }
     tokio::select! {
         code = shut_down(&app, stop, http) => code,
@@ -116,8 +117,7 @@ async fn shut_down(app: &App, stop: watch::Sender<bool>, http: JoinHandle<std::i
     Ok(0)
 }
 
-async fn leave_to_successor(reason: &str, stop: &watch::Sender<bool>) -> u8 {
-    stop.send_replace(true);
+async fn leave_to_successor(reason: &str) -> u8 {
     let _ = writeln!(std::io::stderr(), "tidelake: {reason}. Another process took over this node; this one ends and touches nothing.");
     tokio::time::sleep(FENCED_GRACE).await;
     EXIT_FENCED
