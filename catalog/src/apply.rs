@@ -1,6 +1,6 @@
 //! From one state to the next: what a commit record does, and what must hold for it.
 //!
-//! [`apply`] runs twice for each record: before it is written, on the state that its writer knows, and whenever
+//! `apply` runs twice for each record: before it is written, on the state that its writer knows, and whenever
 //! it is read. Writers see a [`Refusal`] as an answer; for a reader it means that the log is corrupt, since no
 //! writer appends what does not fit the records before.
 

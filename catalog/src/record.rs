@@ -1,8 +1,8 @@
 //! The messages of commit records and checkpoints, as `FORMAT.md` specifies them.
 //!
 //! - this file: the protobuf messages, and how they read as JSON
-//! - [`envelope`]: magic, version and checksum around a message
-//! - [`convert`]: between messages and the types of [`snapshot`](crate::snapshot) and [`model`](crate::model)
+//! - `envelope`: magic, version and checksum around a message
+//! - `convert`: between messages and the types of [`snapshot`](crate::snapshot) and [`model`](crate::model)
 //!
 //! To add a kind of change: specify it and what must hold in `FORMAT.md`, add it to [`Kind`] with the next
 //! free tag, apply it in `apply.rs`. A version that does not know it refuses the record, so nothing is lost by

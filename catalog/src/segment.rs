@@ -17,6 +17,7 @@ pub mod error;
 pub mod index;
 pub mod merge;
 pub mod reader;
+mod row_groups;
 pub mod rows;
 pub mod scan;
 pub mod series;

@@ -1,4 +1,5 @@
 """Processes, ports and requests for the tests with real programs."""
+import ctypes
 import json
 import os
 import shutil
@@ -37,10 +38,20 @@ def package(name):
         raise Skipped(f"Python package {name} not found") from None
 
 
+def free_ports(count):
+    """Different ports that nobody listens on."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for s in held:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in held]
+    finally:
+        for s in held:
+            s.close()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    return free_ports(1)[0]
 
 
 def eventually(what, check, seconds=60):
@@ -75,20 +86,36 @@ def prometheus_api(base, path, **params):
     return answer["data"]
 
 
+def die_with_parent():
+    """Runs in a child: the kernel kills it when this program is gone, however it went."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Process:
     """A child process with its output in a file; stopped at the end of the with block."""
 
     def __init__(self, command, log, env=None):
         self.log = Path(log)
-        self.child = subprocess.Popen(
-            [str(word) for word in command], stdout=self.log.open("ab"), stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
-        )
+        # Settings of who runs the tests must not reach the servers.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDELAKE_")}
+        with self.log.open("ab") as output:
+            self.child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **(env or {})},
+                preexec_fn=die_with_parent,
+            )
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.stop(signal.SIGTERM, seconds=20)
+        if kind and issubclass(kind, Exception):
+            print(f"--- the end of {self.log.name}\n{self.tail()}", flush=True)
 
     def stop(self, how=signal.SIGTERM, seconds=60):
         """Sends a signal and waits; kills what does not end. Returns the exit code."""
@@ -101,8 +128,13 @@ class Process:
                 self.child.wait()
         return self.child.returncode
 
-    def alive(self):
-        return self.child.poll() is None
+    def check_alive(self):
+        if self.child.poll() is not None:
+            # Not an AssertionError: there is nothing to wait for any more.
+            raise RuntimeError(f"{self.log.stem} ended with {self.child.returncode}: {self.tail()}")
+
+    def tail(self):
+        return self.log.read_text(errors="replace")[-2000:]
 
 
 class Tidelake(Process):
@@ -114,10 +146,14 @@ class Tidelake(Process):
         self.data = Path(folder) / "db"
         store = store or ["--data-dir", self.data]
         super().__init__([binary, "serve", "--listen", f"127.0.0.1:{self.port}", *store, *more], Path(folder) / "tidelake.log", env)
-        eventually(f"tidelake ready (see {self.log})", lambda: self.ready())
+        try:
+            eventually("tidelake ready", self.ready)
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
 
     def ready(self):
-        assert self.alive(), f"tidelake ended: {self.log.read_text()[-2000:]}"
+        self.check_alive()
         return request(f"{self.url}/ready")[0] == 200
 
     def lines(self, text):

@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import ROOT, VENV, Skipped  # noqa: E402
 
@@ -15,7 +17,7 @@ TESTS = ["influx_client", "parquet_readers", "s3", "prometheus"]
 
 
 def default_binary():
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "tidelake"
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "tidelake"
 
 
 def main():
@@ -29,6 +31,10 @@ def main():
         os.execv(python, [str(python), *sys.argv])
     if options.bin == str(default_binary()) and os.system(f"cd '{ROOT}' && cargo build --locked --quiet --bin tidelake") != 0:
         sys.exit("cargo build failed")
+    if not os.access(options.bin, os.X_OK):
+        sys.exit(f"there is no program {options.bin}")
+    # An end from outside unwinds too, so that every process that was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for name in options.only or TESTS:
         began = time.monotonic()

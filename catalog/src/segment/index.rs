@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -58,10 +58,12 @@ impl SeriesIndex {
                 array.as_string_opt::<i32>().cloned().ok_or_else(|| corrupt("labels are not strings".to_owned()))
             };
             let (names, values) = (texts(maps.keys())?, texts(maps.values())?);
+            let metrics = texts(column("metric")?)?;
             series.reserve(batch.num_rows());
             for row in 0..batch.num_rows() {
                 let (start, end) = (maps.value_offsets()[row] as usize, maps.value_offsets()[row + 1] as usize);
-                let pairs = (start..end).map(|i| (names.value(i), values.value(i)));
+                let metric = metrics.is_valid(row).then(|| (METRIC_NAME, metrics.value(row)));
+                let pairs = metric.into_iter().chain((start..end).map(|i| (names.value(i), values.value(i))));
                 series.push(IndexedSeries {
                     series: Arc::new(Series { id: ids.value(row), labels: sorted_labels(pairs) }),
                     first_row: first.value(row),

@@ -20,13 +20,11 @@ use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::error::SegmentError;
+use super::row_groups::{ROW_GROUP_ROWS, RowGroups};
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
 use crate::model::schema::{arrow_type, tag_type};
 use crate::model::{Column, ColumnType, METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
-
-/// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
-pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +93,7 @@ pub struct SegmentWriter {
     order: SortOrder,
     schema: SchemaRef,
     fields: Arc<[Column]>,
-    data: ArrowWriter<Sink>,
+    data: RowGroups<Sink>,
     sink: Sink,
     index: Vec<IndexRow>,
     rows: u64,
@@ -124,9 +122,11 @@ impl SegmentWriter {
         let schema = data_schema(kind, &order, &fields);
         let mut notes = vec![("tidelake.format", "1".to_owned()), ("tidelake.sort", order.0.join(","))];
         notes.extend(note.iter().map(|(k, v)| (*k, v.clone())));
-        let properties = data_properties(&fields, effort, &notes);
+        let alternatives: &[Numbers] = if effort == Effort::Compacted { &[Numbers::Dictionary, Numbers::Plain] } else { &[] };
+        let alternatives = alternatives.iter().map(|&numbers| data_properties(&fields, effort, numbers, &notes)).collect();
+        let properties = data_properties(&fields, effort, Numbers::Transformed, &notes);
         let sink = Sink::default();
-        let data = ArrowWriter::try_new(sink.clone(), Arc::clone(&schema), Some(properties)).map_err(encode_error)?;
+        let data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, alternatives).map_err(encode_error)?;
         Ok(Self { kind, order, schema, fields, data, sink, index: Vec::new(), rows: 0 })
     }
 
@@ -162,7 +162,7 @@ impl SegmentWriter {
 
     /// Bytes of the data file so far, of which the encoder may hold some.
     pub fn bytes(&self) -> u64 {
-        self.data.bytes_written() as u64 + self.data.in_progress_size() as u64
+        self.data.bytes() as u64
     }
 
     /// The bytes of the data file that came out since the last call.
@@ -173,7 +173,7 @@ impl SegmentWriter {
     /// Ends the data file and makes the index.
     pub fn finish(self) -> Result<WrittenSegment, SegmentError> {
         let time = self.index.iter().map(|r| r.time).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::new(0, -1));
-        self.data.close().map_err(encode_error)?;
+        self.data.finish().map_err(encode_error)?;
         let index = encode_index(self.kind, &self.index)?;
         let mut state = self.sink.0.lock();
         Ok(WrittenSegment {
@@ -275,7 +275,18 @@ fn zstd(effort: Effort) -> Compression {
     Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
 }
 
-fn data_properties(fields: &[Column], effort: Effort, notes: &[(&str, String)]) -> WriterProperties {
+/// How numbers are encoded before they are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// Integers and times as differences, floats with their bytes transposed.
+    Transformed,
+    /// As positions in a dictionary, or, if that grows too large, as they are; times transposed.
+    Dictionary,
+    /// As they are.
+    Plain,
+}
+
+fn data_properties(fields: &[Column], effort: Effort, numbers: Numbers, notes: &[(&str, String)]) -> WriterProperties {
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let page_rows = match effort {
         Effort::Fresh => 20_000,
@@ -288,20 +299,19 @@ fn data_properties(fields: &[Column], effort: Effort, notes: &[(&str, String)]) 
         .set_data_page_row_count_limit(page_rows)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_key_value_metadata(Some(notes.iter().map(|(k, v)| KeyValue::new((*k).to_owned(), v.clone())).collect()))
-        // Times ascend in each run: small deltas.
-        .set_column_dictionary_enabled(path(TIME_COLUMN), false)
-        .set_column_encoding(path(TIME_COLUMN), Encoding::DELTA_BINARY_PACKED)
         .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page);
+    let times = if numbers == Numbers::Transformed { Encoding::DELTA_BINARY_PACKED } else { Encoding::BYTE_STREAM_SPLIT };
+    properties = properties.set_column_dictionary_enabled(path(TIME_COLUMN), false).set_column_encoding(path(TIME_COLUMN), times);
     for field in fields {
-        properties = match field.kind {
-            ColumnType::Float => properties
-                .set_column_dictionary_enabled(path(&field.name), false)
-                .set_column_encoding(path(&field.name), Encoding::BYTE_STREAM_SPLIT),
-            ColumnType::Integer | ColumnType::Unsigned => properties
-                .set_column_dictionary_enabled(path(&field.name), false)
-                .set_column_encoding(path(&field.name), Encoding::DELTA_BINARY_PACKED),
-            _ => properties,
+        let transformed = match field.kind {
+            ColumnType::Float => Encoding::BYTE_STREAM_SPLIT,
+            ColumnType::Integer | ColumnType::Unsigned => Encoding::DELTA_BINARY_PACKED,
+            _ => continue,
         };
+        let encoding = if numbers == Numbers::Transformed { transformed } else { Encoding::PLAIN };
+        properties = properties
+            .set_column_dictionary_enabled(path(&field.name), numbers == Numbers::Dictionary)
+            .set_column_encoding(path(&field.name), encoding);
     }
     properties.build()
 }
@@ -310,8 +320,10 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     let mut metric = StringBuilder::new();
     for row in rows {
-        metric.append_value(row.series.labels.get(METRIC_NAME).unwrap_or(""));
-        for (name, value) in &row.series.labels {
+        // The name of a metric has a column of its own; in a wide table a label of this name is a tag like others.
+        let name = if kind == TableKind::Metrics { row.series.labels.get(METRIC_NAME) } else { None };
+        metric.append_option(name);
+        for (name, value) in row.series.labels.iter().filter(|(label, _)| name.is_none() || *label != METRIC_NAME) {
             labels.keys().append_value(name);
             labels.values().append_value(value);
         }
@@ -329,7 +341,8 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
         ("min_time", time_array(kind, rows.iter().map(|r| r.time.min).collect())),
         ("max_time", time_array(kind, rows.iter().map(|r| r.time.max).collect())),
     ];
-    let schema = Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), false)).collect::<Vec<_>>());
+    let field = |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), *name == "metric");
+    let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
     let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect()).map_err(encode_error)?;
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let mut properties = WriterProperties::builder()

@@ -1,10 +1,10 @@
 //! Evaluation of a PromQL expression over series batches.
 //!
-//! Path of a query: expression tree -> [`plan`] (durations and `@` resolved, step-invariant parts marked, functions
-//! looked up) -> [`engine`] evaluates the plan bottom-up, every operator over all steps at once -> [`finish`] drops
+//! Path of a query: expression tree -> `plan` (durations and `@` resolved, step-invariant parts marked, functions
+//! looked up) -> `engine` evaluates the plan bottom-up, every operator over all steps at once -> `finish` drops
 //! metric names and orders the answer.
 //!
-//! The unit of data is a [`row::Row`]: the labels of one series and one float per step, with an in-band marker for
+//! The unit of data is a `row::Row`: the labels of one series and one float per step, with an in-band marker for
 //! "no value at this step". Selectors are fused with the range function around them, so raw samples never outlive
 //! the batch in which the source delivered them.
 //!
