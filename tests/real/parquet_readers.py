@@ -1,9 +1,12 @@
 """pyarrow and DuckDB read the files of a merged folder and agree with SQL."""
+import math
 import random
 
+import remote_write
 from harness import Tidelake, eventually, folder, package
 
 BEGIN = 1_767_225_600
+METRICS = ["requests_total", "temperature", "queue_length"]
 
 
 def run(options):
@@ -20,6 +23,7 @@ def run(options):
             server.lines("\n".join(lines))
             # Overwritten points: files before merging may hold both.
             server.lines("\n".join(f"cpu,host=h{i} usage={part} {BEGIN * 10**9}" for i in range(9)))
+            send_metrics(server, chance, part)
             server.post("/admin/flush")
         server.post("/admin/compact")
         want = server.sql("SELECT count(*) AS c, sum(usage) AS s, min(usage) AS lo, max(usage) AS hi, count(n) AS n FROM cpu")[0]
@@ -38,9 +42,51 @@ def run(options):
         same(want, dict(zip(["c", "s", "lo", "hi", "n"], rows)), "DuckDB")
         query = f"SELECT host, count(*), max(usage) FROM read_parquet({files}) GROUP BY host ORDER BY host"
         assert [dict(zip(["host", "c", "hi"], row)) for row in duckdb.sql(query).fetchall()] == by_host
-        return f"{want['c']:,} rows in {len(files)} files"
+        metrics = check_metrics(server, duckdb, arrow)
+        return f"{want['c']:,} rows of a wide table in {len(files)} files; {metrics}"
+
+
+def send_metrics(server, chance, part):
+    """Three metrics of many series, with samples that a later part overwrites, infinities and NaN."""
+    series = []
+    for name in METRICS:
+        for i in range(20):
+            times = sorted(chance.sample(range(2 * 86_400), 50))
+            samples = [((BEGIN + t) * 1000 + i, chance.gauss(0, 1000)) for t in times]
+            samples.append(((BEGIN + 2 * 86_400) * 1000, float(part)))
+            series.append(({"__name__": name, "host": f"h{i}", "dc": f"d{i % 3}"}, samples))
+    odd = [(BEGIN * 1000 + part, value) for part, value in enumerate([math.inf, -math.inf, math.nan, -0.0])]
+    series.append(({"__name__": "odd_values"}, odd))
+    remote_write.send(server.url, series)
+
+
+def check_metrics(server, duckdb, arrow):
+    found = lambda: sorted(p for p in server.data.glob("data/default/__metrics__/*/*.parquet") if not p.name.endswith(".series.parquet"))
+    # Two days and the midnight after them.
+    eventually("one file per day of metrics", lambda: len(found()) == 3)
+    files = [str(path) for path in found()]
+    index = [path.removesuffix(".parquet") + ".series.parquet" for path in files]
+    table = arrow.concat_tables([arrow.parquet.ParquetFile(path).read(columns=["metric", "value"]) for path in files])
+    names, values = table["metric"].to_pylist(), table["value"].to_pylist()
+    assert set(names) == {*METRICS, "odd_values"}, set(names)
+    for name in METRICS:
+        want = server.sql(f"SELECT count(*) AS c, sum(value) AS s, min(value) AS lo, max(value) AS hi FROM metrics.{name}")[0]
+        usage = [value for metric, value in zip(names, values) if metric == name]
+        same(want, {"c": len(usage), "s": math.fsum(usage), "lo": min(usage), "hi": max(usage)}, f"pyarrow, {name}")
+        query = f"SELECT count(*), sum(value), min(value), max(value) FROM read_parquet({files}) WHERE metric = '{name}'"
+        same(want, dict(zip(["c", "s", "lo", "hi"], duckdb.sql(query).fetchall()[0])), f"DuckDB, {name}")
+        # Labels lie once per series in the index beside the samples.
+        labels = f"SELECT DISTINCT series_id, labels['host'] AS host FROM read_parquet({index})"
+        query = f"SELECT host, count(*), max(value) FROM read_parquet({files}) JOIN ({labels}) USING (series_id) WHERE metric = '{name}' GROUP BY 1 ORDER BY 1"
+        by_host = server.sql(f"SELECT host, count(*) AS c, max(value) AS hi FROM metrics.{name} GROUP BY host ORDER BY host")
+        assert [dict(zip(["host", "c", "hi"], row)) for row in duckdb.sql(query).fetchall()] == by_host, name
+    odd = [str(value) for metric, value in zip(names, values) if metric == "odd_values"]
+    assert odd == ["inf", "-inf", "nan", "-0.0"], odd
+    assert server.sql("SELECT count(*) AS c FROM metrics.odd_values") == [{"c": 4}]
+    return f"{len(values):,} samples of {len(METRICS) + 1} metrics in {len(files)} files"
 
 
 def same(want, got, who):
     for key, value in want.items():
+        # Sums of floats depend on the order of adding.
         assert abs(got[key] - value) <= 1e-9 * max(1, abs(value)), f"{who}: {key} is {got[key]}, SQL says {value}"
