@@ -21,7 +21,7 @@ pub struct Plan {
 pub enum Goal {
     /// What pays in the long run: levels that are full.
     Steady,
-    /// Everything of a day into one.
+    /// Everything of a day into one, in the encoding of merged segments.
     Full,
 }
 
@@ -36,7 +36,8 @@ fn plan_day(segments: &[Arc<SegmentMeta>], goal: Goal) -> Option<Plan> {
     sorted.sort_by_key(|s| s.order);
     let level = |segments: &[Arc<SegmentMeta>]| segments.iter().map(|s| s.level).max().unwrap_or(0).saturating_add(1);
     match goal {
-        Goal::Full => (sorted.len() > 1).then(|| Plan { level: level(&sorted), segments: sorted }),
+        // A segment as it was flushed is merged alone too, for the better encoding.
+        Goal::Full => (sorted.len() > 1 || level(&sorted) == 1).then(|| Plan { level: level(&sorted), segments: sorted }),
         // Later writes are at the end, in lower levels: a run of one level is a run in write order.
         Goal::Steady => sorted
             .chunk_by(|a, b| a.level == b.level)
@@ -80,8 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn full_merges_all_of_a_day_and_leaves_a_single_segment_alone() {
-        check(&[0], Goal::Full, None);
+    fn full_merges_all_of_a_day_and_leaves_a_single_merged_segment_alone() {
+        check(&[0], Goal::Full, Some((vec![1], 1)));
+        check(&[1], Goal::Full, None);
         check(&[1, 0, 0], Goal::Full, Some((vec![1, 2, 3], 2)));
     }
 
