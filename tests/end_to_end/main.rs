@@ -1,26 +1,85 @@
-//! The server as its users meet it: a process of its own, its HTTP port, kill -9, and the files it leaves.
+//! Tidelake from outside: real processes, real requests, real signals.
 //!
-//! - `server`: starts processes. There is no second binary to build: this one runs itself again as `server_process`.
-//! - `client`: requests and answers; `remote_write`: messages as Prometheus sends them.
-//! - The tests, by what they promise: `whole_way`, `overwrite`, `crash`, `takeover`, `bad_input`.
+//! A server is this test binary started once more (see [`server`]), so that it can be killed at any moment like the real one.
+//! Where its data lie is a [`place`]: most tests run on a folder and in memory, and on S3 when `TIDELAKE_TEST_S3_ENDPOINT`
+//! (with `TIDELAKE_TEST_S3_BUCKET` and the usual `AWS_*` variables) names a server.
 //!
-//! The store is a folder and memory, and S3 too when `TIDELAKE_TEST_S3_ENDPOINT`, `TIDELAKE_TEST_S3_BUCKET` and the usual
-//! `AWS_*` variables name one.
+//! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
+//! - [`overwrite`]: the last write wins
+//! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
+//!   what must be there, [`files`] reads what is in the Parquet files
+//! - [`stop`]: Ctrl-C leaves nothing to replay
+//! - [`fencing`]: of two processes with one name the newer one wins
+//! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
 
 mod bad_input;
+mod bad_queries;
 mod client;
 mod crash;
+mod fencing;
+mod files;
+mod ledger;
 mod overwrite;
-mod remote_write;
+mod place;
+mod protobuf;
 mod server;
-mod takeover;
+mod stop;
 mod whole_way;
 
-/// Not a test: what [`server::Server`] runs.
+/// Not a test: what a server process runs. Without arguments there is nothing to do.
 #[test]
 fn server_process() {
-    let Ok(arguments) = std::env::var(server::ARGUMENTS) else { return };
-    let code = tidelake_api::cli::run_from(std::iter::once("tidelake").chain(arguments.split('\u{1f}')).map(Into::into));
-    std::process::exit(i32::from(code));
+    if let Some(args) = server::arguments() {
+        std::process::exit(i32::from(tidelake_api::cli::run_from(args)));
+    }
 }
+
+/// One test per place: on a folder, in memory, on S3.
+macro_rules! on_every_place {
+    ($name:ident, $check:expr) => {
+        mod $name {
+            use crate::place::Place;
+
+            #[tokio::test]
+            async fn folder() {
+                $check(&Place::folder()).await;
+            }
+
+            #[tokio::test]
+            async fn memory() {
+                $check(&Place::Memory).await;
+            }
+
+            #[tokio::test]
+            async fn s3() {
+                if let Some(place) = Place::s3() {
+                    $check(&place).await;
+                }
+            }
+        }
+    };
+}
+
+/// The same for what needs a second process on the same data.
+macro_rules! on_durable_places {
+    ($name:ident, $check:expr) => {
+        mod $name {
+            use crate::place::Place;
+
+            #[tokio::test]
+            async fn folder() {
+                $check(&Place::folder()).await;
+            }
+
+            #[tokio::test]
+            async fn s3() {
+                if let Some(place) = Place::s3() {
+                    $check(&place).await;
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use {on_durable_places, on_every_place};

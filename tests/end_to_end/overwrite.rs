@@ -1,66 +1,109 @@
-//! The last write of a series and time wins, field by field, wherever the earlier one is.
+//! Of several writes of one series and time the last one wins, field by field, wherever the earlier ones are.
+use serde_json::{Value, json};
 
-use serde_json::json;
+use crate::client::Client;
+use crate::on_every_place;
+use crate::place::Place;
+use crate::protobuf::Message;
+use crate::server::Server;
 
-use crate::server::{Place, Server};
+on_every_place!(last_write, super::the_last_write_wins);
 
-async fn check(server: &Server, a: f64, b: Option<f64>, sample: f64) {
-    let row = json!([{ "a": a, "b": b }]);
-    let got = json!(server.rows("SELECT a, b FROM m WHERE t = 'x'").await);
-    let same = got[0]["a"] == row[0]["a"] && got[0]["b"] == row[0]["b"] && got.as_array().map(Vec::len) == Some(1);
-    assert!(same, "{got} instead of {row}");
-    assert_eq!(server.promql("m_a{t='x'}", 1).await[0]["value"][1], json!(a.to_string()));
-    assert_eq!(json!(server.rows("SELECT value FROM metrics.up").await), json!([{ "value": sample }]));
-    assert_eq!(server.promql("count_over_time(up[1m])", 1).await[0]["value"][1], json!("1"));
-    assert_eq!(server.promql("up", 1).await[0]["value"][1], json!(sample.to_string()));
+const TIME_NS: &str = "1700000000000000000";
+const TIME_MS: i64 = 1_700_000_000_000;
+
+async fn write_a(client: &Client, a: f64) {
+    client.write_lines(&format!("m,host=x a={a} {TIME_NS}")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_last_write_wins() {
-    for place in Place::all() {
-        let server = Server::start(&place).await;
-        let write = async |lines: &str, sample: f64| {
-            server.lines(lines).await.ok();
-            assert_eq!(server.remote_write(&[("__name__", "up")], &[(sample, 1000)]).await, 204);
-        };
-        // All columns are there from the beginning.
-        server.lines("m,t=z a=0,b=0 1").await.ok();
-        write("m,t=x a=1 1000000000", 1.0).await;
-        check(&server, 1.0, None, 1.0).await;
-        // In the buffer; a field that is not set keeps its value.
-        write("m,t=x b=2 1000000000", 2.0).await;
-        check(&server, 1.0, Some(2.0), 2.0).await;
-        server.flush().await;
-        check(&server, 1.0, Some(2.0), 2.0).await;
-        // Over what is in a segment, and then across segments.
-        write("m,t=x a=3 1000000000", 3.0).await;
-        check(&server, 3.0, Some(2.0), 3.0).await;
-        server.flush().await;
-        check(&server, 3.0, Some(2.0), 3.0).await;
-        // A segment whose first time is earlier is not an older one.
-        write("m,t=x a=4,b=5 1000000000\nm,t=y a=0 1", 4.0).await;
-        server.lines("n v=1").await.ok();
-        server.flush().await;
-        let rows = server.rows("SELECT a, b FROM m WHERE t = 'x'").await;
-        assert_eq!(rows, [json!({"a": 4.0, "b": 5.0})]);
-        server.compact().await;
-        let rows = server.rows("SELECT a, b FROM m WHERE t = 'x'").await;
-        assert_eq!(rows, [json!({"a": 4.0, "b": 5.0})]);
-        assert_eq!(json!(server.rows("SELECT value FROM metrics.up").await), json!([{ "value": 4.0 }]));
+async fn write_b(client: &Client, b: f64) {
+    client.write_lines(&format!("m,host=x b={b} {TIME_NS}")).await;
+}
+
+async fn write_sample(client: &Client, value: f64) {
+    client.write_samples(&sample(value)).await;
+}
+
+fn sample(value: f64) -> Message {
+    Message::default().series(&[("__name__", "s"), ("host", "x")], &[(TIME_MS, value)])
+}
+
+/// Fields `a` and `b` of the one row of `m`, and the one sample of `s`.
+async fn check(client: &Client, a: f64, b: f64, s: f64, stage: &str) {
+    assert_eq!(json!(client.sql("SELECT a, b FROM m").await), json!([{ "a": a, "b": b }]), "{stage}");
+    assert_eq!(json!(client.sql("SELECT count(*) AS n, sum(value) AS v FROM s").await), json!([{ "n": 1, "v": s }]), "{stage}");
+    for (query, value) in [("m_a", a), ("m_b", b), ("s", s)] {
+        let result = client.promql(&format!("{query}[1m]"), "1700000000").await;
+        let values: Vec<&Value> = result.iter().map(|series| &series["values"]).collect();
+        assert_eq!(json!(values), json!([[[1_700_000_000, value.to_string()]]]), "{stage}: {query}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_sent_again_changes_nothing() {
-    let place = Place::folder();
-    let server = Server::start(&place).await;
-    let lines: String = (0..500).map(|i| format!("m,t={} v={i} {}\n", i % 7, i * 1_000_000)).collect();
-    for _ in 0..2 {
-        server.lines(&lines).await.ok();
-        server.lines(&lines).await.ok();
-        assert_eq!(server.rows("SELECT count(*) AS n, sum(v) AS s FROM m").await, [json!({"n": 500, "s": 124_750.0})]);
-        server.flush().await;
+async fn the_last_write_wins(place: &Place) {
+    let server = Server::start(place).await;
+    let client = server.client();
+
+    // Within one request.
+    client.write_lines(&format!("m,host=x a=0,b=0 {TIME_NS}\nm,host=x a=1 {TIME_NS}\n")).await;
+    let twice = Message::default().series(&[("__name__", "s"), ("host", "x")], &[(TIME_MS, 0.0), (TIME_MS, 1.0)]);
+    client.write_samples(&twice).await;
+    check(&client, 1.0, 0.0, 1.0, "in one request").await;
+
+    // In the buffer: the other field stays.
+    write_b(&client, 2.0).await;
+    write_sample(&client, 2.0).await;
+    check(&client, 1.0, 2.0, 2.0, "in the buffer").await;
+    client.flush().await;
+    check(&client, 1.0, 2.0, 2.0, "in a segment").await;
+
+    // In the buffer over a segment, then in a segment over a segment, some fields each.
+    write_a(&client, 3.0).await;
+    write_sample(&client, 3.0).await;
+    check(&client, 3.0, 2.0, 3.0, "buffer over segment").await;
+    client.flush().await;
+    check(&client, 3.0, 2.0, 3.0, "segment over segment").await;
+    write_b(&client, 4.0).await;
+    client.flush().await;
+    check(&client, 3.0, 4.0, 3.0, "three segments").await;
+
+    // A smaller and an older-looking value wins too: only the order of writes counts.
+    write_a(&client, -5.0).await;
+    write_sample(&client, -5.0).await;
+    client.flush().await;
+    client.compact().await;
+    check(&client, -5.0, 4.0, -5.0, "merged").await;
+    write_b(&client, 6.5).await;
+    write_sample(&client, 6.5).await;
+    check(&client, -5.0, 6.5, 6.5, "buffer over merged").await;
+
+    // A flush that also holds other days and series takes part in the same order.
+    client.write_lines("m,host=early a=1 1000000000\n").await;
+    client.flush().await;
+    assert_eq!(json!(client.sql("SELECT a FROM m WHERE host = 'early'").await), json!([{ "a": 1.0 }]));
+    assert_eq!(json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await), json!([{ "a": -5.0, "b": 6.5 }]));
+
+    if place.is_durable() {
+        check_restarts(server, place).await;
     }
-    server.compact().await;
-    assert_eq!(server.rows("SELECT count(*) AS n, sum(v) AS s FROM m").await, [json!({"n": 500, "s": 124_750.0})]);
+}
+
+async fn check_restarts(mut server: Server, place: &Place) {
+    let check = async |server: &Server, stage: &str| {
+        let client = server.client();
+        assert_eq!(json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await), json!([{ "a": 7.0, "b": 6.5 }]), "{stage}");
+        assert_eq!(client.promql("s", "1700000000").await[0]["value"][1], "7", "{stage}");
+    };
+    let client = server.client();
+    for value in [8.0, 7.0] {
+        write_a(&client, value).await;
+        write_sample(&client, value).await;
+    }
+    server.kill();
+    let mut server = Server::start(place).await;
+    check(&server, "replayed").await;
+    server.client().flush().await;
+    server.client().compact().await;
+    check(&server, "replayed and merged").await;
+    server.stop().await;
+    check(&Server::start(place).await, "after a restart").await;
 }

@@ -1,63 +1,46 @@
-//! Server processes and the stores they run on.
-
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+//! Servers as processes of their own.
+//!
+//! The test binary starts itself with the one test `server_process` selected and the command line in a variable, so that
+//! `cargo test` needs no other binary to be built first.
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use tempfile::NamedTempFile;
+use tokio::sync::oneshot;
 
-/// Environment variable with a server's arguments, between unit separators.
-pub const ARGUMENTS: &str = "TIDELAKE_TEST_SERVER";
+use crate::client::Client;
+use crate::place::Place;
 
-/// A slow machine needs seconds to start a process; this is for those that never come.
+/// Holds the command line of a server, one argument per line.
+const ARGUMENTS: &str = "TIDELAKE_TEST_ARGUMENTS";
+/// Longest time for a start, a stop or an exit. On a busy machine they take a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a server keeps its data, and a folder for what the test needs besides.
-pub struct Place {
-    folder: TempDir,
-    store: Vec<String>,
-    /// Whether the data outlive the process.
-    pub durable: bool,
+/// The command line that this process was started for, if it was started as a server.
+pub fn arguments() -> Option<Vec<OsString>> {
+    let lines = std::env::var(ARGUMENTS).ok()?;
+    Some(std::iter::once("tidelake").chain(lines.lines()).map(OsString::from).collect())
 }
 
-impl Place {
-    pub fn folder() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = vec!["--data-dir".to_owned(), folder.path().join("db").to_string_lossy().into_owned()];
-        Self { folder, store, durable: true }
-    }
-
-    pub fn memory() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), store: vec!["--store".to_owned(), "memory:".to_owned()], durable: false }
-    }
-
-    /// An S3 server's bucket with a prefix of its own, if one is there.
-    pub fn s3() -> Option<Self> {
-        let (Ok(endpoint), Ok(bucket)) = (std::env::var("TIDELAKE_TEST_S3_ENDPOINT"), std::env::var("TIDELAKE_TEST_S3_BUCKET")) else {
-            eprintln!("skipped: S3 server not found (TIDELAKE_TEST_S3_ENDPOINT, TIDELAKE_TEST_S3_BUCKET)");
-            return None;
-        };
-        let prefix = format!("s3://{bucket}/test-{:016x}", rand::random::<u64>());
-        let store = ["--store", &prefix, "--s3-endpoint", &endpoint, "--s3-allow-http", "true"].map(str::to_owned).to_vec();
-        Some(Self { folder: tempfile::tempdir().unwrap(), store, durable: true })
-    }
-
-    /// Every kind of store there is.
-    pub fn all() -> Vec<Self> {
-        [Self::folder(), Self::memory()].into_iter().chain(Self::s3()).collect()
-    }
-
-    /// The data of a folder.
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().join("db")
-    }
+fn command(arguments: &[String], log: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the path of this binary"));
+    command.args(["--exact", "server_process", "--nocapture"]);
+    command.env(ARGUMENTS, arguments.join("\n"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(File::create(log).expect("a file for the log"));
+    command
 }
 
-/// A running server; killed when it is dropped.
+/// A server process; it is killed when this is dropped.
+#[derive(Debug)]
 pub struct Server {
     child: Child,
-    pub url: String,
-    log: PathBuf,
+    log: NamedTempFile,
+    client: Client,
 }
 
 impl Server {
@@ -66,81 +49,123 @@ impl Server {
         Self::start_with(place, &[]).await
     }
 
-    pub async fn start_with(place: &Place, more: &[&str]) -> Self {
-        let port = free_port();
-        let listen = format!("127.0.0.1:{port}");
-        let mut arguments = vec!["serve".to_owned(), "--listen".to_owned(), listen.clone()];
-        arguments.extend(place.store.iter().cloned());
-        arguments.extend(more.iter().map(|&word| word.to_owned()));
-        let log = place.folder.path().join(format!("{port}.log"));
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "server_process", "--nocapture"])
-            .env(ARGUMENTS, arguments.join("\u{1f}"))
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut server = Self { child, url: format!("http://{listen}"), log };
-        let began = Instant::now();
-        while !reqwest::get(format!("{}/ready", server.url)).await.is_ok_and(|r| r.status().is_success()) {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none() && began.elapsed() < PATIENCE, "not ready ({ended:?}): {}", server.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    /// The same with more flags.
+    pub async fn start_with(place: &Place, flags: &[&str]) -> Self {
+        let (child, log) = spawn(place, flags);
+        // From here on a panic kills the process.
+        let mut server = Self { child, log, client: Client::new(String::new()) };
+        let stdout = server.child.stdout.take().expect("stdout is piped");
+        let url = match tokio::time::timeout(PATIENCE, greeting(stdout)).await {
+            Ok(Ok(url)) => url,
+            Ok(Err(_)) => panic!("the server ended before it was ready:\n{}", server.log()),
+            Err(_) => panic!("the server was not ready in {PATIENCE:?}:\n{}", server.log()),
+        };
+        server.client = Client::new(url);
+        server.client.get("/ready", &[]).await.expect(200);
         server
     }
 
-    /// What the server logged.
+    /// Sends requests to this server; may outlive it.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// What the process has logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        std::fs::read_to_string(self.log.path()).expect("the log is there")
     }
 
-    /// kill -9.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// SIGKILL: nothing can be done about it.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process that can be killed");
+        self.child.wait().expect("its status");
     }
 
-    /// Ctrl-C; how it ended.
-    pub async fn interrupt(mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        self.ended().await
+    /// Sends a signal by its name, such as `INT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([format!("-{name}"), pid]).status().expect("the program kill");
+        assert!(sent.success(), "signal {name} could not be sent");
     }
 
-    /// Waits for a server that should end by itself.
-    pub async fn ended(&mut self) -> ExitStatus {
-        let began = Instant::now();
+    /// Waits for the process to end by itself; returns its exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status.code();
             }
-            assert!(began.elapsed() < PATIENCE, "does not end: {}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "the server did not end in {PATIENCE:?}:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Ctrl-C, and a clean end.
+    pub async fn stop(&mut self) {
+        self.signal("INT");
+        assert_eq!(self.exit_code().await, Some(0), "{}", self.log());
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("its status").is_none()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// All files below a folder, with their paths from it.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        if std::thread::panicking() {
+            eprintln!("log of the server:\n{}", self.log());
         }
     }
-    found
+}
+
+fn spawn(place: &Place, flags: &[&str]) -> (Child, NamedTempFile) {
+    let mut arguments = place.flags();
+    arguments.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    let log = NamedTempFile::new().expect("a file for the log");
+    let child = command(&arguments, log.path()).spawn().expect("this binary starts");
+    (child, log)
+}
+
+/// Starts a server and kills it after so long, most likely while it reads the catalog or the write-ahead log.
+pub async fn start_and_kill(place: &Place, after: Duration) {
+    let (mut child, _log) = spawn(place, &[]);
+    tokio::time::sleep(after).await;
+    child.kill().expect("a process that can be killed");
+    child.wait().expect("its status");
+}
+
+/// The URL in the greeting that a server prints when it is ready; an error if its output ends before.
+fn greeting(stdout: ChildStdout) -> oneshot::Receiver<String> {
+    let (found, url) = oneshot::channel();
+    // Reads to the end, so that the server never waits for a full pipe.
+    std::thread::spawn(move || {
+        let mut found = Some(found);
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some((_, url)) = line.split_once("listens on ")
+                && let Some(found) = found.take()
+            {
+                let _ = found.send(url.trim().to_owned());
+            }
+        }
+    });
+    url
+}
+
+/// The standard output of a command that ends by itself, such as `catalog dump`.
+pub fn run(words: &[&str], place: &Place) -> String {
+    let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    arguments.extend(place.flags());
+    let log = NamedTempFile::new().expect("a file for the log");
+    let mut child = command(&arguments, log.path()).spawn().expect("this binary starts");
+    let mut out = String::new();
+    child.stdout.take().expect("stdout is piped").read_to_string(&mut out).expect("its output is text");
+    let status = child.wait().expect("its status");
+    assert!(status.success(), "{words:?}: {status}: {}", std::fs::read_to_string(log.path()).unwrap_or_default());
+    out
 }

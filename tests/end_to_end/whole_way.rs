@@ -1,106 +1,242 @@
-//! The whole way of a point: every way in, every way out, the same before and after each station.
-
-use bytes::Bytes;
+//! The whole way of a point: in by each protocol, out by SQL in each format and by PromQL, the same before and after every
+//! step of its life: buffered, in segments, overwritten by the same, merged, and read back by another process.
+use arrow::util::pretty::pretty_format_batches;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::server::{Place, Server};
+use crate::client::{Client, Reply};
+use crate::on_every_place;
+use crate::place::Place;
+use crate::protobuf::Message;
+use crate::server::Server;
 
-/// A second that the tests' points lie around.
-const T: i64 = 1_767_225_600;
+on_every_place!(every_protocol, super::every_protocol_is_read_by_every_other);
 
-async fn write_everything(server: &Server) {
-    let ns = T * 1_000_000_000;
-    assert_eq!(server.post("/write?db=default", format!("cpu,host=a usage=1.5,n=1i {ns}")).await.status, 204);
-    assert_eq!(server.post("/api/v2/write?bucket=default&precision=s", format!("cpu,host=b usage=2.5,up=true {T}")).await.status, 204);
-    let v3 = server.post("/api/v3/write_lp?db=default&precision=second", format!("cpu,host=a usage=3.5 {}\nold v=7 0", T + 60)).await;
-    assert_eq!(v3.status, 204, "{v3:?}");
-    let samples = [(10.0, T * 1000), (12.0, (T + 60) * 1000)];
-    assert_eq!(server.remote_write(&[("__name__", "requests_total"), ("host", "a"), ("le", "+Inf")], &samples).await, 204);
-    assert_eq!(server.remote_write(&[("__name__", "ancient")], &[(5.0, 1)]).await, 204);
+/// Writes the points, by each protocol in its own way. 1_700_000_000 is 2023-11-14T22:13:20Z.
+async fn write(client: &Client) {
+    let milliseconds = "cpu,host=a,region=eu usage=0.5,cores=4i 1700000000000\n\
+                        cpu,host=b,region=us usage=1.5,cores=8i 1700000000000\n\
+                        cpu,host=a,region=eu usage=0.75 1700000015000\n";
+    let query = [("db", "default"), ("precision", "ms")];
+    client.send("POST", "/write", &query, &[], milliseconds).await.expect(204);
+
+    let nanoseconds = "mem,host=a used=18446744073709551615u,ok=true,note=\"say \\\"hi\\\", you\" 1700000000123456789\n\
+                       mem,host=a ok=false 1700000030000000000\n";
+    client.send("POST", "/api/v2/write", &[("bucket", "default"), ("org", "any")], &[], nanoseconds).await.expect(204);
+
+    // Seconds, found out by the magnitude.
+    client.send("POST", "/api/v3/write_lp", &[("db", "default")], &[], "disk,host=a\\ b value=-7.25 1700000000").await.expect(204);
+
+    let requests = Message::default()
+        .series(
+            &[("__name__", "requests_total"), ("code", "200"), ("job", "web")],
+            &[(1_700_000_000_000, 1.0), (1_700_000_015_000, 2.0), (1_700_000_030_000, 4.0)],
+        )
+        .series(&[("__name__", "requests_total"), ("code", "500"), ("job", "web")], &[(1_700_000_000_000, 0.1)])
+        .series(&[("__name__", "temperature"), ("zone", "北")], &[(1_700_000_000_000, f64::NEG_INFINITY), (1_700_000_015_001, -0.0)]);
+    client.write_samples(&requests).await;
 }
 
-/// Every way out tells the same.
-async fn check_everything(server: &Server) {
-    let sql = "SELECT host, time, usage, n, up FROM cpu ORDER BY host, time";
-    let lines: Vec<_> = server.sql(sql, "csv").await.ok().lines().map(str::to_owned).collect();
-    assert_eq!(
-        lines,
-        ["host,time,usage,n,up", "a,2026-01-01T00:00:00,1.5,1,", "a,2026-01-01T00:01:00,3.5,,", "b,2026-01-01T00:00:00,2.5,,true",]
-    );
-    assert_eq!(server.rows("SELECT count(*) AS n, sum(usage) AS s FROM cpu").await, [json!({"n": 3, "s": 7.5})]);
-    assert_eq!(server.sql("SELECT v FROM old WHERE time < '1971-01-01'", "jsonl").await.ok().trim(), r#"{"v":7.0}"#);
-    assert!(server.sql("SELECT usage FROM cpu", "pretty").await.ok().contains("| usage |"));
-    assert_eq!(server.rows("SELECT host, value FROM metrics.requests_total ORDER BY time").await[1], json!({"host": "a", "value": 12.0}));
-    let join = "SELECT c.usage, r.value FROM cpu c JOIN metrics.requests_total r ON c.host = r.host AND c.time = r.time ORDER BY c.time";
-    assert_eq!(server.rows(join).await, [json!({"usage": 1.5, "value": 10.0}), json!({"usage": 3.5, "value": 12.0})]);
-    let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'cpu' ORDER BY ordinal_position";
-    assert_eq!(server.rows(columns).await.len(), 5);
+async fn every_protocol_is_read_by_every_other(place: &Place) {
+    let mut server = Server::start(place).await;
+    let client = server.client();
+    write(&client).await;
+    check_all(&client, "in the buffer").await;
+    client.flush().await;
+    assert_eq!(client.figure("buffer_rows").await, 0.0);
+    check_all(&client, "in segments").await;
 
-    let url = format!("{}/api/v3/query_sql?db=default&format=parquet&q=SELECT%20usage%20FROM%20cpu", server.url);
-    let parquet: Bytes = reqwest::get(url).await.unwrap().bytes().await.unwrap();
-    let batches = ParquetRecordBatchReaderBuilder::try_new(parquet).unwrap().build().unwrap();
-    assert_eq!(batches.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 3);
+    // A retried batch changes nothing, wherever the first one is.
+    write(&client).await;
+    check_all(&client, "in the buffer and in segments").await;
+    client.flush().await;
+    let segments = client.figure("segments").await;
+    check_all(&client, "in two segments each").await;
+    client.compact().await;
+    assert!(client.figure("segments").await < segments, "there was something to merge");
+    check_all(&client, "merged").await;
 
-    let usage = server.promql("cpu_usage", T + 60).await;
-    let metric = |host: &str| json!({"__name__": "cpu_usage", "host": host});
-    assert_eq!(usage, json!([{"metric": metric("a"), "value": [T + 60, "3.5"]}, {"metric": metric("b"), "value": [T + 60, "2.5"]}]));
-    assert_eq!(server.promql("ancient", 1).await, json!([{"metric": {"__name__": "ancient"}, "value": [1, "5"]}]));
-    let both = "sum(cpu_usage) + on() increase(requests_total[2m])";
-    assert_eq!(server.promql(both, T + 60).await[0]["value"][1], json!("10"));
-    let range = [("query", "requests_total"), ("start", &T.to_string()), ("end", &(T + 60).to_string()), ("step", "60")];
-    let values = &server.prometheus("query_range", &range).await["result"][0]["values"];
-    assert_eq!(*values, json!([[T, "10"], [T + 60, "12"]]));
-
-    assert_eq!(server.prometheus("labels", &[]).await, json!(["__name__", "host", "le"]));
-    assert_eq!(server.prometheus("label/host/values", &[]).await, json!(["a", "b"]));
-    let names = json!(["ancient", "cpu_n", "cpu_up", "cpu_usage", "old_v", "requests_total"]);
-    assert_eq!(server.prometheus("label/__name__/values", &[]).await, names);
-    let series = server.prometheus("series", &[("match[]", "requests_total"), ("start", &T.to_string())]).await;
-    assert_eq!(series, json!([{"__name__": "requests_total", "host": "a", "le": "+Inf"}]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_point_is_the_same_at_every_station() {
-    for place in Place::all() {
-        let server = Server::start(&place).await;
-        write_everything(&server).await;
-        check_everything(&server).await;
-        server.flush().await;
-        check_everything(&server).await;
-        // A second segment per day, so that there is something to merge.
-        write_everything(&server).await;
-        check_everything(&server).await;
-        server.flush().await;
-        server.compact().await;
-        check_everything(&server).await;
-        if place.durable {
-            assert_eq!(server.interrupt().await.code(), Some(0));
-            let server = Server::start(&place).await;
-            check_everything(&server).await;
-        }
+    if place.is_durable() {
+        server.stop().await;
+        check_all(&Server::start(place).await.client(), "after a restart").await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_leaves_nothing_to_replay() {
-    let place = Place::folder();
-    let server = Server::start(&place).await;
-    write_everything(&server).await;
-    assert_eq!(server.interrupt().await.code(), Some(0));
-    // A fence is 68 bytes; an object with requests is longer.
-    let left: Vec<_> = crate::server::files(&place.path().join("wal")).into_iter().filter(|f| f.metadata().unwrap().len() > 68).collect();
-    assert!(left.is_empty(), "{left:?}");
-    let server = Server::start(&place).await;
-    assert!(!server.log().contains("write-ahead log replayed"), "{}", server.log());
-    check_everything(&server).await;
+const CPU: &str = "SELECT time, host, region, usage, cores FROM cpu ORDER BY time, host";
+
+async fn check_all(client: &Client, stage: &str) {
+    check_formats(client, stage).await;
+    check_sql(client, stage).await;
+    check_promql(client, stage).await;
+    check_labels(client, stage).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn databases_are_apart() {
-    let server = Server::start(&Place::memory()).await;
-    server.post("/api/v2/write?bucket=other", "m v=1 1000").await.ok();
-    assert_eq!(server.promql("m_v", 1).await, json!([]));
-    let there = server.get("/db/other/api/v1/query?query=m_v&time=1").await.ok();
-    assert!(there.contains(r#""value":[1,"1"]"#), "{there}");
+async fn sql(client: &Client, query: &str, format: &str) -> Reply {
+    client.get("/api/v3/query_sql", &[("db", "default"), ("q", query), ("format", format)]).await.expect(200)
+}
+
+async fn check_formats(client: &Client, stage: &str) {
+    let table = "\
++---------------------+------+--------+-------+-------+
+| time                | host | region | usage | cores |
++---------------------+------+--------+-------+-------+
+| 2023-11-14T22:13:20 | a    | eu     | 0.5   | 4     |
+| 2023-11-14T22:13:20 | b    | us     | 1.5   | 8     |
+| 2023-11-14T22:13:35 | a    | eu     | 0.75  |       |
++---------------------+------+--------+-------+-------+";
+    let lines = [
+        r#"{"time":"2023-11-14T22:13:20","host":"a","region":"eu","usage":0.5,"cores":4}"#,
+        r#"{"time":"2023-11-14T22:13:20","host":"b","region":"us","usage":1.5,"cores":8}"#,
+        r#"{"time":"2023-11-14T22:13:35","host":"a","region":"eu","usage":0.75,"cores":null}"#,
+    ];
+    let csv = "time,host,region,usage,cores\r\n2023-11-14T22:13:20,a,eu,0.5,4\r\n2023-11-14T22:13:20,b,us,1.5,8\r\n\
+               2023-11-14T22:13:35,a,eu,0.75,\r\n";
+    assert_eq!(sql(client, CPU, "json").await.text(), format!("[{}]", lines.join(",")), "{stage}");
+    assert_eq!(sql(client, CPU, "jsonl").await.text(), lines.map(|line| format!("{line}\n")).concat(), "{stage}");
+    assert_eq!(sql(client, CPU, "csv").await.text(), csv, "{stage}");
+    assert_eq!(sql(client, CPU, "pretty").await.text().trim_end(), table, "{stage}");
+    let file = sql(client, CPU, "parquet").await.body;
+    let batches: Result<Vec<_>, _> = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().collect();
+    assert_eq!(pretty_format_batches(&batches.unwrap()).unwrap().to_string(), table, "{stage}");
+}
+
+async fn check_sql(client: &Client, stage: &str) {
+    let check = async |query: &str, expected: Value| assert_eq!(Value::Array(client.sql(query).await), expected, "{stage}: {query}");
+    check(
+        "SELECT * FROM mem ORDER BY time",
+        json!([
+            { "host": "a", "time": "2023-11-14T22:13:20.123456789", "used": 18446744073709551615u64, "ok": true, "note": "say \"hi\", you" },
+            { "host": "a", "time": "2023-11-14T22:13:50", "used": null, "ok": false, "note": null },
+        ]),
+    )
+    .await;
+    check("SELECT * FROM disk", json!([{ "host": "a b", "time": "2023-11-14T22:13:20", "value": -7.25 }])).await;
+    check(
+        "SELECT time, code, job, value FROM requests_total ORDER BY code, time",
+        json!([
+            { "time": "2023-11-14T22:13:20", "code": "200", "job": "web", "value": 1.0 },
+            { "time": "2023-11-14T22:13:35", "code": "200", "job": "web", "value": 2.0 },
+            { "time": "2023-11-14T22:13:50", "code": "200", "job": "web", "value": 4.0 },
+            { "time": "2023-11-14T22:13:20", "code": "500", "job": "web", "value": 0.1 },
+        ]),
+    )
+    .await;
+    check(
+        "SELECT zone, value < -1e308 AS low, time FROM metrics.temperature ORDER BY time",
+        json!([
+            { "zone": "北", "low": true, "time": "2023-11-14T22:13:20" },
+            { "zone": "北", "low": false, "time": "2023-11-14T22:13:35.001" },
+        ]),
+    )
+    .await;
+    // Pruned by time and by tag, grouped, and over both kinds of tables.
+    check(
+        "SELECT host, max(usage) AS most, count(*) AS n FROM cpu WHERE time > '2023-11-14T22:13:20' GROUP BY host",
+        json!([{ "host": "a", "most": 0.75, "n": 1 }]),
+    )
+    .await;
+    check(
+        "SELECT c.time, r.code, c.usage + r.value AS total FROM cpu c JOIN requests_total r ON c.time = r.time \
+         WHERE c.host = 'a' ORDER BY c.time, r.code",
+        json!([
+            { "time": "2023-11-14T22:13:20", "code": "200", "total": 1.5 },
+            { "time": "2023-11-14T22:13:20", "code": "500", "total": 0.6 },
+            { "time": "2023-11-14T22:13:35", "code": "200", "total": 2.75 },
+        ]),
+    )
+    .await;
+    check(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name",
+        json!([{ "table_name": "cpu" }, { "table_name": "disk" }, { "table_name": "mem" }]),
+    )
+    .await;
+}
+
+/// What matters is what is in an answer; the order of series means nothing.
+fn sorted(mut result: Value) -> Value {
+    if let Some(rows) = result.as_array_mut() {
+        rows.sort_by_key(Value::to_string);
+    }
+    result
+}
+
+async fn check_promql(client: &Client, stage: &str) {
+    let instant = async |query: &str, time: &str, expected: Value| {
+        let result = Value::Array(client.promql(query, time).await);
+        assert_eq!(sorted(result), sorted(expected), "{stage}: {query}");
+    };
+    let cpu = |host: &str, region: &str| json!({ "__name__": "cpu_usage", "host": host, "region": region });
+    instant(
+        "cpu_usage",
+        "1700000015",
+        json!([
+            { "metric": cpu("a", "eu"), "value": [1_700_000_015, "0.75"] },
+            { "metric": cpu("b", "us"), "value": [1_700_000_015, "1.5"] },
+        ]),
+    )
+    .await;
+    instant("disk", "1700000000", json!([{ "metric": { "__name__": "disk", "host": "a b" }, "value": [1_700_000_000, "-7.25"] }])).await;
+    instant(
+        "temperature{zone=\"北\"}[1m]",
+        "2023-11-14T22:13:40Z",
+        json!([{ "metric": { "__name__": "temperature", "zone": "北" }, "values": [[1_700_000_000, "-Inf"], [1_700_000_015.001, "-0"]] }]),
+    )
+    .await;
+    instant(
+        "increase(requests_total{code=\"200\"}[30s])",
+        "1700000030",
+        json!([{ "metric": { "code": "200", "job": "web" }, "value": [1_700_000_030, "4"] }]),
+    )
+    .await;
+    // Both kinds of tables in one query.
+    instant(
+        "sum by (host) (cpu_cores) * on () group_left sum(requests_total)",
+        "1700000000",
+        json!([
+            { "metric": { "host": "a" }, "value": [1_700_000_000, "4.4"] },
+            { "metric": { "host": "b" }, "value": [1_700_000_000, "8.8"] },
+        ]),
+    )
+    .await;
+
+    let query = [("query", "sum by (job) (requests_total)"), ("start", "1700000000"), ("end", "1700000030"), ("step", "15s")];
+    let expected = json!({ "status": "success", "data": { "resultType": "matrix", "result": [
+        { "metric": { "job": "web" }, "values": [[1_700_000_000, "1.1"], [1_700_000_015, "2.1"], [1_700_000_030, "4.1"]] },
+    ]}});
+    assert_eq!(client.get("/api/v1/query_range", &query).await.expect(200).json(), expected, "{stage}");
+    // The same by the path of the database, and as a form.
+    let form = "query=sum+by+%28job%29+%28requests_total%29&start=1700000000&end=1700000030&step=15s";
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let reply = client.send("POST", "/db/default/api/v1/query_range", &[], &headers, form).await.expect(200);
+    assert_eq!(reply.json(), expected, "{stage}");
+    let elsewhere = client.get("/db/other/api/v1/query", &[("query", "requests_total"), ("time", "1700000000")]).await.expect(200);
+    assert_eq!(elsewhere.json()["data"]["result"], json!([]), "{stage}");
+}
+
+async fn check_labels(client: &Client, stage: &str) {
+    let check = async |path: &str, query: &[(&str, &str)], expected: Value| {
+        let reply = client.get(path, query).await.expect(200).json();
+        assert_eq!(reply, json!({ "status": "success", "data": expected }), "{stage}: {path} {query:?}");
+    };
+    check("/api/v1/labels", &[], json!(["__name__", "code", "host", "job", "region", "zone"])).await;
+    check("/api/v1/labels", &[("match[]", "cpu_usage")], json!(["__name__", "host", "region"])).await;
+    check("/api/v1/label/host/values", &[], json!(["a", "a b", "b"])).await;
+    check("/api/v1/label/zone/values", &[], json!(["北"])).await;
+    check("/api/v1/label/host/values", &[("start", "1600000000"), ("end", "1600000001")], json!([])).await;
+    check(
+        "/api/v1/label/__name__/values",
+        &[],
+        json!(["cpu_cores", "cpu_usage", "disk", "mem_ok", "mem_used", "requests_total", "temperature"]),
+    )
+    .await;
+    check(
+        "/api/v1/series",
+        &[("match[]", "requests_total{code=~\"2..\"}"), ("match[]", "{host=\"b\"}")],
+        json!([
+            { "__name__": "cpu_cores", "host": "b", "region": "us" },
+            { "__name__": "cpu_usage", "host": "b", "region": "us" },
+            { "__name__": "requests_total", "code": "200", "job": "web" },
+        ]),
+    )
+    .await;
 }
