@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
@@ -63,7 +63,7 @@ impl Compactor {
         let mut merges = 0;
         loop {
             let snapshot = self.catalog.snapshot();
-            let todo = plans(&snapshot, goal);
+            let todo = plans(&snapshot, goal, now_ms());
             if todo.is_empty() {
                 return Ok(merges);
             }
@@ -123,6 +123,11 @@ impl Compactor {
             deleted += 1;
         }
     }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn run(compactor: Weak<Compactor>, interval: Duration) {

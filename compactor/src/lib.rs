@@ -5,7 +5,8 @@
 //! what it replaced.
 //!
 //! Invariants:
-//! - inputs of a merge are neighbours in write order, so that the result has a place in that order;
+//! - whatever stays and shares times with the inputs of a merge is newer than all of them or older than all of them, so that
+//!   the result has a place in the write order;
 //! - a crashed job leaves only orphans: files count from the commit on;
 //! - a commit whose inputs are gone is refused, and the job was for nothing.
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::buffered::BufWriter;
-use tidelake_catalog::model::{Column, TableKind, TableSchema, TimeRange};
+use tidelake_catalog::model::{Column, TableKind, TableSchema};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use crate::policy::Plan;
 
 /// A result larger than this goes on in another segment, from the next series on.
-const TARGET_BYTES: u64 = 256 << 20;
+const TARGET_BYTES: u64 = 512 << 20;
 
 /// Why a merge failed. Its inputs are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -44,25 +44,26 @@ pub async fn merge(store: &Store, schema: &TableSchema, plan_of: &Plan) -> Resul
     let order = SortOrder::choose(kind, labels.map(|one| &one.series.labels));
     let present = |field: &&Column| sources.iter().any(|source| source.has_field(&field.name));
     let fields: Arc<[Column]> = schema.fields().filter(present).cloned().collect();
-    let request = ScanRequest { fields: Arc::clone(&fields), matchers: Vec::new(), range: TimeRange::ALL };
-    let units = plan(kind, sources, request, Some(&order)).units;
 
     let mut results = Vec::new();
-    let mut output: Option<Output> = None;
-    for unit in units {
-        let mut current = match output.take() {
-            Some(output) => output,
-            None => Output::open(store, kind, plan_of, &order, &fields)?,
-        };
-        current.push(&unit).await?;
-        if current.writer.bytes() >= TARGET_BYTES {
-            results.extend(current.finish(store).await?);
-        } else {
-            output = Some(current);
+    for &range in &plan_of.windows {
+        let request = ScanRequest { fields: Arc::clone(&fields), matchers: Vec::new(), range };
+        let mut output: Option<Output> = None;
+        for unit in plan(kind, sources.clone(), request, Some(&order)).units {
+            let mut current = match output.take() {
+                Some(output) => output,
+                None => Output::open(store, kind, plan_of, &order, &fields)?,
+            };
+            current.push(&unit).await?;
+            if current.writer.bytes() >= TARGET_BYTES {
+                results.extend(current.finish(store).await?);
+            } else {
+                output = Some(current);
+            }
         }
-    }
-    if let Some(output) = output {
-        results.extend(output.finish(store).await?);
+        if let Some(output) = output {
+            results.extend(output.finish(store).await?);
+        }
     }
     Ok(results)
 }
@@ -91,7 +92,9 @@ impl Output {
         };
         let key = meta.data_key();
         let note = [("tidelake.write_order", format!("{}..{}", orders.0, orders.1))];
-        let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), Effort::Compacted, &note)?;
+        // What stays in level 0 is soon merged again.
+        let effort = if plan.level == 0 { Effort::Fresh } else { Effort::Compacted };
+        let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), effort, &note)?;
         let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
         Ok(Self { meta, key, writer, upload })
     }

@@ -1,97 +1,172 @@
-//! Which segments to merge: a pure function of the catalog's state.
+//! Which segments to merge: a pure function of the catalog's state and the time.
+//!
+//! Within a day of a table there are three levels. Level 0 is as flushed, or several of those merged; it may overlap anything.
+//! Level 1 is cut at every two hours, level 2 holds the day; within each of them no two segments share a series and a time.
+//!
+//! **Order.** A row in level 0 was written after every row of level 1 with its series and time, and that after every row of
+//! level 2. It stays so because a merge into level 1 takes *all* of level 0, and a merge within level 0 takes neighbours in
+//! write order. A flush that comes meanwhile has a higher order than all of them.
+//!
+//! **Cost.** A byte that arrives in time is written three times: flushed, merged into its two hours, and into its day. Level 1 is
+//! only rewritten for late rows when they are as many as what is rewritten, so that lateness costs at most about one more; until then
+//! they wait in level 0, where sixteen of a size become one.
 
 use std::sync::Arc;
 
+use tidelake_catalog::model::{TimeRange, TimeUnit};
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 
-/// So many segments of one level and day are merged into one of the next level.
-pub const FAN_IN: usize = 8;
+/// Flushed segments that are merged into level 1: two hours of them, at the usual interval.
+const READY: usize = 12;
+
+/// Neighbours of a size in level 0 that become one.
+const FAN_IN: usize = 16;
+
+/// Inputs of one merge beyond which a day is merged in steps: each input costs memory for its index.
+const MAX_INPUTS: usize = 64;
+
+/// Sizes of level 0 differ if one is so many times the other.
+const SIZE_CLASS: u64 = 8;
+
+/// Segments of level 1 cover so many milliseconds.
+const WINDOW_MS: i64 = 2 * 3_600_000;
+
+/// A day is taken as over so long after its end: what is on its way has arrived.
+const SETTLED_MS: i64 = 3_600_000;
+
+/// What came late to a day that is over is merged when nothing has come for so long.
+const QUIET_MS: u64 = 6 * 3_600_000;
+
+/// Late rows of less than this part of a large day stay in level 1.
+const WORTH_REWRITING: u64 = 10;
+
+/// A day of fewer bytes is rewritten for anything.
+const SMALL_DAY_BYTES: u64 = 64 << 20;
 
 /// Segments of one table and day to be merged, in write order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The inputs.
     pub segments: Vec<Arc<SegmentMeta>>,
-    /// The level of the result.
+    /// The level of the results.
     pub level: u8,
+    /// Where the results are cut by time: each holds rows of one of these, which ascend and cover all inputs.
+    pub windows: Vec<TimeRange>,
 }
 
 /// How much to merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// What pays in the long run: levels that are full.
+    /// What pays in the long run.
     Steady,
-    /// Everything of a day into one, in the encoding of merged segments.
+    /// Everything of a day into level 2.
     Full,
 }
 
-/// What there is to merge.
-pub fn plans(snapshot: &Snapshot, goal: Goal) -> Vec<Plan> {
-    let days = snapshot.databases().flat_map(|d| d.tables.values()).flat_map(|table| table.days.values());
-    days.filter_map(|segments| plan_day(segments, goal)).collect()
+/// What there is to merge. `now_ms` is milliseconds since 1970.
+pub fn plans(snapshot: &Snapshot, goal: Goal, now_ms: i64) -> Vec<Plan> {
+    let tables = snapshot.databases().flat_map(|d| d.tables.values());
+    let days = tables.flat_map(|table| table.days.values().map(|day| (table.schema.kind.time_unit(), day)));
+    days.filter_map(|(unit, segments)| Levels::of(segments, unit).plan(goal, now_ms)).collect()
 }
 
-fn plan_day(segments: &[Arc<SegmentMeta>], goal: Goal) -> Option<Plan> {
-    let mut sorted = segments.to_vec();
-    sorted.sort_by_key(|s| s.order);
-    let level = |segments: &[Arc<SegmentMeta>]| segments.iter().map(|s| s.level).max().unwrap_or(0).saturating_add(1);
-    match goal {
-        // A segment as it was flushed is merged alone too, for the better encoding.
-        Goal::Full => (sorted.len() > 1 || level(&sorted) == 1).then(|| Plan { level: level(&sorted), segments: sorted }),
-        // Later writes are at the end, in lower levels: a run of one level is a run in write order.
-        Goal::Steady => sorted
-            .chunk_by(|a, b| a.level == b.level)
-            .rfind(|run| run.len() >= FAN_IN)
-            .map(|run| Plan { level: level(run), segments: run.to_vec() }),
+/// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep pace.
+pub fn backlog(snapshot: &Snapshot) -> usize {
+    let days = snapshot.databases().flat_map(|d| d.tables.values()).flat_map(|table| table.days.values());
+    days.map(|segments| segments.iter().filter(|s| s.level == 0).count()).max().unwrap_or(0)
+}
+
+/// The segments of one day, each level in write order.
+struct Levels<'a> {
+    unit: TimeUnit,
+    fresh: Vec<&'a Arc<SegmentMeta>>,
+    windows: Vec<&'a Arc<SegmentMeta>>,
+    day: Vec<&'a Arc<SegmentMeta>>,
+}
+
+fn bytes<'a>(segments: impl IntoIterator<Item = &'a &'a Arc<SegmentMeta>>) -> u64 {
+    segments.into_iter().map(|s| s.data_bytes + s.index_bytes).sum()
+}
+
+impl<'a> Levels<'a> {
+    fn of(segments: &'a [Arc<SegmentMeta>], unit: TimeUnit) -> Self {
+        let level = |wanted: fn(u8) -> bool| {
+            let mut found: Vec<_> = segments.iter().filter(|s| wanted(s.level)).collect();
+            found.sort_by_key(|s| (s.order.1, s.order.0, s.id));
+            found
+        };
+        Self { unit, fresh: level(|l| l == 0), windows: level(|l| l == 1), day: level(|l| l > 1) }
+    }
+
+    fn plan(&self, goal: Goal, now_ms: i64) -> Option<Plan> {
+        if self.fresh.is_empty() && self.windows.is_empty() {
+            return None;
+        }
+        if self.fresh.len() + self.windows.len() + self.day.len() > MAX_INPUTS
+            && let Some(plan) = self.merge_neighbours(2)
+        {
+            return Some(plan);
+        }
+        if goal == Goal::Full {
+            return Some(self.merge_day());
+        }
+        if !self.is_over(now_ms) {
+            return self.merge_windows().or_else(|| self.merge_neighbours(FAN_IN));
+        }
+        if self.is_worth_a_day(now_ms) {
+            return Some(self.merge_day());
+        }
+        // Late rows that are not worth a day are one segment, once all have come.
+        self.merge_neighbours(if self.is_quiet(now_ms) { 2 } else { FAN_IN })
+    }
+
+    fn is_over(&self, now_ms: i64) -> bool {
+        let day = self.fresh.iter().chain(&self.windows).next().map(|s| s.day.range(TimeUnit::Millisecond));
+        day.is_some_and(|day| day.max.saturating_add(SETTLED_MS) < now_ms)
+    }
+
+    /// Whether nothing has come for a while.
+    fn is_quiet(&self, now_ms: i64) -> bool {
+        let drawn = self.fresh.iter().chain(&self.windows).map(|s| s.id.drawn_ms()).max().unwrap_or(0);
+        drawn.saturating_add(QUIET_MS) < now_ms.max(0) as u64
+    }
+
+    /// Whether a day that is over is to be rewritten for what is in the lower levels.
+    fn is_worth_a_day(&self, now_ms: i64) -> bool {
+        let (late, day) = (bytes(self.fresh.iter().chain(&self.windows)), bytes(&self.day));
+        late >= day || (self.is_quiet(now_ms) && (late.saturating_mul(WORTH_REWRITING) >= day || day < SMALL_DAY_BYTES))
+    }
+
+    fn merge_day(&self) -> Plan {
+        let segments: Vec<_> = self.day.iter().chain(&self.windows).chain(&self.fresh).map(|s| Arc::clone(s)).collect();
+        Plan { segments, level: 2, windows: vec![TimeRange::ALL] }
+    }
+
+    /// All of level 0 and what it overlaps in level 1.
+    fn merge_windows(&self) -> Option<Plan> {
+        let reach = self.fresh.iter().map(|s| s.time).reduce(|a, b| a.union(&b))?;
+        let day = self.fresh.first()?.day.range(self.unit);
+        let length = self.unit.from_millis(WINDOW_MS);
+        let starts = (0..12).map(|number| day.min.saturating_add(length.saturating_mul(number)));
+        let window = |start: i64| TimeRange::new(start, start.saturating_add(length - 1).min(day.max));
+        let windows: Vec<_> = starts.map(window).filter(|w| self.fresh.iter().any(|s| s.time.overlaps(w))).collect();
+        let old: Vec<_> = self.windows.iter().filter(|s| s.time.overlaps(&reach) && windows.iter().any(|w| s.time.overlaps(w))).collect();
+        let is_ready = self.fresh.len() >= READY && bytes(&self.fresh) >= bytes(old.iter().copied());
+        is_ready.then(|| Plan { segments: old.into_iter().chain(&self.fresh).map(|s| Arc::clone(s)).collect(), level: 1, windows })
+    }
+
+    /// Neighbours in level 0 become one: the youngest run of at least `enough` that are alike in size. Of fewer than
+    /// [`FAN_IN`] the size does not matter.
+    fn merge_neighbours(&self, enough: usize) -> Option<Plan> {
+        let class = |s: &Arc<SegmentMeta>| (s.data_bytes + s.index_bytes).max(1).ilog(SIZE_CLASS);
+        let are_alike = |a: &&Arc<SegmentMeta>, b: &&Arc<SegmentMeta>| enough < FAN_IN || class(a).abs_diff(class(b)) <= 1;
+        let run = self.fresh.chunk_by(are_alike).rfind(|run| run.len() >= enough)?;
+        let run = &run[..run.len().min(MAX_INPUTS)];
+        Some(Plan { segments: run.iter().map(|s| Arc::clone(s)).collect(), level: 0, windows: vec![TimeRange::ALL] })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tidelake_catalog::model::{Day, TimeRange};
-    use tidelake_catalog::snapshot::SegmentId;
-
-    use super::*;
-
-    fn segment(level: u8, order: u64) -> Arc<SegmentMeta> {
-        Arc::new(SegmentMeta {
-            id: SegmentId(u128::from(order)),
-            database: "d".into(),
-            table: "t".into(),
-            day: Day(0),
-            level,
-            order: (order, order),
-            time: TimeRange::new(0, 1),
-            rows: 1,
-            series: 1,
-            data_bytes: 1,
-            index_bytes: 1,
-            data_checksum: 0,
-            index_checksum: 0,
-            sort_tags: Vec::new().into(),
-        })
-    }
-
-    fn check(levels: &[u8], goal: Goal, expected: Option<(Vec<u64>, u8)>) {
-        // Handed over in any order: the policy sorts by write order.
-        let segments: Vec<_> =
-            (1..).zip(levels).map(|(order, &level)| segment(level, order)).collect::<Vec<_>>().into_iter().rev().collect();
-        let plan = plan_day(&segments, goal).map(|p| (p.segments.iter().map(|s| s.order.0).collect(), p.level));
-        assert_eq!(plan, expected, "{levels:?}");
-    }
-
-    #[test]
-    fn full_merges_all_of_a_day_and_leaves_a_single_merged_segment_alone() {
-        check(&[0], Goal::Full, Some((vec![1], 1)));
-        check(&[1], Goal::Full, None);
-        check(&[1, 0, 0], Goal::Full, Some((vec![1, 2, 3], 2)));
-    }
-
-    #[test]
-    fn steady_merges_a_full_level_and_nothing_else() {
-        check(&[0; 7], Goal::Steady, None);
-        check(&[0; 8], Goal::Steady, Some(((1..=8).collect(), 1)));
-        check(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 0], Goal::Steady, Some(((3..=10).collect(), 1)));
-        check(&[1; 8], Goal::Steady, Some(((1..=8).collect(), 2)));
-    }
-}
+mod growth;
+#[cfg(test)]
+mod tests;
