@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::model::schema::TIME_COLUMN;
 use crate::model::{Column, SchemaError, TableSchema};
 use crate::record::convert::{self, SegmentReader, Unknown};
-use crate::record::{self, ChangeSegments, Kind, Record};
-use crate::snapshot::{Database, DaySegments, Node, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+use crate::record::{self, ChangeSegments, ForgetSegments, Kind, Record};
+use crate::snapshot::{Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
 
 /// Longest name of a database or table, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
@@ -167,6 +167,7 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
             Kind::SetMetadata(change) => set_metadata(&mut next, change)?,
             Kind::AdvanceWal(change) => advance_wal(&mut next, record, (*change).into())?,
             Kind::ChangeSegments(change) => change_segments(&mut next, record, change)?,
+            Kind::ForgetSegments(change) => forget_segments(&mut next, change)?,
         }
     }
     check_epoch(&next, record)?;
@@ -299,10 +300,11 @@ fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<
 fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments) -> Result<(), Refusal> {
     let database = Arc::clone(&database_mut(next, &change.database)?.name);
     let table = table_mut(next, &change.database, &change.table)?;
+    let mut retired = Vec::with_capacity(change.removed.len());
     for removed in &change.removed {
-        let (day, id) = (crate::model::Day(removed.day), convert::id(removed.id_high, removed.id_low));
-        let gone =
-            || Refusal::SegmentGone { segment: SegmentRef { database: Arc::clone(&database), table: Arc::clone(&table.name), day, id } };
+        let segment = convert::reference(&database, &table.name, removed);
+        let (day, id) = (segment.day, segment.id);
+        let gone = || Refusal::SegmentGone { segment: segment.clone() };
         let Entry::Occupied(mut segments) = table.days.entry(day) else { return Err(gone()) };
         let at = segments.get().iter().position(|segment| segment.id == id).ok_or_else(gone)?;
         let left: &mut DaySegments = Arc::make_mut(segments.get_mut());
@@ -310,6 +312,7 @@ fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments
         if left.is_empty() {
             segments.remove();
         }
+        retired.push((id, Arc::new(Retired { segment, time_ms: record.time_ms })));
     }
     let reader = SegmentReader::new(&database, &table.name, &change.sort_orders);
     for added in &change.added {
@@ -321,6 +324,18 @@ fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments
         let segments = Arc::make_mut(table.days.entry(segment.day).or_default());
         let at = segments.partition_point(|other| write_order(other) <= write_order(&segment));
         segments.insert(at, Arc::new(segment));
+    }
+    next.retired.extend(retired);
+    Ok(())
+}
+
+fn forget_segments(next: &mut Snapshot, change: &ForgetSegments) -> Result<(), Refusal> {
+    for message in &change.segments {
+        let segment = convert::reference(&change.database.as_str().into(), &change.table.as_str().into(), message);
+        match next.retired.entry(segment.id) {
+            Entry::Occupied(entry) if entry.get().segment == segment => entry.remove(),
+            _ => return Err(Refusal::SegmentGone { segment }),
+        };
     }
     Ok(())
 }

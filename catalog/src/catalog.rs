@@ -23,7 +23,9 @@ use crate::keys;
 use crate::log::{Appended, Log};
 use crate::model::{ColumnType, SchemaError, TableKind};
 use crate::record::convert::{self, SortOrders};
-use crate::record::{AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, Kind, Record, RegisterNode, Removed, SetMetadata};
+use crate::record::{
+    AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, ForgetSegments, Kind, Record, RegisterNode, Removed, SetMetadata,
+};
 use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 use crate::store::{Store, StoreError};
 
@@ -292,6 +294,27 @@ impl Catalog {
         .await
     }
 
+    /// Commits that the files of these segments, which went earlier, are deleted. Those that are forgotten already are left out.
+    pub async fn commit_forget(&self, deleted: &[SegmentRef]) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            let mut tables = BTreeMap::<(&str, &str), Vec<Removed>>::new();
+            for segment in deleted.iter().filter(|segment| snapshot.retired.contains_key(&segment.id)) {
+                tables.entry((&segment.database, &segment.table)).or_default().push(convert::removed_message(segment));
+            }
+            let change = |((database, table), segments): ((&str, &str), _)| {
+                Kind::ForgetSegments(ForgetSegments { database: database.to_owned(), table: table.to_owned(), segments })
+            };
+            Ok(tables.into_iter().map(change).collect())
+        })
+        .await
+    }
+
+    /// Whether segments that this process wanted to add are in the catalog, or were; asks the store for the latest commits.
+    pub async fn was_committed(&self, segments: &[SegmentMeta]) -> Result<bool, CatalogError> {
+        let snapshot = self.refresh().await?;
+        Ok(self.is_committed(&snapshot, segments))
+    }
+
     /// Whether an earlier try of the commit that adds these took effect. One commit adds all of them or none.
     fn is_committed(&self, snapshot: &Snapshot, added: &[SegmentMeta]) -> bool {
         let landed = self.landed.lock();
@@ -464,9 +487,8 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
     }
     let mut tables = BTreeMap::<(Arc<str>, Arc<str>), TableChange>::new();
     for segment in removed {
-        let (id_high, id_low) = convert::id_halves(segment.id);
         let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
-        change.removed.push(Removed { day: segment.day.0, id_high, id_low });
+        change.removed.push(convert::removed_message(segment));
     }
     for segment in added {
         let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();

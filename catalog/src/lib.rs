@@ -33,5 +33,5 @@ pub mod store;
 
 pub use apply::Refusal;
 pub use catalog::{Catalog, CatalogError, CatalogOptions, TableColumns};
-pub use snapshot::{Database, MetricKind, MetricMetadata, Node, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+pub use snapshot::{Database, MetricKind, MetricMetadata, Node, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

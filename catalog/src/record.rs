@@ -29,7 +29,7 @@ pub struct Record {
     #[prost(bytes = "vec", tag = "4")]
     #[serde(serialize_with = "hex")]
     pub nonce: Vec<u8>,
-    /// The writer's clock, for people only.
+    /// The writer's clock: how long files of removed segments stay is counted from it.
     #[prost(sint64, tag = "5")]
     pub time_ms: i64,
     /// What changes, in this order.
@@ -41,7 +41,7 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
 pub struct Change {
     /// `None` only if this version does not know the kind.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     #[serde(flatten)]
     pub kind: Option<Kind>,
 }
@@ -71,6 +71,9 @@ pub enum Kind {
     /// Segments come and go.
     #[prost(message, tag = "7")]
     ChangeSegments(ChangeSegments),
+    /// Files of segments that went are deleted.
+    #[prost(message, tag = "8")]
+    ForgetSegments(ForgetSegments),
 }
 
 /// A process starts as the record's node, with the record's epoch.
@@ -194,6 +197,37 @@ pub struct ChangeSegments {
     pub added: Vec<Segment>,
 }
 
+/// The files of these segments, which went earlier, are deleted.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct ForgetSegments {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// Which.
+    #[prost(message, repeated, tag = "3")]
+    pub segments: Vec<Removed>,
+}
+
+/// A segment that went and whose files may still be there, in a checkpoint.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Retired {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// Which.
+    #[prost(message, optional, tag = "3")]
+    pub segment: Option<Removed>,
+    /// When it went, by the clock of the commit.
+    #[prost(sint64, tag = "4")]
+    pub time_ms: i64,
+}
+
 /// The tags by which rows are sorted.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
 pub struct SortOrder {
@@ -278,6 +312,9 @@ pub struct Checkpoint {
     /// All databases.
     #[prost(message, repeated, tag = "3")]
     pub databases: Vec<Database>,
+    /// Segments that went and whose files may still be there.
+    #[prost(message, repeated, tag = "4")]
+    pub retired: Vec<Retired>,
 }
 
 /// A node in a checkpoint.

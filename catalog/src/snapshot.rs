@@ -13,7 +13,7 @@ use crate::model::{Day, TableSchema, TimeRange};
 
 mod segment;
 
-pub use segment::{NotASegmentId, SegmentId, SegmentMeta, SegmentRef};
+pub use segment::{NotASegmentId, ORPHAN_AGE_MS, SegmentId, SegmentMeta, SegmentRef};
 
 /// How far a node's write-ahead log is in segments: everything before it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -135,12 +135,22 @@ impl Database {
     }
 }
 
+/// A segment that went and whose files may still be there: older snapshots name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retired {
+    /// The segment.
+    pub segment: SegmentRef,
+    /// When it went, in milliseconds since 1970 by the clock of who committed it.
+    pub time_ms: i64,
+}
+
 /// The state of the catalog after the commit with number [`sequence`](Self::sequence).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     pub(crate) sequence: u64,
     pub(crate) databases: BTreeMap<Arc<str>, Arc<Database>>,
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    pub(crate) retired: BTreeMap<SegmentId, Arc<Retired>>,
 }
 
 impl Snapshot {
@@ -172,6 +182,11 @@ impl Snapshot {
     /// All segments.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentMeta>> {
         self.databases().flat_map(|database| database.tables.values()).flat_map(|table| table.days.values()).flat_map(|day| day.iter())
+    }
+
+    /// Segments that went and whose files may still be there.
+    pub fn retired(&self) -> impl Iterator<Item = &Arc<Retired>> {
+        self.retired.values()
     }
 
     /// All nodes that ever registered, in order of their names.

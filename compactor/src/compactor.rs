@@ -1,14 +1,12 @@
-//! Runs merges: plans, merges, commits, and deletes what was replaced after a grace period.
+//! Runs merges: plans, merges, commits; and lets garbage be collected.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
-use tidelake_catalog::store::StoreError;
+use tidelake_catalog::snapshot::Snapshot;
 use tidelake_catalog::{Catalog, CatalogError};
 
+use crate::garbage::{CollectError, Garbage};
 use crate::merge::{MergeError, merge};
 use crate::policy::{Goal, Plan, plans};
 
@@ -30,11 +28,13 @@ pub struct CompactorOptions {
     pub interval: Duration,
     /// How long a replaced segment's files stay: longer than any query runs.
     pub grace: Duration,
+    /// How often to look through a table's folder for files that no commit names.
+    pub sweep_interval: Duration,
 }
 
 impl Default for CompactorOptions {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), grace: Duration::from_secs(300) }
+        Self { interval: Duration::from_secs(10), grace: Duration::from_secs(300), sweep_interval: Duration::from_secs(600) }
     }
 }
 
@@ -45,14 +45,14 @@ pub struct Compactor {
     options: CompactorOptions,
     /// One merge at a time: two would only share the machine.
     running: tokio::sync::Mutex<()>,
-    /// Replaced since, with the time of the commit.
-    replaced: Mutex<VecDeque<(Instant, Arc<SegmentMeta>)>>,
+    garbage: Garbage,
 }
 
 impl Compactor {
     /// A compactor that runs in the background for as long as it is held.
     pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
-        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), replaced: Mutex::default() });
+        let garbage = Garbage::new(options.grace, options.sweep_interval);
+        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage });
         tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
         compactor
     }
@@ -81,6 +81,11 @@ impl Compactor {
         let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
         let started = Instant::now();
         let added = merge(self.catalog.store(), &table.schema, plan).await?;
+        let now = now_ms().max(0) as u64;
+        if added.iter().any(|segment| segment.id.is_stale(now)) {
+            tracing::warn!("a merge took half a day: its files may be gone already, it is done again");
+            return Ok(false);
+        }
         let removed: Vec<_> = plan.segments.iter().map(|s| s.reference()).collect();
         match self.catalog.commit_compaction(&removed, &added).await {
             Ok(_) => {}
@@ -90,8 +95,6 @@ impl Compactor {
             }
             Err(error) => return Err(error.into()),
         }
-        let now = Instant::now();
-        self.replaced.lock().extend(plan.segments.iter().map(|s| (now, Arc::clone(s))));
         tracing::info!(
             database = %first.database, table = %first.table, day = %first.day, level = plan.level,
             inputs = plan.segments.len(), bytes_in = plan.segments.iter().map(|s| s.data_bytes).sum::<u64>(),
@@ -101,27 +104,9 @@ impl Compactor {
         Ok(true)
     }
 
-    /// Deletes the files of segments that were replaced longer ago than the grace period.
-    pub async fn collect(&self) -> Result<usize, StoreError> {
-        let mut deleted = 0;
-        loop {
-            let due = {
-                let mut replaced = self.replaced.lock();
-                let due = replaced.front().is_some_and(|(when, _)| when.elapsed() >= self.options.grace);
-                if due { replaced.pop_front() } else { None }
-            };
-            let Some((when, segment)) = due else { return Ok(deleted) };
-            for key in [segment.data_key(), segment.index_key()] {
-                match self.catalog.store().delete(&key).await {
-                    Ok(()) | Err(StoreError::NotFound { .. }) => {}
-                    Err(error) => {
-                        self.replaced.lock().push_front((when, segment));
-                        return Err(error);
-                    }
-                }
-            }
-            deleted += 1;
-        }
+    /// Deletes what nothing names any more.
+    pub async fn collect(&self) -> Result<(), CollectError> {
+        self.garbage.collect(&self.catalog, now_ms()).await
     }
 }
 
@@ -140,7 +125,7 @@ async fn run(compactor: Weak<Compactor>, interval: Duration) {
             Err(error) => tracing::warn!(%error, "a merge failed; it will be tried again"),
         }
         if let Err(error) = compactor.collect().await {
-            tracing::warn!(%error, "a replaced segment could not be deleted; it will be tried again");
+            tracing::warn!(%error, "garbage could not be deleted; it will be tried again");
         }
     }
 }

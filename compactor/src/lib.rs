@@ -1,8 +1,8 @@
 //! Merges segments into fewer, better compressed ones.
 //!
 //! [`policy`] decides, from the catalog's state alone, which segments of one table and day belong together;
-//! [`merge`] reads them by series runs and writes their successor; [`compactor`] commits it and later deletes
-//! what it replaced.
+//! [`merge`] reads them by series runs and writes their successor; [`compactor`] commits it; [`garbage`] later deletes what
+//! nothing names any more.
 //!
 //! Invariants:
 //! - whatever stays and shares times with the inputs of a merge is newer than all of them or older than all of them, so that
@@ -11,6 +11,7 @@
 //! - a commit whose inputs are gone is refused, and the job was for nothing.
 
 pub mod compactor;
+pub mod garbage;
 pub mod merge;
 pub mod policy;
 

@@ -319,6 +319,7 @@ impl Ingester {
             let segments = encode(&self.store, &self.node, &rotated, covered).await?;
             state.pending = Some(Pending { rotated, covered, segments });
         }
+        self.renew_stale(state).await?;
         let Some(pending) = &state.pending else { return Ok(0) };
         let rows = pending.segments.iter().map(|s| s.rows).sum();
         commit(&self.catalog, pending).await?;
@@ -329,6 +330,18 @@ impl Ingester {
             state.truncator.truncate(pending.covered).await;
         }
         Ok(rows)
+    }
+
+    /// Segments that could not be committed for half a day may be taken for orphans and deleted: they are written again.
+    async fn renew_stale(&self, state: &mut FlushState) -> Result<(), IngestError> {
+        let now_ms = u64::try_from(now_ns() / 1_000_000).unwrap_or(0);
+        let Some(pending) = &mut state.pending else { return Ok(()) };
+        if pending.segments.iter().any(|segment| segment.id.is_stale(now_ms))
+            && !self.catalog.was_committed(&pending.segments).await.map_err(catalog_error)?
+        {
+            pending.segments = encode(&self.store, &self.node, &pending.rotated, pending.covered).await?;
+        }
+        Ok(())
     }
 
     /// Takes no more writes, and flushes.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{AdvanceWal, Change, Checkpoint, Column, Database, Kind, Metadata, Node, Segment, SortOrder, Table};
+use super::{AdvanceWal, Change, Checkpoint, Column, Database, Kind, Metadata, Node, Removed, Retired, Segment, SortOrder, Table};
 use crate::model::{self, ColumnType, Day, TableKind, TableSchema, TimeRange};
-use crate::snapshot::{self, MetricKind, MetricMetadata, SegmentId, SegmentMeta, Snapshot, WalPosition};
+use crate::snapshot::{self, MetricKind, MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 
 /// A number in a message that means nothing to this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,17 @@ pub(crate) fn id(high: u64, low: u64) -> SegmentId {
 /// Upper and lower half.
 pub(crate) fn id_halves(id: SegmentId) -> (u64, u64) {
     ((id.0 >> 64) as u64, id.0 as u64)
+}
+
+/// A removed segment of a table.
+pub(crate) fn reference(database: &Arc<str>, table: &Arc<str>, message: &Removed) -> SegmentRef {
+    let id = id(message.id_high, message.id_low);
+    SegmentRef { database: Arc::clone(database), table: Arc::clone(table), day: Day(message.day), id }
+}
+
+pub(crate) fn removed_message(segment: &SegmentRef) -> Removed {
+    let (id_high, id_low) = id_halves(segment.id);
+    Removed { day: segment.day.0, id_high, id_low }
 }
 
 pub(crate) const fn table_kind_number(kind: TableKind) -> u32 {
@@ -228,6 +239,7 @@ impl Checkpoint {
             sequence: snapshot.sequence,
             nodes: snapshot.nodes.values().map(node).collect(),
             databases: snapshot.databases.values().map(database).collect(),
+            retired: snapshot.retired.values().map(|retired| retired_message(retired)).collect(),
         }
     }
 
@@ -256,7 +268,22 @@ impl Checkpoint {
             let metadata = Arc::new(known.collect::<Result<_, Unknown>>()?);
             snapshot.databases.insert(Arc::clone(&name), Arc::new(snapshot::Database { name, tables, metadata }));
         }
+        for message in &self.retired {
+            let removed = message.segment.as_ref().ok_or(unknown("retired segment without an id", 0))?;
+            let segment = reference(&message.database.as_str().into(), &message.table.as_str().into(), removed);
+            snapshot.retired.insert(segment.id, Arc::new(snapshot::Retired { segment, time_ms: message.time_ms }));
+        }
         Ok(snapshot)
+    }
+}
+
+fn retired_message(retired: &snapshot::Retired) -> Retired {
+    let segment = &retired.segment;
+    Retired {
+        database: segment.database.to_string(),
+        table: segment.table.to_string(),
+        segment: Some(removed_message(segment)),
+        time_ms: retired.time_ms,
     }
 }
 

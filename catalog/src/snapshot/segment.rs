@@ -13,6 +13,10 @@ use crate::segment::reader::SegmentLocation;
 use crate::segment::{OpenSegment, SegmentError};
 use crate::store::Store;
 
+/// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever writes files must commit them
+/// in less than half of that, or write them again.
+pub const ORPHAN_AGE_MS: u64 = 24 * 3_600_000;
+
 /// The unique id of a segment, and the name of its files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u128);
@@ -32,6 +36,16 @@ impl SegmentId {
     /// Milliseconds since 1970 at which it was drawn, by the clock of whoever drew it.
     pub const fn drawn_ms(self) -> u64 {
         (self.0 >> 80) as u64
+    }
+
+    /// Whether it is too late to commit files with this id: see [`ORPHAN_AGE_MS`].
+    pub const fn is_stale(self, now_ms: u64) -> bool {
+        self.drawn_ms().saturating_add(ORPHAN_AGE_MS / 2) < now_ms
+    }
+
+    /// Whether files with this id that no commit names are garbage: see [`ORPHAN_AGE_MS`].
+    pub const fn is_orphan(self, now_ms: u64) -> bool {
+        self.drawn_ms().saturating_add(ORPHAN_AGE_MS) < now_ms
     }
 }
 
