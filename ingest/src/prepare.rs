@@ -16,6 +16,7 @@ use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLooku
 use crate::registries::Registries;
 use crate::remote_write::{self, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
+use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
@@ -61,6 +62,10 @@ impl TableLookup for Lookup<'_> {
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
         self.registries.get(&TableName { database: Arc::clone(self.database), table: table.into() })
+    }
+
+    fn oldest(&self, _table: &str) -> Oldest {
+        Oldest::NONE
     }
 }
 
@@ -120,7 +125,7 @@ impl Preparer {
     async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
         let name = TableName { database: Arc::clone(&frame.database), table: METRICS_TABLE.into() };
         let registry = self.registries.get(&name);
-        let parsed = remote_write::v1::decode(body, &registry).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let parsed = remote_write::v1::decode(body, &registry, Oldest::NONE).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
