@@ -62,11 +62,22 @@ impl Database {
             INFORMATION_SCHEMA => return Ok(()),
             _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
         };
-        if found {
-            Ok(())
-        } else {
-            Err(SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name)))
+        if found { Ok(()) } else { Err(self.no_table(schema, table)) }
+    }
+
+    /// The error for a table that is not there.
+    pub fn no_table(&self, schema: &str, table: &str) -> SqlError {
+        SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name))
+    }
+
+    /// A table by its name.
+    pub async fn view(&self, schema: &str, table: &str) -> Result<Option<Arc<TableView>>, SqlError> {
+        if schema == PUBLIC_SCHEMA
+            && let Some((name, columns)) = self.wide.get_key_value(table)
+        {
+            return Ok(Some(Arc::new(TableView::wide(name.clone(), columns))));
         }
+        if schema == PUBLIC_SCHEMA || schema == METRICS_SCHEMA { self.metric(table).await } else { Ok(None) }
     }
 
     async fn metric(&self, name: &str) -> Result<Option<Arc<TableView>>, SqlError> {
@@ -150,13 +161,8 @@ impl SchemaProvider for LiveSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let database = &self.database;
-        if self.with_wide
-            && let Some((name, schema)) = database.wide.get_key_value(name)
-        {
-            return Ok(Some(database.provider(Arc::new(TableView::wide(name.clone(), schema)))));
-        }
-        Ok(database.metric(name).await?.map(|view| database.provider(view)))
+        let schema = if self.with_wide { PUBLIC_SCHEMA } else { METRICS_SCHEMA };
+        Ok(self.database.view(schema, name).await?.map(|view| self.database.provider(view)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
