@@ -10,15 +10,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::apply::{Refusal, apply, newest_epoch};
 use crate::checkpoint;
+use crate::environment::Environment;
 use crate::keys;
 use crate::log::{Appended, Log};
 use crate::model::{ColumnType, SchemaError, TableKind};
@@ -80,11 +80,18 @@ pub struct CatalogOptions {
     pub load_timeout: Duration,
     /// Time before an append is tried a second time.
     pub retry_delay: Duration,
+    /// Clock, random numbers and threads, also for all that works on this catalog.
+    pub environment: Environment,
 }
 
 impl Default for CatalogOptions {
     fn default() -> Self {
-        Self { checkpoint_every: 100, load_timeout: Duration::from_secs(300), retry_delay: Duration::from_millis(50) }
+        Self {
+            checkpoint_every: 100,
+            load_timeout: Duration::from_secs(300),
+            retry_delay: Duration::from_millis(50),
+            environment: Environment::system(),
+        }
     }
 }
 
@@ -185,7 +192,7 @@ impl Catalog {
     /// Registers this process as a node with its next epoch, which is returned. From now on every older
     /// process of the node is fenced.
     pub async fn register(&self, node: &str, address: &str) -> Result<u64, CatalogError> {
-        let process = Uuid::new_v4();
+        let process = self.options.environment.uuid();
         let snapshot = self
             .commit(|snapshot| {
                 let change = RegisterNode { address: address.to_owned(), process: process.as_bytes().to_vec() };
@@ -207,6 +214,11 @@ impl Catalog {
     /// Sees every new snapshot (the newest, if several come at once).
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.subscribe()
+    }
+
+    /// Clock, random numbers and threads of this process.
+    pub fn environment(&self) -> &Environment {
+        &self.options.environment
     }
 
     /// The store below.
@@ -348,7 +360,7 @@ impl Catalog {
         for _ in 0..MAX_RACES {
             let snapshot = self.snapshot();
             let drafted = draft(&snapshot).and_then(|draft| {
-                let record = draft.map(|draft| draft.into_record(snapshot.sequence.saturating_add(1)));
+                let record = draft.map(|draft| draft.into_record(snapshot.sequence.saturating_add(1), &self.options.environment));
                 record.map(|record| apply(&snapshot, &record).map(|next| (record, next))).transpose()
             });
             let (record, next) = match drafted {
@@ -422,13 +434,13 @@ impl Catalog {
 }
 
 impl Draft {
-    fn into_record(self, sequence: u64) -> Record {
+    fn into_record(self, sequence: u64, environment: &Environment) -> Record {
         Record {
             sequence,
             node: self.node,
             epoch: self.epoch,
-            nonce: Uuid::new_v4().as_bytes().to_vec(),
-            time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
+            nonce: environment.uuid().as_bytes().to_vec(),
+            time_ms: environment.now_ms(),
             changes: self.changes.into_iter().map(Change::from).collect(),
         }
     }

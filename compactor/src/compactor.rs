@@ -1,10 +1,11 @@
 //! Runs merges: plans, merges, commits; and lets garbage be collected.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidelake_catalog::snapshot::Snapshot;
 use tidelake_catalog::{Catalog, CatalogError};
+use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
 use crate::merge::{MergeError, merge};
@@ -63,7 +64,7 @@ impl Compactor {
         let mut merges = 0;
         loop {
             let snapshot = self.catalog.snapshot();
-            let todo = plans(&snapshot, goal, now_ms());
+            let todo = plans(&snapshot, goal, self.catalog.environment().now_ms());
             if todo.is_empty() {
                 return Ok(merges);
             }
@@ -80,8 +81,8 @@ impl Compactor {
         let Some(first) = plan.segments.first() else { return Ok(false) };
         let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
         let started = Instant::now();
-        let added = merge(self.catalog.store(), &table.schema, plan).await?;
-        let now = now_ms().max(0) as u64;
+        let added = merge(self.catalog.store(), self.catalog.environment(), &table.schema, plan).await?;
+        let now = self.catalog.environment().now_ms().max(0) as u64;
         if added.iter().any(|segment| segment.id.is_stale(now)) {
             tracing::warn!("a merge took half a day: its files may be gone already, it is done again");
             return Ok(false);
@@ -106,13 +107,8 @@ impl Compactor {
 
     /// Deletes what nothing names any more.
     pub async fn collect(&self) -> Result<(), CollectError> {
-        self.garbage.collect(&self.catalog, now_ms()).await
+        self.garbage.collect(&self.catalog, self.catalog.environment().now_ms()).await
     }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn run(compactor: Weak<Compactor>, interval: Duration) {

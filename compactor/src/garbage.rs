@@ -7,13 +7,14 @@
 //!
 //! Nothing here decides by time alone: a file goes only if the newest catalog does not name it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tidelake_catalog::snapshot::{SegmentRef, Snapshot};
 use tidelake_catalog::store::{Store, StoreError};
 use tidelake_catalog::{Catalog, CatalogError, keys};
+use tokio::time::Instant;
 
 /// Segments whose files are deleted before that is committed.
 const BATCH: usize = 500;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::buffered::BufWriter;
+use tidelake_catalog::Environment;
 use tidelake_catalog::model::{Column, TableKind, TableSchema};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
@@ -31,7 +32,7 @@ pub enum MergeError {
 }
 
 /// Merges the inputs of a plan. The results are on the store and in no commit yet.
-pub async fn merge(store: &Store, schema: &TableSchema, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
+pub async fn merge(store: &Store, environment: &Environment, schema: &TableSchema, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
     let kind = schema.kind;
     let sources: Vec<Source> = try_join_all(plan_of.segments.iter().map(|meta| async move {
         Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), Arc::new(meta.open(store, kind).await?)))
@@ -52,7 +53,7 @@ pub async fn merge(store: &Store, schema: &TableSchema, plan_of: &Plan) -> Resul
         for unit in plan(kind, sources.clone(), request, Some(&order)).units {
             let mut current = match output.take() {
                 Some(output) => output,
-                None => Output::open(store, kind, plan_of, &order, &fields)?,
+                None => Output::open(store, environment.segment_id(), kind, plan_of, &order, &fields)?,
             };
             current.push(&unit).await?;
             if current.writer.bytes() >= TARGET_BYTES {
@@ -77,11 +78,18 @@ struct Output {
 }
 
 impl Output {
-    fn open(store: &Store, kind: TableKind, plan: &Plan, order: &SortOrder, fields: &Arc<[Column]>) -> Result<Self, MergeError> {
+    fn open(
+        store: &Store,
+        id: SegmentId,
+        kind: TableKind,
+        plan: &Plan,
+        order: &SortOrder,
+        fields: &Arc<[Column]>,
+    ) -> Result<Self, MergeError> {
         let Some(first) = plan.segments.first() else { return Err(SegmentError::Encode("a merge without inputs".to_owned()).into()) };
         let orders = plan.segments.iter().map(|s| s.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
         let meta = SegmentMeta {
-            id: SegmentId::generate(),
+            id,
             level: plan.level,
             order: orders,
             sort_tags: match kind {

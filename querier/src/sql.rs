@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use tidelake_catalog::Environment;
 use tokio::time::Instant;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
@@ -55,6 +56,8 @@ pub struct SqlOptions {
     pub timeout: Option<Duration>,
     /// Where sorts and aggregations may put what does not fit into memory; `None` is nowhere.
     pub spill_dir: Option<PathBuf>,
+    /// Where threads come from.
+    pub environment: Environment,
 }
 
 impl Default for SqlOptions {
@@ -66,6 +69,7 @@ impl Default for SqlOptions {
             max_sql_bytes: 1 << 20,
             timeout: None,
             spill_dir: None,
+            environment: Environment::system(),
         }
     }
 }
@@ -123,7 +127,7 @@ impl SqlEngine {
 
     async fn plan(&self, db: String, sql: String, params: HashMap<String, SqlParam>) -> Result<session::Planned, SqlError> {
         let (source, options, template) = (self.source.clone(), self.options.clone(), self.template.clone());
-        planning::on_large_stack(move || async move {
+        planning::on_large_stack(&self.options.environment, move || async move {
             let statement = statement::parse(&sql, options.max_sql_bytes)?;
             let database = catalog::Database::open(source, &db)?;
             session::plan(&template, &database, &db, statement, params).await

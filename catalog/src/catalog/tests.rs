@@ -10,7 +10,7 @@ use crate::snapshot::MetricKind;
 use crate::store::faulty::{Faults, FaultyStore};
 
 pub(super) fn options() -> CatalogOptions {
-    CatalogOptions { checkpoint_every: 5, load_timeout: Duration::ZERO, retry_delay: Duration::ZERO }
+    CatalogOptions { checkpoint_every: 5, load_timeout: Duration::ZERO, retry_delay: Duration::ZERO, ..CatalogOptions::default() }
 }
 
 /// A store in memory, the faults before it, and the same memory without faults.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
@@ -22,12 +21,6 @@ pub const ORPHAN_AGE_MS: u64 = 24 * 3_600_000;
 pub struct SegmentId(pub u128);
 
 impl SegmentId {
-    /// Drawn now. Ids are never used twice.
-    pub fn generate() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-        Self::from_parts(now as u64, rand::random())
-    }
-
     /// From the milliseconds since 1970 at which it was drawn, and random bits, of which 80 are used.
     pub const fn from_parts(drawn_ms: u64, random: u128) -> Self {
         Self(((drawn_ms as u128) << 80) | (random & ((1 << 80) - 1)))
