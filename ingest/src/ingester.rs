@@ -270,7 +270,9 @@ impl Ingester {
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
     pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
-        self.buffer.recent(&TableName { database: database.into(), table: table.into() }, range)
+        let snapshot = self.catalog.snapshot();
+        let Some(found) = snapshot.table(database, table) else { return Vec::new() };
+        self.buffer.recent(&TableName { database: database.into(), table: Arc::clone(&found.name), id: found.id }, range)
     }
 
     /// Returns when everything that was buffered at the call is in segments that the catalog names.
@@ -319,6 +321,11 @@ impl Ingester {
         if let Some(pending) = state.pending.take() {
             self.buffer.release(&pending.rotated);
             self.registries.renew();
+            let snapshot = self.catalog.snapshot();
+            let is_there =
+                |name: &TableName| name.id == 0 || snapshot.table(&name.database, &name.table).is_some_and(|table| table.id == name.id);
+            self.registries.retain(is_there);
+            self.buffer.retain(is_there);
             state.covered = pending.covered;
             state.truncator.truncate(pending.covered).await;
         }

@@ -60,7 +60,7 @@ impl TableLookup for Lookup<'_> {
     }
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
-        self.registries.get(&TableName { database: Arc::clone(self.database), table: table.into() })
+        self.registries.get(&table_name(self.snapshot, self.database, table))
     }
 }
 
@@ -88,8 +88,8 @@ impl Preparer {
         let options = LineOptions::new(precision, frame.received_ns);
         let mut tries = 0;
         loop {
+            let snapshot = self.catalog.snapshot();
             let parsed = {
-                let snapshot = self.catalog.snapshot();
                 let lookup = Lookup { snapshot: &snapshot, database: &frame.database, registries: &self.registries };
                 line_protocol::parse(body, &options, &lookup)
             };
@@ -104,7 +104,22 @@ impl Preparer {
             let missing: Vec<TableColumns> = parsed.tables.iter().filter(|t| t.is_new || !t.new_columns.is_empty()).map(columns).collect();
             if !missing.is_empty() {
                 match self.catalog.ensure_columns(&frame.database, &missing).await {
-                    Ok(_) => {}
+                    Ok(created) => {
+                        let replaced = |t: &line_protocol::TableRows| {
+                            !t.is_new
+                                && table_name(&created, &frame.database, &t.table).id != table_name(&snapshot, &frame.database, &t.table).id
+                        };
+                        // Dropped and made anew since, with other columns: the lines decide anew.
+                        if parsed.tables.iter().any(replaced) && tries < TRIES {
+                            tries += 1;
+                            continue;
+                        }
+                        for table in parsed.tables.iter().filter(|t| t.is_new) {
+                            let name = table_name(&created, &frame.database, &table.table);
+                            self.registries.adopt(&TableName { id: 0, ..name.clone() }, &name);
+                        }
+                        return Ok(prepared_lines(&created, &frame.database, parsed));
+                    }
                     // Another writer was first with a column of another type: the lines decide anew.
                     Err(CatalogError::Refused(_)) if tries < TRIES => {
                         tries += 1;
@@ -113,22 +128,24 @@ impl Preparer {
                     Err(error) => return Err(catalog_error(error)),
                 }
             }
-            return prepared_lines(&frame.database, parsed);
+            return Ok(prepared_lines(&snapshot, &frame.database, parsed));
         }
     }
 
     async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
-        let name = TableName { database: Arc::clone(&frame.database), table: METRICS_TABLE.into() };
+        let mut name = table_name(&self.catalog.snapshot(), &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
         let parsed = remote_write::v1::decode(body, &registry).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
-        if !parsed.rows.is_empty() && self.catalog.snapshot().table(&frame.database, METRICS_TABLE).is_none() {
+        if !parsed.rows.is_empty() && name.id == 0 {
             let schema = TableSchema::metrics();
             let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
             let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
-            self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+            let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+            let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
+            self.registries.adopt(&before, &name);
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {
@@ -165,19 +182,26 @@ fn columns(table: &line_protocol::TableRows) -> TableColumns {
     TableColumns { table: table.table.to_string(), kind: TableKind::Wide, columns }
 }
 
-fn prepared_lines(database: &Arc<str>, parsed: ParsedLines) -> Result<Prepared, IngestError> {
+/// A table by name, with the id of the one that there is; 0 if there is none.
+fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableName {
+    let found = snapshot.table(database, table);
+    let name = found.map_or_else(|| table.into(), |found| Arc::clone(&found.name));
+    TableName { database: Arc::clone(database), table: name, id: found.map_or(0, |found| found.id) }
+}
+
+fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines) -> Prepared {
     let outcome = WriteOutcome {
         written: Written { samples: parsed.lines_ok as u64, ..Written::default() },
         errors: parsed.errors,
         refused: parsed.lines_refused as u64,
     };
     let batch = |table: line_protocol::TableRows| TableBatch {
-        name: TableName { database: Arc::clone(database), table: table.table },
+        name: table_name(snapshot, database, &table.table),
         kind: TableKind::Wide,
         registry: table.registry,
         batches: table.batches,
     };
-    Ok(Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome })
+    Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome }
 }
 
 fn full() -> IngestError {

@@ -107,6 +107,11 @@ impl SqlEngine {
         Ok(Self { source, options: Arc::new(options), template })
     }
 
+    /// The same over other tables.
+    pub fn over(&self, source: Arc<dyn RowSource>) -> Self {
+        Self { source, options: Arc::clone(&self.options), template: Arc::clone(&self.template) }
+    }
+
     /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
     ///
     /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.
