@@ -1,7 +1,8 @@
 //! What all handlers share.
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use tidelake_catalog::Environment;
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, IngestError};
@@ -96,6 +97,5 @@ impl App {
 }
 
 fn wall_clock_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    Environment::system().now_ms()
 }

@@ -1,7 +1,6 @@
 //! `/metrics`: what the server says about itself, in the OpenMetrics text format.
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
@@ -18,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
 
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;

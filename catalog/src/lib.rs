@@ -10,6 +10,8 @@
 //! 5. `log` and `checkpoint`: records and whole states on the store.
 //! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]: the log as JSON.
 //!
+//! [`environment`] is what all of this takes from the machine: clock, random numbers, threads.
+//!
 //! `FORMAT.md` beside this crate specifies all that is stored. What always holds:
 //!
 //! - The log is a sequence without gaps; no record is ever overwritten or deleted, and only put-if-absent adds one.
@@ -23,6 +25,7 @@ pub mod apply;
 pub mod catalog;
 mod checkpoint;
 pub mod dump;
+pub mod environment;
 pub mod keys;
 mod log;
 pub mod model;
@@ -32,6 +35,9 @@ pub mod snapshot;
 pub mod store;
 
 pub use apply::Refusal;
-pub use catalog::{Catalog, CatalogError, CatalogOptions, TableColumns};
-pub use snapshot::{Database, MetricKind, MetricMetadata, Node, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+pub use catalog::{AsOf, Catalog, CatalogError, CatalogOptions, TableColumns};
+pub use environment::Environment;
+pub use snapshot::{
+    Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
+};
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

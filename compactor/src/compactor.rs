@@ -1,10 +1,11 @@
 //! Runs merges: plans, merges, commits; and lets garbage be collected.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidelake_catalog::snapshot::Snapshot;
 use tidelake_catalog::{Catalog, CatalogError};
+use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
 use crate::merge::{MergeError, merge};
@@ -26,15 +27,22 @@ pub enum CompactError {
 pub struct CompactorOptions {
     /// How often to look for something to merge.
     pub interval: Duration,
-    /// How long a replaced segment's files stay: longer than any query runs.
+    /// How long a replaced segment's files stay at least: longer than any query runs.
     pub grace: Duration,
+    /// How far back states of the past can be read: files that they name stay for so long, and for the grace period.
+    pub time_travel_window: Duration,
     /// How often to look through a table's folder for files that no commit names.
     pub sweep_interval: Duration,
 }
 
 impl Default for CompactorOptions {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), grace: Duration::from_secs(300), sweep_interval: Duration::from_secs(600) }
+        Self {
+            interval: Duration::from_secs(10),
+            grace: Duration::from_secs(300),
+            time_travel_window: Duration::from_secs(3600),
+            sweep_interval: Duration::from_secs(600),
+        }
     }
 }
 
@@ -51,7 +59,7 @@ pub struct Compactor {
 impl Compactor {
     /// A compactor that runs in the background for as long as it is held.
     pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
-        let garbage = Garbage::new(options.grace, options.sweep_interval);
+        let garbage = Garbage::new(options.grace.saturating_add(options.time_travel_window), options.sweep_interval);
         let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage });
         tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
         compactor
@@ -63,8 +71,9 @@ impl Compactor {
         let mut merges = 0;
         loop {
             let snapshot = self.catalog.snapshot();
-            let todo = plans(&snapshot, goal, now_ms());
+            let todo = plans(&snapshot, goal, self.catalog.environment().now_ms());
             if todo.is_empty() {
+                self.catalog.forget_tombstones().await?;
                 return Ok(merges);
             }
             for plan in todo {
@@ -80,8 +89,8 @@ impl Compactor {
         let Some(first) = plan.segments.first() else { return Ok(false) };
         let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
         let started = Instant::now();
-        let added = merge(self.catalog.store(), &table.schema, plan).await?;
-        let now = now_ms().max(0) as u64;
+        let added = merge(self.catalog.store(), self.catalog.environment(), table, plan).await?;
+        let now = self.catalog.environment().now_ms().max(0) as u64;
         if added.iter().any(|segment| segment.id.is_stale(now)) {
             tracing::warn!("a merge took half a day: its files may be gone already, it is done again");
             return Ok(false);
@@ -106,13 +115,8 @@ impl Compactor {
 
     /// Deletes what nothing names any more.
     pub async fn collect(&self) -> Result<(), CollectError> {
-        self.garbage.collect(&self.catalog, now_ms()).await
+        self.garbage.collect(&self.catalog, self.catalog.environment().now_ms()).await
     }
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn run(compactor: Weak<Compactor>, interval: Duration) {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tidelake_catalog::Environment;
 use tidelake_catalog::model::{Column, Day, TableKind, TimeUnit};
 use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
 use tidelake_catalog::segment::writer::Effort;
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
-use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
+use tidelake_catalog::snapshot::SegmentMeta;
 use tidelake_catalog::store::{Store, StoreError};
 
 use crate::buffer::{RecentRows, Rotated, TableName};
@@ -29,12 +30,17 @@ pub enum FlushError {
 
 /// Writes every table and day of a rotation as one segment each. `origin` says, in the files' metadata, up to
 /// where in which log the rows come from.
-pub async fn write_segments(store: &Store, rotated: &Rotated, origin: &str) -> Result<Vec<SegmentMeta>, FlushError> {
+pub async fn write_segments(
+    store: &Store,
+    environment: &Environment,
+    rotated: &Rotated,
+    origin: &str,
+) -> Result<Vec<SegmentMeta>, FlushError> {
     let mut jobs = Vec::new();
     for (name, kind, chunks) in rotated.tables() {
         let chunks = Arc::new(chunks);
         for day in days(kind.time_unit(), &chunks) {
-            jobs.push(write_day(store.clone(), name.clone(), kind, Arc::clone(&chunks), day, origin.to_owned()));
+            jobs.push(write_day(store.clone(), environment.clone(), name.clone(), kind, Arc::clone(&chunks), day, origin.to_owned()));
         }
     }
     stream::iter(jobs).buffer_unordered(AT_ONCE).try_filter_map(futures::future::ok).try_collect().await
@@ -71,6 +77,7 @@ fn fields(chunks: &[RecentRows]) -> Arc<[Column]> {
 
 async fn write_day(
     store: Store,
+    environment: Environment,
     name: TableName,
     kind: TableKind,
     chunks: Arc<Vec<RecentRows>>,
@@ -95,7 +102,7 @@ async fn write_day(
         data.extend_from_slice(&done.data_tail);
         Ok((data, done, order))
     };
-    let encoded = tokio::task::spawn_blocking(encode).await;
+    let encoded = environment.run_blocking(encode).await;
     let (data, done, order) = encoded.map_err(|error| SegmentError::Encode(error.to_string()))??;
     if done.rows == 0 {
         return Ok(None);
@@ -105,9 +112,10 @@ async fn write_day(
         TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
     };
     let meta = SegmentMeta {
-        id: SegmentId::generate(),
+        id: environment.segment_id(),
         database: name.database,
         table: name.table,
+        table_id: name.id,
         day,
         level: 0,
         order: (0, 0),
@@ -119,6 +127,7 @@ async fn write_day(
         data_checksum: done.data_checksum,
         index_checksum: done.index_checksum,
         sort_tags: sort_tags.into(),
+        deletes_applied: 0,
     };
     store.put(&meta.data_key(), data).await?;
     store.put(&meta.index_key(), done.index).await?;

@@ -8,13 +8,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelake_catalog::Catalog;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
-use tidelake_catalog::store::Store;
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
@@ -99,7 +98,6 @@ struct FlushState {
 /// The write path of one node.
 pub struct Ingester {
     catalog: Arc<Catalog>,
-    store: Store,
     node: String,
     buffer: Arc<Buffer>,
     registries: Arc<Registries>,
@@ -121,10 +119,6 @@ impl std::fmt::Debug for Ingester {
     }
 }
 
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_nanos()).unwrap_or(i64::MAX))
-}
-
 fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
     for table in tables {
         for rows in table.batches {
@@ -143,11 +137,11 @@ impl Ingester {
         };
         let registries = Arc::new(Registries::new(options.series_bytes));
         // What was acknowledged under larger limits than today's must come back all the same.
-        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES);
+        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES).taking_expired();
         let buffer = Arc::new(Buffer::new());
         let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
         let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };
-        let writer = WriterId::random();
+        let writer = WriterId::draw(catalog.environment());
 
         let clock = Arc::new(SystemClock::default());
         let replay_error = |error: crate::wal::ReplayError| match error {
@@ -166,7 +160,7 @@ impl Ingester {
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
-                        flush_to(&catalog, &store, &node, &buffer, &registries, &mut flush, group.position).await?;
+                        flush_to(&catalog, &node, &buffer, &registries, &mut flush, group.position).await?;
                         preparer.prepare(frame, true).await
                     }
                     other => other,
@@ -174,7 +168,7 @@ impl Ingester {
                 apply(&buffer, prepared.map_err(|error| replay_failed(&group.position, error))?.tables);
             }
             if buffer.bytes() >= options.flush_bytes {
-                flush_to(&catalog, &store, &node, &buffer, &registries, &mut flush, group.position.next()).await?;
+                flush_to(&catalog, &node, &buffer, &registries, &mut flush, group.position.next()).await?;
             }
         }
         let report = replay.report().clone();
@@ -202,7 +196,6 @@ impl Ingester {
         flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
         let ingester = Arc::new(Self {
             catalog,
-            store,
             node,
             buffer,
             registries,
@@ -258,7 +251,7 @@ impl Ingester {
             database: request.database.into(),
             protocol: request.protocol,
             encoding: request.encoding,
-            received_ns: now_ns(),
+            received_ns: self.catalog.environment().now_ns(),
             body: request.body,
         };
         let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
@@ -277,7 +270,9 @@ impl Ingester {
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
     pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
-        self.buffer.recent(&TableName { database: database.into(), table: table.into() }, range)
+        let snapshot = self.catalog.snapshot();
+        let Some(found) = snapshot.table(database, table) else { return Vec::new() };
+        self.buffer.recent(&TableName { database: database.into(), table: Arc::clone(&found.name), id: found.id }, range)
     }
 
     /// Returns when everything that was buffered at the call is in segments that the catalog names.
@@ -316,7 +311,7 @@ impl Ingester {
             if rotated.is_empty() && covered <= state.covered {
                 return Ok(0);
             }
-            let segments = encode(&self.store, &self.node, &rotated, covered).await?;
+            let segments = encode(&self.catalog, &self.node, &rotated, covered).await?;
             state.pending = Some(Pending { rotated, covered, segments });
         }
         self.renew_stale(state).await?;
@@ -326,6 +321,11 @@ impl Ingester {
         if let Some(pending) = state.pending.take() {
             self.buffer.release(&pending.rotated);
             self.registries.renew();
+            let snapshot = self.catalog.snapshot();
+            let is_there =
+                |name: &TableName| name.id == 0 || snapshot.table(&name.database, &name.table).is_some_and(|table| table.id == name.id);
+            self.registries.retain(is_there);
+            self.buffer.retain(is_there);
             state.covered = pending.covered;
             state.truncator.truncate(pending.covered).await;
         }
@@ -334,12 +334,12 @@ impl Ingester {
 
     /// Segments that could not be committed for half a day may be taken for orphans and deleted: they are written again.
     async fn renew_stale(&self, state: &mut FlushState) -> Result<(), IngestError> {
-        let now_ms = u64::try_from(now_ns() / 1_000_000).unwrap_or(0);
+        let now_ms = u64::try_from(self.catalog.environment().now_ms()).unwrap_or(0);
         let Some(pending) = &mut state.pending else { return Ok(()) };
         if pending.segments.iter().any(|segment| segment.id.is_stale(now_ms))
             && !self.catalog.was_committed(&pending.segments).await.map_err(catalog_error)?
         {
-            pending.segments = encode(&self.store, &self.node, &pending.rotated, pending.covered).await?;
+            pending.segments = encode(&self.catalog, &self.node, &pending.rotated, pending.covered).await?;
         }
         Ok(())
     }
@@ -401,9 +401,9 @@ impl Ingester {
     }
 }
 
-async fn encode(store: &Store, node: &str, rotated: &Rotated, covered: WalPosition) -> Result<Vec<SegmentMeta>, IngestError> {
+async fn encode(catalog: &Catalog, node: &str, rotated: &Rotated, covered: WalPosition) -> Result<Vec<SegmentMeta>, IngestError> {
     let origin = format!("{node}/{covered}");
-    write_segments(store, rotated, &origin).await.map_err(IngestError::unavailable)
+    write_segments(catalog.store(), catalog.environment(), rotated, &origin).await.map_err(IngestError::unavailable)
 }
 
 async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError> {
@@ -414,7 +414,6 @@ async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError>
 /// A flush while the log is replayed, when nothing else runs.
 async fn flush_to(
     catalog: &Catalog,
-    store: &Store,
     node: &str,
     buffer: &Buffer,
     registries: &Registries,
@@ -422,7 +421,7 @@ async fn flush_to(
     covered: WalPosition,
 ) -> Result<(), IngestError> {
     let rotated = buffer.rotate();
-    let segments = encode(store, node, &rotated, covered).await?;
+    let segments = encode(catalog, node, &rotated, covered).await?;
     let pending = Pending { rotated, covered, segments };
     commit(catalog, &pending).await?;
     buffer.release(&pending.rotated);

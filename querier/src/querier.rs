@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::SegmentError;
-use tidelake_catalog::snapshot::MetricMetadata;
+use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
@@ -28,6 +28,13 @@ impl Querier {
     pub fn new(tables: Tables, promql: EngineOptions, sql: SqlOptions) -> Result<Self, SqlError> {
         let sql = SqlEngine::new(Arc::new(tables.clone()), sql)?;
         Ok(Self { tables, promql, sql })
+    }
+
+    /// The same over the tables as they were in a state of the past.
+    pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        let tables = self.tables.at(snapshot);
+        let sql = self.sql.over(Arc::new(tables.clone()));
+        Self { tables, promql: self.promql.clone(), sql }
     }
 
     /// The tables that are read.

@@ -40,12 +40,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use tidelake_catalog::Environment;
 use tokio::time::Instant;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
 pub use error::SqlError;
-pub use retention::{Retention, parse_retention, show_retention};
+pub use retention::{Retention, RetentionSetting, parse_retention, settings, show_retention};
 pub use source::{RowRequest, RowSource, RowUnit};
 pub use text::SqlText;
 
@@ -64,6 +65,8 @@ pub struct SqlOptions {
     pub timeout: Option<Duration>,
     /// Where sorts and aggregations may put what does not fit into memory; `None` is nowhere.
     pub spill_dir: Option<PathBuf>,
+    /// Where threads come from.
+    pub environment: Environment,
 }
 
 impl Default for SqlOptions {
@@ -75,6 +78,7 @@ impl Default for SqlOptions {
             max_sql_bytes: 1 << 20,
             timeout: None,
             spill_dir: None,
+            environment: Environment::system(),
         }
     }
 }
@@ -117,6 +121,11 @@ impl SqlEngine {
         SqlText::read(sql, self.options.max_sql_bytes)
     }
 
+    /// The same over other tables.
+    pub fn over(&self, source: Arc<dyn RowSource>) -> Self {
+        Self { source, options: Arc::clone(&self.options), template: Arc::clone(&self.template) }
+    }
+
     /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`]. What it reads is the state
     /// that the tables of this engine are in, whatever [`SqlText::as_of`] says.
     ///
@@ -124,7 +133,7 @@ impl SqlEngine {
     pub async fn query(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
         let deadline = self.deadline();
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let planning = planning::on_large_stack(move || async move {
+        let planning = planning::on_large_stack(&self.options.environment, move || async move {
             let statement = statement::parse(text)?;
             let database = catalog::Database::open(source, &db)?;
             session::plan(&template, &database, &db, statement, params).await
@@ -140,7 +149,7 @@ impl SqlEngine {
     /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is changed by this.
     pub async fn command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let planning = planning::on_large_stack(move || async move {
+        let planning = planning::on_large_stack(&self.options.environment, move || async move {
             let draft = command::parse(text)?;
             deletion::resolve(&template, source, &db, draft, params).await
         });

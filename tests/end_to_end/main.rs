@@ -12,6 +12,7 @@
 //! - [`fencing`]: of two processes with one name the newer one wins
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
+#![allow(clippy::disallowed_methods, reason = "real processes have real clocks")]
 
 mod bad_input;
 mod bad_queries;

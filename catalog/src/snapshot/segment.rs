@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
@@ -22,12 +21,6 @@ pub const ORPHAN_AGE_MS: u64 = 24 * 3_600_000;
 pub struct SegmentId(pub u128);
 
 impl SegmentId {
-    /// Drawn now. Ids are never used twice.
-    pub fn generate() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
-        Self::from_parts(now as u64, rand::random())
-    }
-
     /// From the milliseconds since 1970 at which it was drawn, and random bits, of which 80 are used.
     pub const fn from_parts(drawn_ms: u64, random: u128) -> Self {
         Self(((drawn_ms as u128) << 80) | (random & ((1 << 80) - 1)))
@@ -105,6 +98,8 @@ pub struct SegmentMeta {
     pub database: Arc<str>,
     /// Table.
     pub table: Arc<str>,
+    /// Which table of this name: `Table::id`.
+    pub table_id: u64,
     /// UTC day of all its rows.
     pub day: Day,
     /// 0 for a fresh one; higher ones were merged.
@@ -129,6 +124,8 @@ pub struct SegmentMeta {
     pub index_checksum: u64,
     /// The tags by which a wide table's rows are sorted; empty for the metrics table.
     pub sort_tags: Arc<[String]>,
+    /// Tombstones up to this commit are applied to it: no row is in it that one of them deletes.
+    pub deletes_applied: u64,
 }
 
 impl SegmentMeta {

@@ -69,6 +69,7 @@ impl LocalStore {
     ///
     /// Temporary files of dead processes are removed in the background (or here, outside a runtime): looking
     /// for them takes as long as there are files, and nothing may wait for that.
+    #[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
     pub fn open(folder: impl AsRef<FilePath>) -> Result<Self> {
         let folder = folder.as_ref();
         // The parents are synced with the first put, from the real path.
@@ -209,6 +210,7 @@ fn put(folders: &Folders, target: &FilePath, payload: &PutPayload, create: bool)
 }
 
 /// Runs blocking work; a panic of it is an error.
+#[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await?
 }

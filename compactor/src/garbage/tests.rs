@@ -1,5 +1,6 @@
 //! What goes, when, and what stays.
 
+use tidelake_catalog::Environment;
 use tidelake_catalog::catalog::{CatalogOptions, TableColumns};
 use tidelake_catalog::model::{ColumnType, Day, TableKind, TimeRange};
 use tidelake_catalog::snapshot::{ORPHAN_AGE_MS, SegmentId, SegmentMeta, WalPosition};
@@ -9,7 +10,7 @@ use super::*;
 const GRACE: Duration = Duration::from_secs(300);
 
 fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
+    Environment::system().now_ms()
 }
 
 async fn open(store: &Store) -> Catalog {
@@ -26,6 +27,7 @@ fn segment(id: SegmentId) -> SegmentMeta {
         id,
         database: "d".into(),
         table: "cpu".into(),
+        table_id: 2,
         day: Day(0),
         level: 0,
         order: (0, 0),
@@ -37,6 +39,7 @@ fn segment(id: SegmentId) -> SegmentMeta {
         data_checksum: 1,
         index_checksum: 2,
         sort_tags: Vec::new().into(),
+        deletes_applied: 0,
     }
 }
 

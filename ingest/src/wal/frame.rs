@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
+use tidelake_catalog::Environment;
 
 /// First bytes of every WAL object.
 pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
@@ -40,8 +41,8 @@ pub struct WriterId(pub [u8; 16]);
 
 impl WriterId {
     /// A new one.
-    pub fn random() -> Self {
-        Self(rand::random())
+    pub fn draw(environment: &Environment) -> Self {
+        Self(environment.random().to_be_bytes())
     }
 }
 

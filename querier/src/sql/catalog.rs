@@ -19,6 +19,7 @@ use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
 
 use super::error::SqlError;
 use super::provider::ViewProvider;
+use super::retention::{self, RETENTION_TABLE};
 use super::source::RowSource;
 use super::view::TableView;
 
@@ -96,7 +97,7 @@ impl Database {
     }
 
     /// The catalogs of a session; `described` is what the information schema tells about.
-    pub fn catalogs(self: &Arc<Self>, described: Described) -> Arc<dyn CatalogProviderList> {
+    pub fn catalogs(self: &Arc<Self>, described: Described) -> Result<Arc<dyn CatalogProviderList>> {
         let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas([(PUBLIC_SCHEMA, described.public), (METRICS_SCHEMA, described.metrics)].map(|(name, tables)| {
@@ -104,12 +105,13 @@ impl Database {
                 (name, schema)
             }))),
         });
+        let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
         let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
             (PUBLIC_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: true })),
             (METRICS_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: false })),
-            (INFORMATION_SCHEMA, Arc::new(InformationSchemaProvider::new(described))),
+            (INFORMATION_SCHEMA, Arc::new(InformationSchema { standard: InformationSchemaProvider::new(described), retention })),
         ];
-        Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) })
+        Ok(Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) }))
     }
 
     /// What the information schema needs for its table `needed`. Labels of all metrics are only collected
@@ -193,6 +195,30 @@ impl SchemaProvider for DescribedSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+}
+
+/// What the standard knows of, and how long rows are kept.
+#[derive(Debug)]
+struct InformationSchema {
+    standard: InformationSchemaProvider,
+    retention: Arc<dyn TableProvider>,
+}
+
+#[async_trait]
+impl SchemaProvider for InformationSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.standard.table_names();
+        names.push(RETENTION_TABLE.to_owned());
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == RETENTION_TABLE { Ok(Some(self.retention.clone())) } else { self.standard.table(name).await }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == RETENTION_TABLE || self.standard.table_exist(name)
     }
 }
 

@@ -81,9 +81,13 @@ fn qualified(db: &str, mut name: Vec<String>) -> Result<(String, String), SqlErr
         Some(other) if other != db || !name.is_empty() => {
             Err(SqlError::NotFound(format!("database {other:?} not found: a statement is about one database, this one about {db:?}")))
         }
-        _ if schema == INFORMATION_SCHEMA => Err(SqlError::BadRequest(format!("schema {schema:?} only describes the others"))),
+        _ if schema == INFORMATION_SCHEMA => Err(only_describes(&schema)),
         _ => Ok((schema, table)),
     }
+}
+
+fn only_describes(schema: &str) -> SqlError {
+    SqlError::BadRequest(format!("schema {schema:?} only describes the others"))
 }
 
 fn everything_of(view: &TableView) -> Command {
@@ -97,6 +101,13 @@ async fn delete(
     select: Statement,
     params: HashMap<String, SqlParam>,
 ) -> Result<Command, SqlError> {
+    // Before it is planned: the planner has other words for it.
+    for name in template.resolve_table_references(&select)? {
+        let name = name.resolve(db, PUBLIC_SCHEMA);
+        if &*name.schema == INFORMATION_SCHEMA {
+            return Err(only_describes(&name.schema));
+        }
+    }
     let Session { state, plan, tables } = session::logical(template, database, db, select, params).await?;
     let [name] = tables.as_slice() else { return Err(refused("more than one table")) };
     let (schema, table) = qualified(db, vec![name.schema.to_string(), name.table.to_string()])?;

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 
+use tidelake_catalog::Environment;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -15,13 +16,16 @@ use super::error::SqlError;
 const STACK_BYTES: usize = 64 << 20;
 
 /// Runs the future that `work` makes on a thread with a large stack. If the caller goes away, the future is
-/// dropped where it next waits.
-pub(super) async fn on_large_stack<T, W, F>(work: W) -> Result<T, SqlError>
+/// dropped where it next waits. In a simulation no thread may run beside the simulated time: it is done in place.
+pub(super) async fn on_large_stack<T, W, F>(environment: &Environment, work: W) -> Result<T, SqlError>
 where
     T: Send + 'static,
     W: FnOnce() -> F + Send + 'static,
     F: Future<Output = Result<T, SqlError>>,
 {
+    if environment.is_simulated() {
+        return work().await;
+    }
     let runtime = Handle::current();
     let (mut answer, question) = oneshot::channel();
     std::thread::Builder::new()

@@ -1,6 +1,66 @@
 //! How long rows are kept, as users write and read it.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result as PlanResult;
+use datafusion::datasource::MemTable;
 pub use tidelake_catalog::Retention;
+use tidelake_catalog::model::METRICS_TABLE;
+
+use super::catalog::{METRICS_SCHEMA, PUBLIC_SCHEMA};
+
+/// The table of the information schema that shows it, and what `SHOW RETENTION` stands for.
+pub(super) const RETENTION_TABLE: &str = "retention";
+pub(super) const SHOW_RETENTION: &str = "SELECT * FROM information_schema.retention";
+
+/// What is set for a database or for one of its tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSetting {
+    /// The table; `None` is the default of the database.
+    pub table: Option<Arc<str>>,
+    /// As set.
+    pub set: Retention,
+    /// What follows from it: never [`Retention::Inherit`].
+    pub effective: Retention,
+}
+
+/// What is set for a database, then for each of its tables.
+pub fn settings(database: &tidelake_catalog::Database) -> Vec<RetentionSetting> {
+    let effective = |ms: Option<u64>| ms.map_or(Retention::Forever, Retention::Millis);
+    let of_database = match database.retention {
+        Retention::Inherit => Retention::Forever,
+        set => set,
+    };
+    let first = RetentionSetting { table: None, set: database.retention, effective: of_database };
+    let tables = database.tables.values().map(|table| RetentionSetting {
+        table: Some(Arc::clone(&table.name)),
+        set: table.retention,
+        effective: effective(database.retention_ms(table)),
+    });
+    std::iter::once(first).chain(tables).collect()
+}
+
+/// The settings of a database as a table.
+pub(super) fn table(database: &str, settings: &[RetentionSetting]) -> PlanResult<Arc<dyn TableProvider>> {
+    let text = |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef {
+        Arc::new(settings.iter().map(of).collect::<StringArray>())
+    };
+    let is_metrics = |table: &str| table == METRICS_TABLE;
+    let schema = |s: &RetentionSetting| {
+        s.table.as_deref().map(|table| if is_metrics(table) { METRICS_SCHEMA } else { PUBLIC_SCHEMA }.to_owned())
+    };
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("table_catalog", text(&|_| Some(database.to_owned())), false),
+        ("table_schema", text(&schema), true),
+        // All metrics have one.
+        ("table_name", text(&|s| s.table.as_deref().filter(|table| !is_metrics(table)).map(str::to_owned)), true),
+        ("retention_period", text(&|s| Some(show_retention(s.set))), false),
+        ("effective_retention_period", text(&|s| Some(show_retention(s.effective))), false),
+    ])?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
 
 const SECOND_MS: u64 = 1000;
 const DAY_MS: u64 = 86_400 * SECOND_MS;

@@ -22,6 +22,7 @@ use datafusion::sql::parser::Statement;
 
 use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
 use super::error::SqlError;
+use super::retention::RETENTION_TABLE;
 use super::{SqlOptions, SqlParam};
 
 /// A plan and what it runs in.
@@ -101,13 +102,15 @@ pub(super) async fn logical(
     for reference in state.resolve_table_references(&statement)? {
         let name = reference.resolve(db, PUBLIC_SCHEMA);
         if &*name.schema == INFORMATION_SCHEMA {
-            described.insert(name.table.to_string());
+            if &*name.table != RETENTION_TABLE {
+                described.insert(name.table.to_string());
+            }
         } else if !state.table_functions().contains_key(&*name.table) {
             database.require(&name.catalog, &name.schema, &name.table).await?;
         }
         tables.push(name);
     }
-    state.register_catalog_list(database.catalogs(database.describe(&described).await?));
+    state.register_catalog_list(database.catalogs(database.describe(&described).await?)?);
 
     let logical = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;

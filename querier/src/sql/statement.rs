@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::error::SqlError;
+use super::retention::SHOW_RETENTION;
 use super::text::SqlText;
 
 /// Nested constructs that the parser follows.
@@ -42,9 +43,18 @@ pub(super) fn parse(text: SqlText) -> Result<Statement, SqlError> {
     if !statements.is_empty() {
         return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
     }
+    if is_show_retention(&statement) {
+        return parse(SqlText::read(SHOW_RETENTION, SHOW_RETENTION.len())?);
+    }
     check_allowed(&statement, &text.first_words)?;
     shape(&mut statement)?;
     Ok(statement)
+}
+
+fn is_show_retention(statement: &Statement) -> bool {
+    let Statement::Statement(statement) = statement else { return false };
+    matches!(statement.as_ref(), SqlStatement::ShowVariable { variable }
+        if matches!(variable.as_slice(), [one] if one.value.eq_ignore_ascii_case("retention")))
 }
 
 /// The statements of a text, as long as they are not too deep for the parser.

@@ -73,7 +73,6 @@ fn a_delete_takes_what_the_select_shows() {
         "region ~ 'central'",
         "region ~ '^(eu|us)$'",
         "region !~ '^u'",
-        "region !~ '('  AND false",
         "\"hostName\" = 'B.example'",
         "time >= '2026-11-22T00:01:00Z'",
         "time > '2026-11-22T00:01:00.000000001Z'",
@@ -171,4 +170,17 @@ fn drops_and_retentions() {
     check_error("ALTER TABLE http_requests_total SET (retention = '1d')", "ALTER SCHEMA metrics");
     check_error("ALTER SCHEMA public SET (retention = '1d')", "ALTER DATABASE");
     check_error("ALTER TABLE absent SET (retention = '1d')", "\"absent\" not found");
+}
+
+#[test]
+fn retention_is_shown() {
+    let expected = [
+        "default|NULL|NULL|1d|1d",
+        "default|public|Mixed Case|default|1d",
+        "default|metrics|NULL|default|1d",
+        "default|public|cpu|forever|forever",
+    ];
+    check("SHOW RETENTION", &expected);
+    check("show retention;", &expected);
+    check("SELECT effective_retention_period FROM information_schema.retention WHERE table_name = 'cpu'", &["forever"]);
 }

@@ -83,6 +83,16 @@ impl RowSource for MemorySource {
         self.tables.keys().cloned().collect()
     }
 
+    fn retention(&self, db: &str) -> Vec<RetentionSetting> {
+        let of_database = RetentionSetting { table: None, set: Retention::Millis(86_400_000), effective: Retention::Millis(86_400_000) };
+        let of_table = |name: &String| {
+            let (set, effective) = if name == "cpu" { (Retention::Forever, Retention::Forever) } else { (Retention::Inherit, of_database.effective) };
+            RetentionSetting { table: Some(Arc::from(name.as_str())), set, effective }
+        };
+        let tables = self.tables.get(db).into_iter().flat_map(|tables| tables.keys()).map(of_table);
+        std::iter::once(of_database.clone()).chain(tables).collect()
+    }
+
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         let tables = self.tables.get(db).into_iter().flatten();
         tables.filter_map(|(name, table)| table.schema.clone().map(|schema| (Arc::from(name.as_str()), schema))).collect()
