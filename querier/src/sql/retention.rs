@@ -44,13 +44,11 @@ pub fn settings(database: &tidelake_catalog::Database) -> Vec<RetentionSetting> 
 
 /// The settings of a database as a table.
 pub(super) fn table(database: &str, settings: &[RetentionSetting]) -> PlanResult<Arc<dyn TableProvider>> {
-    let text = |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef {
-        Arc::new(settings.iter().map(of).collect::<StringArray>())
-    };
+    let text =
+        |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef { Arc::new(settings.iter().map(of).collect::<StringArray>()) };
     let is_metrics = |table: &str| table == METRICS_TABLE;
-    let schema = |s: &RetentionSetting| {
-        s.table.as_deref().map(|table| if is_metrics(table) { METRICS_SCHEMA } else { PUBLIC_SCHEMA }.to_owned())
-    };
+    let schema =
+        |s: &RetentionSetting| s.table.as_deref().map(|table| if is_metrics(table) { METRICS_SCHEMA } else { PUBLIC_SCHEMA }.to_owned());
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("table_catalog", text(&|_| Some(database.to_owned())), false),
         ("table_schema", text(&schema), true),
