@@ -30,12 +30,11 @@ async fn rows(client: &Client, table: &str, stage: &str) -> Vec<String> {
         "SELECT host, CAST(time AS BIGINT) / {} AS s FROM {table} ORDER BY host, s",
         if table == "cpu" { 1_000_000_000 } else { 1000 }
     );
-    let by_sql: Vec<String> = client
-        .sql(&query)
-        .await
-        .iter()
-        .map(|row| format!("{}@{}", row["host"].as_str().expect("a host"), row["s"].as_i64().expect("a time") - TIME_S))
-        .collect();
+    let reply = client.get("/api/v3/query_sql", &[("db", "default"), ("q", &query)]).await;
+    // A metric is there as long as it has samples.
+    let rows = if reply.status == 404 && table != "cpu" { json!([]) } else { reply.expect(200).json() };
+    let of_row = |row: &Value| format!("{}@{}", row["host"].as_str().expect("a host"), row["s"].as_i64().expect("a time") - TIME_S);
+    let by_sql: Vec<String> = rows.as_array().expect("rows").iter().map(of_row).collect();
     let metric = if table == "cpu" { "cpu_usage" } else { "up" };
     let mut by_promql = Vec::new();
     for series in client.promql(&format!("{metric}[1h]"), &(TIME_S + 600).to_string()).await {

@@ -78,7 +78,7 @@ async fn the_past_can_be_read(place: &Place) {
     client.compact().await;
     check(&client, &both, &["a", "b"], "before the delete").await;
     check(&client, &after_delete, &["b"], "after the delete").await;
-    let last = client.figure("catalog_sequence").await;
+    let last = client.figure("catalog_sequence_total").await;
     check(&client, &last.to_string(), &["b", "c"], "now").await;
 
     statement(&client, "DROP TABLE cpu").await;
