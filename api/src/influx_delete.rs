@@ -89,7 +89,7 @@ async fn plan(backend: &Backend, database: &Database, comparisons: &[TagEquals],
     let mut deletions = Vec::new();
     for table in database.tables.values().filter(|table| &*table.name != METRICS_TABLE) {
         let has_tag = |tag: &&TagEquals| table.schema.column(&tag.key).is_some_and(|column| column.kind == ColumnType::Tag);
-        if measurement.is_none_or(|name| name == &*table.name) && tags.iter().all(|tag| has_tag(tag)) {
+        if measurement.is_none_or(|name| name == &*table.name) && tags.iter().all(has_tag) {
             deletions.push(Deletion { table: table.name.to_string(), matchers: matchers.clone(), range });
         }
     }
