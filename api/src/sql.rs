@@ -110,7 +110,8 @@ async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> 
     let as_of = read_as_of(asked.as_of.as_ref(), &text)?;
     if text.is_command() {
         if !may_change {
-            return Err(ApiError::bad_request("the statement changes something, and a GET only reads: send it by POST"));
+            let words = text.first_words();
+            return Err(ApiError::bad_request(format!("{words} changes something, and a GET only reads: send it by POST")));
         }
         if as_of.is_some() {
             return Err(ApiError::bad_request("the statement changes the present state: leave out the parameter \"asOf\""));

@@ -47,6 +47,11 @@ impl SqlText {
         self.as_of
     }
 
+    /// The first words of the statement, to name it by.
+    pub fn first_words(&self) -> &str {
+        &self.first_words
+    }
+
     /// Whether it deletes, drops or sets something.
     pub fn is_command(&self) -> bool {
         self.is_command
