@@ -31,6 +31,7 @@ pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::sql::{SqlError, SqlParam};
+pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
@@ -55,6 +56,8 @@ pub struct PromqlOptions {
     pub timeout: Duration,
     /// The query fails when it would hold more samples.
     pub max_samples: u64,
+    /// Damaged segments are left out, with a warning.
+    pub partial: bool,
 }
 
 /// Why a PromQL or metadata query failed.
@@ -127,12 +130,19 @@ impl Querier {
         let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
         let engine = EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
-        Ok(self.0.promql(db, &expr, query, params, &engine).await?)
+        Ok(self.0.promql(db, &expr, query, params, &engine, options.partial).await?)
     }
 
     /// Series that match any of the matcher sets and may have samples in the range; at most `limit`, 0 for all.
-    pub async fn series(&self, db: &str, matchers: &[Vec<Matcher>], range: TimeRange, limit: usize) -> Result<Vec<Labels>, QueryError> {
-        Ok(cut(self.0.series(db, matchers, range).await?, limit))
+    pub async fn series(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        partial: bool,
+    ) -> Result<Answer<Vec<Labels>>, QueryError> {
+        Ok(cut(self.0.series(db, matchers, range, partial).await?, limit))
     }
 
     /// Sorted label names of those series.
@@ -142,8 +152,9 @@ impl Querier {
         matchers: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, QueryError> {
-        Ok(cut(self.0.label_names(db, matchers, range).await?, limit))
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(self.0.label_names(db, matchers, range, partial).await?, limit))
     }
 
     /// Sorted values of one label of those series.
@@ -154,8 +165,9 @@ impl Querier {
         matchers: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, QueryError> {
-        Ok(cut(self.0.label_values(db, name, matchers, range).await?, limit))
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
     }
 
     /// Metadata by metric family, sorted; of one family only when it is named.
@@ -166,14 +178,20 @@ impl Querier {
     }
 
     /// Runs one SQL statement; `params` fill `$name` placeholders.
-    pub async fn sql(&self, db: &str, sql: &str, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
-        self.0.sql(db, sql, params).await
+    pub async fn sql(
+        &self,
+        db: &str,
+        sql: &str,
+        params: HashMap<String, SqlParam>,
+        partial: bool,
+    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+        self.0.sql(db, sql, params, partial).await
     }
 }
 
-fn cut<T>(mut found: Vec<T>, limit: usize) -> Vec<T> {
+fn cut<T>(mut found: Answer<Vec<T>>, limit: usize) -> Answer<Vec<T>> {
     if limit > 0 {
-        found.truncate(limit);
+        found.value.truncate(limit);
     }
     found
 }
@@ -249,13 +267,22 @@ pub struct Backend {
 }
 
 fn open_store(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open)
+}
+
+/// The store for a command that changes nothing.
+pub(crate) fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open_to_read)
+}
+
+fn open_store_by(config: &Config, open: fn(&str, &S3Settings) -> Result<Store, StoreError>) -> Result<Store, OpenError> {
     let location = config.store_location().map_err(|error| OpenError::Fatal(error.to_string()))?;
     let address = match location {
         StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
         StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
         StoreLocation::Memory => "memory:".to_owned(),
     };
-    Ok(Store::open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
+    Ok(open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
 }
 
 fn ingest_options(config: &Config) -> IngestOptions {
@@ -360,7 +387,7 @@ impl Backend {
 
 /// Writes the catalog's log as JSON lines.
 pub async fn dump_catalog(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-    let store = open_store(config)?;
+    let store = open_store_to_read(config)?;
     let mut failed = None;
     tidelake_catalog::dump::dump(&store, |record| {
         if failed.is_none() {

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -20,10 +20,11 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::backend::SqlParam;
+use crate::backend::{Answer, PARTIAL_TRIES, SqlError, SqlParam};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::params::{Params, is_form};
+use crate::prom_params as parameters;
 use crate::query_slots::QuerySlot;
 use crate::sql_formats::{Encoder, Format};
 
@@ -45,6 +46,8 @@ struct Asked {
     format: Option<String>,
     #[serde(default)]
     params: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether damaged segments may be left out of the answer.
+    partial_response: Option<bool>,
 }
 
 async fn by_get(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -71,7 +74,10 @@ impl Asked {
         let text = |name: &str| params.get(name).map(str::to_owned);
         let values = params.get("params").map(serde_json::from_str).transpose();
         let values = values.map_err(|e| ApiError::bad_request(format!("the parameter \"params\" must be a JSON object: {e}")))?;
-        Ok(Self { db: text("db").or(text("database")), q: text("q").or(text("query")), format: text("format"), params: values })
+        let partial = params.get("partial_response").map(parameters::parse_bool).transpose();
+        let partial_response = partial.map_err(|e| parameters::invalid("partial_response", e))?;
+        let (db, q) = (text("db").or(text("database")), text("q").or(text("query")));
+        Ok(Self { db, q, format: text("format"), params: values, partial_response })
     }
 }
 
@@ -98,11 +104,41 @@ async fn run(app: &App, asked: Asked, headers: &HeaderMap) -> Result<Response, A
     let query = asked.q.ok_or_else(|| missing("q"))?;
     let format = Format::choose(asked.format.as_deref(), headers.get(ACCEPT).and_then(|v| v.to_str().ok()))?;
     let params = placeholders(asked.params.unwrap_or_default())?;
+    let partial = asked.partial_response.unwrap_or(app.config.allow_partial_results);
     let querier = &app.backend()?.querier;
-    let slot = app.query_slots.enter().await?;
-    let deadline = Instant::now() + app.config.query_timeout();
-    let batches = within(deadline, app.config.query_timeout(), querier.sql(&database, &query, params)).await??;
-    respond(batches, format, deadline, app.config.query_timeout(), slot).await
+    let slot = Arc::new(app.query_slots.enter().await?);
+    let (timeout, deadline) = (app.config.query_timeout(), Instant::now() + app.config.query_timeout());
+    let mut tries = if partial { PARTIAL_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let begun = async {
+            let answer = within(deadline, timeout, querier.sql(&database, &query, params.clone(), partial)).await??;
+            let Answer { value, warnings } = answer;
+            Ok((respond(value, format, deadline, timeout, Arc::clone(&slot)).await?, warnings))
+        };
+        match begun.await {
+            Ok((response, warnings)) => return Ok(with_warnings(response, &warnings)),
+            // Nothing was answered yet, and the damage that was met is known now.
+            Err(ApiError { kind: Kind::Damaged, .. }) if tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the answer lacks, in a header, as the formats have no place for it.
+const WARNING: HeaderName = HeaderName::from_static("x-tidelake-warning");
+/// Clients refuse heads that are too long.
+const MAX_WARNINGS: usize = 16;
+
+fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
+    let more = (warnings.len() > MAX_WARNINGS).then(|| format!("and {} more", warnings.len() - MAX_WARNINGS));
+    for text in warnings.iter().take(MAX_WARNINGS).chain(&more) {
+        let text: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+    response
 }
 
 async fn within<T>(deadline: Instant, timeout: Duration, work: impl Future<Output = T>) -> Result<T, ApiError> {
@@ -116,7 +152,7 @@ async fn respond(
     format: Format,
     deadline: Instant,
     timeout: Duration,
-    slot: QuerySlot,
+    slot: Arc<QuerySlot>,
 ) -> Result<Response, ApiError> {
     let encoder = Encoder::new(format, batches.schema()).map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
     let mut chunks = Box::pin(encode(batches, encoder));
@@ -174,6 +210,9 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
 
 /// What a failure while the first rows are computed means for the client.
 fn classify(error: DataFusionError) -> ApiError {
+    if let found @ (SqlError::Damaged { .. } | SqlError::Unavailable(_)) = SqlError::from_ref(&error) {
+        return found.into();
+    }
     let kind = match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => Kind::Execution,
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => Kind::Internal,
@@ -198,7 +237,7 @@ mod tests {
 
     async fn answer(items: Vec<Result<RecordBatch, DataFusionError>>, format: Format) -> Result<Response, ApiError> {
         let batches = Box::pin(RecordBatchStreamAdapter::new(numbers(0).schema(), stream::iter(items)));
-        let slot = QuerySlots::new(1, Duration::ZERO).enter().await.unwrap();
+        let slot = Arc::new(QuerySlots::new(1, Duration::ZERO).enter().await.unwrap());
         respond(batches, format, Instant::now() + Duration::from_secs(10), Duration::from_secs(10), slot).await
     }
 
@@ -227,8 +266,8 @@ mod tests {
 
     #[test]
     fn questions_come_as_parameters_or_json() {
-        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D"));
-        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}}"#;
+        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true"));
+        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}, "partial_response": true}"#;
         assert_eq!(Asked::from_params(&params).unwrap(), serde_json::from_str(json).unwrap());
         assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
     }

@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 const KEPT: usize = 4;
 
 /// Sequences of all checkpoints, newest first.
-async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
+pub(crate) async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
     let infos: Vec<_> = store.list(keys::CHECKPOINTS).try_collect().await?;
     let mut sequences: Vec<_> = infos.iter().filter_map(|info| keys::parse_checkpoint(&info.key)).collect();
     sequences.sort_unstable_by(|a, b| b.cmp(a));
@@ -23,22 +23,23 @@ async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
 /// The newest state that can be read, the empty one if there is none.
 pub(crate) async fn load(store: &Store) -> Result<Snapshot, StoreError> {
     for sequence in list(store).await? {
-        let key = keys::checkpoint(sequence);
-        let read = match store.get(&key).await {
-            Ok(bytes) => open(&key, sequence, &bytes),
+        match read(store, sequence).await {
+            Ok(snapshot) => return Ok(snapshot),
             // Either it was just replaced by newer ones, or the store cannot read yet what it lists.
-            Err(StoreError::NotFound { .. }) => {
+            Err(StoreError::NotFound { key }) => {
                 return Err(StoreError::Unavailable { key, reason: "it is listed, but cannot be found".to_owned() });
             }
-            Err(error) => Err(error),
-        };
-        match read {
-            Ok(snapshot) => return Ok(snapshot),
             Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a checkpoint is left out, an older one is taken"),
             Err(error) => return Err(error),
         }
     }
     Ok(Snapshot::default())
+}
+
+/// The state of one checkpoint.
+pub(crate) async fn read(store: &Store, sequence: u64) -> Result<Snapshot, StoreError> {
+    let key = keys::checkpoint(sequence);
+    open(&key, sequence, &store.get(&key).await?)
 }
 
 fn open(key: &str, sequence: u64, bytes: &[u8]) -> Result<Snapshot, StoreError> {

@@ -103,6 +103,11 @@ impl SqlEngine {
         Ok(Self { source, options: Arc::new(options), template })
     }
 
+    /// The same engine over other tables.
+    pub(crate) fn over(&self, source: Arc<dyn RowSource>) -> Self {
+        Self { source, ..self.clone() }
+    }
+
     /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
     ///
     /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.

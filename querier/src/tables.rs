@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::model::{Column, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange};
-use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, Source, WriteOrder, plan};
+use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{OpenSegment, SegmentError, Series, SortedRows};
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
+use crate::damage::{Damaged, LeftOut};
 use crate::segment_cache::SegmentCache;
 
 /// Segments that are opened at a time.
@@ -51,11 +52,16 @@ struct Inner {
     store: Store,
     recent: Arc<dyn RecentRows>,
     segments: SegmentCache,
+    damaged: Damaged,
 }
 
 /// All tables of all databases. Cheap to clone.
 #[derive(Clone)]
-pub struct Tables(Arc<Inner>);
+pub struct Tables {
+    inner: Arc<Inner>,
+    /// What was left out, if damaged segments may be.
+    left_out: Option<Arc<LeftOut>>,
+}
 
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,12 +72,24 @@ impl std::fmt::Debug for Tables {
 impl Tables {
     /// Tables of a catalog; `cache_bytes` bounds the indexes and footers that are kept.
     pub fn new(catalog: Arc<Catalog>, store: Store, recent: Arc<dyn RecentRows>, cache_bytes: usize) -> Self {
-        Self(Arc::new(Inner { catalog, store, recent, segments: SegmentCache::new(cache_bytes) }))
+        let segments = SegmentCache::new(cache_bytes);
+        Self { inner: Arc::new(Inner { catalog, store, recent, segments, damaged: Damaged::default() }), left_out: None }
+    }
+
+    /// The same tables for one query that may be answered in part: damaged segments that are known are left out. It may still fail
+    /// for one that is not known yet, and will know it when it is run again.
+    pub fn partial(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), left_out: Some(Arc::default()) }
+    }
+
+    /// What was left out, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.left_out.as_ref().map_or_else(Vec::new, |left_out| left_out.warnings())
     }
 
     /// The catalog as it is now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.catalog.snapshot()
+        self.inner.catalog.snapshot()
     }
 
     /// Names of the databases.
@@ -88,7 +106,7 @@ impl Tables {
 
     /// Where the rows of a table are; `None` if there is no such table.
     pub async fn sources(&self, database: &str, table: &str, range: TimeRange) -> Result<Option<TableSources>, SegmentError> {
-        let recent = self.0.recent.recent(database, table, range).await?;
+        let recent = self.inner.recent.recent(database, table, range).await?;
         let snapshot = self.snapshot();
         let Some(table) = snapshot.table(database, table) else { return Ok(None) };
         let schema = Arc::clone(&table.schema);
@@ -97,17 +115,45 @@ impl Tables {
             let kind = schema.kind;
             async move {
                 let segment = self.open(&meta, kind).await?;
-                Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), segment))
+                Ok::<_, SegmentError>(segment.map(|segment| Source::Segment(WriteOrder::Segment(meta.order.1), segment)))
             }
         });
-        let mut sources: Vec<Source> = stream::iter(opened).buffered(OPEN_AT_ONCE).try_collect().await?;
+        let opened = stream::iter(opened).buffered(OPEN_AT_ONCE).try_filter_map(futures::future::ok);
+        let mut sources: Vec<Source> = opened.try_collect().await?;
         sources.extend(recent.into_iter().map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)));
         Ok(Some(TableSources { schema, sources }))
     }
 
-    async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Arc<OpenSegment>, SegmentError> {
-        let store = &self.0.store;
-        self.0.segments.open(meta, || meta.open(store, kind)).await
+    /// An open segment; `None` if it is damaged and may be left out.
+    async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Option<Arc<OpenSegment>>, SegmentError> {
+        let Inner { store, segments, damaged, .. } = &*self.inner;
+        if let Some(left_out) = &self.left_out
+            && let Some(error) = damaged.get(meta.id)
+        {
+            left_out.add(meta.id, error);
+            return Ok(None);
+        }
+        let opened = segments.open(meta, || meta.open(store, kind)).await;
+        let Err(error) = opened else { return opened.map(Some) };
+        match (damaged.note(&error), &self.left_out) {
+            (Some(id), Some(left_out)) => {
+                left_out.add(id, error.to_string());
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Reads a unit of a scan, and remembers damage that it meets.
+    pub async fn read(&self, unit: &ScanUnit) -> Result<SortedRows, SegmentError> {
+        let rows = unit.read().await;
+        if let Err(error) = &rows
+            && let Some(id) = self.inner.damaged.note(error)
+        {
+            // Its footer may have been read from the damaged file as well.
+            self.inner.segments.forget(id);
+        }
+        rows
     }
 
     /// Plans the reading of a table. A table that does not exist has no units.
