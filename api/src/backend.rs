@@ -324,6 +324,7 @@ impl Backend {
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions { grace: Duration::from_millis(config.gc_grace_ms), ..CompactorOptions::default() };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
+        crate::backpressure::watch(&catalog, &compactor, &ingester, config.max_fresh_segments);
         Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog })
     }
 
@@ -374,6 +375,9 @@ impl Backend {
         add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
         let catalog = Arc::clone(&self.catalog);
         add("segments", "Segments in the catalog", false, Box::new(move || catalog.snapshot().segments().count() as f64));
+        let compactor = Arc::clone(&self.compactor.0);
+        let help = "Segments with a damaged file, which are not merged";
+        add("quarantined_segments", help, false, Box::new(move || compactor.quarantine().held().len() as f64));
         figures
     }
 

@@ -24,6 +24,7 @@ pub mod router;
 pub mod server;
 
 mod admin;
+mod backpressure;
 mod go_float;
 mod influx_write;
 mod metrics;

@@ -243,7 +243,8 @@ fn read_error(object: &str, error: ParquetError) -> SegmentError {
     match error {
         ParquetError::External(inner) => match inner.downcast::<SegmentError>() {
             Ok(error) => *error,
-            Err(other) => SegmentError::Unavailable { object: object.to_owned(), message: other.to_string() },
+            // All errors of the store are ours by now; this is the decoder's.
+            Err(other) => SegmentError::corrupt(object, other),
         },
         error => SegmentError::corrupt(object, error),
     }

@@ -66,15 +66,15 @@ impl LogCheck<'_, '_> {
         keys::wal_object(self.node, at.epoch, at.seq)
     }
 
-    /// The objects of an epoch that are listed from a position on.
-    fn later(&self, at: WalPosition) -> impl Iterator<Item = WalPosition> {
+    /// The first object of an epoch that is listed from a position on.
+    fn next_listed(&self, at: WalPosition) -> Option<WalPosition> {
         let end = WalPosition { epoch: at.epoch.saturating_add(1), seq: FIRST_SEQ };
-        self.listed.range(at..end).copied()
+        self.listed.range(at..end).next().copied()
     }
 
     async fn epoch(&mut self, first: WalPosition) -> Result<(), StoreError> {
         let mut at = first;
-        while let Some(next) = self.later(at).next() {
+        while let Some(next) = self.next_listed(at) {
             match self.look(at).await? {
                 Found::Group | Found::Covered => {}
                 Found::Damaged => {}
@@ -83,7 +83,7 @@ impl LogCheck<'_, '_> {
                     return Ok(());
                 }
                 Found::EndsEarly(reason) => {
-                    let is_last = self.later(at.next()).next().is_none();
+                    let is_last = self.next_listed(at.next()).is_none();
                     if is_last || matches!(self.look(at.next()).await?, Found::Fence) {
                         self.report.add(Finding::note(self.key(at), reason, HARMLESS));
                         self.leave_out(at.next().next(), "it lies after the fence of its epoch");
@@ -93,7 +93,7 @@ impl LogCheck<'_, '_> {
                 }
                 Found::Missing => {
                     let beyond = WalPosition { seq: at.seq.saturating_add(MAX_IN_FLIGHT as u64), ..at };
-                    let Some(proof) = self.later(beyond).next() else {
+                    let Some(proof) = self.next_listed(beyond) else {
                         self.leave_out(next, "it lies after a gap, or is on its way");
                         return Ok(());
                     };
@@ -109,9 +109,10 @@ impl LogCheck<'_, '_> {
     }
 
     fn leave_out(&mut self, from: WalPosition, problem: &str) {
-        let left_out: Vec<_> = self.later(from).collect();
-        for at in left_out {
+        let mut from = from;
+        while let Some(at) = self.next_listed(from) {
             self.report.add(Finding::note(self.key(at), problem, HARMLESS));
+            from = at.next();
         }
     }
 
