@@ -1,8 +1,8 @@
 //! `tidelake verify`: every check of every part, as lines of text.
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use tidelake_catalog::Environment;
 use tidelake_catalog::verify::Report;
 
 use crate::backend::open_store_to_read;
@@ -14,7 +14,7 @@ pub async fn verify(config: &Config, out: &mut (impl Write + Send)) -> anyhow::R
         bail!("what a server has in memory cannot be checked from outside; give --data-dir or --store");
     }
     let store = open_store_to_read(config)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = Environment::system().now_ms();
     let mut failed = None;
     let mut print = |finding: &_| {
         if failed.is_none() {
@@ -22,7 +22,7 @@ pub async fn verify(config: &Config, out: &mut (impl Write + Send)) -> anyhow::R
         }
     };
     let mut report = Report::new(&mut print);
-    let mut followed = tidelake_catalog::verify::verify(&store, u64::try_from(now.as_millis())?, &mut report).await?;
+    let mut followed = tidelake_catalog::verify::verify(&store, u64::try_from(now_ms)?, &mut report).await?;
     let nodes: Vec<String> = followed.snapshot().nodes().map(|node| node.name.to_string()).collect();
     for node in nodes {
         tidelake_ingest::wal::verify::verify(&store, &node, &mut followed, &mut report).await?;

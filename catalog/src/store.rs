@@ -234,6 +234,7 @@ impl Store {
     }
 
     /// Files that puts which did not end have left in a folder, by their paths in it, and how long nobody has written to them.
+    #[expect(clippy::disallowed_methods, reason = "a folder of the machine is in no simulation")]
     pub async fn temporaries(&self) -> Result<Vec<(String, Duration)>, StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
         let found = tokio::task::spawn_blocking(move || local::temporaries(&folder)).await;

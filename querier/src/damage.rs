@@ -4,7 +4,9 @@
 //! know before it reads; so damage is remembered for a while, and a query that meets more of it is run again.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
+use tokio::time::Instant;
 
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};

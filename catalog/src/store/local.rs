@@ -87,6 +87,7 @@ impl LocalStore {
     }
 
     /// Opens a folder that is there, and changes nothing in it.
+    #[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
     pub fn open_existing(folder: impl AsRef<FilePath>) -> Result<Self> {
         let folder = folder.as_ref();
         let root = fs::canonicalize(folder).map_err(|error| failed("find folder", folder, error))?;

@@ -131,7 +131,7 @@ async fn a_damaged_data_file_is_named_by_whoever_reads_it_and_leaves_its_series(
         }
         let segment = OpenSegment::open(Arc::clone(&store), location.clone()).await.unwrap();
         assert_eq!(segment.index().series().len(), 3);
-        match segment.read(&[0..120], &rows.fields).await {
+        match segment.read(std::slice::from_ref(&(0..120)), &rows.fields).await {
             Err(SegmentError::Corrupt { object, .. }) => assert_eq!(object, "data/a.parquet"),
             Err(other) => panic!("{other}"),
             Ok(_) => assert!(may_be_missed),
