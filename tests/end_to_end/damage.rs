@@ -70,7 +70,7 @@ async fn a_damaged_file_is_named_left_out_on_request_and_heals() {
     let [data, index] = files(&place).await;
     let path = |key: &str| -> PathBuf { folder.path().join(key) };
     let sound = std::fs::read(path(&data)).unwrap();
-    // Its footer is known from before in one round, and not in the other.
+    // Its footer is known from before in one round, and its first pages are cut off; in the other it is gone.
     for cut in [8, 0] {
         if cut > 0 {
             assert_eq!(client.sql(SUM).await, [json!({ "s": 3.0 })]);
