@@ -144,7 +144,7 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
     let stream = match querier.sql(DATABASE, &text, HashMap::new()).await {
         Ok(stream) => stream,
         // A table that is not there has no rows.
-        Err(error) if error.to_string().contains("not found") => return Ok(Cells::new()),
+        Err(error) if error.to_string().contains("not found") || error.to_string().contains("does not exist") => return Ok(Cells::new()),
         Err(error) => return Err(failed(error)),
     };
     let batches: Vec<_> = stream.try_collect().await.map_err(|error| failed(SqlError::from_ref(&error)))?;

@@ -30,12 +30,15 @@ use crate::network::{Faults, Gate, HANG, Killed, Network};
 use crate::process::{Process, Settings, StartError, node_name};
 use crate::read::{self, ReadError};
 use crate::trace::note;
-use crate::workload::{Client, METRICS};
+use crate::workload::{Client, METRICS, Write};
 
 /// Clocks of processes differ by at most so much from the true time, either way.
 const SKEW_MS: i64 = 2000;
 /// What is left of a grace period when a reader has to be done: clocks differ, and it has to hear of commits.
 const MARGIN: Duration = Duration::from_secs(15);
+
+/// What a process does last.
+const SHUTDOWN: &str = "shutdown";
 
 /// What a step or a task found: an error is a violation.
 pub type Verdict = Result<(), String>;
@@ -168,9 +171,13 @@ impl World {
 
     /// The whole simulation.
     pub async fn run(&mut self) -> Verdict {
-        for _ in 0..self.random.random_range(20..70) {
+        self.start_missing();
+        self.pass(1000).await;
+        self.collect_finished().await?;
+        for _ in 0..self.random.random_range(20..90) {
             self.shared.figures.lock().steps += 1;
             self.step().await?;
+            self.pass(200).await;
             self.collect_finished().await?;
             self.check().await?;
         }
@@ -184,9 +191,9 @@ impl World {
     async fn step(&mut self) -> Verdict {
         self.start_missing();
         match self.random.random_range(0..100) {
-            0..=34 => self.write(),
-            35..=49 => self.pass(3000).await,
-            50..=56 => self.change_faults(),
+            0..=33 => self.write(),
+            34..=46 => self.pass(3000).await,
+            47..=56 => self.change_faults(),
             57..=65 => self.flush(),
             66..=71 => self.compact(),
             72..=74 => self.collect_garbage(),
@@ -207,7 +214,9 @@ impl World {
     /// Lets some time pass.
     async fn pass(&mut self, most_ms: u64) {
         let pause = Duration::from_millis(self.random.random_range(1..=most_ms));
-        note!(self.network.trace, "{pause:?} pass");
+        if most_ms > 1000 {
+            note!(self.network.trace, "{pause:?} pass");
+        }
         tokio::time::sleep(pause).await;
     }
 
@@ -239,8 +248,8 @@ impl World {
         let random = &mut self.random;
         let delay_ms = *[0, 20, 400, 3000].choose(random).expect("there are some");
         let well = Faults { delay_ms, ..Faults::default() };
-        let faults = match random.random_range(0..8) {
-            0..=1 => well,
+        let faults = match random.random_range(0..10) {
+            0..=1 | 8..=9 => well,
             2 => Faults { error: 0.2, ..well },
             3 => Faults { lost: 0.2, ..well },
             4 => Faults { error: 1.0, ..well },
@@ -336,7 +345,7 @@ impl World {
     fn stop_gracefully(&mut self) {
         let Some((life, process)) = self.any_running() else { return };
         let shared = Arc::clone(&self.shared);
-        self.spawn(life, "shutdown", None, async move {
+        self.spawn(life, SHUTDOWN, None, async move {
             let began = shared.model.lock().now();
             let result = process.ingester.shutdown().await;
             flushed(&shared, &process, result, began).await
@@ -379,34 +388,29 @@ impl World {
             let old = old.map(|life| life.number).choose(&mut self.random);
             let life = old.filter(|_| self.random.random_bool(0.2)).unwrap_or(current);
             let Some(process) = self.lives.iter().find(|l| l.number == life).and_then(|life| life.process.clone()) else { continue };
-            self.write_one(at, life, process);
+            let count = self.random.random_range(1..4);
+            self.write_some(at, life, process, count);
         }
     }
 
-    fn write_one(&mut self, at: usize, life: usize, process: Arc<Process>) {
+    /// A client sends requests, one after the other.
+    fn write_some(&mut self, at: usize, life: usize, process: Arc<Process>, count: usize) {
         let shared = Arc::clone(&self.shared);
         let now_ms = self.now_ms();
         let client = self.clients[at].number;
-        let (write, id) = {
+        let mut writes = Vec::new();
+        for _ in 0..count {
             let mut model = shared.model.lock();
             let write = self.clients[at].write(&mut self.random, &model, now_ms, &mut self.numbers);
             let id = model.begin(process.node, write.cells.clone());
-            (write, id)
-        };
-        let is_replaced = shared.is_replaced(process.node, process.epoch);
-        note!(self.network.trace, "client {client} sends request {id} with {} cells", write.cells.len());
+            note!(self.network.trace, "client {client} has request {id} with {} cells", write.cells.len());
+            writes.push((id, write));
+        }
         self.spawn(life, "write", Some(client), async move {
-            let lines = write.cells.len() + write.bad_lines.len();
-            if is_replaced {
-                // It must never appear.
-                shared.model.lock().refuse(id)?;
+            for (id, write) in writes {
+                send(&shared, &process, id, write).await?;
             }
-            let result = process.ingester.write(write.request).await;
-            note!(shared.network.trace, "request {id}: {}", brief(&result));
-            match result {
-                Ok(outcome) => acknowledged(&shared, id, &outcome, &write.bad_lines, is_replaced && lines > 0),
-                Err(error) => refused(&shared, &process, id, error).await,
-            }
+            Ok(())
         });
     }
 
@@ -537,6 +541,9 @@ impl World {
             let activity = self.activities.remove(at);
             let (what, life) = (activity.what, activity.life);
             finished(activity.handle.await)?.unwrap_or(Ok(())).map_err(|error| format!("L{life} {what}: {error}"))?;
+            if what == SHUTDOWN {
+                self.bury(life, "it was stopped");
+            }
         }
         let mut ended = Vec::new();
         for at in 0..self.lives.len() {
@@ -668,9 +675,16 @@ impl World {
                 return Err(format!("client {at} was not answered"));
             }
             let before = self.shared.model.lock().acknowledged();
-            let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { continue };
-            self.write_one(at, life, process);
-            self.settle(Duration::from_secs(30)).await?;
+            // Some requests are wrong, and after a flush there is room again.
+            for _ in 0..12 {
+                let Some((_, (life, process))) = processes.iter().find(|(other, _)| *other == node).cloned() else { continue };
+                self.write_some(at, life, process, 1);
+                self.settle(Duration::from_secs(30)).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if self.shared.model.lock().acknowledged() > before {
+                    break;
+                }
+            }
             if self.shared.model.lock().acknowledged() == before {
                 return Err(format!("client {at} cannot write though the store is well"));
             }
@@ -843,6 +857,21 @@ fn brief(result: &Result<WriteOutcome, IngestError>) -> String {
     match result {
         Ok(outcome) => format!("{} written, {} refused", outcome.written.samples, outcome.refused),
         Err(error) => error.to_string(),
+    }
+}
+
+/// Sends one request, and notes its answer.
+async fn send(shared: &Shared, process: &Process, id: RequestId, write: Write) -> Verdict {
+    let is_replaced = shared.is_replaced(process.node, process.epoch);
+    if is_replaced {
+        // It must never appear.
+        shared.model.lock().refuse(id)?;
+    }
+    let result = process.ingester.write(write.request).await;
+    note!(shared.network.trace, "request {id}: {}", brief(&result));
+    match result {
+        Ok(outcome) => acknowledged(shared, id, &outcome, &write.bad_lines, is_replaced),
+        Err(error) => refused(shared, process, id, error).await,
     }
 }
 
