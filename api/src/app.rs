@@ -5,10 +5,11 @@ use std::time::Duration;
 use tidelake_catalog::Environment;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, IngestError};
+use crate::backend::{AsOf, Backend, IngestError, Querier};
 use crate::body::BodyBudget;
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::maintenance;
 use crate::metrics::Metrics;
 use crate::query_slots::QuerySlots;
 
@@ -68,6 +69,15 @@ impl App {
             return Err(ApiError::unavailable(reason.clone()));
         }
         self.backend.get().ok_or_else(|| ApiError::unavailable("starting: the catalog and the write-ahead log are being read"))
+    }
+
+    /// Reads the present state, or one of the past within `time_travel_window_ms`.
+    pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ApiError> {
+        let backend = self.backend()?;
+        let Some(as_of) = as_of else { return Ok(Arc::clone(&backend.querier)) };
+        let window = Duration::from_millis(self.config.time_travel_window_ms);
+        let state = backend.catalog().as_of(as_of, window, (self.now_ms)()).await;
+        Ok(Arc::new(backend.querier.at(state.map_err(|error| maintenance::refuse(self, error))?)))
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
-use tidelake_catalog::model::{Labels, Matcher, TimeRange};
+use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::segment::{SegmentError, SortedRows};
-use tidelake_catalog::snapshot::MetricMetadata;
+use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
@@ -29,8 +29,9 @@ pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
+pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
-pub use tidelake_querier::sql::{SqlError, SqlParam};
+pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
 
 use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
@@ -165,9 +166,34 @@ impl Querier {
         wanted.map(|(name, metadata)| (name.to_string(), metadata.clone())).collect()
     }
 
+    /// Looks at a SQL text: does it read, and as of when.
+    pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
+        self.0.read_sql(sql)
+    }
+
     /// Runs one SQL statement; `params` fill `$name` placeholders.
-    pub async fn sql(&self, db: &str, sql: &str, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
-        self.0.sql(db, sql, params).await
+    pub async fn sql(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
+        self.0.sql(db, text, params).await
+    }
+
+    /// What a SQL statement wants to have changed.
+    pub async fn sql_command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+        self.0.sql_command(db, text, params).await
+    }
+
+    /// The same tables in another state.
+    pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        Self(self.0.at(snapshot))
+    }
+
+    /// Whether a selector selects samples that were sent as such.
+    pub async fn has_samples(&self, db: &str, selector: &[Matcher], range: TimeRange) -> Result<bool, QueryError> {
+        Ok(!self.0.tables().series(db, METRICS_TABLE, selector, range).await?.is_empty())
+    }
+
+    /// A wide table of which a selector selects a field, and the name of that as a metric.
+    pub async fn selected_field(&self, db: &str, selector: &[Matcher], range: TimeRange) -> Result<Option<(String, String)>, QueryError> {
+        Ok(tidelake_querier::labels::selected_field(self.0.tables(), db, selector, range).await?)
     }
 }
 
@@ -295,9 +321,18 @@ impl Backend {
         let sql =
             SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
-        let options = CompactorOptions { grace: Duration::from_millis(config.gc_grace_ms), ..CompactorOptions::default() };
+        let options = CompactorOptions {
+            grace: Duration::from_millis(config.gc_grace_ms),
+            time_travel_window: Duration::from_millis(config.time_travel_window_ms),
+            ..CompactorOptions::default()
+        };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
         Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog })
+    }
+
+    /// What there is.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Figures read at every scrape: name, help, whether it only grows, and how to read it.

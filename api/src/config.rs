@@ -56,6 +56,8 @@ pub struct Config {
     pub index_cache_bytes: usize,
     /// How long the files of a merged segment stay before they are deleted. Queries that run longer fail.
     pub gc_grace_ms: u64,
+    /// How far back `AS OF` reaches. What is deleted or merged takes space on the store for so long.
+    pub time_travel_window_ms: u64,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
     /// Time that running requests get to finish when the server stops.
@@ -87,6 +89,7 @@ impl Default for Config {
             query_memory_bytes: 1 << 30,
             index_cache_bytes: 512 << 20,
             gc_grace_ms: 300_000,
+            time_travel_window_ms: 3_600_000,
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
@@ -212,6 +215,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_GC_GRACE_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gc_grace_ms: Option<u64>,
+    /// How far back AS OF reaches [default: 3600000]
+    #[arg(long, env = "TIDELAKE_TIME_TRAVEL_WINDOW_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_travel_window_ms: Option<u64>,
     /// How far back an instant selector looks [default: 300000]
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,8 @@ pub enum Kind {
     BadRequest,
     /// Ask for something that exists.
     NotFound,
+    /// Ask for something that does not exist yet.
+    Conflict,
     /// Send less at once.
     TooLarge,
     /// Use another encoding or message.
@@ -79,6 +81,7 @@ impl ApiError {
         match self.kind {
             Kind::BadRequest => StatusCode::BAD_REQUEST,
             Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Conflict => StatusCode::CONFLICT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
@@ -118,6 +121,7 @@ impl ApiError {
         match self.kind {
             Kind::BadRequest => "invalid",
             Kind::NotFound => "not found",
+            Kind::Conflict => "conflict",
             Kind::TooLarge => "request too large",
             Kind::Unsupported => "unsupported media type",
             Kind::Execution => "unprocessable entity",
@@ -128,7 +132,7 @@ impl ApiError {
 
     fn prometheus_type(&self) -> &'static str {
         match self.kind {
-            Kind::BadRequest | Kind::TooLarge | Kind::Unsupported => "bad_data",
+            Kind::BadRequest | Kind::Conflict | Kind::TooLarge | Kind::Unsupported => "bad_data",
             Kind::NotFound => "not_found",
             Kind::Execution => "execution",
             Kind::Timeout => "timeout",

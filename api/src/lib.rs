@@ -6,7 +6,8 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. The rest: `admin`, `metrics`.
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. Deletes, drops, retention: `maintenance`, for
+//!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //! 6. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every 503 carries
@@ -24,9 +25,14 @@ pub mod server;
 
 mod admin;
 mod go_float;
+mod influx_configure;
+mod influx_delete;
+mod influx_predicate;
 mod influx_write;
+mod maintenance;
 mod metrics;
 mod process;
+mod prom_admin;
 mod prom_histogram;
 mod prom_json;
 mod prom_labels;

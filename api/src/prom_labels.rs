@@ -11,7 +11,7 @@ use serde_json::json;
 use tidelake_catalog::model::{Matcher, TimeRange};
 
 use crate::app::App;
-use crate::backend::parse_selector;
+use crate::backend::{AsOf, parse_selector};
 use crate::database;
 use crate::error::{ApiError, Dialect};
 use crate::params::Params;
@@ -35,6 +35,7 @@ struct Selection {
     matchers: Vec<Vec<Matcher>>,
     range: TimeRange,
     limit: usize,
+    as_of: Option<AsOf>,
 }
 
 impl Selection {
@@ -44,8 +45,9 @@ impl Selection {
         let limit = parameters::limit(&params)?;
         let min = parameters::time_or(&params, "start", TimeRange::ALL.min)?;
         let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
+        let as_of = parameters::as_of(&params)?;
         let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>()?;
-        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit })
+        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit, as_of })
     }
 
     /// One more than asked for, so that a cut can be told from an end.
@@ -62,7 +64,8 @@ impl Selection {
     }
 }
 
-fn read_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+/// A selector that does not select everything.
+pub fn read_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     let matchers = parse_selector(text).map_err(|e| parameters::invalid("match[]", e))?;
     if matchers.iter().all(Matcher::matches_empty) {
         return Err(parameters::invalid("match[]", "match[] must contain at least one non-empty matcher"));
@@ -73,7 +76,7 @@ fn read_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
 async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
     let answer = async {
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
-        let querier = &app.backend()?.querier;
+        let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
         let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
         let truncated = asked.cut(&mut names);
@@ -89,7 +92,7 @@ async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery
             return Err(ApiError::bad_request(format!("invalid label name: {name:?}")));
         }
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
-        let querier = &app.backend()?.querier;
+        let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
         let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe()).await?;
         let truncated = asked.cut(&mut values);
@@ -104,7 +107,7 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
         if asked.matchers.is_empty() {
             return Err(ApiError::bad_request("no match[] parameter provided"));
         }
-        let querier = &app.backend()?.querier;
+        let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
         let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
         let truncated = asked.cut(&mut found);

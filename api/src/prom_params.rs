@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
+use crate::backend::{AsOf, parse_as_of};
 use crate::error::ApiError;
 use crate::params::Params;
 
@@ -37,6 +38,11 @@ pub fn duration(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {
 pub fn limit(params: &Params) -> Result<usize, ApiError> {
     let Some(text) = params.get("limit") else { return Ok(0) };
     text.parse::<usize>().map_err(|_| invalid("limit", "limit must be a number that is not negative"))
+}
+
+/// `asOf`: which state of the database is read; without it the present one.
+pub fn as_of(params: &Params) -> Result<Option<AsOf>, ApiError> {
+    params.get("asOf").map(|text| parse_as_of(text).map_err(|why| invalid("asOf", why))).transpose()
 }
 
 /// `timeout`, at most what the settings allow.
@@ -173,6 +179,16 @@ mod tests {
         check("U__bad_zz_", "U__bad_zz_");
         check("U__open_2e", "U__open_2e");
         check("U__", "");
+    }
+
+    #[test]
+    fn states_of_the_past() {
+        let with = |text: &str| as_of(&Params::from_query(Some(text)));
+        assert_eq!(with("").unwrap(), None);
+        assert_eq!(with("asOf=7").unwrap(), Some(AsOf::Sequence(7)));
+        assert_eq!(with("asOf=7.5").unwrap(), Some(AsOf::TimeMs(7_500)));
+        assert_eq!(with("asOf=1970-01-01T00:00:01Z").unwrap(), Some(AsOf::TimeMs(1000)));
+        assert!(with("asOf=x").unwrap_err().message.starts_with("invalid parameter \"asOf\": \"x\""));
     }
 
     #[test]

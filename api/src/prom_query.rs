@@ -79,7 +79,7 @@ async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: 
     let limit = parameters::limit(&params)?;
     let time_ms = parameters::time_or(&params, "time", (app.now_ms)())?;
     let options = options(app, &params)?;
-    let querier = &app.backend()?.querier;
+    let querier = app.querier(parameters::as_of(&params)?).await?;
     let _slot = app.query_slots.enter().await?;
     let output = querier.promql_instant(&database, params.get("query").unwrap_or(""), time_ms, &options).await?;
     Ok(json_body(query_body(&output, At::Time(time_ms), limit)))
@@ -91,7 +91,7 @@ async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &H
     let limit = parameters::limit(&params)?;
     let steps = read_steps(&params)?;
     let options = options(app, &params)?;
-    let querier = &app.backend()?.querier;
+    let querier = app.querier(parameters::as_of(&params)?).await?;
     let _slot = app.query_slots.enter().await?;
     let output = querier.promql_range(&database, params.get("query").unwrap_or(""), steps, &options).await?;
     Ok(json_body(query_body(&output, At::Steps(steps), limit)))

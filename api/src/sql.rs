@@ -1,9 +1,12 @@
 //! SQL over HTTP: `/api/v3/query_sql`, by GET parameters or a POST of JSON (or a form), as InfluxDB 3's clients ask.
+//!
+//! A POST may also change something: `DELETE`, `DROP`, `ALTER ... SET (retention = ...)`. Its answer is one row with the
+//! number of the commit; how many rows went nobody knows before they are read.
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::error::ArrowError;
 use axum::Router;
 use axum::body::Body;
@@ -20,12 +23,14 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::backend::SqlParam;
+use crate::backend::{AsOf, Command, SqlParam, SqlText, parse_as_of};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
+use crate::maintenance::{self, Deletion};
 use crate::params::{Params, is_form};
+use crate::prom_params as parameters;
 use crate::query_slots::QuerySlot;
-use crate::sql_formats::{Encoder, Format};
+use crate::sql_formats::{self, Encoder, Format};
 
 /// Largest request body.
 const MAX_QUERY_BYTES: usize = 4 << 20;
@@ -43,12 +48,14 @@ struct Asked {
     #[serde(alias = "query")]
     q: Option<String>,
     format: Option<String>,
+    #[serde(alias = "asOf")]
+    as_of: Option<serde_json::Value>,
     #[serde(default)]
     params: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 async fn by_get(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let answer = async { run(&app, Asked::from_params(&Params::from_query(query.as_deref()))?, &headers).await };
+    let answer = async { run(&app, Asked::from_params(&Params::from_query(query.as_deref()))?, &headers, false).await };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
 }
 
@@ -61,7 +68,7 @@ async fn by_post(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers
             serde_json::from_slice(&held.bytes)
                 .map_err(|e| ApiError::bad_request(format!("the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}")))?
         };
-        run(&app, asked, &headers).await
+        run(&app, asked, &headers, true).await
     };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
 }
@@ -71,7 +78,8 @@ impl Asked {
         let text = |name: &str| params.get(name).map(str::to_owned);
         let values = params.get("params").map(serde_json::from_str).transpose();
         let values = values.map_err(|e| ApiError::bad_request(format!("the parameter \"params\" must be a JSON object: {e}")))?;
-        Ok(Self { db: text("db").or(text("database")), q: text("q").or(text("query")), format: text("format"), params: values })
+        let as_of = text("asOf").or(text("as_of")).map(serde_json::Value::String);
+        Ok(Self { db: text("db").or(text("database")), q: text("q").or(text("query")), format: text("format"), as_of, params: values })
     }
 }
 
@@ -91,18 +99,70 @@ fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<Ha
     params.into_iter().map(|(name, value)| scalar(&name, value).map(|value| (name, value))).collect()
 }
 
-async fn run(app: &App, asked: Asked, headers: &HeaderMap) -> Result<Response, ApiError> {
+async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> Result<Response, ApiError> {
     let missing = |name: &str| ApiError::bad_request(format!("the parameter {name:?} is missing"));
     let database = asked.db.ok_or_else(|| missing("db"))?;
     database::check_name(&database)?;
     let query = asked.q.ok_or_else(|| missing("q"))?;
     let format = Format::choose(asked.format.as_deref(), headers.get(ACCEPT).and_then(|v| v.to_str().ok()))?;
     let params = placeholders(asked.params.unwrap_or_default())?;
-    let querier = &app.backend()?.querier;
+    let text = app.backend()?.querier.read_sql(&query)?;
+    let as_of = read_as_of(asked.as_of.as_ref(), &text)?;
+    if text.is_command() {
+        if !may_change {
+            let words = text.first_words();
+            return Err(ApiError::bad_request(format!("{words} changes something, and a GET only reads: send it by POST")));
+        }
+        if as_of.is_some() {
+            return Err(ApiError::bad_request("the statement changes the present state: leave out the parameter \"asOf\""));
+        }
+        let command = app.backend()?.querier.sql_command(&database, text, params).await?;
+        return change(app, &database, command, format).await;
+    }
+    let querier = app.querier(as_of).await?;
     let slot = app.query_slots.enter().await?;
     let deadline = Instant::now() + app.config.query_timeout();
-    let batches = within(deadline, app.config.query_timeout(), querier.sql(&database, &query, params)).await??;
+    let batches = within(deadline, app.config.query_timeout(), querier.sql(&database, text, params)).await??;
     respond(batches, format, deadline, app.config.query_timeout(), slot).await
+}
+
+/// The state to read, said by the statement or by a parameter.
+fn read_as_of(parameter: Option<&serde_json::Value>, text: &SqlText) -> Result<Option<AsOf>, ApiError> {
+    let given = match parameter {
+        None | Some(serde_json::Value::Null) => None,
+        Some(serde_json::Value::String(text)) => Some(text.clone()),
+        // A number keeps its fraction, by which a time is told from the number of a commit.
+        Some(serde_json::Value::Number(number)) => Some(number.to_string()),
+        Some(_) => return Err(ApiError::bad_request("the parameter \"asOf\" must be a number or a text")),
+    };
+    let given = given.map(|text| parse_as_of(&text)).transpose().map_err(|why| parameters::invalid("asOf", why))?;
+    match (given, text.as_of()) {
+        (Some(_), Some(_)) => Err(ApiError::bad_request("there is AS OF in the statement and the parameter \"asOf\": give one of them")),
+        (given, said) => Ok(given.or(said)),
+    }
+}
+
+/// Carries a command out.
+async fn change(app: &App, database: &str, command: Command, format: Format) -> Result<Response, ApiError> {
+    let (done, sequence) = match command {
+        Command::Nothing => ("nothing", app.backend()?.catalog().snapshot().sequence()),
+        Command::Delete { table, matchers, range } => {
+            ("delete", maintenance::delete(app, database, vec![Deletion { table, matchers, range }]).await?)
+        }
+        Command::DropTable { table } => ("drop table", maintenance::drop_table(app, database, &table).await?),
+        Command::DropDatabase { database, if_exists } => match maintenance::drop_database(app, &database).await {
+            Ok(sequence) => ("drop database", sequence),
+            Err(error) if if_exists && error.kind == Kind::NotFound => ("nothing", app.backend()?.catalog().snapshot().sequence()),
+            Err(error) => return Err(error),
+        },
+        Command::SetRetention { database, table, retention } => {
+            ("set retention", maintenance::set_retention(app, &database, table.as_deref(), retention).await?)
+        }
+    };
+    let columns: [(&str, ArrayRef); 2] =
+        [("done", Arc::new(StringArray::from(vec![done]))), ("sequence", Arc::new(UInt64Array::from(vec![sequence])))];
+    let batch = RecordBatch::try_from_iter(columns).map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
+    sql_formats::answer(format, &batch)
 }
 
 async fn within<T>(deadline: Instant, timeout: Duration, work: impl Future<Output = T>) -> Result<T, ApiError> {
@@ -186,7 +246,7 @@ fn classify(error: DataFusionError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::Int64Array;
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::*;

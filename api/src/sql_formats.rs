@@ -8,12 +8,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::pretty::pretty_format_batches;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::error::ApiError;
+use crate::error::{self, ApiError};
 use crate::prom_json::write_string;
 use crate::sql_cells::cell_writer;
 
@@ -73,6 +75,18 @@ impl Format {
             Self::Pretty => "text/plain; charset=utf-8",
         }
     }
+}
+
+/// An answer of one batch that is small.
+pub fn answer(format: Format, batch: &RecordBatch) -> Result<Response, ApiError> {
+    let encode = || {
+        let mut encoder = Encoder::new(format, batch.schema())?;
+        let mut body = encoder.batch(batch)?.to_vec();
+        body.extend_from_slice(&encoder.finish()?);
+        Ok::<_, ArrowError>(body)
+    };
+    let body = encode().map_err(|error| ApiError::new(error::Kind::Internal, error.to_string()))?;
+    Ok(([(CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
 /// Turns batches into bytes, one batch at a time.

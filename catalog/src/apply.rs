@@ -10,11 +10,14 @@ use std::sync::Arc;
 use crate::model::schema::TIME_COLUMN;
 use crate::model::{Column, SchemaError, TableSchema};
 use crate::record::convert::{self, SegmentReader, Unknown};
-use crate::record::{self, ChangeSegments, ForgetSegments, Kind, Record};
+use crate::record::{self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record};
 use crate::snapshot::{Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
 
 /// Longest name of a database or table, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
+
+/// Most tombstones of one table that are not applied yet: every reader looks at each of them.
+pub const MAX_TOMBSTONES: usize = 1000;
 
 /// What does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +132,35 @@ pub enum Refusal {
         /// What is wrong.
         reason: String,
     },
+    /// The table was dropped, and perhaps created again, since rows were read for it.
+    #[error("table {table:?} of database {database:?} was dropped")]
+    TableDropped {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+    },
+    /// A delete that would be one too many to be looked at by every reader.
+    #[error(
+        "table {table:?} of database {database:?} has {MAX_TOMBSTONES} deletes that are not applied yet: try again after a compaction, \
+         or delete more at a time"
+    )]
+    TooManyDeletes {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+    },
+    /// A delete that deletes nothing, or one that is not there or still needed.
+    #[error("table {table:?} of database {database:?}: {reason}")]
+    BadTombstone {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A number in the record means nothing to this version.
     #[error(transparent)]
     Unknown(#[from] Unknown),
@@ -151,6 +183,7 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
     }
     let mut next = snapshot.clone();
     next.sequence = record.sequence;
+    next.time_ms = next.time_ms.max(record.time_ms);
     // A registration brings the node to the record's epoch, so it stands before what the new process changes.
     for change in &record.changes {
         let kind = change.kind.as_ref().ok_or(Refusal::UnknownChange)?;
@@ -168,6 +201,11 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
             Kind::AdvanceWal(change) => advance_wal(&mut next, record, (*change).into())?,
             Kind::ChangeSegments(change) => change_segments(&mut next, record, change)?,
             Kind::ForgetSegments(change) => forget_segments(&mut next, change)?,
+            Kind::SetRetention(change) => set_retention(&mut next, change)?,
+            Kind::DropTable(change) => drop_table(&mut next, &change.database, &change.table)?,
+            Kind::DropDatabase(change) => drop_database(&mut next, &change.database)?,
+            Kind::AddTombstones(change) => add_tombstones(&mut next, change)?,
+            Kind::ForgetTombstones(change) => forget_tombstones(&mut next, change)?,
         }
     }
     check_epoch(&next, record)?;
@@ -218,7 +256,12 @@ fn create_database(next: &mut Snapshot, change: &record::CreateDatabase) -> Resu
     match next.databases.entry(Arc::clone(&name)) {
         Entry::Occupied(_) => Err(Refusal::DatabaseExists { database: change.name.clone() }),
         Entry::Vacant(entry) => {
-            entry.insert(Arc::new(Database { name, tables: Default::default(), metadata: Default::default() }));
+            entry.insert(Arc::new(Database {
+                name,
+                tables: Default::default(),
+                metadata: Default::default(),
+                retention: Default::default(),
+            }));
             Ok(())
         }
     }
@@ -239,13 +282,21 @@ fn create_table(next: &mut Snapshot, change: &record::CreateTable) -> Result<(),
     let kind = convert::table_kind(change.kind)?;
     let mut schema = TableSchema::new(kind);
     ensure_new(&mut schema, &change.database, &change.table, &change.columns)?;
+    let id = next.sequence;
     let database = database_mut(next, &change.database)?;
     if let Some(existing) = database.table(&change.table) {
         let (database, table) = (change.database.clone(), change.table.clone());
         return Err(Refusal::TableExists { database, table, kind: existing.schema.kind });
     }
     let name: Arc<str> = change.table.as_str().into();
-    let table = Table { name: Arc::clone(&name), schema: Arc::new(schema), days: Default::default() };
+    let table = Table {
+        name: Arc::clone(&name),
+        id,
+        schema: Arc::new(schema),
+        retention: Default::default(),
+        tombstones: Default::default(),
+        days: Default::default(),
+    };
     database.tables.insert(name, Arc::new(table));
     Ok(())
 }
@@ -298,8 +349,13 @@ fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<
 }
 
 fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments) -> Result<(), Refusal> {
+    let time_ms = next.time_ms;
     let database = Arc::clone(&database_mut(next, &change.database)?.name);
     let table = table_mut(next, &change.database, &change.table)?;
+    // 0: written before tables had numbers.
+    if change.table_id != table.id && change.table_id != 0 {
+        return Err(Refusal::TableDropped { database: change.database.clone(), table: change.table.clone() });
+    }
     let mut retired = Vec::with_capacity(change.removed.len());
     for removed in &change.removed {
         let segment = convert::reference(&database, &table.name, removed);
@@ -312,9 +368,9 @@ fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments
         if left.is_empty() {
             segments.remove();
         }
-        retired.push((id, Arc::new(Retired { segment, time_ms: record.time_ms })));
+        retired.push((id, Arc::new(Retired { segment, time_ms })));
     }
-    let reader = SegmentReader::new(&database, &table.name, &change.sort_orders);
+    let reader = SegmentReader::new(&database, &table.name, table.id, &change.sort_orders);
     for added in &change.added {
         let mut segment = reader.segment(added)?;
         if segment.order == (0, 0) {
@@ -340,6 +396,81 @@ fn forget_segments(next: &mut Snapshot, change: &ForgetSegments) -> Result<(), R
     Ok(())
 }
 
+fn set_retention(next: &mut Snapshot, change: &record::SetRetention) -> Result<(), Refusal> {
+    let retention = convert::retention(change.retention_ms);
+    if change.table.is_empty() {
+        database_mut(next, &change.database)?.retention = retention;
+    } else {
+        table_mut(next, &change.database, &change.table)?.retention = retention;
+    }
+    Ok(())
+}
+
+/// Its segments stay on the store for as long as those that a merge replaces.
+fn drop_table(next: &mut Snapshot, database: &str, table: &str) -> Result<(), Refusal> {
+    let none = || Refusal::NoTable { database: database.to_owned(), table: table.to_owned() };
+    let gone = database_mut(next, database)?.tables.remove(table).ok_or_else(none)?;
+    let time_ms = next.time_ms;
+    let segments = gone.days.values().flat_map(|segments| segments.iter());
+    next.retired.extend(segments.map(|segment| (segment.id, Arc::new(Retired { segment: segment.reference(), time_ms }))));
+    Ok(())
+}
+
+fn drop_database(next: &mut Snapshot, database: &str) -> Result<(), Refusal> {
+    let tables: Vec<_> = database_mut(next, database)?.tables.keys().cloned().collect();
+    for table in tables {
+        drop_table(next, database, &table)?;
+    }
+    next.databases.remove(database);
+    Ok(())
+}
+
+fn add_tombstones(next: &mut Snapshot, change: &AddTombstones) -> Result<(), Refusal> {
+    let (sequence, time_ms) = (next.sequence, next.time_ms);
+    let table = table_mut(next, &change.database, &change.table)?;
+    let tombstones = Arc::make_mut(&mut table.tombstones);
+    for message in &change.tombstones {
+        let tombstone = crate::model::Tombstone { sequence, time_ms, ..convert::tombstone(message)? };
+        if tombstone.range.is_empty() {
+            let reason = format!("a delete from {} to {} deletes nothing", message.time_min, message.time_max);
+            return Err(Refusal::BadTombstone { database: change.database.clone(), table: change.table.clone(), reason });
+        }
+        tombstones.push(Arc::new(tombstone));
+    }
+    if tombstones.len() > MAX_TOMBSTONES {
+        return Err(Refusal::TooManyDeletes { database: change.database.clone(), table: change.table.clone() });
+    }
+    Ok(())
+}
+
+fn forget_tombstones(next: &mut Snapshot, change: &ForgetTombstones) -> Result<(), Refusal> {
+    let table = table_mut(next, &change.database, &change.table)?;
+    let needed = needed_tombstones(table);
+    for sequence in &change.sequences {
+        let bad = |reason: &str| {
+            let reason = format!("the delete of commit {sequence} {reason}");
+            Refusal::BadTombstone { database: change.database.clone(), table: change.table.clone(), reason }
+        };
+        if needed.contains(sequence) {
+            return Err(bad("is not applied to all segments"));
+        }
+        if !table.tombstones.iter().any(|tombstone| tombstone.sequence == *sequence) {
+            return Err(bad("is not there"));
+        }
+    }
+    Arc::make_mut(&mut table.tombstones).retain(|tombstone| !change.sequences.contains(&tombstone.sequence));
+    Ok(())
+}
+
+/// The commits whose tombstones delete rows that are still in a segment.
+pub(crate) fn needed_tombstones(table: &Table) -> std::collections::BTreeSet<u64> {
+    if table.tombstones.is_empty() {
+        return Default::default();
+    }
+    let segments = table.days.values().flat_map(|segments| segments.iter());
+    segments.flat_map(|segment| table.tombstones_of(segment).map(|tombstone| tombstone.sequence)).collect()
+}
+
 fn write_order(segment: &SegmentMeta) -> (u64, u64, crate::snapshot::SegmentId) {
     (segment.order.1, segment.order.0, segment.id)
 }
@@ -353,6 +484,9 @@ fn check_segment(segment: &SegmentMeta, table: &Table, sequence: u64) -> Result<
     let (first, last) = segment.order;
     if first == 0 || first > last || last > sequence {
         return bad(format!("its write order {first} to {last} is not possible in commit {sequence}"));
+    }
+    if segment.deletes_applied > sequence {
+        return bad(format!("deletes up to commit {} are not possible in commit {sequence}", segment.deletes_applied));
     }
     if segment.series == 0 || segment.series > segment.rows {
         return bad(format!("it has {} rows of {} series", segment.rows, segment.series));

@@ -29,10 +29,14 @@ use crate::record::{
 use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 use crate::store::{Store, StoreError};
 
+mod removal;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod time_travel;
+
+pub use time_travel::AsOf;
 
 /// Races for a sequence that one commit may lose. Each lost one is a commit of somebody else.
 const MAX_RACES: u32 = 1000;
@@ -53,6 +57,9 @@ pub enum CatalogError {
     /// What was asked is not possible: repeating will not help.
     #[error(transparent)]
     Refused(Refusal),
+    /// No state of the past that can be read: too long ago, or not yet.
+    #[error("{0}")]
+    NoSuchState(String),
     /// This process only reads: it has not registered as a node.
     #[error("this process has not registered as a node, so it can only read the catalog")]
     NotRegistered,
@@ -126,6 +133,8 @@ pub struct Catalog {
     /// Segments of this process's own records that were read from the log: their appends ended in an error, and
     /// took effect. Whoever asks for them again is done, even if they have been merged meanwhile.
     landed: parking_lot::Mutex<HashSet<SegmentId>>,
+    /// States of the past that were asked for last.
+    past: time_travel::Past,
 }
 
 /// What an operation wants to commit.
@@ -169,6 +178,7 @@ impl Catalog {
             current: watch::Sender::new(Arc::new(snapshot)),
             writing: Mutex::new(()),
             landed: parking_lot::Mutex::default(),
+            past: time_travel::Past::default(),
             options,
         };
         if replayed >= catalog.options.checkpoint_every {
@@ -178,7 +188,7 @@ impl Catalog {
     }
 
     async fn load_once(store: &Store, log: &Log) -> Result<(Snapshot, u64), CatalogError> {
-        let mut snapshot = checkpoint::load(store).await?;
+        let mut snapshot = checkpoint::load(store, |_| true).await?;
         let loaded = snapshot.sequence;
         log.replay(loaded, |record| {
             snapshot = follow(&snapshot, &record)?;
@@ -275,14 +285,17 @@ impl Catalog {
     }
 
     /// Commits a flush: its segments are there, and the node's write-ahead log is in segments up to `wal`, both or
-    /// neither. All files must be durable before. Their write order is the sequence of this commit.
+    /// neither. All files must be durable before. Their write order is the sequence of this commit. Segments of a table that
+    /// was dropped since are left out: their rows count as dropped with it.
     ///
     /// After an error of the store the same flush can be asked for again: it is never applied twice.
     pub async fn commit_flush(&self, wal: WalPosition, segments: &[SegmentMeta]) -> Result<Arc<Snapshot>, CatalogError> {
         self.commit_as_node(|snapshot| {
+            let has_table = |s: &&SegmentMeta| snapshot.table(&s.database, &s.table).is_some_and(|table| table.id == s.table_id);
+            let segments: Vec<SegmentMeta> = segments.iter().filter(has_table).cloned().collect();
             let mut changes = Vec::new();
-            if !self.is_committed(snapshot, segments) {
-                changes.extend(segment_changes(&[], segments));
+            if !self.is_committed(snapshot, &segments) {
+                changes.extend(segment_changes(&[], &segments));
             }
             let position = self.identity.read().as_ref().and_then(|identity| snapshot.node(&identity.node)).map(|node| node.wal);
             let done = changes.is_empty() && position >= Some(wal);
@@ -423,9 +436,9 @@ impl Catalog {
 
     /// Writes a checkpoint in the background: no commit waits for it, and one that fails is made up for by the next.
     fn write_checkpoint(&self, snapshot: Arc<Snapshot>) {
-        let store = self.store.clone();
+        let (store, every) = (self.store.clone(), self.options.checkpoint_every);
         tokio::spawn(async move {
-            match checkpoint::write(&store, &snapshot).await {
+            match checkpoint::write(&store, &snapshot, every).await {
                 Ok(()) => tracing::debug!(sequence = snapshot.sequence, "checkpoint written"),
                 Err(error) => tracing::warn!(%error, sequence = snapshot.sequence, "no checkpoint could be written; the log is complete"),
             }
@@ -496,6 +509,7 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
         removed: Vec<Removed>,
         added: Vec<crate::record::Segment>,
         sort_orders: SortOrders,
+        table_id: u64,
     }
     let mut tables = BTreeMap::<(Arc<str>, Arc<str>), TableChange>::new();
     for segment in removed {
@@ -506,6 +520,7 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
         let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
         let message = change.sort_orders.segment_message(segment);
         change.added.push(message);
+        change.table_id = segment.table_id;
     }
     let change = |((database, table), change): (_, TableChange)| {
         let (database, table): (Arc<str>, Arc<str>) = (database, table);
@@ -515,6 +530,7 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
             sort_orders: change.sort_orders.into_messages(),
             removed: change.removed,
             added: change.added,
+            table_id: change.table_id,
         })
     };
     tables.into_iter().map(|((database, table), segments)| change(((database, table), segments))).collect()

@@ -10,7 +10,16 @@ use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 
 /// How many of the newest are kept: more than one, should the last turn out to be broken.
-const KEPT: usize = 4;
+const KEPT: u64 = 4;
+
+/// Whether a checkpoint stays, of a catalog of which one is written every `every` commits. Those before the newest few become
+/// fewer the older they are: of those twice as old every second one stays, so that any state of the past is reached from one by
+/// reading no more records than have been written since, and only some dozens stay of millions.
+fn is_kept(sequence: u64, newest: u64, every: u64) -> bool {
+    let every = every.max(1);
+    let age = newest.saturating_sub(sequence) / every;
+    age < KEPT || (sequence.is_multiple_of(every) && (sequence / every).is_multiple_of(1 << (age / KEPT).ilog2()))
+}
 
 /// Sequences of all checkpoints, newest first.
 async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
@@ -20,8 +29,8 @@ async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
     Ok(sequences)
 }
 
-/// The newest state that can be read, the empty one if there is none.
-pub(crate) async fn load(store: &Store) -> Result<Snapshot, StoreError> {
+/// The newest state that can be read and is wanted, the empty one if there is none.
+pub(crate) async fn load(store: &Store, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, StoreError> {
     for sequence in list(store).await? {
         let key = keys::checkpoint(sequence);
         let read = match store.get(&key).await {
@@ -33,7 +42,8 @@ pub(crate) async fn load(store: &Store) -> Result<Snapshot, StoreError> {
             Err(error) => Err(error),
         };
         match read {
-            Ok(snapshot) => return Ok(snapshot),
+            Ok(snapshot) if is_wanted(&snapshot) => return Ok(snapshot),
+            Ok(_) => {}
             Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a checkpoint is left out, an older one is taken"),
             Err(error) => return Err(error),
         }
@@ -50,13 +60,36 @@ fn open(key: &str, sequence: u64, bytes: &[u8]) -> Result<Snapshot, StoreError> 
     message.to_snapshot().map_err(|error| corrupt(error.to_string()))
 }
 
-/// Writes a state, and deletes those before the newest few.
-pub(crate) async fn write(store: &Store, snapshot: &Snapshot) -> Result<(), StoreError> {
+/// Writes a state, of which one is written every `every` commits, and deletes some of the older ones.
+pub(crate) async fn write(store: &Store, snapshot: &Snapshot, every: u64) -> Result<(), StoreError> {
     let bytes = envelope::seal(&Checkpoint::from_snapshot(snapshot));
     // Another process may have written the same state: it does not matter whose it is.
     store.put_if_absent(&keys::checkpoint(snapshot.sequence), bytes).await?;
-    for sequence in list(store).await?.into_iter().skip(KEPT) {
+    let all = list(store).await?;
+    let newest = all.first().copied().unwrap_or_default();
+    for sequence in all.into_iter().filter(|sequence| !is_kept(*sequence, newest, every)) {
         store.delete(&keys::checkpoint(sequence)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_checkpoints_become_fewer_and_every_past_state_stays_within_reach() {
+        let mut kept: Vec<u64> = Vec::new();
+        for newest in (100..=1_000_000).step_by(100) {
+            kept.push(newest);
+            kept.retain(|sequence| is_kept(*sequence, newest, 100));
+            assert!(kept.len() <= 80, "{} at {newest}", kept.len());
+            let newest_few: Vec<u64> = (0..4).filter_map(|back| newest.checked_sub(100 * back)).filter(|s| *s > 0).collect();
+            assert!(kept.iter().rev().take(4).eq(&newest_few));
+        }
+        for past in (0..1_000_000).step_by(777) {
+            let from = kept.iter().rfind(|sequence| **sequence <= past).copied().unwrap_or(0);
+            assert!(past - from <= (1_000_000 - past).max(400), "{past} from {from}");
+        }
+    }
 }

@@ -35,7 +35,9 @@ pub mod snapshot;
 pub mod store;
 
 pub use apply::Refusal;
-pub use catalog::{Catalog, CatalogError, CatalogOptions, TableColumns};
+pub use catalog::{AsOf, Catalog, CatalogError, CatalogOptions, TableColumns};
 pub use environment::Environment;
-pub use snapshot::{Database, MetricKind, MetricMetadata, Node, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+pub use snapshot::{
+    Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
+};
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
@@ -31,6 +32,16 @@ pub(crate) struct Log {
     store: Store,
     /// Time before the second try; it doubles for each further one.
     retry_delay: Duration,
+}
+
+/// Records that are read ahead of their use.
+pub(crate) struct Records<'a>(BoxStream<'a, Result<Record, StoreError>>);
+
+impl Records<'_> {
+    /// The next record in order.
+    pub(crate) async fn next(&mut self) -> Result<Option<Record>, StoreError> {
+        self.0.try_next().await
+    }
 }
 
 impl Log {
@@ -86,6 +97,19 @@ impl Log {
         Err(StoreError::Unavailable { key, reason: "too many tries".to_owned() })
     }
 
+    /// The records after `sequence` up to `last`, which is known to be there.
+    pub(crate) fn read_between(&self, sequence: u64, last: u64) -> Records<'_> {
+        let read = move |sequence| async move {
+            // Stores have been seen that list, after a restart, what they cannot read yet.
+            let unreadable = || {
+                let reason = format!("the record cannot be found, but there is record {last}");
+                StoreError::Unavailable { key: keys::log_record(sequence), reason }
+            };
+            self.read(sequence).await?.ok_or_else(unreadable)
+        };
+        Records(futures::stream::iter(sequence.saturating_add(1)..=last).map(read).buffered(READ_AHEAD).boxed())
+    }
+
     /// Gives all records after `sequence` to `use_record`, in order.
     pub(crate) async fn replay<E: From<StoreError>>(
         &self,
@@ -98,18 +122,9 @@ impl Log {
         while let Some(info) = listing.try_next().await? {
             last = keys::parse_log_record(&info.key).map_or(last, |found| last.max(found));
         }
-        let mut reads = futures::stream::iter(sequence.saturating_add(1)..=last)
-            .map(|sequence| async move { (sequence, self.read(sequence).await) })
-            .buffered(READ_AHEAD);
-        while let Some((sequence, read)) = reads.next().await {
-            match read? {
-                Some(record) => use_record(record)?,
-                // Stores have been seen that list, after a restart, what they cannot read yet.
-                None => {
-                    let reason = format!("the record cannot be found, but record {last} is listed");
-                    return Err(StoreError::Unavailable { key: keys::log_record(sequence), reason }.into());
-                }
-            }
+        let mut records = self.read_between(sequence, last);
+        while let Some(record) = records.next().await? {
+            use_record(record)?;
         }
         while let Some(record) = self.read(last.saturating_add(1)).await? {
             last = record.sequence;

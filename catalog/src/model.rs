@@ -7,12 +7,14 @@ pub mod labels;
 pub mod matcher;
 pub mod schema;
 pub mod time;
+pub mod tombstone;
 
 pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use schema::{Column, ColumnType, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind, TableSchema};
 pub use time::{Day, TimeRange, TimeUnit};
+pub use tombstone::Tombstone;
 
 /// Bits of the NaN that marks a series as gone (a "stale marker" in Prometheus' exposition of remote
 /// write 1.0). It must survive every copy bit by bit, so compare bits, never values.

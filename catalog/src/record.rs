@@ -41,7 +41,7 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
 pub struct Change {
     /// `None` only if this version does not know the kind.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     #[serde(flatten)]
     pub kind: Option<Kind>,
 }
@@ -74,6 +74,21 @@ pub enum Kind {
     /// Files of segments that went are deleted.
     #[prost(message, tag = "8")]
     ForgetSegments(ForgetSegments),
+    /// How long the rows of a database or a table are kept.
+    #[prost(message, tag = "9")]
+    SetRetention(SetRetention),
+    /// A table goes, with its segments.
+    #[prost(message, tag = "10")]
+    DropTable(DropTable),
+    /// A database goes, with its tables.
+    #[prost(message, tag = "11")]
+    DropDatabase(DropDatabase),
+    /// Rows written before this record are deleted.
+    #[prost(message, tag = "12")]
+    AddTombstones(AddTombstones),
+    /// No segment needs these tombstones any more.
+    #[prost(message, tag = "13")]
+    ForgetTombstones(ForgetTombstones),
 }
 
 /// A process starts as the record's node, with the record's epoch.
@@ -195,6 +210,104 @@ pub struct ChangeSegments {
     /// These come.
     #[prost(message, repeated, tag = "5")]
     pub added: Vec<Segment>,
+    /// Which table of this name: the sequence of the commit that created it.
+    #[prost(uint64, tag = "6")]
+    pub table_id: u64,
+}
+
+/// How long rows are kept.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct SetRetention {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table; empty for the database.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// Milliseconds; 0: as the database says, the largest number: for ever.
+    #[prost(uint64, tag = "3")]
+    pub retention_ms: u64,
+}
+
+/// A table goes.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct DropTable {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+}
+
+/// A database goes.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct DropDatabase {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+}
+
+/// Rows of a table that were written before this record are deleted.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct AddTombstones {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// Which rows: those of any of these.
+    #[prost(message, repeated, tag = "3")]
+    pub tombstones: Vec<Tombstone>,
+}
+
+/// Which rows are deleted: those of the series that pass all matchers, at these times.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Tombstone {
+    /// All must pass; none: every series.
+    #[prost(message, repeated, tag = "1")]
+    pub matchers: Vec<Matcher>,
+    /// First time, in the unit of the table.
+    #[prost(sint64, tag = "2")]
+    pub time_min: i64,
+    /// Last time.
+    #[prost(sint64, tag = "3")]
+    pub time_max: i64,
+    /// In a checkpoint: the commit that added it.
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
+    /// In a checkpoint: when that was.
+    #[prost(sint64, tag = "5")]
+    pub time_ms: i64,
+}
+
+/// A comparison of a label.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Matcher {
+    /// The label.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The comparison.
+    #[prost(uint32, tag = "2")]
+    pub op: u32,
+    /// What it is compared with.
+    #[prost(string, tag = "3")]
+    pub value: String,
+}
+
+/// Tombstones that are applied to all segments.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct ForgetTombstones {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Table.
+    #[prost(string, tag = "2")]
+    pub table: String,
+    /// The commits that added them.
+    #[prost(uint64, repeated, tag = "3")]
+    pub sequences: Vec<u64>,
 }
 
 /// The files of these segments, which went earlier, are deleted.
@@ -298,6 +411,9 @@ pub struct Segment {
     /// Position in the sort orders of the message around it.
     #[prost(uint32, tag = "15")]
     pub sort_order: u32,
+    /// Rows that tombstones up to this commit delete are not in it.
+    #[prost(uint64, tag = "16")]
+    pub deletes_applied: u64,
 }
 
 /// The state after a commit.
@@ -315,6 +431,9 @@ pub struct Checkpoint {
     /// Segments that went and whose files may still be there.
     #[prost(message, repeated, tag = "4")]
     pub retired: Vec<Retired>,
+    /// The latest time of any commit so far.
+    #[prost(sint64, tag = "5")]
+    pub time_ms: i64,
 }
 
 /// A node in a checkpoint.
@@ -349,6 +468,9 @@ pub struct Database {
     /// What is known of its metric families.
     #[prost(message, repeated, tag = "3")]
     pub metadata: Vec<Metadata>,
+    /// How long rows are kept, as in `SetRetention`.
+    #[prost(uint64, tag = "4")]
+    pub retention_ms: u64,
 }
 
 /// A table in a checkpoint.
@@ -369,6 +491,15 @@ pub struct Table {
     /// Its segments.
     #[prost(message, repeated, tag = "5")]
     pub segments: Vec<Segment>,
+    /// The commit that created it.
+    #[prost(uint64, tag = "6")]
+    pub id: u64,
+    /// How long rows are kept, as in `SetRetention`.
+    #[prost(uint64, tag = "7")]
+    pub retention_ms: u64,
+    /// What is deleted.
+    #[prost(message, repeated, tag = "8")]
+    pub tombstones: Vec<Tombstone>,
 }
 
 fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
@@ -403,6 +534,7 @@ impl Serialize for Segment {
             data_checksum: String,
             index_checksum: String,
             sort_order: u32,
+            deletes_applied: u64,
         }
         Words {
             id: convert::id(self.id_high, self.id_low).to_string(),
@@ -417,6 +549,7 @@ impl Serialize for Segment {
             data_checksum: format!("{:016x}", self.data_checksum),
             index_checksum: format!("{:016x}", self.index_checksum),
             sort_order: self.sort_order,
+            deletes_applied: self.deletes_applied,
         }
         .serialize(serializer)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{Day, TableSchema, TimeRange};
+use crate::model::{Day, TableSchema, TimeRange, Tombstone};
 
 mod segment;
 
@@ -88,6 +88,18 @@ pub struct MetricMetadata {
     pub unit: Arc<str>,
 }
 
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// A table's rows as long as its database says; a database's for ever.
+    #[default]
+    Inherit,
+    /// For ever.
+    Forever,
+    /// Until their time is so many milliseconds ago; not 0.
+    Millis(u64),
+}
+
 /// The segments of one table and day, in write order.
 pub type DaySegments = Vec<Arc<SegmentMeta>>;
 
@@ -96,8 +108,14 @@ pub type DaySegments = Vec<Arc<SegmentMeta>>;
 pub struct Table {
     /// Its name.
     pub name: Arc<str>,
+    /// The sequence of the commit that created it: tells it from others that had its name.
+    pub id: u64,
     /// Its columns.
     pub schema: Arc<TableSchema>,
+    /// How long its rows are kept.
+    pub retention: Retention,
+    /// What is deleted and may still be in segments, in the order of the deletes.
+    pub tombstones: Arc<Vec<Arc<Tombstone>>>,
     /// Its segments by day; no day is empty.
     pub days: BTreeMap<Day, Arc<DaySegments>>,
 }
@@ -109,6 +127,13 @@ impl Table {
         // An inverted range would panic in the map.
         let days = (!times.is_empty()).then(|| self.days.range(unit.day_of(times.min)..=unit.day_of(times.max)));
         days.into_iter().flatten().flat_map(|(_, segments)| segments.iter()).filter(move |segment| segment.time.overlaps(&times))
+    }
+
+    /// The tombstones that delete rows of a segment.
+    pub fn tombstones_of<'a>(&'a self, segment: &'a SegmentMeta) -> impl Iterator<Item = &'a Arc<Tombstone>> {
+        self.tombstones.iter().filter(|tombstone| {
+            tombstone.range.overlaps(&segment.time) && tombstone.sequence > segment.order.1.max(segment.deletes_applied)
+        })
     }
 
     /// A segment by day and id.
@@ -126,12 +151,33 @@ pub struct Database {
     pub tables: BTreeMap<Arc<str>, Arc<Table>>,
     /// What is known of its metric families, by name.
     pub metadata: Arc<BTreeMap<Arc<str>, MetricMetadata>>,
+    /// How long rows are kept of tables that say nothing else.
+    pub retention: Retention,
 }
 
 impl Database {
     /// A table by name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.get(name)
+    }
+
+    /// How many milliseconds the rows of one of its tables are kept; `None` for ever.
+    pub fn retention_ms(&self, table: &Table) -> Option<u64> {
+        match (table.retention, self.retention) {
+            (Retention::Millis(ms), _) | (Retention::Inherit, Retention::Millis(ms)) => Some(ms),
+            (Retention::Forever, _) | (Retention::Inherit, Retention::Inherit | Retention::Forever) => None,
+        }
+    }
+
+    /// The times of a table's rows that are not expired, in its unit. `now_ms` is milliseconds since 1970.
+    pub fn kept(&self, table: &Table, now_ms: i64) -> TimeRange {
+        match self.retention_ms(table) {
+            None => TimeRange::ALL,
+            Some(ms) => {
+                let first_ms = now_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX));
+                TimeRange::new(table.schema.kind.time_unit().from_millis(first_ms), i64::MAX)
+            }
+        }
     }
 }
 
@@ -140,7 +186,7 @@ impl Database {
 pub struct Retired {
     /// The segment.
     pub segment: SegmentRef,
-    /// When it went, in milliseconds since 1970 by the clock of who committed it.
+    /// When it went: [`Snapshot::time_ms`] of that commit.
     pub time_ms: i64,
 }
 
@@ -148,6 +194,7 @@ pub struct Retired {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
     pub(crate) sequence: u64,
+    pub(crate) time_ms: i64,
     pub(crate) databases: BTreeMap<Arc<str>, Arc<Database>>,
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<Node>>,
     pub(crate) retired: BTreeMap<SegmentId, Arc<Retired>>,
@@ -157,6 +204,12 @@ impl Snapshot {
     /// Number of the last commit in it; 0 for the empty catalog.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// When the last commit was made, in milliseconds since 1970: the latest of the clocks of all commits so far, so that it never
+    /// goes back.
+    pub fn time_ms(&self) -> i64 {
+        self.time_ms
     }
 
     /// All databases in order of their names.

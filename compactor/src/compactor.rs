@@ -27,15 +27,22 @@ pub enum CompactError {
 pub struct CompactorOptions {
     /// How often to look for something to merge.
     pub interval: Duration,
-    /// How long a replaced segment's files stay: longer than any query runs.
+    /// How long a replaced segment's files stay at least: longer than any query runs.
     pub grace: Duration,
+    /// How far back states of the past can be read: files that they name stay for so long, and for the grace period.
+    pub time_travel_window: Duration,
     /// How often to look through a table's folder for files that no commit names.
     pub sweep_interval: Duration,
 }
 
 impl Default for CompactorOptions {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), grace: Duration::from_secs(300), sweep_interval: Duration::from_secs(600) }
+        Self {
+            interval: Duration::from_secs(10),
+            grace: Duration::from_secs(300),
+            time_travel_window: Duration::from_secs(3600),
+            sweep_interval: Duration::from_secs(600),
+        }
     }
 }
 
@@ -52,7 +59,7 @@ pub struct Compactor {
 impl Compactor {
     /// A compactor that runs in the background for as long as it is held.
     pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
-        let garbage = Garbage::new(options.grace, options.sweep_interval);
+        let garbage = Garbage::new(options.grace.saturating_add(options.time_travel_window), options.sweep_interval);
         let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage });
         tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
         compactor
@@ -66,6 +73,7 @@ impl Compactor {
             let snapshot = self.catalog.snapshot();
             let todo = plans(&snapshot, goal, self.catalog.environment().now_ms());
             if todo.is_empty() {
+                self.catalog.forget_tombstones().await?;
                 return Ok(merges);
             }
             for plan in todo {
@@ -81,7 +89,7 @@ impl Compactor {
         let Some(first) = plan.segments.first() else { return Ok(false) };
         let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
         let started = Instant::now();
-        let added = merge(self.catalog.store(), self.catalog.environment(), &table.schema, plan).await?;
+        let added = merge(self.catalog.store(), self.catalog.environment(), table, plan).await?;
         let now = self.catalog.environment().now_ms().max(0) as u64;
         if added.iter().any(|segment| segment.id.is_stale(now)) {
             tracing::warn!("a merge took half a day: its files may be gone already, it is done again");

@@ -2,7 +2,7 @@
 //! came to their commit.
 //!
 //! What a commit removed is known from the catalog, however often processes were restarted since. It waits for a grace period that is
-//! longer than any query runs, because older snapshots name it. What no commit ever named is found by listing, one
+//! longer than any query runs, because older snapshots name it, and longer than states of the past can be read. What no commit ever named is found by listing, one
 //! table's folder at a time, so that a look costs a request per thousand of *its* files and never one for all of the store.
 //!
 //! Nothing here decides by time alone: a file goes only if the newest catalog does not name it.

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::buffered::BufWriter;
 use tidelake_catalog::Environment;
-use tidelake_catalog::model::{Column, TableKind, TableSchema};
+use tidelake_catalog::model::{Column, TableKind};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
-use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Table};
 use tidelake_catalog::store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
 
@@ -32,19 +32,23 @@ pub enum MergeError {
 }
 
 /// Merges the inputs of a plan. The results are on the store and in no commit yet.
-pub async fn merge(store: &Store, environment: &Environment, schema: &TableSchema, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
-    let kind = schema.kind;
+pub async fn merge(store: &Store, environment: &Environment, table: &Table, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
+    let kind = table.schema.kind;
+    if plan_of.windows.is_empty() {
+        return Ok(Vec::new());
+    }
     let sources: Vec<Source> = try_join_all(plan_of.segments.iter().map(|meta| async move {
-        Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), Arc::new(meta.open(store, kind).await?)))
+        let tombstones = table.tombstones_of(meta).cloned().collect();
+        Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, Arc::new(meta.open(store, kind).await?)))
     }))
     .await?;
     let labels = sources.iter().flat_map(|source| match source {
-        Source::Segment(_, segment) => segment.index().series(),
+        Source::Segment(_, _, segment) => segment.index().series(),
         Source::Rows(..) => &[],
     });
     let order = SortOrder::choose(kind, labels.map(|one| &one.series.labels));
     let present = |field: &&Column| sources.iter().any(|source| source.has_field(&field.name));
-    let fields: Arc<[Column]> = schema.fields().filter(present).cloned().collect();
+    let fields: Arc<[Column]> = table.schema.fields().filter(present).cloned().collect();
 
     let mut results = Vec::new();
     for &range in &plan_of.windows {
@@ -53,7 +57,7 @@ pub async fn merge(store: &Store, environment: &Environment, schema: &TableSchem
         for unit in plan(kind, sources.clone(), request, Some(&order)).units {
             let mut current = match output.take() {
                 Some(output) => output,
-                None => Output::open(store, environment.segment_id(), kind, plan_of, &order, &fields)?,
+                None => Output::open(store, environment.segment_id(), table, plan_of, &order, &fields)?,
             };
             current.push(&unit).await?;
             if current.writer.bytes() >= TARGET_BYTES {
@@ -81,17 +85,19 @@ impl Output {
     fn open(
         store: &Store,
         id: SegmentId,
-        kind: TableKind,
+        table: &Table,
         plan: &Plan,
         order: &SortOrder,
         fields: &Arc<[Column]>,
     ) -> Result<Self, MergeError> {
+        let kind = table.schema.kind;
         let Some(first) = plan.segments.first() else { return Err(SegmentError::Encode("a merge without inputs".to_owned()).into()) };
         let orders = plan.segments.iter().map(|s| s.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
         let meta = SegmentMeta {
             id,
             level: plan.level,
             order: orders,
+            deletes_applied: table.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
             sort_tags: match kind {
                 TableKind::Metrics => Vec::new().into(),
                 TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),

@@ -13,8 +13,8 @@
 
 use std::sync::Arc;
 
-use tidelake_catalog::model::{TimeRange, TimeUnit};
-use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
+use tidelake_catalog::model::{TimeRange, TimeUnit, Tombstone};
+use tidelake_catalog::snapshot::{SegmentMeta, Snapshot, Table};
 
 /// Flushed segments that are merged into level 1: two hours of them, at the usual interval.
 const READY: usize = 12;
@@ -43,6 +43,10 @@ const WORTH_REWRITING: u64 = 10;
 /// A day of fewer bytes is rewritten for anything.
 const SMALL_DAY_BYTES: u64 = 64 << 20;
 
+/// Rows that are deleted leave the files when the delete is so old, if nothing else rewrites them before: deletes that come together
+/// are then applied together.
+const DELETES_WAIT_MS: i64 = 3_600_000;
+
 /// Segments of one table and day to be merged, in write order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -50,7 +54,8 @@ pub struct Plan {
     pub segments: Vec<Arc<SegmentMeta>>,
     /// The level of the results.
     pub level: u8,
-    /// Where the results are cut by time: each holds rows of one of these, which ascend and cover all inputs.
+    /// Where the results are cut by time: each holds rows of one of these, which ascend and cover all rows of the inputs that are
+    /// not expired. There are none if all are.
     pub windows: Vec<TimeRange>,
 }
 
@@ -65,9 +70,31 @@ pub enum Goal {
 
 /// What there is to merge. `now_ms` is milliseconds since 1970.
 pub fn plans(snapshot: &Snapshot, goal: Goal, now_ms: i64) -> Vec<Plan> {
-    let tables = snapshot.databases().flat_map(|d| d.tables.values());
-    let days = tables.flat_map(|table| table.days.values().map(|day| (table.schema.kind.time_unit(), day)));
-    days.filter_map(|(unit, segments)| Levels::of(segments, unit).plan(goal, now_ms)).collect()
+    let tables = snapshot.databases().flat_map(|database| database.tables.values().map(move |table| (database, table)));
+    let day_plans = tables.flat_map(|(database, table)| {
+        let kept = database.kept(table, now_ms);
+        table.days.values().filter_map(move |segments| plan_day(table, segments, kept, goal, now_ms))
+    });
+    day_plans.collect()
+}
+
+/// What there is to do for one day of a table, of which rows of the times `kept` are not expired.
+fn plan_day(table: &Table, segments: &[Arc<SegmentMeta>], kept: TimeRange, goal: Goal, now_ms: i64) -> Option<Plan> {
+    let expired: Vec<_> = segments.iter().filter(|segment| segment.time.max < kept.min).cloned().collect();
+    if !expired.is_empty() {
+        return Some(Plan { segments: expired, level: 0, windows: Vec::new() });
+    }
+    let mut plan =
+        Levels::of(segments, table.schema.kind.time_unit()).plan(goal, now_ms).or_else(|| apply_deletes(table, segments, goal, now_ms))?;
+    plan.windows = plan.windows.iter().map(|window| window.intersect(&kept)).filter(|window| !window.is_empty()).collect();
+    Some(plan)
+}
+
+/// A segment is written again, in its place, without the rows that are deleted.
+fn apply_deletes(table: &Table, segments: &[Arc<SegmentMeta>], goal: Goal, now_ms: i64) -> Option<Plan> {
+    let is_due = |delete: &Tombstone| goal == Goal::Full || delete.time_ms.saturating_add(DELETES_WAIT_MS) <= now_ms;
+    let segment = segments.iter().find(|segment| table.tombstones_of(segment).any(|delete| is_due(delete)))?;
+    Some(Plan { segments: vec![Arc::clone(segment)], level: segment.level, windows: vec![TimeRange::ALL] })
 }
 
 /// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep pace.

@@ -9,6 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidelake_catalog::model::{TableKind, TableSchema};
 use tidelake_ingest::line_protocol::{self, LineOptions, Precision, TableLookup};
 use tidelake_ingest::remote_write::v1;
+use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
 
 const HOSTS: usize = 1_000;
@@ -27,6 +28,10 @@ impl TableLookup for OneTable {
 
     fn registry(&self, _: &str) -> Arc<SeriesRegistry> {
         self.registry.clone()
+    }
+
+    fn oldest(&self, _: &str) -> Oldest {
+        Oldest::NONE
     }
 }
 
@@ -117,9 +122,9 @@ fn remote_write(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SERIES as u64));
     let body = write_request(SERIES);
     let registry = SeriesRegistry::new(1 << 30);
-    assert_eq!(v1::decode(&body, &registry).map(|w| w.samples), Ok(SERIES));
-    group.bench_function("one_sample_per_series", |b| b.iter(|| v1::decode(&body, &registry)));
-    group.bench_function("unknown_series", |b| b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30))));
+    assert_eq!(v1::decode(&body, &registry, Oldest::NONE).map(|w| w.samples), Ok(SERIES));
+    group.bench_function("one_sample_per_series", |b| b.iter(|| v1::decode(&body, &registry, Oldest::NONE)));
+    group.bench_function("unknown_series", |b| b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30), Oldest::NONE)));
     group.finish();
 }
 

@@ -39,6 +39,8 @@ pub struct TableName {
     pub database: Arc<str>,
     /// The table.
     pub table: Arc<str>,
+    /// Which table of this name, as the catalog counts: a dropped one and its successor share nothing.
+    pub id: u64,
 }
 
 /// Sorted rows with their place in the order of writes.
@@ -184,6 +186,18 @@ impl Buffer {
             self.bytes.fetch_sub(written.iter().map(|c| c.bytes()).sum(), Ordering::Relaxed);
             self.rows.fetch_sub(written.iter().map(|c| c.rows()).sum(), Ordering::Relaxed);
         }
+    }
+}
+
+impl Buffer {
+    /// Forgets tables that are not there any more and of which no rows are left.
+    pub fn retain(&self, is_there: impl Fn(&TableName) -> bool) {
+        let is_empty = |table: &TableBuffer| {
+            let chunks = table.chunks.lock();
+            chunks.flushing.is_empty() && chunks.frozen.is_empty() && chunks.open.is_none()
+        };
+        // Whoever appends to one now would append to a table that is gone: that one holds its own handle.
+        self.tables.write().retain(|name, table| is_there(name) || Arc::strong_count(table) > 1 || !is_empty(table));
     }
 }
 

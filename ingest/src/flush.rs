@@ -115,6 +115,7 @@ async fn write_day(
         id: environment.segment_id(),
         database: name.database,
         table: name.table,
+        table_id: name.id,
         day,
         level: 0,
         order: (0, 0),
@@ -126,6 +127,7 @@ async fn write_day(
         data_checksum: done.data_checksum,
         index_checksum: done.index_checksum,
         sort_tags: sort_tags.into(),
+        deletes_applied: 0,
     };
     store.put(&meta.data_key(), data).await?;
     store.put(&meta.index_key(), done.index).await?;

@@ -137,7 +137,8 @@ impl Ingester {
         };
         let registries = Arc::new(Registries::new(options.series_bytes));
         // What was acknowledged under larger limits than today's must come back all the same.
-        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES);
+        let preparer =
+            Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES).taking_expired();
         let buffer = Arc::new(Buffer::new());
         let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
         let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };
@@ -270,7 +271,9 @@ impl Ingester {
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
     pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
-        self.buffer.recent(&TableName { database: database.into(), table: table.into() }, range)
+        let snapshot = self.catalog.snapshot();
+        let Some(found) = snapshot.table(database, table) else { return Vec::new() };
+        self.buffer.recent(&TableName { database: database.into(), table: Arc::clone(&found.name), id: found.id }, range)
     }
 
     /// Returns when everything that was buffered at the call is in segments that the catalog names.
@@ -319,6 +322,11 @@ impl Ingester {
         if let Some(pending) = state.pending.take() {
             self.buffer.release(&pending.rotated);
             self.registries.renew();
+            let snapshot = self.catalog.snapshot();
+            let is_there =
+                |name: &TableName| name.id == 0 || snapshot.table(&name.database, &name.table).is_some_and(|table| table.id == name.id);
+            self.registries.retain(is_there);
+            self.buffer.retain(is_there);
             state.covered = pending.covered;
             state.truncator.truncate(pending.covered).await;
         }

@@ -4,7 +4,7 @@
 //!
 //! 1. [`request`]: what comes in, and what becomes of it.
 //! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and [`remote_write`] make columns of
-//!    bytes ([`rows`]); [`series_registry`] turns label sections as received into series numbers; new tables and
+//!    bytes ([`rows`]), [`retention`] says what is too old; [`series_registry`] turns label sections as received into series numbers; new tables and
 //!    columns are committed to the catalog.
 //! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told "stored".
 //! 4. [`buffer`]: its rows become visible to queries.
@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod registries;
 pub mod remote_write;
 pub mod request;
+pub mod retention;
 pub mod rows;
 pub mod series_registry;
 pub mod wal;

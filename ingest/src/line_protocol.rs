@@ -24,6 +24,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Column, TableSchema};
 
+use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::{KnownSeries, SeriesRegistry};
 use syntax::Escapes;
@@ -79,6 +80,8 @@ pub trait TableLookup {
     /// The one registry of a table, made if need be. For a table that is not in the catalog it is asked for
     /// only if a good line names the table.
     fn registry(&self, table: &str) -> Arc<SeriesRegistry>;
+    /// The oldest time that a table takes, also one that is not in the catalog yet.
+    fn oldest(&self, table: &str) -> Oldest;
 }
 
 /// What a body holds.
@@ -262,7 +265,8 @@ impl<'b> Parser<'b> {
                 let registry = schema.as_ref().map(|_| self.lookup.registry(&name));
                 let name: Arc<str> = name.as_ref().into();
                 self.by_name.insert(name.clone(), self.tables.len());
-                self.tables.push(TableBuilder::new(name, schema, registry));
+                let oldest = self.lookup.oldest(&name);
+                self.tables.push(TableBuilder::new(name, schema, registry, oldest));
                 self.tables.len() - 1
             }
         };

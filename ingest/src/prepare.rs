@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tidelake_catalog::model::{ColumnType, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
-use tidelake_catalog::{Catalog, CatalogError, TableColumns};
+use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
 use crate::buffer::TableName;
 use crate::content::{self, ContentError};
@@ -16,6 +16,7 @@ use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLooku
 use crate::registries::Registries;
 use crate::remote_write::{self, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
+use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
@@ -46,12 +47,14 @@ pub struct Preparer {
     registries: Arc<Registries>,
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
+    takes_expired: bool,
 }
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
     database: &'a Arc<str>,
     registries: &'a Registries,
+    now_ms: Option<i64>,
 }
 
 impl TableLookup for Lookup<'_> {
@@ -60,14 +63,39 @@ impl TableLookup for Lookup<'_> {
     }
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
-        self.registries.get(&TableName { database: Arc::clone(self.database), table: table.into() })
+        self.registries.get(&table_name(self.snapshot, self.database, table))
     }
+
+    fn oldest(&self, table: &str) -> Oldest {
+        oldest(self.snapshot, self.database, table, TableKind::Wide, self.now_ms)
+    }
+}
+
+/// The oldest time that a table takes; all times without `now_ms`.
+fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now_ms: Option<i64>) -> Oldest {
+    let (Some(now_ms), Some(database)) = (now_ms, snapshot.database(database)) else { return Oldest::NONE };
+    let retention_ms = match (database.table(table), database.retention) {
+        (Some(table), _) => database.retention_ms(table),
+        (None, Retention::Millis(ms)) => Some(ms),
+        (None, Retention::Inherit | Retention::Forever) => None,
+    };
+    retention_ms.map_or(Oldest::NONE, |ms| Oldest::new(ms, now_ms, kind.time_unit()))
 }
 
 impl Preparer {
     /// The last two bound decompressed bodies.
     pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_lines_bytes: usize, max_remote_write_bytes: usize) -> Self {
-        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes }
+        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes, takes_expired: false }
+    }
+
+    /// The same for replay: what was young enough when it was acknowledged may be too old now, and is hidden from queries then.
+    pub fn taking_expired(self) -> Self {
+        Self { takes_expired: true, ..self }
+    }
+
+    /// The time by which a request's rows are too old; `None` if none are.
+    fn now_ms(&self, frame: &Frame) -> Option<i64> {
+        (!self.takes_expired).then(|| frame.received_ns.div_euclid(1_000_000))
     }
 
     /// Reads a request. Its new tables and columns are committed when this returns. Without `accept_partial` one bad
@@ -88,9 +116,10 @@ impl Preparer {
         let options = LineOptions::new(precision, frame.received_ns);
         let mut tries = 0;
         loop {
+            let snapshot = self.catalog.snapshot();
             let parsed = {
-                let snapshot = self.catalog.snapshot();
-                let lookup = Lookup { snapshot: &snapshot, database: &frame.database, registries: &self.registries };
+                let (database, registries) = (&frame.database, &self.registries);
+                let lookup = Lookup { snapshot: &snapshot, database, registries, now_ms: self.now_ms(frame) };
                 line_protocol::parse(body, &options, &lookup)
             };
             // The whole request, or a replay with more memory would bring back what was refused.
@@ -104,7 +133,22 @@ impl Preparer {
             let missing: Vec<TableColumns> = parsed.tables.iter().filter(|t| t.is_new || !t.new_columns.is_empty()).map(columns).collect();
             if !missing.is_empty() {
                 match self.catalog.ensure_columns(&frame.database, &missing).await {
-                    Ok(_) => {}
+                    Ok(created) => {
+                        let replaced = |t: &line_protocol::TableRows| {
+                            !t.is_new
+                                && table_name(&created, &frame.database, &t.table).id != table_name(&snapshot, &frame.database, &t.table).id
+                        };
+                        // Dropped and made anew since, with other columns: the lines decide anew.
+                        if parsed.tables.iter().any(replaced) && tries < TRIES {
+                            tries += 1;
+                            continue;
+                        }
+                        for table in parsed.tables.iter().filter(|t| t.is_new) {
+                            let name = table_name(&created, &frame.database, &table.table);
+                            self.registries.adopt(&TableName { id: 0, ..name.clone() }, &name);
+                        }
+                        return Ok(prepared_lines(&created, &frame.database, parsed));
+                    }
                     // Another writer was first with a column of another type: the lines decide anew.
                     Err(CatalogError::Refused(_)) if tries < TRIES => {
                         tries += 1;
@@ -113,22 +157,26 @@ impl Preparer {
                     Err(error) => return Err(catalog_error(error)),
                 }
             }
-            return prepared_lines(&frame.database, parsed);
+            return Ok(prepared_lines(&snapshot, &frame.database, parsed));
         }
     }
 
     async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
-        let name = TableName { database: Arc::clone(&frame.database), table: METRICS_TABLE.into() };
+        let snapshot = self.catalog.snapshot();
+        let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
-        let parsed = remote_write::v1::decode(body, &registry).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, self.now_ms(frame));
+        let parsed = remote_write::v1::decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
-        if !parsed.rows.is_empty() && self.catalog.snapshot().table(&frame.database, METRICS_TABLE).is_none() {
+        if !parsed.rows.is_empty() && name.id == 0 {
             let schema = TableSchema::metrics();
             let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
             let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
-            self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+            let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+            let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
+            self.registries.adopt(&before, &name);
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {
@@ -165,19 +213,26 @@ fn columns(table: &line_protocol::TableRows) -> TableColumns {
     TableColumns { table: table.table.to_string(), kind: TableKind::Wide, columns }
 }
 
-fn prepared_lines(database: &Arc<str>, parsed: ParsedLines) -> Result<Prepared, IngestError> {
+/// A table by name, with the id of the one that there is; 0 if there is none.
+fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableName {
+    let found = snapshot.table(database, table);
+    let name = found.map_or_else(|| table.into(), |found| Arc::clone(&found.name));
+    TableName { database: Arc::clone(database), table: name, id: found.map_or(0, |found| found.id) }
+}
+
+fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines) -> Prepared {
     let outcome = WriteOutcome {
         written: Written { samples: parsed.lines_ok as u64, ..Written::default() },
         errors: parsed.errors,
         refused: parsed.lines_refused as u64,
     };
     let batch = |table: line_protocol::TableRows| TableBatch {
-        name: TableName { database: Arc::clone(database), table: table.table },
+        name: table_name(snapshot, database, &table.table),
         kind: TableKind::Wide,
         registry: table.registry,
         batches: table.batches,
     };
-    Ok(Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome })
+    Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome }
 }
 
 fn full() -> IngestError {

@@ -31,6 +31,19 @@ impl Registries {
         Arc::clone(tables.entry(name.clone()).or_insert_with(|| Arc::new(SeriesRegistry::new(self.limit_bytes))))
     }
 
+    /// The registry of a table that was made before the catalog had the table is from now on known by its id.
+    pub fn adopt(&self, before: &TableName, name: &TableName) {
+        let mut tables = self.tables.write();
+        if let Some(registry) = tables.remove(before) {
+            tables.entry(name.clone()).or_insert(registry);
+        }
+    }
+
+    /// Forgets the registries of tables that are not there any more.
+    pub fn retain(&self, is_there: impl Fn(&TableName) -> bool) {
+        self.tables.write().retain(|name, _| is_there(name));
+    }
+
     /// Replaces registries that are more than half full. Series that still come register again.
     pub fn renew(&self) {
         self.tables.write().retain(|_, registry| registry.bytes() <= self.limit_bytes / 2);

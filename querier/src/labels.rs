@@ -40,6 +40,29 @@ async fn visit(
     Ok(())
 }
 
+/// A wide table of which a selector selects a field that has values in the range, if there is one, and the field's name as a
+/// metric.
+pub async fn selected_field(
+    tables: &Tables,
+    database: &str,
+    selector: &[Matcher],
+    range: TimeRange,
+) -> Result<Option<(String, String)>, SegmentError> {
+    let tags = tag_matchers(selector);
+    let mut empty: Option<std::sync::Arc<str>> = None;
+    for metric in field_metrics(tables, database, selector) {
+        if empty.as_ref() == Some(&metric.table) {
+            continue;
+        }
+        let range = to_unit(range, metric.schema.kind.time_unit());
+        if !tables.series(database, &metric.table, &tags, range).await?.is_empty() {
+            return Ok(Some((metric.table.to_string(), metric.name)));
+        }
+        empty = Some(metric.table);
+    }
+    Ok(None)
+}
+
 /// The label sets, sorted, each once.
 pub async fn series(tables: &Tables, database: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, SegmentError> {
     let mut found = BTreeSet::new();

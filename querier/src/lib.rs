@@ -3,7 +3,9 @@
 //! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows;
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`as_of`]: which earlier state a query asks for;
 //! - [`labels`]: series and their labels, from series indexes alone.
+pub mod as_of;
 pub mod labels;
 pub mod promql;
 pub mod querier;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::SegmentError;
-use tidelake_catalog::snapshot::MetricMetadata;
+use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
 use crate::promql::parse::ast::Expr;
 use crate::samples::DatabaseSamples;
-use crate::sql::{SqlEngine, SqlError, SqlOptions, SqlParam};
+use crate::sql::{Command, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
 
 /// Answers PromQL and SQL.
@@ -28,6 +28,13 @@ impl Querier {
     pub fn new(tables: Tables, promql: EngineOptions, sql: SqlOptions) -> Result<Self, SqlError> {
         let sql = SqlEngine::new(Arc::new(tables.clone()), sql)?;
         Ok(Self { tables, promql, sql })
+    }
+
+    /// The same over the tables as they were in a state of the past.
+    pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        let tables = self.tables.at(snapshot);
+        let sql = self.sql.over(Arc::new(tables.clone()));
+        Self { tables, promql: self.promql.clone(), sql }
     }
 
     /// The tables that are read.
@@ -54,8 +61,23 @@ impl Querier {
     }
 
     /// Plans a SQL query and starts it.
-    pub async fn sql(&self, database: &str, sql: &str, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
-        self.sql.query(database, sql, params).await
+    pub async fn sql(
+        &self,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        self.sql.query(database, text, params).await
+    }
+
+    /// Looks at a SQL text: does it read, and as of when.
+    pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
+        self.sql.read(sql)
+    }
+
+    /// What a SQL statement wants to have changed.
+    pub async fn sql_command(&self, database: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+        self.sql.command(database, text, params).await
     }
 
     /// The series that pass all matchers of a set and may have samples in the range (milliseconds); sorted.

@@ -3,28 +3,34 @@
 //! In the order in which a query passes them:
 //!
 //! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the query;
-//! 2. `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
+//! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
 //! 4. `session`: statement to plan; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
 //! 6. `deadline`: the answer, as a stream that ends in time.
+//!
+//! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`), which others carry out.
 //!
 //! What never happens here: a query names no file, URL or other database, writes nothing, changes no
 //! setting, and no text is looked at per row of a tag.
 
 mod batches;
 mod catalog;
+mod command;
 mod deadline;
+mod deletion;
 mod error;
 mod planning;
 mod provider;
 mod pushdown;
+mod retention;
 mod scan_exec;
 mod session;
 mod source;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tokens;
 mod view;
 
@@ -38,8 +44,11 @@ use tidelake_catalog::Environment;
 use tokio::time::Instant;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
+pub use command::Command;
 pub use error::SqlError;
+pub use retention::{Retention, RetentionSetting, parse_retention, settings, show_retention};
 pub use source::{RowRequest, RowSource, RowUnit};
+pub use text::SqlText;
 
 /// What queries may use.
 #[derive(Debug, Clone)]
@@ -107,17 +116,29 @@ impl SqlEngine {
         Ok(Self { source, options: Arc::new(options), template })
     }
 
-    /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
+    /// Looks at a text, without reading it to its end.
+    pub fn read(&self, sql: &str) -> Result<SqlText, SqlError> {
+        SqlText::read(sql, self.options.max_sql_bytes)
+    }
+
+    /// The same over other tables.
+    pub fn over(&self, source: Arc<dyn RowSource>) -> Self {
+        Self { source, options: Arc::clone(&self.options), template: Arc::clone(&self.template) }
+    }
+
+    /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`]. What it reads is the state
+    /// that the tables of this engine are in, whatever [`SqlText::as_of`] says.
     ///
     /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.
-    pub async fn query(&self, db: &str, sql: &str, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
-        // A deadline too far away to be told is none.
-        let deadline = self.options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let planning = self.plan(db.to_owned(), sql.to_owned(), params);
-        let planned = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, planning).await.map_err(|_| SqlError::Timeout)??,
-            None => planning.await?,
-        };
+    pub async fn query(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
+        let deadline = self.deadline();
+        let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let planning = planning::on_large_stack(&self.options.environment, move || async move {
+            let statement = statement::parse(text)?;
+            let database = catalog::Database::open(source, &db)?;
+            session::plan(&template, &database, &db, statement, params).await
+        });
+        let planned = until(deadline, planning).await?;
         let stream = planned.start()?;
         Ok(match deadline {
             Some(deadline) => deadline::until(deadline, stream),
@@ -125,13 +146,25 @@ impl SqlEngine {
         })
     }
 
-    async fn plan(&self, db: String, sql: String, params: HashMap<String, SqlParam>) -> Result<session::Planned, SqlError> {
-        let (source, options, template) = (self.source.clone(), self.options.clone(), self.template.clone());
-        planning::on_large_stack(&self.options.environment, move || async move {
-            let statement = statement::parse(&sql, options.max_sql_bytes)?;
-            let database = catalog::Database::open(source, &db)?;
-            session::plan(&template, &database, &db, statement, params).await
-        })
-        .await
+    /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is changed by this.
+    pub async fn command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+        let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let planning = planning::on_large_stack(&self.options.environment, move || async move {
+            let draft = command::parse(text)?;
+            deletion::resolve(&template, source, &db, draft, params).await
+        });
+        until(self.deadline(), planning).await
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        // A deadline too far away to be told is none.
+        self.options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+}
+
+async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::Timeout)?,
+        None => work.await,
     }
 }

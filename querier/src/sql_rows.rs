@@ -7,7 +7,7 @@ use tidelake_catalog::model::{Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
 use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
 
-use crate::sql::{RowRequest, RowSource, RowUnit, SqlError};
+use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
 use crate::tables::Tables;
 
 fn sql_error(error: SegmentError) -> SqlError {
@@ -18,6 +18,10 @@ fn sql_error(error: SegmentError) -> SqlError {
 impl RowSource for Tables {
     fn databases(&self) -> Vec<String> {
         Tables::databases(self)
+    }
+
+    fn retention(&self, db: &str) -> Vec<RetentionSetting> {
+        self.snapshot().database(db).map(|database| settings(database)).unwrap_or_default()
     }
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {

@@ -44,6 +44,8 @@ pub struct TableSources {
     pub schema: Arc<TableSchema>,
     /// All that may hold rows in the range asked for.
     pub sources: Vec<Source>,
+    /// Rows of other times are expired.
+    pub kept: TimeRange,
 }
 
 struct Inner {
@@ -55,7 +57,11 @@ struct Inner {
 
 /// All tables of all databases. Cheap to clone.
 #[derive(Clone)]
-pub struct Tables(Arc<Inner>);
+pub struct Tables {
+    inner: Arc<Inner>,
+    /// The state that is read; the present one, and recent rows, if there is none.
+    at: Option<Arc<Snapshot>>,
+}
 
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,12 +72,17 @@ impl std::fmt::Debug for Tables {
 impl Tables {
     /// Tables of a catalog; `cache_bytes` bounds the indexes and footers that are kept.
     pub fn new(catalog: Arc<Catalog>, store: Store, recent: Arc<dyn RecentRows>, cache_bytes: usize) -> Self {
-        Self(Arc::new(Inner { catalog, store, recent, segments: SegmentCache::new(cache_bytes) }))
+        Self { inner: Arc::new(Inner { catalog, store, recent, segments: SegmentCache::new(cache_bytes) }), at: None }
     }
 
-    /// The catalog as it is now.
+    /// The tables as they were in a state of the past: what was in segments then, and nothing else.
+    pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        Self { inner: Arc::clone(&self.inner), at: Some(snapshot) }
+    }
+
+    /// The catalog as it is read.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.0.catalog.snapshot()
+        self.at.clone().unwrap_or_else(|| self.inner.catalog.snapshot())
     }
 
     /// Names of the databases.
@@ -88,32 +99,64 @@ impl Tables {
 
     /// Where the rows of a table are; `None` if there is no such table.
     pub async fn sources(&self, database: &str, table: &str, range: TimeRange) -> Result<Option<TableSources>, SegmentError> {
-        let recent = self.0.recent.recent(database, table, range).await?;
-        let snapshot = self.snapshot();
-        let Some(table) = snapshot.table(database, table) else { return Ok(None) };
+        let (recent, snapshot) = self.recent_and_snapshot(database, table, range).await?;
+        let Some(database) = snapshot.database(database) else { return Ok(None) };
+        let Some(table) = database.table(table) else { return Ok(None) };
         let schema = Arc::clone(&table.schema);
-        let metas: Vec<Arc<SegmentMeta>> = table.segments(range).cloned().collect();
+        // A state of the past had the rows that were not expired then.
+        let now_ms = if self.at.is_some() { snapshot.time_ms() } else { self.inner.catalog.environment().now_ms() };
+        let kept = database.kept(table, now_ms);
+        let metas: Vec<Arc<SegmentMeta>> = table.segments(range.intersect(&kept)).cloned().collect();
         let opened = metas.into_iter().map(|meta| {
             let kind = schema.kind;
+            let tombstones = table.tombstones_of(&meta).cloned().collect();
             async move {
                 let segment = self.open(&meta, kind).await?;
-                Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), segment))
+                Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment))
             }
         });
         let mut sources: Vec<Source> = stream::iter(opened).buffered(OPEN_AT_ONCE).try_collect().await?;
         sources.extend(recent.into_iter().map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)));
-        Ok(Some(TableSources { schema, sources }))
+        Ok(Some(TableSources { schema, sources, kept }))
+    }
+
+    /// Recent rows, and a state from just after they were taken. Rows that were recent before a delete and are in segments after
+    /// it must not come as recent ones, which no delete concerns: a delete in between begins anew.
+    async fn recent_and_snapshot(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<(Vec<(u64, Arc<SortedRows>)>, Arc<Snapshot>), SegmentError> {
+        if let Some(snapshot) = &self.at {
+            return Ok((Vec::new(), Arc::clone(snapshot)));
+        }
+        let removals = |snapshot: &Snapshot| {
+            let table = snapshot.table(database, table)?;
+            Some((table.id, table.tombstones.last().map(|tombstone| tombstone.sequence)))
+        };
+        loop {
+            let before = removals(&self.snapshot());
+            let recent = self.inner.recent.recent(database, table, range).await?;
+            let snapshot = self.snapshot();
+            if removals(&snapshot) == before {
+                return Ok((recent, snapshot));
+            }
+        }
     }
 
     async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Arc<OpenSegment>, SegmentError> {
-        let store = &self.0.store;
-        self.0.segments.open(meta, || meta.open(store, kind)).await
+        let store = &self.inner.store;
+        self.inner.segments.open(meta, || meta.open(store, kind)).await
     }
 
     /// Plans the reading of a table. A table that does not exist has no units.
-    pub async fn scan(&self, database: &str, table: &str, request: ScanRequest) -> Result<ScanPlan, SegmentError> {
+    pub async fn scan(&self, database: &str, table: &str, mut request: ScanRequest) -> Result<ScanPlan, SegmentError> {
         match self.sources(database, table, request.range).await? {
-            Some(found) => Ok(plan(found.schema.kind, found.sources, request, None)),
+            Some(found) => {
+                request.range = request.range.intersect(&found.kept);
+                Ok(plan(found.schema.kind, found.sources, request, None))
+            }
             None => Ok(ScanPlan { units: Vec::new() }),
         }
     }
@@ -135,9 +178,16 @@ impl Tables {
     pub async fn metric_names(&self, database: &str) -> Result<Vec<String>, SegmentError> {
         let Some(found) = self.sources(database, METRICS_TABLE, TimeRange::ALL).await? else { return Ok(Vec::new()) };
         let mut names = std::collections::BTreeSet::new();
+        let is_whole = |source: &Source| !matches!(source, Source::Segment(_, tombstones, _) if !tombstones.is_empty());
+        if !found.sources.iter().all(is_whole) || found.kept != TimeRange::ALL {
+            // Series have to be looked at one by one: of some all rows are gone.
+            let series = self.series(database, METRICS_TABLE, &[], TimeRange::ALL).await?;
+            names.extend(series.iter().map(|series| series.labels.metric_name().to_owned()));
+            return Ok(names.into_iter().collect());
+        }
         for source in &found.sources {
             match source {
-                Source::Segment(_, segment) => names.extend(segment.index().metric_names().map(str::to_owned)),
+                Source::Segment(_, _, segment) => names.extend(segment.index().metric_names().map(str::to_owned)),
                 Source::Rows(_, rows) => {
                     for run in &rows.runs {
                         let name = run.series.labels.metric_name();

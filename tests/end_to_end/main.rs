@@ -6,6 +6,7 @@
 //!
 //! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
 //! - [`overwrite`]: the last write wins
+//! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
 //! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
 //!   what must be there, [`files`] reads what is in the Parquet files
 //! - [`stop`]: Ctrl-C leaves nothing to replay
@@ -18,14 +19,17 @@ mod bad_input;
 mod bad_queries;
 mod client;
 mod crash;
+mod deletes;
 mod fencing;
 mod files;
 mod ledger;
 mod overwrite;
 mod place;
 mod protobuf;
+mod retention;
 mod server;
 mod stop;
+mod time_travel;
 mod whole_way;
 
 /// Not a test: what a server process runs. Without arguments there is nothing to do.

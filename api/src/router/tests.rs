@@ -64,6 +64,10 @@ async fn everything_else_is_503_while_starting() {
         ("GET", "/api/v1/labels"),
         ("GET", "/api/v1/label/job/values"),
         ("GET", "/api/v3/query_sql?db=d&q=SELECT+1"),
+        ("GET", "/api/v3/configure/database"),
+        ("DELETE", "/api/v3/configure/table?db=d&table=t"),
+        ("POST", "/api/v1/admin/tsdb/delete_series?match[]=up"),
+        ("PUT", "/db/d/api/v1/admin/tsdb/clean_tombstones"),
         ("POST", "/admin/flush"),
         ("POST", "/admin/compact"),
     ] {
@@ -85,6 +89,8 @@ async fn wrong_methods_and_paths() {
     check("PUT", "/api/v3/write_lp?db=d", 405, Some("POST")).await;
     check("GET", "/api/v1/write", 405, Some("POST")).await;
     check("GET", "/admin/flush", 405, Some("POST")).await;
+    check("GET", "/api/v2/delete?bucket=d", 405, Some("POST")).await;
+    check("GET", "/api/v1/admin/tsdb/delete_series?match[]=up", 405, Some("POST,PUT")).await;
     check("DELETE", "/api/v1/query", 405, Some("GET,HEAD,POST")).await;
     check("POST", "/api/v9/write", 404, None).await;
     check("GET", "/db/d/nothing", 404, None).await;
@@ -111,6 +117,13 @@ async fn bad_requests_are_refused_in_the_words_of_the_protocol() {
     check("GET", "/api/v3/query_sql?db=d", &[], 400, r#"the parameter \"q\" is missing"#).await;
     check("POST", "/api/v3/query_sql", &[], 400, "JSON").await;
     check("GET", "/api/v3/query_sql?db=d&q=x&format=xml", &[], 400, "xml").await;
+    check("GET", "/api/v3/query_sql?db=d&q=DROP+TABLE+t", &[], 400, "POST").await;
+    check("GET", "/api/v3/query_sql?db=d&q=SELECT+1&asOf=x", &[], 400, r#"invalid parameter \"asOf\""#).await;
+    check("POST", "/api/v2/delete", &[], 400, r#"{"code":"invalid","message":"the parameter \"bucket\" is missing"#).await;
+    check("POST", "/api/v2/delete?bucket=d", &[], 400, "JSON").await;
+    check("POST", "/api/v1/admin/tsdb/delete_series", &[], 400, "no match[] parameter provided").await;
+    check("POST", "/api/v3/configure/database", &[], 400, "JSON").await;
+    check("DELETE", "/api/v3/configure/table?db=d&table=t&hard_delete_at=never", &[], 400, "hard_delete_at").await;
 }
 
 #[tokio::test]

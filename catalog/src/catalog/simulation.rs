@@ -82,9 +82,15 @@ impl Writer {
         SegmentId((u128::from(self.number) << 64) | self.next_id)
     }
 
+    /// A new segment of the one table.
+    fn new_segment(&mut self, catalog: &Catalog) -> SegmentMeta {
+        let table_id = catalog.snapshot().table("default", "cpu").map_or(0, |table| table.id);
+        SegmentMeta { table_id, ..segment(self.new_id().0) }
+    }
+
     /// One flush, asked for until there is an answer, or given up after one try as a process that dies does.
     async fn flush(&mut self, catalog: &Catalog, next_seq: u64, patient: bool) -> Result<(), CatalogError> {
-        let segments: Vec<_> = (0..self.random.random_range(1..3)).map(|_| segment(self.new_id().0)).collect();
+        let segments: Vec<_> = (0..self.random.random_range(1..3)).map(|_| self.new_segment(catalog)).collect();
         let position = WalPosition { epoch: catalog.node().map_or(0, |(_, epoch)| epoch), next_seq };
         let answer = if patient {
             self.until_answered(|| catalog.commit_flush(position, &segments)).await
@@ -100,7 +106,7 @@ impl Writer {
         let snapshot = catalog.snapshot();
         let inputs: Vec<_> = snapshot.segments().choose_multiple(&mut self.random, 2);
         let Some(order) = inputs.iter().map(|input| input.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
-        let merged = SegmentMeta { level: 1, order, ..segment(self.new_id().0) };
+        let merged = SegmentMeta { level: 1, order, ..self.new_segment(catalog) };
         let inputs: Vec<_> = inputs.iter().map(|input| input.reference()).collect();
         self.until_answered(|| catalog.commit_compaction(&inputs, std::slice::from_ref(&merged))).await?;
         self.told.lock().merged.insert(merged.id);

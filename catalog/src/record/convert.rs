@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{AdvanceWal, Change, Checkpoint, Column, Database, Kind, Metadata, Node, Removed, Retired, Segment, SortOrder, Table};
-use crate::model::{self, ColumnType, Day, TableKind, TableSchema, TimeRange};
-use crate::snapshot::{self, MetricKind, MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
+use super::{
+    AdvanceWal, Change, Checkpoint, Column, Database, Kind, Matcher, Metadata, Node, Removed, Retired, Segment, SortOrder, Table, Tombstone,
+};
+use crate::model::{self, ColumnType, Day, MatchOp, TableKind, TableSchema, TimeRange};
+use crate::snapshot::{self, MetricKind, MetricMetadata, Retention, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 
 /// A number in a message that means nothing to this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +123,66 @@ pub(crate) fn metadata(message: &Metadata) -> Result<MetricMetadata, Unknown> {
     Ok(MetricMetadata { kind, help: message.help.as_str().into(), unit: message.unit.as_str().into() })
 }
 
+/// The number that stands for keeping rows for ever.
+const FOR_EVER: u64 = u64::MAX;
+
+pub(crate) const fn retention_ms(retention: Retention) -> u64 {
+    match retention {
+        Retention::Inherit => 0,
+        Retention::Forever => FOR_EVER,
+        Retention::Millis(ms) => ms,
+    }
+}
+
+pub(crate) const fn retention(ms: u64) -> Retention {
+    match ms {
+        0 => Retention::Inherit,
+        FOR_EVER => Retention::Forever,
+        ms => Retention::Millis(ms),
+    }
+}
+
+fn matcher_message(matcher: &model::Matcher) -> Matcher {
+    let op = match matcher.op {
+        MatchOp::Equal => 1,
+        MatchOp::NotEqual => 2,
+        MatchOp::Regex => 3,
+        MatchOp::NotRegex => 4,
+    };
+    Matcher { name: matcher.name.clone(), op, value: matcher.value.clone() }
+}
+
+fn matcher(message: &Matcher) -> Result<model::Matcher, Unknown> {
+    let op = match message.op {
+        1 => MatchOp::Equal,
+        2 => MatchOp::NotEqual,
+        3 => MatchOp::Regex,
+        4 => MatchOp::NotRegex,
+        number => return Err(unknown("comparison", number.into())),
+    };
+    let length = message.value.len() as u64;
+    model::Matcher::new(&message.name, op, &message.value).map_err(|_| unknown("regular expression of length", length))
+}
+
+pub(crate) fn tombstone_message(tombstone: &model::Tombstone) -> Tombstone {
+    Tombstone {
+        matchers: tombstone.matchers.iter().map(matcher_message).collect(),
+        time_min: tombstone.range.min,
+        time_max: tombstone.range.max,
+        sequence: tombstone.sequence,
+        time_ms: tombstone.time_ms,
+    }
+}
+
+pub(crate) fn tombstone(message: &Tombstone) -> Result<model::Tombstone, Unknown> {
+    Ok(model::Tombstone {
+        sequence: message.sequence,
+        time_ms: message.time_ms,
+        matchers: message.matchers.iter().map(matcher).collect::<Result<_, _>>()?,
+        range: TimeRange::new(message.time_min, message.time_max),
+    })
+}
+
 pub(crate) fn process(bytes: &[u8]) -> Result<Uuid, Unknown> {
     Uuid::from_slice(bytes).map_err(|_| unknown("length of a process id", bytes.len() as u64))
 }
@@ -166,6 +228,7 @@ impl SortOrders {
             data_checksum: meta.data_checksum,
             index_checksum: meta.index_checksum,
             sort_order: sort_order as u32,
+            deletes_applied: meta.deletes_applied,
         }
     }
 
@@ -178,13 +241,14 @@ impl SortOrders {
 pub(crate) struct SegmentReader {
     database: Arc<str>,
     table: Arc<str>,
+    table_id: u64,
     sort_orders: Vec<Arc<[String]>>,
 }
 
 impl SegmentReader {
-    pub(crate) fn new(database: &Arc<str>, table: &Arc<str>, sort_orders: &[SortOrder]) -> Self {
+    pub(crate) fn new(database: &Arc<str>, table: &Arc<str>, table_id: u64, sort_orders: &[SortOrder]) -> Self {
         let sort_orders = sort_orders.iter().map(|order| Arc::from(order.tags.as_slice())).collect();
-        Self { database: Arc::clone(database), table: Arc::clone(table), sort_orders }
+        Self { database: Arc::clone(database), table: Arc::clone(table), table_id, sort_orders }
     }
 
     pub(crate) fn segment(&self, message: &Segment) -> Result<SegmentMeta, Unknown> {
@@ -194,6 +258,7 @@ impl SegmentReader {
             id: id(message.id_high, message.id_low),
             database: Arc::clone(&self.database),
             table: Arc::clone(&self.table),
+            table_id: self.table_id,
             day: Day(message.day),
             level: u8::try_from(message.level).map_err(|_| unknown("level", message.level.into()))?,
             order: (message.order_min, message.order_max),
@@ -205,6 +270,7 @@ impl SegmentReader {
             data_checksum: message.data_checksum,
             index_checksum: message.index_checksum,
             sort_tags: Arc::clone(sort_tags.ok_or(unknown("sort order", message.sort_order.into()))?),
+            deletes_applied: message.deletes_applied,
         })
     }
 }
@@ -228,24 +294,29 @@ impl Checkpoint {
                 columns: table.schema.columns.iter().map(|column| column_message(&column.name, column.kind)).collect(),
                 sort_orders: sort_orders.into_messages(),
                 segments,
+                id: table.id,
+                retention_ms: retention_ms(table.retention),
+                tombstones: table.tombstones.iter().map(|tombstone| tombstone_message(tombstone)).collect(),
             }
         };
         let database = |database: &Arc<snapshot::Database>| Database {
             name: database.name.to_string(),
             tables: database.tables.values().map(table).collect(),
             metadata: database.metadata.iter().map(|(metric, metadata)| metadata_message(metric, metadata)).collect(),
+            retention_ms: retention_ms(database.retention),
         };
         Self {
             sequence: snapshot.sequence,
             nodes: snapshot.nodes.values().map(node).collect(),
             databases: snapshot.databases.values().map(database).collect(),
             retired: snapshot.retired.values().map(|retired| retired_message(retired)).collect(),
+            time_ms: snapshot.time_ms,
         }
     }
 
     /// The whole state of a message.
     pub(crate) fn to_snapshot(&self) -> Result<Snapshot, Unknown> {
-        let mut snapshot = Snapshot { sequence: self.sequence, ..Snapshot::default() };
+        let mut snapshot = Snapshot { sequence: self.sequence, time_ms: self.time_ms, ..Snapshot::default() };
         for node in &self.nodes {
             let name: Arc<str> = node.name.as_str().into();
             let node = snapshot::Node {
@@ -266,7 +337,8 @@ impl Checkpoint {
             }
             let known = database.metadata.iter().map(|message| Ok((message.metric.as_str().into(), metadata(message)?)));
             let metadata = Arc::new(known.collect::<Result<_, Unknown>>()?);
-            snapshot.databases.insert(Arc::clone(&name), Arc::new(snapshot::Database { name, tables, metadata }));
+            let retention = retention(database.retention_ms);
+            snapshot.databases.insert(Arc::clone(&name), Arc::new(snapshot::Database { name, tables, metadata, retention }));
         }
         for message in &self.retired {
             let removed = message.segment.as_ref().ok_or(unknown("retired segment without an id", 0))?;
@@ -291,11 +363,19 @@ fn table_from_message(database: &Arc<str>, message: &Table) -> Result<snapshot::
     let name: Arc<str> = message.name.as_str().into();
     let columns = message.columns.iter().map(column).collect::<Result<_, _>>()?;
     let schema = Arc::new(TableSchema { kind: table_kind(message.kind)?, columns });
-    let reader = SegmentReader::new(database, &name, &message.sort_orders);
+    let reader = SegmentReader::new(database, &name, message.id, &message.sort_orders);
     let mut days = std::collections::BTreeMap::<Day, Vec<Arc<SegmentMeta>>>::new();
     for segment in &message.segments {
         let segment = reader.segment(segment)?;
         days.entry(segment.day).or_default().push(Arc::new(segment));
     }
-    Ok(snapshot::Table { name, schema, days: days.into_iter().map(|(day, segments)| (day, Arc::new(segments))).collect() })
+    let tombstones = message.tombstones.iter().map(|message| Ok(Arc::new(tombstone(message)?)));
+    Ok(snapshot::Table {
+        name,
+        id: message.id,
+        schema,
+        retention: retention(message.retention_ms),
+        tombstones: Arc::new(tombstones.collect::<Result<_, Unknown>>()?),
+        days: days.into_iter().map(|(day, segments)| (day, Arc::new(segments))).collect(),
+    })
 }

@@ -33,6 +33,8 @@ pub struct Run {
     pub input: usize,
     /// Which of its rows.
     pub rows: Range<usize>,
+    /// Without those of these times.
+    pub deleted: Vec<TimeRange>,
 }
 
 /// All runs of one series.
@@ -40,7 +42,7 @@ pub struct Run {
 pub struct SeriesRuns {
     /// Whose runs.
     pub series: Arc<Series>,
-    /// At most one per input, in any order.
+    /// In any order; those of one input do not overlap.
     pub runs: Vec<Run>,
 }
 
@@ -101,6 +103,9 @@ pub fn merge(
         for run in &mut one.runs {
             cut(&inputs[run.input].time, &mut run.rows, range);
         }
+        if one.runs.iter().any(|run| !run.deleted.is_empty()) {
+            one.runs = one.runs.into_iter().flat_map(|run| left_of(&inputs[run.input].time, run)).collect();
+        }
         one.runs.retain(|run| !run.rows.is_empty());
         pick_series(kind, inputs, &mut one.runs, &mut picks);
         if picks.rows > start {
@@ -127,6 +132,20 @@ fn cut(time: &[i64], rows: &mut Range<usize>, range: TimeRange) {
     if first < range.min {
         rows.start = (start + times.partition_point(|t| *t < range.min)).min(rows.end);
     }
+}
+
+/// What is left of a run when its deleted rows are gone: the pieces between them.
+fn left_of(time: &[i64], run: Run) -> Vec<Run> {
+    let mut left = vec![run.rows];
+    for range in run.deleted {
+        let without = |rows: Range<usize>| {
+            let at = |bound: &dyn Fn(i64) -> bool| rows.start + time[rows.clone()].partition_point(|t| bound(*t));
+            let (from, to) = (at(&|t| t < range.min), at(&|t| t <= range.max));
+            [rows.start..from, to.max(from)..rows.end]
+        };
+        left = left.into_iter().flat_map(without).filter(|rows| !rows.is_empty()).collect();
+    }
+    left.into_iter().map(|rows| Run { input: run.input, rows, deleted: Vec::new() }).collect()
 }
 
 fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut Picks) {

@@ -16,7 +16,7 @@ use super::merge::{Input, Run, SeriesRuns, merge};
 use super::reader::OpenSegment;
 use super::rows::SortedRows;
 use super::series::{Series, SortOrder};
-use crate::model::{Column, Matcher, TableKind, TimeRange};
+use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
 
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
@@ -35,8 +35,8 @@ pub enum WriteOrder {
 /// Where rows are.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// In an open segment.
-    Segment(WriteOrder, Arc<OpenSegment>),
+    /// In an open segment, without what these tombstones delete.
+    Segment(WriteOrder, Arc<[Arc<Tombstone>]>, Arc<OpenSegment>),
     /// In memory.
     Rows(WriteOrder, Arc<SortedRows>),
 }
@@ -45,14 +45,14 @@ impl Source {
     /// Whether any row may have the field.
     pub fn has_field(&self, name: &str) -> bool {
         match self {
-            Source::Segment(_, segment) => segment.has_field(name),
+            Source::Segment(_, _, segment) => segment.has_field(name),
             Source::Rows(_, rows) => rows.fields.iter().any(|f| &*f.name == name),
         }
     }
 
     fn order(&self) -> WriteOrder {
         match self {
-            Source::Segment(order, _) | Source::Rows(order, _) => *order,
+            Source::Segment(order, ..) | Source::Rows(order, _) => *order,
         }
     }
 }
@@ -68,11 +68,19 @@ pub struct ScanRequest {
     pub range: TimeRange,
 }
 
+/// The rows that a source has of a series.
+#[derive(Debug, Clone)]
+struct SlotRun {
+    source: usize,
+    rows: Range<u64>,
+    /// Rows of these times are deleted.
+    deleted: Vec<TimeRange>,
+}
+
 #[derive(Debug, Clone)]
 struct Slot {
     series: Arc<Series>,
-    /// (source, rows in it)
-    runs: Vec<(usize, Range<u64>)>,
+    runs: Vec<SlotRun>,
 }
 
 /// The units of a scan.
@@ -99,17 +107,20 @@ pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, ord
     let mut slots: Vec<Slot> = Vec::new();
     let mut by_id: HashMap<u64, usize> = HashMap::new();
     for (number, source) in sources.iter().enumerate() {
-        let mut add = |series: &Arc<Series>, rows: Range<u64>| {
+        let mut add = |series: &Arc<Series>, rows: Range<u64>, deleted: Vec<TimeRange>| {
             let at = *by_id.entry(series.id).or_insert_with(|| {
                 slots.push(Slot { series: Arc::clone(series), runs: Vec::new() });
                 slots.len() - 1
             });
-            slots[at].runs.push((number, rows));
+            slots[at].runs.push(SlotRun { source: number, rows, deleted });
         };
         match source {
-            Source::Segment(_, segment) => {
+            Source::Segment(_, tombstones, segment) => {
                 for one in segment.index().select(&request.matchers, request.range) {
-                    add(&one.series, one.first_row..one.first_row + one.rows);
+                    let deleted = deleted_times(tombstones, &one.series.labels);
+                    if !deleted.iter().any(|range| range.intersect(&one.time) == one.time) {
+                        add(&one.series, one.first_row..one.first_row + one.rows, deleted);
+                    }
                 }
             }
             Source::Rows(_, rows) => {
@@ -119,7 +130,7 @@ pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, ord
                     if request.range.overlaps(&TimeRange::new(min, max))
                         && request.matchers.iter().all(|m| m.matches_labels(&run.series.labels))
                     {
-                        add(&run.series, run.rows.start as u64..run.rows.end as u64);
+                        add(&run.series, run.rows.start as u64..run.rows.end as u64, Vec::new());
                     }
                 }
             }
@@ -131,7 +142,7 @@ pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, ord
     let sources = Arc::new(sources);
     let mut units: Vec<ScanUnit> = Vec::new();
     for slot in slots {
-        let rows: u64 = slot.runs.iter().map(|(_, r)| r.end - r.start).sum();
+        let rows: u64 = slot.runs.iter().map(|run| run.rows.end - run.rows.start).sum();
         match units.last_mut() {
             Some(unit) if unit.rows + rows <= UNIT_ROWS => {
                 unit.rows += rows;
@@ -150,6 +161,12 @@ pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, ord
     ScanPlan { units }
 }
 
+/// The times at which tombstones delete the rows of a series.
+fn deleted_times(tombstones: &[Arc<Tombstone>], labels: &Labels) -> Vec<TimeRange> {
+    // Without tombstones, as nearly always, nothing is allocated.
+    tombstones.iter().filter(|tombstone| tombstone.concerns(labels)).map(|tombstone| tombstone.range).collect()
+}
+
 impl ScanUnit {
     /// At most so many rows come out.
     pub fn rows_bound(&self) -> u64 {
@@ -164,7 +181,7 @@ impl ScanUnit {
     /// Reads and merges.
     pub async fn read(&self) -> Result<SortedRows, SegmentError> {
         // Only the sources that hold anything of this unit become inputs, in write order.
-        let mut used: Vec<usize> = self.slots.iter().flat_map(|slot| slot.runs.iter().map(|(source, _)| *source)).collect();
+        let mut used: Vec<usize> = self.slots.iter().flat_map(|slot| slot.runs.iter().map(|run| run.source)).collect();
         used.sort_unstable();
         used.dedup();
         let loads = used.iter().map(|&source| self.load(source));
@@ -176,9 +193,9 @@ impl ScanUnit {
             starts.push(rows);
         }
         let runs = |slot: &Slot| {
-            let run = |(source, rows): &(usize, Range<u64>)| {
-                let input = used.binary_search(source).ok()?;
-                Some(Run { input, rows: starts[input].get(&rows.start)?.clone() })
+            let run = |run: &SlotRun| {
+                let input = used.binary_search(&run.source).ok()?;
+                Some(Run { input, rows: starts[input].get(&run.rows.start)?.clone(), deleted: run.deleted.clone() })
             };
             slot.runs.iter().filter_map(run).collect()
         };
@@ -189,7 +206,7 @@ impl ScanUnit {
     /// The rows of one source, and where in them each run lies (by its first row in the source).
     async fn load(&self, source: usize) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
         let mut ranges: Vec<Range<u64>> =
-            self.slots.iter().flat_map(|slot| slot.runs.iter().filter(|(s, _)| *s == source).map(|(_, r)| r.clone())).collect();
+            self.slots.iter().flat_map(|slot| slot.runs.iter().filter(|run| run.source == source).map(|run| run.rows.clone())).collect();
         ranges.sort_unstable_by_key(|r| r.start);
         match &self.sources[source] {
             Source::Rows(_, rows) => {
@@ -197,7 +214,7 @@ impl ScanUnit {
                 let positions = ranges.iter().map(|r| (r.start, r.start as usize..r.end as usize)).collect();
                 Ok((Input { time: rows.time.clone(), columns }, positions))
             }
-            Source::Segment(_, segment) => {
+            Source::Segment(_, _, segment) => {
                 let mut positions = HashMap::with_capacity(ranges.len());
                 let mut at = 0;
                 for range in &ranges {

@@ -98,6 +98,8 @@ pub struct SegmentMeta {
     pub database: Arc<str>,
     /// Table.
     pub table: Arc<str>,
+    /// Which table of this name: `Table::id`.
+    pub table_id: u64,
     /// UTC day of all its rows.
     pub day: Day,
     /// 0 for a fresh one; higher ones were merged.
@@ -122,6 +124,8 @@ pub struct SegmentMeta {
     pub index_checksum: u64,
     /// The tags by which a wide table's rows are sorted; empty for the metrics table.
     pub sort_tags: Arc<[String]>,
+    /// Tombstones up to this commit are applied to it: no row is in it that one of them deletes.
+    pub deletes_applied: u64,
 }
 
 impl SegmentMeta {

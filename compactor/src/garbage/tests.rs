@@ -27,6 +27,7 @@ fn segment(id: SegmentId) -> SegmentMeta {
         id,
         database: "d".into(),
         table: "cpu".into(),
+        table_id: 2,
         day: Day(0),
         level: 0,
         order: (0, 0),
@@ -38,6 +39,7 @@ fn segment(id: SegmentId) -> SegmentMeta {
         data_checksum: 1,
         index_checksum: 2,
         sort_tags: Vec::new().into(),
+        deletes_applied: 0,
     }
 }
 

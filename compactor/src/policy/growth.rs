@@ -62,6 +62,7 @@ impl Table {
             id,
             database: "d".into(),
             table: "t".into(),
+            table_id: 2,
             day: Day(day),
             level,
             order,
@@ -73,6 +74,7 @@ impl Table {
             data_checksum: 0,
             index_checksum: 0,
             sort_tags: Vec::new().into(),
+            deletes_applied: 0,
         };
         self.days.entry(day).or_default().push(Arc::new(segment));
         self.rows.insert(id, hours);

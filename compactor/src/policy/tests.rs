@@ -16,6 +16,7 @@ fn segment(level: u8, order: u64, hours: (i64, i64), bytes: u64) -> Arc<SegmentM
         id: SegmentId::from_parts(1, u128::from(order)),
         database: "d".into(),
         table: "t".into(),
+        table_id: 2,
         day: Day(0),
         level,
         order: (order, order),
@@ -27,6 +28,7 @@ fn segment(level: u8, order: u64, hours: (i64, i64), bytes: u64) -> Arc<SegmentM
         data_checksum: 0,
         index_checksum: 0,
         sort_tags: Vec::new().into(),
+        deletes_applied: 0,
     })
 }
 
@@ -101,4 +103,50 @@ fn a_large_day_is_not_rewritten_for_a_little() {
 fn many_inputs_are_merged_in_steps() {
     let many = fresh(200, (0, 24), 10);
     assert_eq!(plan(&many, Goal::Full, LATER).map(|(orders, level, _)| (orders.len(), level)), Some((MAX_INPUTS, 0)));
+}
+
+fn table(tombstones: Vec<Tombstone>) -> Table {
+    Table {
+        name: "t".into(),
+        id: 2,
+        schema: Arc::new(tidelake_catalog::model::TableSchema::metrics()),
+        retention: Default::default(),
+        tombstones: Arc::new(tombstones.into_iter().map(Arc::new).collect()),
+        days: Default::default(),
+    }
+}
+
+#[test]
+fn what_is_expired_goes_whole_and_the_rest_is_cut_when_it_is_merged() {
+    let segments = [segment(1, 1, (0, 2), 10), segment(1, 2, (2, 4), 10), segment(0, 3, (0, 9), 10)];
+    let kept = |hour: i64| TimeRange::new(hour * HOUR, i64::MAX);
+    let plan = |hour| plan_day(&table(Vec::new()), &segments, kept(hour), Goal::Full, LATER).unwrap();
+    let orders = |plan: &Plan| plan.segments.iter().map(|s| s.order.1).collect::<Vec<_>>();
+    let gone = plan(4);
+    assert_eq!((orders(&gone), gone.windows.len()), (vec![1, 2], 0));
+    let all = plan(9);
+    assert_eq!((orders(&all), all.windows.len()), (vec![1, 2, 3], 0));
+    let cut = plan(1);
+    assert_eq!((orders(&cut), &cut.windows[..]), (vec![1, 2, 3], &[kept(1)][..]));
+}
+
+#[test]
+fn deletes_are_applied_in_place_when_nothing_else_is_to_be_done() {
+    let segments = [segment(2, 3, (0, 12), 10), segment(2, 5, (12, 24), 10)];
+    let delete = |sequence, hours: (i64, i64)| Tombstone {
+        sequence,
+        time_ms: LATER,
+        matchers: Vec::new(),
+        range: TimeRange::new(hours.0 * HOUR, hours.1 * HOUR - 1),
+    };
+    let plan = |deletes: Vec<Tombstone>, goal, now| {
+        let plan = plan_day(&table(deletes), &segments, TimeRange::ALL, goal, now)?;
+        Some((plan.segments.iter().map(|s| s.order.1).collect::<Vec<_>>(), plan.level))
+    };
+    assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Steady, LATER), None, "it waits for others");
+    assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Steady, LATER + DELETES_WAIT_MS), Some((vec![3], 2)));
+    assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Full, LATER), Some((vec![3], 2)));
+    assert_eq!(plan(vec![delete(6, (13, 20))], Goal::Full, LATER), Some((vec![5], 2)), "only where it has rows");
+    let applied = [Arc::new(SegmentMeta { deletes_applied: 4, ..(*segments[0]).clone() }), segments[1].clone()];
+    assert_eq!(plan_day(&table(vec![delete(4, (3, 20))]), &applied, TimeRange::ALL, Goal::Full, LATER), None);
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::rows::{FieldColumn, FieldValues};
 
 fn name() -> TableName {
-    TableName { database: "d".into(), table: "t".into() }
+    TableName { database: "d".into(), table: "t".into(), id: 1 }
 }
 
 /// A registry in which series `n` has the number `n`.

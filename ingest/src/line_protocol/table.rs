@@ -9,6 +9,7 @@ use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind, TableSchema
 use super::syntax::{self, Escapes};
 use super::value::{self, Value};
 use super::{Known, Line, LineLimits, LineOptions, TableRows};
+use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues, Rows};
 use crate::series_registry::{MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, hash_raw};
 
@@ -52,6 +53,7 @@ pub(super) struct TableBuilder {
     /// `None` if the catalog does not know the table.
     schema: Option<Arc<TableSchema>>,
     pub(super) registry: Option<Arc<SeriesRegistry>>,
+    oldest: Oldest,
     /// Where in the schema the last column was found: lines tend to go through it in order.
     schema_hint: usize,
     /// Columns that the schema lacks.
@@ -87,11 +89,12 @@ pub(super) struct Finished {
 }
 
 impl TableBuilder {
-    pub(super) fn new(name: Arc<str>, schema: Option<Arc<TableSchema>>, registry: Option<Arc<SeriesRegistry>>) -> Self {
+    pub(super) fn new(name: Arc<str>, schema: Option<Arc<TableSchema>>, registry: Option<Arc<SeriesRegistry>>, oldest: Oldest) -> Self {
         Self {
             name,
             schema,
             registry,
+            oldest,
             schema_hint: 0,
             new_columns: Vec::new(),
             new_columns_index: HashMap::new(),
@@ -168,6 +171,9 @@ impl TableBuilder {
                 (time, next)
             }
         };
+        if time < self.oldest.time {
+            return Err(self.oldest.refusal(time));
+        }
         if next - start > options.limits.line_bytes {
             return Err(format!("the line is longer than {} bytes", options.limits.line_bytes));
         }

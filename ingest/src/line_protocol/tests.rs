@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use tidelake_catalog::model::{ColumnType, TableKind};
+use tidelake_catalog::model::{ColumnType, TableKind, TimeUnit};
 
 use super::*;
 use crate::rows::FieldValues;
@@ -18,6 +18,7 @@ struct Tables {
     schemas: HashMap<String, Arc<TableSchema>>,
     registries: Mutex<HashMap<String, Arc<SeriesRegistry>>>,
     registry_bytes: Option<usize>,
+    oldest: HashMap<String, Oldest>,
 }
 
 impl TableLookup for Tables {
@@ -28,6 +29,10 @@ impl TableLookup for Tables {
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
         let new = || Arc::new(SeriesRegistry::new(self.registry_bytes.unwrap_or(1 << 24)));
         self.registries.lock().entry(table.to_owned()).or_insert_with(new).clone()
+    }
+
+    fn oldest(&self, table: &str) -> Oldest {
+        self.oldest.get(table).copied().unwrap_or(Oldest::NONE)
     }
 }
 
@@ -614,4 +619,23 @@ proptest! {
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         Tables::default().write(&body, &nanoseconds());
     }
+}
+
+#[test]
+fn lines_older_than_their_tables_retention_are_refused() {
+    let mut tables = Tables::with("short", &[("f", ColumnType::Float)]);
+    let hour = Oldest::new(3_600_000, NOW / 1_000_000, TimeUnit::Nanosecond);
+    for table in ["short", "new"] {
+        tables.oldest.insert(table.to_owned(), hour);
+    }
+    let (oldest, older) = (hour.time, hour.time - 1);
+    let body = format!("short f=1 {oldest}\nshort,t=x g=2 {older}\nlong f=3 {older}\nnew f=4 {older}\nshort f=5\n");
+    let line = |n: usize| body.lines().nth(n - 1).unwrap();
+    let why = "outside the retention of 3600000 ms: the oldest time taken is now 2023-11-14T21:13:20.123Z";
+    let errors = [(2, line(2), why), (4, line(4), "the time 2023-11-14T21:13:20.122Z")];
+    let rows = [format!("short{{}} {oldest} f=1.0"), format!("short{{}} {NOW} f=5.0"), format!("long{{}} {older} f=3.0")];
+    check_errors(&mut tables, body.as_bytes(), &errors, &rows.each_ref().map(String::as_str));
+    // Nothing is left of what was refused.
+    assert!(!tables.schemas.contains_key("new"));
+    assert!(tables.schemas["short"].column("g").is_none());
 }

@@ -6,6 +6,7 @@ use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
 use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, VALUE_COLUMN, WrittenSamples};
+use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
 
@@ -25,10 +26,13 @@ pub(super) struct SamplesBuilder {
     /// Rows and exemplars of the series before the present one.
     rows: usize,
     exemplars: usize,
+    oldest: Oldest,
+    /// Samples of the present series that are too old, and the time of one.
+    expired: (usize, i64),
 }
 
 impl SamplesBuilder {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(oldest: Oldest) -> Self {
         Self {
             out: WrittenSamples::default(),
             new_series: NewSeriesSet::default(),
@@ -36,12 +40,17 @@ impl SamplesBuilder {
             histogram: ColumnBuilder::new(ColumnType::Histogram),
             rows: 0,
             exemplars: 0,
+            oldest,
+            expired: (0, 0),
         }
     }
 
     /// Adds a float sample to the present series.
     #[inline]
     pub(super) fn sample(&mut self, value: f64, time: i64) {
+        if time < self.oldest.time {
+            return self.expire(time);
+        }
         if let FieldValues::Float(values) = self.value.open_row(self.out.rows.time.len()) {
             values.push(value);
         }
@@ -50,6 +59,10 @@ impl SamplesBuilder {
 
     /// Adds a histogram to the present series.
     pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<(), DecodeError> {
+        if time < self.oldest.time {
+            self.expire(time);
+            return Ok(());
+        }
         let row = self.out.rows.time.len();
         if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
             if list.len() >= MAX_HISTOGRAMS {
@@ -59,6 +72,21 @@ impl SamplesBuilder {
         }
         self.out.rows.time.push(time);
         Ok(())
+    }
+
+    #[cold]
+    fn expire(&mut self, time: i64) {
+        self.expired = (self.expired.0 + 1, time);
+    }
+
+    /// What is to be said of samples of the present series that were too old, once: how many, and why.
+    #[inline]
+    pub(super) fn take_expired(&mut self) -> Option<(usize, String)> {
+        if self.expired.0 == 0 {
+            return None;
+        }
+        let (samples, time) = std::mem::take(&mut self.expired);
+        Some((samples, self.oldest.refusal(time)))
     }
 
     /// Adds an exemplar to the present series.
@@ -112,6 +140,13 @@ impl SamplesBuilder {
     #[cold]
     pub(super) fn refuse(&mut self, error: String) {
         refuse(&mut self.out, error);
+    }
+
+    /// Notes that some samples were refused for one reason.
+    #[cold]
+    pub(super) fn refuse_samples(&mut self, samples: usize, error: String) {
+        refuse(&mut self.out, error);
+        self.out.refused += samples.saturating_sub(1);
     }
 
     /// Registers the new series and gives the rows.

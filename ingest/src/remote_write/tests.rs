@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use proptest::prelude::*;
 use tidelake_catalog::model::labels::METRIC_NAME;
-use tidelake_catalog::model::{ResetHint, STALE_NAN_BITS, Span};
+use tidelake_catalog::model::{ResetHint, STALE_NAN_BITS, Span, TimeUnit};
 
 use super::*;
+use crate::retention::Oldest;
 use crate::rows::FieldValues;
 use crate::series_registry::SeriesRegistry;
 
@@ -110,7 +111,7 @@ fn show(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<String> {
 fn check(message: &Message, rows: &[&str], errors: &[&str]) {
     let registry = SeriesRegistry::new(1 << 20);
     for _ in 0..2 {
-        let written = v1::decode(&message.0, &registry).unwrap();
+        let written = v1::decode(&message.0, &registry, Oldest::NONE).unwrap();
         assert_eq!(show(&written, &registry), rows);
         assert_eq!((written.errors.len(), written.refused), (errors.len(), errors.len()), "{:?}", written.errors);
         for (error, part) in written.errors.iter().zip(errors) {
@@ -142,7 +143,7 @@ fn the_bits_of_a_nan_are_kept() {
     for bits in [STALE_NAN_BITS, 0x7ff8_0000_0000_0001, 0xfff0_0000_0000_0001] {
         let registry = SeriesRegistry::new(1 << 20);
         let body = request([series(&[("__name__", "up")]).sample(f64::from_bits(bits), 1)]);
-        let written = v1::decode(&body.0, &registry).unwrap();
+        let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
         let FieldValues::Float(values) = &written.rows.fields[0].values else { panic!("floats") };
         assert_eq!(values[0].to_bits(), bits);
     }
@@ -213,19 +214,20 @@ fn malformed_messages_refuse_the_body() {
     ];
     for body in bodies {
         let registry = SeriesRegistry::new(1 << 20);
-        let result = v1::decode(&body, &registry);
+        let result = v1::decode(&body, &registry, Oldest::NONE);
         assert!(result.is_err(), "{body:?}: {result:?}");
         assert!(registry.is_empty());
     }
     let body = request([good.clone(), good]).0;
-    let decodes = (0..=body.len()).filter(|&len| v1::decode(&body[..len], &SeriesRegistry::new(1 << 20)).is_ok()).count();
+    let decodes = (0..=body.len()).filter(|&len| v1::decode(&body[..len], &SeriesRegistry::new(1 << 20), Oldest::NONE).is_ok()).count();
     assert_eq!(decodes, 3, "only whole series can be decoded");
 }
 
 #[test]
 fn metadata_is_kept() {
     let metadata = m().varint(1, 3).bytes(2, b"http_seconds").bytes(4, b"How long\n.").bytes(5, b"seconds");
-    let written = v1::decode(&m().message(3, metadata).message(3, m().varint(1, 99)).0, &SeriesRegistry::new(1 << 20)).unwrap();
+    let written =
+        v1::decode(&m().message(3, metadata).message(3, m().varint(1, 99)).0, &SeriesRegistry::new(1 << 20), Oldest::NONE).unwrap();
     let expected =
         Metadata { family: "http_seconds".into(), kind: MetricKind::Histogram, help: "How long\n.".into(), unit: "seconds".into() };
     assert_eq!(written.metadata[0], expected);
@@ -242,7 +244,7 @@ fn exemplars_belong_to_their_series() {
     ]);
     let registry = SeriesRegistry::new(1 << 20);
     for _ in 0..2 {
-        let written = v1::decode(&body.0, &registry).unwrap();
+        let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
         assert_eq!((written.exemplars.len(), written.refused), (2, 1));
         let first = &written.exemplars[0];
         assert_eq!(registry.entry(first.series).unwrap().series.labels.metric_name(), "b");
@@ -253,10 +255,10 @@ fn exemplars_belong_to_their_series() {
 #[test]
 fn a_full_registry_refuses_new_series_only() {
     let registry = SeriesRegistry::new(450);
-    v1::decode(&request([series(&[("__name__", "a")]).sample(1.0, 1)]).0, &registry).unwrap();
+    v1::decode(&request([series(&[("__name__", "a")]).sample(1.0, 1)]).0, &registry, Oldest::NONE).unwrap();
     let names = ["a", "b", "c", "d", "a"];
     let body = request(names.iter().map(|name| series(&[("__name__", name)]).sample(2.0, 2).message(3, m().double(2, 1.0))));
-    let written = v1::decode(&body.0, &registry).unwrap();
+    let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
     assert!(written.registry_full && written.refused > 0, "{written:?}");
     let rows = show(&written, &registry);
     assert_eq!(rows.len(), 5 - written.refused);
@@ -286,7 +288,7 @@ fn histogram() -> Message {
 fn decode_histogram(message: Message) -> Result<tidelake_catalog::model::Histogram, String> {
     let registry = SeriesRegistry::new(1 << 20);
     let body = request([series(&[("__name__", "h")]).sample(5.0, 1).message(4, message)]);
-    let written = v1::decode(&body.0, &registry).unwrap();
+    let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
     assert_eq!(written.samples, 1, "the float beside it is kept");
     match written.errors.first() {
         Some(error) => {
@@ -396,7 +398,7 @@ proptest! {
         }
         let registry = SeriesRegistry::new(1 << 20);
         for _ in 0..2 {
-            let written = v1::decode(&body.0, &registry).unwrap();
+            let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
             prop_assert_eq!(&written.errors, &Vec::<String>::new());
             let rows = &written.rows;
             prop_assert_eq!(rows.len(), expected.len());
@@ -410,7 +412,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20));
+        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
     }
 
     #[test]
@@ -419,6 +421,23 @@ proptest! {
         let mut body = request([one.clone(), one]).message(3, m().bytes(2, b"x")).0;
         let len = body.len();
         body[at % len] = with;
-        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20));
+        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
     }
+}
+
+#[test]
+fn samples_older_than_the_retention_are_refused_one_by_one() {
+    let registry = SeriesRegistry::new(1 << 20);
+    let oldest = Oldest::new(1_000, 5_000, TimeUnit::Millisecond);
+    let body = request([
+        series(&[("__name__", "a")]).sample(1.0, 3_999).sample(2.0, 4_000).sample(3.0, -1),
+        series(&[("__name__", "b")]).sample(4.0, 0),
+        series(&[("__name__", "c")]).sample(5.0, 5_000),
+    ]);
+    let written = v1::decode(&body.0, &registry, oldest).unwrap();
+    assert_eq!(show(&written, &registry), [r#"{__name__="a"} 4000 2.0"#, r#"{__name__="c"} 5000 5.0"#]);
+    assert_eq!((written.samples, written.refused, written.errors.len()), (2, 3, 2));
+    assert!(written.errors[0].starts_with(r#"2 samples of series {__name__="a"} are too old: the time 1969-12-31T23:59:59.999Z"#));
+    assert!(written.errors[1].contains(r#"1 samples of series {__name__="b"}"#));
+    assert_eq!(registry.len(), 2, "a series without samples is not registered");
 }

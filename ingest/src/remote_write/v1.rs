@@ -5,17 +5,19 @@ use tidelake_catalog::model::Labels;
 use super::samples::{SamplesBuilder, canonical, shown};
 use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
+use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
 
-/// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
+/// Reads a decompressed body into rows of the metrics table whose series the registry keeps. Samples older than `oldest`
+/// are refused one by one.
 ///
 /// # Errors
 /// If the body is not such a message; then nothing was registered.
-pub fn decode(body: &[u8], registry: &SeriesRegistry) -> Result<WrittenSamples, DecodeError> {
-    let mut samples = SamplesBuilder::new();
+pub fn decode(body: &[u8], registry: &SeriesRegistry, oldest: Oldest) -> Result<WrittenSamples, DecodeError> {
+    let mut samples = SamplesBuilder::new(oldest);
     let mut known = registry.read();
     let mut scratch = Vec::new();
     let mut fields = Fields::new(body);
@@ -84,6 +86,13 @@ fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_
             Err(other) => other,
         };
         samples.refuse(error);
+    }
+    if let Some((count, error)) = samples.take_expired() {
+        let error = match labels_of(raw)? {
+            Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
+            Err(other) => other,
+        };
+        samples.refuse_samples(count, error);
     }
     if !samples.has_data() {
         return Ok(());

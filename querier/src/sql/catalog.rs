@@ -19,6 +19,7 @@ use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
 
 use super::error::SqlError;
 use super::provider::ViewProvider;
+use super::retention::{self, RETENTION_TABLE};
 use super::source::RowSource;
 use super::view::TableView;
 
@@ -62,11 +63,22 @@ impl Database {
             INFORMATION_SCHEMA => return Ok(()),
             _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
         };
-        if found {
-            Ok(())
-        } else {
-            Err(SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name)))
+        if found { Ok(()) } else { Err(self.no_table(schema, table)) }
+    }
+
+    /// The error for a table that is not there.
+    pub fn no_table(&self, schema: &str, table: &str) -> SqlError {
+        SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name))
+    }
+
+    /// A table by its name.
+    pub async fn view(&self, schema: &str, table: &str) -> Result<Option<Arc<TableView>>, SqlError> {
+        if schema == PUBLIC_SCHEMA
+            && let Some((name, columns)) = self.wide.get_key_value(table)
+        {
+            return Ok(Some(Arc::new(TableView::wide(name.clone(), columns))));
         }
+        if schema == PUBLIC_SCHEMA || schema == METRICS_SCHEMA { self.metric(table).await } else { Ok(None) }
     }
 
     async fn metric(&self, name: &str) -> Result<Option<Arc<TableView>>, SqlError> {
@@ -85,7 +97,7 @@ impl Database {
     }
 
     /// The catalogs of a session; `described` is what the information schema tells about.
-    pub fn catalogs(self: &Arc<Self>, described: Described) -> Arc<dyn CatalogProviderList> {
+    pub fn catalogs(self: &Arc<Self>, described: Described) -> Result<Arc<dyn CatalogProviderList>> {
         let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas([(PUBLIC_SCHEMA, described.public), (METRICS_SCHEMA, described.metrics)].map(|(name, tables)| {
@@ -93,12 +105,13 @@ impl Database {
                 (name, schema)
             }))),
         });
+        let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
         let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
             (PUBLIC_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: true })),
             (METRICS_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: false })),
-            (INFORMATION_SCHEMA, Arc::new(InformationSchemaProvider::new(described))),
+            (INFORMATION_SCHEMA, Arc::new(InformationSchema { standard: InformationSchemaProvider::new(described), retention })),
         ];
-        Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) })
+        Ok(Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) }))
     }
 
     /// What the information schema needs for its table `needed`. Labels of all metrics are only collected
@@ -150,13 +163,8 @@ impl SchemaProvider for LiveSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let database = &self.database;
-        if self.with_wide
-            && let Some((name, schema)) = database.wide.get_key_value(name)
-        {
-            return Ok(Some(database.provider(Arc::new(TableView::wide(name.clone(), schema)))));
-        }
-        Ok(database.metric(name).await?.map(|view| database.provider(view)))
+        let schema = if self.with_wide { PUBLIC_SCHEMA } else { METRICS_SCHEMA };
+        Ok(self.database.view(schema, name).await?.map(|view| self.database.provider(view)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -187,6 +195,30 @@ impl SchemaProvider for DescribedSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+}
+
+/// What the standard knows of, and how long rows are kept.
+#[derive(Debug)]
+struct InformationSchema {
+    standard: InformationSchemaProvider,
+    retention: Arc<dyn TableProvider>,
+}
+
+#[async_trait]
+impl SchemaProvider for InformationSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.standard.table_names();
+        names.push(RETENTION_TABLE.to_owned());
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == RETENTION_TABLE { Ok(Some(self.retention.clone())) } else { self.standard.table(name).await }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == RETENTION_TABLE || self.standard.table_exist(name)
     }
 }
 

@@ -64,6 +64,8 @@ impl SqlError {
             Self::from_ref(inner)
         } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
             Self::from_arrow(inner)
+        } else if error.is::<regex_syntax::Error>() || error.is::<regex::Error>() {
+            Self::BadRequest(error.to_string())
         } else {
             Self::Internal(error.to_string())
         }

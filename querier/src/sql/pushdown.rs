@@ -112,19 +112,24 @@ fn comparison(column: &Expr, op: Operator, literal: &Expr, view: &TableView) -> 
                 }
                 Some(Pushed::matchers(matchers))
             }
-            Operator::RegexMatch => {
-                // Alone first: an unbalanced pattern must stay an error, whatever is put around it. The
-                // filter is checked again, so that the two need not agree on every detail of the syntax.
-                regex::Regex::new(value).ok()?;
-                let matcher = Matcher::new(tag, MatchOp::Regex, format!("(?s:.*)(?-s:{value})(?s:.*)")).ok()?;
-                Some(Pushed { exact: false, ..Pushed::matchers(vec![matcher, present(tag)?]) })
-            }
+            // The filter is checked again, so that the two need not agree on every detail of the syntax.
+            Operator::RegexMatch => contains(column, MatchOp::Regex, literal, view).map(|pushed| Pushed { exact: false, ..pushed }),
             _ => None,
         };
     }
     let (times, precision) = time_of(column, view)?;
     let Expr::Literal(literal, _) = literal else { return None };
     time_comparison(times, precision, op, nanoseconds(literal)?)
+}
+
+/// A tag in which a pattern is found somewhere (or nowhere, for [`MatchOp::NotRegex`]).
+pub(super) fn contains(column: &Expr, op: MatchOp, literal: &Expr, view: &TableView) -> Option<Pushed> {
+    let tag = tag_of(column, view)?;
+    let Some(value) = text_of(literal)? else { return Some(Pushed::nothing()) };
+    // Alone first: an unbalanced pattern must stay an error, whatever is put around it.
+    regex::Regex::new(value).ok()?;
+    let matcher = Matcher::new(tag, op, format!("(?s:.*)(?-s:{value})(?s:.*)")).ok()?;
+    Some(Pushed::matchers(vec![matcher, present(tag)?]))
 }
 
 fn one_of(tag: &str, mut values: Vec<&str>) -> Option<Pushed> {

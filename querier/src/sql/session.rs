@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::common::ParamValues;
-use datafusion::common::ScalarValue;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::{ResolvedTableReference, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -22,6 +22,7 @@ use datafusion::sql::parser::Statement;
 
 use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
 use super::error::SqlError;
+use super::retention::RETENTION_TABLE;
 use super::{SqlOptions, SqlParam};
 
 /// A plan and what it runs in.
@@ -62,6 +63,14 @@ fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
         .build_arc()?)
 }
 
+/// A statement with its names looked up, and what it was planned in.
+pub(super) struct Session {
+    pub state: SessionState,
+    pub plan: LogicalPlan,
+    /// All tables that it names.
+    pub tables: Vec<ResolvedTableReference>,
+}
+
 /// Plans a statement that [`super::statement::parse`] let through.
 pub(super) async fn plan(
     template: &SessionState,
@@ -70,27 +79,42 @@ pub(super) async fn plan(
     statement: Statement,
     params: HashMap<String, SqlParam>,
 ) -> Result<Planned, SqlError> {
+    let Session { state, plan, .. } = logical(template, database, db, statement, params).await?;
+    let plan = state.create_physical_plan(&plan).await?;
+    Ok(Planned { plan, context: state.task_ctx() })
+}
+
+/// The logical plan of such a statement.
+pub(super) async fn logical(
+    template: &SessionState,
+    database: &Arc<Database>,
+    db: &str,
+    statement: Statement,
+    params: HashMap<String, SqlParam>,
+) -> Result<Session, SqlError> {
     let mut state = template.clone();
     state.config_mut().options_mut().catalog.default_catalog = db.to_owned();
     state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
     state.mark_start_execution();
 
     let mut described = BTreeSet::new();
+    let mut tables = Vec::new();
     for reference in state.resolve_table_references(&statement)? {
         let name = reference.resolve(db, PUBLIC_SCHEMA);
         if &*name.schema == INFORMATION_SCHEMA {
-            described.insert(name.table.to_string());
+            if &*name.table != RETENTION_TABLE {
+                described.insert(name.table.to_string());
+            }
         } else if !state.table_functions().contains_key(&*name.table) {
             database.require(&name.catalog, &name.schema, &name.table).await?;
         }
+        tables.push(name);
     }
-    state.register_catalog_list(database.catalogs(database.describe(&described).await?));
+    state.register_catalog_list(database.catalogs(database.describe(&described).await?)?);
 
     let logical = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
-    let logical = with_params(logical, params)?;
-    let plan = state.create_physical_plan(&logical).await?;
-    Ok(Planned { plan, context: state.task_ctx() })
+    Ok(Session { state, plan: with_params(logical, params)?, tables })
 }
 
 fn with_params(plan: LogicalPlan, params: HashMap<String, SqlParam>) -> Result<LogicalPlan, SqlError> {

@@ -10,6 +10,7 @@ use tidelake_catalog::model::{Column, Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::{Series, SortedRows};
 
 use super::error::SqlError;
+use super::retention::RetentionSetting;
 
 /// Rows of one table that a query asks for.
 #[derive(Debug, Clone)]
@@ -27,6 +28,9 @@ pub struct RowRequest {
 pub trait RowSource: Debug + Send + Sync + 'static {
     /// Names of all databases.
     fn databases(&self) -> Vec<String>;
+
+    /// How long rows of a database are kept.
+    fn retention(&self, db: &str) -> Vec<RetentionSetting>;
 
     /// The wide tables of a database.
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)>;

@@ -4,8 +4,8 @@
 //! this module refuses what would be too deep for any of them before they see it. The chain that programs
 //! write most, `host = 'a' OR host = 'b' OR ...`, becomes an `IN` list here and so has no depth.
 //!
-//! Only statements that read are let through. The list names what is allowed, so that a statement which a
-//! later parser learns stays refused.
+//! Only statements that read are let through; those that change something are [`super::command`]'s. The list names what is
+//! allowed, so that a statement which a later parser learns stays refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -15,10 +15,11 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::error::SqlError;
-use super::tokens;
+use super::retention::SHOW_RETENTION;
+use super::text::SqlText;
 
 /// Nested constructs that the parser follows.
 const MAX_PARSER_DEPTH: usize = 64;
@@ -34,16 +35,32 @@ const MAX_WITH_DEPTH: usize = 8;
 const MIN_CHAIN: usize = 8;
 
 /// The one statement in a text, if it may run. Needs a large stack: see [`super::planning`].
-pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> {
-    if sql.len() > max_bytes {
-        return Err(SqlError::BadRequest(format!("the SQL text has {} bytes; {max_bytes} are allowed", sql.len())));
+pub(super) fn parse(text: SqlText) -> Result<Statement, SqlError> {
+    let mut statements = parse_tokens(text.tokens)?;
+    let Some(mut statement) = statements.pop_front() else {
+        return Err(SqlError::BadRequest("the SQL text has no statement".to_owned()));
+    };
+    if !statements.is_empty() {
+        return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
     }
-    let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
-    tokens::check(tokens.iter().map(|t| &t.token))?;
-    let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
-    let mut statements = DFParserBuilder::new(tokens)
-        .with_dialect(&dialect)
+    if is_show_retention(&statement) {
+        return parse(SqlText::read(SHOW_RETENTION, SHOW_RETENTION.len())?);
+    }
+    check_allowed(&statement, &text.first_words)?;
+    shape(&mut statement)?;
+    Ok(statement)
+}
+
+fn is_show_retention(statement: &Statement) -> bool {
+    let Statement::Statement(statement) = statement else { return false };
+    matches!(statement.as_ref(), SqlStatement::ShowVariable { variable }
+        if matches!(variable.as_slice(), [one] if one.value.eq_ignore_ascii_case("retention")))
+}
+
+/// The statements of a text, as long as they are not too deep for the parser.
+pub(super) fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<VecDeque<Statement>, SqlError> {
+    DFParserBuilder::new(tokens)
+        .with_dialect(&GenericDialect {})
         .with_recursion_limit(MAX_PARSER_DEPTH)
         .build()
         .and_then(|mut parser| parser.parse_statements())
@@ -52,16 +69,7 @@ pub(super) fn parse(sql: &str, max_bytes: usize) -> Result<Statement, SqlError> 
                 SqlError::BadRequest(format!("the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"))
             }
             other => other,
-        })?;
-    let Some(mut statement) = statements.pop_front() else {
-        return Err(SqlError::BadRequest("the SQL text has no statement".to_owned()));
-    };
-    if !statements.is_empty() {
-        return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
-    }
-    check_allowed(&statement, &first_words)?;
-    shape(&mut statement)?;
-    Ok(statement)
+        })
 }
 
 fn too_complex(what: &str, limit: impl std::fmt::Display) -> SqlError {
@@ -88,11 +96,13 @@ fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlErro
         return Ok(());
     }
     // Named by the text: to print the statement would recurse as deep as it is.
-    Err(SqlError::BadRequest(format!("{first_words} is not supported: queries only read (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")))
+    Err(SqlError::BadRequest(format!(
+        "{first_words} is not supported: there are SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE, and by POST DELETE, DROP and ALTER ... SET (retention = ...)"
+    )))
 }
 
 /// Rewrites long chains and measures what is left.
-fn shape(statement: &mut Statement) -> Result<(), SqlError> {
+pub(super) fn shape(statement: &mut Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Explain(explain) => shape(&mut explain.statement),
         Statement::Statement(statement) => {

@@ -15,15 +15,25 @@ fn series(host: usize) -> Arc<Series> {
 
 type Row = (i64, Option<f64>, Option<f64>);
 
-/// Merges inputs given as (series, rows) lists and returns what each series holds.
 fn merged(kind: TableKind, inputs: &[Vec<(usize, Vec<Row>)>], range: TimeRange) -> BTreeMap<usize, Vec<Row>> {
+    merged_without(kind, inputs, &[], range)
+}
+
+/// Merges inputs given as (series, rows) lists, each without its deleted times, and returns what each series holds.
+fn merged_without(
+    kind: TableKind,
+    inputs: &[Vec<(usize, Vec<Row>)>],
+    deleted: &[Vec<TimeRange>],
+    range: TimeRange,
+) -> BTreeMap<usize, Vec<Row>> {
     let mut all: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
     let mut built = Vec::new();
     for (number, input) in inputs.iter().enumerate() {
         let rows: Vec<Row> = input.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
         let mut at = 0;
         for (host, rows) in input {
-            all.entry(*host).or_default().push(Run { input: number, rows: at..at + rows.len() });
+            let deleted = deleted.get(number).cloned().unwrap_or_default();
+            all.entry(*host).or_default().push(Run { input: number, rows: at..at + rows.len(), deleted });
             at += rows.len();
         }
         built.push(Input {
@@ -92,13 +102,18 @@ proptest! {
             ),
             1..5,
         ),
+        deleted in proptest::collection::vec(
+            proptest::collection::vec((0i64..12, 0i64..6).prop_map(|(min, length)| TimeRange::new(min, min + length)), 0..3),
+            5,
+        ),
         from in 0i64..6, to in 4i64..12,
     ) {
         let range = TimeRange::new(from, to);
         let mut model: BTreeMap<usize, BTreeMap<i64, (Option<f64>, Option<f64>)>> = BTreeMap::new();
-        for input in &inputs {
+        for (input, deleted) in inputs.iter().zip(&deleted) {
             for (host, rows) in input {
-                for (time, (a, b)) in rows.iter().filter(|(t, _)| range.contains(**t)) {
+                let is_left = |time: &i64| range.contains(*time) && !deleted.iter().any(|range| range.contains(*time));
+                for (time, (a, b)) in rows.iter().filter(|(t, _)| is_left(t)) {
                     let old = model.entry(*host).or_default().entry(*time).or_insert((None, None));
                     *old = match kind {
                         TableKind::Wide => (a.or(old.0), b.or(old.1)),
@@ -113,6 +128,6 @@ proptest! {
             .into_iter()
             .map(|input| input.into_iter().map(|(h, rows)| (h, rows.into_iter().map(|(t, (a, b))| (t, a, b)).collect())).collect())
             .collect();
-        prop_assert_eq!(merged(kind, &inputs, range), model);
+        prop_assert_eq!(merged_without(kind, &inputs, &deleted, range), model);
     }
 }

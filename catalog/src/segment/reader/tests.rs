@@ -65,7 +65,7 @@ async fn a_selector_reads_back_exactly_its_series() {
     assert_eq!(segment.index().metric_names().collect::<Vec<_>>(), ["m0", "m1", "m2"]);
     let matchers = vec![Matcher::equal("__name__", "m1"), Matcher::new("instance", MatchOp::Regex, "host00.").unwrap()];
     let request = ScanRequest { fields: Arc::clone(&rows.fields), matchers, range: TimeRange::new(2_000, 10_000) };
-    let plan = plan(TableKind::Metrics, vec![Source::Segment(WriteOrder::Segment(1), segment)], request, None);
+    let plan = plan(TableKind::Metrics, vec![Source::Segment(WriteOrder::Segment(1), [].into(), segment)], request, None);
     assert_eq!(plan.units.len(), 1);
     let out = plan.units[0].read().await.unwrap();
     let hosts: Vec<_> = out.runs.iter().map(|r| r.series.labels.get("instance").unwrap()).collect();

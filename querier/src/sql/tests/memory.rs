@@ -10,7 +10,7 @@ use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
-use crate::sql::{RowRequest, RowSource, RowUnit, SqlError};
+use crate::sql::{Retention, RetentionSetting, RowRequest, RowSource, RowUnit, SqlError};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
@@ -81,6 +81,17 @@ struct MemoryUnit {
 impl RowSource for MemorySource {
     fn databases(&self) -> Vec<String> {
         self.tables.keys().cloned().collect()
+    }
+
+    fn retention(&self, db: &str) -> Vec<RetentionSetting> {
+        let of_database = RetentionSetting { table: None, set: Retention::Millis(86_400_000), effective: Retention::Millis(86_400_000) };
+        let of_table = |name: &String| {
+            let (set, effective) =
+                if name == "cpu" { (Retention::Forever, Retention::Forever) } else { (Retention::Inherit, of_database.effective) };
+            RetentionSetting { table: Some(Arc::from(name.as_str())), set, effective }
+        };
+        let tables = self.tables.get(db).into_iter().flat_map(|tables| tables.keys()).map(of_table);
+        std::iter::once(of_database.clone()).chain(tables).collect()
     }
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
