@@ -54,6 +54,10 @@ figures! {
     queries "queries judged",
     /// Queries that were held open over other steps.
     held "held queries",
+    /// States of the past that were read again.
+    past "states of the past read again",
+    /// Deletes that were acknowledged.
+    deletes "deletes",
     /// Checks left out because a process had not heard of commits for too long.
     stale "checks of stale processes left out",
     /// Flushes that returned.

@@ -42,7 +42,10 @@ pub type Cells = BTreeMap<CellKey, String>;
 #[derive(Debug, Clone)]
 struct Version {
     request: RequestId,
-    value: String,
+    /// `None`: deleted.
+    value: Option<String>,
+    /// A write of unknown outcome from before a delete: it may have come after it.
+    lingers: bool,
 }
 
 /// Which confirmed requests a read must show.
@@ -82,7 +85,21 @@ impl Model {
             let versions = self.tables.entry(table).or_default().entry(key).or_default();
             // Of several in one request the last counts.
             versions.retain(|version| version.request != request);
-            versions.push(Version { request, value });
+            versions.push(Version { request, value: Some(value), lingers: false });
+        }
+        request
+    }
+
+    /// A client is about to delete its cells of a table that `goes` names.
+    pub fn begin_delete(&mut self, node: usize, table: &str, goes: impl Fn(&CellKey) -> bool) -> RequestId {
+        let request = self.requests.len();
+        self.requests.push(Request { node, state: State::Unknown, acknowledged: false, columns: BTreeSet::new() });
+        let cells = self.tables.get_mut(table).into_iter().flat_map(BTreeMap::iter_mut).filter(|(key, _)| goes(key));
+        for (_, versions) in cells {
+            let is_open = |version: &&Version| version.value.is_some() && self.requests[version.request].state == State::Unknown;
+            let open: Vec<_> = versions.iter().filter(is_open).map(|version| Version { lingers: true, ..version.clone() }).collect();
+            versions.push(Version { request, value: None, lingers: false });
+            versions.extend(open);
         }
         request
     }
@@ -137,6 +154,12 @@ impl Model {
         self.columns.contains(&(table.to_owned(), field.to_owned()))
     }
 
+    /// All times at which somebody wrote to a table.
+    pub fn times(&self, table: &str) -> Vec<i64> {
+        let keys = self.tables.get(table).into_iter().flat_map(BTreeMap::keys);
+        keys.map(|(_, time, _)| *time).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Cells that a client wrote before, in the order of their keys.
     pub fn keys<'a>(&'a self, table: &str, series: &'a str) -> impl Iterator<Item = &'a CellKey> + use<'a> {
         self.tables.get(table).into_iter().flat_map(BTreeMap::keys).filter(move |(other, _, _)| other == series)
@@ -175,13 +198,16 @@ impl Model {
         for (key, versions) in known.iter().filter(|(key, _)| is_read(key)) {
             let state = |version: &Version| self.requests[version.request].state;
             let is_due = |version: &Version| {
+                if version.lingers {
+                    return false;
+                }
                 let request = &self.requests[version.request];
                 matches!(request.state, State::Confirmed(at) if at <= floor.0[request.node])
             };
             let due = versions.iter().rposition(is_due);
             let found = match cells.get(key) {
-                None => None,
-                Some(value) => match versions.iter().rposition(|version| version.value == *value) {
+                None => versions.iter().rposition(|version| version.value.is_none() && state(version) != State::Nothing),
+                Some(value) => match versions.iter().rposition(|version| version.value.as_ref() == Some(value)) {
                     Some(found) if state(&versions[found]) == State::Nothing => {
                         return Err(format!("{key:?} of {table} is {value}, which was refused (request {})", versions[found].request));
                     }
@@ -194,6 +220,18 @@ impl Model {
                 let found = found.map(|found| &versions[found]);
                 return Err(format!("{key:?} of {table} must be {due:?} or later, but is {found:?}"));
             }
+            // A delete may leave half of a request.
+            if versions.iter().any(|version| version.value.is_none()) {
+                if let Some(found) = found {
+                    let after = &versions[due.map_or(0, |due| due + 1)..];
+                    let deletes = after.iter().filter(|version| version.value.is_none() && state(version) != State::Nothing).count();
+                    // That nothing is there says that a delete took effect only if something was, and only if it is clear which.
+                    if versions[found].value.is_some() || (due.is_some_and(|due| due < found && versions[due].value.is_some()) && deletes == 1) {
+                        evidence.seen.push(versions[found].request);
+                    }
+                }
+                continue;
+            }
             if let Some(found) = found {
                 evidence.add(versions[found].request, true, key)?;
             }
@@ -202,9 +240,10 @@ impl Model {
             }
         }
         let now = self.now();
-        for (request, (is_there, _)) in evidence.0 {
+        let there = evidence.whole.into_iter().filter(|(_, (is_there, _))| *is_there).map(|(request, _)| request);
+        for request in there.chain(evidence.seen) {
             let request = &mut self.requests[request];
-            if is_there && request.state == State::Unknown {
+            if request.state == State::Unknown {
                 request.state = State::Confirmed(now);
             }
         }
@@ -214,11 +253,15 @@ impl Model {
 
 /// Whether requests are in what was read: whole, or not at all.
 #[derive(Default)]
-struct Evidence(BTreeMap<RequestId, (bool, CellKey)>);
+struct Evidence {
+    whole: BTreeMap<RequestId, (bool, CellKey)>,
+    /// Requests of which something is there, and something may be missing.
+    seen: Vec<RequestId>,
+}
 
 impl Evidence {
     fn add(&mut self, request: RequestId, is_there: bool, key: &CellKey) -> Result<(), String> {
-        match self.0.entry(request) {
+        match self.whole.entry(request) {
             Entry::Vacant(entry) => {
                 entry.insert((is_there, key.clone()));
                 Ok(())

@@ -46,6 +46,7 @@ impl Settings {
         let compactor = CompactorOptions {
             interval: Duration::from_secs(pick(&[10, 60, 3600])),
             grace: Duration::from_secs(pick(&[60, 120, 300])),
+            time_travel_window: Duration::from_secs(pick(&[0, 60, 3600])),
             sweep_interval: Duration::from_secs(pick(&[30, 600])),
             ..CompactorOptions::default()
         };

@@ -141,7 +141,8 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
         SqlError::Timeout => ReadError::Unavailable(error.to_string()),
         error => ReadError::Wrong(format!("{text}: {error}")),
     };
-    let stream = match querier.sql(DATABASE, &text, HashMap::new()).await {
+    let statement = querier.read_sql(&text).map_err(failed)?;
+    let stream = match querier.sql(DATABASE, statement, HashMap::new()).await {
         Ok(stream) => stream,
         // A table that is not there has no rows.
         Err(error) if error.to_string().contains("not found") || error.to_string().contains("does not exist") => return Ok(Cells::new()),

@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use tidelake_catalog::model::METRICS_TABLE;
+use tidelake_catalog::model::{METRICS_TABLE, TimeRange};
 use tidelake_ingest::WriteRequest;
 use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 
@@ -22,6 +22,23 @@ pub struct Write {
     pub cells: Vec<(String, CellKey, String)>,
     /// The lines that must be refused, from 1.
     pub bad_lines: Vec<usize>,
+}
+
+/// A delete.
+#[derive(Debug, Clone)]
+pub struct Delete {
+    pub table: String,
+    /// Labels that a series must have.
+    pub matchers: Vec<(&'static str, String)>,
+    pub range: TimeRange,
+}
+
+impl Delete {
+    /// Whether it takes a cell.
+    pub fn takes(&self, (series, time, _): &CellKey) -> bool {
+        let has = |name: &str, value: &str| series.split(',').any(|label| label.split_once('=') == Some((name, value)));
+        self.range.contains(*time) && self.matchers.iter().all(|(name, value)| has(name, value))
+    }
 }
 
 /// Fields by name: the first letter is the type.
@@ -119,6 +136,22 @@ impl Client {
             body: message.snappy().into(),
         };
         Write { request, cells, bad_lines: Vec::new() }
+    }
+
+    /// What the client deletes next, of its own.
+    pub fn delete(&self, random: &mut StdRng, model: &Model) -> Option<Delete> {
+        let tables = model.tables();
+        let table = tables.choose(random)?.clone();
+        let (owner, detail) = if table == METRICS_TABLE { ("instance", "__name__") } else { ("client", "host") };
+        let mut matchers = vec![(owner, format!("c{}", self.number))];
+        if random.random_bool(0.5) {
+            let value = if table == METRICS_TABLE { METRICS.choose(random)?.to_string() } else { format!("h{}", random.random_range(0..2)) };
+            matchers.push((detail, value));
+        }
+        let known: Vec<i64> = model.times(&table);
+        let (one, other) = (*known.choose(random)?, *known.choose(random)?);
+        let range = if random.random_bool(0.3) { TimeRange::ALL } else { TimeRange::new(one.min(other), one.max(other)) };
+        Some(Delete { table, matchers, range })
     }
 
     /// The tags of a series, and its name in the model.

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
-use tidelake_catalog::model::METRICS_TABLE;
+use tidelake_catalog::catalog::AsOf;
+use tidelake_catalog::model::{METRICS_TABLE, Matcher};
 use tidelake_catalog::segment::scan::ScanUnit;
-use tidelake_catalog::{Catalog, CatalogError, CatalogOptions, Environment, StoreError};
+use tidelake_catalog::{Catalog, CatalogError, CatalogOptions, Environment, Refusal, Snapshot, StoreError};
 use tidelake_compactor::CompactError;
 use tidelake_compactor::garbage::CollectError;
 use tidelake_compactor::merge::MergeError;
@@ -30,7 +31,7 @@ use crate::network::{Faults, Gate, HANG, Killed, Network};
 use crate::process::{Process, Settings, StartError, node_name};
 use crate::read::{self, ReadError};
 use crate::trace::note;
-use crate::workload::{Client, METRICS, Write};
+use crate::workload::{Client, DATABASE, METRICS, Write};
 
 /// Clocks of processes differ by at most so much from the true time, either way.
 const SKEW_MS: i64 = 2000;
@@ -49,10 +50,11 @@ struct Shared {
     model: Mutex<Model>,
     figures: Mutex<Figures>,
     /// Knows every commit, through no network.
-    observer: Catalog,
+    observer: Arc<Catalog>,
     /// By node, the newest epoch that takes requests.
     ready: Mutex<Vec<u64>>,
-    grace: Duration,
+    /// How long files of removed segments stay.
+    kept: Duration,
 }
 
 impl Shared {
@@ -75,7 +77,7 @@ impl Shared {
 
     /// How long a reader of this catalog may be sure of its files.
     fn sure_for(&self, catalog: &Catalog) -> Duration {
-        self.grace.saturating_sub(MARGIN).saturating_sub(self.staleness(catalog))
+        self.kept.saturating_sub(MARGIN).saturating_sub(self.staleness(catalog))
     }
 }
 
@@ -105,6 +107,14 @@ struct Held {
     until: Instant,
 }
 
+/// A state of the past, and how it reads.
+struct Past {
+    sequence: u64,
+    table: String,
+    cells: Cells,
+    until: Instant,
+}
+
 pub struct World {
     shared: Arc<Shared>,
     network: Arc<Network>,
@@ -120,6 +130,9 @@ pub struct World {
     next_life: usize,
     activities: Vec<Activity>,
     held: Vec<Held>,
+    past: Vec<Past>,
+    /// Reads what is in segments, through no network.
+    reader: Tables,
 }
 
 impl World {
@@ -131,14 +144,15 @@ impl World {
         // Some day of 2026, at any time of the day.
         let base_ms = 1_767_225_600_000 + random.random_range(0..300 * 86_400_000i64);
         let options = CatalogOptions { environment: Environment::simulated(seed, base_ms), ..CatalogOptions::default() };
-        let observer = Catalog::load(network.direct(), options).await.map_err(|error| error.to_string())?;
+        let observer = Arc::new(Catalog::load(network.direct(), options).await.map_err(|error| error.to_string())?);
+        let reader = Tables::new(Arc::clone(&observer), network.direct(), Arc::new(NoRecentRows), 1 << 20);
         let shared = Shared {
             network: Arc::clone(&network),
             model: Mutex::new(Model::new(nodes)),
             figures: Mutex::default(),
             observer,
             ready: Mutex::new(vec![0; nodes]),
-            grace: settings.compactor.grace,
+            kept: settings.compactor.grace + settings.compactor.time_travel_window,
         };
         note!(network.trace, "{nodes} nodes, folder: {}, {settings:?}", network.is_folder());
         Ok(Self {
@@ -155,6 +169,8 @@ impl World {
             next_life: 0,
             activities: Vec::new(),
             held: Vec::new(),
+            past: Vec::new(),
+            reader,
         })
     }
 
@@ -194,11 +210,13 @@ impl World {
             0..=33 => self.write(),
             34..=46 => self.pass(3000).await,
             47..=56 => self.change_faults(),
-            57..=65 => self.flush(),
-            66..=71 => self.compact(),
-            72..=74 => self.collect_garbage(),
-            75..=80 => self.query(),
-            81..=84 => self.hold().await?,
+            57..=63 => self.flush(),
+            64..=68 => self.compact(),
+            69..=71 => self.collect_garbage(),
+            72..=76 => self.query(),
+            77..=79 => self.hold().await?,
+            80..=82 => self.delete(),
+            83..=84 => self.remember().await?,
             85..=88 => self.kill_one(),
             89..=90 => self.take_over(),
             91..=92 => self.pause(),
@@ -438,6 +456,81 @@ impl World {
         });
     }
 
+    /// A client deletes some of what it wrote: as the server does it, after a flush.
+    fn delete(&mut self) {
+        let at = self.random.random_range(0..self.clients.len());
+        let (client, node) = (self.clients[at].number, self.clients[at].node);
+        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return };
+        if self.is_busy(client) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let (delete, id) = {
+            let mut model = shared.model.lock();
+            let Some(delete) = self.clients[at].delete(&mut self.random, &model) else { return };
+            let id = model.begin_delete(node, &delete.table, |key| delete.takes(key));
+            (delete, id)
+        };
+        note!(self.network.trace, "client {client} deletes as request {id}: {delete:?}");
+        self.spawn(life, "delete", Some(client), async move {
+            let began = shared.model.lock().now();
+            let is_replaced = shared.is_replaced(process.node, process.epoch);
+            let result = process.ingester.flush().await;
+            let is_flushed = result.is_ok();
+            flushed(&shared, &process, result, began).await?;
+            if !is_flushed {
+                // Nothing was deleted.
+                return shared.model.lock().refuse(id);
+            }
+            let matchers = delete.matchers.iter().map(|(name, value)| Matcher::equal(*name, value)).collect();
+            match process.catalog.delete(DATABASE, &delete.table, matchers, delete.range).await {
+                Ok(_) if is_replaced => Err(format!("delete {id} was acknowledged by a process that had been replaced")),
+                Ok(_) => {
+                    shared.model.lock().acknowledge(id);
+                    shared.figures.lock().deletes += 1;
+                    Ok(())
+                }
+                // Nobody has written to it yet.
+                Err(CatalogError::Refused(Refusal::NoTable { .. } | Refusal::NoDatabase { .. })) => shared.model.lock().refuse(id),
+                Err(error) => catalog_failed(&shared, &process, "delete", error).await,
+            }
+        });
+    }
+
+    /// Notes a state of the catalog and what can be read of it, for later.
+    async fn remember(&mut self) -> Verdict {
+        let tables = self.shared.model.lock().tables();
+        let Some(table) = tables.choose(&mut self.random).cloned() else { return Ok(()) };
+        let snapshot = self.shared.observer.refresh().await.map_err(|error| error.to_string())?;
+        let cells = self.read_past(Arc::clone(&snapshot), &table).await?;
+        note!(self.network.trace, "state {} of {table} is remembered with {} cells", snapshot.sequence(), cells.len());
+        let until = Instant::now() + self.settings.compactor.time_travel_window.saturating_sub(MARGIN);
+        self.past.push(Past { sequence: snapshot.sequence(), table, cells, until });
+        Ok(())
+    }
+
+    async fn read_past(&self, snapshot: Arc<Snapshot>, table: &str) -> Result<Cells, String> {
+        let sequence = snapshot.sequence();
+        let tables = self.reader.at(snapshot);
+        read::scan(&tables, table).await.map_err(|error| format!("state {sequence} of {table}: {error:?}"))
+    }
+
+    /// States of the past read as they were.
+    async fn check_past(&mut self) -> Verdict {
+        let (random, now) = (&mut self.random, Instant::now());
+        let due: Vec<Past> = self.past.extract_if(.., |past| past.until < now || random.random_bool(0.1)).collect();
+        for past in due.into_iter().filter(|past| past.until >= now) {
+            let (window, at) = (self.settings.compactor.time_travel_window, AsOf::Sequence(past.sequence));
+            let snapshot = self.shared.observer.as_of(at, window, self.now_ms()).await;
+            let snapshot = snapshot.map_err(|error| format!("state {} cannot be read: {error}", past.sequence))?;
+            if self.read_past(snapshot, &past.table).await? != past.cells {
+                return Err(format!("state {} of {} reads otherwise than it did", past.sequence, past.table));
+            }
+            self.shared.figures.lock().past += 1;
+        }
+        Ok(())
+    }
+
     fn compact(&mut self) {
         let goal = if self.random.random_bool(0.6) { Goal::Full } else { Goal::Steady };
         let Some((life, process)) = self.any_running() else { return };
@@ -592,6 +685,7 @@ impl World {
     async fn check(&mut self) -> Verdict {
         self.check_files().await?;
         self.check_held().await?;
+        self.check_past().await?;
         for node in 0..self.nodes {
             let Some(life) = self.current(node).filter(|life| !life.gate.is_dead()) else { continue };
             let (number, Some(process)) = (life.number, life.process.clone()) else { continue };
@@ -626,8 +720,8 @@ impl World {
             head(segment.data_key()).await?;
             head(segment.index_key()).await?;
         }
-        let grace = i64::try_from(self.shared.grace.as_millis()).unwrap_or(i64::MAX);
-        let due = self.now_ms() - grace + 2 * SKEW_MS;
+        let kept = i64::try_from(self.shared.kept.as_millis()).unwrap_or(i64::MAX);
+        let due = self.now_ms() - kept + 2 * SKEW_MS;
         for retired in snapshot.retired().filter(|retired| retired.time_ms > due) {
             let segment = &retired.segment;
             let (database, table, day, id) = (&segment.database, &segment.table, segment.day, segment.id);
