@@ -173,7 +173,8 @@ impl Model {
     /// What a read must show that begins now: all of `own`, and of other nodes what was flushed as of `sequence`.
     pub fn floor(&mut self, own: Option<usize>, sequence: u64) -> Floor {
         let now = self.now();
-        let flushed = |flushes: &Vec<(u64, u64)>| flushes.iter().filter(|(s, _)| *s <= sequence).map(|(_, began)| *began).max().unwrap_or(0);
+        let flushed =
+            |flushes: &Vec<(u64, u64)>| flushes.iter().filter(|(s, _)| *s <= sequence).map(|(_, began)| *began).max().unwrap_or(0);
         let mut floors: Vec<u64> = self.flushes.iter().map(flushed).collect();
         if let Some(own) = own {
             floors[own] = now;
@@ -226,7 +227,9 @@ impl Model {
                     let after = &versions[due.map_or(0, |due| due + 1)..];
                     let deletes = after.iter().filter(|version| version.value.is_none() && state(version) != State::Nothing).count();
                     // That nothing is there says that a delete took effect only if something was, and only if it is clear which.
-                    if versions[found].value.is_some() || (due.is_some_and(|due| due < found && versions[due].value.is_some()) && deletes == 1) {
+                    if versions[found].value.is_some()
+                        || (due.is_some_and(|due| due < found && versions[due].value.is_some()) && deletes == 1)
+                    {
                         evidence.seen.push(versions[found].request);
                     }
                 }
@@ -269,7 +272,10 @@ impl Evidence {
             Entry::Occupied(entry) if entry.get().0 == is_there => Ok(()),
             Entry::Occupied(entry) => {
                 let other = &entry.get().1;
-                Err(format!("half of request {request} is there: {} {key:?}, but not the other of it and {other:?}", if is_there { "it has" } else { "it lacks" }))
+                Err(format!(
+                    "half of request {request} is there: {} {key:?}, but not the other of it and {other:?}",
+                    if is_there { "it has" } else { "it lacks" }
+                ))
             }
         }
     }

@@ -157,7 +157,8 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
         let time = cast(time, &DataType::Int64).map_err(wrong)?;
         let time = time.as_primitive::<Int64Type>();
         let options = FormatOptions::default();
-        let shown: Vec<_> = batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<_, _>>().map_err(wrong)?;
+        let shown: Vec<_> =
+            batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<_, _>>().map_err(wrong)?;
         // Tags are what the model writes as tags.
         let is_tag = |name: &str| ["client", "host", "instance", "job"].contains(&name);
         for row in 0..batch.num_rows() {

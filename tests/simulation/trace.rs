@@ -33,7 +33,8 @@ impl Trace {
         let at = self.began.elapsed();
         // Writing to a string does not fail.
         let _ = write!(inner.line, "{:>10}.{:03} {event}", at.as_secs(), at.subsec_millis());
-        inner.hash = inner.line.bytes().fold(inner.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(5));
+        inner.hash =
+            inner.line.bytes().fold(inner.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(5));
         if let Some(lines) = &mut inner.lines {
             lines.push(inner.line.clone());
         }

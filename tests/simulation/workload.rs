@@ -107,8 +107,13 @@ impl Client {
             cells.clear();
         }
         let protocol = Protocol::LineProtocol { precision: Precision::Nanosecond };
-        let request =
-            WriteRequest { database: DATABASE.to_owned(), protocol, encoding: ContentEncoding::Identity, accept_partial, body: text.into() };
+        let request = WriteRequest {
+            database: DATABASE.to_owned(),
+            protocol,
+            encoding: ContentEncoding::Identity,
+            accept_partial,
+            body: text.into(),
+        };
         Write { request, cells, bad_lines }
     }
 
@@ -145,7 +150,8 @@ impl Client {
         let (owner, detail) = if table == METRICS_TABLE { ("instance", "__name__") } else { ("client", "host") };
         let mut matchers = vec![(owner, format!("c{}", self.number))];
         if random.random_bool(0.5) {
-            let value = if table == METRICS_TABLE { METRICS.choose(random)?.to_string() } else { format!("h{}", random.random_range(0..2)) };
+            let value =
+                if table == METRICS_TABLE { METRICS.choose(random)?.to_string() } else { format!("h{}", random.random_range(0..2)) };
             matchers.push((detail, value));
         }
         let known: Vec<i64> = model.times(&table);

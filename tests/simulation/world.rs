@@ -308,10 +308,11 @@ impl World {
         }
     }
 
-    /// The process of a node that clients talk to.
+    /// The process of a node that clients talk to: the newest that ever was ready, if it is still there.
     fn current(&self, node: usize) -> Option<&Life> {
-        let of_node = self.lives.iter().filter(|life| life.node == node && life.process.is_some());
-        of_node.max_by_key(|life| life.process.as_ref().map_or(0, |process| process.epoch))
+        let newest = self.shared.ready.lock()[node];
+        let is_newest = |process: &Arc<Process>| process.node == node && process.epoch == newest;
+        self.lives.iter().find(|life| life.process.as_ref().is_some_and(is_newest))
     }
 
     /// Any process that has started, even one that was taken over.
@@ -400,11 +401,11 @@ impl World {
             if self.is_busy(client) || self.random.random_bool(0.3) {
                 continue;
             }
-            let Some(current) = self.current(node).map(|life| life.number) else { continue };
+            let current = self.current(node).map(|life| life.number);
             // Somebody may still know the old address.
-            let old = self.lives.iter().filter(|life| life.node == node && life.number != current && life.process.is_some());
-            let old = old.map(|life| life.number).choose(&mut self.random);
-            let life = old.filter(|_| self.random.random_bool(0.2)).unwrap_or(current);
+            let old = self.lives.iter().filter(|life| life.node == node && Some(life.number) != current && life.process.is_some());
+            let old = old.map(|life| life.number).choose(&mut self.random).filter(|_| self.random.random_bool(0.2));
+            let Some(life) = old.or(current) else { continue };
             let Some(process) = self.lives.iter().find(|l| l.number == life).and_then(|life| life.process.clone()) else { continue };
             let count = self.random.random_range(1..4);
             self.write_some(at, life, process, count);
@@ -846,7 +847,9 @@ impl World {
         for table in names {
             let fields = self.shared.model.lock().fields(&table);
             let sql = if table == METRICS_TABLE { METRICS.map(str::to_owned).to_vec() } else { vec![String::new()] };
-            let ways = std::iter::once(Way::Scan).chain(fields.into_iter().filter(is_number).map(Way::Promql)).chain(sql.into_iter().map(Way::Sql));
+            let ways = std::iter::once(Way::Scan)
+                .chain(fields.into_iter().filter(is_number).map(Way::Promql))
+                .chain(sql.into_iter().map(Way::Sql));
             for way in ways {
                 let floor = self.shared.model.lock().whole();
                 check_table(&self.shared, &querier, &way, &table, &floor, self.now_ms(), "a new reader").await?;
@@ -933,15 +936,7 @@ fn judge(shared: &Shared, way: &Way, table: &str, cells: &Cells, floor: &Floor, 
     shared.model.lock().judge(table, cells, floor, is_read).map_err(|error| format!("{what}, {way:?}: {error}"))
 }
 
-async fn check_table(
-    shared: &Shared,
-    querier: &Querier,
-    way: &Way,
-    table: &str,
-    floor: &Floor,
-    now_ms: i64,
-    what: &str,
-) -> Verdict {
+async fn check_table(shared: &Shared, querier: &Querier, way: &Way, table: &str, floor: &Floor, now_ms: i64, what: &str) -> Verdict {
     shared.figures.lock().queries += 1;
     let cells = way.read(querier, table, now_ms).await.map_err(|error| format!("{what}, {way:?} of {table}: {error:?}"))?;
     judge(shared, way, table, &cells, floor, what)
