@@ -64,6 +64,10 @@ figures! {
     flushes "flushes",
     /// Merges that were asked for and done.
     merges "merges",
+    /// Checks that found segments of level 1.
+    windows "checks with segments of two hours",
+    /// Checks that found segments of level 2.
+    days "checks with segments of a day",
     /// Simulated time.
     simulated_s "simulated seconds",
 }

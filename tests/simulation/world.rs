@@ -717,6 +717,11 @@ impl World {
             let there = self.network.inner.head(&object_store::path::Path::from(key.as_str())).await;
             there.map(drop).map_err(|_| format!("the catalog at {} names {key}, which is not there", snapshot.sequence()))
         };
+        {
+            let mut figures = self.shared.figures.lock();
+            figures.windows += u64::from(snapshot.segments().any(|segment| segment.level == 1));
+            figures.days += u64::from(snapshot.segments().any(|segment| segment.level == 2));
+        }
         for segment in snapshot.segments() {
             head(segment.data_key()).await?;
             head(segment.index_key()).await?;
