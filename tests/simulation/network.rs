@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tidelake_catalog::{Store, keys};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::trace::{Trace, note};
@@ -240,7 +240,9 @@ enum Phase {
 /// Between one life of a process and the network.
 pub struct Gate {
     pub life: usize,
-    phase: watch::Sender<Phase>,
+    phase: Mutex<Phase>,
+    /// Wakes those who wait in the order in which they came; tokio's `watch` wakes them in any order.
+    changed: Notify,
     /// Requests until it dies,
     left: AtomicU64,
     /// and whether the last one has its effect.
@@ -253,21 +255,21 @@ pub struct Killed;
 impl Gate {
     /// For a life that dies at request `dies_at`.
     pub fn new(life: usize, dies_at: u64, dies_after: bool) -> Arc<Self> {
-        Arc::new(Self { life, phase: watch::Sender::new(Phase::Running), left: AtomicU64::new(dies_at), dies_after })
+        Arc::new(Self { life, phase: Mutex::new(Phase::Running), changed: Notify::new(), left: AtomicU64::new(dies_at), dies_after })
     }
 
     pub fn is_dead(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Dead | Phase::Buried)
+        matches!(*self.phase.lock(), Phase::Dead | Phase::Buried)
     }
 
     pub fn is_paused(&self) -> bool {
-        *self.phase.borrow() == Phase::Paused
+        *self.phase.lock() == Phase::Paused
     }
 
     pub fn set_paused(&self, paused: bool) {
         let phase = if paused { Phase::Paused } else { Phase::Running };
         if !self.is_dead() {
-            self.phase.send_replace(phase);
+            self.set(phase);
         }
     }
 
@@ -277,18 +279,22 @@ impl Gate {
     }
 
     pub fn bury(&self) {
-        self.phase.send_replace(Phase::Buried);
+        self.set(Phase::Buried);
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.phase.lock() = phase;
+        self.changed.notify_waiters();
     }
 
     async fn until_running(&self) {
-        let mut phase = self.phase.subscribe();
         loop {
-            let now = *phase.borrow_and_update();
+            let changed = self.changed.notified();
+            let now = *self.phase.lock();
             match now {
                 Phase::Running => return,
                 Phase::Buried => resume_unwind(Box::new(Killed)),
-                // The sender lives as long as we do.
-                Phase::Paused | Phase::Dead => phase.changed().await.unwrap_or(()),
+                Phase::Paused | Phase::Dead => changed.await,
             }
         }
     }
@@ -299,7 +305,7 @@ impl Gate {
         if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
             return false;
         }
-        self.phase.send_replace(Phase::Dead);
+        self.set(Phase::Dead);
         if !self.dies_after {
             self.until_running().await;
         }

@@ -113,7 +113,7 @@ pub async fn promql(querier: &Querier, table: &str, field: &str, now_ms: i64) ->
     let text = format!("{name}[70y]");
     let expr = parse(&text).map_err(|error| ReadError::Wrong(error.to_string()))?;
     let params = QueryParams::instant(now_ms + 3 * 86_400_000);
-    let output = querier.promql(DATABASE, &expr, &text, params, &EngineOptions::default()).await;
+    let output = querier.promql(DATABASE, &expr, &text, params, &EngineOptions::default(), false).await;
     let output = output.map_err(|error| match error {
         QueryError::Source(error) => ReadError::from_text(error.to_string()),
         QueryError::Timeout => ReadError::Unavailable(error.to_string()),
@@ -142,8 +142,8 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
         error => ReadError::Wrong(format!("{text}: {error}")),
     };
     let statement = querier.read_sql(&text).map_err(failed)?;
-    let stream = match querier.sql(DATABASE, statement, HashMap::new()).await {
-        Ok(stream) => stream,
+    let stream = match querier.sql(DATABASE, statement, HashMap::new(), false).await {
+        Ok(answer) => answer.value,
         // A table that is not there has no rows.
         Err(error) if error.to_string().contains("not found") || error.to_string().contains("does not exist") => return Ok(Cells::new()),
         Err(error) => return Err(failed(error)),
