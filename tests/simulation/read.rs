@@ -14,6 +14,7 @@ use tidelake_catalog::segment::{SegmentError, SortedRows};
 use tidelake_querier::Querier;
 use tidelake_querier::promql::exec::{EngineOptions, QueryError, QueryParams, Value};
 use tidelake_querier::promql::parse::parse;
+use tidelake_querier::promql::source::SourceError;
 use tidelake_querier::sql::SqlError;
 use tidelake_querier::tables::Tables;
 
@@ -32,21 +33,19 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// The querier's errors are texts.
-    fn from_text(text: String) -> Self {
-        if text.contains("not on the store") {
-            Self::Missing(text)
-        } else if text.contains("corrupt") {
-            Self::Wrong(text)
-        } else {
-            Self::Unavailable(text)
-        }
+    /// An object is not what the catalog says.
+    fn damaged(error: impl std::fmt::Display) -> Self {
+        let text = error.to_string();
+        if text.contains("not on the store") { Self::Missing(text) } else { Self::Wrong(text) }
     }
 }
 
 impl From<SegmentError> for ReadError {
     fn from(error: SegmentError) -> Self {
-        Self::from_text(error.to_string())
+        match error {
+            SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            error => Self::damaged(error),
+        }
     }
 }
 
@@ -115,8 +114,8 @@ pub async fn promql(querier: &Querier, table: &str, field: &str, now_ms: i64) ->
     let params = QueryParams::instant(now_ms + 3 * 86_400_000);
     let output = querier.promql(DATABASE, &expr, &text, params, &EngineOptions::default(), false).await;
     let output = output.map_err(|error| match error {
-        QueryError::Source(error) => ReadError::from_text(error.to_string()),
-        QueryError::Timeout => ReadError::Unavailable(error.to_string()),
+        QueryError::Source(error @ SourceError::Corrupt { .. }) => ReadError::damaged(error),
+        QueryError::Source(SourceError::Unavailable(_)) | QueryError::Timeout => ReadError::Unavailable(error.to_string()),
         error => ReadError::Wrong(format!("{text}: {error}")),
     })?;
     let Value::RangeVector(series) = output.value else { return Err(ReadError::Wrong(format!("{text} is no range vector"))) };
@@ -137,15 +136,15 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
     let is_metrics = table == METRICS_TABLE;
     let text = if is_metrics { format!("SELECT * FROM metrics.\"{metric}\"") } else { format!("SELECT * FROM \"{table}\"") };
     let failed = |error: SqlError| match error {
-        SqlError::Internal(reason) => ReadError::from_text(reason),
-        SqlError::Timeout => ReadError::Unavailable(error.to_string()),
+        SqlError::Damaged { .. } => ReadError::damaged(error),
+        SqlError::Unavailable(_) | SqlError::Timeout => ReadError::Unavailable(error.to_string()),
         error => ReadError::Wrong(format!("{text}: {error}")),
     };
     let statement = querier.read_sql(&text).map_err(failed)?;
     let stream = match querier.sql(DATABASE, statement, HashMap::new(), false).await {
         Ok(answer) => answer.value,
         // A table that is not there has no rows.
-        Err(error) if error.to_string().contains("not found") || error.to_string().contains("does not exist") => return Ok(Cells::new()),
+        Err(SqlError::NotFound(_)) => return Ok(Cells::new()),
         Err(error) => return Err(failed(error)),
     };
     let batches: Vec<_> = stream.try_collect().await.map_err(|error| failed(SqlError::from_ref(&error)))?;

@@ -548,14 +548,7 @@ impl World {
                     shared.figures.lock().merges += merges as u64;
                     Ok(())
                 }
-                Err(CompactError::Catalog(error)) => catalog_failed(&shared, &process, "compact", error).await,
-                Err(CompactError::Merge(MergeError::Store(error))) if error.is_transient() => Ok(()),
-                Err(CompactError::Merge(MergeError::Segment(error))) => match error.into() {
-                    ReadError::Unavailable(_) => Ok(()),
-                    ReadError::Missing(_) if began.elapsed() >= sure => Ok(()),
-                    error => Err(format!("compact: {error:?}")),
-                },
-                Err(error) => Err(format!("compact: {error}")),
+                Err(error) => compact_failed(&shared, &process, error, began.elapsed() >= sure).await,
             }
         });
     }
@@ -767,6 +760,11 @@ impl World {
         let mut processes = Vec::new();
         for node in 0..self.nodes {
             processes.push((node, self.running_of(node).await?));
+        }
+        // Some may have died since the store is well.
+        let dead: Vec<usize> = self.lives.iter().filter(|life| life.gate.is_dead()).map(|life| life.number).collect();
+        for number in dead {
+            self.bury(number, "the end");
         }
         // Whoever could not write before can now.
         for at in 0..self.clients.len() {
@@ -999,6 +997,24 @@ async fn catalog_failed(shared: &Shared, process: &Process, what: &str, error: C
         CatalogError::Store(error) if error.is_transient() => Ok(()),
         CatalogError::Fenced { .. } if shared.is_superseded(process.node, process.epoch).await? => Ok(()),
         error => Err(format!("{what}: {error}")),
+    }
+}
+
+/// `is_stale`: what it was to merge may be gone.
+async fn compact_failed(shared: &Shared, process: &Process, error: CompactError, is_stale: bool) -> Verdict {
+    let error = match error {
+        CompactError::Some { first, .. } => *first,
+        error => error,
+    };
+    match error {
+        CompactError::Catalog(error) => catalog_failed(shared, process, "compact", error).await,
+        CompactError::Merge(MergeError::Store(error)) if error.is_transient() => Ok(()),
+        CompactError::Merge(MergeError::Segment(error)) | CompactError::Quarantined { error, .. } => match error.into() {
+            ReadError::Unavailable(_) => Ok(()),
+            ReadError::Missing(_) if is_stale => Ok(()),
+            error => Err(format!("compact: {error:?}")),
+        },
+        error => Err(format!("compact: {error}")),
     }
 }
 
