@@ -30,7 +30,7 @@ use figures::Figures;
 use parking_lot::Mutex;
 
 /// Seeds that `cargo test` runs.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// Planning of SQL recurses on the stack of the simulation.
 const STACK_BYTES: usize = 64 << 20;
 

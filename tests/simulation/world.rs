@@ -133,6 +133,17 @@ pub struct World {
     past: Vec<Past>,
     /// Reads what is in segments, through no network.
     reader: Tables,
+    /// By node, what was checked last.
+    checked: Vec<Option<Checked>>,
+}
+
+/// All that decides how the tables of a process read, but files, which are checked by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Checked {
+    life: usize,
+    sequence: u64,
+    buffered: (usize, usize),
+    acknowledged: usize,
 }
 
 impl World {
@@ -171,6 +182,7 @@ impl World {
             held: Vec::new(),
             past: Vec::new(),
             reader,
+            checked: vec![None; nodes],
         })
     }
 
@@ -207,7 +219,8 @@ impl World {
     async fn step(&mut self) -> Verdict {
         self.start_missing();
         match self.random.random_range(0..100) {
-            0..=33 => self.write(),
+            0 => self.write_and_flush(),
+            1..=33 => self.write(),
             34..=46 => self.pass(3000).await,
             47..=56 => self.change_faults(),
             57..=63 => self.flush(),
@@ -412,19 +425,47 @@ impl World {
         }
     }
 
+    /// A client writes, and all is flushed after each request: so many segments come that two hours are merged.
+    fn write_and_flush(&mut self) {
+        let at = self.random.random_range(0..self.clients.len());
+        let (client, node) = (self.clients[at].number, self.clients[at].node);
+        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return };
+        if self.is_busy(client) {
+            return;
+        }
+        let writes = self.draw_writes(at, node, 24);
+        let shared = Arc::clone(&self.shared);
+        self.spawn(life, "write and flush", Some(client), async move {
+            for (id, write) in writes {
+                send(&shared, &process, id, write).await?;
+                let began = shared.model.lock().now();
+                let result = process.ingester.flush().await;
+                flushed(&shared, &process, result, began).await?;
+            }
+            Ok(())
+        });
+    }
+
+    /// Requests that a client is about to send.
+    fn draw_writes(&mut self, at: usize, node: usize, count: usize) -> Vec<(RequestId, Write)> {
+        let now_ms = self.now_ms();
+        let client = &self.clients[at];
+        let mut model = self.shared.model.lock();
+        let mut writes = Vec::new();
+        for _ in 0..count {
+            let write = client.write(&mut self.random, &model, now_ms, &mut self.numbers);
+            let id = model.begin(node, write.cells.clone());
+            note!(self.network.trace, "client {} has request {id} with {} cells", client.number, write.cells.len());
+            writes.push((id, write));
+        }
+        writes
+    }
+
     /// A client sends requests, one after the other.
     fn write_some(&mut self, at: usize, life: usize, process: Arc<Process>, count: usize) {
         let shared = Arc::clone(&self.shared);
-        let now_ms = self.now_ms();
         let client = self.clients[at].number;
-        let mut writes = Vec::new();
-        for _ in 0..count {
-            let mut model = shared.model.lock();
-            let write = self.clients[at].write(&mut self.random, &model, now_ms, &mut self.numbers);
-            let id = model.begin(process.node, write.cells.clone());
-            note!(self.network.trace, "client {client} has request {id} with {} cells", write.cells.len());
-            writes.push((id, write));
-        }
+        let writes = self.draw_writes(at, process.node, count);
         self.spawn(life, "write", Some(client), async move {
             for (id, write) in writes {
                 send(&shared, &process, id, write).await?;
@@ -687,6 +728,14 @@ impl World {
                 self.shared.figures.lock().stale += 1;
                 continue;
             }
+            let sequence = process.catalog.snapshot().sequence();
+            let buffered = process.ingester.buffered();
+            let acknowledged = self.shared.model.lock().acknowledged();
+            let now = Some(Checked { life: number, sequence, buffered, acknowledged });
+            if self.checked[node] == now {
+                continue;
+            }
+            self.checked[node] = now;
             let tables = self.shared.model.lock().tables();
             for table in tables {
                 let mut ways = vec![Way::Scan];
