@@ -25,10 +25,10 @@ macro_rules! figures {
         }
 
         impl Figures {
-            /// What never happened.
+            /// What never happened, of all that must.
             pub fn missing(&self) -> Vec<&'static str> {
                 let mut missing = Vec::new();
-                $(if self.$name == 0 { missing.push($text); })*
+                $(if self.$name == 0 && !$text.ends_with("left out") { missing.push($text); })*
                 missing
             }
         }

@@ -15,6 +15,7 @@ mod model;
 mod network;
 mod panics;
 mod process;
+#[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../end_to_end/protobuf.rs"]
 mod protobuf;
 mod read;
@@ -49,7 +50,7 @@ fn simulate(seed: u64, keep_events: bool) -> Outcome {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             let trace = Arc::new(trace::Trace::new(keep_events));
-            let network = network::Network::new(seed ^ 0x5EED, seed % 3 == 0, Arc::clone(&trace));
+            let network = network::Network::new(seed ^ 0x5EED, seed.is_multiple_of(3), Arc::clone(&trace));
             let (verdict, figures) = match world::World::new(seed, network).await {
                 Ok(mut world) => {
                     let verdict = world.run().await;
@@ -102,7 +103,7 @@ fn simulate_all(first: u64, count: u64) -> (Figures, Vec<(u64, String)>) {
                 eprintln!("seed {seed}: {violation}");
                 failed.push((seed, violation));
             }
-            if (seed + 1 - first) % 1000 == 0 {
+            if (seed + 1 - first).is_multiple_of(1000) {
                 println!("{} seeds: {figures}", seed + 1 - first);
             }
         }

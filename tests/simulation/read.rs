@@ -22,13 +22,16 @@ use crate::model::{CellKey, Cells};
 use crate::workload::DATABASE;
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The store failed, which is right if it was let fail.
+    #[error("no answer: {0}")]
     Unavailable(String),
     /// A file that the catalog names is not there, which is right if the reader's catalog was too old.
+    #[error("a file is gone: {0}")]
     Missing(String),
     /// The answer is wrong by itself.
+    #[error("wrong: {0}")]
     Wrong(String),
 }
 

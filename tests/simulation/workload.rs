@@ -88,7 +88,7 @@ impl Client {
             }
             let is_bad = random.random_bool(0.06);
             let mut written: Vec<String> = fields.iter().map(|(field, (written, _))| format!("{field}={written}")).collect();
-            let conflict = written.first().is_some() && model.is_column(table, fields[0].0);
+            let conflict = !written.is_empty() && model.is_column(table, fields[0].0);
             if is_bad && conflict {
                 // Of another type than the column has.
                 written[0] = format!("{}={}", fields[0].0, if fields[0].0.starts_with('s') { "1i" } else { "\"text\"" });

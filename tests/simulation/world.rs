@@ -554,7 +554,7 @@ impl World {
     async fn read_past(&self, snapshot: Arc<Snapshot>, table: &str) -> Result<Cells, String> {
         let sequence = snapshot.sequence();
         let tables = self.reader.at(snapshot);
-        read::scan(&tables, table).await.map_err(|error| format!("state {sequence} of {table}: {error:?}"))
+        read::scan(&tables, table).await.map_err(|error| format!("state {sequence} of {table}: {error}"))
     }
 
     /// States of the past read as they were.
@@ -633,7 +633,7 @@ impl World {
                 Ok(cells) => judge(&shared, &way, &table, &cells, &floor, &format!("a query of node {}", process.node)),
                 Err(ReadError::Unavailable(_)) => Ok(()),
                 Err(ReadError::Missing(_)) if began.elapsed() >= sure => Ok(()),
-                Err(error) => Err(format!("{way:?} of {table}: {error:?}")),
+                Err(error) => Err(format!("{way:?} of {table}: {error}")),
             }
         });
     }
@@ -648,7 +648,7 @@ impl World {
         if sure.is_zero() {
             return Ok(());
         }
-        let failed = |error: ReadError| format!("a held query of {table}: {error:?}");
+        let failed = |error: ReadError| format!("a held query of {table}: {error}");
         let units = read::plan(process.judged.tables(), &table).await.map_err(failed)?;
         let cells = read::read(&units).await.map_err(failed)?;
         note!(self.network.trace, "L{life} holds a query of {table} with {} cells", cells.len());
@@ -784,7 +784,7 @@ impl World {
         let (random, now) = (&mut self.random, Instant::now());
         let due: Vec<Held> = self.held.extract_if(.., |held| held.until < now || random.random_bool(0.2)).collect();
         for held in due.into_iter().filter(|held| held.until >= now) {
-            let cells = read::read(&held.units).await.map_err(|error| format!("a held query of {}: {error:?}", held.table))?;
+            let cells = read::read(&held.units).await.map_err(|error| format!("a held query of {}: {error}", held.table))?;
             if cells != held.cells {
                 return Err(format!("a held query of {} changed", held.table));
             }
@@ -900,7 +900,7 @@ impl World {
             let fields = self.shared.model.lock().fields(&table);
             let sql = if table == METRICS_TABLE { METRICS.map(str::to_owned).to_vec() } else { vec![String::new()] };
             let ways = std::iter::once(Way::Scan)
-                .chain(fields.into_iter().filter(is_number).map(Way::Promql))
+                .chain(fields.into_iter().filter(|field| is_number(field)).map(Way::Promql))
                 .chain(sql.into_iter().map(Way::Sql));
             for way in ways {
                 let floor = self.shared.model.lock().whole();
@@ -953,13 +953,13 @@ enum Way {
     Sql(String),
 }
 
-fn is_number(field: &String) -> bool {
+fn is_number(field: &str) -> bool {
     !field.starts_with('s')
 }
 
 impl Way {
     fn draw(random: &mut StdRng, model: &Model, table: &str) -> Self {
-        let fields: Vec<String> = model.fields(table).into_iter().filter(is_number).collect();
+        let fields: Vec<String> = model.fields(table).into_iter().filter(|field| is_number(field)).collect();
         match (random.random_range(0..3), fields.choose(random)) {
             (0, _) => Self::Scan,
             (1, Some(field)) => Self::Promql(field.clone()),
@@ -990,7 +990,7 @@ fn judge(shared: &Shared, way: &Way, table: &str, cells: &Cells, floor: &Floor, 
 
 async fn check_table(shared: &Shared, querier: &Querier, way: &Way, table: &str, floor: &Floor, now_ms: i64, what: &str) -> Verdict {
     shared.figures.lock().queries += 1;
-    let cells = way.read(querier, table, now_ms).await.map_err(|error| format!("{what}, {way:?} of {table}: {error:?}"))?;
+    let cells = way.read(querier, table, now_ms).await.map_err(|error| format!("{what}, {way:?} of {table}: {error}"))?;
     judge(shared, way, table, &cells, floor, what)
 }
 
@@ -1065,7 +1065,7 @@ async fn compact_failed(shared: &Shared, process: &Process, error: CompactError,
         CompactError::Merge(MergeError::Segment(error)) | CompactError::Quarantined { error, .. } => match error.into() {
             ReadError::Unavailable(_) => Ok(()),
             ReadError::Missing(_) if is_stale => Ok(()),
-            error => Err(format!("compact: {error:?}")),
+            error => Err(format!("compact: {error}")),
         },
         error => Err(format!("compact: {error}")),
     }
