@@ -3,7 +3,7 @@
 //! They are remembered, never dropped: what they still hold is read by queries, and the rest may be restored. Each is looked at
 //! again after a while, so that a restored file is merged without anybody saying so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Quarantine {
     recheck: Duration,
-    entries: Mutex<HashMap<SegmentId, Entry>>,
+    entries: Mutex<BTreeMap<SegmentId, Entry>>,
     held: watch::Sender<Arc<HashSet<SegmentId>>>,
 }
 

@@ -1,0 +1,73 @@
+//! How much a simulation did: one in which something never happens proves nothing about it.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! figures {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// Counts of one seed, or of many.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Figures {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl AddAssign for Figures {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl fmt::Display for Figures {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let counts = [$(format!("{} {}", self.$name, $text),)*];
+                f.write_str(&counts.join(", "))
+            }
+        }
+
+        impl Figures {
+            /// What never happened, of all that must.
+            pub fn missing(&self) -> Vec<&'static str> {
+                let mut missing = Vec::new();
+                $(if self.$name == 0 && !$text.ends_with("left out") { missing.push($text); })*
+                missing
+            }
+        }
+    };
+}
+
+figures! {
+    /// Events of the harness.
+    steps "steps",
+    /// Processes started.
+    lives "processes",
+    /// Processes that ended without having been asked to.
+    crashes "crashes",
+    /// Of these, those that found out that another has their node.
+    fenced "fenced",
+    /// Requests to the store.
+    requests "requests to the store",
+    /// Write requests that were acknowledged.
+    acknowledged "acknowledged writes",
+    /// Different fields of points in them.
+    points "acknowledged points",
+    /// Tables read and judged.
+    queries "queries judged",
+    /// Queries that were held open over other steps.
+    held "held queries",
+    /// States of the past that were read again.
+    past "states of the past read again",
+    /// Deletes that were acknowledged.
+    deletes "deletes",
+    /// Checks left out because a process had not heard of commits for too long.
+    stale "checks of stale processes left out",
+    /// Flushes that returned.
+    flushes "flushes",
+    /// Merges that were asked for and done.
+    merges "merges",
+    /// Checks that found segments of level 1.
+    windows "checks with segments of two hours",
+    /// Checks that found segments of level 2.
+    days "checks with segments of a day",
+    /// Simulated time.
+    simulated_s "simulated seconds",
+}
