@@ -8,8 +8,9 @@ use futures::future::try_join_all;
 use object_store::buffered::BufWriter;
 use tidelake_catalog::Environment;
 use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
-use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
+use tidelake_catalog::segment::writer::WrittenSegment;
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
 use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Table};
 use tidelake_catalog::store::{Store, StoreError};
@@ -106,8 +107,13 @@ impl Output {
         };
         let key = meta.data_key();
         let note = [("tidelake.write_order", format!("{}..{}", orders.0, orders.1))];
-        // What stays in level 0 is soon merged again.
-        let effort = if plan.level == 0 { Effort::Fresh } else { Effort::Compacted };
+        let effort = match plan.level {
+            // Soon merged again.
+            0 => Effort::Fresh,
+            // By the next day.
+            1 => Effort::Compacted,
+            _ => Effort::Settled,
+        };
         let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), effort, &note)?;
         let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
         Ok(Self { meta, key, writer, upload })
