@@ -40,34 +40,41 @@ pub(super) struct Way {
     /// `None` is positions in a dictionary, or, if that grows too large, values as they are.
     encoding: Option<Encoding>,
     page_rows: usize,
-    /// Levels of zstd: the usual one, and the one to try for files that stay for good.
-    level: i32,
+    /// Level of zstd for files that stay for good, if it may pay.
     slow_level: Option<i32>,
+    /// What it saves shows on all rows only, not on a sample: it is tried where the others need more than so many bytes for a
+    /// hundred rows.
+    pub beyond: Option<usize>,
 }
 
-const DICTIONARY: Way = Way { encoding: None, page_rows: PAGE_ROWS, level: 6, slow_level: None };
-const DIFFERENCES: Way = Way { encoding: Some(Encoding::DELTA_BINARY_PACKED), page_rows: PAGE_ROWS, level: 6, slow_level: None };
-const PLAIN: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: PLAIN_PAGE_ROWS, level: 6, slow_level: Some(16) };
-/// What repeats far away: decimals of which each has thousands of neighbours before it comes again.
-const PLAIN_FAR: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: TRANSPOSED_PAGE_ROWS, level: 6, slow_level: None };
+const DICTIONARY: Way = Way { encoding: None, page_rows: PAGE_ROWS, slow_level: None, beyond: None };
+const DIFFERENCES: Way = Way { encoding: Some(Encoding::DELTA_BINARY_PACKED), page_rows: PAGE_ROWS, slow_level: None, beyond: None };
+const PLAIN: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: PLAIN_PAGE_ROWS, slow_level: Some(16), beyond: None };
+/// What repeats far away: decimals with so many digits that each is followed by thousands of others before it comes again.
+const PLAIN_FAR: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: TRANSPOSED_PAGE_ROWS, slow_level: None, beyond: Some(450) };
 const TRANSPOSED: Way =
-    Way { encoding: Some(Encoding::BYTE_STREAM_SPLIT), page_rows: TRANSPOSED_PAGE_ROWS, level: 6, slow_level: Some(18) };
+    Way { encoding: Some(Encoding::BYTE_STREAM_SPLIT), page_rows: TRANSPOSED_PAGE_ROWS, slow_level: Some(18), beyond: None };
+/// The series of one target have the same times, one series after the other.
+const TRANSPOSED_TIMES: Way = Way { beyond: Some(1), ..TRANSPOSED };
+
+/// The level of zstd for whatever is not slow: beyond it little is gained before the slow ones.
+const LEVEL: i32 = 6;
 
 impl Way {
     /// What is worth trying for a column of this type; nothing if there is but one way.
     pub fn of(kind: &DataType, effort: Effort) -> &'static [Way] {
         match (effort, kind) {
             (Effort::Fresh, _) => &[],
-            (_, DataType::Float64) => &[TRANSPOSED, PLAIN, PLAIN_FAR, DICTIONARY],
+            (_, DataType::Float64) => &[TRANSPOSED, PLAIN, DICTIONARY, PLAIN_FAR],
             (_, DataType::Int64 | DataType::UInt64) => &[DIFFERENCES, TRANSPOSED, PLAIN, DICTIONARY],
-            (_, DataType::Timestamp(..)) => &[DIFFERENCES, TRANSPOSED],
+            (_, DataType::Timestamp(..)) => &[DIFFERENCES, TRANSPOSED_TIMES],
             _ => &[],
         }
     }
 
     /// For a file of this one column.
     pub fn properties(&self, is_time: bool) -> WriterProperties {
-        self.with_level(self.level, is_time)
+        self.with_level(LEVEL, is_time)
     }
 
     /// The same with a slow level, if that may pay.

@@ -29,7 +29,7 @@ const SAMPLE_SLICE_ROWS: usize = 4096;
 const SAMPLE_ERROR: usize = 25;
 
 /// The slow levels of zstd must save so much in a hundred of a sample.
-const SLOW_GAIN: usize = 5;
+const SLOW_GAIN: usize = 3;
 
 /// Writes the row groups of one file.
 pub(super) struct RowGroups<W: Write + Send> {
@@ -49,6 +49,7 @@ pub(super) struct RowGroups<W: Write + Send> {
 struct Trial {
     usual: ArrowRowGroupWriterFactory,
     slow: Option<ArrowRowGroupWriterFactory>,
+    beyond: Option<usize>,
 }
 
 impl<W: Write + Send> RowGroups<W> {
@@ -135,32 +136,49 @@ impl Trial {
             Ok::<_, ParquetError>(ArrowWriter::try_new(io::sink(), Arc::clone(&schema), Some(properties))?.into_serialized_writer()?.1)
         };
         let is_time = matches!(field.data_type(), DataType::Timestamp(..));
-        Ok(Self { usual: factory(way.properties(is_time))?, slow: way.slow_properties(effort, is_time).map(factory).transpose()? })
+        Ok(Self {
+            usual: factory(way.properties(is_time))?,
+            slow: way.slow_properties(effort, is_time).map(factory).transpose()?,
+            beyond: way.beyond,
+        })
     }
 }
 
 /// The smallest encoding of a column of numbers.
-fn smallest(ways: &[Trial], field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
-    let sample = sample(arrays);
-    let sampled = ways.iter().map(|way| encode_numbers(&way.usual, field, &sample)).collect::<Result<Vec<_>, _>>()?;
-    let bound = sampled.iter().map(size).min().unwrap_or(0) * (100 + SAMPLE_ERROR) / 100;
+fn smallest(trials: &[Trial], field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
+    let rows: usize = arrays.iter().map(|array| array.len()).sum();
+    let sample = sample(arrays, rows);
+    let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
+    if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
+        for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
+            *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+        }
+    }
+    let bound = sizes.iter().flatten().min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
     let mut best: Option<(usize, ArrowColumnChunk)> = None;
-    for (number, way) in ways.iter().enumerate().filter(|(number, _)| size(&sampled[*number]) <= bound) {
-        let chunk = encode_numbers(&way.usual, field, arrays)?;
-        if best.as_ref().is_none_or(|(_, best)| size(&chunk) < size(best)) {
+    for (number, trial) in trials.iter().enumerate() {
+        let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
+        let is_worth_it = match (trial.beyond, so_far) {
+            (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
+            _ => sizes[number].is_none_or(|size| size <= bound),
+        };
+        if !is_worth_it {
+            continue;
+        }
+        let chunk = encode_numbers(&trial.usual, field, arrays)?;
+        if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
             best = Some((number, chunk));
         }
     }
-    let (number, mut chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
-    if let Some(slow) = &ways[number].slow
-        && size(&encode_numbers(slow, field, &sample)?) * 100 <= size(&sampled[number]) * (100 - SLOW_GAIN)
+    let (number, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
+    let Some(slow) = &trials[number].slow else { return Ok(chunk) };
+    if let Some(usual) = sizes[number]
+        && size(&encode_numbers(slow, field, &sample)?) * 100 > usual * (100 - SLOW_GAIN)
     {
-        let slow = encode_numbers(slow, field, arrays)?;
-        if size(&slow) < size(&chunk) {
-            chunk = slow;
-        }
+        return Ok(chunk);
     }
-    Ok(chunk)
+    let slow = encode_numbers(slow, field, arrays)?;
+    Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
 }
 
 fn size(chunk: &ArrowColumnChunk) -> usize {
@@ -168,8 +186,7 @@ fn size(chunk: &ArrowColumnChunk) -> usize {
 }
 
 /// A few slices from all over; all rows if there are few.
-fn sample(arrays: &[ArrayRef]) -> Vec<ArrayRef> {
-    let rows: usize = arrays.iter().map(|array| array.len()).sum();
+fn sample(arrays: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
     if rows <= 2 * SAMPLE_SLICES * SAMPLE_SLICE_ROWS {
         return arrays.to_vec();
     }
