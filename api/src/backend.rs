@@ -32,6 +32,7 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
+pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
@@ -56,6 +57,8 @@ pub struct PromqlOptions {
     pub timeout: Duration,
     /// The query fails when it would hold more samples.
     pub max_samples: u64,
+    /// Damaged segments are left out, with a warning.
+    pub partial: bool,
 }
 
 /// Why a PromQL or metadata query failed.
@@ -128,12 +131,19 @@ impl Querier {
         let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
         let engine = EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
-        Ok(self.0.promql(db, &expr, query, params, &engine).await?)
+        Ok(self.0.promql(db, &expr, query, params, &engine, options.partial).await?)
     }
 
     /// Series that match any of the matcher sets and may have samples in the range; at most `limit`, 0 for all.
-    pub async fn series(&self, db: &str, matchers: &[Vec<Matcher>], range: TimeRange, limit: usize) -> Result<Vec<Labels>, QueryError> {
-        Ok(cut(self.0.series(db, matchers, range).await?, limit))
+    pub async fn series(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        partial: bool,
+    ) -> Result<Answer<Vec<Labels>>, QueryError> {
+        Ok(cut(self.0.series(db, matchers, range, partial).await?, limit))
     }
 
     /// Sorted label names of those series.
@@ -143,8 +153,9 @@ impl Querier {
         matchers: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, QueryError> {
-        Ok(cut(self.0.label_names(db, matchers, range).await?, limit))
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(self.0.label_names(db, matchers, range, partial).await?, limit))
     }
 
     /// Sorted values of one label of those series.
@@ -155,8 +166,9 @@ impl Querier {
         matchers: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, QueryError> {
-        Ok(cut(self.0.label_values(db, name, matchers, range).await?, limit))
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
     }
 
     /// Metadata by metric family, sorted; of one family only when it is named.
@@ -172,8 +184,14 @@ impl Querier {
     }
 
     /// Runs one SQL statement; `params` fill `$name` placeholders.
-    pub async fn sql(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
-        self.0.sql(db, text, params).await
+    pub async fn sql(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+        partial: bool,
+    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+        self.0.sql(db, text, params, partial).await
     }
 
     /// What a SQL statement wants to have changed.
@@ -197,9 +215,9 @@ impl Querier {
     }
 }
 
-fn cut<T>(mut found: Vec<T>, limit: usize) -> Vec<T> {
+fn cut<T>(mut found: Answer<Vec<T>>, limit: usize) -> Answer<Vec<T>> {
     if limit > 0 {
-        found.truncate(limit);
+        found.value.truncate(limit);
     }
     found
 }
@@ -275,13 +293,22 @@ pub struct Backend {
 }
 
 fn open_store(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open)
+}
+
+/// The store for a command that changes nothing.
+pub(crate) fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open_to_read)
+}
+
+fn open_store_by(config: &Config, open: fn(&str, &S3Settings) -> Result<Store, StoreError>) -> Result<Store, OpenError> {
     let location = config.store_location().map_err(|error| OpenError::Fatal(error.to_string()))?;
     let address = match location {
         StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
         StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
         StoreLocation::Memory => "memory:".to_owned(),
     };
-    Ok(Store::open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
+    Ok(open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
 }
 
 fn ingest_options(config: &Config) -> IngestOptions {
@@ -327,6 +354,7 @@ impl Backend {
             ..CompactorOptions::default()
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
+        crate::backpressure::watch(&catalog, &compactor, &ingester, config.max_fresh_segments);
         Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog })
     }
 
@@ -382,6 +410,9 @@ impl Backend {
         add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
         let catalog = Arc::clone(&self.catalog);
         add("segments", "Segments in the catalog", false, Box::new(move || catalog.snapshot().segments().count() as f64));
+        let compactor = Arc::clone(&self.compactor.0);
+        let help = "Segments with a damaged file, which are not merged";
+        add("quarantined_segments", help, false, Box::new(move || compactor.quarantine().held().len() as f64));
         figures
     }
 
@@ -395,7 +426,7 @@ impl Backend {
 
 /// Writes the catalog's log as JSON lines.
 pub async fn dump_catalog(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-    let store = open_store(config)?;
+    let store = open_store_to_read(config)?;
     let mut failed = None;
     tidelake_catalog::dump::dump(&store, |record| {
         if failed.is_none() {

@@ -1,4 +1,4 @@
-//! The command line: `tidelake [serve]` and `tidelake catalog dump`.
+//! The command line: `tidelake [serve]`, `tidelake catalog dump` and `tidelake verify`.
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -25,6 +25,8 @@ enum Command {
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Check everything on the store and report what is damaged; reads only, also beside a server
+    Verify(ConfigArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -33,8 +35,8 @@ enum CatalogCommand {
     Dump(ConfigArgs),
 }
 
-/// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop, 1 after a failure,
-/// 2 for wrong usage or settings, 3 when a newer process took over this node.
+/// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop, 1 after a failure or
+/// when damage was found, 2 for wrong usage or settings, 3 when a newer process took over this node.
 pub fn run() -> ExitCode {
     ExitCode::from(run_from(std::env::args_os()))
 }
@@ -42,11 +44,8 @@ pub fn run() -> ExitCode {
 /// The same with a given command line, the program's name first; returns the exit code.
 pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = Cli::parse_from(args);
-    let (args, dump) = match cli.command {
-        None => (cli.config, false),
-        Some(Command::Serve(args)) => (args, false),
-        Some(Command::Catalog(CatalogCommand::Dump(args))) => (args, true),
-    };
+    let command = cli.command.unwrap_or(Command::Serve(cli.config));
+    let (Command::Serve(args) | Command::Catalog(CatalogCommand::Dump(args)) | Command::Verify(args)) = &command;
     let config = match args.resolve() {
         Ok(config) => config,
         Err(error) => return complain(2, &error.to_string()),
@@ -56,7 +55,11 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
     };
-    let result = if dump { runtime.block_on(dump_catalog(config)) } else { runtime.block_on(crate::server::serve(config)) };
+    let result = match command {
+        Command::Serve(_) => runtime.block_on(crate::server::serve(config)),
+        Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
+        Command::Verify(_) => runtime.block_on(verify(config)),
+    };
     // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts was waited for.
     runtime.shutdown_background();
     match result {
@@ -70,6 +73,11 @@ async fn dump_catalog(config: Config) -> anyhow::Result<u8> {
     crate::backend::dump_catalog(&config, &mut out).await?;
     out.flush()?;
     Ok(0)
+}
+
+async fn verify(config: Config) -> anyhow::Result<u8> {
+    let is_clean = crate::verify::verify(&config, &mut std::io::stdout()).await?;
+    Ok(if is_clean { 0 } else { 1 })
 }
 
 fn start_log(config: &Config) {
@@ -106,6 +114,7 @@ mod tests {
             Cli::try_parse_from(["tidelake", "catalog", "dump", "--data-dir", "x"]).unwrap().command,
             Some(Command::Catalog(CatalogCommand::Dump(_)))
         ));
+        assert!(matches!(Cli::try_parse_from(["tidelake", "verify"]).unwrap().command, Some(Command::Verify(_))));
         assert!(Cli::try_parse_from(["tidelake", "--no-such-flag"]).is_err());
     }
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use tidelake_compactor::policy::MAX_INPUTS;
 
 /// All settings, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,12 +53,17 @@ pub struct Config {
     pub max_query_samples: u64,
     /// Memory that all SQL queries may use together.
     pub query_memory_bytes: usize,
+    /// Whether answers may leave out segments that are damaged, with a warning, where a request does not say. Otherwise the query fails.
+    pub allow_partial_results: bool,
     /// Memory for series indexes and footers of segments. What does not fit is read again from the store.
     pub index_cache_bytes: usize,
-    /// How long the files of a merged segment stay before they are deleted. Queries that run longer fail.
+    /// How long the files of a merged segment stay before they are deleted: longer than any query runs.
     pub gc_grace_ms: u64,
     /// How far back `AS OF` reaches. What is deleted or merged takes space on the store for so long.
     pub time_travel_window_ms: u64,
+    /// Segments of one table and day that may wait to be merged; writes get 503 beyond it. Merging takes up to 64 at a time, and
+    /// some 60 of a few sizes are left on purpose, so 256 is far behind.
+    pub max_fresh_segments: usize,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
     /// Time that running requests get to finish when the server stops.
@@ -87,9 +93,11 @@ impl Default for Config {
             query_timeout_ms: 120_000,
             max_query_samples: 50_000_000,
             query_memory_bytes: 1 << 30,
+            allow_partial_results: false,
             index_cache_bytes: 512 << 20,
             gc_grace_ms: 300_000,
             time_travel_window_ms: 3_600_000,
+            max_fresh_segments: 256,
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
@@ -207,6 +215,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_memory_bytes: Option<usize>,
+    /// Leave damaged segments out of answers, with a warning, instead of failing [default: false]
+    #[arg(long, env = "TIDELAKE_ALLOW_PARTIAL_RESULTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_partial_results: Option<bool>,
     /// Memory for series indexes and footers of segments
     #[arg(long, env = "TIDELAKE_INDEX_CACHE_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +231,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_TIME_TRAVEL_WINDOW_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_travel_window_ms: Option<u64>,
+    /// Segments of a table and day that wait to be merged before writes get 503 [default: 256]
+    #[arg(long, env = "TIDELAKE_MAX_FRESH_SEGMENTS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_fresh_segments: Option<usize>,
     /// How far back an instant selector looks [default: 300000]
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,6 +285,15 @@ impl Config {
         let largest = self.max_body_bytes.max(self.max_remote_write_bytes);
         if self.max_inflight_body_bytes < largest {
             return Err(ConfigError(format!("max_inflight_body_bytes must be at least {largest}, the size of the largest body allowed")));
+        }
+        if self.gc_grace_ms <= self.query_timeout_ms {
+            return Err(ConfigError(format!(
+                "gc_grace_ms ({}) must be greater than query_timeout_ms ({}): a query could still need a file that is deleted",
+                self.gc_grace_ms, self.query_timeout_ms
+            )));
+        }
+        if self.max_fresh_segments < MAX_INPUTS {
+            return Err(ConfigError(format!("max_fresh_segments must be at least {MAX_INPUTS}: fewer may rest without being merged")));
         }
         let name_ok = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
         if self.node.is_empty() || self.node.len() > 64 || !self.node.chars().all(name_ok) || self.node.starts_with('.') {
@@ -366,6 +391,9 @@ mod tests {
         check("store = 's3:///x'", "bucket");
         check("max_inflight_body_bytes = 5", "max_inflight_body_bytes");
         check("listen = ", "tidelake.toml");
+        check("gc_grace_ms = 120000", "gc_grace_ms (120000) must be greater than query_timeout_ms (120000)");
+        check("query_timeout_ms = 300000", "gc_grace_ms");
+        check("max_fresh_segments = 63", "at least 64");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Kind {
         /// Seconds.
         retry_after_s: u64,
     },
+    /// Restore an object of the store, or ask for a partial answer.
+    Damaged,
     /// Report it.
     Internal,
 }
@@ -86,7 +88,7 @@ impl ApiError {
             Kind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::Timeout | Kind::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Damaged | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -126,7 +128,7 @@ impl ApiError {
             Kind::Unsupported => "unsupported media type",
             Kind::Execution => "unprocessable entity",
             Kind::Timeout | Kind::Unavailable { .. } => "unavailable",
-            Kind::Internal => "internal error",
+            Kind::Damaged | Kind::Internal => "internal error",
         }
     }
 
@@ -137,7 +139,7 @@ impl ApiError {
             Kind::Execution => "execution",
             Kind::Timeout => "timeout",
             Kind::Unavailable { .. } => "unavailable",
-            Kind::Internal => "internal",
+            Kind::Damaged | Kind::Internal => "internal",
         }
     }
 }
@@ -181,6 +183,8 @@ impl From<SqlError> for ApiError {
             // Sent again, the same query would hit the same limit: not a 503.
             SqlError::ResourcesExhausted(_) => Kind::Execution,
             SqlError::Timeout => Kind::Timeout,
+            SqlError::Unavailable(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
+            SqlError::Damaged { .. } => Kind::Damaged,
             SqlError::Internal(_) => Kind::Internal,
         };
         Self { kind, message }
@@ -236,5 +240,7 @@ mod tests {
         check(IngestError::Fenced("x".into()).into(), 503);
         check(SqlError::ResourcesExhausted("x".into()).into(), 422);
         check(QueryError::Execution("x".into()).into(), 422);
+        check(SqlError::Unavailable("x".into()).into(), 503);
+        check(SqlError::Damaged { object: "x".into(), message: "y".into() }.into(), 500);
     }
 }

@@ -8,7 +8,8 @@
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
 //! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
-//! 6. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
+//! 6. `verify`: the command that checks a store.
+//! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every 503 carries
 //! `Retry-After`; an answer that breaks off in the middle ends the connection instead of looking complete.
@@ -24,6 +25,7 @@ pub mod router;
 pub mod server;
 
 mod admin;
+mod backpressure;
 mod go_float;
 mod influx_configure;
 mod influx_delete;
@@ -43,3 +45,4 @@ mod query_slots;
 mod sql;
 mod sql_cells;
 mod sql_formats;
+mod verify;

@@ -1,7 +1,7 @@
 //! The JSON of the Prometheus query API, written straight into one buffer: no tree, no call of a serializer per sample.
 use tidelake_catalog::model::{Labels, is_stale};
 
-use crate::backend::{Annotations, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
+use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
 use crate::go_float::{write_time, write_value};
 use crate::prom_histogram::write_histogram;
 
@@ -70,27 +70,29 @@ impl At {
 }
 
 /// The body of a list of texts, as `labels` and `label/x/values` answer.
-pub fn strings_body(items: &[String], truncated: bool) -> Vec<u8> {
+pub fn strings_body(answer: &Answer<Vec<String>>) -> Vec<u8> {
+    let items = &answer.value;
     let mut out = Vec::with_capacity(64 + items.iter().map(|s| s.len() + 3).sum::<usize>());
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
     write_list(&mut out, items, 0, |out, item| {
         write_string(out, item);
         true
     });
-    write_annotations(&mut out, &Annotations::default(), truncated);
+    write_annotations(&mut out, &Annotations { warnings: answer.warnings.clone(), infos: Vec::new() }, false);
     out.push(b'}');
     out
 }
 
 /// The body of a list of label sets, as `series` answers.
-pub fn series_body(items: &[Labels], truncated: bool) -> Vec<u8> {
+pub fn series_body(answer: &Answer<Vec<Labels>>) -> Vec<u8> {
+    let items = &answer.value;
     let mut out = Vec::with_capacity(64 + items.iter().map(|l| l.as_str().len() * 2).sum::<usize>());
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
     write_list(&mut out, items, 0, |out, labels| {
         write_labels(out, labels);
         true
     });
-    write_annotations(&mut out, &Annotations::default(), truncated);
+    write_annotations(&mut out, &Annotations { warnings: answer.warnings.clone(), infos: Vec::new() }, false);
     out.push(b'}');
     out
 }

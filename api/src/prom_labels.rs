@@ -11,11 +11,11 @@ use serde_json::json;
 use tidelake_catalog::model::{Matcher, TimeRange};
 
 use crate::app::App;
-use crate::backend::{AsOf, parse_selector};
+use crate::backend::{Answer, AsOf, parse_selector};
 use crate::database;
 use crate::error::{ApiError, Dialect};
 use crate::params::Params;
-use crate::prom_json::{series_body, strings_body};
+use crate::prom_json::{TRUNCATED, series_body, strings_body};
 use crate::prom_params as parameters;
 use crate::prom_query::{json_body, read_params, success};
 
@@ -36,6 +36,7 @@ struct Selection {
     range: TimeRange,
     limit: usize,
     as_of: Option<AsOf>,
+    partial: bool,
 }
 
 impl Selection {
@@ -47,7 +48,8 @@ impl Selection {
         let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
         let as_of = parameters::as_of(&params)?;
         let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>()?;
-        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit, as_of })
+        let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
+        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit, as_of, partial })
     }
 
     /// One more than asked for, so that a cut can be told from an end.
@@ -55,12 +57,12 @@ impl Selection {
         if self.limit == 0 { 0 } else { self.limit.saturating_add(1) }
     }
 
-    fn cut<T>(&self, items: &mut Vec<T>) -> bool {
-        let truncated = self.limit > 0 && items.len() > self.limit;
-        if truncated {
-            items.truncate(self.limit);
+    /// Cuts an answer to what was asked for, and says so.
+    fn cut<T>(&self, answer: &mut Answer<Vec<T>>) {
+        if self.limit > 0 && answer.value.len() > self.limit {
+            answer.value.truncate(self.limit);
+            answer.warnings.push(TRUNCATED.to_owned());
         }
-        truncated
     }
 }
 
@@ -78,9 +80,9 @@ async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
-        let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
-        let truncated = asked.cut(&mut names);
-        Ok(json_body(strings_body(&names, truncated)))
+        let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        asked.cut(&mut names);
+        Ok(json_body(strings_body(&names)))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
@@ -94,9 +96,9 @@ async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
-        let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe()).await?;
-        let truncated = asked.cut(&mut values);
-        Ok(json_body(strings_body(&values, truncated)))
+        let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        asked.cut(&mut values);
+        Ok(json_body(strings_body(&values)))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
@@ -109,9 +111,9 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
         }
         let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
-        let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe()).await?;
-        let truncated = asked.cut(&mut found);
-        Ok(json_body(series_body(&found, truncated)))
+        let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        asked.cut(&mut found);
+        Ok(json_body(series_body(&found)))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }

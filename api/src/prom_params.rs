@@ -45,6 +45,20 @@ pub fn as_of(params: &Params) -> Result<Option<AsOf>, ApiError> {
     params.get("asOf").map(|text| parse_as_of(text).map_err(|why| invalid("asOf", why))).transpose()
 }
 
+/// `partial_response`, as Thanos calls it: whether damaged segments may be left out of the answer.
+pub fn partial_response(params: &Params, default: bool) -> Result<bool, ApiError> {
+    params.get("partial_response").map_or(Ok(default), |text| parse_bool(text).map_err(|e| invalid("partial_response", e)))
+}
+
+/// A boolean as Go reads it.
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("cannot parse {text:?} to true or false")),
+    }
+}
+
 /// `timeout`, at most what the settings allow.
 pub fn timeout(params: &Params, most: Duration) -> Result<Duration, ApiError> {
     let asked = duration(params, "timeout")?.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
@@ -202,5 +216,8 @@ mod tests {
         assert_eq!(timeout(&with("timeout=2s"), most).unwrap(), Duration::from_secs(2));
         assert_eq!(timeout(&with("timeout=1h"), most).unwrap(), most);
         assert!(timeout(&with("timeout=x"), most).is_err());
+        assert!(partial_response(&with(""), true).unwrap() && partial_response(&with("partial_response=1"), false).unwrap());
+        assert!(!partial_response(&with("partial_response=false"), true).unwrap());
+        assert!(partial_response(&with("partial_response=maybe"), true).is_err());
     }
 }

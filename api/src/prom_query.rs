@@ -70,6 +70,7 @@ fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
         lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
         timeout: parameters::timeout(params, app.config.query_timeout())?,
         max_samples: app.config.max_query_samples,
+        partial: parameters::partial_response(params, app.config.allow_partial_results)?,
     })
 }
 

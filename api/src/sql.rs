@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::backend::{AsOf, Command, SqlParam, SqlText, parse_as_of};
+use crate::backend::{Answer, AsOf, Command, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::maintenance::{self, Deletion};
@@ -52,6 +52,8 @@ struct Asked {
     as_of: Option<serde_json::Value>,
     #[serde(default)]
     params: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Whether damaged segments may be left out of the answer.
+    partial_response: Option<bool>,
 }
 
 async fn by_get(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -78,8 +80,11 @@ impl Asked {
         let text = |name: &str| params.get(name).map(str::to_owned);
         let values = params.get("params").map(serde_json::from_str).transpose();
         let values = values.map_err(|e| ApiError::bad_request(format!("the parameter \"params\" must be a JSON object: {e}")))?;
+        let partial = params.get("partial_response").map(parameters::parse_bool).transpose();
+        let partial_response = partial.map_err(|e| parameters::invalid("partial_response", e))?;
         let as_of = text("asOf").or(text("as_of")).map(serde_json::Value::String);
-        Ok(Self { db: text("db").or(text("database")), q: text("q").or(text("query")), format: text("format"), as_of, params: values })
+        let (db, q) = (text("db").or(text("database")), text("q").or(text("query")));
+        Ok(Self { db, q, format: text("format"), as_of, params: values, partial_response })
     }
 }
 
@@ -120,10 +125,40 @@ async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> 
         return change(app, &database, command, format).await;
     }
     let querier = app.querier(as_of).await?;
-    let slot = app.query_slots.enter().await?;
-    let deadline = Instant::now() + app.config.query_timeout();
-    let batches = within(deadline, app.config.query_timeout(), querier.sql(&database, text, params)).await??;
-    respond(batches, format, deadline, app.config.query_timeout(), slot).await
+    let partial = asked.partial_response.unwrap_or(app.config.allow_partial_results);
+    let slot = Arc::new(app.query_slots.enter().await?);
+    let (timeout, deadline) = (app.config.query_timeout(), Instant::now() + app.config.query_timeout());
+    let mut tries = if partial { PARTIAL_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let begun = async {
+            let answer = within(deadline, timeout, querier.sql(&database, text.clone(), params.clone(), partial)).await??;
+            let Answer { value, warnings } = answer;
+            Ok((respond(value, format, deadline, timeout, Arc::clone(&slot)).await?, warnings))
+        };
+        match begun.await {
+            Ok((response, warnings)) => return Ok(with_warnings(response, &warnings)),
+            // Nothing was answered yet, and the damage that was met is known now.
+            Err(ApiError { kind: Kind::Damaged, .. }) if tries > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the answer lacks, in a header, as the formats have no place for it.
+const WARNING: HeaderName = HeaderName::from_static("x-tidelake-warning");
+/// Clients refuse heads that are too long.
+const MAX_WARNINGS: usize = 16;
+
+fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
+    let more = (warnings.len() > MAX_WARNINGS).then(|| format!("and {} more", warnings.len() - MAX_WARNINGS));
+    for text in warnings.iter().take(MAX_WARNINGS).chain(&more) {
+        let text: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+    response
 }
 
 /// The state to read, said by the statement or by a parameter.
@@ -176,7 +211,7 @@ async fn respond(
     format: Format,
     deadline: Instant,
     timeout: Duration,
-    slot: QuerySlot,
+    slot: Arc<QuerySlot>,
 ) -> Result<Response, ApiError> {
     let encoder = Encoder::new(format, batches.schema()).map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
     let mut chunks = Box::pin(encode(batches, encoder));
@@ -234,6 +269,9 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
 
 /// What a failure while the first rows are computed means for the client.
 fn classify(error: DataFusionError) -> ApiError {
+    if let found @ (SqlError::Damaged { .. } | SqlError::Unavailable(_)) = SqlError::from_ref(&error) {
+        return found.into();
+    }
     let kind = match error.find_root() {
         DataFusionError::ResourcesExhausted(_) => Kind::Execution,
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => Kind::Internal,
@@ -258,7 +296,7 @@ mod tests {
 
     async fn answer(items: Vec<Result<RecordBatch, DataFusionError>>, format: Format) -> Result<Response, ApiError> {
         let batches = Box::pin(RecordBatchStreamAdapter::new(numbers(0).schema(), stream::iter(items)));
-        let slot = QuerySlots::new(1, Duration::ZERO).enter().await.unwrap();
+        let slot = Arc::new(QuerySlots::new(1, Duration::ZERO).enter().await.unwrap());
         respond(batches, format, Instant::now() + Duration::from_secs(10), Duration::from_secs(10), slot).await
     }
 
@@ -287,8 +325,8 @@ mod tests {
 
     #[test]
     fn questions_come_as_parameters_or_json() {
-        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D"));
-        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}}"#;
+        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true"));
+        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}, "partial_response": true}"#;
         assert_eq!(Asked::from_params(&params).unwrap(), serde_json::from_str(json).unwrap());
         assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
     }

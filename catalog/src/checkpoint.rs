@@ -22,7 +22,7 @@ fn is_kept(sequence: u64, newest: u64, every: u64) -> bool {
 }
 
 /// Sequences of all checkpoints, newest first.
-async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
+pub(crate) async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
     let infos: Vec<_> = store.list(keys::CHECKPOINTS).try_collect().await?;
     let mut sequences: Vec<_> = infos.iter().filter_map(|info| keys::parse_checkpoint(&info.key)).collect();
     sequences.sort_unstable_by(|a, b| b.cmp(a));
@@ -32,23 +32,24 @@ async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
 /// The newest state that can be read and is wanted, the empty one if there is none.
 pub(crate) async fn load(store: &Store, is_wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot, StoreError> {
     for sequence in list(store).await? {
-        let key = keys::checkpoint(sequence);
-        let read = match store.get(&key).await {
-            Ok(bytes) => open(&key, sequence, &bytes),
-            // Either it was just replaced by newer ones, or the store cannot read yet what it lists.
-            Err(StoreError::NotFound { .. }) => {
-                return Err(StoreError::Unavailable { key, reason: "it is listed, but cannot be found".to_owned() });
-            }
-            Err(error) => Err(error),
-        };
-        match read {
+        match read(store, sequence).await {
             Ok(snapshot) if is_wanted(&snapshot) => return Ok(snapshot),
             Ok(_) => {}
+            // Either it was just replaced by newer ones, or the store cannot read yet what it lists.
+            Err(StoreError::NotFound { key }) => {
+                return Err(StoreError::Unavailable { key, reason: "it is listed, but cannot be found".to_owned() });
+            }
             Err(error @ StoreError::Corrupt { .. }) => tracing::error!(%error, "a checkpoint is left out, an older one is taken"),
             Err(error) => return Err(error),
         }
     }
     Ok(Snapshot::default())
+}
+
+/// The state of one checkpoint.
+pub(crate) async fn read(store: &Store, sequence: u64) -> Result<Snapshot, StoreError> {
+    let key = keys::checkpoint(sequence);
+    open(&key, sequence, &store.get(&key).await?)
 }
 
 fn open(key: &str, sequence: u64, bytes: &[u8]) -> Result<Snapshot, StoreError> {

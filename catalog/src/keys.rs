@@ -83,8 +83,12 @@ pub fn series_index(database: &str, table: &str, day: Day, id: SegmentId) -> Str
 
 /// The segment that a key under `data/` belongs to; `None` if it is none of our names.
 pub fn parse_segment(key: &str) -> Option<SegmentId> {
-    let file = key.strip_prefix(DATA)?.strip_prefix('/')?.rsplit('/').next()?;
-    let id = file.strip_suffix(".parquet")?;
+    segment_of_file(key.strip_prefix(DATA)?.strip_prefix('/')?)
+}
+
+/// The segment of a data file or series index by its path, with or without a prefix of the store.
+pub fn segment_of_file(path: &str) -> Option<SegmentId> {
+    let id = path.rsplit('/').next()?.strip_suffix(".parquet")?;
     id.strip_suffix(".series").unwrap_or(id).parse().ok()
 }
 

@@ -8,7 +8,8 @@
 //! 3. [`store`]: put-if-absent, get and list on S3, a folder or memory; [`keys`]: the names of all objects.
 //! 4. [`record`]: what one commit says; [`apply`]: what must hold for it, and the state after it.
 //! 5. `log` and `checkpoint`: records and whole states on the store.
-//! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]: the log as JSON.
+//! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]: the log as JSON; [`verify`]: whether
+//!    all of it is true.
 //!
 //! [`environment`] is what all of this takes from the machine: clock, random numbers, threads.
 //!
@@ -33,6 +34,7 @@ pub mod record;
 pub mod segment;
 pub mod snapshot;
 pub mod store;
+pub mod verify;
 
 pub use apply::Refusal;
 pub use catalog::{AsOf, Catalog, CatalogError, CatalogOptions, TableColumns};

@@ -162,6 +162,8 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     prefix: Path,
     name: Arc<str>,
+    /// Where it lies, if it is a folder.
+    folder: Option<Arc<std::path::Path>>,
 }
 
 impl fmt::Debug for Store {
@@ -186,18 +188,31 @@ impl Store {
 
     fn named(inner: Arc<dyn ObjectStore>, prefix: &str, name: String) -> Result<Self, StoreError> {
         let prefix = Path::parse(prefix).map_err(|error| other(prefix, format!("not a prefix: {error}")))?;
-        Ok(Self { inner, prefix, name: name.into() })
+        Ok(Self { inner, prefix, name: name.into(), folder: None })
     }
 
     /// A store in memory, gone with the last handle.
     pub fn memory() -> Self {
-        Self { inner: Arc::new(InMemory::new()), prefix: Path::default(), name: "memory:".into() }
+        Self { inner: Arc::new(InMemory::new()), prefix: Path::default(), name: "memory:".into(), folder: None }
     }
 
     /// Opens `memory:`, `s3://bucket/prefix`, `file:///folder` or a folder, which is created if it is not there.
     ///
     /// No request is made to S3: a store that is down does not prevent opening it.
     pub fn open(address: &str, s3: &S3Settings) -> Result<Self, StoreError> {
+        Self::open_with(address, s3, |folder| local::LocalStore::open(folder))
+    }
+
+    /// The same for those who only read: a folder must be there, and nothing in it is changed.
+    pub fn open_to_read(address: &str, s3: &S3Settings) -> Result<Self, StoreError> {
+        Self::open_with(address, s3, |folder| local::LocalStore::open_existing(folder))
+    }
+
+    fn open_with(
+        address: &str,
+        s3: &S3Settings,
+        open_folder: impl FnOnce(&str) -> object_store::Result<local::LocalStore>,
+    ) -> Result<Self, StoreError> {
         if address == "memory:" {
             return Ok(Self::memory());
         }
@@ -213,8 +228,17 @@ impl Store {
             }
             None => address,
         };
-        let inner = local::LocalStore::open(folder).map_err(|error| StoreError::from_object_store(folder, &error))?;
-        Self::named(Arc::new(inner), "", address.to_owned())
+        let inner = open_folder(folder).map_err(|error| StoreError::from_object_store(folder, &error))?;
+        let store = Self::named(Arc::new(inner), "", address.to_owned())?;
+        Ok(Self { folder: Some(std::path::Path::new(folder).into()), ..store })
+    }
+
+    /// Files that puts which did not end have left in a folder, by their paths in it, and how long nobody has written to them.
+    #[expect(clippy::disallowed_methods, reason = "a folder of the machine is in no simulation")]
+    pub async fn temporaries(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let found = tokio::task::spawn_blocking(move || local::temporaries(&folder)).await;
+        found.map_err(|error| other(&self.name, error.to_string()))
     }
 
     /// The store below, for readers and writers of Parquet. Use with [`path`](Self::path).

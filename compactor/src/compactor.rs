@@ -1,17 +1,24 @@
 //! Runs merges: plans, merges, commits; and lets garbage be collected.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tidelake_catalog::model::Day;
+use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::snapshot::Snapshot;
-use tidelake_catalog::{Catalog, CatalogError};
+use tidelake_catalog::{Catalog, CatalogError, keys};
 use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
 use crate::merge::{MergeError, merge};
 use crate::policy::{Goal, Plan, plans};
+use crate::quarantine::{Quarantine, damaged};
 
-/// Why compacting ended early.
+/// Merges that fail one after the other before the rest is left for the next time: the store is away, or full.
+const FAILURES: usize = 3;
+
+/// Why not everything was merged.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
     /// A merge failed.
@@ -20,6 +27,22 @@ pub enum CompactError {
     /// Its commit failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// Merges of some days failed; those of others were made.
+    #[error("{count} merges failed; the first: {first}")]
+    Some {
+        /// How many.
+        count: usize,
+        /// Why the first one did.
+        first: Box<CompactError>,
+    },
+    /// Everything else was merged.
+    #[error("{count} damaged segments were left as they are; one of them: {error}")]
+    Quarantined {
+        /// How many.
+        count: usize,
+        /// What is wrong with one.
+        error: SegmentError,
+    },
 }
 
 /// Settings of the compactor.
@@ -33,15 +56,19 @@ pub struct CompactorOptions {
     pub time_travel_window: Duration,
     /// How often to look through a table's folder for files that no commit names.
     pub sweep_interval: Duration,
+    /// After how long a damaged segment is looked at again.
+    pub recheck: Duration,
 }
 
 impl Default for CompactorOptions {
     fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             interval: Duration::from_secs(10),
-            grace: Duration::from_secs(300),
-            time_travel_window: Duration::from_secs(3600),
-            sweep_interval: Duration::from_secs(600),
+            grace: minutes(5),
+            time_travel_window: minutes(60),
+            sweep_interval: minutes(10),
+            recheck: minutes(10),
         }
     }
 }
@@ -54,53 +81,103 @@ pub struct Compactor {
     /// One merge at a time: two would only share the machine.
     running: tokio::sync::Mutex<()>,
     garbage: Garbage,
+    quarantine: Quarantine,
+}
+
+/// What became of a plan.
+enum Outcome {
+    Merged,
+    /// Another compactor was faster.
+    ForNothing,
+    /// Inputs are damaged; without them there is another plan.
+    Damaged,
 }
 
 impl Compactor {
     /// A compactor that runs in the background for as long as it is held.
     pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
         let garbage = Garbage::new(options.grace.saturating_add(options.time_travel_window), options.sweep_interval);
-        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage });
+        let quarantine = Quarantine::new(options.recheck);
+        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage, quarantine });
         tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
         compactor
     }
 
-    /// Merges until nothing is left to merge. Returns the number of merges.
+    /// Segments that are damaged and therefore not merged.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// Merges until nothing is left to merge. Returns the number of merges. A day whose merge fails does not keep others from
+    /// theirs. With [`Goal::Full`] damaged segments that had to be left are an error.
     pub async fn compact(&self, goal: Goal) -> Result<usize, CompactError> {
         let _running = self.running.lock().await;
-        let mut merges = 0;
-        loop {
+        let now_ms = || self.catalog.environment().now_ms();
+        self.quarantine.recheck(self.catalog.store(), &self.catalog.snapshot(), now_ms()).await;
+        let (mut merges, mut in_a_row) = (0, 0);
+        let (mut failures, mut first_failure) = (HashSet::<(Arc<str>, Arc<str>, Day)>::new(), None);
+        'all: loop {
             let snapshot = self.catalog.snapshot();
-            let todo = plans(&snapshot, goal, self.catalog.environment().now_ms());
+            let mut todo = plans(&snapshot, &self.quarantine.held(), goal, now_ms());
+            todo.retain(|plan| day_of(plan).is_some_and(|day| !failures.contains(&day)));
             if todo.is_empty() {
                 self.catalog.forget_tombstones().await?;
-                return Ok(merges);
+                break;
             }
             for plan in todo {
-                if self.run(&snapshot, &plan).await? {
-                    merges += 1;
+                match self.run(&snapshot, &plan).await {
+                    Ok(outcome) => {
+                        in_a_row = 0;
+                        merges += usize::from(matches!(outcome, Outcome::Merged));
+                    }
+                    Err(error @ CompactError::Catalog(CatalogError::Fenced { .. })) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(%error, "a merge failed; it will be tried again");
+                        failures.extend(day_of(&plan));
+                        first_failure.get_or_insert(error);
+                        in_a_row += 1;
+                        if in_a_row >= FAILURES {
+                            break 'all;
+                        }
+                    }
                 }
             }
         }
+        match (first_failure, self.quarantine.error()) {
+            (Some(first), _) => Err(CompactError::Some { count: failures.len(), first: Box::new(first) }),
+            (None, Some(error)) if goal == Goal::Full => Err(CompactError::Quarantined { count: self.quarantine.held().len(), error }),
+            _ => Ok(merges),
+        }
     }
 
-    /// Runs one plan; `false` if another compactor was faster.
-    async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<bool, CompactError> {
-        let Some(first) = plan.segments.first() else { return Ok(false) };
-        let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(false) };
+    /// Runs one plan.
+    async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<Outcome, CompactError> {
+        let Some(first) = plan.segments.first() else { return Ok(Outcome::ForNothing) };
+        let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(Outcome::ForNothing) };
         let started = Instant::now();
-        let added = merge(self.catalog.store(), self.catalog.environment(), table, plan).await?;
-        let now = self.catalog.environment().now_ms().max(0) as u64;
+        let now_ms = || self.catalog.environment().now_ms();
+        // What goes as a whole is not read.
+        let inputs = if plan.windows.is_empty() { &[] } else { &plan.segments[..] };
+        let found = damaged(self.catalog.store(), inputs).await.map_err(MergeError::from)?;
+        if !found.is_empty() {
+            found.into_iter().for_each(|(segment, error)| self.quarantine.put(segment, error, now_ms()));
+            return Ok(Outcome::Damaged);
+        }
+        let added = match merge(self.catalog.store(), self.catalog.environment(), table, plan).await {
+            Ok(added) => added,
+            Err(error) => return self.quarantine_input(plan, error),
+        };
+        let now = now_ms().max(0) as u64;
         if added.iter().any(|segment| segment.id.is_stale(now)) {
             tracing::warn!("a merge took half a day: its files may be gone already, it is done again");
-            return Ok(false);
+            return Ok(Outcome::ForNothing);
         }
         let removed: Vec<_> = plan.segments.iter().map(|s| s.reference()).collect();
         match self.catalog.commit_compaction(&removed, &added).await {
             Ok(_) => {}
             Err(CatalogError::Refused(refusal)) => {
                 tracing::info!(%refusal, "a merge was for nothing");
-                return Ok(false);
+                return Ok(Outcome::ForNothing);
             }
             Err(error) => return Err(error.into()),
         }
@@ -110,13 +187,26 @@ impl Compactor {
             outputs = added.len(), bytes_out = added.iter().map(|s| s.data_bytes).sum::<u64>(),
             rows = added.iter().map(|s| s.rows).sum::<u64>(), seconds = started.elapsed().as_secs_f64(), "merged"
         );
-        Ok(true)
+        Ok(Outcome::Merged)
+    }
+
+    /// A file that is as it was written may still not be readable, or have gone while it was read.
+    fn quarantine_input(&self, plan: &Plan, error: MergeError) -> Result<Outcome, CompactError> {
+        let MergeError::Segment(damage @ SegmentError::Corrupt { object, .. }) = &error else { return Err(error.into()) };
+        let id = keys::segment_of_file(object);
+        let Some(segment) = plan.segments.iter().find(|segment| Some(segment.id) == id) else { return Err(error.into()) };
+        self.quarantine.put(Arc::clone(segment), damage.clone(), self.catalog.environment().now_ms());
+        Ok(Outcome::Damaged)
     }
 
     /// Deletes what nothing names any more.
     pub async fn collect(&self) -> Result<(), CollectError> {
         self.garbage.collect(&self.catalog, self.catalog.environment().now_ms()).await
     }
+}
+
+fn day_of(plan: &Plan) -> Option<(Arc<str>, Arc<str>, Day)> {
+    plan.segments.first().map(|first| (Arc::clone(&first.database), Arc::clone(&first.table), first.day))
 }
 
 async fn run(compactor: Weak<Compactor>, interval: Duration) {
@@ -126,10 +216,13 @@ async fn run(compactor: Weak<Compactor>, interval: Duration) {
         match compactor.compact(Goal::Steady).await {
             Ok(_) => {}
             Err(CompactError::Catalog(CatalogError::Fenced { .. })) => return,
-            Err(error) => tracing::warn!(%error, "a merge failed; it will be tried again"),
+            Err(error) => tracing::debug!(%error, "not everything was merged"),
         }
         if let Err(error) = compactor.collect().await {
             tracing::warn!(%error, "garbage could not be deleted; it will be tried again");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

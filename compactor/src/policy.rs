@@ -7,14 +7,19 @@
 //! level 2. It stays so because a merge into level 1 takes *all* of level 0, and a merge within level 0 takes neighbours in
 //! write order. A flush that comes meanwhile has a higher order than all of them.
 //!
+//! **Damage.** A segment that cannot be read is *held*: it stays, and so does what cannot pass it. Level 0 that is not older than
+//! all of held level 0 stays in level 0, where what lies between two held segments still becomes one. Held level 1 keeps its two
+//! hours, and any held level 1 or 2 the day, from being rewritten. So level 0 remains newer than level 1, and that newer than level 2.
+//!
 //! **Cost.** A byte that arrives in time is written three times: flushed, merged into its two hours, and into its day. Level 1 is
 //! only rewritten for late rows when they are as many as what is rewritten, so that lateness costs at most about one more; until then
 //! they wait in level 0, where sixteen of a size become one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidelake_catalog::model::{TimeRange, TimeUnit, Tombstone};
-use tidelake_catalog::snapshot::{SegmentMeta, Snapshot, Table};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Snapshot, Table};
 
 /// Flushed segments that are merged into level 1: two hours of them, at the usual interval.
 const READY: usize = 12;
@@ -22,8 +27,9 @@ const READY: usize = 12;
 /// Neighbours of a size in level 0 that become one.
 const FAN_IN: usize = 16;
 
-/// Inputs of one merge beyond which a day is merged in steps: each input costs memory for its index.
-const MAX_INPUTS: usize = 64;
+/// Inputs of one merge beyond which a day is merged in steps: each input costs memory for its index. A day of more
+/// segments than this never rests while two of level 0 can become one.
+pub const MAX_INPUTS: usize = 64;
 
 /// Sizes of level 0 differ if one is so many times the other.
 const SIZE_CLASS: u64 = 8;
@@ -68,47 +74,62 @@ pub enum Goal {
     Full,
 }
 
-/// What there is to merge. `now_ms` is milliseconds since 1970.
-pub fn plans(snapshot: &Snapshot, goal: Goal, now_ms: i64) -> Vec<Plan> {
+/// What there is to merge. Segments in `held` cannot be read. `now_ms` is milliseconds since 1970.
+pub fn plans(snapshot: &Snapshot, held: &HashSet<SegmentId>, goal: Goal, now_ms: i64) -> Vec<Plan> {
     let tables = snapshot.databases().flat_map(|database| database.tables.values().map(move |table| (database, table)));
     let day_plans = tables.flat_map(|(database, table)| {
         let kept = database.kept(table, now_ms);
-        table.days.values().filter_map(move |segments| plan_day(table, segments, kept, goal, now_ms))
+        table.days.values().filter_map(move |segments| plan_day(table, segments, held, kept, goal, now_ms))
     });
     day_plans.collect()
 }
 
 /// What there is to do for one day of a table, of which rows of the times `kept` are not expired.
-fn plan_day(table: &Table, segments: &[Arc<SegmentMeta>], kept: TimeRange, goal: Goal, now_ms: i64) -> Option<Plan> {
+fn plan_day(
+    table: &Table,
+    segments: &[Arc<SegmentMeta>],
+    held: &HashSet<SegmentId>,
+    kept: TimeRange,
+    goal: Goal,
+    now_ms: i64,
+) -> Option<Plan> {
     let expired: Vec<_> = segments.iter().filter(|segment| segment.time.max < kept.min).cloned().collect();
     if !expired.is_empty() {
         return Some(Plan { segments: expired, level: 0, windows: Vec::new() });
     }
-    let mut plan =
-        Levels::of(segments, table.schema.kind.time_unit()).plan(goal, now_ms).or_else(|| apply_deletes(table, segments, goal, now_ms))?;
+    let levels = Levels::of(segments, table.schema.kind.time_unit()).holding(held);
+    let mut plan = levels.plan(goal, now_ms).or_else(|| apply_deletes(table, segments, held, goal, now_ms))?;
     plan.windows = plan.windows.iter().map(|window| window.intersect(&kept)).filter(|window| !window.is_empty()).collect();
     Some(plan)
 }
 
 /// A segment is written again, in its place, without the rows that are deleted.
-fn apply_deletes(table: &Table, segments: &[Arc<SegmentMeta>], goal: Goal, now_ms: i64) -> Option<Plan> {
+fn apply_deletes(table: &Table, segments: &[Arc<SegmentMeta>], held: &HashSet<SegmentId>, goal: Goal, now_ms: i64) -> Option<Plan> {
     let is_due = |delete: &Tombstone| goal == Goal::Full || delete.time_ms.saturating_add(DELETES_WAIT_MS) <= now_ms;
-    let segment = segments.iter().find(|segment| table.tombstones_of(segment).any(|delete| is_due(delete)))?;
+    let mut readable = segments.iter().filter(|segment| !held.contains(&segment.id));
+    let segment = readable.find(|segment| table.tombstones_of(segment).any(|delete| is_due(delete)))?;
     Some(Plan { segments: vec![Arc::clone(segment)], level: segment.level, windows: vec![TimeRange::ALL] })
 }
 
-/// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep pace.
-pub fn backlog(snapshot: &Snapshot) -> usize {
-    let days = snapshot.databases().flat_map(|d| d.tables.values()).flat_map(|table| table.days.values());
-    days.map(|segments| segments.iter().filter(|s| s.level == 0).count()).max().unwrap_or(0)
+/// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep pace. Only those count that can
+/// become one: beyond [`MAX_INPUTS`] there is always something to merge.
+pub fn backlog(snapshot: &Snapshot, held: &HashSet<SegmentId>) -> usize {
+    let tables = snapshot.databases().flat_map(|d| d.tables.values());
+    let days = tables.flat_map(|table| table.days.values().map(|day| (table.schema.kind.time_unit(), day)));
+    days.map(|(unit, segments)| Levels::of(segments, unit).holding(held).runs().map(<[_]>::len).max().unwrap_or(0)).max().unwrap_or(0)
 }
 
 /// The segments of one day, each level in write order.
 struct Levels<'a> {
     unit: TimeUnit,
+    /// Level 0 that may go into a higher level.
     fresh: Vec<&'a Arc<SegmentMeta>>,
+    /// Runs of level 0 that must stay in it.
+    staying: Vec<Vec<&'a Arc<SegmentMeta>>>,
     windows: Vec<&'a Arc<SegmentMeta>>,
     day: Vec<&'a Arc<SegmentMeta>>,
+    /// Whether level 2 cannot be written.
+    is_day_held: bool,
 }
 
 fn bytes<'a>(segments: impl IntoIterator<Item = &'a &'a Arc<SegmentMeta>>) -> u64 {
@@ -122,39 +143,84 @@ impl<'a> Levels<'a> {
             found.sort_by_key(|s| (s.order.1, s.order.0, s.id));
             found
         };
-        Self { unit, fresh: level(|l| l == 0), windows: level(|l| l == 1), day: level(|l| l > 1) }
+        let (fresh, windows, day) = (level(|l| l == 0), level(|l| l == 1), level(|l| l > 1));
+        Self { unit, fresh, staying: Vec::new(), windows, day, is_day_held: false }
+    }
+
+    /// The same without what cannot be read and what cannot pass it.
+    fn holding(mut self, held: &HashSet<SegmentId>) -> Self {
+        let is_held = |s: &&Arc<SegmentMeta>| held.contains(&s.id);
+        if held.is_empty() || !self.fresh.iter().chain(&self.windows).chain(&self.day).any(is_held) {
+            return self;
+        }
+        self.is_day_held = self.windows.iter().chain(&self.day).any(is_held);
+        let mut windows = self.all_windows();
+        windows.retain(|window| self.windows.iter().any(|s| is_held(s) && s.time.overlaps(window)));
+        let is_in_held_window = |s: &&Arc<SegmentMeta>| windows.iter().any(|window| s.time.overlaps(window));
+        let first = self.fresh.iter().position(|s| is_held(s) || is_in_held_window(s)).unwrap_or(self.fresh.len());
+        let rest = self.fresh.split_off(first);
+        self.staying = rest.split(is_held).filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect();
+        self.windows.retain(|s| !is_held(s) && !is_in_held_window(s));
+        self.day.retain(|s| !is_held(s));
+        self
+    }
+
+    /// Level 0 in runs of neighbours.
+    fn runs(&self) -> impl DoubleEndedIterator<Item = &[&'a Arc<SegmentMeta>]> {
+        std::iter::once(&self.fresh[..]).chain(self.staying.iter().map(|run| &run[..]))
+    }
+
+    /// What can be merged one way or the other.
+    fn lower(&self) -> impl Iterator<Item = &&'a Arc<SegmentMeta>> {
+        self.runs().flatten().chain(&self.windows)
+    }
+
+    /// The windows of a day.
+    fn all_windows(&self) -> Vec<TimeRange> {
+        let Some(first) = self.lower().next() else { return Vec::new() };
+        let (day, length) = (first.day.range(self.unit), self.unit.from_millis(WINDOW_MS));
+        let starts = (0..12).map(|number| day.min.saturating_add(length.saturating_mul(number)));
+        starts.map(|start| TimeRange::new(start, start.saturating_add(length - 1).min(day.max))).collect()
     }
 
     fn plan(&self, goal: Goal, now_ms: i64) -> Option<Plan> {
-        if self.fresh.is_empty() && self.windows.is_empty() {
+        let count = self.lower().count();
+        if count == 0 {
             return None;
         }
-        if self.fresh.len() + self.windows.len() + self.day.len() > MAX_INPUTS
+        if count + self.day.len() > MAX_INPUTS
             && let Some(plan) = self.merge_neighbours(2)
         {
             return Some(plan);
         }
         if goal == Goal::Full {
-            return Some(self.merge_day());
+            return self.merge_day().or_else(|| self.merge_windows(goal)).or_else(|| self.merge_neighbours(2));
         }
         if !self.is_over(now_ms) {
-            return self.merge_windows().or_else(|| self.merge_neighbours(FAN_IN));
+            return self.merge_windows(goal).or_else(|| self.merge_neighbours(FAN_IN));
         }
-        if self.is_worth_a_day(now_ms) {
-            return Some(self.merge_day());
+        if self.is_worth_a_day(now_ms)
+            && let Some(plan) = self.merge_day()
+        {
+            return Some(plan);
+        }
+        if self.is_day_held
+            && let Some(plan) = self.merge_windows(goal)
+        {
+            return Some(plan);
         }
         // Late rows that are not worth a day are one segment, once all have come.
         self.merge_neighbours(if self.is_quiet(now_ms) { 2 } else { FAN_IN })
     }
 
     fn is_over(&self, now_ms: i64) -> bool {
-        let day = self.fresh.iter().chain(&self.windows).next().map(|s| s.day.range(TimeUnit::Millisecond));
+        let day = self.lower().next().map(|s| s.day.range(TimeUnit::Millisecond));
         day.is_some_and(|day| day.max.saturating_add(SETTLED_MS) < now_ms)
     }
 
     /// Whether nothing has come for a while.
     fn is_quiet(&self, now_ms: i64) -> bool {
-        let drawn = self.fresh.iter().chain(&self.windows).map(|s| s.id.drawn_ms()).max().unwrap_or(0);
+        let drawn = self.lower().map(|s| s.id.drawn_ms()).max().unwrap_or(0);
         drawn.saturating_add(QUIET_MS) < now_ms.max(0) as u64
     }
 
@@ -164,21 +230,21 @@ impl<'a> Levels<'a> {
         late >= day || (self.is_quiet(now_ms) && (late.saturating_mul(WORTH_REWRITING) >= day || day < SMALL_DAY_BYTES))
     }
 
-    fn merge_day(&self) -> Plan {
+    fn merge_day(&self) -> Option<Plan> {
+        if self.is_day_held || (self.fresh.is_empty() && self.windows.is_empty()) {
+            return None;
+        }
         let segments: Vec<_> = self.day.iter().chain(&self.windows).chain(&self.fresh).map(|s| Arc::clone(s)).collect();
-        Plan { segments, level: 2, windows: vec![TimeRange::ALL] }
+        Some(Plan { segments, level: 2, windows: vec![TimeRange::ALL] })
     }
 
     /// All of level 0 and what it overlaps in level 1.
-    fn merge_windows(&self) -> Option<Plan> {
+    fn merge_windows(&self, goal: Goal) -> Option<Plan> {
         let reach = self.fresh.iter().map(|s| s.time).reduce(|a, b| a.union(&b))?;
-        let day = self.fresh.first()?.day.range(self.unit);
-        let length = self.unit.from_millis(WINDOW_MS);
-        let starts = (0..12).map(|number| day.min.saturating_add(length.saturating_mul(number)));
-        let window = |start: i64| TimeRange::new(start, start.saturating_add(length - 1).min(day.max));
-        let windows: Vec<_> = starts.map(window).filter(|w| self.fresh.iter().any(|s| s.time.overlaps(w))).collect();
+        let mut windows = self.all_windows();
+        windows.retain(|w| self.fresh.iter().any(|s| s.time.overlaps(w)));
         let old: Vec<_> = self.windows.iter().filter(|s| s.time.overlaps(&reach) && windows.iter().any(|w| s.time.overlaps(w))).collect();
-        let is_ready = self.fresh.len() >= READY && bytes(&self.fresh) >= bytes(old.iter().copied());
+        let is_ready = goal == Goal::Full || self.fresh.len() >= READY && bytes(&self.fresh) >= bytes(old.iter().copied());
         is_ready.then(|| Plan { segments: old.into_iter().chain(&self.fresh).map(|s| Arc::clone(s)).collect(), level: 1, windows })
     }
 
@@ -187,12 +253,14 @@ impl<'a> Levels<'a> {
     fn merge_neighbours(&self, enough: usize) -> Option<Plan> {
         let class = |s: &Arc<SegmentMeta>| (s.data_bytes + s.index_bytes).max(1).ilog(SIZE_CLASS);
         let are_alike = |a: &&Arc<SegmentMeta>, b: &&Arc<SegmentMeta>| enough < FAN_IN || class(a).abs_diff(class(b)) <= 1;
-        let run = self.fresh.chunk_by(are_alike).rfind(|run| run.len() >= enough)?;
+        let run = self.runs().rev().find_map(|run| run.chunk_by(are_alike).rfind(|run| run.len() >= enough))?;
         let run = &run[..run.len().min(MAX_INPUTS)];
         Some(Plan { segments: run.iter().map(|s| Arc::clone(s)).collect(), level: 0, windows: vec![TimeRange::ALL] })
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod growth;
 #[cfg(test)]

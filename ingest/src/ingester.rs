@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
@@ -28,6 +28,12 @@ use crate::wal::{
 
 /// Largest decompressed body that replay takes.
 const MAX_REPLAYED_BYTES: usize = 1 << 30;
+
+/// When clients should try again whose writes are put off: a merge takes seconds.
+const PUT_OFF_RETRY_S: u64 = 5;
+
+/// Pause before what earlier processes left of the log is looked for again, after a store has failed.
+const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Settings of the write path.
 #[derive(Debug, Clone)]
@@ -109,6 +115,8 @@ pub struct Ingester {
     flush: tokio::sync::Mutex<FlushState>,
     full: Arc<Notify>,
     fenced: watch::Sender<Option<String>>,
+    /// Why writes are put off at present, though they could be taken.
+    put_off: RwLock<Option<Arc<str>>>,
     counters: IngestCounters,
     options: IngestOptions,
 }
@@ -206,12 +214,14 @@ impl Ingester {
             flush: tokio::sync::Mutex::new(flush),
             full,
             fenced: watch::Sender::new(None),
+            put_off: RwLock::new(None),
             counters: IngestCounters::default(),
             options,
         });
         tokio::spawn(flush_when_due(Arc::downgrade(&ingester), Arc::clone(&ingester.full), ingester.options.flush_interval));
         tokio::spawn(watch_for_fence(Arc::downgrade(&ingester), ingester.options.fence_check_interval));
         tokio::spawn(watch_log(Arc::downgrade(&ingester), ingester.wal.state()));
+        tokio::spawn(sweep_log(Arc::downgrade(&ingester), covered));
         Ok(ingester)
     }
 
@@ -237,6 +247,9 @@ impl Ingester {
         if buffered >= limit {
             self.full.notify_one();
             return Err(IngestError::unavailable(format!("{buffered} bytes wait to be flushed, at most {limit} are allowed")));
+        }
+        if let Some(reason) = self.put_off.read().clone() {
+            return Err(IngestError::Unavailable { reason: reason.to_string(), retry_after_s: PUT_OFF_RETRY_S });
         }
         // Before anything is committed for it: a fenced or broken log takes nothing.
         let state = self.wal.state().borrow().clone();
@@ -267,6 +280,11 @@ impl Ingester {
             self.wal.append(frame, prepared.tables).await.map_err(wal_error)?;
         }
         Ok(prepared.outcome)
+    }
+
+    /// From now on writes are answered "later" for this reason, until it is `None`. Flushes go on.
+    pub fn put_off_writes(&self, reason: Option<String>) {
+        *self.put_off.write() = reason.map(Arc::from);
     }
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
@@ -462,6 +480,24 @@ async fn flush_when_due(ingester: std::sync::Weak<Ingester>, full: Arc<Notify>, 
     }
 }
 
+/// Deletes what is covered and was still there at the start.
+async fn sweep_log(ingester: std::sync::Weak<Ingester>, covered: WalPosition) {
+    loop {
+        let Some((store, node)) = ingester.upgrade().map(|ingester| (ingester.catalog.store().clone(), ingester.node.clone())) else {
+            return;
+        };
+        match Truncator::sweep(&store, &node, covered).await {
+            Ok(0) => return,
+            Ok(deleted) => {
+                tracing::info!(deleted, "covered objects of the write-ahead log that an earlier process left were deleted");
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "what an earlier process left of the write-ahead log could not be deleted yet"),
+        }
+        tokio::time::sleep(SWEEP_RETRY).await;
+    }
+}
+
 async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
@@ -488,3 +524,6 @@ async fn watch_log(ingester: std::sync::Weak<Ingester>, mut state: watch::Receiv
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

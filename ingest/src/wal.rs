@@ -8,6 +8,7 @@
 //! - [`writer`]: group commit in strict order, with 503 instead of waiting while the store is gone.
 //! - [`replay`]: what is in the log after a position, and the fences that stop older processes.
 //! - [`truncate`]: deletes what segments cover.
+//! - [`verify`]: whether a replay would succeed, for `tidelake verify`.
 //! - [`metrics`], [`clock`]: what the server exports, and time, passed in so that tests can turn it.
 //!
 //! What never happens here:
@@ -28,6 +29,7 @@ pub mod frame;
 pub mod metrics;
 pub mod replay;
 pub mod truncate;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]

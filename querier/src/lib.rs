@@ -1,11 +1,13 @@
 //! Reads: PromQL and SQL over segments and recent rows. The querier never writes an object.
 //!
-//! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows;
+//! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows; `damage`: what is left
+//!   out of partial answers;
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`labels`]: series and their labels, from series indexes alone.
 pub mod as_of;
+mod damage;
 pub mod labels;
 pub mod promql;
 pub mod querier;
@@ -14,4 +16,4 @@ mod segment_cache;
 pub mod sql;
 mod sql_rows;
 pub mod tables;
-pub use querier::Querier;
+pub use querier::{Answer, PARTIAL_TRIES, Querier};

@@ -7,13 +7,27 @@ use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
+use tokio::time::Instant;
 
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
 use crate::promql::parse::ast::Expr;
+use crate::promql::source::SourceError;
 use crate::samples::DatabaseSamples;
 use crate::sql::{Command, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
+
+/// Times that a query which may be answered in part is run: each but the last has met damage that was not known before.
+pub const PARTIAL_TRIES: usize = 16;
+
+/// What was found, and what was left out of it.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What was found.
+    pub value: T,
+    /// A sentence for each damaged segment that was left out.
+    pub warnings: Vec<String>,
+}
 
 /// Answers PromQL and SQL.
 #[derive(Debug)]
@@ -47,7 +61,8 @@ impl Querier {
         &self.promql
     }
 
-    /// Evaluates a PromQL expression over a database; `text` is what it was parsed from.
+    /// Evaluates a PromQL expression over a database; `text` is what it was parsed from. If `partial`, damaged segments are left
+    /// out, and warnings say so.
     pub async fn promql(
         &self,
         database: &str,
@@ -55,19 +70,17 @@ impl Querier {
         text: &str,
         params: QueryParams,
         options: &EngineOptions,
+        partial: bool,
     ) -> Result<QueryOutput, QueryError> {
-        let source = Arc::new(DatabaseSamples::new(self.tables.clone(), database));
-        evaluate(expr, text, params, source, options).await
-    }
-
-    /// Plans a SQL query and starts it.
-    pub async fn sql(
-        &self,
-        database: &str,
-        text: SqlText,
-        params: HashMap<String, SqlParam>,
-    ) -> Result<SendableRecordBatchStream, SqlError> {
-        self.sql.query(database, text, params).await
+        let begun = Instant::now();
+        let run = |tables| async move {
+            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
+            evaluate(expr, text, params, Arc::new(DatabaseSamples::new(tables, database)), &options).await
+        };
+        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
+        let Answer { value: mut output, warnings } = self.answer(partial, run, is_damage).await?;
+        output.annotations.warnings.extend(warnings);
+        Ok(output)
     }
 
     /// Looks at a SQL text: does it read, and as of when.
@@ -80,14 +93,64 @@ impl Querier {
         self.sql.command(database, text, params).await
     }
 
+    /// Plans a SQL query and starts it. If `partial`, segments that are known to be damaged are left out. One that is met later
+    /// breaks the stream off; then the query can be asked again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet.
+    pub async fn sql(
+        &self,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+        partial: bool,
+    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+        if !partial {
+            return Ok(Answer { value: self.sql.query(database, text, params).await?, warnings: Vec::new() });
+        }
+        let tables = self.tables.partial();
+        let value = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
+        // Everything is opened while the query is planned.
+        Ok(Answer { value, warnings: tables.warnings() })
+    }
+
+    async fn answer<T, E, F: Future<Output = Result<T, E>>>(
+        &self,
+        partial: bool,
+        run: impl Fn(Tables) -> F,
+        is_damage: impl Fn(&E) -> bool,
+    ) -> Result<Answer<T>, E> {
+        if !partial {
+            return Ok(Answer { value: run(self.tables.clone()).await?, warnings: Vec::new() });
+        }
+        let mut tries = 1;
+        loop {
+            let tables = self.tables.partial();
+            match run(tables.clone()).await {
+                Ok(value) => return Ok(Answer { value, warnings: tables.warnings() }),
+                Err(error) if is_damage(&error) && tries < PARTIAL_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The series that pass all matchers of a set and may have samples in the range (milliseconds); sorted.
-    pub async fn series(&self, database: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, SegmentError> {
-        labels::series(&self.tables, database, sets, range).await
+    pub async fn series(
+        &self,
+        database: &str,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        partial: bool,
+    ) -> Result<Answer<Vec<Labels>>, SegmentError> {
+        self.answer(partial, |tables| async move { labels::series(&tables, database, sets, range).await }, is_damage).await
     }
 
     /// The label names of those series; sorted.
-    pub async fn label_names(&self, database: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<String>, SegmentError> {
-        labels::names(&self.tables, database, sets, range).await
+    pub async fn label_names(
+        &self,
+        database: &str,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, SegmentError> {
+        self.answer(partial, |tables| async move { labels::names(&tables, database, sets, range).await }, is_damage).await
     }
 
     /// The values of a label of those series; sorted.
@@ -97,12 +160,17 @@ impl Querier {
         label: &str,
         sets: &[Vec<Matcher>],
         range: TimeRange,
-    ) -> Result<Vec<String>, SegmentError> {
-        labels::values(&self.tables, database, label, sets, range).await
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, SegmentError> {
+        self.answer(partial, |tables| async move { labels::values(&tables, database, label, sets, range).await }, is_damage).await
     }
 
     /// What senders said about the metric families of a database.
     pub fn metadata(&self, database: &str) -> Arc<BTreeMap<Arc<str>, MetricMetadata>> {
         self.tables.snapshot().database(database).map(|d| Arc::clone(&d.metadata)).unwrap_or_default()
     }
+}
+
+fn is_damage(error: &SegmentError) -> bool {
+    matches!(error, SegmentError::Corrupt { .. })
 }

@@ -104,15 +104,19 @@ impl SampleSource for DatabaseSamples {
             return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {limit} are allowed")));
         }
         let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-        let read = |(unit, name): (ScanUnit, Option<String>)| async move {
-            let task = SpawnedTask::spawn(async move {
-                let rows = unit.read().await.map_err(source_error)?;
-                match name {
-                    None => metric_samples(&rows),
-                    Some(name) => Ok(field_samples(&rows, &name)),
-                }
-            });
-            task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
+        let tables = self.tables.clone();
+        let read = move |(unit, name): (ScanUnit, Option<String>)| {
+            let tables = tables.clone();
+            async move {
+                let task = SpawnedTask::spawn(async move {
+                    let rows = tables.read(&unit).await.map_err(source_error)?;
+                    match name {
+                        None => metric_samples(&rows),
+                        Some(name) => Ok(field_samples(&rows, &name)),
+                    }
+                });
+                task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
+            }
         };
         // In order, so that sums over series do not depend on timing.
         Ok(stream::iter(jobs).map(read).buffered(at_once).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())

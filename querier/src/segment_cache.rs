@@ -54,7 +54,7 @@ impl SegmentCache {
         let opened = cell.get_or_try_init(|| async { Ok::<_, SegmentError>(Arc::new(open().await?)) }).await.cloned();
         let mut inner = self.inner.lock();
         match &opened {
-            Ok(segment) => {
+            Ok(segment) if segment.damage().is_none() => {
                 let bytes = segment.memory_size();
                 if let Some(entry) = inner.entries.get_mut(&meta.id)
                     && entry.bytes == 0
@@ -64,15 +64,25 @@ impl SegmentCache {
                 }
                 inner.evict(self.limit);
             }
-            Err(_) => {
-                inner.entries.remove(&meta.id);
-            }
+            // Nor is a damaged one kept: it may be restored at any time.
+            _ => inner.remove(meta.id),
         }
         opened
+    }
+
+    /// Has a segment opened anew.
+    pub(crate) fn forget(&self, id: SegmentId) {
+        self.inner.lock().remove(id);
     }
 }
 
 impl Inner {
+    fn remove(&mut self, id: SegmentId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.bytes -= entry.bytes;
+        }
+    }
+
     fn evict(&mut self, limit: usize) {
         if self.bytes <= limit {
             return;
@@ -84,9 +94,7 @@ impl Inner {
             if self.bytes <= limit / 10 * 9 {
                 break;
             }
-            if let Some(entry) = self.entries.remove(&id) {
-                self.bytes -= entry.bytes;
-            }
+            self.remove(id);
         }
     }
 }

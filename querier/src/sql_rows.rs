@@ -11,8 +11,16 @@ use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, set
 use crate::tables::Tables;
 
 fn sql_error(error: SegmentError) -> SqlError {
-    SqlError::Internal(error.to_string())
+    match error {
+        SegmentError::Corrupt { object, message } => SqlError::Damaged { object, message },
+        SegmentError::Unavailable { .. } => SqlError::Unavailable(error.to_string()),
+        error => SqlError::Internal(error.to_string()),
+    }
 }
+
+/// A unit, and the tables that it is of.
+#[derive(Debug)]
+struct TableUnit(Tables, ScanUnit);
 
 #[async_trait]
 impl RowSource for Tables {
@@ -31,7 +39,7 @@ impl RowSource for Tables {
     async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
         let request = ScanRequest { fields: request.fields.into(), matchers: request.matchers, range: request.range };
         let plan = Tables::scan(self, db, table, request).await.map_err(sql_error)?;
-        Ok(plan.units.into_iter().map(|unit| Arc::new(unit) as Arc<dyn RowUnit>).collect())
+        Ok(plan.units.into_iter().map(|unit| Arc::new(TableUnit(self.clone(), unit)) as Arc<dyn RowUnit>).collect())
     }
 
     async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError> {
@@ -44,12 +52,12 @@ impl RowSource for Tables {
 }
 
 #[async_trait]
-impl RowUnit for ScanUnit {
+impl RowUnit for TableUnit {
     fn rows_bound(&self) -> u64 {
-        ScanUnit::rows_bound(self)
+        self.1.rows_bound()
     }
 
     async fn read(&self) -> Result<SortedRows, SqlError> {
-        ScanUnit::read(self).await.map_err(sql_error)
+        self.0.read(&self.1).await.map_err(sql_error)
     }
 }

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::model::{Column, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange};
-use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, Source, WriteOrder, plan};
+use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{OpenSegment, SegmentError, Series, SortedRows};
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
+use crate::damage::{Damaged, LeftOut};
 use crate::segment_cache::SegmentCache;
 
 /// Segments that are opened at a time.
@@ -53,6 +54,7 @@ struct Inner {
     store: Store,
     recent: Arc<dyn RecentRows>,
     segments: SegmentCache,
+    damaged: Damaged,
 }
 
 /// All tables of all databases. Cheap to clone.
@@ -61,6 +63,8 @@ pub struct Tables {
     inner: Arc<Inner>,
     /// The state that is read; the present one, and recent rows, if there is none.
     at: Option<Arc<Snapshot>>,
+    /// What was left out, if damaged segments may be.
+    left_out: Option<Arc<LeftOut>>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -72,12 +76,25 @@ impl std::fmt::Debug for Tables {
 impl Tables {
     /// Tables of a catalog; `cache_bytes` bounds the indexes and footers that are kept.
     pub fn new(catalog: Arc<Catalog>, store: Store, recent: Arc<dyn RecentRows>, cache_bytes: usize) -> Self {
-        Self { inner: Arc::new(Inner { catalog, store, recent, segments: SegmentCache::new(cache_bytes) }), at: None }
+        let segments = SegmentCache::new(cache_bytes);
+        let inner = Arc::new(Inner { catalog, store, recent, segments, damaged: Damaged::default() });
+        Self { inner, at: None, left_out: None }
+    }
+
+    /// The same tables for one query that may be answered in part: damaged segments that are known are left out. It may still fail
+    /// for one that is not known yet, and will know it when it is run again.
+    pub fn partial(&self) -> Self {
+        Self { left_out: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// What was left out, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.left_out.as_ref().map_or_else(Vec::new, |left_out| left_out.warnings())
     }
 
     /// The tables as they were in a state of the past: what was in segments then, and nothing else.
     pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
-        Self { inner: Arc::clone(&self.inner), at: Some(snapshot) }
+        Self { at: Some(snapshot), ..self.clone() }
     }
 
     /// The catalog as it is read.
@@ -112,10 +129,11 @@ impl Tables {
             let tombstones = table.tombstones_of(&meta).cloned().collect();
             async move {
                 let segment = self.open(&meta, kind).await?;
-                Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment))
+                Ok::<_, SegmentError>(segment.map(|segment| Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment)))
             }
         });
-        let mut sources: Vec<Source> = stream::iter(opened).buffered(OPEN_AT_ONCE).try_collect().await?;
+        let opened = stream::iter(opened).buffered(OPEN_AT_ONCE).try_filter_map(futures::future::ok);
+        let mut sources: Vec<Source> = opened.try_collect().await?;
         sources.extend(recent.into_iter().map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)));
         Ok(Some(TableSources { schema, sources, kept }))
     }
@@ -145,9 +163,36 @@ impl Tables {
         }
     }
 
-    async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Arc<OpenSegment>, SegmentError> {
-        let store = &self.inner.store;
-        self.inner.segments.open(meta, || meta.open(store, kind)).await
+    /// An open segment; `None` if it is damaged and may be left out.
+    async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Option<Arc<OpenSegment>>, SegmentError> {
+        let Inner { store, segments, damaged, .. } = &*self.inner;
+        if let Some(left_out) = &self.left_out
+            && let Some(error) = damaged.get(meta.id)
+        {
+            left_out.add(meta.id, error);
+            return Ok(None);
+        }
+        let opened = segments.open(meta, || meta.open(store, kind)).await;
+        let Err(error) = opened else { return opened.map(Some) };
+        match (damaged.note(&error), &self.left_out) {
+            (Some(id), Some(left_out)) => {
+                left_out.add(id, error.to_string());
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Reads a unit of a scan, and remembers damage that it meets.
+    pub async fn read(&self, unit: &ScanUnit) -> Result<SortedRows, SegmentError> {
+        let rows = unit.read().await;
+        if let Err(error) = &rows
+            && let Some(id) = self.inner.damaged.note(error)
+        {
+            // Its footer may have been read from the damaged file as well.
+            self.inner.segments.forget(id);
+        }
+        rows
     }
 
     /// Plans the reading of a table. A table that does not exist has no units.

@@ -159,6 +159,13 @@ fn greeting(stdout: ChildStdout) -> oneshot::Receiver<String> {
 
 /// The standard output of a command that ends by itself, such as `catalog dump`.
 pub fn run(words: &[&str], place: &Place) -> String {
+    let (code, out) = finish(words, place);
+    assert_eq!(code, Some(0), "{words:?}: {out}");
+    out
+}
+
+/// Exit code and standard output of such a command; what it logged follows.
+pub fn finish(words: &[&str], place: &Place) -> (Option<i32>, String) {
     let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     arguments.extend(place.flags());
     let log = NamedTempFile::new().expect("a file for the log");
@@ -166,6 +173,8 @@ pub fn run(words: &[&str], place: &Place) -> String {
     let mut out = String::new();
     child.stdout.take().expect("stdout is piped").read_to_string(&mut out).expect("its output is text");
     let status = child.wait().expect("its status");
-    assert!(status.success(), "{words:?}: {status}: {}", std::fs::read_to_string(log.path()).unwrap_or_default());
-    out
+    if !status.success() {
+        out.push_str(&std::fs::read_to_string(log.path()).unwrap_or_default());
+    }
+    (status.code(), out)
 }

@@ -171,3 +171,36 @@ async fn large_answers_are_compressed_when_asked() {
     let response = send(&attached().await, "GET", "/health", &[("accept-encoding", "gzip")], "").await;
     assert!(!response.headers().contains_key("content-encoding"));
 }
+
+#[tokio::test]
+async fn writes_wait_when_merging_cannot_keep_pace_and_go_on_when_it_has() {
+    let config = Config { store: Some("memory:".into()), max_fresh_segments: 64, ..Config::default() };
+    let app = App::new(config.clone());
+    app.attach(Backend::open(&config).await.unwrap());
+    let write = async || send(&app, "POST", "/api/v2/write?bucket=d", &[], "cpu,host=a usage=1 1").await;
+    let mut refused = None;
+    for _ in 0..2000 {
+        let response = write().await;
+        if response.status().as_u16() == 503 {
+            refused = Some(response);
+            break;
+        }
+        assert_eq!(response.status().as_u16(), 204);
+        assert_eq!(send(&app, "POST", "/admin/flush", &[], "").await.status().as_u16(), 204);
+    }
+    let refused = refused.expect("too many segments");
+    assert!(refused.headers().contains_key("retry-after"));
+    let words = text(refused).await;
+    assert!(words.contains("max_fresh_segments = 64"), "{words}");
+    // Reads, flushes and merges go on.
+    assert_eq!(send(&app, "GET", "/api/v1/query?query=cpu_usage", &[], "").await.status().as_u16(), 200);
+    assert_eq!(send(&app, "POST", "/admin/flush", &[], "").await.status().as_u16(), 204);
+    assert_eq!(send(&app, "POST", "/admin/compact", &[], "").await.status().as_u16(), 204);
+    for _ in 0..1000 {
+        if write().await.status().as_u16() == 204 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("writes are still put off");
+}

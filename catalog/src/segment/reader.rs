@@ -1,6 +1,10 @@
 //! An open segment: its series index and the footer of its data file; reads exact row ranges.
+//!
+//! A data file that is damaged or missing does not prevent opening: whoever only needs series reads the index, and whoever
+//! reads rows is told which object is damaged. What Parquet does not notice by itself is found by [`check_object`] only.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -9,7 +13,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{TimestampMillisecondType, TimestampNanosecondType};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
@@ -17,7 +22,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::error::SegmentError;
 use super::index::SeriesIndex;
@@ -43,15 +48,27 @@ pub struct SegmentLocation {
 pub struct OpenSegment {
     store: Arc<dyn ObjectStore>,
     location: SegmentLocation,
-    footer: ArrowReaderMetadata,
+    /// Or what is wrong with the data file.
+    footer: Result<ArrowReaderMetadata, SegmentError>,
     index: SeriesIndex,
 }
 
 impl OpenSegment {
     /// Reads and checks the index, and reads the footer.
     pub async fn open(store: Arc<dyn ObjectStore>, location: SegmentLocation) -> Result<Self, SegmentError> {
-        let (footer, index) = futures::try_join!(read_footer(&store, &location), read_index(&store, &location))?;
+        let footer = async {
+            match read_footer(&store, &location).await {
+                Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
+                other => other.map(Ok),
+            }
+        };
+        let (footer, index) = futures::try_join!(footer, read_index(&store, &location))?;
         Ok(Self { store, location, footer, index })
+    }
+
+    /// What was found wrong with the data file when it was opened; [`read`](Self::read) fails with it.
+    pub fn damage(&self) -> Option<&SegmentError> {
+        self.footer.as_ref().err()
     }
 
     /// The series in it.
@@ -59,9 +76,9 @@ impl OpenSegment {
         &self.index
     }
 
-    /// Whether the data file has a column of that name.
+    /// Whether the data file has a column of that name. Of a damaged file it may have any.
     pub fn has_field(&self, name: &str) -> bool {
-        self.footer.schema().column_with_name(name).is_some()
+        self.footer.as_ref().map_or(true, |footer| footer.schema().column_with_name(name).is_some())
     }
 
     /// Where it lies.
@@ -71,7 +88,7 @@ impl OpenSegment {
 
     /// Approximate bytes in memory, for caches.
     pub fn memory_size(&self) -> usize {
-        self.index.memory_size() + self.footer.metadata().memory_size()
+        self.index.memory_size() + self.footer.as_ref().map_or(0, |footer| footer.metadata().memory_size())
     }
 
     /// Reads rows: `ranges` ascend and do not overlap; the result holds them one after the other. A field that
@@ -81,20 +98,22 @@ impl OpenSegment {
         let corrupt = |message: String| SegmentError::corrupt(object, message);
         let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
         let rows = usize::try_from(rows).map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
-        let schema = self.footer.parquet_schema();
+        let footer = self.footer.as_ref().map_err(Clone::clone)?;
+        let schema = footer.parquet_schema();
         let wanted = |name: &str| name == TIME_COLUMN || fields.iter().any(|f| &*f.name == name);
-        let roots = self.footer.schema().fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i);
+        let roots = footer.schema().fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i);
         let mask = ProjectionMask::roots(schema, roots);
         let reader = DataFile::new(&self.store, &self.location);
-        let batches: Vec<RecordBatch> = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.footer.clone())
-            .with_projection(mask)
-            .with_row_selection(selection(ranges))
-            .with_batch_size(rows.max(1))
-            .build()
-            .map_err(|error| read_error(object, error))?
-            .try_collect()
-            .await
-            .map_err(|error| read_error(object, error))?;
+        let decode = async {
+            ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.clone())
+                .with_projection(mask)
+                .with_row_selection(selection(ranges))
+                .with_batch_size(rows.max(1))
+                .build()?
+                .try_collect()
+                .await
+        };
+        let batches: Vec<RecordBatch> = guarded(object, decode).await?;
         let batch = match batches.as_slice() {
             [batch] => batch.clone(),
             [] => return Err(corrupt(format!("{rows} rows expected, none found"))),
@@ -109,6 +128,51 @@ impl OpenSegment {
         let arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
         Ok((time, super::column::project(&found, &arrays, fields, rows)))
     }
+
+    /// Names and types of the columns of the data file.
+    pub fn columns(&self) -> Result<&arrow::datatypes::SchemaRef, SegmentError> {
+        self.footer.as_ref().map(ArrowReaderMetadata::schema).map_err(Clone::clone)
+    }
+
+    /// All rows with all columns, in batches of at most so many rows; no more than a row group is in memory.
+    pub fn batches(&self, rows: usize) -> Result<BoxStream<'static, Result<RecordBatch, SegmentError>>, SegmentError> {
+        let footer = self.footer.clone()?;
+        let object = self.location.data.to_string();
+        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(DataFile::new(&self.store, &self.location), footer)
+            .with_batch_size(rows.max(1))
+            .build()
+            .map_err(|error| read_error(&object, error))?;
+        Ok(stream.map_err(move |error| read_error(&object, error)).boxed())
+    }
+}
+
+/// Decodes what may be damaged: the decoder is not known to answer any bytes without a panic.
+async fn guarded<T>(object: &str, decode: impl Future<Output = Result<T, ParquetError>>) -> Result<T, SegmentError> {
+    match AssertUnwindSafe(decode).catch_unwind().await {
+        Ok(result) => result.map_err(|error| read_error(object, error)),
+        Err(_) => Err(SegmentError::corrupt(object, "decoding it ended in a panic")),
+    }
+}
+
+/// Bytes of one request of [`check_object`].
+const CHECKED_AT_ONCE: u64 = 8 << 20;
+
+/// Compares an object with what the catalog says of it: its size, and the xxh3-64 of all its bytes.
+pub async fn check_object(store: &Arc<dyn ObjectStore>, key: &Path, bytes: u64, checksum: u64) -> Result<(), SegmentError> {
+    let object = key.as_ref();
+    let failed = |error: object_store::Error| SegmentError::store(object, &error);
+    let found = store.head(key).await.map_err(failed)?.size;
+    if found != bytes {
+        return Err(SegmentError::corrupt(object, format!("it has {found} bytes, the catalog says {bytes}")));
+    }
+    let mut hash = Xxh3::new();
+    for start in (0..bytes).step_by(CHECKED_AT_ONCE as usize) {
+        hash.update(&store.get_range(key, start..bytes.min(start + CHECKED_AT_ONCE)).await.map_err(failed)?);
+    }
+    if hash.digest() != checksum {
+        return Err(SegmentError::corrupt(object, format!("the checksum of its {bytes} bytes does not match the catalog")));
+    }
+    Ok(())
 }
 
 /// Bytes of the footer that are fetched with the first request: enough for a few hundred pages.
@@ -126,19 +190,40 @@ impl DataFile {
     fn new(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Self {
         Self { store: Arc::clone(store), key: location.data.clone(), bytes: location.data_bytes }
     }
+
+    async fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
+        // A damaged footer may ask for anything.
+        if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > self.bytes) {
+            return Err(ParquetError::General(format!("it refers to bytes {range:?}, and has {}", self.bytes)));
+        }
+        let object = self.key.as_ref();
+        let is_whole = |found: &[Bytes]| found.iter().zip(ranges).all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
+        let error = match self.store.get_ranges(&self.key, ranges).await {
+            Ok(found) if is_whole(&found) => return Ok(found),
+            Ok(_) => SegmentError::Unavailable { object: object.to_owned(), message: "fewer bytes came than were asked for".to_owned() },
+            Err(error) => SegmentError::store(object, &error),
+        };
+        // Stores differ in what they answer beyond the end; its size says whether the object was cut.
+        Err(match (error, self.store.head(&self.key).await) {
+            (SegmentError::Unavailable { .. }, Ok(info)) if info.size != self.bytes => {
+                external(SegmentError::corrupt(object, format!("it has {} bytes, the catalog says {}", info.size, self.bytes)))
+            }
+            (error, _) => external(error),
+        })
+    }
 }
 
-fn external(error: object_store::Error) -> ParquetError {
+fn external(error: SegmentError) -> ParquetError {
     ParquetError::External(Box::new(error))
 }
 
 impl AsyncFileReader for DataFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.store.get_range(&self.key, range).map_err(external).boxed()
+        async move { Ok(self.ranges(&[range]).await?.pop().unwrap_or_default()) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move { self.store.get_ranges(&self.key, &ranges).await.map_err(external) }.boxed()
+        async move { self.ranges(&ranges).await }.boxed()
     }
 
     fn get_metadata<'a>(
@@ -156,9 +241,10 @@ impl AsyncFileReader for DataFile {
 
 fn read_error(object: &str, error: ParquetError) -> SegmentError {
     match error {
-        ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
-            Ok(error) => SegmentError::store(object, &error),
-            Err(other) => SegmentError::Unavailable { object: object.to_owned(), message: other.to_string() },
+        ParquetError::External(inner) => match inner.downcast::<SegmentError>() {
+            Ok(error) => *error,
+            // All errors of the store are ours by now; this is the decoder's.
+            Err(other) => SegmentError::corrupt(object, other),
         },
         error => SegmentError::corrupt(object, error),
     }
@@ -191,7 +277,7 @@ async fn read_footer(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -
     let mut reader = DataFile::new(store, location);
     let options =
         ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional).with_column_index_policy(PageIndexPolicy::Skip);
-    ArrowReaderMetadata::load_async(&mut reader, options).await.map_err(|error| read_error(location.data.as_ref(), error))
+    guarded(location.data.as_ref(), ArrowReaderMetadata::load_async(&mut reader, options)).await
 }
 
 async fn read_index(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Result<SeriesIndex, SegmentError> {

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::keys;
 use crate::model::{Day, TableKind, TimeRange};
-use crate::segment::reader::SegmentLocation;
+use crate::segment::reader::{SegmentLocation, check_object};
 use crate::segment::{OpenSegment, SegmentError};
 use crate::store::Store;
 
@@ -141,10 +141,9 @@ impl SegmentMeta {
 
     /// Opens its files.
     pub async fn open(&self, store: &Store, kind: TableKind) -> Result<OpenSegment, SegmentError> {
-        let path = |key: String| store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() });
         let location = SegmentLocation {
-            data: path(self.data_key())?,
-            index: path(self.index_key())?,
+            data: path(store, self.data_key())?,
+            index: path(store, self.index_key())?,
             data_bytes: self.data_bytes,
             index_checksum: self.index_checksum,
             kind,
@@ -152,10 +151,24 @@ impl SegmentMeta {
         OpenSegment::open(Arc::clone(store.object_store()), location).await
     }
 
+    /// Reads its data file whole and compares it with the catalog: only this finds every changed byte.
+    pub async fn check_data_file(&self, store: &Store) -> Result<(), SegmentError> {
+        check_object(store.object_store(), &path(store, self.data_key())?, self.data_bytes, self.data_checksum).await
+    }
+
+    /// The same for its series index.
+    pub async fn check_index_file(&self, store: &Store) -> Result<(), SegmentError> {
+        check_object(store.object_store(), &path(store, self.index_key())?, self.index_bytes, self.index_checksum).await
+    }
+
     /// Which segment this is.
     pub fn reference(&self) -> SegmentRef {
         SegmentRef { database: Arc::clone(&self.database), table: Arc::clone(&self.table), day: self.day, id: self.id }
     }
+}
+
+fn path(store: &Store, key: String) -> Result<object_store::path::Path, SegmentError> {
+    store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() })
 }
 
 #[cfg(test)]

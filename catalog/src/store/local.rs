@@ -74,16 +74,24 @@ impl LocalStore {
         let folder = folder.as_ref();
         // The parents are synced with the first put, from the real path.
         fs::create_dir_all(folder).map_err(|error| failed("create folder", folder, error))?;
-        let root = fs::canonicalize(folder).map_err(|error| failed("find folder", folder, error))?;
-        let reader = LocalFileSystem::new_with_prefix(&root)?;
+        let store = Self::open_existing(folder)?;
         let sweep = {
-            let root = root.clone();
+            let root = store.folders.root.clone();
             move || remove_leftovers(&root, LEFTOVER_AGE)
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(sweep)),
             Err(_) => sweep(),
         }
+        Ok(store)
+    }
+
+    /// Opens a folder that is there, and changes nothing in it.
+    #[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
+    pub fn open_existing(folder: impl AsRef<FilePath>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let root = fs::canonicalize(folder).map_err(|error| failed("find folder", folder, error))?;
+        let reader = LocalFileSystem::new_with_prefix(&root)?;
         let folders = Folders { root, durable: Mutex::new(HashSet::new()), next_temporary: AtomicU64::new(rand::random()) };
         Ok(Self { reader, folders: Arc::new(folders) })
     }
@@ -335,10 +343,9 @@ fn is_temporary(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, digits)| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Removes temporary files that nobody has written to for `age`. What cannot be read or removed is left.
-fn remove_leftovers(root: &FilePath, age: Duration) {
+/// Calls `visit` with each temporary file and how long nobody has written to it. What cannot be read is passed over.
+fn visit_temporaries(root: &FilePath, mut visit: impl FnMut(&FilePath, Duration)) {
     let mut folders = vec![root.to_path_buf()];
-    let mut removed = 0usize;
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.flatten() {
@@ -347,11 +354,26 @@ fn remove_leftovers(root: &FilePath, age: Duration) {
                 folders.push(entry.path());
             } else if kind.is_file() && is_temporary(&entry.file_name().to_string_lossy()) {
                 let modified = entry.metadata().and_then(|meta| meta.modified()).ok();
-                let old = modified.and_then(|time| time.elapsed().ok()).is_some_and(|elapsed| elapsed >= age);
-                removed += usize::from(old && fs::remove_file(entry.path()).is_ok());
+                visit(&entry.path(), modified.and_then(|time| time.elapsed().ok()).unwrap_or_default());
             }
         }
     }
+}
+
+/// Temporary files below a folder, by their paths in it, and for how long nobody has written to them.
+pub fn temporaries(root: &FilePath) -> Vec<(String, Duration)> {
+    let mut found = Vec::new();
+    visit_temporaries(root, |path, age| {
+        found.push((path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned(), age));
+    });
+    found.sort();
+    found
+}
+
+/// Removes temporary files that nobody has written to for `age`. What cannot be removed is left.
+fn remove_leftovers(root: &FilePath, age: Duration) {
+    let mut removed = 0usize;
+    visit_temporaries(root, |path, untouched| removed += usize::from(untouched >= age && fs::remove_file(path).is_ok()));
     if removed > 0 {
         tracing::info!(removed, folder = %root.display(), "removed temporary files that a former process left");
     }

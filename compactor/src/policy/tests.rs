@@ -120,7 +120,7 @@ fn table(tombstones: Vec<Tombstone>) -> Table {
 fn what_is_expired_goes_whole_and_the_rest_is_cut_when_it_is_merged() {
     let segments = [segment(1, 1, (0, 2), 10), segment(1, 2, (2, 4), 10), segment(0, 3, (0, 9), 10)];
     let kept = |hour: i64| TimeRange::new(hour * HOUR, i64::MAX);
-    let plan = |hour| plan_day(&table(Vec::new()), &segments, kept(hour), Goal::Full, LATER).unwrap();
+    let plan = |hour| plan_day(&table(Vec::new()), &segments, &HashSet::new(), kept(hour), Goal::Full, LATER).unwrap();
     let orders = |plan: &Plan| plan.segments.iter().map(|s| s.order.1).collect::<Vec<_>>();
     let gone = plan(4);
     assert_eq!((orders(&gone), gone.windows.len()), (vec![1, 2], 0));
@@ -140,13 +140,15 @@ fn deletes_are_applied_in_place_when_nothing_else_is_to_be_done() {
         range: TimeRange::new(hours.0 * HOUR, hours.1 * HOUR - 1),
     };
     let plan = |deletes: Vec<Tombstone>, goal, now| {
-        let plan = plan_day(&table(deletes), &segments, TimeRange::ALL, goal, now)?;
+        let plan = plan_day(&table(deletes), &segments, &HashSet::new(), TimeRange::ALL, goal, now)?;
         Some((plan.segments.iter().map(|s| s.order.1).collect::<Vec<_>>(), plan.level))
     };
     assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Steady, LATER), None, "it waits for others");
     assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Steady, LATER + DELETES_WAIT_MS), Some((vec![3], 2)));
     assert_eq!(plan(vec![delete(4, (3, 20))], Goal::Full, LATER), Some((vec![3], 2)));
     assert_eq!(plan(vec![delete(6, (13, 20))], Goal::Full, LATER), Some((vec![5], 2)), "only where it has rows");
+    let held = segments.iter().map(|segment| segment.id).collect();
+    assert_eq!(plan_day(&table(vec![delete(4, (3, 20))]), &segments, &held, TimeRange::ALL, Goal::Full, LATER), None, "unreadable");
     let applied = [Arc::new(SegmentMeta { deletes_applied: 4, ..(*segments[0]).clone() }), segments[1].clone()];
-    assert_eq!(plan_day(&table(vec![delete(4, (3, 20))]), &applied, TimeRange::ALL, Goal::Full, LATER), None);
+    assert_eq!(plan_day(&table(vec![delete(4, (3, 20))]), &applied, &HashSet::new(), TimeRange::ALL, Goal::Full, LATER), None);
 }

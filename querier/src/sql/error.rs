@@ -18,7 +18,18 @@ pub enum SqlError {
     /// The query ran longer than it may.
     #[error("the query took longer than it may; narrow its time range, or raise the query timeout")]
     Timeout,
-    /// A fault of the server or of its store.
+    /// The store does not answer: ask again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// An object that the query needs is damaged or gone: restore it.
+    #[error("object {object} is corrupt: {message}")]
+    Damaged {
+        /// Its key.
+        object: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A fault of the server.
     #[error("{0}")]
     Internal(String),
 }

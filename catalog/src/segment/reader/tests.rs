@@ -121,9 +121,47 @@ async fn a_changed_index_is_named_and_refused() {
 }
 
 #[tokio::test]
-async fn a_missing_data_file_is_named() {
-    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &metric_rows(3, 3)).await;
-    store.delete(&location.data).await.unwrap();
-    let error = OpenSegment::open(store, location).await.unwrap_err();
-    assert!(matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.parquet"), "{error}");
+async fn a_damaged_data_file_is_named_by_whoever_reads_it_and_leaves_its_series() {
+    let rows = metric_rows(3, 40);
+    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &rows).await;
+    let sound = store.get(&location.data).await.unwrap().bytes().await.unwrap();
+    let check = async |bytes: Option<Vec<u8>>, may_be_missed: bool| {
+        match bytes {
+            Some(bytes) => drop(store.put(&location.data, PutPayload::from(bytes)).await.unwrap()),
+            None => store.delete(&location.data).await.unwrap(),
+        }
+        let segment = OpenSegment::open(Arc::clone(&store), location.clone()).await.unwrap();
+        assert_eq!(segment.index().series().len(), 3);
+        match segment.read(std::slice::from_ref(&(0..120)), &rows.fields).await {
+            Err(SegmentError::Corrupt { object, .. }) => assert_eq!(object, "data/a.parquet"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => assert!(may_be_missed),
+        }
+    };
+    // Parquet has no checksum of its own: some changed bytes are only found by comparing the whole file.
+    for at in 0..sound.len() {
+        let mut bytes = sound.to_vec();
+        bytes[at] ^= 0x55;
+        check(Some(bytes), true).await;
+    }
+    for length in [0, 1, 8, sound.len() / 3, sound.len() / 2, sound.len() - 9, sound.len() - 1] {
+        check(Some(sound[..length].to_vec()), false).await;
+    }
+    check(Some(vec![0; sound.len()]), false).await;
+    check(None, false).await;
+}
+
+#[tokio::test]
+async fn every_changed_byte_is_found_by_the_checksum() {
+    let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &metric_rows(3, 40)).await;
+    let sound = store.get(&location.data).await.unwrap().bytes().await.unwrap();
+    let (size, sum) = (sound.len() as u64, xxh3_64(&sound));
+    check_object(&store, &location.data, size, sum).await.unwrap();
+    for at in 0..sound.len() {
+        let mut bytes = sound.to_vec();
+        bytes[at] ^= 1;
+        store.put(&location.data, PutPayload::from(bytes)).await.unwrap();
+        let error = check_object(&store, &location.data, size, sum).await.unwrap_err();
+        assert!(matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.parquet"), "{error}");
+    }
 }
