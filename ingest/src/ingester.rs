@@ -145,8 +145,7 @@ impl Ingester {
         };
         let registries = Arc::new(Registries::new(options.series_bytes));
         // What was acknowledged under larger limits than today's must come back all the same.
-        let preparer =
-            Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES).taking_expired();
+        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES);
         let buffer = Arc::new(Buffer::new());
         let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
         let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };

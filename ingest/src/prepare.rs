@@ -47,14 +47,13 @@ pub struct Preparer {
     registries: Arc<Registries>,
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
-    takes_expired: bool,
 }
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
     database: &'a Arc<str>,
     registries: &'a Registries,
-    now_ms: Option<i64>,
+    now_ms: i64,
 }
 
 impl TableLookup for Lookup<'_> {
@@ -71,9 +70,14 @@ impl TableLookup for Lookup<'_> {
     }
 }
 
-/// The oldest time that a table takes; all times without `now_ms`.
-fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now_ms: Option<i64>) -> Oldest {
-    let (Some(now_ms), Some(database)) = (now_ms, snapshot.database(database)) else { return Oldest::NONE };
+/// When a request was received: a replay refuses as too old what was refused then.
+fn received_ms(frame: &Frame) -> i64 {
+    frame.received_ns.div_euclid(1_000_000)
+}
+
+/// The oldest time that a table takes.
+fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now_ms: i64) -> Oldest {
+    let Some(database) = snapshot.database(database) else { return Oldest::NONE };
     let retention_ms = match (database.table(table), database.retention) {
         (Some(table), _) => database.retention_ms(table),
         (None, Retention::Millis(ms)) => Some(ms),
@@ -85,17 +89,7 @@ fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now
 impl Preparer {
     /// The last two bound decompressed bodies.
     pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_lines_bytes: usize, max_remote_write_bytes: usize) -> Self {
-        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes, takes_expired: false }
-    }
-
-    /// The same for replay: what was young enough when it was acknowledged may be too old now, and is hidden from queries then.
-    pub fn taking_expired(self) -> Self {
-        Self { takes_expired: true, ..self }
-    }
-
-    /// The time by which a request's rows are too old; `None` if none are.
-    fn now_ms(&self, frame: &Frame) -> Option<i64> {
-        (!self.takes_expired).then(|| frame.received_ns.div_euclid(1_000_000))
+        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes }
     }
 
     /// Reads a request. Its new tables and columns are committed when this returns. Without `accept_partial` one bad
@@ -119,7 +113,7 @@ impl Preparer {
             let snapshot = self.catalog.snapshot();
             let parsed = {
                 let (database, registries) = (&frame.database, &self.registries);
-                let lookup = Lookup { snapshot: &snapshot, database, registries, now_ms: self.now_ms(frame) };
+                let lookup = Lookup { snapshot: &snapshot, database, registries, now_ms: received_ms(frame) };
                 line_protocol::parse(body, &options, &lookup)
             };
             // The whole request, or a replay with more memory would bring back what was refused.
@@ -165,7 +159,7 @@ impl Preparer {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
-        let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, self.now_ms(frame));
+        let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, received_ms(frame));
         let parsed = remote_write::v1::decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());

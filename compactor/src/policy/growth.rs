@@ -20,6 +20,8 @@ const LATE: f64 = 0.025;
 const BYTES_PER_ROW: [f64; 3] = [1.3, 1.05, 1.0];
 const BYTES_PER_SERIES: f64 = 12.0;
 const TARGET_BYTES: f64 = (512u64 << 20) as f64;
+/// What a segment takes in a checkpoint of the catalog, as a test of the catalog measures it.
+const CATALOG_BYTES_PER_SEGMENT: f64 = 92.0;
 /// A multipart upload has parts of this size; each is a request.
 const PART_BYTES: f64 = 10e6;
 const UNIT_ROWS: f64 = 256.0 * 1024.0;
@@ -121,7 +123,8 @@ impl Table {
             // Each unit reads a range of each input.
             cost.gets += (rows / UNIT_ROWS).ceil() * plan.segments.len() as f64;
         }
-        cost.gets += 2.0 * plan.segments.len() as f64;
+        // Footer and index; and both files whole, whose checksums are compared before.
+        cost.gets += 4.0 * plan.segments.len() as f64;
         cost.deletes += 2.0 * plan.segments.len() as f64;
     }
 
@@ -198,6 +201,7 @@ fn ninety_days_of_a_million_series() {
         );
     }
     line("segments in all", segments.to_string());
+    line("bytes of the catalog, whole", format!("{:.0} kB", segments as f64 * CATALOG_BYTES_PER_SEGMENT / 1e3));
     line("requests a month: PUT (data), PUT (log at 4/s), GET (merging), DELETE", format!("{puts:.0}, {wal:.0}, {gets:.0}, {deletes:.0}"));
     line(
         "their price on S3 at $5 / million PUT and $0.40 / million GET",

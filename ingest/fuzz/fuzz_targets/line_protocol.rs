@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use libfuzzer_sys::fuzz_target;
 use tidelake_catalog::model::TableSchema;
 use tidelake_ingest::line_protocol::{LineOptions, Precision, TableLookup, parse};
+use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
 
 #[derive(Default)]
@@ -20,6 +21,10 @@ impl TableLookup for Tables {
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
         let mut registries = self.0.lock().expect("no panic while locked");
         registries.entry(table.to_owned()).or_insert_with(|| Arc::new(SeriesRegistry::new(1 << 16))).clone()
+    }
+
+    fn oldest(&self, _: &str) -> Oldest {
+        Oldest::NONE
     }
 }
 

@@ -3,14 +3,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidelake_ingest::remote_write::v1;
+use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
 
 fuzz_target!(|body: &[u8]| {
     let registry = SeriesRegistry::new(1 << 20);
-    if let Ok(first) = v1::decode(body, &registry) {
+    if let Ok(first) = v1::decode(body, &registry, Oldest::NONE) {
         assert!(first.rows.series.iter().all(|&s| registry.entry(s).is_some()));
         if !first.registry_full {
-            let second = v1::decode(body, &registry).expect("it decoded before");
+            let second = v1::decode(body, &registry, Oldest::NONE).expect("it decoded before");
             assert_eq!((first.rows.series, first.rows.time), (second.rows.series, second.rows.time));
         }
     }
