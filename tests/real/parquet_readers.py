@@ -1,4 +1,4 @@
-"""pyarrow and DuckDB read the files of a merged folder and agree with SQL."""
+"""pyarrow, DuckDB and Polars read the files of a merged folder and agree with SQL."""
 import math
 import random
 
@@ -10,7 +10,7 @@ METRICS = ["requests_total", "temperature", "queue_length"]
 
 
 def run(options):
-    duckdb, arrow = package("duckdb"), package("pyarrow")
+    duckdb, arrow, polars = package("duckdb"), package("pyarrow"), package("polars")
     import pyarrow.parquet
 
     chance = random.Random(7)
@@ -40,9 +40,14 @@ def run(options):
         same(want, got, "pyarrow")
         rows = duckdb.sql(f"SELECT count(*), sum(usage), min(usage), max(usage), count(n) FROM read_parquet({files})").fetchall()[0]
         same(want, dict(zip(["c", "s", "lo", "hi", "n"], rows)), "DuckDB")
+        frame = polars.scan_parquet(files)
+        n = polars.col("n").count()
+        same(want, frame.select(*aggregates(polars, "usage"), n=n).collect().to_dicts()[0], "Polars")
+        got = frame.group_by("host").agg(c=polars.len(), hi=polars.col("usage").max()).sort("host").collect()
+        assert got.with_columns(polars.col("host").cast(str)).to_dicts() == by_host
         query = f"SELECT host, count(*), max(usage) FROM read_parquet({files}) GROUP BY host ORDER BY host"
         assert [dict(zip(["host", "c", "hi"], row)) for row in duckdb.sql(query).fetchall()] == by_host
-        metrics = check_metrics(server, duckdb, arrow)
+        metrics = check_metrics(server, duckdb, arrow, polars)
         return f"{want['c']:,} rows of a wide table in {len(files)} files; {metrics}"
 
 
@@ -60,7 +65,7 @@ def send_metrics(server, chance, part):
     remote_write.send(server.url, series)
 
 
-def check_metrics(server, duckdb, arrow):
+def check_metrics(server, duckdb, arrow, polars):
     found = lambda: sorted(p for p in server.data.glob("data/default/__metrics__/*/*.parquet") if not p.name.endswith(".series.parquet"))
     # Two days and the midnight after them.
     eventually("one file per day of metrics", lambda: len(found()) == 3)
@@ -69,12 +74,16 @@ def check_metrics(server, duckdb, arrow):
     table = arrow.concat_tables([arrow.parquet.ParquetFile(path).read(columns=["metric", "value"]) for path in files])
     names, values = table["metric"].to_pylist(), table["value"].to_pylist()
     assert set(names) == {*METRICS, "odd_values"}, set(names)
+    metric = polars.col("metric").cast(str)
+    by_metric = polars.scan_parquet(files).group_by(metric).agg(*aggregates(polars, "value")).collect()
+    by_metric = {row.pop("metric"): row for row in by_metric.to_dicts()}
     for name in METRICS:
         want = server.sql(f"SELECT count(*) AS c, sum(value) AS s, min(value) AS lo, max(value) AS hi FROM metrics.{name}")[0]
         usage = [value for metric, value in zip(names, values) if metric == name]
         same(want, {"c": len(usage), "s": math.fsum(usage), "lo": min(usage), "hi": max(usage)}, f"pyarrow, {name}")
         query = f"SELECT count(*), sum(value), min(value), max(value) FROM read_parquet({files}) WHERE metric = '{name}'"
         same(want, dict(zip(["c", "s", "lo", "hi"], duckdb.sql(query).fetchall()[0])), f"DuckDB, {name}")
+        same(want, by_metric[name], f"Polars, {name}")
         # Labels lie once per series in the index beside the samples.
         labels = f"SELECT DISTINCT series_id, labels['host'] AS host FROM read_parquet({index})"
         query = f"SELECT host, count(*), max(value) FROM read_parquet({files}) JOIN ({labels}) USING (series_id) WHERE metric = '{name}' GROUP BY 1 ORDER BY 1"
@@ -84,6 +93,11 @@ def check_metrics(server, duckdb, arrow):
     assert odd == ["inf", "-inf", "nan", "-0.0"], odd
     assert server.sql("SELECT count(*) AS c FROM metrics.odd_values") == [{"c": 4}]
     return f"{len(values):,} samples of {len(METRICS) + 1} metrics in {len(files)} files"
+
+
+def aggregates(polars, column):
+    column = polars.col(column)
+    return [polars.len().alias("c"), column.sum().alias("s"), column.min().alias("lo"), column.max().alias("hi")]
 
 
 def same(want, got, who):

@@ -1,44 +1,73 @@
 //! Record batches -> row groups of a Parquet file, each column in whichever encoding makes it smallest.
 //!
-//! Which encoding suits a column depends on the data: counters that grow steadily, gauges with two decimals, flags and noise
-//! each have another best one, and sorted by metric a row group holds mostly one sort. So a row group is encoded in every
-//! way that is worth trying, and of each column the smallest result is kept. Any reader reads any of them.
+//! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row group: sorted by metric one holds
+//! mostly one sort of values. A sample rules out most of them; of what is left the smallest result is kept. Any reader reads
+//! any of them.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
+use super::encoding::{Effort, Way};
+
 /// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// A sample is so many slices of so many rows: a few series from different places.
+const SAMPLE_SLICES: usize = 4;
+const SAMPLE_SLICE_ROWS: usize = 4096;
+
+/// A way that makes the sample larger than the best by so much in a hundred is not tried on all rows. Transposing gains this much
+/// from sample to page.
+const SAMPLE_ERROR: usize = 25;
+
+/// The slow levels of zstd must save so much in a hundred of a sample.
+const SLOW_GAIN: usize = 3;
 
 /// Writes the row groups of one file.
 pub(super) struct RowGroups<W: Write + Send> {
     file: SerializedFileWriter<W>,
     schema: SchemaRef,
-    /// How to encode: the first is for every column, the others are tried on columns of numbers.
-    ways: Vec<ArrowRowGroupWriterFactory>,
+    /// Encodes columns that there is but one way for.
+    usual: ArrowRowGroupWriterFactory,
+    /// For each column of the schema, what is worth trying; empty if nothing is.
+    ways: Vec<Vec<Trial>>,
     /// Rows of the row group that is being collected.
     pending: Vec<RecordBatch>,
     pending_rows: usize,
     pending_bytes: usize,
 }
 
+/// A way to encode one column.
+struct Trial {
+    usual: ArrowRowGroupWriterFactory,
+    slow: Option<ArrowRowGroupWriterFactory>,
+    beyond: Option<usize>,
+}
+
 impl<W: Write + Send> RowGroups<W> {
-    /// A file with these properties, of which `alternatives` differ in encodings only.
-    pub fn new(to: W, schema: SchemaRef, properties: WriterProperties, alternatives: Vec<WriterProperties>) -> Result<Self, ParquetError> {
-        let (file, first) = ArrowWriter::try_new(to, Arc::clone(&schema), Some(properties))?.into_serialized_writer()?;
-        let mut ways = vec![first];
-        for properties in alternatives {
-            ways.push(ArrowWriter::try_new(io::sink(), Arc::clone(&schema), Some(properties))?.into_serialized_writer()?.1);
-        }
-        Ok(Self { file, schema, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0 })
+    /// A file with these properties; for columns that pass `is_tried` the best encoding is searched as far as the effort allows.
+    pub fn new(
+        to: W,
+        schema: SchemaRef,
+        properties: WriterProperties,
+        effort: Effort,
+        is_tried: impl Fn(&str) -> bool,
+    ) -> Result<Self, ParquetError> {
+        let (file, usual) = ArrowWriter::try_new(to, Arc::clone(&schema), Some(properties))?.into_serialized_writer()?;
+        let ways = |field: &FieldRef| {
+            let ways = if is_tried(field.name()) { Way::of(field.data_type(), effort) } else { &[] };
+            ways.iter().map(|way| Trial::new(way, field, effort)).collect()
+        };
+        let ways = schema.fields().iter().map(ways).collect::<Result<_, _>>()?;
+        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0 })
     }
 
     /// Appends rows.
@@ -76,28 +105,20 @@ impl<W: Write + Send> RowGroups<W> {
             return Ok(());
         }
         let number = self.file.flushed_row_groups().len();
-        let ways = self.ways.iter().map(|way| way.create_column_writers(number).map(Vec::into_iter));
-        let mut ways = ways.collect::<Result<Vec<_>, _>>()?;
+        let mut writers = self.usual.create_column_writers(number)?.into_iter();
         let mut chunks: Vec<ArrowColumnChunk> = Vec::new();
-        for (at, field) in self.schema.fields().iter().enumerate() {
-            let mut leaves = Vec::with_capacity(batches.len());
-            for batch in &batches {
-                leaves.push(compute_leaves(field, batch.column(at))?);
-            }
-            let tried = if is_number(field.data_type()) { ways.len() } else { 1 };
-            for leaf in 0..leaves.first().map_or(0, Vec::len) {
-                let mut smallest: Option<ArrowColumnChunk> = None;
-                for (way, writers) in ways.iter_mut().enumerate() {
-                    let writer = writers.next().ok_or_else(|| ParquetError::General(format!("column {} has no writer", field.name())))?;
-                    if way >= tried {
-                        continue;
-                    }
-                    let chunk = encode(writer, leaves.iter().map(|leaves| &leaves[leaf]))?;
-                    if smallest.as_ref().is_none_or(|best| chunk.close().bytes_written < best.close().bytes_written) {
-                        smallest = Some(chunk);
-                    }
+        for (at, (field, ways)) in self.schema.fields().iter().zip(&self.ways).enumerate() {
+            let arrays: Vec<ArrayRef> = batches.iter().map(|batch| Arc::clone(batch.column(at))).collect();
+            let leaves = leaves_of(field, &arrays)?;
+            let mut writers = writers.by_ref().take(leaves.len());
+            if ways.is_empty() {
+                for (writer, leaf) in writers.zip(&leaves) {
+                    chunks.push(encode(writer, leaf)?);
                 }
-                chunks.extend(smallest);
+            } else {
+                // Drawn in any case: writers come in the order of the columns.
+                writers.by_ref().for_each(drop);
+                chunks.push(smallest(ways, field, &arrays)?);
             }
         }
         let mut group = self.file.next_row_group()?;
@@ -108,19 +129,111 @@ impl<W: Write + Send> RowGroups<W> {
     }
 }
 
+impl Trial {
+    fn new(way: &Way, field: &FieldRef, effort: Effort) -> Result<Self, ParquetError> {
+        let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
+        let factory = |properties: WriterProperties| {
+            Ok::<_, ParquetError>(ArrowWriter::try_new(io::sink(), Arc::clone(&schema), Some(properties))?.into_serialized_writer()?.1)
+        };
+        let is_time = matches!(field.data_type(), DataType::Timestamp(..));
+        Ok(Self {
+            usual: factory(way.properties(is_time))?,
+            slow: way.slow_properties(effort, is_time).map(factory).transpose()?,
+            beyond: way.beyond,
+        })
+    }
+}
+
+/// The smallest encoding of a column of numbers.
+fn smallest(trials: &[Trial], field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
+    let rows: usize = arrays.iter().map(|array| array.len()).sum();
+    let sample = sample(arrays, rows);
+    let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
+    if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
+        for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
+            *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+        }
+    }
+    let bound = sizes.iter().flatten().min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
+    let mut best: Option<(usize, ArrowColumnChunk)> = None;
+    for (number, trial) in trials.iter().enumerate() {
+        let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
+        let is_worth_it = match (trial.beyond, so_far) {
+            (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
+            _ => sizes[number].is_none_or(|size| size <= bound),
+        };
+        if !is_worth_it {
+            continue;
+        }
+        let chunk = encode_numbers(&trial.usual, field, arrays)?;
+        if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
+            best = Some((number, chunk));
+        }
+    }
+    let (number, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
+    let Some(slow) = &trials[number].slow else { return Ok(chunk) };
+    if let Some(usual) = sizes[number]
+        && size(&encode_numbers(slow, field, &sample)?) * 100 > usual * (100 - SLOW_GAIN)
+    {
+        return Ok(chunk);
+    }
+    let slow = encode_numbers(slow, field, arrays)?;
+    Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
+}
+
+fn size(chunk: &ArrowColumnChunk) -> usize {
+    usize::try_from(chunk.close().bytes_written).unwrap_or(usize::MAX)
+}
+
+/// A few slices from all over; all rows if there are few.
+fn sample(arrays: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
+    if rows <= 2 * SAMPLE_SLICES * SAMPLE_SLICE_ROWS {
+        return arrays.to_vec();
+    }
+    let mut slices = Vec::with_capacity(SAMPLE_SLICES);
+    let mut start = 0;
+    for array in arrays {
+        let end = start + array.len();
+        for number in 0..SAMPLE_SLICES {
+            let wanted = (2 * number + 1) * rows / (2 * SAMPLE_SLICES);
+            if (start..end).contains(&wanted) {
+                slices.push(array.slice(wanted - start, SAMPLE_SLICE_ROWS.min(end - wanted)));
+            }
+        }
+        start = end;
+    }
+    slices
+}
+
+/// The leaves of a column, each of all arrays.
+fn leaves_of(field: &Field, arrays: &[ArrayRef]) -> Result<Vec<Vec<ArrowLeafColumn>>, ParquetError> {
+    let mut leaves: Vec<Vec<ArrowLeafColumn>> = Vec::new();
+    for array in arrays {
+        for (number, leaf) in compute_leaves(field, array)?.into_iter().enumerate() {
+            match leaves.get_mut(number) {
+                Some(leaves) => leaves.push(leaf),
+                None => leaves.push(vec![leaf]),
+            }
+        }
+    }
+    Ok(leaves)
+}
+
+fn encode_numbers(way: &ArrowRowGroupWriterFactory, field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
+    let writer = way.create_column_writers(0)?.into_iter().next();
+    let writer = writer.ok_or_else(|| ParquetError::General(format!("column {} has no writer", field.name())))?;
+    let leaves = leaves_of(field, arrays)?;
+    encode(writer, leaves.iter().flatten())
+}
+
 fn encode<'a>(
     mut writer: ArrowColumnWriter,
-    leaves: impl Iterator<Item = &'a parquet::arrow::arrow_writer::ArrowLeafColumn>,
+    leaves: impl IntoIterator<Item = &'a ArrowLeafColumn>,
 ) -> Result<ArrowColumnChunk, ParquetError> {
     for leaf in leaves {
         writer.write(leaf)?;
     }
     writer.close()
-}
-
-/// Whether several encodings are worth trying.
-fn is_number(kind: &DataType) -> bool {
-    matches!(kind, DataType::Float64 | DataType::Int64 | DataType::UInt64 | DataType::Timestamp(..))
 }
 
 #[cfg(test)]
@@ -129,20 +242,15 @@ mod tests {
     use arrow::datatypes::{Field, Float64Type, Schema};
     use bytes::Bytes;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use parquet::basic::{Compression, Encoding, ZstdLevel};
+    use parquet::basic::Encoding;
 
+    use super::super::encoding::file_properties;
     use super::*;
 
-    fn properties(dictionary: bool, encoding: Encoding) -> WriterProperties {
-        let zstd = Compression::ZSTD(ZstdLevel::try_new(3).unwrap());
-        WriterProperties::builder().set_compression(zstd).set_dictionary_enabled(dictionary).set_encoding(encoding).build()
-    }
-
-    fn written(values: &[f64], ways: Vec<WriterProperties>, batch_rows: usize) -> Bytes {
+    fn written(values: &[f64], effort: Effort, batch_rows: usize) -> Bytes {
         let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true)]));
         let mut bytes = Vec::new();
-        let mut ways = ways.into_iter();
-        let mut groups = RowGroups::new(&mut bytes, Arc::clone(&schema), ways.next().unwrap(), ways.collect()).unwrap();
+        let mut groups = RowGroups::new(&mut bytes, Arc::clone(&schema), file_properties(&[], effort, &[]), effort, |_| true).unwrap();
         for values in values.chunks(batch_rows) {
             let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
             groups.write(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()).unwrap();
@@ -153,19 +261,24 @@ mod tests {
 
     #[test]
     fn each_row_group_has_its_smallest_encoding_and_all_values_come_back() {
-        // A row group of few values in no order, and one that climbs smoothly.
-        let few = (0..ROW_GROUP_ROWS).map(|i| [0.1, 17.33, 1e9, -4.0][((i * 7919) >> 3) % 4]);
-        let climbing = (0..ROW_GROUP_ROWS).map(|i| 1e6 + i as f64 * 4096.0);
-        let values: Vec<f64> = few.chain(climbing).chain([f64::NAN, 1.0]).collect();
-        let ways =
-            || [properties(false, Encoding::BYTE_STREAM_SPLIT), properties(true, Encoding::PLAIN), properties(false, Encoding::PLAIN)];
-        let all = written(&values, ways().into(), 30_000);
-        let alone: Vec<usize> = ways().into_iter().map(|way| written(&values, vec![way], 30_000).len()).collect();
-        assert!(alone.iter().all(|size| all.len() < *size), "{} instead of {alone:?}", all.len());
+        // A row group of few values in no order, one that climbs in whole numbers, one in hundredths of which each comes again soon.
+        let chance = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let few = (0..ROW_GROUP_ROWS).map(|i| [0.1, 17.33, 1e9, -4.0][chance(i) as usize % 4]);
+        let whole = (0..ROW_GROUP_ROWS).map(|i| (1_000_000_000 + i as u64 * 5_000 + chance(i) % 5_000) as f64);
+        let hundredths = (0..ROW_GROUP_ROWS).map(|i| (1_000_000 + (i as u64 / 4 + chance(i) % 8) * 37) as f64 / 100.0);
+        let values: Vec<f64> = few.chain(whole).chain(hundredths).chain([f64::NAN, 1.0]).collect();
+        let sizes = [Effort::Fresh, Effort::Compacted, Effort::Settled].map(|effort| written(&values, effort, 30_000).len());
+        assert!(sizes[1] < sizes[0] * 9 / 10 && sizes[2] <= sizes[1], "{sizes:?}");
 
-        let reader = ParquetRecordBatchReaderBuilder::try_new(all).unwrap();
-        let rows: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
-        assert_eq!(rows, [ROW_GROUP_ROWS as i64, ROW_GROUP_ROWS as i64, 2]);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(written(&values, Effort::Settled, 30_000)).unwrap();
+        let groups = reader.metadata().row_groups();
+        let full = ROW_GROUP_ROWS as i64;
+        assert_eq!(groups.iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [full, full, full, 2]);
+        let encodings = groups[..3].iter().map(|group| {
+            let has = |encoding| group.column(0).encodings().any(|e| e == encoding);
+            (has(Encoding::RLE_DICTIONARY), has(Encoding::BYTE_STREAM_SPLIT))
+        });
+        assert_eq!(encodings.collect::<Vec<_>>(), [(true, false), (false, true), (false, false)]);
         let read = reader.build().unwrap().flat_map(|batch| batch.unwrap().column(0).as_primitive::<Float64Type>().values().to_vec());
         assert!(read.map(f64::to_bits).eq(values.iter().map(|value| value.to_bits())));
     }

@@ -13,27 +13,19 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampM
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::encoding::{Effort, file_properties, zstd};
 use super::error::SegmentError;
-use super::row_groups::{ROW_GROUP_ROWS, RowGroups};
+use super::row_groups::RowGroups;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
 use crate::model::schema::{arrow_type, tag_type};
-use crate::model::{Column, ColumnType, METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
-
-/// How hard to compress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
-    /// For files that are merged soon.
-    Fresh,
-    /// For files that stay.
-    Compacted,
-}
+use crate::model::{Column, METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
 
 /// What was written, besides the data file's bytes that [`SegmentWriter::take_bytes`] gave out.
 #[derive(Debug)]
@@ -122,11 +114,10 @@ impl SegmentWriter {
         let schema = data_schema(kind, &order, &fields);
         let mut notes = vec![("tidelake.format", "1".to_owned()), ("tidelake.sort", order.0.join(","))];
         notes.extend(note.iter().map(|(k, v)| (*k, v.clone())));
-        let alternatives: &[Numbers] = if effort == Effort::Compacted { &[Numbers::Dictionary, Numbers::Plain] } else { &[] };
-        let alternatives = alternatives.iter().map(|&numbers| data_properties(&fields, effort, numbers, &notes)).collect();
-        let properties = data_properties(&fields, effort, Numbers::Transformed, &notes);
+        let properties = file_properties(&fields, effort, &notes);
+        let numbers = |name: &str| name == TIME_COLUMN || fields.iter().any(|f| &*f.name == name);
         let sink = Sink::default();
-        let data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, alternatives).map_err(encode_error)?;
+        let data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, effort, numbers).map_err(encode_error)?;
         Ok(Self { kind, order, schema, fields, data, sink, index: Vec::new(), rows: 0 })
     }
 
@@ -267,55 +258,6 @@ fn data_batch(
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(encode_error)
 }
 
-fn zstd(effort: Effort) -> Compression {
-    let level = match effort {
-        Effort::Fresh => 1,
-        Effort::Compacted => 3,
-    };
-    Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
-}
-
-/// How numbers are encoded before they are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Numbers {
-    /// Integers and times as differences, floats with their bytes transposed.
-    Transformed,
-    /// As positions in a dictionary, or, if that grows too large, as they are; times transposed.
-    Dictionary,
-    /// As they are.
-    Plain,
-}
-
-fn data_properties(fields: &[Column], effort: Effort, numbers: Numbers, notes: &[(&str, String)]) -> WriterProperties {
-    let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
-    let page_rows = match effort {
-        Effort::Fresh => 20_000,
-        Effort::Compacted => 64 * 1024,
-    };
-    let mut properties = WriterProperties::builder()
-        .set_created_by("tidelake".to_owned())
-        .set_compression(zstd(effort))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(page_rows)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_key_value_metadata(Some(notes.iter().map(|(k, v)| KeyValue::new((*k).to_owned(), v.clone())).collect()))
-        .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page);
-    let times = if numbers == Numbers::Transformed { Encoding::DELTA_BINARY_PACKED } else { Encoding::BYTE_STREAM_SPLIT };
-    properties = properties.set_column_dictionary_enabled(path(TIME_COLUMN), false).set_column_encoding(path(TIME_COLUMN), times);
-    for field in fields {
-        let transformed = match field.kind {
-            ColumnType::Float => Encoding::BYTE_STREAM_SPLIT,
-            ColumnType::Integer | ColumnType::Unsigned => Encoding::DELTA_BINARY_PACKED,
-            _ => continue,
-        };
-        let encoding = if numbers == Numbers::Transformed { transformed } else { Encoding::PLAIN };
-        properties = properties
-            .set_column_dictionary_enabled(path(&field.name), numbers == Numbers::Dictionary)
-            .set_column_encoding(path(&field.name), encoding);
-    }
-    properties.build()
-}
-
 fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {
     let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     let mut metric = StringBuilder::new();
@@ -347,7 +289,7 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let mut properties = WriterProperties::builder()
         .set_created_by("tidelake".to_owned())
-        .set_compression(zstd(Effort::Compacted))
+        .set_compression(zstd(3))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_dictionary_enabled(path("series_id"), false)
         .set_key_value_metadata(Some(vec![KeyValue::new("tidelake.format".to_owned(), "1".to_owned())]));

@@ -9,8 +9,8 @@ use super::*;
 use crate::catalog::{Catalog, CatalogOptions, TableColumns};
 use crate::keys;
 use crate::model::{Column, ColumnType, Day, Labels, METRICS_TABLE, TableKind, TimeRange};
+use crate::segment::encoding::Effort;
 use crate::segment::rows::SeriesRun;
-use crate::segment::writer::Effort;
 use crate::segment::{SegmentWriter, Series, SortOrder, SortedRows};
 use crate::snapshot::{ORPHAN_AGE_MS, SegmentId, SegmentMeta, WalPosition};
 

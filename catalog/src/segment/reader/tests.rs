@@ -3,10 +3,11 @@ use arrow::datatypes::Float64Type;
 use object_store::PutPayload;
 use object_store::memory::InMemory;
 
+use super::super::encoding::Effort;
 use super::super::rows::SeriesRun;
 use super::super::scan::{ScanRequest, Source, WriteOrder, plan};
 use super::super::series::{Series, SortOrder};
-use super::super::writer::{Effort, SegmentWriter};
+use super::super::writer::SegmentWriter;
 use super::super::{SegmentError, SortedRows};
 use super::*;
 use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRange};
