@@ -50,7 +50,7 @@ struct Shared {
     model: Mutex<Model>,
     figures: Mutex<Figures>,
     /// Knows every commit, through no network.
-    observer: Arc<Catalog>,
+    observer: Mutex<Arc<Catalog>>,
     /// By node, the newest epoch that takes requests.
     ready: Mutex<Vec<u64>>,
     /// How long files of removed segments stay.
@@ -58,9 +58,13 @@ struct Shared {
 }
 
 impl Shared {
+    fn observer(&self) -> Arc<Catalog> {
+        Arc::clone(&self.observer.lock())
+    }
+
     /// Whether a newer process of the node has registered.
     async fn is_superseded(&self, node: usize, epoch: u64) -> Result<bool, String> {
-        let snapshot = self.observer.refresh().await.map_err(|error| format!("the log cannot be read: {error}"))?;
+        let snapshot = self.observer().refresh().await.map_err(|error| format!("the log cannot be read: {error}"))?;
         Ok(snapshot.node(&node_name(node)).is_some_and(|newest| newest.epoch > epoch))
     }
 
@@ -154,14 +158,13 @@ impl World {
         let clients = (0..random.random_range(nodes..=4)).map(|number| Client::new(number, number % nodes)).collect();
         // Some day of 2026, at any time of the day.
         let base_ms = 1_767_225_600_000 + random.random_range(0..300 * 86_400_000i64);
-        let options = CatalogOptions { environment: Environment::simulated(seed, base_ms), ..CatalogOptions::default() };
-        let observer = Arc::new(Catalog::load(network.direct(), options).await.map_err(|error| error.to_string())?);
+        let observer = observe(&network, base_ms).await?;
         let reader = Tables::new(Arc::clone(&observer), network.direct(), Arc::new(NoRecentRows), 1 << 20);
         let shared = Shared {
             network: Arc::clone(&network),
             model: Mutex::new(Model::new(nodes)),
             figures: Mutex::default(),
-            observer,
+            observer: Mutex::new(observer),
             ready: Mutex::new(vec![0; nodes]),
             kept: settings.compactor.grace + settings.compactor.time_travel_window,
         };
@@ -235,7 +238,7 @@ impl World {
             91..=92 => self.pause(),
             93 => self.stop_gracefully(),
             94 => self.go_away(),
-            95 => self.lose_power().await,
+            95 => self.lose_power().await?,
             96..=97 => self.pass(90_000).await,
             _ => self.jump().await,
         }
@@ -385,15 +388,21 @@ impl World {
     }
 
     /// A power loss; on a bucket all processes are killed at once.
-    async fn lose_power(&mut self) {
+    async fn lose_power(&mut self) -> Verdict {
         if !self.random.random_bool(0.5) {
-            return;
+            return Ok(());
         }
         let all: Vec<usize> = self.lives.iter().map(|life| life.number).collect();
         for number in all {
             self.bury(number, "power loss");
         }
         self.network.lose_power().await;
+        // Whoever saw what was not on disk yet has lost power too.
+        let observer = observe(&self.network, self.now_ms()).await?;
+        let sequence = observer.snapshot().sequence();
+        *self.shared.observer.lock() = observer;
+        self.past.retain(|past| past.sequence <= sequence);
+        Ok(())
     }
 
     // ---- what processes are asked
@@ -543,7 +552,7 @@ impl World {
     async fn remember(&mut self) -> Verdict {
         let tables = self.shared.model.lock().tables();
         let Some(table) = tables.choose(&mut self.random).cloned() else { return Ok(()) };
-        let snapshot = self.shared.observer.refresh().await.map_err(|error| error.to_string())?;
+        let snapshot = self.shared.observer().refresh().await.map_err(|error| error.to_string())?;
         let cells = self.read_past(Arc::clone(&snapshot), &table).await?;
         note!(self.network.trace, "state {} of {table} is remembered with {} cells", snapshot.sequence(), cells.len());
         let until = Instant::now() + self.settings.compactor.time_travel_window.saturating_sub(MARGIN);
@@ -563,7 +572,7 @@ impl World {
         let due: Vec<Past> = self.past.extract_if(.., |past| past.until < now || random.random_bool(0.1)).collect();
         for past in due.into_iter().filter(|past| past.until >= now) {
             let (window, at) = (self.settings.compactor.time_travel_window, AsOf::Sequence(past.sequence));
-            let snapshot = self.shared.observer.as_of(at, window, self.now_ms()).await;
+            let snapshot = self.shared.observer().as_of(at, window, self.now_ms()).await;
             let snapshot = snapshot.map_err(|error| format!("state {} cannot be read: {error}", past.sequence))?;
             if self.read_past(snapshot, &past.table).await? != past.cells {
                 return Err(format!("state {} of {} reads otherwise than it did", past.sequence, past.table));
@@ -754,7 +763,7 @@ impl World {
 
     /// Every file that the catalog names is there, and those that went not long ago.
     async fn check_files(&self) -> Verdict {
-        let snapshot = self.shared.observer.refresh().await.map_err(|error| format!("the log is broken: {error}"))?;
+        let snapshot = self.shared.observer().refresh().await.map_err(|error| format!("the log is broken: {error}"))?;
         let head = async |key: String| {
             let there = self.network.inner.head(&object_store::path::Path::from(key.as_str())).await;
             there.map(drop).map_err(|_| format!("the catalog at {} names {key}, which is not there", snapshot.sequence()))
@@ -889,10 +898,9 @@ impl World {
 
     /// Everything was flushed: a process that only reads sees all of it, by every way out.
     async fn check_whole(&mut self) -> Verdict {
-        let environment = Environment::simulated(1, self.now_ms());
-        let options = CatalogOptions { environment: environment.clone(), ..CatalogOptions::default() };
-        let catalog = Catalog::load(self.network.direct(), options).await.map_err(|error| format!("the log is broken: {error}"))?;
-        let tables = Tables::new(Arc::new(catalog), self.network.direct(), Arc::new(NoRecentRows), 1 << 20);
+        let catalog = observe(&self.network, self.now_ms()).await?;
+        let environment = catalog.environment().clone();
+        let tables = Tables::new(catalog, self.network.direct(), Arc::new(NoRecentRows), 1 << 20);
         let sql = tidelake_querier::sql::SqlOptions { target_partitions: 1, environment, ..Default::default() };
         let querier = Querier::new(tables, Default::default(), sql).map_err(|error| error.to_string())?;
         let names = self.shared.model.lock().tables();
@@ -925,7 +933,7 @@ impl World {
             }
         }
         self.check_files().await?;
-        let snapshot = self.shared.observer.refresh().await.map_err(|error| error.to_string())?;
+        let snapshot = self.shared.observer().refresh().await.map_err(|error| error.to_string())?;
         let named: BTreeSet<String> = snapshot.segments().flat_map(|segment| [segment.data_key(), segment.index_key()]).collect();
         use futures::TryStreamExt;
         let listed: Vec<_> = self.network.direct().list("data").try_collect().await.map_err(|error: StoreError| error.to_string())?;
@@ -941,6 +949,13 @@ impl World {
         tokio::time::advance(duration).await;
         tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2)).await;
     }
+}
+
+/// A catalog that reads the log through no network.
+async fn observe(network: &Network, now_ms: i64) -> Result<Arc<Catalog>, String> {
+    let options = CatalogOptions { environment: Environment::simulated(0, now_ms), ..CatalogOptions::default() };
+    let catalog = Catalog::load(network.direct(), options).await.map_err(|error| format!("the log is broken: {error}"))?;
+    Ok(Arc::new(catalog))
 }
 
 /// A way out of the database.
@@ -1008,21 +1023,29 @@ async fn send(shared: &Shared, process: &Process, id: RequestId, write: Write) -
         // It must never appear.
         shared.model.lock().refuse(id)?;
     }
-    let body = write.request.body.clone();
+    let (body, accept_partial) = (write.request.body.clone(), write.request.accept_partial);
     let result = process.ingester.write(write.request).await;
     note!(shared.network.trace, "request {id}: {}", brief(&result));
     match result {
-        Ok(outcome) => acknowledged(shared, id, &outcome, &write.bad_lines, is_replaced)
+        Ok(outcome) => acknowledged(shared, id, &outcome, accept_partial, &write.bad_lines, is_replaced)
             .map_err(|error| format!("{error}; it was {}", String::from_utf8_lossy(&body))),
         Err(error) => refused(shared, process, id, error).await,
     }
 }
 
 /// A client got a 2xx, or a 4xx that names lines.
-fn acknowledged(shared: &Shared, id: RequestId, outcome: &WriteOutcome, bad_lines: &[usize], is_replaced: bool) -> Verdict {
+fn acknowledged(
+    shared: &Shared,
+    id: RequestId,
+    outcome: &WriteOutcome,
+    accept_partial: bool,
+    bad_lines: &[usize],
+    is_replaced: bool,
+) -> Verdict {
     let refused: Vec<usize> = outcome.errors.iter().map(|error| error.line).collect();
-    // A node that has not heard of a column learns of it when it adds its own, which it does not if nothing is written anyway.
-    let is_enough = outcome.written.samples == 0 && !refused.is_empty() && refused.iter().all(|line| bad_lines.contains(line));
+    // A node that has not heard of a column takes the first type that a request gives it, and learns better when it adds the column,
+    // which it does not if the request is refused as a whole anyway.
+    let is_enough = !accept_partial && outcome.written.samples == 0 && !refused.is_empty() && !bad_lines.is_empty();
     if refused != bad_lines && !is_enough {
         return Err(format!("request {id} has bad lines {bad_lines:?}, but {refused:?} were refused: {:?}", outcome.errors));
     }
@@ -1096,7 +1119,7 @@ async fn start_failed(shared: &Shared, node: usize, error: &StartError) -> Verdi
         StartError::Ingest(IngestError::Internal(text)) => text.contains("not available") || text.contains("no space left"),
         _ => false,
     };
-    let raced = shared.observer.refresh().await.ok().and_then(|s| s.node(&node_name(node)).map(|n| n.epoch)).unwrap_or(0);
+    let raced = shared.observer().refresh().await.ok().and_then(|s| s.node(&node_name(node)).map(|n| n.epoch)).unwrap_or(0);
     let is_raced = text.contains("does not exist") && shared.ready.lock()[node] == raced;
     if is_transient || is_raced { Ok(()) } else { Err(format!("node {node} cannot start: {text}")) }
 }
