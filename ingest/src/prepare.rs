@@ -14,7 +14,7 @@ use crate::buffer::TableName;
 use crate::content::{self, ContentError};
 use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
-use crate::remote_write::{self, WrittenSamples};
+use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
 use crate::rows::Rows;
@@ -48,6 +48,9 @@ pub struct Preparer {
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
 }
+
+/// Reads a body of one version of remote write.
+type Decode = fn(&[u8], &SeriesRegistry, Oldest) -> Result<WrittenSamples, DecodeError>;
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -97,12 +100,13 @@ impl Preparer {
     pub async fn prepare(&self, frame: &Frame, accept_partial: bool) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 => self.max_remote_write_bytes,
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
         let body = content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
         match frame.protocol {
             Protocol::LineProtocol { precision } => self.lines(frame, &body, precision, accept_partial).await,
-            Protocol::RemoteWrite1 => self.samples(frame, &body).await,
+            Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
+            Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
         }
     }
 
@@ -155,12 +159,12 @@ impl Preparer {
         }
     }
 
-    async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
+    async fn samples(&self, frame: &Frame, body: &[u8], decode: Decode) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
         let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, received_ms(frame));
-        let parsed = remote_write::v1::decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let parsed = decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }

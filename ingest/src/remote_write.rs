@@ -6,12 +6,14 @@
 //! A malformed message refuses the body. A series that says what cannot be (no name, a label twice) is
 //! refused alone and named; the others are kept.
 //!
-//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`),
-//! `histogram` (native histograms), `samples` (columns).
+//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`), [`v2`]
+//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `label_fields` (labels), `samples` (columns).
 
 mod histogram;
+mod label_fields;
 mod samples;
 pub mod v1;
+pub mod v2;
 mod wire;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
+use super::label_fields::labels_of;
 use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, VALUE_COLUMN, WrittenSamples};
 use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
@@ -81,7 +82,7 @@ impl SamplesBuilder {
 
     /// What is to be said of samples of the present series that were too old, once: how many, and why.
     #[inline]
-    pub(super) fn take_expired(&mut self) -> Option<(usize, String)> {
+    fn take_expired(&mut self) -> Option<(usize, String)> {
         if self.expired.0 == 0 {
             return None;
         }
@@ -100,14 +101,14 @@ impl SamplesBuilder {
     }
 
     /// Whether the present series has anything.
-    pub(super) fn has_data(&self) -> bool {
+    fn has_data(&self) -> bool {
         self.out.rows.time.len() > self.rows || self.out.exemplars.len() > self.exemplars
     }
 
     /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
     /// if nobody knows its spelling.
     #[inline]
-    pub(super) fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
+    fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
         let series = match known.find(hash, raw) {
             Some((series, _)) => series,
             None => match self.new_series.find(hash, raw) {
@@ -126,9 +127,47 @@ impl SamplesBuilder {
         self.exemplars = self.out.exemplars.len();
     }
 
+    /// The same for a series whose labels are these label fields. One that has nothing is left out.
+    #[inline]
+    pub(super) fn end_raw_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8]) -> Result<(), DecodeError> {
+        if !self.has_data() {
+            return Ok(());
+        }
+        let mut malformed = None;
+        self.end_series(known, hash, raw, || match labels_of(raw) {
+            Ok(labels) => labels,
+            Err(error) => {
+                malformed = Some(error);
+                Err(String::new())
+            }
+        });
+        malformed.map_or(Ok(()), Err)
+    }
+
+    /// Says which parts of the present series were refused: a histogram that cannot be, and samples that are too old.
+    #[inline]
+    pub(super) fn refuse_parts(&mut self, raw: &[u8], bad_histogram: Option<String>) -> Result<(), DecodeError> {
+        if let Some(error) = bad_histogram {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{error} (series {labels})"),
+                Err(other) => other,
+            };
+            self.refuse(error);
+        }
+        if let Some((count, error)) = self.take_expired() {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
+                Err(other) => other,
+            };
+            self.refuse_samples(count, error);
+        }
+        Ok(())
+    }
+
     /// Takes back all that was added to the present series.
     #[cold]
     pub(super) fn refuse_series(&mut self, error: String) {
+        self.expired = (0, 0);
         self.out.rows.time.truncate(self.rows);
         self.value.truncate(self.rows);
         self.histogram.truncate(self.rows);
@@ -144,7 +183,7 @@ impl SamplesBuilder {
 
     /// Notes that some samples were refused for one reason.
     #[cold]
-    pub(super) fn refuse_samples(&mut self, samples: usize, error: String) {
+    fn refuse_samples(&mut self, samples: usize, error: String) {
         refuse(&mut self.out, error);
         self.out.refused += samples.saturating_sub(1);
     }
