@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelake_catalog::model::{ColumnType, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::model::{Column, ColumnType, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
@@ -17,7 +17,7 @@ use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
-use crate::rows::Rows;
+use crate::rows::{FieldColumn, Rows};
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
 
@@ -168,13 +168,20 @@ impl Preparer {
         if parsed.registry_full {
             return Err(full());
         }
-        if !parsed.rows.is_empty() && name.id == 0 {
-            let schema = TableSchema::metrics();
-            let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
+        // The usual columns with the table, any other with the first sample that has it.
+        let usual = TableSchema::metrics();
+        let known = snapshot.table(&frame.database, METRICS_TABLE).map_or(&usual, |table| &table.schema);
+        let is_new = |field: &&FieldColumn| known.column(&field.name).is_none();
+        let more: Vec<Column> =
+            parsed.rows.fields.iter().filter(is_new).map(|f| Column { name: Arc::clone(&f.name), kind: f.kind }).collect();
+        if !parsed.rows.is_empty() && (name.id == 0 || !more.is_empty()) {
+            let columns = usual.columns.iter().chain(&more).map(|c| (c.name.to_string(), c.kind)).collect();
             let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
             let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
             let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
-            self.registries.adopt(&before, &name);
+            if before.id == 0 {
+                self.registries.adopt(&before, &name);
+            }
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {

@@ -28,6 +28,8 @@ pub const VALUE_COLUMN: &str = "value";
 /// Name of the column of native histograms.
 pub const HISTOGRAM_COLUMN: &str = "histogram";
 
+pub use tidelake_catalog::model::schema::START_TIME_COLUMN;
+
 /// Messages listed at most; those beyond are only counted.
 const MAX_ERRORS: usize = 1_000;
 
@@ -39,8 +41,8 @@ pub struct DecodeError(pub(crate) String);
 /// What a body holds.
 #[derive(Debug, Default)]
 pub struct WrittenSamples {
-    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`]; a column that
-    /// would be empty is left out. Series by their index in the registry that was given.
+    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`], when their counts began in
+    /// [`START_TIME_COLUMN`]; a column that would be empty is left out. Series by their index in the registry that was given.
     pub rows: Rows,
     /// What the sender says about metric families.
     pub metadata: Vec<Metadata>,

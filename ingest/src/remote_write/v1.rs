@@ -2,6 +2,7 @@
 
 use tidelake_catalog::model::Labels;
 
+use super::histogram::Dated;
 use super::label_fields::label;
 use super::samples::SamplesBuilder;
 use super::wire::{Fields, Value};
@@ -74,7 +75,9 @@ fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_
             }
             3 => exemplar(value.message("an exemplar")?, samples)?,
             4 => match histogram::decode(value.message("a histogram")?)? {
-                Ok((histogram, time)) => samples.histogram(histogram, time)?,
+                Ok(Dated { histogram, time, .. }) => {
+                    samples.histogram(histogram, time)?;
+                }
                 Err(error) => bad_histogram = Some(error),
             },
             _ => {}

@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::model::labels::METRIC_NAME;
 
+use super::histogram::Dated;
 use super::label_fields::{labels_of, push_label};
 use super::samples::SamplesBuilder;
 use super::wire::{Fields, Value};
@@ -95,13 +96,19 @@ impl<'b> Request<'b> {
             match number {
                 1 => value.varints("label references", |reference| self.references.push(reference))?,
                 2 => {
-                    let (value, time) = sample(value.message("a sample")?)?;
-                    self.samples.sample(value, time);
+                    let (value, time, start_time) = sample(value.message("a sample")?)?;
+                    if self.samples.sample(value, time) {
+                        self.samples.started(start_time);
+                    }
                     floats = true;
                 }
                 3 => {
                     match histogram::decode(value.message("a histogram")?)? {
-                        Ok((histogram, time)) => self.samples.histogram(histogram, time)?,
+                        Ok(Dated { histogram, time, start_time }) => {
+                            if self.samples.histogram(histogram, time)? {
+                                self.samples.started(start_time);
+                            }
+                        }
                         Err(error) => bad_histogram = Some(error),
                     }
                     histograms = true;
@@ -230,16 +237,17 @@ fn family(metric: &str, kind: MetricKind, native: bool) -> &str {
 }
 
 #[inline]
-fn sample(mut fields: Fields<'_>) -> Result<(f64, i64), DecodeError> {
-    let (mut sample, mut time) = (0.0, 0);
+fn sample(mut fields: Fields<'_>) -> Result<(f64, i64, i64), DecodeError> {
+    let (mut sample, mut time, mut start_time) = (0.0, 0, 0);
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => sample = value.double("a sample's value")?,
             2 => time = value.varint("a sample's timestamp")? as i64,
+            3 => start_time = value.varint("a sample's start timestamp")? as i64,
             _ => {}
         }
     }
-    Ok((sample, time))
+    Ok((sample, time, start_time))
 }
 
 fn metadata(mut fields: Fields<'_>) -> Result<Said, DecodeError> {

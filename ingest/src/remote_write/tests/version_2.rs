@@ -1,5 +1,7 @@
 //! The same for 2.0, as far as it differs.
 
+use tidelake_catalog::model::ColumnType;
+
 use super::*;
 
 /// A request of 2.0: the table of symbols, and messages of series.
@@ -193,6 +195,36 @@ fn metadata_are_kept_by_family_and_once() {
     assert_eq!((written.samples, written.histograms), (10, 2), "samples with bad metadata are kept");
     assert_eq!(written.errors.len(), 1);
     assert!(written.errors[0].contains("metadata refer to the symbols 99"), "{:?}", written.errors);
+}
+
+#[test]
+fn start_times_are_a_column_only_where_somebody_says_them() {
+    let mut request = Request::new();
+    let labels = request.labels(&[("__name__", "x")]);
+    let at = |time: i64, start: i64| m().double(1, 1.0).varint(2, time as u64).varint(3, start as u64);
+    let bad = request.labels(&[("job", "nameless")]).message(2, at(1, -7));
+    let h = request.labels(&[("__name__", "h")]).message(3, histogram().varint(17, 99)).message(3, histogram());
+    request.add(labels.clone().message(2, at(1, 0))).add(labels.clone().message(2, at(2, -5)).message(2, at(3, 0))).add(bad).add(h);
+    let written = decode(&request.body(), &SeriesRegistry::new(1 << 20));
+    let column = written.rows.fields.last().unwrap();
+    assert_eq!((&*column.name, column.kind), (START_TIME_COLUMN, ColumnType::Timestamp));
+    let FieldValues::Integer(times) = &column.values else { panic!("{column:?}") };
+    let found: Vec<_> = (0..written.rows.len()).map(|row| column.is_valid(row).then(|| times[row])).collect();
+    assert_eq!(found, [None, Some(-5), None, Some(99), None]);
+    assert_eq!((written.samples, written.histograms), (3, 2));
+
+    let mut request = Request::new();
+    let series = request.labels(&[("__name__", "x")]).message(2, at(1, 0));
+    request.add(series);
+    assert_eq!(decode(&request.body(), &SeriesRegistry::new(1 << 20)).rows.fields.len(), 1);
+    // Samples that are too old take theirs with them.
+    let mut request = Request::new();
+    let series = request.labels(&[("__name__", "x")]).message(2, at(1_500, 0)).message(2, at(1, 7)).message(2, at(1_600, 8));
+    request.add(series);
+    let oldest = Oldest::new(1_000, 2_000, TimeUnit::Millisecond);
+    let written = v2::decode(&request.body(), &SeriesRegistry::new(1 << 20), oldest).unwrap();
+    let column = written.rows.fields.last().unwrap();
+    assert_eq!((written.rows.time.as_slice(), column.is_valid(0), column.is_valid(1)), ([1_500, 1_600].as_slice(), false, true));
 }
 
 #[test]
