@@ -94,6 +94,10 @@ impl RowSource for MemorySource {
         std::iter::once(of_database.clone()).chain(tables).collect()
     }
 
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
+        self.tables.get(db)?.get(table)?.schema.clone()
+    }
+
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         let tables = self.tables.get(db).into_iter().flatten();
         tables.filter_map(|(name, table)| table.schema.clone().map(|schema| (Arc::from(name.as_str()), schema))).collect()
@@ -160,6 +164,6 @@ fn column(field: &Column, rows: &[&BTreeMap<&'static str, Cell>]) -> ArrayRef {
         ColumnType::Unsigned => array!(UInt64Array, Cell::Unsigned),
         ColumnType::Boolean => array!(BooleanArray, Cell::Boolean),
         ColumnType::String => array!(StringArray, Cell::String),
-        ColumnType::Tag | ColumnType::Histogram => panic!("{} is not a field of a test table", field.name),
+        ColumnType::Tag | ColumnType::Histogram | ColumnType::Timestamp => panic!("{} is not a field of a test table", field.name),
     }
 }
