@@ -10,6 +10,8 @@ use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
+use crate::promql::source::SampleSource;
+use crate::promql::source::memory as promql;
 use crate::sql::{Retention, RetentionSetting, RowRequest, RowSource, RowUnit, SqlError};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +94,18 @@ impl RowSource for MemorySource {
         };
         let tables = self.tables.get(db).into_iter().flat_map(|tables| tables.keys()).map(of_table);
         std::iter::once(of_database.clone()).chain(tables).collect()
+    }
+
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
+        let mut samples = promql::MemorySource::default();
+        for (labels, rows) in self.matching(db, METRICS_TABLE, &[]) {
+            for (time, row) in rows {
+                if let Some(Cell::Float(value)) = row.get("value") {
+                    samples.insert(labels, *time, promql::Sample::Float(*value));
+                }
+            }
+        }
+        Arc::new(samples)
     }
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
