@@ -22,6 +22,7 @@ mod typecheck;
 mod tests;
 
 pub use error::ParseError;
+pub(crate) use number::parse_duration as duration_ms;
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
 
 /// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it recursively is safe.
