@@ -1,4 +1,6 @@
 //! The JSON of the Prometheus query API, written straight into one buffer: no tree, no call of a serializer per sample.
+use std::borrow::Cow;
+
 use tidelake_catalog::model::{Labels, is_stale};
 
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
@@ -8,6 +10,9 @@ use crate::prom_histogram::write_histogram;
 /// Said when `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
+/// Most warnings, and most infos, that an answer tells; the rest are counted.
+const MAX_ANNOTATIONS: usize = 10;
+
 /// The body of a successful query: instant when there are no steps.
 pub fn query_body(output: &QueryOutput, at: At, limit: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(estimate(&output.value));
@@ -15,7 +20,7 @@ pub fn query_body(output: &QueryOutput, at: At, limit: usize) -> Vec<u8> {
     let truncated = match (&output.value, at) {
         (Value::Scalar(values), At::Time(ms)) => {
             out.extend_from_slice(b"\"scalar\",\"result\":");
-            write_sample(&mut out, ms, values.first().copied().unwrap_or(f64::NAN));
+            write_scalar(&mut out, ms, values.first().copied().unwrap_or(f64::NAN));
             false
         }
         (Value::Scalar(values), At::Steps(steps)) => {
@@ -224,6 +229,16 @@ fn write_sample(out: &mut Vec<u8>, ms: i64, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
+/// A scalar is the only value that is never written with an exponent, however large or small.
+fn write_scalar(out: &mut Vec<u8>, ms: i64, value: f64) {
+    if !value.is_finite() {
+        return write_sample(out, ms, value);
+    }
+    out.push(b'[');
+    write_time(out, ms);
+    out.extend_from_slice(format!(",\"{value}\"]").as_bytes());
+}
+
 fn write_metric(out: &mut Vec<u8>, labels: &Labels) {
     out.extend_from_slice(b"{\"metric\":");
     write_labels(out, labels);
@@ -243,10 +258,9 @@ fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
 }
 
 fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations, truncated: bool) {
-    let truncated = truncated.then_some(TRUNCATED);
-    let warnings: Vec<&str> = annotations.warnings.iter().map(String::as_str).chain(truncated).collect();
-    let infos: Vec<&str> = annotations.infos.iter().map(String::as_str).collect();
-    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+    let warnings = told(&annotations.warnings, "warning").chain(truncated.then(|| TRUNCATED.into()));
+    let infos = told(&annotations.infos, "info");
+    for (name, texts) in [("warnings", warnings.collect::<Vec<_>>()), ("infos", infos.collect())] {
         if !texts.is_empty() {
             out.push(b',');
             write_string(out, name);
@@ -257,6 +271,13 @@ fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations, truncated: bo
             });
         }
     }
+}
+
+/// The first annotations, and how many more there are.
+fn told<'a>(all: &'a [String], kind: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
+    let omitted = (more > 0).then(|| format!("{more} more {kind} annotations omitted").into());
+    all.iter().take(MAX_ANNOTATIONS).map(|text| text.as_str().into()).chain(omitted)
 }
 
 /// Appends a JSON string.
@@ -312,6 +333,16 @@ mod tests {
     #[test]
     fn instant_answers() {
         check(Value::Scalar(vec![2.0]), At::Time(1500), 0, r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"2"]}}"#);
+        let tiny = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"-0.0000000125"]}}"#;
+        check(Value::Scalar(vec![-1.25e-8]), At::Time(0), 0, tiny);
+        let large = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1000000000000000000000000"]}}"#;
+        check(Value::Scalar(vec![1e24]), At::Time(0), 0, large);
+        check(
+            Value::Scalar(vec![f64::INFINITY]),
+            At::Time(0),
+            0,
+            r#"{"status":"success","data":{"resultType":"scalar","result":[0,"+Inf"]}}"#,
+        );
         check(
             Value::String("a\"b\n".into()),
             At::Time(0),
@@ -400,5 +431,21 @@ mod tests {
             write_string(&mut out, text);
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn ten_annotations_of_a_kind_are_told() {
+        let texts = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
+        let check = |warnings: usize, infos: usize, expected: &str| {
+            let annotations = Annotations { warnings: texts(warnings), infos: texts(infos) };
+            let body = query_body(&QueryOutput { value: Value::Vector(Vec::new()), annotations }, At::Time(0), 0);
+            let text = String::from_utf8(body).unwrap();
+            assert_eq!(text.split_once("[]}").unwrap().1, expected);
+        };
+        check(2, 0, r#","warnings":["w0","w1"]}"#);
+        let ten = r#""w0","w1","w2","w3","w4","w5","w6","w7","w8","w9""#;
+        check(10, 0, &format!(r#","warnings":[{ten}]}}"#));
+        let omitted = r#""2 more warning annotations omitted""#;
+        check(12, 11, &format!(r#","warnings":[{ten},{omitted}],"infos":[{ten},"1 more info annotations omitted"]}}"#));
     }
 }

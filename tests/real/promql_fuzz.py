@@ -19,10 +19,11 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import ROOT, Skipped, folder, program  # noqa: E402
-from promql.compare import DIFFERENT, OPEN, ROUNDED, SAME, Rules  # noqa: E402
+from promql.compare import DIFFERENT, KNOWN, ROUNDED  # noqa: E402
 from promql.data import BEGIN, END, Data  # noqa: E402
 from promql.grammar import Expr, Grammar  # noqa: E402
 from promql.judge import Judge  # noqa: E402
+from promql.rules import Rules  # noqa: E402
 from promql.servers import Query, Servers  # noqa: E402
 from promql.versions import Version  # noqa: E402
 
@@ -32,11 +33,13 @@ class Figures:
 
     def __init__(self):
         self.ranks, self.ops, self.filled, self.refused, self.queries = Counter(), Counter(), 0, Counter(), 0
-        self.failures, self.rounded_by = [], Counter()
+        self.failures, self.rounded_by, self.known = [], Counter(), Counter()
 
     def count(self, expr, want, verdict):
         self.queries += 1
         self.ranks[verdict.rank + (" in a part" if verdict.carried else "")] += 1
+        if verdict.rank == KNOWN:
+            self.known[verdict.expr.op] += 1
         if want.error:
             self.refused[want.error] += 1
         elif want.filled():
@@ -46,7 +49,9 @@ class Figures:
     def __str__(self):
         ranks = ", ".join(f"{count:,} {rank}" for rank, count in sorted(self.ranks.items()))
         refused = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.refused.items()))
-        return f"{self.queries:,} queries ({ranks}); {self.filled:,} answers with series, refused by both: {refused or 'none'}"
+        return f"{self.queries:,} queries ({ranks}); {self.filled:,} answers with series, refused by both: {refused or 'none'}" + (
+            f"; older Prometheus: {dict(self.known)}" if self.known else ""
+        )
 
 
 def one(seed, index, version, histograms):

@@ -57,8 +57,34 @@ class Verdicts:
         print(f"DIFFERENT: {text!r}\n  prometheus: {reference}\n  tidelake: {subject}", flush=True)
 
 
+# Words and signs that came after 3.5, where that does not know them.
+NEWER = re.compile(
+    rb"\b(anchored|smoothed|fill|fill_left|fill_right|step|range|start|end|min_of|max_of|first_over_time|ts_of_first_over_time|histogram_quantiles"
+    rb"|start_timestamp)\b|</|>/",
+    re.I,
+)
+# (who takes it, until which version, what is said by who refuses it, why that is right)
+REASONS = [
+    ("Prometheus", None, "not valid UTF-8", "escapes that are no UTF-8: labels here are, so no series could match"),
+    ("Prometheus", None, "timestamp out of bounds for @ modifier", "times of more than 290 million years"),
+    ("Prometheus", None, "nested too deeply", "more than 200 levels"),
+    ("Prometheus", (3, 12), "duration out of range", "a duration of NaN or infinity, refused since 3.12"),
+    ("Prometheus", (3, 12), "no @ modifiers allowed before range", "@ start() before a range, refused since"),
+    ("Prometheus", (3, 12), "expected ':'", "nonsense that begins with x within brackets, which older versions pass over"),
+    ("Tidelake", (3, 12), "in offset, expected", "operators after the duration of an offset, which belong to it in 3.5"),
+]
+
+
 def why(text, want, got, reference, subject, version):
     """Why it is right that only one takes an expression; None if it is not."""
+    if not isinstance(want, bool) or not isinstance(got, bool):
+        return None
+    taker, said = ("Prometheus", subject) if want else ("Tidelake", reference)
+    for who, until, words, reason in REASONS:
+        if who == taker and words in said and (until is None or version.number < until):
+            return reason
+    if got and version.number < (3, 14) and NEWER.search(text):
+        return "words that its version does not know"
     return None
 
 

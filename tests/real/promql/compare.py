@@ -7,8 +7,8 @@ bring mathematical functions (`exp`, `sin`, `^`, ...) of their own, whose last b
 import math
 
 CLOSE = 1e-12
-SAME, ROUNDED, OPEN, DIFFERENT = "same", "rounded", "open", "different"
-RANKS = [SAME, ROUNDED, OPEN, DIFFERENT]
+SAME, ROUNDED, OPEN, KNOWN, DIFFERENT = "same", "rounded", "open", "known", "different"
+RANKS = [SAME, ROUNDED, OPEN, KNOWN, DIFFERENT]
 
 
 class Answer:
@@ -67,9 +67,9 @@ def compare(want, got, rules, ordered=False):
         return different(f"order {list(got.series)} instead of {list(want.series)}")
     if worst.rank != DIFFERENT:
         for kind in ("warnings", "infos"):
-            a, b = rules.annotations(getattr(want, kind)), rules.annotations(getattr(got, kind))
-            if a is not None and a != b:
-                return different(f"{kind}: {sorted(a - b)} against {sorted(b - a)}")
+            apart = rules.apart(getattr(want, kind), getattr(got, kind))
+            if apart:
+                return different(f"{kind}: {apart[0]} against {apart[1]}")
     return worst
 
 
@@ -139,14 +139,3 @@ def histograms(a, b):
         for x, y in zip(bucket[1:], other[1:]):
             worst = max(worst, values(x, y), key=RANKS.index)
     return worst
-
-
-class Rules:
-    """What of an answer depends on the version of Prometheus."""
-
-    def __init__(self, version):
-        self.version = version
-
-    def annotations(self, texts):
-        """The texts to compare, or None if this version has none."""
-        return set(texts) if self.version.knows("annotations") else None

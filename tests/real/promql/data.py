@@ -1,6 +1,7 @@
 """Random series that have what makes PromQL hard: gaps, staleness, resets, odd floats, labels that overlap in part."""
 import math
 import struct
+from itertools import groupby
 
 BEGIN = 1_767_225_600_000  # 2026-01-01T00:00:00Z, in milliseconds
 MINUTES = 45
@@ -147,8 +148,17 @@ class Data:
         """Bodies in the order to send them: by labels, so that both servers number the series alike; some samples twice, of which
         Prometheus takes only the latest."""
         rows = [(dict(key), points) for key, points in sorted(self.series.items())]
-        again = [(labels, points[-1:]) for labels, points in rows if self.rng.random() < 0.2]
-        return [rows, again]
+        again = [(labels, points[-1:]) for labels, points in rows if isinstance(points[-1][1], float) and self.rng.random() < 0.2]
+        # Floats and histograms of one series lose their order in a request: one for each kind in turn.
+        runs = [(labels, list(in_turn(points))) for labels, points in rows]
+        longest = max(len(parts) for _, parts in runs)
+        return [[(labels, parts[turn]) for labels, parts in runs if turn < len(parts)] for turn in range(longest)] + [again]
+
+
+def in_turn(points):
+    """The points in runs of one kind."""
+    is_float = lambda point: isinstance(point[1], (float, bytes))
+    return (list(run) for _, run in groupby(points, is_float))
 
 
 def walk(rng, start, size):

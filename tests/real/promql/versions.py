@@ -6,10 +6,11 @@ from subprocess import PIPE, STDOUT, run
 SINCE = {
     "annotations": (2, 50),
     "anchored": (3, 7),
+    "details of monotonicity": (3, 10),
     "delayed name removal": (2, 55),
     "double_exponential_smoothing": (3, 0),
     "duration expressions": (3, 4),
-    "fill": (3, 11),
+    "fill": (3, 10),
     "first_over_time": (3, 7),
     "histogram_avg": (2, 51),
     "histogram_quantiles": (3, 11),
@@ -22,9 +23,11 @@ SINCE = {
     "limitk": (2, 54),
     "mad_over_time": (2, 50),
     "max_of": (3, 12),
+    "names in annotations only if there are any": (3, 7),
     "numbers and durations alike": (3, 0),
     "operators that trim": (3, 11),
     "smoothed": (3, 7),
+    "sort warning": (3, 12),
     "sort_by_label": (2, 50),
     "sort_by_label_desc": (2, 50),
     "start": (3, 12),
@@ -44,7 +47,7 @@ FEATURES = {
     "promql-delayed-name-removal": (2, 55),
     "promql-duration-expr": (3, 4),
     "promql-extended-range-selectors": (3, 7),
-    "promql-binop-fill-modifiers": (3, 11),
+    "promql-binop-fill-modifiers": (3, 10),
 }
 
 
