@@ -21,7 +21,7 @@ use tidelake_ingest::wal::WalOptions;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
 use tidelake_querier::promql::parse::parse;
-use tidelake_querier::promql::source::SourceError;
+use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
 
@@ -32,6 +32,8 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
 pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::promql::source::SeriesSamples;
+pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -93,6 +95,16 @@ impl From<exec::QueryError> for QueryError {
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
             exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
             _ => Self::Execution(text),
+        }
+    }
+}
+
+impl From<SourceError> for QueryError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            // Who reads samples as they are chooses what is read.
+            SourceError::LimitExceeded(_) => Self::BadData(error.to_string()),
+            other => exec::QueryError::from(other).into(),
         }
     }
 }
@@ -189,6 +201,18 @@ impl Querier {
         let all = self.0.metadata(db);
         let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
         wanted.map(|(name, metadata)| (name.to_string(), metadata.clone())).collect()
+    }
+
+    /// Series that match, with their samples in the range (milliseconds), in the order of their labels.
+    pub async fn sorted_samples(
+        &self,
+        db: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_samples: u64,
+    ) -> Result<SortedSamples, QueryError> {
+        let limits = SelectLimits { max_series: self.0.promql_options().max_series };
+        Ok(SortedSamples::select(self.0.tables().clone(), db, matchers, range, limits, max_samples).await?)
     }
 
     /// Looks at a SQL text: does it read, and as of when.

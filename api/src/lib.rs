@@ -26,6 +26,7 @@ pub mod server;
 
 mod admin;
 mod backpressure;
+mod chunks;
 mod go_float;
 mod influx_configure;
 mod influx_delete;
@@ -44,6 +45,7 @@ mod prom_labels;
 mod prom_params;
 mod prom_parse;
 mod prom_query;
+mod prom_read;
 mod prom_scraping;
 mod prom_stats;
 mod prom_status;
