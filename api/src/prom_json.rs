@@ -109,7 +109,7 @@ fn estimate(value: &Value) -> usize {
 
 /// Writes items until `limit` (0: all) are written; an item that writes nothing does not count. Returns whether some
 /// were left out.
-fn write_list<T>(out: &mut Vec<u8>, items: &[T], limit: usize, mut write: impl FnMut(&mut Vec<u8>, &T) -> bool) -> bool {
+pub fn write_list<T>(out: &mut Vec<u8>, items: &[T], limit: usize, mut write: impl FnMut(&mut Vec<u8>, &T) -> bool) -> bool {
     out.push(b'[');
     let mut written = 0;
     let mut truncated = false;
@@ -229,7 +229,8 @@ fn write_metric(out: &mut Vec<u8>, labels: &Labels) {
     write_labels(out, labels);
 }
 
-fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
+/// Labels as an object.
+pub fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'{');
     for (i, (name, value)) in labels.iter().enumerate() {
         if i > 0 {
@@ -242,7 +243,8 @@ fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
-fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations, truncated: bool) {
+/// Warnings and infos, if there are any, as further members of the answer.
+pub fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations, truncated: bool) {
     let truncated = truncated.then_some(TRUNCATED);
     let warnings: Vec<&str> = annotations.warnings.iter().map(String::as_str).chain(truncated).collect();
     let infos: Vec<&str> = annotations.infos.iter().map(String::as_str).collect();

@@ -27,10 +27,9 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/query", get(query).post(query))
         .route("/api/v1/query_range", get(query_range).post(query_range))
         .route("/api/v1/status/buildinfo", get(build_info))
-        // There are no rules, alerts or exemplars here; Grafana asks for them all the same.
+        // There are no rules and alerts here; Grafana asks for them all the same.
         .route("/api/v1/rules", get(async || success(json!({ "groups": [] }))))
         .route("/api/v1/alerts", get(async || success(json!({ "alerts": [] }))))
-        .route("/api/v1/query_exemplars", get(async || success(json!([]))).post(async || success(json!([]))))
 }
 
 /// The body of an answer that needs no speed.

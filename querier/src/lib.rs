@@ -4,10 +4,12 @@
 //!   out of partial answers;
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`labels`]: series and their labels, from series indexes alone.
 pub mod as_of;
 mod damage;
+pub mod exemplars;
 pub mod labels;
 pub mod promql;
 pub mod querier;

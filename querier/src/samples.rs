@@ -74,7 +74,8 @@ impl DatabaseSamples {
     }
 }
 
-fn source_error(error: SegmentError) -> SourceError {
+/// Why rows could not be read, in the words of PromQL.
+pub(crate) fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
         other => SourceError::Unavailable(other.to_string()),
