@@ -10,13 +10,14 @@ use axum::routing::get;
 use tidelake_catalog::model::TimeRange;
 
 use crate::app::App;
-use crate::backend::{Annotations, Answer, SeriesExemplars, parse_selectors};
+use crate::backend::{SeriesExemplars, parse_selectors};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::go_float::{write_time, write_value};
-use crate::prom_json::{write_annotations, write_labels, write_list};
+use crate::prom_answer::list_answer;
+use crate::prom_json::write_labels;
 use crate::prom_params as parameters;
-use crate::prom_query::{json_body, read_params};
+use crate::prom_query::read_params;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -44,37 +45,31 @@ async fn answer(app: &App, path: &RawPathParams, query: Option<&str>, headers: &
     let sets = parse_selectors(params.get("query").unwrap_or("")).map_err(|error| parameters::invalid("query", error))?;
     let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
-    let _slot = app.query_slots.enter().await?;
+    let slot = app.query_slots.enter().await?;
     let most = app.config.query_timeout();
     let found = querier.exemplars(&database, &sets, TimeRange::new(min, max), app.config.max_query_samples, partial);
     let found = tokio::time::timeout(most, found).await;
     let found = found.map_err(|_| ApiError::new(Kind::Timeout, format!("the query took longer than {most:?}")))??;
-    Ok(json_body(exemplars_body(&found)))
+    // What is left to do waits for the client, and so does not keep others from running.
+    drop(slot);
+    Ok(list_answer(found, write_series))
 }
 
-/// The body of an answer, as Prometheus writes it: values as strings, times as seconds.
-fn exemplars_body(answer: &Answer<Vec<SeriesExemplars>>) -> Vec<u8> {
-    let mut out = b"{\"status\":\"success\",\"data\":".to_vec();
-    write_list(&mut out, &answer.value, 0, |out, series| {
-        out.extend_from_slice(b"{\"seriesLabels\":");
-        write_labels(out, &series.labels);
-        out.extend_from_slice(b",\"exemplars\":");
-        write_list(out, &series.exemplars, 0, |out, exemplar| {
-            out.extend_from_slice(b"{\"labels\":");
-            write_labels(out, &exemplar.labels);
-            out.extend_from_slice(b",\"value\":\"");
-            write_value(out, exemplar.value);
-            out.extend_from_slice(b"\",\"timestamp\":");
-            write_time(out, exemplar.time);
-            out.push(b'}');
-            true
-        });
+/// A series with its exemplars as Prometheus writes them: values as texts, times as seconds.
+fn write_series(out: &mut Vec<u8>, series: &SeriesExemplars) {
+    out.extend_from_slice(b"{\"seriesLabels\":");
+    write_labels(out, &series.labels);
+    out.extend_from_slice(b",\"exemplars\":[");
+    for (at, exemplar) in series.exemplars.iter().enumerate() {
+        out.extend_from_slice(if at > 0 { b",{\"labels\":" } else { b"{\"labels\":" });
+        write_labels(out, &exemplar.labels);
+        out.extend_from_slice(b",\"value\":\"");
+        write_value(out, exemplar.value);
+        out.extend_from_slice(b"\",\"timestamp\":");
+        write_time(out, exemplar.time);
         out.push(b'}');
-        true
-    });
-    write_annotations(&mut out, &Annotations { warnings: answer.warnings.clone(), infos: Vec::new() }, false);
-    out.push(b'}');
-    out
+    }
+    out.extend_from_slice(b"]}");
 }
 
 #[cfg(test)]
@@ -85,20 +80,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_is_that_of_prometheus() {
+    fn a_series_is_written_as_by_prometheus() {
         let exemplar = |trace: &str, value, time| Exemplar { labels: Labels::from_pairs([("trace_id", trace)]), value, time };
         let series = SeriesExemplars {
             labels: Labels::from_pairs([("__name__", "x_bucket"), ("le", "1")]),
             exemplars: vec![exemplar("a\"", 0.25, 1_600_096_945_479), exemplar("b", f64::INFINITY, 1_600_096_955_000)],
         };
-        let body = exemplars_body(&Answer { value: vec![series], warnings: Vec::new() });
+        let mut out = Vec::new();
+        write_series(&mut out, &series);
         let expected = concat!(
-            r#"{"status":"success","data":[{"seriesLabels":{"__name__":"x_bucket","le":"1"},"exemplars":["#,
+            r#"{"seriesLabels":{"__name__":"x_bucket","le":"1"},"exemplars":["#,
             r#"{"labels":{"trace_id":"a\""},"value":"0.25","timestamp":1600096945.479},"#,
-            r#"{"labels":{"trace_id":"b"},"value":"+Inf","timestamp":1600096955}]}]}"#,
+            r#"{"labels":{"trace_id":"b"},"value":"+Inf","timestamp":1600096955}]}"#,
         );
-        assert_eq!(String::from_utf8(body).unwrap(), expected);
-        let body = exemplars_body(&Answer { value: Vec::new(), warnings: vec!["w".to_owned()] });
-        assert_eq!(String::from_utf8(body).unwrap(), r#"{"status":"success","data":[],"warnings":["w"]}"#);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

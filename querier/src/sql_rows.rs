@@ -7,6 +7,8 @@ use tidelake_catalog::model::{Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
 use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
 
+use crate::promql::source::SampleSource;
+use crate::samples::DatabaseSamples;
 use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
 use crate::tables::Tables;
 
@@ -30,6 +32,10 @@ impl RowSource for Tables {
 
     fn retention(&self, db: &str) -> Vec<RetentionSetting> {
         self.snapshot().database(db).map(|database| settings(database)).unwrap_or_default()
+    }
+
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
+        Arc::new(DatabaseSamples::new(self.clone(), db))
     }
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {

@@ -11,6 +11,7 @@ use tidelake_catalog::segment::{Series, SortedRows};
 
 use super::error::SqlError;
 use super::retention::RetentionSetting;
+use crate::promql::source::SampleSource;
 
 /// Rows of one table that a query asks for.
 #[derive(Debug, Clone)]
@@ -31,6 +32,9 @@ pub trait RowSource: Debug + Send + Sync + 'static {
 
     /// How long rows of a database are kept.
     fn retention(&self, db: &str) -> Vec<RetentionSetting>;
+
+    /// A database as PromQL sees it.
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource>;
 
     /// The wide tables of a database.
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)>;

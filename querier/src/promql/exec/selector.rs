@@ -114,11 +114,13 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
     let ahead = if select.reach == Reach::Smoothed { lookback } else { 0 };
     let range = TimeRange::new(first.saturating_sub(lookback).saturating_add(1), last.saturating_add(ahead));
     let owned = Arc::clone(select);
+    let counter = engine.counter(grid);
     let work = move |samples: SeriesSamples, remarks: &mut Collector| {
         let row = match owned.reach {
             Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks)?,
             _ => latest(samples, &owned, grid, lookback, output),
         };
+        counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
     };
     let (mut rows, charges) = engine.map_series(&select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;

@@ -221,6 +221,9 @@ fn counters_are_extrapolated_and_corrected() {
     at("g 0+6x5", "deriv(g[10m])", 5, &["{} 0.1"]);
     at("g 0+6x5", "predict_linear(g[10m], 60)", 5, &["{} 36"]);
     at("g 1 2 4", "double_exponential_smoothing(g[10m], 0.5, 0.5)", 2, &["{} 3.5"]);
+    at("g 1", "double_exponential_smoothing(none[10m], 0, 2)", 0, &[]);
+    fails("g 1 1", "double_exponential_smoothing(g[10m], 1, 0.5)", "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
+    fails("g 1 1", "double_exponential_smoothing(g[10m], 0.5, -2)", "invalid trend factor. Expected: 0 < tf < 1, got: -2.000000");
     at("c_total 1", "rate(c_total[5m])", 0, &[]);
     at("c_total 10 20 _ _", "increase(c_total[2m] anchored)", 2, &["{} 10"]);
     at("c_total 10 _ 30", "rate(c_total[1m] smoothed)", 1, &["{} 0.166667"]);

@@ -81,18 +81,6 @@ impl RangeFunction {
         matches!(self, Self::First | Self::Last)
     }
 
-    /// Refuses scalar arguments that make no sense whatever the samples are.
-    pub fn validate(self, params: &[Vec<f64>]) -> Result<(), QueryError> {
-        if self == Self::DoubleExponentialSmoothing {
-            for (values, name, short) in params.iter().zip([("smoothing", "sf"), ("trend", "tf")]).map(|(v, (n, s))| (v, n, s)) {
-                if let Some(bad) = values.iter().find(|value| **value <= 0.0 || **value >= 1.0) {
-                    return Err(QueryError::execution(format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {bad:.6}")));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The value for a window that holds at least one sample.
     pub fn evaluate(self, window: &Window<'_>, params: &[f64], remarks: &mut Remarks) -> Result<Option<Point>, QueryError> {
         let param = |index: usize| params.get(index).copied().unwrap_or(f64::NAN);
@@ -121,7 +109,7 @@ impl RangeFunction {
             Self::Changes => float(rate::changes(window)),
             Self::Deriv => float(regression::deriv(window, remarks)),
             Self::PredictLinear => float(regression::predict(window, param(0), remarks)),
-            Self::DoubleExponentialSmoothing => float(regression::double_exponential(window, param(0), param(1), remarks)),
+            Self::DoubleExponentialSmoothing => float(regression::double_exponential(window, param(0), param(1), remarks)?),
             Self::Sum | Self::Avg => {
                 if window.mixed(remarks) {
                     return Ok(None);

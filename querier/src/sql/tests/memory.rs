@@ -10,6 +10,8 @@ use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
+use crate::promql::source::SampleSource;
+use crate::promql::source::memory as promql;
 use crate::sql::{Retention, RetentionSetting, RowRequest, RowSource, RowUnit, SqlError};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +98,18 @@ impl RowSource for MemorySource {
 
     fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
         self.tables.get(db)?.get(table)?.schema.clone()
+    }
+
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
+        let mut samples = promql::MemorySource::default();
+        for (labels, rows) in self.matching(db, METRICS_TABLE, &[]) {
+            for (time, row) in rows {
+                if let Some(Cell::Float(value)) = row.get("value") {
+                    samples.insert(labels, *time, promql::Sample::Float(*value));
+                }
+            }
+        }
+        Arc::new(samples)
     }
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
