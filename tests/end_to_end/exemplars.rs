@@ -62,6 +62,7 @@ async fn live_with_their_samples(place: &Place) {
         assert_eq!(traces(&client, "http_bucket").await, ["t3", "t4"], "{stage}");
         client.compact().await;
     }
+    client.write_samples(&Message::default().series(&B, &[(TIME_MS + 10, 1.0)])).await;
     let delete = "DELETE FROM http_bucket WHERE time < '2023-11-14T22:13:20.002'";
     let body = json!({ "db": "default", "q": delete }).to_string();
     client.send("POST", "/api/v3/query_sql", &[], &[("content-type", "application/json")], body).await.expect(200);
