@@ -154,6 +154,61 @@ fn windows_are_open_at_the_left() {
     over(samples, "max_over_time((x * 2)[2m:1m])", 1..=3, &["{} 2 4 6"]);
 }
 
+/// Values a minute apart, each with the minute at which its count began; `None` says nothing.
+fn started(samples: &[(f64, Option<f64>)]) -> Arc<MemorySource> {
+    let mut source = MemorySource::default();
+    let labels = tidelake_catalog::model::Labels::from_pairs([(METRIC_NAME, "c_total")]);
+    for (minute, (value, start)) in samples.iter().enumerate() {
+        let time = minute as i64 * MINUTE + HOUR;
+        source.insert(&labels, time, Sample::Float(*value));
+        if let Some(start) = start {
+            source.start(&labels, time, HOUR + (start * MINUTE as f64) as i64);
+        }
+    }
+    Arc::new(source)
+}
+
+const HOUR: i64 = 60 * MINUTE;
+
+#[test]
+fn counters_that_say_when_they_began() {
+    let check = |samples: &[(f64, Option<f64>)], query: &str, expected: &[&str], warnings: usize| {
+        let end = QueryParams::instant(HOUR + (samples.len() as i64 - 1) * MINUTE);
+        let output = run(&started(samples), query, end, &EngineOptions::default()).unwrap();
+        assert_eq!(output.annotations.warnings.len(), warnings, "{:?}", output.annotations);
+        assert_eq!(render(output.value), expected, "{query}");
+    };
+    let deltas = [(60.0, Some(-1.0)), (60.0, Some(0.0)), (60.0, Some(1.0)), (60.0, Some(2.0))];
+    check(&deltas, "round(increase(c_total[3m1ms]))", &["{} 180"], 0);
+    check(&deltas, "resets(c_total[3m1ms])", &["{} 3"], 0);
+    check(&deltas, "irate(c_total[3m])", &["{} 1"], 0);
+    check(&deltas, "idelta(c_total[3m])", &["{} 0"], 0);
+    check(&deltas, "delta(c_total[3m])", &["{} 0"], 0);
+    // A window that a subquery makes has no start times.
+    check(&deltas, "increase(c_total[3m:1m])", &["{} 0"], 0);
+    // Neither have anchored and smoothed windows.
+    check(&deltas, "increase(c_total[3m] anchored)", &["{} 0"], 0);
+    // Began within the window: it was zero then, and one sample is enough.
+    check(&[(30.0, Some(-0.5))], "increase(c_total[1m])", &["{} 30"], 0);
+    check(&[(30.0, Some(-2.0))], "increase(c_total[1m])", &[], 0);
+    check(&[(30.0, Some(0.0))], "increase(c_total[1m])", &[], 0);
+    check(&[(30.0, None)], "increase(c_total[1m])", &[], 0);
+    check(&[(30.0, Some(-0.5)), (90.0, Some(-0.5))], "increase(c_total[2m])", &["{} 90"], 0);
+    // A reset that the values do not show, and beginnings that cannot be.
+    check(&[(10.0, Some(-9.0)), (20.0, Some(0.5))], "round(increase(c_total[1m1ms]))", &["{} 20"], 0);
+    check(&[(10.0, Some(0.0)), (20.0, Some(0.0))], "resets(c_total[2m])", &["{} 0"], 0);
+    check(&[(10.0, None), (20.0, Some(0.0))], "resets(c_total[2m])", &["{} 0"], 0);
+    check(&[(10.0, Some(5.0)), (20.0, Some(0.0))], "resets(c_total[2m])", &["{} 0"], 0);
+    check(&[(10.0, None), (20.0, Some(1.0))], "resets(c_total[2m])", &["{} 0"], 0);
+    check(&[(10.0, Some(-2.0)), (20.0, Some(-1.0))], "resets(c_total[2m])", &["{} 0"], 0);
+    check(&[(10.0, Some(-2.0)), (20.0, Some(-1.0))], "round(increase(c_total[1m1ms]))", &["{} 10"], 1);
+    check(&[(10.0, Some(-2.0)), (20.0, Some(-1.0))], "round(delta(c_total[1m1ms]))", &["{} 10"], 0);
+
+    check(&[(10.0, Some(-2.0))], "start_timestamp(c_total)", &["{} 3480"], 0);
+    check(&[(10.0, None)], "start_timestamp(c_total)", &["{} 0"], 0);
+    check(&[(10.0, Some(-2.0))], "start_timestamp(c_total + 1)", &[], 0);
+}
+
 #[test]
 fn counters_are_extrapolated_and_corrected() {
     at("c_total 0+60x5", "rate(c_total[5m])", 5, &["{} 1"]);
@@ -166,6 +221,9 @@ fn counters_are_extrapolated_and_corrected() {
     at("g 0+6x5", "deriv(g[10m])", 5, &["{} 0.1"]);
     at("g 0+6x5", "predict_linear(g[10m], 60)", 5, &["{} 36"]);
     at("g 1 2 4", "double_exponential_smoothing(g[10m], 0.5, 0.5)", 2, &["{} 3.5"]);
+    at("g 1", "double_exponential_smoothing(none[10m], 0, 2)", 0, &[]);
+    fails("g 1 1", "double_exponential_smoothing(g[10m], 1, 0.5)", "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
+    fails("g 1 1", "double_exponential_smoothing(g[10m], 0.5, -2)", "invalid trend factor. Expected: 0 < tf < 1, got: -2.000000");
     at("c_total 1", "rate(c_total[5m])", 0, &[]);
     at("c_total 10 20 _ _", "increase(c_total[2m] anchored)", 2, &["{} 10"]);
     at("c_total 10 _ 30", "rate(c_total[1m] smoothed)", 1, &["{} 0.166667"]);
@@ -318,20 +376,81 @@ fn classic_histograms() {
 }
 
 #[test]
-fn native_histograms_are_carried_but_never_turned_into_floats() {
+fn native_histograms_are_never_turned_into_floats() {
     let samples = "h h1 h5 h5 2";
     over(samples, "h", 0..=3, &["h{} h1 h5 h5 2"]);
     over(samples, "count_over_time(h[9m])", 3..=3, &["{} 4"]);
     over(samples, "changes(h[9m])", 3..=3, &["{} 2"]);
+    over(samples, "resets(h[9m])", 3..=3, &["{} 1"]);
     over(samples, "last_over_time(h[9m])", 2..=3, &["h{} h5 2"]);
     over(samples, "histogram_count(h)", 0..=3, &["{} 1 5 5 _"]);
     over(samples, "count(h)", 0..=3, &["{} 1 1 1 1"]);
     over(samples, "abs(h)", 0..=3, &["{} _ _ _ 2"]);
-    fails(samples, "rate(h[9m])", "native histogram samples are not supported yet: rate");
-    fails(samples, "sum(h)", "native histogram samples are not supported yet: sum");
-    fails(samples, "h * 2", "native histogram samples are not supported yet");
-    fails(samples, "-h", "native histogram samples are not supported yet");
-    fails(samples, "histogram_quantile(0.5, h)", "native histogram samples are not supported yet");
+    over(samples, "h * 2", 0..=3, &["{} h2 h10 h10 4"]);
+    over(samples, "-h", 0..=3, &["{} h-1 h-5 h-5 -2"]);
+    over(samples, "h / 2 > 0.5", 0..=3, &["{} _ _ _ 1"]);
+}
+
+#[test]
+fn native_histograms_are_computed_with() {
+    let samples = "h{i=\"1\"} h1 h4 h2 h8\nh{i=\"2\"} h2 h2 h2 h2\nf{i=\"1\"} 3 3 3 3";
+    over(samples, "sum(h)", 0..=3, &["{} h3 h6 h4 h10"]);
+    over(samples, "avg(h)", 0..=1, &["{} h1.5 h3"]);
+    over(samples, "h + on(i) h", 0..=0, &["{i=1} h2", "{i=2} h4"]);
+    over(samples, "h - on(i) h{i=\"1\"}", 1..=1, &["{i=1} h0"]);
+    over(samples, "h == h", 0..=0, &["h{i=1} h1", "h{i=2} h2"]);
+    over(samples, "h != bool h", 0..=0, &["{i=1} 0", "{i=2} 0"]);
+    over(samples, "h * on(i) f", 0..=0, &["{i=1} h3"]);
+    over(samples, "sum_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h5 h6 h10"]);
+    over(samples, "avg_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h2.5 h3 h5"]);
+    over(samples, "increase(h{i=\"1\"}[3m])", 2..=3, &["{i=1} h7.5 h12"]);
+    over(samples, "irate(h{i=\"1\"}[3m]) * 60", 1..=3, &["{i=1} h3 h2 h6"]);
+    over(samples, "resets(h{i=\"1\"}[4m])", 3..=3, &["{i=1} 1"]);
+    over(samples, "histogram_avg(h) + histogram_count(h)", 0..=0, &["{i=1} 1", "{i=2} 2"]);
+    over(samples, "count_values(\"v\", h)", 2..=2, &["{v={count:2, sum:0}} 2"]);
+    over(samples, "h{i=\"1\"} smoothed", 0..=1, &["h{i=1} h1 h4"]);
+    over(samples, "increase(h{i=\"1\"}[1m] anchored)", 1..=3, &["{i=1} h3 h2 h6"]);
+}
+
+#[test]
+fn remarks_on_native_histograms() {
+    let check = |samples: &str, query: &str, expected: &str| remarks(samples, query, &[expected]);
+    check("h h1 h2 h3 h4 h5", "delta(h[3m])", "PromQL warning: this native histogram metric is not a gauge: \"h\" (1:7)");
+    check("h h1 h2 h3 h4 h5", "idelta(h[3m])", "PromQL warning: this native histogram metric is not a gauge: \"h\" (1:8)");
+    check(
+        "h h1 h2 h3 h4 h5",
+        "h + 1",
+        "PromQL info: incompatible sample types encountered for binary operator \"+\": histogram + float (1:1)",
+    );
+    check(
+        "h h1 h2 h3 h4 h5",
+        "h * h",
+        "PromQL info: incompatible sample types encountered for binary operator \"*\": histogram * histogram (1:1)",
+    );
+    check(
+        "h h1 h2 h3 h4 h5\ni 1 2 3 4 5",
+        "sum({__name__=~\"h|i\"})",
+        "PromQL warning: encountered a mix of histograms and floats for aggregation (1:5)",
+    );
+    check("h h1 h2 h3 h4 h5", "max(h)", "PromQL info: ignored histogram in max aggregation (1:5)");
+    check(
+        "h h1 h2 h3 h4 h5\nh{le=\"1\"} 1 1 1 1 1",
+        "histogram_quantile(0.5, h)",
+        "PromQL warning: vector contains a mix of classic and native histograms for metric name \"h\" (1:25)",
+    );
+    // Resets are noted where buckets are left out, and contradict each other then.
+    check(
+        "h h3 h1 h2 h3 h4",
+        "histogram_count(sum_over_time(h[5m]))",
+        "PromQL warning: conflicting counter resets during histogram aggregation (1:31)",
+    );
+    remarks("h h3 h1 h2 h3 h4", "sum_over_time(h[5m])", &[]);
+    // A subquery has no position of its own.
+    check(
+        "h 1 2 3 4 h5",
+        "sum_over_time(h[5m:1m])",
+        "PromQL warning: encountered a mix of histograms and floats for metric name \"h\" (1:1)",
+    );
 }
 
 #[test]

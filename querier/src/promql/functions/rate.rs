@@ -12,39 +12,72 @@ use super::range::{Remarks, Window};
 /// The edge is reached only if a sample could be expected near it (within 1.1 average sample intervals); otherwise
 /// the series is taken to begin or end half an interval beyond its outermost sample. A counter is not extrapolated
 /// to below zero.
+///
+/// A counter that says when it began, within the window and before its first sample, was 0 then: nothing is extrapolated to that
+/// side, and one sample is enough.
 pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
     let (times, values) = (window.times(), window.values());
-    let (&[first_time, .., last_time], &[first, .., last]) = (times, values) else { return None };
+    let (&first_time, &last_time) = times.first().zip(times.last())?;
+    let (&first, &last) = values.first().zip(values.last())?;
+    let began = began(window.start_times(), window.start, first_time).filter(|_| is_counter);
+    if values.len() < 2 && began.is_none() {
+        return None;
+    }
     let mut result = last - first;
     if is_counter {
         for index in window.resets() {
             result += window.points.values[*index as usize - 1];
         }
     }
-    let from_zero = (is_counter && result > 0.0 && first >= 0.0).then(|| first / result);
-    Some(result * extrapolation(window, (first_time, last_time), values.len(), from_zero, per_second))
+    let origin = match began {
+        Some(began) => {
+            result += first;
+            Origin::Known(began)
+        }
+        None if is_counter && result > 0.0 && first >= 0.0 => Origin::Before(first / result),
+        None => Origin::Unknown,
+    };
+    Some(result * extrapolation(window, (first_time, last_time), values.len(), origin, per_second))
 }
 
-/// By how much a difference between the first and the last of some samples grows on the way to the edges of the
-/// window. `from_zero` tells, as a share of the sampled time, how long before the first sample a counter was zero.
+/// When the first sample of a window says that its count began, if that is within the window and before the sample.
+pub(crate) fn began(start_times: &[i64], window_start: i64, first_time: i64) -> Option<i64> {
+    start_times.first().copied().filter(|&began| began != 0 && window_start < began && began < first_time)
+}
+
+/// Where a counter was zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// Nobody knows, or there is no such place.
+    Unknown,
+    /// By its slope, this share of the sampled time before the first sample.
+    Before(f64),
+    /// At a time that it tells; the difference is counted from there on.
+    Known(i64),
+}
+
+/// By how much a difference between samples grows on the way to the edges of the window.
 pub(crate) fn extrapolation(
     window: &Window<'_>,
     (first_time, last_time): (i64, i64),
     samples: usize,
-    from_zero: Option<f64>,
+    origin: Origin,
     per_second: bool,
 ) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let mut to_start = seconds(first_time - window.start);
     let mut to_end = seconds(window.end - last_time);
-    let sampled = seconds(last_time - first_time);
-    let average = sampled / (samples - 1) as f64;
+    let mut sampled = seconds(last_time - first_time);
+    let average = if samples > 1 { sampled / (samples - 1) as f64 } else { 0.0 };
     let threshold = average * 1.1;
-    if to_start >= threshold {
+    if let Origin::Known(began) = origin {
+        to_start = 0.0;
+        sampled = seconds(last_time - began);
+    } else if to_start >= threshold {
         to_start = average / 2.0;
     }
-    if let Some(from_zero) = from_zero {
-        let to_zero = sampled * from_zero;
+    if let Origin::Before(share) = origin {
+        let to_zero = sampled * share;
         if to_zero < to_start {
             to_start = to_zero;
         }
@@ -57,6 +90,21 @@ pub(crate) fn extrapolation(
         factor /= seconds(window.range);
     }
     factor
+}
+
+/// Whether a sample that says when its count began tells of a reset after the sample before it. 0 says nothing, and neither does a
+/// beginning at or after the sample itself. A count that began at the time of the sample before is a reset only if that one says
+/// when its own began, as series of deltas do: cumulative ones of which nobody knows the beginning start at their first sample.
+pub(crate) fn is_start_reset(previous_start: i64, previous_time: i64, start: i64, time: i64) -> bool {
+    if start == 0 || start >= time || start < previous_time {
+        return false;
+    }
+    start > previous_time || (previous_start != 0 && previous_start < previous_time)
+}
+
+/// Whether a count is said to have begun before the sample before it, and not when that one's did: one of them is wrong.
+pub(crate) fn is_start_overlap(previous_start: i64, previous_time: i64, start: i64) -> bool {
+    start != 0 && start < previous_time && start != previous_start
 }
 
 /// `irate` and `idelta`: from the last two samples only.
@@ -73,12 +121,14 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
     match (previous_is_float, last_is_float) {
         (true, true) => {
             let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return None };
-            let result = if is_rate && last < previous { last } else { last - previous };
+            let is_reset = last < previous || window.points.starts_anew(window.high - 1);
+            let result = if is_rate && is_reset { last } else { last - previous };
             Some(Point::Float(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
         }
         (false, false) => {
             let (&[.., previous_time, last_time], [.., previous, last]) = (histograms, window.histograms()) else { return None };
-            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, remarks)
+            let is_new = window.points.histogram_starts_anew(window.histogram_high - 1);
+            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, is_new, remarks)
         }
         _ => {
             remarks.mixed = true;
@@ -99,7 +149,7 @@ pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
         Merged::Mixed(kinds) => {
             let is_reset = |pair: &&[Kind]| match (pair[0], pair[1]) {
                 (Kind::Float(previous), Kind::Float(current)) => current < previous,
-                (Kind::Histogram(_), Kind::Histogram(index)) => window.prepared.is_histogram_reset(index),
+                (Kind::Histogram(_), Kind::Histogram(index)) => window.is_histogram_reset(index),
                 _ => true,
             };
             kinds.windows(2).filter(is_reset).count() as f64
