@@ -374,7 +374,8 @@ impl Planner {
             function,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
-            span: args.first().map(|arg| arg.span()).unwrap_or_default(),
+            // A subquery has no position of its own in Prometheus' annotations.
+            span: args.first().filter(|arg| !matches!(arg, Expr::Subquery(_))).map(|arg| arg.span()).unwrap_or_default(),
             absent_labels: absent,
         }));
         Ok(Planned { node, invariant })

@@ -93,16 +93,26 @@ impl Points {
     /// Whether the float at an index says that its count began after the float before it.
     #[inline]
     pub fn starts_anew(&self, index: usize) -> bool {
-        let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
-        match (at(&self.start_times), at(&self.times)) {
-            (Some(starts), Some(times)) => is_start_reset(starts[0], times[0], starts[1], times[1]),
-            _ => false,
-        }
+        says_anew(&self.start_times, &self.times, index)
+    }
+
+    /// The same for a histogram.
+    pub fn histogram_starts_anew(&self, index: usize) -> bool {
+        says_anew(&self.histogram_start_times, &self.histogram_times, index)
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.times.len() + self.histogram_times.len()
+    }
+}
+
+#[inline]
+fn says_anew(starts: &[i64], times: &[i64], index: usize) -> bool {
+    let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
+    match (at(starts), at(times)) {
+        (Some(starts), Some(times)) => is_start_reset(starts[0], times[0], starts[1], times[1]),
+        _ => false,
     }
 }
 

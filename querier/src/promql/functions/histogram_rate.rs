@@ -13,16 +13,28 @@ use super::super::histogram::interpolate::interpolate;
 use super::super::histogram::{Incompatible, reset};
 use super::super::parse::ast::Reach;
 use super::range::{Remarks, Window};
-use super::rate::{self, Beginning};
+use super::rate::{self, Origin};
 
 /// `rate`, `increase` and `delta`, extrapolated like those of floats; a counter begins where its count was zero.
 pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool, remarks: &mut Remarks) -> Option<Point> {
-    let times = window.histogram_times();
-    let (&[first_time, .., last_time], [first, ..]) = (times, window.histograms()) else { return None };
-    let mut result = difference(window, is_counter, remarks)?;
-    let from_zero = (is_counter && result.count > 0.0 && first.count >= 0.0).then(|| first.count / result.count);
-    let beginning = from_zero.map_or(Beginning::Unknown, Beginning::Zero);
-    let factor = rate::extrapolation(window, (first_time, last_time), times.len(), beginning, per_second);
+    let (times, histograms) = (window.histogram_times(), window.histograms());
+    let (&first_time, &last_time) = times.first().zip(times.last())?;
+    let first = histograms.first()?;
+    let began = rate::began(window.histogram_start_times(), window.start, first_time).filter(|_| is_counter);
+    let mut result = match (histograms.len(), began) {
+        (1, None) => return None,
+        (1, Some(_)) => Histogram::clone(first),
+        (_, began) => {
+            let difference = difference(window, is_counter, remarks)?;
+            if began.is_some() { combined(add(&difference, first), Operation::Addition, remarks)? } else { difference }
+        }
+    };
+    let origin = match began {
+        Some(began) => Origin::Known(began),
+        None if is_counter && result.count > 0.0 && first.count >= 0.0 => Origin::Before(first.count / result.count),
+        None => Origin::Unknown,
+    };
+    let factor = rate::extrapolation(window, (first_time, last_time), times.len(), origin, per_second);
     multiply(&mut result, factor);
     Some(Point::Histogram(Arc::new(result)))
 }
@@ -31,7 +43,7 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
 fn difference(window: &Window<'_>, is_counter: bool, remarks: &mut Remarks) -> Option<Histogram> {
     let histograms = window.histograms();
     let [first, middle @ .., last] = histograms else { return None };
-    let is_reset = |index: usize| window.prepared.is_histogram_reset(window.histogram_low + index);
+    let is_reset = |index: usize| window.is_histogram_reset(window.histogram_low + index);
     // Before a reset right after it the first histogram does not matter, not even its layout.
     let begun;
     let mut base: &Histogram = first;
@@ -53,6 +65,8 @@ fn difference(window: &Window<'_>, is_counter: bool, remarks: &mut Remarks) -> O
     }
     if is_counter {
         remarks.not_counter |= histograms.iter().any(is_gauge);
+        let starts = window.histogram_start_times().windows(2).zip(window.histogram_times());
+        remarks.overlap |= starts.into_iter().any(|(starts, time)| rate::is_start_overlap(starts[0], *time, starts[1]));
     } else {
         remarks.not_gauge |= !is_gauge(first) || !is_gauge(last);
     }
@@ -90,15 +104,21 @@ fn combined(
     }
 }
 
-/// `irate` and `idelta` of two samples.
-pub(crate) fn instant(previous: (i64, &Histogram), last: (i64, &Histogram), is_rate: bool, remarks: &mut Remarks) -> Option<Point> {
+/// `irate` and `idelta` of two samples, of which the last may say that it `starts_anew`.
+pub(crate) fn instant(
+    previous: (i64, &Histogram),
+    last: (i64, &Histogram),
+    is_rate: bool,
+    starts_anew: bool,
+    remarks: &mut Remarks,
+) -> Option<Point> {
     let gauges = [previous.1, last.1].map(|histogram| histogram.reset_hint == ResetHint::Gauge);
     if is_rate {
         remarks.not_counter |= gauges.contains(&true);
     } else {
         remarks.not_gauge |= gauges.contains(&false);
     }
-    let mut result = if is_rate && reset::detect(last.1, previous.1) {
+    let mut result = if is_rate && (starts_anew || reset::detect(last.1, previous.1)) {
         last.1.clone()
     } else {
         combined(subtract(last.1, previous.1), Operation::Subtraction, remarks)?
@@ -143,7 +163,7 @@ pub(crate) fn extended(window: &Window<'_>, is_counter: bool, per_second: bool, 
     let mut result = combined(subtract(&right, &left), Operation::Subtraction, remarks)?;
     if is_counter {
         for index in (first + 1)..=last {
-            if !window.prepared.is_histogram_reset(window.histogram_low + index) {
+            if !window.prepared.histogram_decreased(window.histogram_low + index) {
                 continue;
             }
             // The left edge lies beyond a reset that it was interpolated across.

@@ -159,8 +159,8 @@ pub(crate) struct Prepared {
     pub resets: Vec<u32>,
     /// Indexes of floats whose count is said to have begun before their predecessor, and not with it.
     pub overlaps: Vec<u32>,
-    /// For every histogram whether it follows a reset since the one before; nothing if nobody needs to know.
-    histogram_resets: Vec<bool>,
+    /// For every histogram whether it has decreased since the one before; nothing if nobody needs to know.
+    histogram_decreases: Vec<bool>,
     /// For every float the number of changes of value up to it.
     pub changes: Vec<u32>,
     /// For `min` and `max`: index of the best float so far, and how many floats were looked at.
@@ -183,7 +183,7 @@ impl Prepared {
                     }
                 }
                 let pairs = points.histograms.windows(2).map(|pair| reset::detect(&pair[1], &pair[0]));
-                prepared.histogram_resets.extend((!points.histograms.is_empty()).then_some(false).into_iter().chain(pairs));
+                prepared.histogram_decreases.extend((!points.histograms.is_empty()).then_some(false).into_iter().chain(pairs));
             }
             RangeFunction::Changes if points.histograms.is_empty() => {
                 let mut count = 0;
@@ -200,9 +200,9 @@ impl Prepared {
         prepared
     }
 
-    /// Whether a histogram follows a reset since the one before it.
-    pub fn is_histogram_reset(&self, index: usize) -> bool {
-        self.histogram_resets.get(index).copied().unwrap_or(false)
+    /// Whether a histogram has decreased since the one before it.
+    pub fn histogram_decreased(&self, index: usize) -> bool {
+        self.histogram_decreases.get(index).copied().unwrap_or(false)
     }
 }
 
@@ -241,6 +241,16 @@ impl<'a> Window<'a> {
 
     pub fn histograms(&self) -> &'a [Arc<Histogram>] {
         &self.points.histograms[self.histogram_low..self.histogram_high]
+    }
+
+    /// When what the histograms count began; empty if nobody said so.
+    pub fn histogram_start_times(&self) -> &'a [i64] {
+        self.points.histogram_start_times.get(self.histogram_low..self.histogram_high).unwrap_or(&[])
+    }
+
+    /// Whether a histogram (by its index in the whole series) begins anew after the one before it.
+    pub fn is_histogram_reset(&self, index: usize) -> bool {
+        self.prepared.histogram_decreased(index) || self.points.histogram_starts_anew(index)
     }
 
     /// Whether there are histograms but no floats.

@@ -19,8 +19,7 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
     let (times, values) = (window.times(), window.values());
     let (&first_time, &last_time) = times.first().zip(times.last())?;
     let (&first, &last) = values.first().zip(values.last())?;
-    let began =
-        window.start_times().first().copied().filter(|&began| is_counter && began != 0 && window.start < began && began < first_time);
+    let began = began(window.start_times(), window.start, first_time).filter(|_| is_counter);
     if values.len() < 2 && began.is_none() {
         return None;
     }
@@ -30,34 +29,39 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
             result += window.points.values[*index as usize - 1];
         }
     }
-    let beginning = match began {
+    let origin = match began {
         Some(began) => {
             result += first;
-            Beginning::At(began)
+            Origin::Known(began)
         }
-        None if is_counter && result > 0.0 && first >= 0.0 => Beginning::Zero(first / result),
-        None => Beginning::Unknown,
+        None if is_counter && result > 0.0 && first >= 0.0 => Origin::Before(first / result),
+        None => Origin::Unknown,
     };
-    Some(result * extrapolation(window, (first_time, last_time), values.len(), beginning, per_second))
+    Some(result * extrapolation(window, (first_time, last_time), values.len(), origin, per_second))
 }
 
-/// What is known of the beginning of a counter.
+/// When the first sample of a window says that its count began, if that is within the window and before the sample.
+pub(crate) fn began(start_times: &[i64], window_start: i64, first_time: i64) -> Option<i64> {
+    start_times.first().copied().filter(|&began| began != 0 && window_start < began && began < first_time)
+}
+
+/// Where a counter was zero.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Beginning {
+pub(crate) enum Origin {
+    /// Nobody knows, or there is no such place.
     Unknown,
-    /// At the rate of the samples it was zero so long before the first one, as a share of the sampled time.
-    Zero(f64),
-    /// It was zero at this time, as it says itself.
-    At(i64),
+    /// By its slope, this share of the sampled time before the first sample.
+    Before(f64),
+    /// At a time that it tells; the difference is counted from there on.
+    Known(i64),
 }
 
-/// By how much a difference between the first (or the beginning that is known) and the last of some samples grows on the way to
-/// the edges of the window.
+/// By how much a difference between samples grows on the way to the edges of the window.
 pub(crate) fn extrapolation(
     window: &Window<'_>,
     (first_time, last_time): (i64, i64),
     samples: usize,
-    beginning: Beginning,
+    origin: Origin,
     per_second: bool,
 ) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
@@ -66,20 +70,16 @@ pub(crate) fn extrapolation(
     let mut sampled = seconds(last_time - first_time);
     let average = if samples > 1 { sampled / (samples - 1) as f64 } else { 0.0 };
     let threshold = average * 1.1;
-    if to_start >= threshold {
+    if let Origin::Known(began) = origin {
+        to_start = 0.0;
+        sampled = seconds(last_time - began);
+    } else if to_start >= threshold {
         to_start = average / 2.0;
     }
-    match beginning {
-        Beginning::Unknown => {}
-        Beginning::Zero(share) => {
-            let to_zero = sampled * share;
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
-        }
-        Beginning::At(began) => {
-            to_start = 0.0;
-            sampled = seconds(last_time - began);
+    if let Origin::Before(share) = origin {
+        let to_zero = sampled * share;
+        if to_zero < to_start {
+            to_start = to_zero;
         }
     }
     if to_end >= threshold {
@@ -127,7 +127,8 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
         }
         (false, false) => {
             let (&[.., previous_time, last_time], [.., previous, last]) = (histograms, window.histograms()) else { return None };
-            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, remarks)
+            let is_new = window.points.histogram_starts_anew(window.histogram_high - 1);
+            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, is_new, remarks)
         }
         _ => {
             remarks.mixed = true;
@@ -148,7 +149,7 @@ pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
         Merged::Mixed(kinds) => {
             let is_reset = |pair: &&[Kind]| match (pair[0], pair[1]) {
                 (Kind::Float(previous), Kind::Float(current)) => current < previous,
-                (Kind::Histogram(_), Kind::Histogram(index)) => window.prepared.is_histogram_reset(index),
+                (Kind::Histogram(_), Kind::Histogram(index)) => window.is_histogram_reset(index),
                 _ => true,
             };
             kinds.windows(2).filter(is_reset).count() as f64

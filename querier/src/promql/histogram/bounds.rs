@@ -1,22 +1,15 @@
 //! What the number of a bucket means.
 //!
-//! Exponential bucket `i` of schema `s` reaches from 2^((i-1) * 2^-s), excluded, to 2^(i * 2^-s), included; buckets
-//! below zero mirror that. Custom bucket `i` reaches to the bound `i`, the one after the last bound to +Inf.
+//! Exponential bucket `i` reaches from the bound `i - 1`, excluded, to the bound `i`, included; buckets below zero mirror
+//! that. Custom bucket `i` reaches to the bound `i`, the one after the last bound to +Inf.
 
 use tidelake_catalog::model::Histogram;
 use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
+pub(crate) use tidelake_catalog::model::histogram::exponential_bound as exponential;
 
 /// Whether the buckets of a histogram have bounds of their own instead of exponential ones.
 pub(crate) fn is_custom(histogram: &Histogram) -> bool {
     histogram.schema == CUSTOM_BUCKETS_SCHEMA
-}
-
-/// The upper bound of an exponential bucket above zero.
-pub(crate) fn exponential(schema: i32, index: i64) -> f64 {
-    let exponent = index as f64 * f64::from(schema.saturating_neg()).exp2();
-    let bound = exponent.exp2();
-    // The last bucket of every schema ends at the largest number: only infinities are beyond it.
-    if bound.is_infinite() && exponent <= 1024.0 { f64::MAX } else { bound }
 }
 
 /// The upper bound of a bucket above zero.
