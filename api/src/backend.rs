@@ -382,8 +382,12 @@ impl Backend {
             timeout: config.query_timeout(),
             ..EngineOptions::default()
         };
-        let sql =
-            SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
+        let sql = SqlOptions {
+            query_memory_bytes: config.query_memory_bytes,
+            timeout: Some(config.query_timeout()),
+            promql: promql.clone(),
+            ..SqlOptions::default()
+        };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),

@@ -104,12 +104,13 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         if !partial {
-            return Ok(Answer { value: self.sql.query(database, text, params).await?, warnings: Vec::new() });
+            return self.sql.query(database, text, params).await;
         }
         let tables = self.tables.partial();
-        let value = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
+        let mut answer = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
         // Everything is opened while the query is planned.
-        Ok(Answer { value, warnings: tables.warnings() })
+        answer.warnings.splice(0..0, tables.warnings());
+        Ok(answer)
     }
 
     async fn answer<T, E, F: Future<Output = Result<T, E>>>(

@@ -5,6 +5,7 @@
 //! (with `TIDELAKE_TEST_S3_BUCKET` and the usual `AWS_*` variables) names a server.
 //!
 //! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
+//! - [`start_times`]: when a count began is kept as long as the samples, and used
 //! - [`overwrite`]: the last write wins
 //! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
 //! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
@@ -12,6 +13,7 @@
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
+//! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
 #![allow(clippy::disallowed_methods, reason = "real processes have real clocks")]
@@ -27,9 +29,11 @@ mod files;
 mod ledger;
 mod overwrite;
 mod place;
+mod prometheus_api;
 mod protobuf;
 mod retention;
 mod server;
+mod start_times;
 mod stop;
 mod time_travel;
 mod whole_way;

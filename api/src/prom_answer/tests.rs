@@ -31,6 +31,14 @@ const STEPS: At = At::Steps(Steps { start_ms: 1000, end_ms: 2500, step_ms: 500 }
 #[test]
 fn instant_answers() {
     check(Value::Scalar(vec![2.0]), At::Time(1500), 0, r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"2"]}}"#);
+    let scalar = |value: f64, text: &str| {
+        let expected = format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":[0,"{text}"]}}}}"#);
+        check(Value::Scalar(vec![value]), At::Time(0), 0, &expected);
+    };
+    scalar(-1.25e-8, "-0.0000000125");
+    scalar(1e24, "1000000000000000000000000");
+    scalar(f64::INFINITY, "+Inf");
+    scalar(f64::NAN, "NaN");
     check(Value::String("a\"b\n".into()), At::Time(0), 0, r#"{"status":"success","data":{"resultType":"string","result":[0,"a\"b\n"]}}"#);
     check(
         Value::Vector(vec![row("a", &[1.0]), row("gone", &[ABSENT]), row("b", &[f64::NAN])]),
@@ -147,4 +155,19 @@ async fn lists() {
     check(&["a"], &[], r#"{"status":"success","data":["a"]}"#).await;
     check(&["a", "b\"", "c"], &[TRUNCATED], r#"{"status":"success","data":["a","b\"","c"],"warnings":["results truncated due to limit"]}"#)
         .await;
+}
+
+#[test]
+fn ten_annotations_of_a_kind_are_told() {
+    let texts = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
+    let check = |warnings: usize, infos: usize, expected: &str| {
+        let annotations = Annotations { warnings: texts(warnings), infos: texts(infos) };
+        let text = text(Value::Vector(Vec::new()), annotations, At::Time(0), 0, None);
+        assert_eq!(text.split_once("[]}").unwrap().1, expected);
+    };
+    check(2, 0, r#","warnings":["w0","w1"]}"#);
+    let ten = r#""w0","w1","w2","w3","w4","w5","w6","w7","w8","w9""#;
+    check(10, 0, &format!(r#","warnings":[{ten}]}}"#));
+    let omitted = r#""2 more warning annotations omitted""#;
+    check(12, 11, &format!(r#","warnings":[{ten},{omitted}],"infos":[{ten},"1 more info annotations omitted"]}}"#));
 }

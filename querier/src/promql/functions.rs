@@ -31,9 +31,11 @@ pub(crate) enum Function {
     ClampMin,
     ClampMax,
     /// Seconds since 1970 to a part of the UTC date.
-    Date(fn(i64) -> f64),
+    Date(fn(i128) -> f64),
     /// The time of evaluation, where there is a value.
     Timestamp,
+    /// Nothing: only samples say when their counts began, and those of a selector are looked up where they are read.
+    StartTimestamp,
     Absent(Labels),
     Scalar,
     Vector,
@@ -82,6 +84,7 @@ impl Function {
             "clamp_min" => Self::ClampMin,
             "clamp_max" => Self::ClampMax,
             "timestamp" => Self::Timestamp,
+            "start_timestamp" => Self::StartTimestamp,
             "scalar" => Self::Scalar,
             "vector" => Self::Vector,
             "pi" => Self::Pi,
@@ -141,9 +144,9 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             let high = if matches!(call.function, Function::ClampMin) { unbounded(f64::INFINITY) } else { args.scalar()? };
             map(rows, |step, value| if high[step] < low[step] { ABSENT } else { number::max(low[step], number::min(high[step], value)) })
         }
-        Function::Date(part) if has_args => map(args.vector()?, |_, value| part(value as i64)),
+        Function::Date(part) if has_args => map(args.vector()?, |_, value| part(time::seconds(value))),
         Function::Date(part) => {
-            let values = grid.times().map(|ms| part(ms.div_euclid(1000))).collect();
+            let values = grid.times().map(|ms| part(i128::from(ms.div_euclid(1000)))).collect();
             Rows::new(vec![Row::floats(Labels::empty(), false, values)], &engine.limits)?
         }
         Function::Timestamp => args.vector()?.map(|mut rows| {
@@ -156,6 +159,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             }
             rows
         }),
+        Function::StartTimestamp => args.vector()?.map(|_| Vec::new()),
         Function::Absent(labels) => {
             let rows = args.vector()?;
             let missing = |step| if rows.list.iter().any(|row| row.has(step)) { ABSENT } else { 1.0 };

@@ -23,6 +23,7 @@ mod typecheck;
 mod tests;
 
 pub use error::ParseError;
+pub(crate) use number::parse_duration as duration_ms;
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
 pub use pretty::pretty;
 

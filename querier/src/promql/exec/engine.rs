@@ -108,6 +108,7 @@ impl Engine {
             Node::Time => ready(Ok(Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()))).boxed(),
             Node::Invariant(inner) => self.eval(inner, grid.first()).map(move |value| self.repeat(value?, grid)).boxed(),
             Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values).map_ok(vector).boxed(),
+            Node::StartTimestamps(select) => selector::instant(self, select, grid, selector::Output::StartTimes).map_ok(vector).boxed(),
             Node::Timestamps(select) => selector::instant(self, select, grid, selector::Output::Times).map_ok(vector).boxed(),
             Node::Matrix(matrix) => range::raw(self, matrix, grid.start).map_ok(Evaluated::Range).boxed(),
             Node::Subquery(node) => subquery::evaluate(self, node, grid.first()).map_ok(|(points, _)| Evaluated::Range(points)).boxed(),

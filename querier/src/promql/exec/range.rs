@@ -44,7 +44,6 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
     for arg in &call.args {
         params.push(engine.scalar(arg, grid).await?);
     }
-    call.function.validate(&params)?;
     let sliding = |range, offset, at, reach| Sliding {
         function: call.function,
         grid,
