@@ -147,7 +147,7 @@ class Data:
     def requests(self):
         """Bodies in the order to send them: by labels, so that both servers number the series alike; some samples twice, of which
         Prometheus takes only the latest."""
-        rows = [(dict(key), points) for key, points in sorted(self.series.items())]
+        rows = [(dict(key), points) for key, points in sorted(self.series.items()) if points]
         again = [(labels, points[-1:]) for labels, points in rows if isinstance(points[-1][1], float) and self.rng.random() < 0.2]
         # Floats and histograms of one series lose their order in a request: one for each kind in turn.
         runs = [(labels, list(in_turn(points))) for labels, points in rows]

@@ -3,6 +3,7 @@ import re
 
 # Annotations of both are compared without what changed: (version, what of a text the older one lacks or has too much).
 EMPTY_NAME = ' for metric name ""'  # until 3.7
+QUANTILE = "quantile value should be between 0 and 1, got"
 SORT_WARNING = "sort is ineffective for range queries"  # since 3.12
 MONOTONICITY = "needed to be fixed for monotonicity"  # with details since 3.10
 OMITTED = re.compile(r"\d+ more (warning|info) annotations omitted")
@@ -27,6 +28,10 @@ def joins_sides(expr, want, got):
     return any(part.startswith(" or") for part in expr.parts if isinstance(part, str))
 
 
+def over_subquery(expr, want, got):
+    return any(child.op == "subquery" for child in expr.children())
+
+
 def has(op):
     return lambda expr, want, got: any(node.op == op for node in expr.walk())
 
@@ -44,6 +49,8 @@ KNOWN = [
     ("binary", (3, 9), refuses("multiple matches for labels: many-to-one matching must be explicit")),
     *((op, (3, 6), refuses("Parameter value is NaN")) for op in ("topk", "bottomk", "limitk", "limit_ratio")),
     (None, (3, 9), took_as_one),
+    # The name stayed over a subquery of what has none.
+    ("last_over_time", (3, 12), over_subquery),
     # Names that had to go on one side were taken for names of the other.
     ("binary", (3, 9), joins_sides),
 ]
@@ -68,6 +75,8 @@ class Rules:
         wanted, given = (dict(self.normal(text) for text in texts) for texts in (wanted, given))
         if not self.version.knows("sort warning"):
             given = {text: place for text, place in given.items() if SORT_WARNING not in text}
+        if not self.version.knows("largest parameter in annotations"):
+            wanted, given = ({QUANTILE if QUANTILE in text else text: place for text, place in texts.items()} for texts in (wanted, given))
         if wanted.keys() != given.keys():
             return sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
         return None
