@@ -30,7 +30,8 @@ pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
-pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::cardinality::{Cardinality, Ranking};
+pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -59,6 +60,8 @@ pub struct PromqlOptions {
     pub max_samples: u64,
     /// Damaged segments are left out, with a warning.
     pub partial: bool,
+    /// The samples that each step looks at are counted.
+    pub count_samples: bool,
 }
 
 /// Why a PromQL or metadata query failed.
@@ -130,7 +133,12 @@ impl Querier {
     async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
         let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
-        let engine = EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
+        let engine = EngineOptions {
+            timeout: options.timeout,
+            max_samples: options.max_samples,
+            count_samples: options.count_samples,
+            ..self.0.promql_options().clone()
+        };
         Ok(self.0.promql(db, &expr, query, params, &engine, options.partial).await?)
     }
 
@@ -169,6 +177,11 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<String>>, QueryError> {
         Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
+    }
+
+    /// How many series may have samples in the range, and of what; rankings have at most `most` entries.
+    pub async fn cardinality(&self, db: &str, range: TimeRange, most: usize, partial: bool) -> Result<Answer<Cardinality>, QueryError> {
+        Ok(self.0.cardinality(db, range, most, partial).await?)
     }
 
     /// Metadata by metric family, sorted; of one family only when it is named.
@@ -345,8 +358,12 @@ impl Backend {
             timeout: config.query_timeout(),
             ..EngineOptions::default()
         };
-        let sql =
-            SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
+        let sql = SqlOptions {
+            query_memory_bytes: config.query_memory_bytes,
+            timeout: Some(config.query_timeout()),
+            promql: promql.clone(),
+            ..SqlOptions::default()
+        };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),
