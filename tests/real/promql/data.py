@@ -156,9 +156,8 @@ class Data:
 
 
 def in_turn(points):
-    """The points in runs of one kind."""
-    is_float = lambda point: isinstance(point[1], (float, bytes))
-    return (list(run) for _, run in groupby(points, is_float))
+    """The points in runs of one kind; a float that ends a series of histograms is a kind of its own."""
+    return (list(run) for _, run in groupby(points, lambda point: type(point[1])))
 
 
 def walk(rng, start, size):

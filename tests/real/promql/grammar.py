@@ -344,7 +344,7 @@ class Grammar:
             return Expr(VECTOR, name, f"{name}(", *self.one([[], [vector]]), ")")
         if kind == 9:
             return Expr(VECTOR, "timestamp", "timestamp(", vector if self.chance(0.3) else self.selector(), ")")
-        fields = self.known(HISTOGRAM_FIELDS[:3]) if self.version.knows("histograms") else []
+        fields = self.known(HISTOGRAM_FIELDS) if self.version.knows("histograms") else []
         name = self.one(fields or ["timestamp"])
         return Expr(VECTOR, name, f"{name}(", vector, ")")
 

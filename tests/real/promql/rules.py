@@ -32,6 +32,19 @@ def over_subquery(expr, want, got):
     return any(child.op == "subquery" for child in expr.children())
 
 
+def histograms(expr, want, got):
+    return any(isinstance(value, dict) for value in numbers(got))
+
+
+def histograms_in_subquery(expr, want, got):
+    return has("subquery")(expr, want, got) and "native" in str(expr)
+
+
+def of_custom_buckets(expr, want, got):
+    """The newer one has a histogram where the older one found bounds that do not fit."""
+    return "native_custom" in str(expr) and histograms(expr, want, got)
+
+
 def has(op):
     return lambda expr, want, got: any(node.op == op for node in expr.walk())
 
@@ -51,6 +64,12 @@ KNOWN = [
     (None, (3, 9), took_as_one),
     # The name stayed over a subquery of what has none.
     ("last_over_time", (3, 12), over_subquery),
+    # A native histogram was not cut at where it began.
+    *((op, (3, 6), histograms) for op in ("rate", "increase", "delta")),
+    # Hints of resets in subqueries.
+    (None, (3, 6), histograms_in_subquery),
+    # Custom buckets of different bounds were not computed with.
+    *((op, (3, 8), of_custom_buckets) for op in ("fold", "binary", "rate", "increase", "delta", "irate", "idelta", "sum_over_time", "avg_over_time")),
     # Names that had to go on one side were taken for names of the other.
     ("binary", (3, 9), joins_sides),
 ]
