@@ -14,12 +14,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::app::App;
 use crate::{
-<<<<<<< HEAD
-    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_labels, prom_parse, prom_query, prom_read,
-=======
     admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars, prom_labels, prom_parse, prom_query,
->>>>>>> rw2
-    prom_scraping, prom_status, prom_write, sql,
+    prom_read, prom_scraping, prom_status, prom_write, sql,
 };
 
 /// Smaller answers are sent as they are.
