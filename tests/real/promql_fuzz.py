@@ -85,7 +85,8 @@ def fuzz(options, seed, expressions, report=print):
     version = Version.of(prometheus)
     figures = Figures()
     rng = random.Random(seed)
-    data = Data(rng, version, options.histograms)
+    histograms = options.histograms and version.knows("histograms")
+    data = Data(rng, version, histograms)
     with folder() as place, Servers(prometheus, version, options.bin, place) as servers:
         servers.load(data)
         judge = Judge(servers, Rules(version))
@@ -95,7 +96,7 @@ def fuzz(options, seed, expressions, report=print):
             show(servers, Expr("vector", "given", options.query), query, judge)
             return figures
         for index in [options.only] if options.only is not None else range(expressions):
-            expr, asked = one(seed, index, version, options.histograms)
+            expr, asked = one(seed, index, version, histograms)
             for query in asked:
                 if options.only is not None:
                     show(servers, expr, query, judge)
@@ -172,7 +173,7 @@ def run(options):
     version = Version.of(program("prometheus"))
     failures, texts = [], []
     for seed in (1, 2, 3):
-        figures = fuzz(parser().parse_args(["--bin", options.bin]), seed, 200)
+        figures = fuzz(parser().parse_args(["--bin", options.bin, "--no-histograms"]), seed, 200)
         failures += figures.failures
         texts.append(f"seed {seed}: {figures}")
     assert not failures, f"{len(failures)} expressions are answered otherwise"

@@ -123,6 +123,8 @@ def corpus(seed, version, count):
 def fuzz(options, seed, expressions):
     prometheus = options.prometheus or program("prometheus")
     version = Version.of(prometheus)
+    if version.number < (3, 0):
+        raise Skipped(f"Prometheus 3 not found, whose grammar Tidelake's is; there is {version.text}")
     rng = random.Random(seed)
     with folder() as place, Servers(prometheus, version, options.bin, place) as servers:
         verdicts = Verdicts(servers, version)

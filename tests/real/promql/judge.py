@@ -34,7 +34,7 @@ class Judge:
         if ordered and "label" not in expr.op and not want.error and not got.error:
             # Of equal values either may be first.
             values = [[points[0][1] for points in answer.series.values()] for answer in (want, got)]
-            if values[0] != values[1] and sorted(values[0]) == sorted(values[1]):
+            if values[0] != values[1] and sorted(values[0], key=str) == sorted(values[1], key=str):
                 return want, got, Difference(DIFFERENT, f"order of values {values[1]} instead of {values[0]}")
         return want, got, compare(want, got, self.rules, ordered and "label" in expr.op)
 
