@@ -6,8 +6,9 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. Deletes, drops, retention: `maintenance`, for
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`, `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
+//!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
@@ -35,6 +36,7 @@ mod maintenance;
 mod metrics;
 mod process;
 mod prom_admin;
+mod prom_explain;
 mod prom_histogram;
 mod prom_json;
 mod prom_labels;
@@ -42,6 +44,7 @@ mod prom_params;
 mod prom_query;
 mod prom_write;
 mod query_slots;
+mod query_threads;
 mod sql;
 mod sql_cells;
 mod sql_formats;

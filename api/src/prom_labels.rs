@@ -18,6 +18,7 @@ use crate::params::Params;
 use crate::prom_json::{TRUNCATED, series_body, strings_body};
 use crate::prom_params as parameters;
 use crate::prom_query::{json_body, read_params, success};
+use crate::query_slots::Language;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -79,8 +80,9 @@ async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
     let answer = async {
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut names =
+            slot.watch(querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut names);
         Ok(json_body(strings_body(&names)))
     };
@@ -95,8 +97,9 @@ async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery
         }
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut values =
+            slot.watch(querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut values);
         Ok(json_body(strings_body(&values)))
     };
@@ -110,8 +113,8 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
             return Err(ApiError::bad_request("no match[] parameter provided"));
         }
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut found = slot.watch(querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut found);
         Ok(json_body(series_body(&found)))
     };

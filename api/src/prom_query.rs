@@ -17,6 +17,7 @@ use crate::error::{ApiError, Dialect};
 use crate::params::Params;
 use crate::prom_json::{At, query_body};
 use crate::prom_params as parameters;
+use crate::query_slots::Language;
 
 /// Largest form body: Prometheus takes 10 MiB, and no query is that long.
 const MAX_FORM_BYTES: usize = 4 << 20;
@@ -64,7 +65,8 @@ async fn build_info() -> Response {
     }))
 }
 
-fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
+/// Limits and settings of a query, as far as parameters may change them.
+pub fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
     let lookback_ms = parameters::duration(params, "lookback_delta")?.filter(|ms| *ms > 0);
     Ok(PromqlOptions {
         lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
@@ -81,8 +83,8 @@ async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: 
     let time_ms = parameters::time_or(&params, "time", (app.now_ms)())?;
     let options = options(app, &params)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
-    let _slot = app.query_slots.enter().await?;
-    let output = querier.promql_instant(&database, params.get("query").unwrap_or(""), time_ms, &options).await?;
+    let slot = app.query_slots.enter(Language::Promql).await?;
+    let output = slot.watch(querier.promql_instant(&database, params.get("query").unwrap_or(""), time_ms, &options)).await?;
     Ok(json_body(query_body(&output, At::Time(time_ms), limit)))
 }
 
@@ -93,13 +95,13 @@ async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &H
     let steps = read_steps(&params)?;
     let options = options(app, &params)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
-    let _slot = app.query_slots.enter().await?;
-    let output = querier.promql_range(&database, params.get("query").unwrap_or(""), steps, &options).await?;
+    let slot = app.query_slots.enter(Language::Promql).await?;
+    let output = slot.watch(querier.promql_range(&database, params.get("query").unwrap_or(""), steps, &options)).await?;
     Ok(json_body(query_body(&output, At::Steps(steps), limit)))
 }
 
 /// `start`, `end` and `step`, checked in the order and with the words of Prometheus.
-fn read_steps(params: &Params) -> Result<Steps, ApiError> {
+pub fn read_steps(params: &Params) -> Result<Steps, ApiError> {
     let start_ms = parameters::time(params, "start")?;
     let end_ms = parameters::time(params, "end")?;
     if end_ms < start_ms {

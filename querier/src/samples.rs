@@ -73,9 +73,15 @@ impl DatabaseSamples {
     }
 }
 
+/// What is said to a query that reads too much.
+pub(crate) fn too_many_bytes(limit: u64) -> String {
+    format!("more than {limit} bytes would be read from the store; narrow the selectors or the time range, or raise max_query_read_bytes")
+}
+
 fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
+        SegmentError::ReadLimit(limit) => SourceError::LimitExceeded(too_many_bytes(limit)),
         other => SourceError::Unavailable(other.to_string()),
     }
 }
@@ -84,7 +90,8 @@ fn source_error(error: SegmentError) -> SourceError {
 impl SampleSource for DatabaseSamples {
     async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
         let mut jobs: Vec<(ScanUnit, Option<String>)> = Vec::new();
-        let metrics = self.tables.sources(&self.database, METRICS_TABLE, request.range).await.map_err(source_error)?;
+        let tables = self.tables.counted(&request.meter);
+        let metrics = tables.sources(&self.database, METRICS_TABLE, request.range).await.map_err(source_error)?;
         if let Some(found) = metrics {
             // Most databases have no histograms: their column is read only where one is.
             let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
@@ -95,16 +102,17 @@ impl SampleSource for DatabaseSamples {
         for metric in field_metrics(&self.tables, &self.database, &request.matchers) {
             let range = to_unit(request.range, metric.schema.kind.time_unit());
             let scan = ScanRequest { fields: [metric.field.clone()].into(), matchers: tag_matchers(&request.matchers), range };
-            let plan = self.tables.scan(&self.database, &metric.table, scan).await.map_err(source_error)?;
+            let plan = tables.scan(&self.database, &metric.table, scan).await.map_err(source_error)?;
             jobs.extend(plan.units.into_iter().map(|unit| (unit, Some(metric.name.clone()))));
         }
         let series: usize = jobs.iter().map(|(unit, _)| unit.series().len()).sum();
         if series > request.limits.max_series {
             let limit = request.limits.max_series;
-            return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {limit} are allowed")));
+            return Err(SourceError::LimitExceeded(format!(
+                "a selector matches {series} series, at most {limit} are allowed; narrow it, or raise max_query_series"
+            )));
         }
         let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-        let tables = self.tables.clone();
         let read = move |(unit, name): (ScanUnit, Option<String>)| {
             let tables = tables.clone();
             async move {

@@ -7,13 +7,17 @@ use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
 use tidelake_catalog::model::{Matcher, TimeRange};
+use tidelake_catalog::segment::ReadMeter;
+use tokio::time::Instant;
 
 use super::super::functions;
 use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
 use super::annotations::Collector;
+use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
 use super::plan::{FunctionCall, Node};
+use super::profile::Profile;
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
 use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
@@ -41,6 +45,9 @@ pub(crate) struct Engine {
     pub lookback: i64,
     max_series: usize,
     timeout: Duration,
+    meter: Arc<ReadMeter>,
+    profile: Option<Profile>,
+    drops_names_late: bool,
 }
 
 impl Drop for Engine {
@@ -55,8 +62,13 @@ fn parallelism() -> usize {
 }
 
 impl Engine {
-    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64) -> Self {
+    /// With `profiled`, what each operator does is noted.
+    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64, profiled: bool) -> Self {
+        let meter = ReadMeter::new(options.max_read_bytes, Vec::new());
         Self {
+            profile: profiled.then(|| Profile::new(Arc::clone(&meter))),
+            meter,
+            drops_names_late: options.experimental,
             source,
             limits: Limits::new(options.max_samples, options.timeout),
             annotations: Mutex::default(),
@@ -64,6 +76,11 @@ impl Engine {
             max_series: options.max_series,
             timeout: options.timeout,
         }
+    }
+
+    /// What the operators did.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
     }
 
     /// What was remarked so far.
@@ -87,6 +104,17 @@ impl Engine {
         if let Err(error) = self.limits.check() {
             return ready(Err(error)).boxed();
         }
+        let mut value = self.eval_node(node, grid);
+        if !self.drops_names_late {
+            value = value.map(|value| without_names(value?)).boxed();
+        }
+        match &self.profile {
+            Some(profile) => profile.measure(node, value).boxed(),
+            None => value,
+        }
+    }
+
+    fn eval_node<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let vector = Evaluated::Vector;
         match node {
             Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
@@ -167,17 +195,24 @@ impl Engine {
         if range.is_empty() {
             return Ok((results, charges));
         }
-        let request = SelectRequest { matchers: matchers.to_vec(), range, limits: SelectLimits { max_series: self.max_series } };
+        let operator = self.profile.as_ref().and_then(|_| Profile::current());
+        let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
+        let request = SelectRequest { matchers: matchers.to_vec(), range, limits: SelectLimits { max_series: self.max_series }, meter };
         let stream = self.source.select(request).await?;
         let work = Arc::new(work);
         let mut tasks = stream
             .map(|batch| {
-                let (work, limits) = (Arc::clone(&work), Arc::clone(&self.limits));
+                let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
                 async move {
                     let batch = batch?;
                     let task = tokio::spawn(async move {
                         // The raw samples count as long as the batch is worked on.
-                        let _raw = limits.charge(batch.iter().map(|series| series.times.len() as u64).sum())?;
+                        let samples = batch.iter().map(|series| series.times.len() as u64).sum();
+                        let _raw = limits.charge(samples)?;
+                        let begun = operator.as_ref().map(|operator| {
+                            operator.batch(batch.len(), samples);
+                            Instant::now()
+                        });
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;
@@ -190,6 +225,9 @@ impl Engine {
                                 }
                                 results.push(result);
                             }
+                        }
+                        if let Some((operator, begun)) = operator.zip(begun) {
+                            operator.computed(begun.elapsed());
                         }
                         Ok((results, limits.charge(held)?, remarks))
                     });
@@ -205,6 +243,22 @@ impl Engine {
         }
         Ok((results, charges))
     }
+}
+
+/// Removes the metric names that have to go, where the query does not wait with that until its end.
+fn without_names(value: Evaluated) -> Result<Evaluated, QueryError> {
+    let Evaluated::Vector(rows) = value else { return Ok(value) };
+    if !rows.list.iter().any(|row| row.drop_name) {
+        return Ok(Evaluated::Vector(rows));
+    }
+    let rows = rows.try_map(|mut rows| {
+        for row in rows.iter_mut().filter(|row| row.drop_name) {
+            row.labels = without_metadata(&row.labels);
+            row.drop_name = false;
+        }
+        merge_rows(rows)
+    })?;
+    Ok(Evaluated::Vector(rows))
 }
 
 /// Rows in the order of their labels.

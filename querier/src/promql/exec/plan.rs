@@ -91,6 +91,8 @@ pub(crate) enum RangeArg {
 /// A function over windows of samples.
 #[derive(Debug)]
 pub(crate) struct RangeCall {
+    /// As written.
+    pub name: &'static str,
     pub function: RangeFunction,
     pub range: RangeArg,
     /// The scalar arguments in order.
@@ -104,6 +106,8 @@ pub(crate) struct RangeCall {
 /// Any other function.
 #[derive(Debug)]
 pub(crate) struct FunctionCall {
+    /// As written.
+    pub name: &'static str,
     pub function: Function,
     pub args: Vec<Node>,
     /// Where the arguments stand.
@@ -287,6 +291,7 @@ impl Planner {
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
         let node = Node::Call(Box::new(FunctionCall {
+            name,
             function,
             args: lowered.into_iter().map(finish).collect(),
             spans: args.iter().map(|arg| arg.span()).collect(),
@@ -336,6 +341,7 @@ impl Planner {
             }
         }
         let node = Node::Range(Box::new(RangeCall {
+            name,
             function,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),

@@ -13,6 +13,7 @@ use super::QueryError;
 use super::annotations::Collector;
 use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
+use super::limits::Limits;
 use super::plan::{RangeArg, RangeCall, RangeSelect};
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
@@ -31,7 +32,12 @@ struct Sliding {
     params: Vec<Vec<f64>>,
     /// Where the first argument stands.
     span: Span,
+    limits: Arc<Limits>,
 }
+
+/// Steps, or samples of a window, after which it is worth to look at the limits.
+const STEPS_BETWEEN_CHECKS: usize = 256;
+const LARGE_WINDOW: usize = 4096;
 
 /// Evaluates a range function.
 pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> Result<Rows, QueryError> {
@@ -53,6 +59,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
         lookback: engine.lookback,
         params,
         span: call.span,
+        limits: Arc::clone(&engine.limits),
     };
     let rows = match &call.range {
         RangeArg::Matrix(matrix) => {
@@ -134,6 +141,10 @@ impl Sliding {
             }
             if low == high && histogram_low == histogram_high {
                 continue;
+            }
+            // One series may be hours of work.
+            if step % STEPS_BETWEEN_CHECKS == 0 || high - low > LARGE_WINDOW {
+                self.limits.check()?;
             }
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
