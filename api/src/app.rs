@@ -31,6 +31,8 @@ pub struct App {
     pub config: Config,
     /// Milliseconds since 1970.
     pub now_ms: fn() -> i64,
+    /// When the process began to serve, in milliseconds since 1970.
+    pub started_ms: i64,
     /// Places for queries.
     pub query_slots: Arc<QuerySlots>,
     /// Memory for request bodies.
@@ -49,6 +51,7 @@ impl App {
         metrics.add_queries(&query_slots);
         Arc::new(Self {
             now_ms: wall_clock_ms,
+            started_ms: wall_clock_ms(),
             query_slots,
             bodies: BodyBudget::new(config.max_inflight_body_bytes),
             metrics,

@@ -30,7 +30,8 @@ pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
-pub use tidelake_querier::promql::exec::{Annotations, Explained, QueryOutput, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::cardinality::{Cardinality, Ranking};
+pub use tidelake_querier::promql::exec::{Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -60,6 +61,8 @@ pub struct PromqlOptions {
     pub max_samples: u64,
     /// Damaged segments are left out, with a warning.
     pub partial: bool,
+    /// The samples that each step looks at are counted.
+    pub count_samples: bool,
 }
 
 /// Why a PromQL or metadata query failed.
@@ -145,7 +148,12 @@ impl Querier {
     }
 
     fn engine(&self, options: &PromqlOptions) -> EngineOptions {
-        EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() }
+        EngineOptions {
+            timeout: options.timeout,
+            max_samples: options.max_samples,
+            count_samples: options.count_samples,
+            ..self.0.promql_options().clone()
+        }
     }
 
     /// How a query is evaluated, and if `analyze`, what each operator did. Without a distance of steps it is evaluated once.
@@ -208,6 +216,11 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<String>>, QueryError> {
         Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
+    }
+
+    /// How many series may have samples in the range, and of what; rankings have at most `most` entries.
+    pub async fn cardinality(&self, db: &str, range: TimeRange, most: usize, partial: bool) -> Result<Answer<Cardinality>, QueryError> {
+        Ok(self.0.cardinality(db, range, most, partial).await?)
     }
 
     /// Metadata by metric family, sorted; of one family only when it is named.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelake_catalog::model::{ColumnType, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::model::{Column, ColumnType, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
@@ -14,10 +14,10 @@ use crate::buffer::TableName;
 use crate::content::{self, ContentError};
 use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
-use crate::remote_write::{self, WrittenSamples};
+use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
-use crate::rows::Rows;
+use crate::rows::{FieldColumn, Rows};
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
 
@@ -48,6 +48,9 @@ pub struct Preparer {
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
 }
+
+/// Reads a body of one version of remote write.
+type Decode = fn(&[u8], &SeriesRegistry, Oldest) -> Result<WrittenSamples, DecodeError>;
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -97,12 +100,13 @@ impl Preparer {
     pub async fn prepare(&self, frame: &Frame, accept_partial: bool) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 => self.max_remote_write_bytes,
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
         let body = content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
         match frame.protocol {
             Protocol::LineProtocol { precision } => self.lines(frame, &body, precision, accept_partial).await,
-            Protocol::RemoteWrite1 => self.samples(frame, &body).await,
+            Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
+            Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
         }
     }
 
@@ -155,22 +159,29 @@ impl Preparer {
         }
     }
 
-    async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
+    async fn samples(&self, frame: &Frame, body: &[u8], decode: Decode) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
         let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, received_ms(frame));
-        let parsed = remote_write::v1::decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let parsed = decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
-        if !parsed.rows.is_empty() && name.id == 0 {
-            let schema = TableSchema::metrics();
-            let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
+        // The usual columns with the table, any other with the first sample that has it.
+        let usual = TableSchema::metrics();
+        let known = snapshot.table(&frame.database, METRICS_TABLE).map_or(&usual, |table| &table.schema);
+        let is_new = |field: &&FieldColumn| known.column(&field.name).is_none();
+        let more: Vec<Column> =
+            parsed.rows.fields.iter().filter(is_new).map(|f| Column { name: Arc::clone(&f.name), kind: f.kind }).collect();
+        if !parsed.rows.is_empty() && (name.id == 0 || !more.is_empty()) {
+            let columns = usual.columns.iter().chain(&more).map(|c| (c.name.to_string(), c.kind)).collect();
             let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
             let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
             let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
-            self.registries.adopt(&before, &name);
+            if before.id == 0 {
+                self.registries.adopt(&before, &name);
+            }
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {

@@ -6,12 +6,14 @@
 //! A malformed message refuses the body. A series that says what cannot be (no name, a label twice) is
 //! refused alone and named; the others are kept.
 //!
-//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`),
-//! `histogram` (native histograms), `samples` (columns).
+//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`), [`v2`]
+//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `label_fields` (labels), `samples` (columns).
 
 mod histogram;
+mod label_fields;
 mod samples;
 pub mod v1;
+pub mod v2;
 mod wire;
 
 #[cfg(test)]
@@ -26,6 +28,8 @@ pub const VALUE_COLUMN: &str = "value";
 /// Name of the column of native histograms.
 pub const HISTOGRAM_COLUMN: &str = "histogram";
 
+pub use tidelake_catalog::model::schema::START_TIME_COLUMN;
+
 /// Messages listed at most; those beyond are only counted.
 const MAX_ERRORS: usize = 1_000;
 
@@ -37,8 +41,8 @@ pub struct DecodeError(pub(crate) String);
 /// What a body holds.
 #[derive(Debug, Default)]
 pub struct WrittenSamples {
-    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`]; a column that
-    /// would be empty is left out. Series by their index in the registry that was given.
+    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`], when their counts began in
+    /// [`START_TIME_COLUMN`]; a column that would be empty is left out. Series by their index in the registry that was given.
     pub rows: Rows,
     /// What the sender says about metric families.
     pub metadata: Vec<Metadata>,

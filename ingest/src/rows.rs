@@ -38,7 +38,7 @@ pub struct FieldColumn {
 pub enum FieldValues {
     /// Floats.
     Float(Vec<f64>),
-    /// Signed integers.
+    /// Signed integers, and times in milliseconds.
     Integer(Vec<i64>),
     /// Unsigned integers.
     Unsigned(Vec<u64>),
@@ -140,7 +140,7 @@ impl FieldValues {
     pub fn empty(kind: ColumnType) -> Self {
         match kind {
             ColumnType::Float => FieldValues::Float(Vec::new()),
-            ColumnType::Integer => FieldValues::Integer(Vec::new()),
+            ColumnType::Integer | ColumnType::Timestamp => FieldValues::Integer(Vec::new()),
             ColumnType::Unsigned => FieldValues::Unsigned(Vec::new()),
             ColumnType::Boolean => FieldValues::Boolean(Vec::new()),
             ColumnType::String | ColumnType::Tag => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },

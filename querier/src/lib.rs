@@ -5,8 +5,9 @@
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
 //! - [`as_of`]: which earlier state a query asks for;
-//! - [`labels`]: series and their labels, from series indexes alone.
+//! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many there are, and of what.
 pub mod as_of;
+pub mod cardinality;
 mod damage;
 pub mod labels;
 pub mod promql;

@@ -9,6 +9,7 @@ use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tokio::time::Instant;
 
+use crate::cardinality::{self, Cardinality};
 use crate::labels;
 use crate::promql::exec::{EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze};
 use crate::promql::parse::ast::Expr;
@@ -192,6 +193,18 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<String>>, SegmentError> {
         self.answer(partial, |tables| async move { labels::values(&tables, database, label, sets, range).await }, is_damage).await
+    }
+
+    /// Counts the series that may have samples in the range (milliseconds); rankings have at most `most` entries.
+    pub async fn cardinality(
+        &self,
+        database: &str,
+        range: TimeRange,
+        most: usize,
+        partial: bool,
+    ) -> Result<Answer<Cardinality>, SegmentError> {
+        let run = |tables| async move { cardinality::cardinality(&tables, database, range, most).await };
+        self.answer(partial, run, is_damage).await
     }
 
     /// What senders said about the metric families of a database.

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::model::histogram::HistogramArray;
+use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
     Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange, TimeUnit,
 };
@@ -93,7 +94,7 @@ impl SampleSource for DatabaseSamples {
         let tables = self.tables.counted(&request.meter);
         let metrics = tables.sources(&self.database, METRICS_TABLE, request.range).await.map_err(source_error)?;
         if let Some(found) = metrics {
-            // Most databases have no histograms: their column is read only where one is.
+            // Most databases have no histograms and no start times: these columns are read only where one is.
             let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
             let fields = found.schema.fields().filter(|f| present(f)).cloned().collect();
             let scan = ScanRequest { fields, matchers: request.matchers.clone(), range: request.range };
@@ -140,13 +141,27 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         }
         None => None,
     };
+    let start_times = match rows.column(START_TIME_COLUMN) {
+        Some(array) => Some(array.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(|| corrupt(START_TIME_COLUMN))?),
+        None => None,
+    };
     let series = rows.runs.iter().map(|run| {
         let mut samples = SeriesSamples {
             labels: run.series.labels.clone(),
             times: rows.times(run).to_vec(),
             values: values.values()[run.rows.clone()].to_vec(),
             histograms: Vec::new(),
+            start_times: Vec::new(),
         };
+        if let Some(array) = start_times
+            && array.null_count() < array.len()
+        {
+            let known = run.rows.clone().map(|row| if array.is_valid(row) { array.value(row) } else { 0 });
+            samples.start_times = known.collect();
+            if samples.start_times.iter().all(|time| *time == 0) {
+                samples.start_times = Vec::new();
+            }
+        }
         if let Some(array) = &histograms {
             for row in run.rows.clone() {
                 if let Some(histogram) = array.get(row) {
@@ -181,7 +196,7 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
             values.push(value(row));
         }
         if !times.is_empty() {
-            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, histograms: Vec::new() });
+            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, ..SeriesSamples::default() });
         }
     }
     out

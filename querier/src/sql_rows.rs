@@ -43,6 +43,10 @@ impl RowSource for Tables {
         Tables::wide_tables(self, db)
     }
 
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
+        self.snapshot().table(db, table).map(|table| Arc::clone(&table.schema))
+    }
+
     async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
         let request = ScanRequest { fields: request.fields.into(), matchers: request.matchers, range: request.range };
         let plan = Tables::scan(self, db, table, request).await.map_err(sql_error)?;

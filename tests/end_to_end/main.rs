@@ -5,6 +5,7 @@
 //! (with `TIDELAKE_TEST_S3_BUCKET` and the usual `AWS_*` variables) names a server.
 //!
 //! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
+//! - [`start_times`]: when a count began is kept as long as the samples, and used
 //! - [`overwrite`]: the last write wins
 //! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
 //! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
@@ -32,6 +33,7 @@ mod protobuf;
 mod queries;
 mod retention;
 mod server;
+mod start_times;
 mod stop;
 mod time_travel;
 mod whole_way;

@@ -47,6 +47,55 @@ impl Message {
     }
 }
 
+/// An `io.prometheus.write.v2.Request`.
+#[derive(Debug, Clone, Default)]
+pub struct Message2 {
+    symbols: Vec<String>,
+    series: Vec<u8>,
+}
+
+impl Message2 {
+    /// Adds a series; samples are time, value and start time, in milliseconds.
+    pub fn series(mut self, labels: &[(&str, &str)], samples: &[(i64, f64, i64)]) -> Self {
+        let mut series = Vec::new();
+        let references = self.references(labels);
+        bytes_field(&mut series, 1, &references);
+        for (time, value, start_time) in samples {
+            let mut sample = vec![1 << 3 | 1];
+            sample.extend_from_slice(&value.to_le_bytes());
+            for (number, time) in [(2, time), (3, start_time)] {
+                sample.push(number << 3);
+                varint(&mut sample, *time as u64);
+            }
+            bytes_field(&mut series, 2, &sample);
+        }
+        bytes_field(&mut self.series, 5, &series);
+        self
+    }
+
+    fn references(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
+        let mut references = Vec::new();
+        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+            let at = self.symbols.iter().position(|symbol| symbol == text).unwrap_or_else(|| {
+                self.symbols.push((*text).to_owned());
+                self.symbols.len() - 1
+            });
+            // Symbol 0 is the empty one.
+            varint(&mut references, at as u64 + 1);
+        }
+        references
+    }
+
+    /// The message as a body.
+    pub fn snappy(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        bytes_field(&mut body, 4, b"");
+        self.symbols.iter().for_each(|symbol| bytes_field(&mut body, 4, symbol.as_bytes()));
+        body.extend_from_slice(&self.series);
+        snappy(&body)
+    }
+}
+
 /// Bytes as a snappy block.
 pub fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).expect("small enough for snappy")

@@ -29,13 +29,19 @@ def snappy(raw):
 
 
 def message(series):
-    """A WriteRequest of [(labels, [(milliseconds, value)])]."""
+    """A WriteRequest of [(labels, [(milliseconds, value)])]; values are floats, the eight bytes of one, or have a message of their own."""
     out = bytearray()
     for labels, samples in series:
         pairs = b"".join(nested(1, nested(1, name.encode()) + nested(2, value.encode())) for name, value in sorted(labels.items()))
-        points = b"".join(nested(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(time)) for time, value in samples)
+        points = b"".join(point(time, value) for time, value in samples)
         out += nested(1, pairs + points)
     return bytes(out)
+
+
+def point(time, value):
+    if isinstance(value, (float, bytes)):
+        return nested(2, b"\x09" + (value if isinstance(value, bytes) else struct.pack("<d", value)) + b"\x10" + varint(time))
+    return nested(4, value.message(time))
 
 
 def send(url, series):

@@ -14,6 +14,10 @@ pub const TIME_COLUMN: &str = "time";
 /// reserved: no measurement may have them.
 pub const METRICS_TABLE: &str = "__metrics__";
 
+/// The column of the metrics table that says when what a sample counts began, if its sender says so. The table has it from the
+/// first such sample on.
+pub const START_TIME_COLUMN: &str = "start_time";
+
 /// What a table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TableKind {
@@ -50,6 +54,8 @@ pub enum ColumnType {
     String,
     /// A native histogram (only in the metrics table).
     Histogram,
+    /// A time in milliseconds (only in the metrics table).
+    Timestamp,
 }
 
 impl ColumnType {
@@ -63,6 +69,7 @@ impl ColumnType {
             ColumnType::Boolean => "boolean",
             ColumnType::String => "string",
             ColumnType::Histogram => "histogram",
+            ColumnType::Timestamp => "timestamp",
         }
     }
 }
@@ -169,5 +176,6 @@ pub fn arrow_type(kind: ColumnType) -> DataType {
         ColumnType::Boolean => DataType::Boolean,
         ColumnType::String => DataType::Utf8,
         ColumnType::Histogram => super::histogram::data_type(),
+        ColumnType::Timestamp => DataType::Timestamp(ArrowTimeUnit::Millisecond, None),
     }
 }

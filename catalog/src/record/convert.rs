@@ -73,6 +73,7 @@ const fn column_kind_number(kind: ColumnType) -> u32 {
         ColumnType::Boolean => 5,
         ColumnType::String => 6,
         ColumnType::Histogram => 7,
+        ColumnType::Timestamp => 8,
     }
 }
 
@@ -89,6 +90,7 @@ pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
         5 => ColumnType::Boolean,
         6 => ColumnType::String,
         7 => ColumnType::Histogram,
+        8 => ColumnType::Timestamp,
         number => return Err(unknown("column kind", number.into())),
     };
     Ok(model::Column { name: message.name.as_str().into(), kind })

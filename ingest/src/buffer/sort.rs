@@ -7,10 +7,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, StringBuilder, UInt64Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, StringBuilder, TimestampMillisecondArray, UInt64Array,
+};
 use arrow::buffer::NullBuffer;
 use tidelake_catalog::model::histogram::HistogramArrayBuilder;
-use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::model::{Column, ColumnType, TableKind};
 
 use super::chunk::{OpenChunk, OpenColumn};
 use crate::rows::FieldValues;
@@ -119,6 +121,9 @@ fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> Arr
     });
     match &column.values {
         FieldValues::Float(v) => Arc::new(Float64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Integer(v) if column.column.kind == ColumnType::Timestamp => {
+            Arc::new(TimestampMillisecondArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls))
+        }
         FieldValues::Integer(v) => Arc::new(Int64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
         FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
         FieldValues::Boolean(v) => Arc::new(BooleanArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),

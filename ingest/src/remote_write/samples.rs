@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
-use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, VALUE_COLUMN, WrittenSamples};
+use super::label_fields::labels_of;
+use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
 use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
@@ -23,6 +24,7 @@ pub(super) struct SamplesBuilder {
     new_series: NewSeriesSet,
     value: ColumnBuilder,
     histogram: ColumnBuilder,
+    start_time: ColumnBuilder,
     /// Rows and exemplars of the series before the present one.
     rows: usize,
     exemplars: usize,
@@ -38,6 +40,7 @@ impl SamplesBuilder {
             new_series: NewSeriesSet::default(),
             value: ColumnBuilder::new(ColumnType::Float),
             histogram: ColumnBuilder::new(ColumnType::Histogram),
+            start_time: ColumnBuilder::new(ColumnType::Timestamp),
             rows: 0,
             exemplars: 0,
             oldest,
@@ -45,23 +48,25 @@ impl SamplesBuilder {
         }
     }
 
-    /// Adds a float sample to the present series.
+    /// Adds a float sample to the present series; `false` if it is too old.
     #[inline]
-    pub(super) fn sample(&mut self, value: f64, time: i64) {
+    pub(super) fn sample(&mut self, value: f64, time: i64) -> bool {
         if time < self.oldest.time {
-            return self.expire(time);
+            self.expire(time);
+            return false;
         }
         if let FieldValues::Float(values) = self.value.open_row(self.out.rows.time.len()) {
             values.push(value);
         }
         self.out.rows.time.push(time);
+        true
     }
 
-    /// Adds a histogram to the present series.
-    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<(), DecodeError> {
+    /// Adds a histogram to the present series; `false` if it is too old.
+    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<bool, DecodeError> {
         if time < self.oldest.time {
             self.expire(time);
-            return Ok(());
+            return Ok(false);
         }
         let row = self.out.rows.time.len();
         if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
@@ -71,7 +76,19 @@ impl SamplesBuilder {
             list.push((row as u32, Arc::new(histogram)));
         }
         self.out.rows.time.push(time);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Says of the last sample or histogram of the present series when what it counts began; 0 says nothing.
+    #[inline]
+    pub(super) fn started(&mut self, start_time: i64) {
+        let rows = self.out.rows.time.len();
+        if start_time != 0
+            && let Some(row) = rows.checked_sub(1)
+            && let FieldValues::Integer(times) = self.start_time.open_row(row)
+        {
+            times.push(start_time);
+        }
     }
 
     #[cold]
@@ -81,7 +98,7 @@ impl SamplesBuilder {
 
     /// What is to be said of samples of the present series that were too old, once: how many, and why.
     #[inline]
-    pub(super) fn take_expired(&mut self) -> Option<(usize, String)> {
+    fn take_expired(&mut self) -> Option<(usize, String)> {
         if self.expired.0 == 0 {
             return None;
         }
@@ -100,14 +117,14 @@ impl SamplesBuilder {
     }
 
     /// Whether the present series has anything.
-    pub(super) fn has_data(&self) -> bool {
+    fn has_data(&self) -> bool {
         self.out.rows.time.len() > self.rows || self.out.exemplars.len() > self.exemplars
     }
 
     /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
     /// if nobody knows its spelling.
     #[inline]
-    pub(super) fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
+    fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
         let series = match known.find(hash, raw) {
             Some((series, _)) => series,
             None => match self.new_series.find(hash, raw) {
@@ -126,12 +143,51 @@ impl SamplesBuilder {
         self.exemplars = self.out.exemplars.len();
     }
 
+    /// The same for a series whose labels are these label fields. One that has nothing is left out.
+    #[inline]
+    pub(super) fn end_raw_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8]) -> Result<(), DecodeError> {
+        if !self.has_data() {
+            return Ok(());
+        }
+        let mut malformed = None;
+        self.end_series(known, hash, raw, || match labels_of(raw) {
+            Ok(labels) => labels,
+            Err(error) => {
+                malformed = Some(error);
+                Err(String::new())
+            }
+        });
+        malformed.map_or(Ok(()), Err)
+    }
+
+    /// Says which parts of the present series were refused: a histogram that cannot be, and samples that are too old.
+    #[inline]
+    pub(super) fn refuse_parts(&mut self, raw: &[u8], bad_histogram: Option<String>) -> Result<(), DecodeError> {
+        if let Some(error) = bad_histogram {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{error} (series {labels})"),
+                Err(other) => other,
+            };
+            self.refuse(error);
+        }
+        if let Some((count, error)) = self.take_expired() {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
+                Err(other) => other,
+            };
+            self.refuse_samples(count, error);
+        }
+        Ok(())
+    }
+
     /// Takes back all that was added to the present series.
     #[cold]
     pub(super) fn refuse_series(&mut self, error: String) {
+        self.expired = (0, 0);
         self.out.rows.time.truncate(self.rows);
         self.value.truncate(self.rows);
         self.histogram.truncate(self.rows);
+        self.start_time.truncate(self.rows);
         self.out.exemplars.truncate(self.exemplars);
         self.refuse(error);
     }
@@ -144,18 +200,19 @@ impl SamplesBuilder {
 
     /// Notes that some samples were refused for one reason.
     #[cold]
-    pub(super) fn refuse_samples(&mut self, samples: usize, error: String) {
+    fn refuse_samples(&mut self, samples: usize, error: String) {
         refuse(&mut self.out, error);
         self.out.refused += samples.saturating_sub(1);
     }
 
     /// Registers the new series and gives the rows.
     pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
-        let Self { mut out, mut new_series, value, histogram, .. } = self;
+        let Self { mut out, mut new_series, value, histogram, start_time, .. } = self;
         let rows = out.rows.time.len();
         let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
         let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
-        out.rows.fields = value.into_iter().chain(histogram).collect();
+        let start_time = start_time.finish(START_TIME_COLUMN.into(), ColumnType::Timestamp, rows);
+        out.rows.fields = value.into_iter().chain(histogram).chain(start_time).collect();
 
         let registered = registry.insert_all(new_series.take());
         let resolve = |series: u32| match series.checked_sub(MAX_SERIES) {
@@ -191,11 +248,12 @@ impl SamplesBuilder {
         for field in &out.rows.fields {
             match &field.values {
                 FieldValues::Histogram(list) => out.histograms = list.len(),
-                values => {
+                FieldValues::Float(values) => {
                     let gaps = field.validity.as_ref().map_or(0, |v| v.null_count());
-                    debug_assert!(matches!(values, FieldValues::Float(v) if v.len() == out.rows.time.len()));
+                    debug_assert!(values.len() == out.rows.time.len());
                     out.samples = out.rows.time.len() - gaps;
                 }
+                _ => {}
             }
         }
         out

@@ -1,5 +1,7 @@
 //! Messages built field by field, and what becomes of them as text.
 
+mod version_2;
+
 use std::fmt::Write;
 
 use proptest::prelude::*;

@@ -34,6 +34,7 @@ pub(crate) mod row;
 pub(crate) mod sampling;
 pub(crate) mod selector;
 pub(crate) mod set;
+pub(crate) mod stats;
 pub(crate) mod subquery;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,9 @@ use tokio::task::JoinSet;
 pub use annotations::Annotations;
 pub use explain::{Measured, Operator, Read};
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
+pub use stats::QueryStats;
+
+use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
 use super::source::{SampleSource, SourceError};
@@ -71,6 +75,8 @@ pub struct EngineOptions {
     pub experimental: bool,
     /// The threads that queries compute on; those of the caller if there are none.
     pub threads: Option<Handle>,
+    /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
+    pub count_samples: bool,
 }
 
 impl Default for EngineOptions {
@@ -84,6 +90,7 @@ impl Default for EngineOptions {
             max_read_bytes: u64::MAX,
             experimental: true,
             threads: None,
+            count_samples: false,
         }
     }
 }
@@ -120,6 +127,8 @@ pub struct QueryOutput {
     pub value: Value,
     /// What the user should know about it.
     pub annotations: Annotations,
+    /// What it cost.
+    pub stats: QueryStats,
 }
 
 /// A computed value.
@@ -220,6 +229,7 @@ struct Query {
     grid: grid::Grid,
     is_range: bool,
     lookback: i64,
+    begun: Instant,
 }
 
 impl Query {
@@ -233,6 +243,7 @@ impl Query {
         Ok(Self {
             lookback: params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms),
             grid: grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?,
+            begun: Instant::now(),
             node: plan::Planner::new(&params, options).plan(expr)?,
             is_range,
         })
@@ -246,13 +257,26 @@ impl Query {
         options: &EngineOptions,
         profiled: bool,
     ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
-        let engine = engine::Engine::new(source, options, self.lookback, profiled);
+        let counts = options.count_samples.then(|| stats::StepCounts::new(self.grid));
+        let engine = engine::Engine::new(source, options, self.lookback, profiled).counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
         let query_text = query_text.to_owned();
         let work = async move {
-            let value = finish::finish(engine.evaluate(&self.node, self.grid).await?, self.is_range)?;
+            let planned = Instant::now();
+            let evaluated = engine.evaluate(&self.node, self.grid).await?;
+            let computed = Instant::now();
+            let value = finish::finish(evaluated, self.is_range)?;
+            let (samples_read, peak_samples) = engine.limits.samples();
+            let stats = QueryStats {
+                preparation: planned - self.begun,
+                evaluation: computed - planned,
+                sorting: computed.elapsed(),
+                samples_read,
+                peak_samples,
+                samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
+            };
             let plan = engine.profile().map(|profile| explain::describe(&self.node, Some(profile)));
-            Ok((QueryOutput { value, annotations: engine.annotations().render(&query_text) }, plan))
+            Ok((QueryOutput { value, annotations: engine.annotations().render(&query_text), stats }, plan))
         };
         let mut task = JoinSet::new();
         match &options.threads {

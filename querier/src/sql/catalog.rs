@@ -36,6 +36,8 @@ pub(super) struct Database {
     source: Arc<dyn RowSource>,
     name: Arc<str>,
     wide: BTreeMap<Arc<str>, Arc<TableSchema>>,
+    /// The columns that samples are stored in.
+    stored: Option<Arc<TableSchema>>,
     metrics: Mutex<HashMap<String, Option<Arc<TableView>>>>,
 }
 
@@ -46,7 +48,8 @@ impl Database {
             return Err(SqlError::NotFound(format!("database {name:?} does not exist")));
         }
         let wide = source.wide_tables(name).into_iter().filter(|(table, _)| &**table != METRICS_TABLE).collect();
-        Ok(Arc::new(Self { source, name: name.into(), wide, metrics: Mutex::default() }))
+        let stored = source.schema(name, METRICS_TABLE);
+        Ok(Arc::new(Self { source, name: name.into(), wide, stored, metrics: Mutex::default() }))
     }
 
     /// Looks a table up, so that planning finds it. The error says which part of the name is unknown.
@@ -87,7 +90,7 @@ impl Database {
         }
         let series = self.source.series(&self.name, METRICS_TABLE, &[Matcher::equal(METRIC_NAME, name)], TimeRange::ALL).await?;
         let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
-        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels)));
+        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels, self.stored.as_deref())));
         self.metrics.lock().insert(name.to_owned(), view.clone());
         Ok(view)
     }
@@ -129,11 +132,11 @@ impl Database {
             for series in &series {
                 labels.entry(series.labels.metric_name()).or_default().extend(series.labels.iter().map(|(label, _)| label));
             }
-            described.metrics =
-                labels.into_iter().map(|(name, labels)| (name.to_owned(), Arc::new(TableView::metric(name, labels)))).collect();
+            let view = |name, labels| Arc::new(TableView::metric(name, labels, self.stored.as_deref()));
+            described.metrics = labels.into_iter().map(|(name, labels)| (name.to_owned(), view(name, labels))).collect();
         } else {
             let names = self.source.metric_names(&self.name).await?;
-            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [])))).collect();
+            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [], None)))).collect();
         }
         Ok(described)
     }

@@ -18,7 +18,7 @@ use super::batches::{Layout, Slot};
 use super::pushdown::{translate, translate_all};
 use super::scan_exec::{ScanExec, ScanSummary};
 use super::source::{RowRequest, RowSource};
-use super::view::{Origin, TableView};
+use super::view::{Origin, TableView, VALUE_COLUMN};
 
 /// A view over the tables of a database.
 #[derive(Debug)]
@@ -51,7 +51,9 @@ impl ViewProvider {
         // Which rows of a metric are samples can only be told from their values, so these are always read.
         let samples_only = view.kind == TableKind::Metrics;
         let mut fields: Vec<_> = if samples_only {
-            view.origins.iter().filter_map(|origin| if let Origin::Field(column) = origin { Some(column.clone()) } else { None }).collect()
+            let is_value = |origin: &&Origin| matches!(origin, Origin::Field(column) if &*column.name == VALUE_COLUMN);
+            let value = view.origins.iter().find(is_value);
+            value.into_iter().filter_map(|origin| if let Origin::Field(column) = origin { Some(column.clone()) } else { None }).collect()
         } else {
             Vec::new()
         };

@@ -39,6 +39,9 @@ pub trait RowSource: Debug + Send + Sync + 'static {
     /// The wide tables of a database.
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)>;
 
+    /// The columns of a table.
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>>;
+
     /// The rows that a request selects, in pieces: a series lies in one piece only.
     async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError>;
 

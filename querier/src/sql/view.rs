@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowTimeUnit};
-use tidelake_catalog::model::schema::{METRICS_TABLE, TIME_COLUMN, arrow_type, tag_type};
+use tidelake_catalog::model::schema::{METRICS_TABLE, START_TIME_COLUMN, TIME_COLUMN, arrow_type, tag_type};
 use tidelake_catalog::model::{Column, ColumnType, METRIC_NAME, Matcher, TableKind, TableSchema, TimeUnit};
 
 /// The column of a metric's samples.
@@ -60,10 +60,12 @@ impl TableView {
         }
     }
 
-    /// A metric: `time`, the labels of its series in order of their names, `value`.
+    /// A metric: `time`, the labels of its series in order of their names, `value`, and `start_time` if the stored table has it.
     ///
     /// A label that is called like one of the other columns gets the prefix `label_`.
-    pub fn metric<'a>(name: &str, labels: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn metric<'a>(name: &str, labels: impl IntoIterator<Item = &'a str>, stored: Option<&TableSchema>) -> Self {
+        let value = Column { name: VALUE_COLUMN.into(), kind: ColumnType::Float };
+        let fields: Vec<Column> = [value].into_iter().chain(stored.and_then(|s| s.column(START_TIME_COLUMN)).cloned()).collect();
         let mut labels: Vec<&str> = labels.into_iter().filter(|label| *label != METRIC_NAME).collect();
         labels.sort_unstable();
         labels.dedup();
@@ -71,7 +73,7 @@ impl TableView {
         let mut names = vec![TIME_COLUMN.to_owned()];
         for label in &labels {
             let mut column = (*label).to_owned();
-            let taken = |column: &str| column == TIME_COLUMN || column == VALUE_COLUMN;
+            let taken = |column: &str| column == TIME_COLUMN || fields.iter().any(|field| &*field.name == column);
             if taken(&column) {
                 column = format!("label_{column}");
                 while labels.contains(&column.as_str()) {
@@ -81,8 +83,8 @@ impl TableView {
             origins.push(Origin::Tag(Arc::from(*label)));
             names.push(column);
         }
-        origins.push(Origin::Field(Column { name: VALUE_COLUMN.into(), kind: ColumnType::Float }));
-        names.push(VALUE_COLUMN.to_owned());
+        names.extend(fields.iter().map(|field| field.name.to_string()));
+        origins.extend(fields.into_iter().map(Origin::Field));
         Self {
             table: METRICS_TABLE.into(),
             name: name.into(),

@@ -20,6 +20,7 @@ use super::plan::{FunctionCall, Node};
 use super::profile::Profile;
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
+use super::stats::{Counter, StepCounts};
 use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
 
 /// The value of a node.
@@ -48,6 +49,7 @@ pub(crate) struct Engine {
     meter: Arc<ReadMeter>,
     profile: Option<Profile>,
     drops_names_late: bool,
+    counts: Option<Arc<StepCounts>>,
 }
 
 impl Drop for Engine {
@@ -75,12 +77,24 @@ impl Engine {
             lookback: lookback.max(1),
             max_series: options.max_series,
             timeout: options.timeout,
+            counts: None,
         }
     }
 
     /// What the operators did.
     pub fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref()
+    }
+
+    /// Counts the samples that the steps look at, if there is something to count with.
+    pub fn counting(mut self, counts: Option<Arc<StepCounts>>) -> Self {
+        self.counts = counts;
+        self
+    }
+
+    /// Counts samples for a node that is evaluated at these steps.
+    pub fn counter(&self, grid: Grid) -> Counter {
+        Counter::new(self.counts.as_ref(), grid)
     }
 
     /// What was remarked so far.
@@ -122,6 +136,7 @@ impl Engine {
             Node::Time => ready(Ok(Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()))).boxed(),
             Node::Invariant(inner) => self.eval(inner, grid.first()).map(move |value| self.repeat(value?, grid)).boxed(),
             Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values).map_ok(vector).boxed(),
+            Node::StartTimestamps(select) => selector::instant(self, select, grid, selector::Output::StartTimes).map_ok(vector).boxed(),
             Node::Timestamps(select) => selector::instant(self, select, grid, selector::Output::Times).map_ok(vector).boxed(),
             Node::Matrix(matrix) => range::raw(self, matrix, grid.start).map_ok(Evaluated::Range).boxed(),
             Node::Subquery(node) => subquery::evaluate(self, node, grid.first()).map_ok(|(points, _)| Evaluated::Range(points)).boxed(),
@@ -208,7 +223,7 @@ impl Engine {
                     let task = tokio::spawn(async move {
                         // The raw samples count as long as the batch is worked on.
                         let samples = batch.iter().map(|series| series.times.len() as u64).sum();
-                        let _raw = limits.charge(samples)?;
+                        let _raw = limits.charge_read(samples)?;
                         let begun = operator.as_ref().map(|operator| {
                             operator.batch(batch.len(), samples);
                             Instant::now()

@@ -84,6 +84,7 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
         }
         Node::Vector(select) => ("Selector", selector(select, None)),
         Node::Timestamps(select) => ("Selector", format!("timestamp of {}", selector(select, None))),
+        Node::StartTimestamps(select) => ("Selector", format!("start timestamp of {}", selector(select, None))),
         Node::Matrix(matrix) => ("RangeSelector", range_selector(matrix)),
         Node::Subquery(subquery) => {
             operands.push(&subquery.expr);
@@ -137,7 +138,8 @@ fn leaf(operator: &'static str, detail: String, read: Option<Read>) -> Operator 
 /// The nodes whose times lie within that of a node.
 fn operands(node: &Node) -> Vec<&Node> {
     match node {
-        Node::Number(_) | Node::String(_) | Node::Time | Node::Vector(_) | Node::Timestamps(_) | Node::Matrix(_) => Vec::new(),
+        Node::Number(_) | Node::String(_) | Node::Time => Vec::new(),
+        Node::Vector(_) | Node::Timestamps(_) | Node::StartTimestamps(_) | Node::Matrix(_) => Vec::new(),
         Node::Invariant(inner) | Node::Negate(inner) => vec![inner],
         Node::Subquery(subquery) => vec![&subquery.expr],
         Node::Range(call) => match &call.range {

@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::plan::{RangeArg, RangeCall, RangeSelect};
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
+use super::stats::Counter;
 use super::subquery;
 
 /// What is the same for all series of a call.
@@ -33,6 +34,7 @@ struct Sliding {
     /// Where the first argument stands.
     span: Span,
     limits: Arc<Limits>,
+    counter: Counter,
 }
 
 /// Steps, or samples of a window, after which it is worth to look at the limits.
@@ -48,7 +50,6 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
     for arg in &call.args {
         params.push(engine.scalar(arg, grid).await?);
     }
-    call.function.validate(&params)?;
     let sliding = |range, offset, at, reach| Sliding {
         function: call.function,
         grid,
@@ -60,6 +61,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
         params,
         span: call.span,
         limits: Arc::clone(&engine.limits),
+        counter: engine.counter(grid),
     };
     let rows = match &call.range {
         RangeArg::Matrix(matrix) => {
@@ -146,6 +148,7 @@ impl Sliding {
             if step % STEPS_BETWEEN_CHECKS == 0 || high - low > LARGE_WINDOW {
                 self.limits.check()?;
             }
+            self.counter.add(step, high - low + histogram_high - histogram_low);
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
             }
@@ -203,5 +206,6 @@ pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -
     };
     let (mut points, _charges) = engine.map_series(&matrix.select.matchers, range, |p: &Points| p.len() as u64, work).await?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
+    engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::len).sum());
     Ok(points)
 }

@@ -96,6 +96,10 @@ impl RowSource for MemorySource {
         std::iter::once(of_database.clone()).chain(tables).collect()
     }
 
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
+        self.tables.get(db)?.get(table)?.schema.clone()
+    }
+
     fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
         let mut samples = promql::MemorySource::default();
         for (labels, rows) in self.matching(db, METRICS_TABLE, &[]) {
@@ -174,6 +178,6 @@ fn column(field: &Column, rows: &[&BTreeMap<&'static str, Cell>]) -> ArrayRef {
         ColumnType::Unsigned => array!(UInt64Array, Cell::Unsigned),
         ColumnType::Boolean => array!(BooleanArray, Cell::Boolean),
         ColumnType::String => array!(StringArray, Cell::String),
-        ColumnType::Tag | ColumnType::Histogram => panic!("{} is not a field of a test table", field.name),
+        ColumnType::Tag | ColumnType::Histogram | ColumnType::Timestamp => panic!("{} is not a field of a test table", field.name),
     }
 }
