@@ -17,6 +17,7 @@ pub mod encoding;
 pub mod error;
 pub mod index;
 pub mod merge;
+pub mod meter;
 pub mod reader;
 mod row_groups;
 pub mod rows;
@@ -26,6 +27,7 @@ pub mod writer;
 
 pub use error::SegmentError;
 pub use index::{IndexedSeries, SeriesIndex};
+pub use meter::{ReadCounts, ReadMeter};
 pub use reader::OpenSegment;
 pub use rows::{SeriesRun, SortedRows};
 pub use scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder};

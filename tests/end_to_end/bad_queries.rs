@@ -64,6 +64,11 @@ async fn refuse_deep_promql(client: &Client) {
         check(format!("{}m", "-".repeat(depth)), 400, "nested too deeply").await;
         check(format!("m{}", "+m".repeat(depth)), 400, "nested too deeply").await;
         check("(".repeat(depth), 400, "parse error").await;
+        let some = depth.min(40_000);
+        check(format!("{}m{}", "max_over_time(".repeat(some), "[1m:1m])".repeat(some)), 400, "nested too deeply").await;
+        check(format!("{}m{}", "(m+".repeat(some), ")".repeat(some)), 400, "nested too deeply").await;
+        check(format!("m{}", "[1m:1m]".repeat(some)), 400, "nested too deeply").await;
+        check(format!("m[{}1m{}]", "(".repeat(depth), ")".repeat(depth)), 400, "nested too deeply").await;
     }
     check(format!("m{{host=\"{}\"}}", "x".repeat(5 << 20)), 413, "4194304").await;
     // What is just as deep as allowed is answered.

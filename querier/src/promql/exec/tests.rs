@@ -4,6 +4,8 @@
 //! sample, `stale` a stale marker, `h5` a native histogram of 5 observations, `1+2x3` is `1 3 5 7`. Answers are
 //! written in the same way, a value per step.
 
+mod explain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
