@@ -12,7 +12,7 @@ use tidelake_catalog::model::{Histogram, Labels, is_stale};
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
 use crate::go_float::write_time;
 use crate::json_stream::json_response;
-use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_string, write_texts};
+use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_scalar, write_string, write_texts};
 
 /// Said when `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -117,6 +117,18 @@ enum List {
     Histograms,
 }
 
+/// Most warnings, and most infos, that an answer tells; the rest are counted.
+const MAX_ANNOTATIONS: usize = 10;
+
+/// The first annotations, and how many more there are.
+fn tell_ten(all: &mut Vec<String>, kind: &str) {
+    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
+    if more > 0 {
+        all.truncate(MAX_ANNOTATIONS);
+        all.push(format!("{more} more {kind} annotations omitted"));
+    }
+}
+
 impl QueryAnswer {
     fn new(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Self {
         let mut head = b"{\"status\":\"success\",\"data\":{\"resultType\":".to_vec();
@@ -124,7 +136,7 @@ impl QueryAnswer {
         let is_list = match (output.value, at) {
             (Value::Scalar(values), At::Time(ms)) => {
                 head.extend_from_slice(b"\"scalar\",\"result\":");
-                write_sample(&mut head, ms, values.first().copied().unwrap_or(f64::NAN));
+                write_scalar(&mut head, ms, values.first().copied().unwrap_or(f64::NAN));
                 false
             }
             (Value::String(text), at) => {
@@ -156,7 +168,9 @@ impl QueryAnswer {
                 true
             }
         };
-        let annotations = output.annotations;
+        let mut annotations = output.annotations;
+        tell_ten(&mut annotations.warnings, "warning");
+        tell_ten(&mut annotations.infos, "info");
         Self { rows: rows.into_iter(), open: None, head: Some(head), is_list, written: 0, limit, annotations, stats }
     }
 

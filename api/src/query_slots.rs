@@ -14,12 +14,16 @@ pub enum Language {
     Promql,
     /// A SQL statement that reads.
     Sql,
-    /// Series, label names, label values.
+    /// Series, label names, label values, and how many there are.
     Labels,
+    /// Exemplars.
+    Exemplars,
+    /// Series with their samples, for another Prometheus.
+    RemoteRead,
 }
 
 impl Language {
-    const ALL: [Language; 3] = [Language::Promql, Language::Sql, Language::Labels];
+    const ALL: [Language; 5] = [Language::Promql, Language::Sql, Language::Labels, Language::Exemplars, Language::RemoteRead];
 
     /// As figures name it.
     pub fn name(self) -> &'static str {
@@ -27,6 +31,8 @@ impl Language {
             Language::Promql => "promql",
             Language::Sql => "sql",
             Language::Labels => "labels",
+            Language::Exemplars => "exemplars",
+            Language::RemoteRead => "remote_read",
         }
     }
 }

@@ -31,6 +31,12 @@ const STEPS: At = At::Steps(Steps { start_ms: 1000, end_ms: 2500, step_ms: 500 }
 #[test]
 fn instant_answers() {
     check(Value::Scalar(vec![2.0]), At::Time(1500), 0, r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"2"]}}"#);
+    let tiny = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"-0.0000000125"]}}"#;
+    check(Value::Scalar(vec![-1.25e-8]), At::Time(0), 0, tiny);
+    let large = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1000000000000000000000000"]}}"#;
+    check(Value::Scalar(vec![1e24]), At::Time(0), 0, large);
+    let infinite = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"+Inf"]}}"#;
+    check(Value::Scalar(vec![f64::INFINITY]), At::Time(0), 0, infinite);
     check(Value::String("a\"b\n".into()), At::Time(0), 0, r#"{"status":"success","data":{"resultType":"string","result":[0,"a\"b\n"]}}"#);
     check(
         Value::Vector(vec![row("a", &[1.0]), row("gone", &[ABSENT]), row("b", &[f64::NAN])]),
@@ -147,4 +153,17 @@ async fn lists() {
     check(&["a"], &[], r#"{"status":"success","data":["a"]}"#).await;
     check(&["a", "b\"", "c"], &[TRUNCATED], r#"{"status":"success","data":["a","b\"","c"],"warnings":["results truncated due to limit"]}"#)
         .await;
+}
+
+#[test]
+fn ten_annotations_of_a_kind_are_told() {
+    let check = |count: usize, expected: &[&str]| {
+        let mut texts = (0..count).map(|n| format!("w{n}")).collect();
+        tell_ten(&mut texts, "warning");
+        assert_eq!(texts, expected);
+    };
+    let ten = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"];
+    check(2, &ten[..2]);
+    check(10, &ten);
+    check(12, &[&ten[..], &["2 more warning annotations omitted"]].concat());
 }

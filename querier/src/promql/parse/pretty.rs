@@ -137,7 +137,7 @@ mod tests {
         check("sum(metric_name) without(x,y)", &["sum without (x, y) (", "  metric_name", ")"]);
         check("rate(metric[2*1h])", &["rate(", "  metric[2 * 1h]", ")"]);
         check("clamp((metric_name),1,9)", &["clamp(", "  (", "    metric_name", "  ),", "  1,", "  9", ")"]);
-        check("-clamp_max(metric_name,-other_name)", &["-clamp_max(", "  metric_name,", "  -other_name", ")"]);
+        check("-clamp_max(-metric_name,9)", &["-clamp_max(", "  -metric_name,", "  9", ")"]);
     }
 
     #[test]
