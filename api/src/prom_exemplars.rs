@@ -46,11 +46,12 @@ async fn answer(app: &App, path: &RawPathParams, query: Option<&str>, headers: &
     let sets = parse_selectors(params.get("query").unwrap_or("")).map_err(|error| parameters::invalid("query", error))?;
     let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
-    let slot = app.query_slots.enter(Language::Promql).await?;
+    let slot = app.query_slots.enter(Language::Exemplars).await?;
     let most = app.config.query_timeout();
     let found = querier.exemplars(&database, &sets, TimeRange::new(min, max), app.config.max_query_samples, partial);
-    let late = |_| ApiError::new(Kind::Timeout, format!("the query took longer than {most:?}"));
-    let found = slot.watch(async { tokio::time::timeout(most, found).await.map_err(late)?.map_err(ApiError::from) }).await?;
+    let late = || ApiError::new(Kind::Timeout, format!("the query ran longer than query_timeout_ms = {}", most.as_millis()));
+    let in_time = async { tokio::time::timeout(most, found).await.map_err(|_| late())?.map_err(ApiError::from) };
+    let found = slot.watch(in_time).await?;
     // What is left to do waits for the client, and so does not keep others from running.
     drop(slot);
     Ok(list_answer(found, write_series))

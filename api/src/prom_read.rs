@@ -189,13 +189,16 @@ async fn next_frames(reader: &mut Reader, query: &mut Option<usize>) -> Result<O
 
 /// What fails before the first frames gets a status; what fails later ends the connection.
 async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, ApiError> {
-    let begun = async {
+    let begin = async {
         let mut query = reader.begin().await?;
-        Ok::<_, ApiError>((next_frames(&mut reader, &mut query).await?, query))
+        let first = next_frames(&mut reader, &mut query).await?;
+        Ok::<_, ApiError>((query, first))
     };
-    let (first, query) = slot.watch(begun).await?;
-    // Until the last frame is asked for, the reader may go away.
-    slot.end(Outcome::Cancelled);
+    let begun = begin.await;
+    if let Err(error) = &begun {
+        slot.end(Outcome::of(error));
+    }
+    let (query, first) = begun?;
     let rest = stream::unfold((first, Some((reader, query, slot))), async |(ready, reading)| {
         if let Some(ready) = ready {
             return Some((Ok(ready), (None, reading)));
@@ -208,8 +211,8 @@ async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, 
             }
             Ok(Some(ready)) => Some((Ok(ready), (None, Some((reader, query, slot))))),
             Err(error) => {
-                slot.end(Outcome::of(&error));
                 tracing::warn!(error = %error.message, "a remote read broke off");
+                slot.end(Outcome::of(&error));
                 Some((Err(std::io::Error::other(error.message)), (None, None)))
             }
         }

@@ -14,14 +14,16 @@ pub enum Language {
     Promql,
     /// A SQL statement that reads.
     Sql,
-    /// Series, label names, label values.
+    /// Series, label names, label values, and how many there are.
     Labels,
-    /// A Prometheus that reads samples.
+    /// Exemplars.
+    Exemplars,
+    /// Series with their samples, for another Prometheus.
     RemoteRead,
 }
 
 impl Language {
-    const ALL: [Language; 4] = [Language::Promql, Language::Sql, Language::Labels, Language::RemoteRead];
+    const ALL: [Language; 5] = [Language::Promql, Language::Sql, Language::Labels, Language::Exemplars, Language::RemoteRead];
 
     /// As figures name it.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Language {
             Language::Promql => "promql",
             Language::Sql => "sql",
             Language::Labels => "labels",
+            Language::Exemplars => "exemplars",
             Language::RemoteRead => "remote_read",
         }
     }

@@ -25,8 +25,8 @@ const COMPRESS_ABOVE_BYTES: u16 = 1024;
 pub fn router(app: Arc<App>) -> Router {
     let prometheus = || {
         let queries = Router::new().merge(prom_query::routes()).merge(prom_explain::routes()).merge(prom_labels::routes());
-        let reads = queries.merge(prom_parse::routes()).merge(prom_exemplars::routes()).merge(prom_status::routes());
-        let reads = reads.merge(prom_scraping::routes()).merge(prom_read::routes());
+        let queries = queries.merge(prom_parse::routes()).merge(prom_exemplars::routes()).merge(prom_read::routes());
+        let reads = queries.merge(prom_status::routes()).merge(prom_scraping::routes());
         reads.merge(prom_write::routes()).merge(prom_admin::routes())
     };
     let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES).and(NotForContentType::new("application/vnd.apache.parquet"));
