@@ -14,6 +14,7 @@
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
+//! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
 #![allow(clippy::disallowed_methods, reason = "real processes have real clocks")]
@@ -30,6 +31,7 @@ mod files;
 mod ledger;
 mod overwrite;
 mod place;
+mod prometheus_api;
 mod protobuf;
 mod retention;
 mod server;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use regex::Regex;
+use tidelake_catalog::model::pattern::from_re2;
 use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::super::functions::Function;
@@ -396,8 +397,10 @@ impl Planner {
                 let [destination, replacement, source, pattern] = strings[..] else {
                     return Err(QueryError::BadData("label_replace() needs four strings".to_owned()));
                 };
-                let regex = Regex::new(&format!("^(?s:{pattern})$"))
-                    .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+                let regex = from_re2(&format!("^(?s:{pattern})$"))
+                    .ok()
+                    .and_then(|pattern| Regex::new(&pattern).ok())
+                    .ok_or_else(|| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
                 if destination.is_empty() {
                     return Err(QueryError::Execution(format!("invalid destination label name in label_replace(): {destination}")));
                 }

@@ -129,6 +129,15 @@ fn remarks(samples: &str, query: &str, expected: &[&str]) {
 }
 
 #[test]
+fn patterns_are_those_of_prometheus() {
+    let samples = "x{a=\"\u{e9}[\"} 1";
+    at(samples, r#"x{a=~`\w.`}"#, 0, &[]);
+    at(samples, r#"x{a=~`.[[]`} * 2"#, 0, &["{a=\u{e9}[} 2"]);
+    at(samples, r#"label_replace(x, "a", "$1", "a", `(\W)[[&&]`)"#, 0, &["x{a=\u{e9}} 1"]);
+    fails(samples, r#"label_replace(x, "a", "$1", "a", "b**")"#, "invalid regular expression in label_replace(): b**");
+}
+
+#[test]
 fn selectors_look_back_and_stop_at_stale_markers() {
     let samples = "up{job=\"a\"} 1 _ _ 4\nup{job=\"b\"} 5 stale _ 8";
     over(samples, "up", 0..=4, &["up{job=a} 1 1 1 4 4", "up{job=b} 5 _ _ 8 8"]);
