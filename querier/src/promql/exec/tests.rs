@@ -414,7 +414,7 @@ fn native_histograms_are_computed_with() {
     over(samples, "h * on(i) f", 0..=0, &["{i=1} h3"]);
     over(samples, "sum_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h5 h6 h10"]);
     over(samples, "avg_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h2.5 h3 h5"]);
-    over(samples, "increase(h{i=\"1\"}[3m])", 2..=3, &["{i=1} h7.5 h12"]);
+    over(samples, "increase(h{i=\"1\"}[3m])", 2..=3, &["{i=1} h6 h12"]);
     over(samples, "irate(h{i=\"1\"}[3m]) * 60", 1..=3, &["{i=1} h3 h2 h6"]);
     over(samples, "resets(h{i=\"1\"}[4m])", 3..=3, &["{i=1} 1"]);
     over(samples, "histogram_avg(h) + histogram_count(h)", 0..=0, &["{i=1} 1", "{i=2} 2"]);
