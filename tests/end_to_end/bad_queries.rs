@@ -85,7 +85,7 @@ async fn refuse_parameters(client: &Client) {
     check(range, &[("query", "m[5m]"), ("start", "0"), ("end", "1"), ("step", "1")], "range vector").await;
     check("/api/v1/series", &[], "match[]").await;
     check("/api/v1/series", &[("match[]", "{}")], "match[]").await;
-    check("/api/v1/labels", &[("match[]", "1 + 1")], "match[]").await;
+    check("/api/v1/labels", &[("match[]", "1 + 1")], "series selector").await;
     check("/api/v1/labels", &[("limit", "-1")], "\"limit\"").await;
     check("/db/a%2Fb/api/v1/query", &[("query", "m")], "a/b").await;
     for path in ["/api/v1/query", range, "/api/v1/labels", "/api/v1/series"] {
