@@ -31,6 +31,7 @@ pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
+pub use tidelake_querier::exemplars::SeriesExemplars;
 pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
@@ -131,7 +132,25 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
     }
 }
 
+/// The matchers of all selectors of an expression; the error names line and column.
+pub fn parse_selectors(text: &str) -> Result<Vec<Vec<Matcher>>, String> {
+    let expr = parse(text).map_err(|error| error.to_string())?;
+    Ok(expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect())
+}
+
 impl Querier {
+    /// The exemplars of series that match any of the matcher sets, in the range; more than `limit` are an error.
+    pub async fn exemplars(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: u64,
+        partial: bool,
+    ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        Ok(self.0.exemplars(db, matchers, range, limit, partial).await?)
+    }
+
     /// Evaluates a query at one time.
     pub async fn promql_instant(&self, db: &str, query: &str, time_ms: i64, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
         self.promql(db, query, QueryParams::instant(time_ms), options).await

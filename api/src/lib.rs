@@ -6,8 +6,8 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `prom_parse`, `prom_status`, `prom_scraping`, written by
-//!    `prom_answer`; `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`, for
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `prom_exemplars`, `prom_parse`, `prom_status`,
+//!    `prom_scraping`, written by `prom_answer`; `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
@@ -40,6 +40,7 @@ mod process;
 mod prom_admin;
 mod prom_answer;
 mod prom_ast;
+mod prom_exemplars;
 mod prom_histogram;
 mod prom_json;
 mod prom_labels;

@@ -39,23 +39,22 @@ pub fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
         }
         out.push(b']');
     };
-    let bound = |index: i32| exponential_bound(histogram.schema, i64::from(index));
     let custom = histogram.schema == CUSTOM_BUCKETS_SCHEMA;
     let negative: Vec<_> = indexes(&histogram.negative_spans).zip(&histogram.negative_counts).collect();
     for (index, count) in negative.into_iter().rev() {
-        let (near, far) = (bound(index.saturating_sub(1)), bound(index));
+        let (near, far) = (exponential_bound(histogram.schema, index - 1), exponential_bound(histogram.schema, index));
         bucket(Ends::LowerOnly, -far, (-near).min(-histogram.zero_threshold), *count);
     }
-    if !custom {
+    if !custom && histogram.zero_count > 0.0 {
         bucket(Ends::Both, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count);
     }
     for (index, count) in indexes(&histogram.positive_spans).zip(&histogram.positive_counts) {
         if custom {
-            let (lower, upper) = (custom_bound(histogram, index.saturating_sub(1)), custom_bound(histogram, index));
+            let (lower, upper) = (custom_bound(histogram, index - 1), custom_bound(histogram, index));
             bucket(if index == 0 { Ends::Both } else { Ends::UpperOnly }, lower, upper, *count);
         } else {
-            let lower = bound(index.saturating_sub(1)).max(histogram.zero_threshold);
-            bucket(Ends::UpperOnly, lower, bound(index), *count);
+            let lower = exponential_bound(histogram.schema, index - 1).max(histogram.zero_threshold);
+            bucket(Ends::UpperOnly, lower, exponential_bound(histogram.schema, index), *count);
         }
     }
     if !first {
@@ -65,16 +64,16 @@ pub fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
 }
 
 /// The indexes of the buckets that the spans list.
-fn indexes(spans: &[Span]) -> impl Iterator<Item = i32> + '_ {
-    let mut next = 0i32;
+fn indexes(spans: &[Span]) -> impl Iterator<Item = i64> + '_ {
+    let mut next = 0i64;
     spans.iter().flat_map(move |span| {
-        let start = next.saturating_add(span.offset);
-        next = start.saturating_add_unsigned(span.length);
+        let start = next + i64::from(span.offset);
+        next = start + i64::from(span.length);
         start..next
     })
 }
 
-fn custom_bound(histogram: &Histogram, index: i32) -> f64 {
+fn custom_bound(histogram: &Histogram, index: i64) -> f64 {
     match usize::try_from(index) {
         Err(_) => f64::NEG_INFINITY,
         Ok(index) => histogram.custom_values.get(index).copied().unwrap_or(f64::INFINITY),
@@ -140,6 +139,20 @@ mod tests {
             ..Histogram::default()
         };
         check(&histogram, r#"{"count":"0","sum":"0","buckets":[[1,"-1","-0.75","1"],[0,"0.75","1","1"]]}"#);
+    }
+
+    #[test]
+    fn a_zero_bucket_with_a_negative_count_is_left_out_but_other_buckets_are_not() {
+        let histogram = Histogram {
+            zero_threshold: 0.5,
+            zero_count: -1.0,
+            positive_spans: vec![Span { offset: 1, length: 1 }],
+            positive_counts: vec![-1.0],
+            count: -2.0,
+            sum: -2.0,
+            ..Histogram::default()
+        };
+        check(&histogram, r#"{"count":"-2","sum":"-2","buckets":[[0,"1","2","-1"]]}"#);
     }
 
     #[test]

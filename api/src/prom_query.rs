@@ -7,7 +7,6 @@ use axum::extract::{RawPathParams, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -15,7 +14,7 @@ use crate::backend::{PromqlOptions, Steps};
 use crate::database;
 use crate::error::{ApiError, Dialect};
 use crate::params::Params;
-use crate::prom_answer::{At, query_answer, success};
+use crate::prom_answer::{At, query_answer};
 use crate::prom_params as parameters;
 use crate::prom_stats::{Stats, Times};
 
@@ -24,11 +23,7 @@ const MAX_FORM_BYTES: usize = 4 << 20;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/query", get(query).post(query))
-        .route("/api/v1/query_range", get(query_range).post(query_range))
-        // There are no exemplars here; Grafana asks for them all the same.
-        .route("/api/v1/query_exemplars", get(async || success(json!([]))).post(async || success(json!([]))))
+    Router::new().route("/api/v1/query", get(query).post(query)).route("/api/v1/query_range", get(query_range).post(query_range))
 }
 
 /// The parameters of a GET or a POST form.

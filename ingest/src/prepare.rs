@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelake_catalog::model::{Column, ColumnType, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::model::{ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
@@ -168,29 +168,41 @@ impl Preparer {
         if parsed.registry_full {
             return Err(full());
         }
-        // The usual columns with the table, any other with the first sample that has it.
-        let usual = TableSchema::metrics();
-        let known = snapshot.table(&frame.database, METRICS_TABLE).map_or(&usual, |table| &table.schema);
-        let is_new = |field: &&FieldColumn| known.column(&field.name).is_none();
-        let more: Vec<Column> =
-            parsed.rows.fields.iter().filter(is_new).map(|f| Column { name: Arc::clone(&f.name), kind: f.kind }).collect();
-        if !parsed.rows.is_empty() && (name.id == 0 || !more.is_empty()) {
-            let columns = usual.columns.iter().chain(&more).map(|c| (c.name.to_string(), c.kind)).collect();
-            let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
-            let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+        let mut exemplars_name = table_name(&snapshot, &frame.database, EXEMPLARS_TABLE);
+        let missing: Vec<TableColumns> = [
+            missing_columns(&snapshot, &frame.database, METRICS_TABLE, TableSchema::metrics(), &parsed.rows),
+            missing_columns(&snapshot, &frame.database, EXEMPLARS_TABLE, TableSchema::exemplars(), &parsed.exemplars),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !missing.is_empty() {
+            let created = self.catalog.ensure_columns(&frame.database, &missing).await.map_err(catalog_error)?;
             let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
-            if before.id == 0 {
+            if before.id == 0 && name.id != 0 {
                 self.registries.adopt(&before, &name);
             }
+            exemplars_name = table_name(&created, &frame.database, EXEMPLARS_TABLE);
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {
-            written: Written { samples: parsed.samples as u64, histograms: parsed.histograms as u64, exemplars: 0 },
+            written: Written {
+                samples: parsed.samples as u64,
+                histograms: parsed.histograms as u64,
+                exemplars: parsed.exemplars.len() as u64,
+            },
             errors: parsed.errors.into_iter().map(|message| LineError { line: 0, original: String::new(), message }).collect(),
             refused: parsed.refused as u64,
         };
-        let table = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
-        Ok(Prepared { tables: vec![table], outcome })
+        // Exemplars are of the series of the samples.
+        let exemplars = TableBatch {
+            name: exemplars_name,
+            kind: TableKind::Exemplars,
+            registry: Arc::clone(&registry),
+            batches: vec![parsed.exemplars],
+        };
+        let samples = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
+        Ok(Prepared { tables: vec![samples, exemplars], outcome })
     }
 
     /// Commits what is new about metric families.
@@ -211,6 +223,19 @@ impl Preparer {
         }
         Ok(())
     }
+}
+
+/// What a table needs for these rows and does not have: its usual columns if it is not there, any other with the first row that has
+/// it.
+fn missing_columns(snapshot: &Snapshot, database: &str, table: &str, usual: TableSchema, rows: &Rows) -> Option<TableColumns> {
+    let found = snapshot.table(database, table);
+    let known = found.map_or(&usual, |found| &found.schema);
+    let more: Vec<&FieldColumn> = rows.fields.iter().filter(|field| known.column(&field.name).is_none()).collect();
+    if rows.is_empty() || (found.is_some() && more.is_empty()) {
+        return None;
+    }
+    let columns = usual.columns.iter().map(|c| (c.name.to_string(), c.kind)).chain(more.iter().map(|f| (f.name.to_string(), f.kind)));
+    Some(TableColumns { table: table.to_owned(), kind: usual.kind, columns: columns.collect() })
 }
 
 fn columns(table: &line_protocol::TableRows) -> TableColumns {

@@ -7,8 +7,9 @@
 //! refused alone and named; the others are kept.
 //!
 //! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`), [`v2`]
-//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `label_fields` (labels), `samples` (columns).
+//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `exemplar`, `label_fields` (labels), `samples` (columns).
 
+mod exemplar;
 mod histogram;
 mod label_fields;
 mod samples;
@@ -19,8 +20,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use tidelake_catalog::model::Labels;
-
 use crate::rows::Rows;
 
 /// Name of the column of float samples.
@@ -28,7 +27,7 @@ pub const VALUE_COLUMN: &str = "value";
 /// Name of the column of native histograms.
 pub const HISTOGRAM_COLUMN: &str = "histogram";
 
-pub use tidelake_catalog::model::schema::START_TIME_COLUMN;
+pub use tidelake_catalog::model::schema::{LABELS_COLUMN, START_TIME_COLUMN};
 
 /// Messages listed at most; those beyond are only counted.
 const MAX_ERRORS: usize = 1_000;
@@ -46,8 +45,9 @@ pub struct WrittenSamples {
     pub rows: Rows,
     /// What the sender says about metric families.
     pub metadata: Vec<Metadata>,
-    /// Exemplars of series that were kept.
-    pub exemplars: Vec<Exemplar>,
+    /// Exemplars of series that were kept, as rows of the exemplars table: columns [`VALUE_COLUMN`] and [`LABELS_COLUMN`]. Series by
+    /// their index in the registry that was given.
+    pub exemplars: Rows,
     /// Why series or histograms were refused, each naming its series; at most 1,000.
     pub errors: Vec<String>,
     /// Number of refusals, those included that are not in `errors`.
@@ -87,17 +87,4 @@ pub(crate) fn metric_kind(number: u64) -> MetricKind {
         7 => MetricKind::StateSet,
         _ => MetricKind::Unknown,
     }
-}
-
-/// A sample of what a series counts, usually with a trace id among its labels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exemplar {
-    /// The series, by its index in the registry.
-    pub series: u32,
-    /// The exemplar's own labels.
-    pub labels: Labels,
-    /// Its value.
-    pub value: f64,
-    /// Its time in milliseconds.
-    pub time: i64,
 }

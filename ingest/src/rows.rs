@@ -44,7 +44,7 @@ pub enum FieldValues {
     Unsigned(Vec<u64>),
     /// Booleans.
     Boolean(Vec<bool>),
-    /// Strings one after another.
+    /// Strings one after another, and labels in their canonical form.
     String {
         /// For each row, where in `bytes` its string ends; it begins where the one before ends.
         ends: Vec<u32>,
@@ -143,7 +143,7 @@ impl FieldValues {
             ColumnType::Integer | ColumnType::Timestamp => FieldValues::Integer(Vec::new()),
             ColumnType::Unsigned => FieldValues::Unsigned(Vec::new()),
             ColumnType::Boolean => FieldValues::Boolean(Vec::new()),
-            ColumnType::String | ColumnType::Tag => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },
+            ColumnType::String | ColumnType::Tag | ColumnType::Labels => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },
             ColumnType::Histogram => FieldValues::Histogram(Vec::new()),
         }
     }

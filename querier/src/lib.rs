@@ -5,11 +5,13 @@
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables, [`sorted_samples`] whoever reads
 //!   samples as they are;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many there are, and of what.
 pub mod as_of;
 pub mod cardinality;
 mod damage;
+pub mod exemplars;
 pub mod labels;
 pub mod promql;
 pub mod querier;

@@ -10,6 +10,7 @@ use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tokio::time::Instant;
 
 use crate::cardinality::{self, Cardinality};
+use crate::exemplars::{self, SeriesExemplars};
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
 use crate::promql::parse::ast::Expr;
@@ -165,6 +166,20 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<String>>, SegmentError> {
         self.answer(partial, |tables| async move { labels::values(&tables, database, label, sets, range).await }, is_damage).await
+    }
+
+    /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set, at most `limit`.
+    pub async fn exemplars(
+        &self,
+        database: &str,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: u64,
+        partial: bool,
+    ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        let run = |tables| async move { exemplars::exemplars(&tables, database, sets, range, limit).await };
+        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
+        self.answer(partial, run, is_damage).await
     }
 
     /// Counts the series that may have samples in the range (milliseconds); rankings have at most `most` entries.

@@ -74,6 +74,7 @@ impl DatabaseSamples {
     }
 }
 
+/// Why rows could not be read, in the words of PromQL.
 pub(crate) fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },

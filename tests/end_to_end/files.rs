@@ -65,6 +65,15 @@ pub async fn points(place: &Place) -> Points {
     points
 }
 
+/// The data files of a table.
+pub async fn data_of(place: &Place, table: &str) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    for segment in live_segments(place).iter().filter(|segment| segment.table == table) {
+        batches.push(read_parquet(place.read(&format!("{}.parquet", segment.key)).await));
+    }
+    batches
+}
+
 fn read_parquet(file: Bytes) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").build().expect("a reader");
     let schema = reader.schema();

@@ -6,6 +6,7 @@
 //!
 //! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
 //! - [`start_times`]: when a count began is kept as long as the samples, and used
+//! - [`exemplars`]: exemplars live as long as their series' samples, through kill -9 and merges, and go with them
 //! - [`overwrite`]: the last write wins
 //! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
 //! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
@@ -24,6 +25,7 @@ mod client;
 mod crash;
 mod damage;
 mod deletes;
+mod exemplars;
 mod fencing;
 mod files;
 mod ledger;

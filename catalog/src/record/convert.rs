@@ -53,6 +53,7 @@ pub(crate) const fn table_kind_number(kind: TableKind) -> u32 {
     match kind {
         TableKind::Wide => 1,
         TableKind::Metrics => 2,
+        TableKind::Exemplars => 3,
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn table_kind(number: u32) -> Result<TableKind, Unknown> {
     match number {
         1 => Ok(TableKind::Wide),
         2 => Ok(TableKind::Metrics),
+        3 => Ok(TableKind::Exemplars),
         _ => Err(unknown("table kind", number.into())),
     }
 }
@@ -74,6 +76,7 @@ const fn column_kind_number(kind: ColumnType) -> u32 {
         ColumnType::String => 6,
         ColumnType::Histogram => 7,
         ColumnType::Timestamp => 8,
+        ColumnType::Labels => 9,
     }
 }
 
@@ -91,6 +94,7 @@ pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
         6 => ColumnType::String,
         7 => ColumnType::Histogram,
         8 => ColumnType::Timestamp,
+        9 => ColumnType::Labels,
         number => return Err(unknown("column kind", number.into())),
     };
     Ok(model::Column { name: message.name.as_str().into(), kind })
@@ -151,7 +155,7 @@ fn matcher_message(matcher: &model::Matcher) -> Matcher {
         MatchOp::Regex => 3,
         MatchOp::NotRegex => 4,
     };
-    Matcher { name: matcher.name.clone(), op, value: matcher.value.clone() }
+    Matcher { name: matcher.name.clone(), op, value: matcher.stored_value().to_owned() }
 }
 
 fn matcher(message: &Matcher) -> Result<model::Matcher, Unknown> {

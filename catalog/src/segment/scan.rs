@@ -60,7 +60,7 @@ impl Source {
 /// What to read.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
-    /// Which fields; a source without one has nulls.
+    /// Which fields; a source without one has nulls. Of exemplars all: they are told from each other by what they have.
     pub fields: Arc<[Column]>,
     /// Which series; all matchers must pass.
     pub matchers: Vec<Matcher>,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
+use super::exemplar::{self, ExemplarsBuilder};
 use super::label_fields::labels_of;
-use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
+use super::{DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
 use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
@@ -25,9 +26,9 @@ pub(super) struct SamplesBuilder {
     value: ColumnBuilder,
     histogram: ColumnBuilder,
     start_time: ColumnBuilder,
-    /// Rows and exemplars of the series before the present one.
+    exemplars: ExemplarsBuilder,
+    /// Rows of the series before the present one.
     rows: usize,
-    exemplars: usize,
     oldest: Oldest,
     /// Samples of the present series that are too old, and the time of one.
     expired: (usize, i64),
@@ -41,8 +42,8 @@ impl SamplesBuilder {
             value: ColumnBuilder::new(ColumnType::Float),
             histogram: ColumnBuilder::new(ColumnType::Histogram),
             start_time: ColumnBuilder::new(ColumnType::Timestamp),
+            exemplars: ExemplarsBuilder::new(),
             rows: 0,
-            exemplars: 0,
             oldest,
             expired: (0, 0),
         }
@@ -106,9 +107,17 @@ impl SamplesBuilder {
         Some((samples, self.oldest.refusal(time)))
     }
 
-    /// Adds an exemplar to the present series.
-    pub(super) fn exemplar(&mut self, labels: Labels, value: f64, time: i64) {
-        self.out.exemplars.push(Exemplar { series: 0, labels, value, time });
+    /// Adds an exemplar with these labels to the present series.
+    pub(super) fn exemplar(&mut self, labels: &[(&[u8], &[u8])], value: f64, time: i64) -> Result<(), DecodeError> {
+        if time < self.oldest.time {
+            self.expire(time);
+            return Ok(());
+        }
+        match exemplar::labels(labels) {
+            Ok(labels) => self.exemplars.push(&labels, value, time)?,
+            Err(error) => self.refuse(error),
+        }
+        Ok(())
     }
 
     /// Adds what is known about a metric family.
@@ -118,7 +127,7 @@ impl SamplesBuilder {
 
     /// Whether the present series has anything.
     fn has_data(&self) -> bool {
-        self.out.rows.time.len() > self.rows || self.out.exemplars.len() > self.exemplars
+        self.out.rows.time.len() > self.rows || self.exemplars.has_data()
     }
 
     /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
@@ -137,10 +146,7 @@ impl SamplesBuilder {
         };
         self.rows = self.out.rows.time.len();
         self.out.rows.series.resize(self.rows, series);
-        for exemplar in self.out.exemplars.iter_mut().skip(self.exemplars) {
-            exemplar.series = series;
-        }
-        self.exemplars = self.out.exemplars.len();
+        self.exemplars.end_series(series);
     }
 
     /// The same for a series whose labels are these label fields. One that has nothing is left out.
@@ -188,7 +194,7 @@ impl SamplesBuilder {
         self.value.truncate(self.rows);
         self.histogram.truncate(self.rows);
         self.start_time.truncate(self.rows);
-        self.out.exemplars.truncate(self.exemplars);
+        self.exemplars.truncate();
         self.refuse(error);
     }
 
@@ -207,7 +213,7 @@ impl SamplesBuilder {
 
     /// Registers the new series and gives the rows.
     pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
-        let Self { mut out, mut new_series, value, histogram, start_time, .. } = self;
+        let Self { mut out, mut new_series, value, histogram, start_time, exemplars, .. } = self;
         let rows = out.rows.time.len();
         let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
         let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
@@ -219,28 +225,23 @@ impl SamplesBuilder {
             None => Some(series),
             Some(place) => registered.get(place as usize).and_then(|r| r.as_ref().ok()).copied(),
         };
-        let mut lost = false;
-        let keep: Vec<bool> = out
-            .rows
-            .series
-            .iter_mut()
-            .map(|series| {
-                let resolved = resolve(*series);
-                lost |= resolved.is_none();
-                *series = resolved.unwrap_or(0);
-                resolved.is_some()
-            })
-            .collect();
-        if lost {
-            out.rows.retain(&keep);
-        }
-        out.exemplars.retain_mut(|exemplar| match resolve(exemplar.series) {
-            Some(series) => {
-                exemplar.series = series;
-                true
+        out.exemplars = exemplars.finish();
+        for rows in [&mut out.rows, &mut out.exemplars] {
+            let mut lost = false;
+            let keep: Vec<bool> = rows
+                .series
+                .iter_mut()
+                .map(|series| {
+                    let resolved = resolve(*series);
+                    lost |= resolved.is_none();
+                    *series = resolved.unwrap_or(0);
+                    resolved.is_some()
+                })
+                .collect();
+            if lost {
+                rows.retain(&keep);
             }
-            None => false,
-        });
+        }
         for error in registered.iter().filter_map(|r| r.as_ref().err()) {
             out.registry_full |= matches!(error, SeriesError::Full { .. });
             refuse(&mut out, error.to_string());

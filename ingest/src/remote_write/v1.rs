@@ -1,7 +1,5 @@
 //! Remote write 1.0: `prometheus.WriteRequest`, with the native histograms that Prometheus adds to it.
 
-use tidelake_catalog::model::Labels;
-
 use super::histogram::Dated;
 use super::label_fields::label;
 use super::samples::SamplesBuilder;
@@ -105,20 +103,13 @@ fn exemplar(mut fields: Fields<'_>, samples: &mut SamplesBuilder) -> Result<(), 
     let (mut labels, mut exemplar, mut time) = (Vec::new(), 0.0, 0);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => {
-                let (name, value) = label(value)?;
-                labels.push((String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
-            }
+            1 => labels.push(label(value)?),
             2 => exemplar = value.double("an exemplar's value")?,
             3 => time = value.varint("an exemplar's timestamp")? as i64,
             _ => {}
         }
     }
-    labels.sort_unstable();
-    labels.dedup_by(|a, b| a.0 == b.0);
-    labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
-    samples.exemplar(Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))), exemplar, time);
-    Ok(())
+    samples.exemplar(&labels, exemplar, time)
 }
 
 fn metadata(mut fields: Fields<'_>) -> Result<Metadata, DecodeError> {

@@ -7,7 +7,6 @@
 //! bounded in proportion to the body.
 
 use hashbrown::HashSet;
-use tidelake_catalog::model::Labels;
 use tidelake_catalog::model::labels::METRIC_NAME;
 
 use super::histogram::Dated;
@@ -183,13 +182,9 @@ impl<'b> Request<'b> {
                 return Ok(());
             };
             self.resolvable = self.resolvable.checked_sub(name.len() + value.len()).ok_or_else(too_much)?;
-            labels.push((String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
+            labels.push((name, value));
         }
-        labels.sort_unstable();
-        labels.dedup_by(|a, b| a.0 == b.0);
-        labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
-        self.samples.exemplar(Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))), exemplar, time);
-        Ok(())
+        self.samples.exemplar(&labels, exemplar, time)
     }
 
     /// Keeps what the present series says about its metric, each thing once.

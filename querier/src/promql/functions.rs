@@ -2,6 +2,7 @@
 
 pub(crate) mod extended;
 pub(crate) mod histogram;
+pub(crate) mod histogram_rate;
 pub(crate) mod label;
 pub(crate) mod math;
 pub(crate) mod over_time;
@@ -20,6 +21,7 @@ use super::exec::info::{self, InfoCall};
 use super::exec::plan::FunctionCall;
 use super::exec::row::{ABSENT, Row, Rows, is_absent};
 use super::exec::{QueryError, number};
+use super::histogram::variance::variance;
 
 /// A function over instant vectors and scalars, with its string arguments.
 #[derive(Debug)]
@@ -97,6 +99,8 @@ impl Function {
             "histogram_count" => Self::HistogramField(|h| h.count),
             "histogram_sum" => Self::HistogramField(|h| h.sum),
             "histogram_avg" => Self::HistogramField(|h| h.sum / h.count),
+            "histogram_stdvar" => Self::HistogramField(variance),
+            "histogram_stddev" => Self::HistogramField(|h| variance(h).sqrt()),
             _ => return None,
         })
     }

@@ -237,9 +237,7 @@ fn exemplars_belong_to_their_series() {
     let registry = SeriesRegistry::new(1 << 20);
     let written = decode(&request.body(), &registry);
     assert_eq!((written.samples, written.exemplars.len(), written.refused), (2, 1, 2), "{:?}", written.errors);
-    let first = &written.exemplars[0];
-    assert_eq!(registry.entry(first.series).unwrap().series.labels.metric_name(), "b");
-    assert_eq!((first.labels.to_string().as_str(), first.value, first.time), (r#"{a="1", trace_id="abc"}"#, 0.5, 77));
+    assert_eq!(show_exemplars(&written, &registry), [r#"{__name__="b"} {a="1", trace_id="abc"} 77 0.5"#]);
 }
 
 proptest! {

@@ -178,6 +178,8 @@ fn column(field: &Column, rows: &[&BTreeMap<&'static str, Cell>]) -> ArrayRef {
         ColumnType::Unsigned => array!(UInt64Array, Cell::Unsigned),
         ColumnType::Boolean => array!(BooleanArray, Cell::Boolean),
         ColumnType::String => array!(StringArray, Cell::String),
-        ColumnType::Tag | ColumnType::Histogram | ColumnType::Timestamp => panic!("{} is not a field of a test table", field.name),
+        ColumnType::Tag | ColumnType::Histogram | ColumnType::Timestamp | ColumnType::Labels => {
+            panic!("{} is not a field of a test table", field.name)
+        }
     }
 }
