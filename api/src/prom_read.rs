@@ -16,7 +16,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use prost::Message;
 use tidelake_catalog::model::{MatchOp, Matcher, TimeRange};
 use tokio::time::Instant;
@@ -217,6 +217,8 @@ async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, 
             }
         }
     });
+    // Whoever compresses it asks again after the end.
+    let rest = rest.fuse();
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
     Ok(([(CONTENT_TYPE, kind)], Body::from_stream(rest)).into_response())
 }

@@ -246,7 +246,8 @@ async fn respond(
             }
         }
     });
-    let body = Body::from_stream(stream::iter(head).chain(rest));
+    // Whoever compresses it asks again after the end.
+    let body = Body::from_stream(stream::iter(head).chain(rest).fuse());
     let mut response = body.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     Ok(response)
