@@ -138,6 +138,10 @@ class Judge:
         if expr.op in ("absent", "absent_over_time"):
             # Labels are taken from matchers, which reading the series has put in another order.
             return ABOUT_ONE_LABEL_TWICE.search(str(expr)) is not None
+        if expr.op.startswith("sort_by_label"):
+            # An order that contradicts itself where one text is empty.
+            labels = re.findall(r"[\"'`](\w+)[\"'`]", "".join(part for part in expr.parts if isinstance(part, str)))
+            return set(want.series) == set(got.series) and any(0 < sum(label in dict(s) for s in want.series) < len(want.series) for label in labels)
         if expr.op == "timestamp":
             # With `@`, Prometheus forgets the offset (also the newest).
             return " @ " in str(expr) and " offset " in str(expr)
