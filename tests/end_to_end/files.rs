@@ -65,6 +65,16 @@ pub async fn points(place: &Place) -> Points {
     points
 }
 
+/// The columns that files of metrics have.
+pub async fn columns_of_metrics(place: &Place) -> BTreeSet<String> {
+    let mut columns = BTreeSet::new();
+    for segment in live_segments(place).iter().filter(|segment| segment.table == "__metrics__") {
+        let data = read_parquet(place.read(&format!("{}.parquet", segment.key)).await);
+        columns.extend(data.schema().fields().iter().map(|field| field.name().clone()));
+    }
+    columns
+}
+
 fn read_parquet(file: Bytes) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file").build().expect("a reader");
     let schema = reader.schema();

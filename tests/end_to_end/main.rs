@@ -11,6 +11,7 @@
 //!   what must be there, [`files`] reads what is in the Parquet files
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
+//! - [`decimal`]: answers do not depend on the layout of values
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
@@ -21,6 +22,7 @@ mod bad_queries;
 mod client;
 mod crash;
 mod damage;
+mod decimal;
 mod deletes;
 mod fencing;
 mod files;

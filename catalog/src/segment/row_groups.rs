@@ -3,6 +3,9 @@
 //! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row group: sorted by metric one holds
 //! mostly one sort of values. A sample rules out most of them; of what is left the smallest result is kept. Any reader reads
 //! any of them.
+//!
+//! With the decimal layout ([`super::decimal`]) it is also found out for each row group whether it is smaller with decimals split,
+//! with only those that are not whole numbers split, or without.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
+use super::decimal::{Decimals, VALUE};
 use super::encoding::{Effort, Way};
 
 /// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
@@ -31,6 +35,9 @@ const SAMPLE_ERROR: usize = 25;
 /// The slow levels of zstd must save so much in a hundred of a sample.
 const SLOW_GAIN: usize = 3;
 
+/// A column of a row group with fewer bytes is not worth a slow level, which needs a lot of memory.
+const SMALL: usize = 1024;
+
 /// Writes the row groups of one file.
 pub(super) struct RowGroups<W: Write + Send> {
     file: SerializedFileWriter<W>,
@@ -43,6 +50,8 @@ pub(super) struct RowGroups<W: Write + Send> {
     pending: Vec<RecordBatch>,
     pending_rows: usize,
     pending_bytes: usize,
+    /// Where the columns of values, mantissas and scales begin, if the file has the decimal layout.
+    decimals: Option<usize>,
 }
 
 /// A way to encode one column.
@@ -67,7 +76,13 @@ impl<W: Write + Send> RowGroups<W> {
             ways.iter().map(|way| Trial::new(way, field, effort)).collect()
         };
         let ways = schema.fields().iter().map(ways).collect::<Result<_, _>>()?;
-        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0 })
+        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0, decimals: None })
+    }
+
+    /// The same for a file with the decimal layout, which is given decimals split.
+    pub fn with_decimals(mut self) -> Self {
+        self.decimals = self.schema.index_of(VALUE).ok();
+        self
     }
 
     /// Appends rows.
@@ -107,19 +122,28 @@ impl<W: Write + Send> RowGroups<W> {
         let number = self.file.flushed_row_groups().len();
         let mut writers = self.usual.create_column_writers(number)?.into_iter();
         let mut chunks: Vec<ArrowColumnChunk> = Vec::new();
+        let mut decimals = self.decimals.map(|first| self.decimals(first, &batches)).transpose()?;
         for (at, (field, ways)) in self.schema.fields().iter().zip(&self.ways).enumerate() {
-            let arrays: Vec<ArrayRef> = batches.iter().map(|batch| Arc::clone(batch.column(at))).collect();
+            let split = decimals.as_mut().and_then(|decimals| decimals.take(at));
+            let arrays: Vec<ArrayRef> = match &split {
+                Some(split) => split.arrays().to_vec(),
+                None => batches.iter().map(|batch| Arc::clone(batch.column(at))).collect(),
+            };
             let leaves = leaves_of(field, &arrays)?;
             let mut writers = writers.by_ref().take(leaves.len());
             if ways.is_empty() {
                 for (writer, leaf) in writers.zip(&leaves) {
                     chunks.push(encode(writer, leaf)?);
                 }
-            } else {
-                // Drawn in any case: writers come in the order of the columns.
-                writers.by_ref().for_each(drop);
-                chunks.push(smallest(ways, field, &arrays)?);
+                continue;
             }
+            // Drawn in any case: writers come in the order of the columns.
+            writers.by_ref().for_each(drop);
+            let usual = match split {
+                Some(Split::Encoded(usual)) => *usual,
+                _ => Sampled::new(ways, field, arrays)?.encode(ways, field)?,
+            };
+            chunks.push(usual.slower(ways, field)?);
         }
         let mut group = self.file.next_row_group()?;
         for chunk in chunks {
@@ -144,41 +168,159 @@ impl Trial {
     }
 }
 
-/// The smallest encoding of a column of numbers.
-fn smallest(trials: &[Trial], field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
-    let rows: usize = arrays.iter().map(|array| array.len()).sum();
-    let sample = sample(arrays, rows);
-    let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
-    if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
-        for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
-            *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+/// A column of numbers of a row group, of which a sample was encoded in every way.
+struct Sampled {
+    arrays: Vec<ArrayRef>,
+    sample: Vec<ArrayRef>,
+    /// For each way how large the sample became, if it was tried.
+    sizes: Vec<Option<usize>>,
+}
+
+/// The same in the usual way that made it smallest.
+struct Encoded {
+    of: Sampled,
+    way: usize,
+    chunk: ArrowColumnChunk,
+}
+
+impl Sampled {
+    fn new(trials: &[Trial], field: &Field, arrays: Vec<ArrayRef>) -> Result<Self, ParquetError> {
+        let sample = sample(&arrays, arrays.iter().map(|array| array.len()).sum());
+        let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
+        if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
+            for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
+                *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+            }
+        }
+        Ok(Self { arrays, sample, sizes })
+    }
+
+    /// Of the sample, in the best way.
+    fn size(&self) -> Option<usize> {
+        self.sizes.iter().flatten().min().copied()
+    }
+
+    fn encode(self, trials: &[Trial], field: &Field) -> Result<Encoded, ParquetError> {
+        let rows: usize = self.arrays.iter().map(|array| array.len()).sum();
+        let bound = self.size().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
+        let mut best: Option<(usize, ArrowColumnChunk)> = None;
+        for (number, trial) in trials.iter().enumerate() {
+            let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
+            let is_worth_it = match (trial.beyond, so_far) {
+                (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
+                _ => self.sizes[number].is_none_or(|size| size <= bound),
+            };
+            if !is_worth_it {
+                continue;
+            }
+            let chunk = encode_numbers(&trial.usual, field, &self.arrays)?;
+            if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
+                best = Some((number, chunk));
+            }
+        }
+        let (way, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
+        Ok(Encoded { of: self, way, chunk })
+    }
+}
+
+impl Encoded {
+    /// With a slow level of zstd, if that is smaller.
+    fn slower(self, trials: &[Trial], field: &Field) -> Result<ArrowColumnChunk, ParquetError> {
+        let Self { of, way, chunk } = self;
+        let Some(slow) = trials[way].slow.as_ref().filter(|_| size(&chunk) > SMALL) else { return Ok(chunk) };
+        if let Some(usual) = of.sizes[way]
+            && size(&encode_numbers(slow, field, &of.sample)?) * 100 > usual * (100 - SLOW_GAIN)
+        {
+            return Ok(chunk);
+        }
+        let slow = encode_numbers(slow, field, &of.arrays)?;
+        Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
+    }
+}
+
+/// The columns of the decimal layout for a row group; each is taken once.
+struct Columns {
+    first: usize,
+    columns: [Option<Split>; 3],
+}
+
+enum Split {
+    Encoded(Box<Encoded>),
+    Arrays(Vec<ArrayRef>),
+}
+
+impl Columns {
+    fn take(&mut self, at: usize) -> Option<Split> {
+        self.columns.get_mut(at.checked_sub(self.first)?)?.take()
+    }
+}
+
+impl Split {
+    fn arrays(&self) -> &[ArrayRef] {
+        match self {
+            Split::Encoded(encoded) => &encoded.of.arrays,
+            Split::Arrays(arrays) => arrays,
         }
     }
-    let bound = sizes.iter().flatten().min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
-    let mut best: Option<(usize, ArrowColumnChunk)> = None;
-    for (number, trial) in trials.iter().enumerate() {
-        let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
-        let is_worth_it = match (trial.beyond, so_far) {
-            (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
-            _ => sizes[number].is_none_or(|size| size <= bound),
+}
+
+impl<W: Write + Send> RowGroups<W> {
+    /// The columns of the decimal layout, which begin at `first`, with as many decimals split as makes them smallest.
+    fn decimals(&self, first: usize, batches: &[RecordBatch]) -> Result<Columns, ParquetError> {
+        let internal = |message: String| ParquetError::General(format!("values could not be split: {message}"));
+        let (Some([value, mantissa]), Some([value_ways, mantissa_ways])) = (
+            self.schema.fields().get(first..first + 2).and_then(|f| <&[FieldRef; 2]>::try_from(f).ok()),
+            self.ways.get(first..first + 2).and_then(|w| <&[Vec<Trial>; 2]>::try_from(w).ok()),
+        ) else {
+            return Err(internal("the columns are missing".to_owned()));
         };
-        if !is_worth_it {
-            continue;
+        let mut candidates = Vec::with_capacity(3);
+        for decimals in candidate_splits(first, batches).map_err(internal)? {
+            let mut columns: [Vec<ArrayRef>; 3] = Default::default();
+            for column in decimals.into_iter().map(Decimals::columns) {
+                columns.iter_mut().zip(column).for_each(|(arrays, array)| arrays.push(array));
+            }
+            let [rest, mantissas, scales] = columns;
+            candidates.push((Sampled::new(value_ways, value, rest)?, Sampled::new(mantissa_ways, mantissa, mantissas)?, scales));
         }
-        let chunk = encode_numbers(&trial.usual, field, arrays)?;
-        if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
-            best = Some((number, chunk));
+        let size_of_sample = |(rest, mantissas, _): &(Sampled, Sampled, _)| Some(rest.size()? + mantissas.size()?);
+        let bound = candidates.iter().filter_map(size_of_sample).min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
+        let mut best: Option<(Encoded, Encoded, Vec<ArrayRef>)> = None;
+        for candidate in candidates {
+            if size_of_sample(&candidate).is_some_and(|size| size > bound) {
+                continue;
+            }
+            let (rest, mantissas, scales) = candidate;
+            let (rest, mantissas) = (rest.encode(value_ways, value)?, mantissas.encode(mantissa_ways, mantissa)?);
+            let total = |a: &Encoded, b: &Encoded| size(&a.chunk) + size(&b.chunk);
+            if best.as_ref().is_none_or(|(a, b, _)| total(&rest, &mantissas) < total(a, b)) {
+                best = Some((rest, mantissas, scales));
+            }
         }
+        let (rest, mantissas, scales) = best.ok_or_else(|| internal("nothing was tried".to_owned()))?;
+        let encoded = |of: Encoded| Some(Split::Encoded(Box::new(of)));
+        Ok(Columns { first, columns: [encoded(rest), encoded(mantissas), Some(Split::Arrays(scales))] })
     }
-    let (number, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
-    let Some(slow) = &trials[number].slow else { return Ok(chunk) };
-    if let Some(usual) = sizes[number]
-        && size(&encode_numbers(slow, field, &sample)?) * 100 > usual * (100 - SLOW_GAIN)
-    {
-        return Ok(chunk);
+}
+
+/// The values of a row group with all decimals split, with those that have digits after the point split, and with none; each only
+/// if it differs from the others.
+fn candidate_splits(first: usize, batches: &[RecordBatch]) -> Result<Vec<Vec<Decimals>>, String> {
+    let split = |batch: &RecordBatch| match batch.columns().get(first..first + 3)? {
+        [rest, mantissa, scale] => Decimals::of(rest, mantissa, scale),
+        _ => None,
+    };
+    let all = batches.iter().map(split).collect::<Option<Vec<_>>>().ok_or("the columns are of other types")?;
+    let each = |how: fn(Decimals) -> Result<Decimals, String>| all.iter().cloned().map(how).collect::<Result<Vec<_>, _>>();
+    let (fractions, whole) = (all.iter().any(Decimals::has_fractions), all.iter().any(Decimals::has_whole));
+    let mut candidates = vec![each(Decimals::with_all_as_floats)?];
+    if fractions && whole {
+        candidates.push(each(Decimals::with_whole_as_floats)?);
     }
-    let slow = encode_numbers(slow, field, arrays)?;
-    Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
+    if fractions || whole {
+        candidates.push(all);
+    }
+    Ok(candidates)
 }
 
 fn size(chunk: &ArrowColumnChunk) -> usize {
