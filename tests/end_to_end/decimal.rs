@@ -37,7 +37,7 @@ async fn write(client: &Client, part: i64) {
 async fn answers(client: &Client) -> Vec<Value> {
     let mut answers = Vec::new();
     for table in ["cpu_seconds_total", "bytes_total", "noise", "odd"] {
-        answers.push(Value::Array(client.sql(&format!("SELECT * FROM metrics.{table} ORDER BY ALL")).await));
+        answers.push(Value::Array(client.sql(&format!("SELECT * FROM metrics.{table} ORDER BY time, value")).await));
         answers.push(Value::Array(client.promql(&format!("{table}[1d]"), "1700020000").await));
     }
     for query in [
