@@ -7,6 +7,8 @@
 //! With the decimal layout ([`super::decimal`]) it is also found out for each row group whether it is smaller with decimals split,
 //! with only those that are not whole numbers split, or without.
 
+mod decimals;
+
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -18,7 +20,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::decimal::{Decimals, VALUE};
+use self::decimals::Split;
+use super::decimal::VALUE;
 use super::encoding::{Effort, Way};
 
 /// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
@@ -238,91 +241,6 @@ impl Encoded {
     }
 }
 
-/// The columns of the decimal layout for a row group; each is taken once.
-struct Columns {
-    first: usize,
-    columns: [Option<Split>; 3],
-}
-
-enum Split {
-    Encoded(Box<Encoded>),
-    Arrays(Vec<ArrayRef>),
-}
-
-impl Columns {
-    fn take(&mut self, at: usize) -> Option<Split> {
-        self.columns.get_mut(at.checked_sub(self.first)?)?.take()
-    }
-}
-
-impl Split {
-    fn arrays(&self) -> &[ArrayRef] {
-        match self {
-            Split::Encoded(encoded) => &encoded.of.arrays,
-            Split::Arrays(arrays) => arrays,
-        }
-    }
-}
-
-impl<W: Write + Send> RowGroups<W> {
-    /// The columns of the decimal layout, which begin at `first`, with as many decimals split as makes them smallest.
-    fn decimals(&self, first: usize, batches: &[RecordBatch]) -> Result<Columns, ParquetError> {
-        let internal = |message: String| ParquetError::General(format!("values could not be split: {message}"));
-        let (Some([value, mantissa]), Some([value_ways, mantissa_ways])) = (
-            self.schema.fields().get(first..first + 2).and_then(|f| <&[FieldRef; 2]>::try_from(f).ok()),
-            self.ways.get(first..first + 2).and_then(|w| <&[Vec<Trial>; 2]>::try_from(w).ok()),
-        ) else {
-            return Err(internal("the columns are missing".to_owned()));
-        };
-        let mut candidates = Vec::with_capacity(3);
-        for decimals in candidate_splits(first, batches).map_err(internal)? {
-            let mut columns: [Vec<ArrayRef>; 3] = Default::default();
-            for column in decimals.into_iter().map(Decimals::columns) {
-                columns.iter_mut().zip(column).for_each(|(arrays, array)| arrays.push(array));
-            }
-            let [rest, mantissas, scales] = columns;
-            candidates.push((Sampled::new(value_ways, value, rest)?, Sampled::new(mantissa_ways, mantissa, mantissas)?, scales));
-        }
-        let size_of_sample = |(rest, mantissas, _): &(Sampled, Sampled, _)| Some(rest.size()? + mantissas.size()?);
-        let bound = candidates.iter().filter_map(size_of_sample).min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
-        let mut best: Option<(Encoded, Encoded, Vec<ArrayRef>)> = None;
-        for candidate in candidates {
-            if size_of_sample(&candidate).is_some_and(|size| size > bound) {
-                continue;
-            }
-            let (rest, mantissas, scales) = candidate;
-            let (rest, mantissas) = (rest.encode(value_ways, value)?, mantissas.encode(mantissa_ways, mantissa)?);
-            let total = |a: &Encoded, b: &Encoded| size(&a.chunk) + size(&b.chunk);
-            if best.as_ref().is_none_or(|(a, b, _)| total(&rest, &mantissas) < total(a, b)) {
-                best = Some((rest, mantissas, scales));
-            }
-        }
-        let (rest, mantissas, scales) = best.ok_or_else(|| internal("nothing was tried".to_owned()))?;
-        let encoded = |of: Encoded| Some(Split::Encoded(Box::new(of)));
-        Ok(Columns { first, columns: [encoded(rest), encoded(mantissas), Some(Split::Arrays(scales))] })
-    }
-}
-
-/// The values of a row group with all decimals split, with those that have digits after the point split, and with none; each only
-/// if it differs from the others.
-fn candidate_splits(first: usize, batches: &[RecordBatch]) -> Result<Vec<Vec<Decimals>>, String> {
-    let split = |batch: &RecordBatch| match batch.columns().get(first..first + 3)? {
-        [rest, mantissa, scale] => Decimals::of(rest, mantissa, scale),
-        _ => None,
-    };
-    let all = batches.iter().map(split).collect::<Option<Vec<_>>>().ok_or("the columns are of other types")?;
-    let each = |how: fn(Decimals) -> Result<Decimals, String>| all.iter().cloned().map(how).collect::<Result<Vec<_>, _>>();
-    let (fractions, whole) = (all.iter().any(Decimals::has_fractions), all.iter().any(Decimals::has_whole));
-    let mut candidates = vec![each(Decimals::with_all_as_floats)?];
-    if fractions && whole {
-        candidates.push(each(Decimals::with_whole_as_floats)?);
-    }
-    if fractions || whole {
-        candidates.push(all);
-    }
-    Ok(candidates)
-}
-
 fn size(chunk: &ArrowColumnChunk) -> usize {
     usize::try_from(chunk.close().bytes_written).unwrap_or(usize::MAX)
 }
@@ -379,49 +297,4 @@ fn encode<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{ArrayRef, AsArray, Float64Array};
-    use arrow::datatypes::{Field, Float64Type, Schema};
-    use bytes::Bytes;
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use parquet::basic::Encoding;
-
-    use super::super::encoding::file_properties;
-    use super::*;
-
-    fn written(values: &[f64], effort: Effort, batch_rows: usize) -> Bytes {
-        let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true)]));
-        let mut bytes = Vec::new();
-        let mut groups = RowGroups::new(&mut bytes, Arc::clone(&schema), file_properties(&[], effort, &[]), effort, |_| true).unwrap();
-        for values in values.chunks(batch_rows) {
-            let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-            groups.write(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()).unwrap();
-        }
-        groups.finish().unwrap();
-        bytes.into()
-    }
-
-    #[test]
-    fn each_row_group_has_its_smallest_encoding_and_all_values_come_back() {
-        // A row group of few values in no order, one that climbs in whole numbers, one in hundredths of which each comes again soon.
-        let chance = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let few = (0..ROW_GROUP_ROWS).map(|i| [0.1, 17.33, 1e9, -4.0][chance(i) as usize % 4]);
-        let whole = (0..ROW_GROUP_ROWS).map(|i| (1_000_000_000 + i as u64 * 5_000 + chance(i) % 5_000) as f64);
-        let hundredths = (0..ROW_GROUP_ROWS).map(|i| (1_000_000 + (i as u64 / 4 + chance(i) % 8) * 37) as f64 / 100.0);
-        let values: Vec<f64> = few.chain(whole).chain(hundredths).chain([f64::NAN, 1.0]).collect();
-        let sizes = [Effort::Fresh, Effort::Compacted, Effort::Settled].map(|effort| written(&values, effort, 30_000).len());
-        assert!(sizes[1] < sizes[0] * 9 / 10 && sizes[2] <= sizes[1], "{sizes:?}");
-
-        let reader = ParquetRecordBatchReaderBuilder::try_new(written(&values, Effort::Settled, 30_000)).unwrap();
-        let groups = reader.metadata().row_groups();
-        let full = ROW_GROUP_ROWS as i64;
-        assert_eq!(groups.iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [full, full, full, 2]);
-        let encodings = groups[..3].iter().map(|group| {
-            let has = |encoding| group.column(0).encodings().any(|e| e == encoding);
-            (has(Encoding::RLE_DICTIONARY), has(Encoding::BYTE_STREAM_SPLIT))
-        });
-        assert_eq!(encodings.collect::<Vec<_>>(), [(true, false), (false, true), (false, false)]);
-        let read = reader.build().unwrap().flat_map(|batch| batch.unwrap().column(0).as_primitive::<Float64Type>().values().to_vec());
-        assert!(read.map(f64::to_bits).eq(values.iter().map(|value| value.to_bits())));
-    }
-}
+mod tests;
