@@ -31,6 +31,8 @@ pub struct App {
     pub config: Config,
     /// Milliseconds since 1970.
     pub now_ms: fn() -> i64,
+    /// When the process began to serve, in milliseconds since 1970.
+    pub started_ms: i64,
     /// Places for queries.
     pub query_slots: QuerySlots,
     /// Memory for request bodies.
@@ -46,6 +48,7 @@ impl App {
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
             now_ms: wall_clock_ms,
+            started_ms: wall_clock_ms(),
             query_slots: QuerySlots::new(config.max_concurrent_queries, Duration::from_millis(config.query_queue_ms)),
             bodies: BodyBudget::new(config.max_inflight_body_bytes),
             metrics: Metrics::new(),

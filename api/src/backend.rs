@@ -21,7 +21,7 @@ use tidelake_ingest::wal::WalOptions;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
 use tidelake_querier::promql::parse::parse;
-use tidelake_querier::promql::source::SourceError;
+use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
 
@@ -30,7 +30,11 @@ pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
-pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::cardinality::{Cardinality, Ranking};
+pub use tidelake_querier::exemplars::SeriesExemplars;
+pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::promql::source::SeriesSamples;
+pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -59,6 +63,8 @@ pub struct PromqlOptions {
     pub max_samples: u64,
     /// Damaged segments are left out, with a warning.
     pub partial: bool,
+    /// The samples that each step looks at are counted.
+    pub count_samples: bool,
 }
 
 /// Why a PromQL or metadata query failed.
@@ -94,6 +100,16 @@ impl From<exec::QueryError> for QueryError {
     }
 }
 
+impl From<SourceError> for QueryError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            // Who reads samples as they are chooses what is read.
+            SourceError::LimitExceeded(_) => Self::BadData(error.to_string()),
+            other => exec::QueryError::from(other).into(),
+        }
+    }
+}
+
 impl From<SegmentError> for QueryError {
     fn from(error: SegmentError) -> Self {
         match error {
@@ -116,7 +132,25 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
     }
 }
 
+/// The matchers of all selectors of an expression; the error names line and column.
+pub fn parse_selectors(text: &str) -> Result<Vec<Vec<Matcher>>, String> {
+    let expr = parse(text).map_err(|error| error.to_string())?;
+    Ok(expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect())
+}
+
 impl Querier {
+    /// The exemplars of series that match any of the matcher sets, in the range; more than `limit` are an error.
+    pub async fn exemplars(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: u64,
+        partial: bool,
+    ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        Ok(self.0.exemplars(db, matchers, range, limit, partial).await?)
+    }
+
     /// Evaluates a query at one time.
     pub async fn promql_instant(&self, db: &str, query: &str, time_ms: i64, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
         self.promql(db, query, QueryParams::instant(time_ms), options).await
@@ -130,7 +164,12 @@ impl Querier {
     async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
         let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
-        let engine = EngineOptions { timeout: options.timeout, max_samples: options.max_samples, ..self.0.promql_options().clone() };
+        let engine = EngineOptions {
+            timeout: options.timeout,
+            max_samples: options.max_samples,
+            count_samples: options.count_samples,
+            ..self.0.promql_options().clone()
+        };
         Ok(self.0.promql(db, &expr, query, params, &engine, options.partial).await?)
     }
 
@@ -171,11 +210,28 @@ impl Querier {
         Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
     }
 
+    /// How many series may have samples in the range, and of what; rankings have at most `most` entries.
+    pub async fn cardinality(&self, db: &str, range: TimeRange, most: usize, partial: bool) -> Result<Answer<Cardinality>, QueryError> {
+        Ok(self.0.cardinality(db, range, most, partial).await?)
+    }
+
     /// Metadata by metric family, sorted; of one family only when it is named.
     pub fn metadata(&self, db: &str, metric: Option<&str>) -> Vec<(String, MetricMetadata)> {
         let all = self.0.metadata(db);
         let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
         wanted.map(|(name, metadata)| (name.to_string(), metadata.clone())).collect()
+    }
+
+    /// Series that match, with their samples in the range (milliseconds), in the order of their labels.
+    pub async fn sorted_samples(
+        &self,
+        db: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_samples: u64,
+    ) -> Result<SortedSamples, QueryError> {
+        let limits = SelectLimits { max_series: self.0.promql_options().max_series };
+        Ok(SortedSamples::select(self.0.tables().clone(), db, matchers, range, limits, max_samples).await?)
     }
 
     /// Looks at a SQL text: does it read, and as of when.
@@ -345,8 +401,12 @@ impl Backend {
             timeout: config.query_timeout(),
             ..EngineOptions::default()
         };
-        let sql =
-            SqlOptions { query_memory_bytes: config.query_memory_bytes, timeout: Some(config.query_timeout()), ..SqlOptions::default() };
+        let sql = SqlOptions {
+            query_memory_bytes: config.query_memory_bytes,
+            timeout: Some(config.query_timeout()),
+            promql: promql.clone(),
+            ..SqlOptions::default()
+        };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),

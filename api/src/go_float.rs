@@ -31,6 +31,11 @@ pub fn write_value(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// A value with all its digits and without an exponent, however many zeros that needs: as `parse_query` shows numbers.
+pub fn full_digits(value: f64) -> String {
+    if value.is_infinite() { (if value > 0.0 { "+Inf" } else { "-Inf" }).to_owned() } else { value.to_string() }
+}
+
 /// Appends milliseconds as seconds: `1700000000.123`, `1700000000`, `-0.500`.
 pub fn write_time(out: &mut Vec<u8>, ms: i64) {
     if ms < 0 {

@@ -13,7 +13,7 @@ use axum::routing::post;
 use chrono::DateTime;
 use serde::Deserialize;
 use tidelake_catalog::Database;
-use tidelake_catalog::model::{ColumnType, METRIC_NAME, METRICS_TABLE, Matcher, TimeRange, TimeUnit};
+use tidelake_catalog::model::{ColumnType, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TimeRange, TimeUnit};
 
 use crate::app::App;
 use crate::backend::Backend;
@@ -87,13 +87,13 @@ async fn plan(backend: &Backend, database: &Database, comparisons: &[TagEquals],
     };
     let matchers: Vec<Matcher> = tags.iter().map(|tag| Matcher::equal(tag.key.as_str(), tag.value.as_str())).collect();
     let mut deletions = Vec::new();
-    for table in database.tables.values().filter(|table| &*table.name != METRICS_TABLE) {
+    for table in database.tables.values().filter(|table| table.schema.kind == TableKind::Wide) {
         let has_tag = |tag: &&TagEquals| table.schema.column(&tag.key).is_some_and(|column| column.kind == ColumnType::Tag);
         if measurement.is_none_or(|name| name == &*table.name) && tags.iter().all(has_tag) {
             deletions.push(Deletion { table: table.name.to_string(), matchers: matchers.clone(), range });
         }
     }
-    let is_wide = measurement.is_some_and(|name| name != METRICS_TABLE && database.table(name).is_some());
+    let is_wide = measurement.is_some_and(|name| database.table(name).is_some_and(|table| table.schema.kind == TableKind::Wide));
     if database.table(METRICS_TABLE).is_some() && !is_wide {
         let name = measurement.map(|name| Matcher::equal(METRIC_NAME, name));
         let matchers: Vec<Matcher> = name.into_iter().chain(matchers).collect();

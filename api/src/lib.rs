@@ -6,7 +6,7 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `sql`. Deletes, drops, retention: `maintenance`, for
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `prom_exemplars`, `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
@@ -26,20 +26,30 @@ pub mod server;
 
 mod admin;
 mod backpressure;
+mod chunks;
 mod go_float;
 mod influx_configure;
 mod influx_delete;
 mod influx_predicate;
 mod influx_write;
+mod json_stream;
 mod maintenance;
 mod metrics;
 mod process;
 mod prom_admin;
+mod prom_answer;
+mod prom_ast;
+mod prom_exemplars;
 mod prom_histogram;
 mod prom_json;
 mod prom_labels;
 mod prom_params;
+mod prom_parse;
 mod prom_query;
+mod prom_read;
+mod prom_scraping;
+mod prom_stats;
+mod prom_status;
 mod prom_write;
 mod query_slots;
 mod sql;

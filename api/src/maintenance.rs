@@ -5,7 +5,7 @@
 //! reached. If the flush or the commit fails, nothing has changed, or the answer is 503 and the same request is safe to repeat.
 use std::sync::Arc;
 
-use tidelake_catalog::model::{Matcher, TimeRange};
+use tidelake_catalog::model::{EXEMPLARS_TABLE, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::{CatalogError, Refusal, Retention, Snapshot};
 
 use crate::app::App;
@@ -14,7 +14,7 @@ use crate::error::{ApiError, Kind};
 /// Rows of one table that go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
-    /// The stored table.
+    /// The stored table; that of the samples stands for the exemplars as well.
     pub table: String,
     /// All must match a series; without any all series do.
     pub matchers: Vec<Matcher>,
@@ -31,7 +31,14 @@ pub async fn delete(app: &App, database: &str, deletions: Vec<Deletion>) -> Resu
         return Ok(last);
     }
     flush(app).await?;
-    for Deletion { table, matchers, range } in deletions {
+    let has_exemplars = backend.catalog().snapshot().table(database, EXEMPLARS_TABLE).is_some();
+    // Exemplars go with the samples of their series.
+    let with_exemplars = |deletion: Deletion| {
+        let exemplars =
+            (has_exemplars && deletion.table == METRICS_TABLE).then(|| Deletion { table: EXEMPLARS_TABLE.to_owned(), ..deletion.clone() });
+        [deletion].into_iter().chain(exemplars)
+    };
+    for Deletion { table, matchers, range } in deletions.into_iter().flat_map(with_exemplars) {
         let deleted = backend.catalog().delete(database, &table, matchers, range).await;
         last = deleted.map_err(|error| refuse(app, error))?.sequence();
     }

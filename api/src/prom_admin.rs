@@ -48,7 +48,8 @@ async fn delete(app: &App, path: &RawPathParams, query: Option<&str>, headers: &
         return Err(parameters::invalid("end", "end timestamp must not be before start time"));
     }
     let range = TimeRange::new(min, max);
-    let selectors = params.all("match[]").map(read_selector).collect::<Result<Vec<Vec<Matcher>>, _>>()?;
+    let selectors = params.all("match[]").map(read_selector).collect::<Result<Vec<Vec<Matcher>>, _>>();
+    let selectors = selectors.map_err(|why| parameters::invalid("match[]", why))?;
     if selectors.is_empty() {
         return Err(ApiError::bad_request("no match[] parameter provided"));
     }

@@ -15,9 +15,10 @@ use crate::backend::{Answer, AsOf, parse_selector};
 use crate::database;
 use crate::error::{ApiError, Dialect};
 use crate::params::Params;
-use crate::prom_json::{TRUNCATED, series_body, strings_body};
+use crate::prom_answer::{TRUNCATED, list_answer, success};
+use crate::prom_json::{write_labels, write_string};
 use crate::prom_params as parameters;
-use crate::prom_query::{json_body, read_params, success};
+use crate::prom_query::read_params;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -31,7 +32,6 @@ pub fn routes() -> Router<Arc<App>> {
 /// What the four have in common.
 struct Selection {
     database: String,
-    params: Params,
     matchers: Vec<Vec<Matcher>>,
     range: TimeRange,
     limit: usize,
@@ -43,13 +43,17 @@ impl Selection {
     async fn read(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
         let database = database::of_prometheus(path, headers)?;
         let params = read_params(app, query, headers, body).await?;
-        let limit = parameters::limit(&params)?;
-        let min = parameters::time_or(&params, "start", TimeRange::ALL.min)?;
-        let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
-        let as_of = parameters::as_of(&params)?;
-        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>()?;
-        let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
-        Ok(Self { database, params, matchers, range: TimeRange::new(min, max), limit, as_of, partial })
+        Self::of(app, database, &params)
+    }
+
+    fn of(app: &App, database: String, params: &Params) -> Result<Self, ApiError> {
+        let limit = parameters::limit(params)?;
+        let min = parameters::time_or(params, "start", TimeRange::ALL.min)?;
+        let max = parameters::time_or(params, "end", TimeRange::ALL.max)?;
+        let as_of = parameters::as_of(params)?;
+        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>().map_err(ApiError::bad_request)?;
+        let partial = parameters::partial_response(params, app.config.allow_partial_results)?;
+        Ok(Self { database, matchers, range: TimeRange::new(min, max), limit, as_of, partial })
     }
 
     /// One more than asked for, so that a cut can be told from an end.
@@ -66,11 +70,11 @@ impl Selection {
     }
 }
 
-/// A selector that does not select everything.
-pub fn read_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
-    let matchers = parse_selector(text).map_err(|e| parameters::invalid("match[]", e))?;
+/// A selector of `match[]`, which must not select everything.
+pub fn read_selector(text: &str) -> Result<Vec<Matcher>, String> {
+    let matchers = parse_selector(text)?;
     if matchers.iter().all(Matcher::matches_empty) {
-        return Err(parameters::invalid("match[]", "match[] must contain at least one non-empty matcher"));
+        return Err("match[] must contain at least one non-empty matcher".to_owned());
     }
     Ok(matchers)
 }
@@ -82,7 +86,7 @@ async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
         let _slot = app.query_slots.enter().await?;
         let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
         asked.cut(&mut names);
-        Ok(json_body(strings_body(&names)))
+        Ok(list_answer(names, |out, name| write_string(out, name)))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
@@ -98,34 +102,38 @@ async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery
         let _slot = app.query_slots.enter().await?;
         let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
         asked.cut(&mut values);
-        Ok(json_body(strings_body(&values)))
+        Ok(list_answer(values, |out, value| write_string(out, value)))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
 async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
     let answer = async {
-        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
-        if asked.matchers.is_empty() {
+        let database = database::of_prometheus(&path, &headers)?;
+        let params = read_params(&app, q.as_deref(), &headers, body).await?;
+        if params.all("match[]").next().is_none() {
             return Err(ApiError::bad_request("no match[] parameter provided"));
         }
+        // Only here the error names the parameter.
+        params.all("match[]").try_for_each(|text| read_selector(text).map(drop)).map_err(|why| parameters::invalid("match[]", why))?;
+        let asked = Selection::of(&app, database, &params)?;
         let querier = app.querier(asked.as_of).await?;
         let _slot = app.query_slots.enter().await?;
         let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
         asked.cut(&mut found);
-        Ok(json_body(series_body(&found)))
+        Ok(list_answer(found, write_labels))
     };
     answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
 async fn metadata(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
     let answer = async {
-        let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
-        let per_metric = asked.params.get("limit_per_metric").map(str::parse::<usize>).transpose();
+        let database = database::of_prometheus(&path, &headers)?;
+        let params = read_params(&app, q.as_deref(), &headers, body).await?;
+        let most = parameters::count(&params, "limit")?.unwrap_or(usize::MAX);
         // What was said last of a family is all that is kept of it, so any limit is met.
-        per_metric.map_err(|_| parameters::invalid("limit_per_metric", "limit_per_metric must be a number"))?;
-        let found = app.backend()?.querier.metadata(&asked.database, asked.params.get("metric"));
-        let most = if asked.limit == 0 { usize::MAX } else { asked.limit };
+        parameters::count(&params, "limit_per_metric")?;
+        let found = app.backend()?.querier.metadata(&database, params.get("metric"));
         let data = found
             .into_iter()
             .take(most)

@@ -21,7 +21,8 @@ pub fn invalid(name: &str, why: impl std::fmt::Display) -> ApiError {
 
 /// A time parameter in ms, or its default when it is not given.
 pub fn time_or(params: &Params, name: &str, default_ms: i64) -> Result<i64, ApiError> {
-    params.get(name).map_or(Ok(default_ms), |text| parse_time(text).map_err(|e| invalid(name, e)))
+    let Some(text) = params.get(name) else { return Ok(default_ms) };
+    parse_time(text).map_err(|e| invalid(name, format!("invalid time value for '{name}': {e}")))
 }
 
 /// A time parameter in ms that must be given.
@@ -37,7 +38,29 @@ pub fn duration(params: &Params, name: &str) -> Result<Option<i64>, ApiError> {
 /// `limit`: 0 for none.
 pub fn limit(params: &Params) -> Result<usize, ApiError> {
     let Some(text) = params.get("limit") else { return Ok(0) };
-    text.parse::<usize>().map_err(|_| invalid("limit", "limit must be a number that is not negative"))
+    match text.parse::<i64>() {
+        Ok(limit) => usize::try_from(limit).map_err(|_| invalid("limit", "limit must be non-negative")),
+        Err(error) => {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = if matches!(error.kind(), PosOverflow | NegOverflow) { "value out of range" } else { "invalid syntax" };
+            // The words of Go's library.
+            Err(invalid("limit", format!("strconv.Atoi: parsing {text:?}: {why}")))
+        }
+    }
+}
+
+/// A parameter that counts something; `None` when it is not given or negative, which is no limit.
+pub fn count(params: &Params, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(text) = params.get(name) else { return Ok(None) };
+    let count = text.parse::<i64>().map_err(|_| ApiError::bad_request(format!("{name} must be a number")))?;
+    Ok(usize::try_from(count).ok())
+}
+
+/// `lookback_delta` in ms, if it is given and positive.
+pub fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
+    let Some(text) = params.get("lookback_delta") else { return Ok(None) };
+    let ms = parse_duration(text).map_err(|e| ApiError::bad_request(format!("error parsing lookback delta duration: {e}")))?;
+    Ok(Some(ms).filter(|ms| *ms > 0))
 }
 
 /// `asOf`: which state of the database is read; without it the present one.
@@ -210,7 +233,19 @@ mod tests {
         let with = |text: &str| Params::from_query(Some(text));
         assert_eq!(limit(&with("")).unwrap(), 0);
         assert_eq!(limit(&with("limit=7")).unwrap(), 7);
-        assert!(limit(&with("limit=-1")).is_err());
+        let refused = |text: &str| limit(&with(text)).unwrap_err().message;
+        assert_eq!(refused("limit=-1"), "invalid parameter \"limit\": limit must be non-negative");
+        assert_eq!(refused("limit=x"), "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax");
+        assert!(refused("limit=99999999999999999999").ends_with("value out of range"));
+        assert_eq!(count(&with("n=3"), "n").unwrap(), Some(3));
+        assert_eq!(count(&with("n=-1"), "n").unwrap(), None);
+        assert_eq!(count(&with("n=1.5"), "n").unwrap_err().message, "n must be a number");
+        assert_eq!(lookback(&with("lookback_delta=1m")).unwrap(), Some(60_000));
+        assert_eq!(lookback(&with("lookback_delta=0")).unwrap(), None);
+        let words = "error parsing lookback delta duration: cannot parse \"x\" to a valid duration";
+        assert_eq!(lookback(&with("lookback_delta=x")).unwrap_err().message, words);
+        let words = "invalid parameter \"time\": invalid time value for 'time': cannot parse \"x\" to a valid timestamp";
+        assert_eq!(time_or(&with("time=x"), "time", 0).unwrap_err().message, words);
         let most = Duration::from_secs(10);
         assert_eq!(timeout(&with(""), most).unwrap(), most);
         assert_eq!(timeout(&with("timeout=2s"), most).unwrap(), Duration::from_secs(2));

@@ -1,46 +1,29 @@
-//! `/api/v1/query` and `/api/v1/query_range`, by GET and by POST form, and what clients ask of a Prometheus besides.
+//! `/api/v1/query` and `/api/v1/query_range`, by GET and by POST form.
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, RawQuery, State};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::json;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::backend::{PromqlOptions, Steps};
 use crate::database;
 use crate::error::{ApiError, Dialect};
 use crate::params::Params;
-use crate::prom_json::{At, query_body};
+use crate::prom_answer::{At, query_answer};
 use crate::prom_params as parameters;
+use crate::prom_stats::{Stats, Times};
 
 /// Largest form body: Prometheus takes 10 MiB, and no query is that long.
 const MAX_FORM_BYTES: usize = 4 << 20;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/query", get(query).post(query))
-        .route("/api/v1/query_range", get(query_range).post(query_range))
-        .route("/api/v1/status/buildinfo", get(build_info))
-        // There are no rules, alerts or exemplars here; Grafana asks for them all the same.
-        .route("/api/v1/rules", get(async || success(json!({ "groups": [] }))))
-        .route("/api/v1/alerts", get(async || success(json!({ "alerts": [] }))))
-        .route("/api/v1/query_exemplars", get(async || success(json!([]))).post(async || success(json!([]))))
-}
-
-/// The body of an answer that needs no speed.
-pub fn success(data: serde_json::Value) -> Response {
-    Json(json!({ "status": "success", "data": data })).into_response()
-}
-
-/// A body that was written by hand.
-pub fn json_body(body: Vec<u8>) -> Response {
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+    Router::new().route("/api/v1/query", get(query).post(query)).route("/api/v1/query_range", get(query_range).post(query_range))
 }
 
 /// The parameters of a GET or a POST form.
@@ -57,33 +40,12 @@ async fn query_range(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(
     range(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
-async fn build_info() -> Response {
-    // Without "features", Grafana takes the server for a plain Prometheus, whose API this is.
-    success(json!({
-        "version": env!("CARGO_PKG_VERSION"), "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
-    }))
-}
-
-fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
-    let lookback_ms = parameters::duration(params, "lookback_delta")?.filter(|ms| *ms > 0);
-    Ok(PromqlOptions {
-        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
-        timeout: parameters::timeout(params, app.config.query_timeout())?,
-        max_samples: app.config.max_query_samples,
-        partial: parameters::partial_response(params, app.config.allow_partial_results)?,
-    })
-}
-
 async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let limit = parameters::limit(&params)?;
     let time_ms = parameters::time_or(&params, "time", (app.now_ms)())?;
-    let options = options(app, &params)?;
-    let querier = app.querier(parameters::as_of(&params)?).await?;
-    let _slot = app.query_slots.enter().await?;
-    let output = querier.promql_instant(&database, params.get("query").unwrap_or(""), time_ms, &options).await?;
-    Ok(json_body(query_body(&output, At::Time(time_ms), limit)))
+    run(app, &database, &params, At::Time(time_ms), limit).await
 }
 
 async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
@@ -91,11 +53,35 @@ async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &H
     let params = read_params(app, query, headers, body).await?;
     let limit = parameters::limit(&params)?;
     let steps = read_steps(&params)?;
-    let options = options(app, &params)?;
-    let querier = app.querier(parameters::as_of(&params)?).await?;
-    let _slot = app.query_slots.enter().await?;
-    let output = querier.promql_range(&database, params.get("query").unwrap_or(""), steps, &options).await?;
-    Ok(json_body(query_body(&output, At::Steps(steps), limit)))
+    run(app, &database, &params, At::Steps(steps), limit).await
+}
+
+async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -> Result<Response, ApiError> {
+    let begun = Instant::now();
+    let timeout = parameters::timeout(params, app.config.query_timeout())?;
+    let lookback_ms = parameters::lookback(params)?;
+    let stats = Stats::read(params);
+    let options = PromqlOptions {
+        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
+        timeout,
+        max_samples: app.config.max_query_samples,
+        partial: parameters::partial_response(params, app.config.allow_partial_results)?,
+        count_samples: stats.are_wanted(),
+    };
+    let querier = app.querier(parameters::as_of(params)?).await?;
+    let queued = Instant::now();
+    let slot = app.query_slots.enter().await?;
+    let waited = queued.elapsed();
+    let text = params.get("query").unwrap_or("");
+    let mut output = match at {
+        At::Time(time_ms) => querier.promql_instant(database, text, time_ms, &options).await?,
+        At::Steps(steps) => querier.promql_range(database, text, steps, &options).await?,
+    };
+    // What is left to do waits for the client, and so does not keep others from running.
+    drop(slot);
+    output.annotations.warnings.extend(stats.warning());
+    let stats = stats.show(&output.stats, at, Times { queued: waited, total: begun.elapsed() });
+    Ok(query_answer(output, at, limit, stats))
 }
 
 /// `start`, `end` and `step`, checked in the order and with the words of Prometheus.

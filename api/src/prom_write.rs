@@ -1,7 +1,7 @@
 //! Remote write: `POST /api/v1/write`.
 //!
-//! The message is chosen by the content type alone. 1.0 may come without content type and encoding; anything that is not
-//! understood is 415, so that senders fall back to what is.
+//! The message, 1.0 or 2.0, is chosen by the content type alone. 1.0 may come without content type and encoding; anything that is
+//! not understood is 415, so that senders fall back to what is. From there on every answer to 2.0 says how much was written.
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
 use crate::app::App;
-use crate::backend::{ContentEncoding, Protocol, WriteOutcome, WriteRequest};
+use crate::backend::{ContentEncoding, Protocol, WriteOutcome, WriteRequest, Written};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 
@@ -28,13 +28,31 @@ pub fn routes() -> Router<Arc<App>> {
 }
 
 async fn write(State(app): State<Arc<App>>, path: RawPathParams, headers: HeaderMap, body: Body) -> Response {
-    receive(&app, &path, &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Text))
+    let message = match negotiate(&headers) {
+        Ok(message) => message,
+        Err(error) => return error.respond(Dialect::Text),
+    };
+    match receive(&app, &path, &headers, body, message).await {
+        Ok(response) => response,
+        Err(error) if message.0 == Protocol::RemoteWrite2 => counted(error.respond(Dialect::Text), Written::default()),
+        Err(error) => error.respond(Dialect::Text),
+    }
 }
 
-async fn receive(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let database = database::of_prometheus(path, headers)?;
+/// How the body is to be read.
+fn negotiate(headers: &HeaderMap) -> Result<(Protocol, ContentEncoding), ApiError> {
     let protocol = read_protocol(headers)?;
-    let encoding = read_encoding(headers)?;
+    Ok((protocol, read_encoding(headers, protocol)?))
+}
+
+async fn receive(
+    app: &App,
+    path: &RawPathParams,
+    headers: &HeaderMap,
+    body: Body,
+    (protocol, encoding): (Protocol, ContentEncoding),
+) -> Result<Response, ApiError> {
+    let database = database::of_prometheus(path, headers)?;
     let ingester = &app.backend()?.ingester;
     let held = app.bodies.read(headers, body, app.config.max_remote_write_bytes).await?;
     let request = WriteRequest { database, protocol, encoding, accept_partial: true, body: held.bytes.clone() };
@@ -56,26 +74,27 @@ fn read_protocol(headers: &HeaderMap) -> Result<Protocol, ApiError> {
         if name.trim().eq_ignore_ascii_case("proto") {
             return match message.trim().trim_matches('"') {
                 VERSION_1 => Ok(Protocol::RemoteWrite1),
-                VERSION_2 => unsupported(&format!("remote write 2.0 ({VERSION_2}) is not supported; send 1.0 ({VERSION_1})")),
-                other => unsupported(&format!("message {other:?} is not known; send {VERSION_1}")),
+                VERSION_2 => Ok(Protocol::RemoteWrite2),
+                other => unsupported(&format!("message {other:?} is not known; send {VERSION_2} or {VERSION_1}")),
             };
         }
     }
     Ok(Protocol::RemoteWrite1)
 }
 
-fn read_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
+/// 2.0 knows nothing but snappy; some senders of 1.0 try zstd first.
+fn read_encoding(headers: &HeaderMap, protocol: Protocol) -> Result<ContentEncoding, ApiError> {
     let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(ContentEncoding::Snappy) };
     match value.to_str().unwrap_or("").trim().to_ascii_lowercase().as_str() {
         "" | "snappy" => Ok(ContentEncoding::Snappy),
-        "zstd" => Ok(ContentEncoding::Zstd),
+        "zstd" if protocol == Protocol::RemoteWrite1 => Ok(ContentEncoding::Zstd),
         other => Err(ApiError::new(Kind::Unsupported, format!("content encoding {other:?} is not supported; send snappy (block format)"))),
     }
 }
 
 /// 204, or 400 that names what was refused; both count what was kept.
 fn answer(outcome: &WriteOutcome) -> Response {
-    let mut response = if outcome.errors.is_empty() {
+    let response = if outcome.errors.is_empty() {
         StatusCode::NO_CONTENT.into_response()
     } else {
         let mut text = format!("{} refused, the others were kept: ", outcome.refused);
@@ -86,10 +105,15 @@ fn answer(outcome: &WriteOutcome) -> Response {
         }
         ApiError::bad_request(text).respond(Dialect::Text)
     };
+    counted(response, outcome.written)
+}
+
+/// With the headers that say how much was written.
+fn counted(mut response: Response, written: Written) -> Response {
     let counts = [
-        ("x-prometheus-remote-write-samples-written", outcome.written.samples),
-        ("x-prometheus-remote-write-histograms-written", outcome.written.histograms),
-        ("x-prometheus-remote-write-exemplars-written", outcome.written.exemplars),
+        ("x-prometheus-remote-write-samples-written", written.samples),
+        ("x-prometheus-remote-write-histograms-written", written.histograms),
+        ("x-prometheus-remote-write-exemplars-written", written.exemplars),
     ];
     for (name, count) in counts {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
@@ -100,7 +124,7 @@ fn answer(outcome: &WriteOutcome) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{LineError, Written};
+    use crate::backend::LineError;
 
     fn with(name: HeaderName, value: Option<&str>) -> HeaderMap {
         value.map(|v| (name, v.parse().unwrap())).into_iter().collect()
@@ -108,15 +132,14 @@ mod tests {
 
     #[test]
     fn content_types() {
-        let check = |value: Option<&str>, expected: Result<(), u16>| {
-            let got = read_protocol(&with(CONTENT_TYPE, value)).map(|p| assert_eq!(p, Protocol::RemoteWrite1));
-            assert_eq!(got.map_err(|e| e.status().as_u16()), expected, "{value:?}");
+        let check = |value: Option<&str>, expected: Result<Protocol, u16>| {
+            assert_eq!(read_protocol(&with(CONTENT_TYPE, value)).map_err(|e| e.status().as_u16()), expected, "{value:?}");
         };
-        check(None, Ok(()));
-        check(Some("application/x-protobuf"), Ok(()));
-        check(Some("application/x-protobuf;proto=prometheus.WriteRequest"), Ok(()));
-        check(Some("Application/X-Protobuf; charset=x; proto=\"prometheus.WriteRequest\""), Ok(()));
-        check(Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Err(415));
+        check(None, Ok(Protocol::RemoteWrite1));
+        check(Some("application/x-protobuf"), Ok(Protocol::RemoteWrite1));
+        check(Some("application/x-protobuf;proto=prometheus.WriteRequest"), Ok(Protocol::RemoteWrite1));
+        check(Some("Application/X-Protobuf; charset=x; proto=\"prometheus.WriteRequest\""), Ok(Protocol::RemoteWrite1));
+        check(Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Ok(Protocol::RemoteWrite2));
         check(Some("application/x-protobuf;proto=no.such.Message"), Err(415));
         check(Some("application/json"), Err(415));
         check(Some(""), Err(415));
@@ -124,14 +147,17 @@ mod tests {
 
     #[test]
     fn encodings() {
-        let check = |value: Option<&str>, expected: Result<ContentEncoding, u16>| {
-            assert_eq!(read_encoding(&with(CONTENT_ENCODING, value)).map_err(|e| e.status().as_u16()), expected, "{value:?}");
+        let check = |value: Option<&str>, one: Result<ContentEncoding, u16>, two: Result<ContentEncoding, u16>| {
+            for (protocol, expected) in [(Protocol::RemoteWrite1, one), (Protocol::RemoteWrite2, two)] {
+                let found = read_encoding(&with(CONTENT_ENCODING, value), protocol).map_err(|e| e.status().as_u16());
+                assert_eq!(found, expected, "{value:?} {protocol:?}");
+            }
         };
-        check(None, Ok(ContentEncoding::Snappy));
-        check(Some("Snappy"), Ok(ContentEncoding::Snappy));
-        check(Some("zstd"), Ok(ContentEncoding::Zstd));
-        check(Some("gzip"), Err(415));
-        check(Some("identity"), Err(415));
+        check(None, Ok(ContentEncoding::Snappy), Ok(ContentEncoding::Snappy));
+        check(Some("Snappy"), Ok(ContentEncoding::Snappy), Ok(ContentEncoding::Snappy));
+        check(Some("zstd"), Ok(ContentEncoding::Zstd), Err(415));
+        check(Some("gzip"), Err(415), Err(415));
+        check(Some("identity"), Err(415), Err(415));
     }
 
     #[test]

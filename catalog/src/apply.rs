@@ -173,6 +173,7 @@ const fn kind_word(kind: crate::model::TableKind) -> &'static str {
     match kind {
         crate::model::TableKind::Wide => "wide",
         crate::model::TableKind::Metrics => "metrics",
+        crate::model::TableKind::Exemplars => "exemplars",
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{Day, TableSchema, TimeRange, Tombstone};
+use crate::model::{Day, METRICS_TABLE, TableKind, TableSchema, TimeRange, Tombstone};
 
 mod segment;
 
@@ -163,7 +163,13 @@ impl Database {
 
     /// How many milliseconds the rows of one of its tables are kept; `None` for ever.
     pub fn retention_ms(&self, table: &Table) -> Option<u64> {
-        match (table.retention, self.retention) {
+        // Exemplars stay with their samples.
+        let samples = (table.schema.kind == TableKind::Exemplars).then(|| self.table(METRICS_TABLE).map(|samples| samples.retention));
+        let own = match (table.retention, samples.flatten()) {
+            (Retention::Inherit, Some(samples)) => samples,
+            (own, _) => own,
+        };
+        match (own, self.retention) {
             (Retention::Millis(ms), _) | (Retention::Inherit, Retention::Millis(ms)) => Some(ms),
             (Retention::Forever, _) | (Retention::Inherit, Retention::Inherit | Retention::Forever) => None,
         }

@@ -123,7 +123,7 @@ impl Output {
             order: orders,
             deletes_applied: table.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
             sort_tags: match kind {
-                TableKind::Metrics => Vec::new().into(),
+                TableKind::Metrics | TableKind::Exemplars => Vec::new().into(),
                 TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
             },
             ..(**first).clone()

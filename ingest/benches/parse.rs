@@ -2,13 +2,14 @@
 //!
 //! `cargo bench -p tidelake-ingest`; criterion's "elem" is a field value or a sample.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidelake_catalog::model::{TableKind, TableSchema};
 use tidelake_ingest::line_protocol::{self, LineOptions, Precision, TableLookup};
-use tidelake_ingest::remote_write::v1;
+use tidelake_ingest::remote_write::{v1, v2};
 use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
 
@@ -83,36 +84,71 @@ fn bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// The labels of a series as those of node_exporter.
+fn labels(instance: &str) -> [(&str, &str); 10] {
+    [
+        ("__name__", "node_cpu_seconds_total"),
+        ("cluster", "production"),
+        ("cpu", "3"),
+        ("datacenter", "eu-west-1c"),
+        ("instance", instance),
+        ("job", "node"),
+        ("mode", "iowait"),
+        ("namespace", "monitoring"),
+        ("pod", "node-exporter-x8sk2"),
+        ("team", "platform"),
+    ]
+}
+
+fn instance(i: usize) -> String {
+    format!("10.0.{}.{}:9100", i / 250, i % 250)
+}
+
+fn sample(i: usize) -> Vec<u8> {
+    let mut sample = vec![0x09];
+    sample.extend((i as f64 * 0.25).to_le_bytes());
+    sample.push(0x10);
+    varint(&mut sample, 1_700_000_000_000);
+    sample
+}
+
 /// A request as Prometheus sends it: one sample for each of many series with ten labels.
 fn write_request(series: usize) -> Vec<u8> {
     let mut body = Vec::new();
     for i in 0..series {
         let mut message = Vec::new();
-        let instance = format!("10.0.{}.{}:9100", i / 250, i % 250);
-        for (name, value) in [
-            ("__name__", "node_cpu_seconds_total"),
-            ("cluster", "production"),
-            ("cpu", "3"),
-            ("datacenter", "eu-west-1c"),
-            ("instance", &instance),
-            ("job", "node"),
-            ("mode", "iowait"),
-            ("namespace", "monitoring"),
-            ("pod", "node-exporter-x8sk2"),
-            ("team", "platform"),
-        ] {
+        for (name, value) in labels(&instance(i)) {
             let mut label = Vec::new();
             bytes(&mut label, 1, name.as_bytes());
             bytes(&mut label, 2, value.as_bytes());
             bytes(&mut message, 1, &label);
         }
-        let mut sample = vec![0x09];
-        sample.extend((i as f64 * 0.25).to_le_bytes());
-        sample.push(0x10);
-        varint(&mut sample, 1_700_000_000_000);
-        bytes(&mut message, 2, &sample);
+        bytes(&mut message, 2, &sample(i));
         bytes(&mut body, 1, &message);
     }
+    body
+}
+
+/// The same as 2.0.
+fn write_request_2(series: usize) -> Vec<u8> {
+    let mut symbols = HashMap::from([(String::new(), 0)]);
+    let (mut body, mut messages) = (vec![4 << 3 | 2, 0], Vec::new());
+    for i in 0..series {
+        let mut references = Vec::new();
+        for text in labels(&instance(i)).into_iter().flat_map(|(name, value)| [name, value]) {
+            let next = symbols.len() as u64;
+            let reference = *symbols.entry(text.to_owned()).or_insert_with(|| {
+                bytes(&mut body, 4, text.as_bytes());
+                next
+            });
+            varint(&mut references, reference);
+        }
+        let mut message = Vec::new();
+        bytes(&mut message, 1, &references);
+        bytes(&mut message, 2, &sample(i));
+        bytes(&mut messages, 5, &message);
+    }
+    body.extend(messages);
     body
 }
 
@@ -125,6 +161,11 @@ fn remote_write(c: &mut Criterion) {
     assert_eq!(v1::decode(&body, &registry, Oldest::NONE).map(|w| w.samples), Ok(SERIES));
     group.bench_function("one_sample_per_series", |b| b.iter(|| v1::decode(&body, &registry, Oldest::NONE)));
     group.bench_function("unknown_series", |b| b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30), Oldest::NONE)));
+    let body = write_request_2(SERIES);
+    let registry = SeriesRegistry::new(1 << 30);
+    assert_eq!(v2::decode(&body, &registry, Oldest::NONE).map(|w| w.samples), Ok(SERIES));
+    assert_eq!(registry.len(), SERIES);
+    group.bench_function("version_2", |b| b.iter(|| v2::decode(&body, &registry, Oldest::NONE)));
     group.finish();
 }
 

@@ -108,7 +108,7 @@ async fn write_day(
         return Ok(None);
     }
     let sort_tags: Vec<String> = match kind {
-        TableKind::Metrics => Vec::new(),
+        TableKind::Metrics | TableKind::Exemplars => Vec::new(),
         TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
     };
     let meta = SegmentMeta {

@@ -20,7 +20,7 @@ use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
 use crate::flush::write_segments;
 use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
-use crate::request::{IngestError, WriteOutcome, WriteRequest};
+use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::wal::clock::SystemClock;
 use crate::wal::{
     FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId,
@@ -275,7 +275,8 @@ impl Ingester {
             }
             Err(error) => return Err(error),
         };
-        if prepared.outcome.written.samples + prepared.outcome.written.histograms > 0 {
+        let Written { samples, histograms, exemplars } = prepared.outcome.written;
+        if samples + histograms + exemplars > 0 {
             self.wal.append(frame, prepared.tables).await.map_err(wal_error)?;
         }
         Ok(prepared.outcome)

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelake_catalog::model::{ColumnType, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::model::{ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
@@ -14,10 +14,10 @@ use crate::buffer::TableName;
 use crate::content::{self, ContentError};
 use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
-use crate::remote_write::{self, WrittenSamples};
+use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
-use crate::rows::Rows;
+use crate::rows::{FieldColumn, Rows};
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
 
@@ -48,6 +48,9 @@ pub struct Preparer {
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
 }
+
+/// Reads a body of one version of remote write.
+type Decode = fn(&[u8], &SeriesRegistry, Oldest) -> Result<WrittenSamples, DecodeError>;
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -97,12 +100,13 @@ impl Preparer {
     pub async fn prepare(&self, frame: &Frame, accept_partial: bool) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 => self.max_remote_write_bytes,
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
         let body = content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
         match frame.protocol {
             Protocol::LineProtocol { precision } => self.lines(frame, &body, precision, accept_partial).await,
-            Protocol::RemoteWrite1 => self.samples(frame, &body).await,
+            Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
+            Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
         }
     }
 
@@ -155,31 +159,50 @@ impl Preparer {
         }
     }
 
-    async fn samples(&self, frame: &Frame, body: &[u8]) -> Result<Prepared, IngestError> {
+    async fn samples(&self, frame: &Frame, body: &[u8], decode: Decode) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
         let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, received_ms(frame));
-        let parsed = remote_write::v1::decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let parsed = decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
-        if !parsed.rows.is_empty() && name.id == 0 {
-            let schema = TableSchema::metrics();
-            let columns = schema.columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
-            let table = TableColumns { table: METRICS_TABLE.to_owned(), kind: TableKind::Metrics, columns };
-            let created = self.catalog.ensure_columns(&frame.database, &[table]).await.map_err(catalog_error)?;
+        let mut exemplars_name = table_name(&snapshot, &frame.database, EXEMPLARS_TABLE);
+        let missing: Vec<TableColumns> = [
+            missing_columns(&snapshot, &frame.database, METRICS_TABLE, TableSchema::metrics(), &parsed.rows),
+            missing_columns(&snapshot, &frame.database, EXEMPLARS_TABLE, TableSchema::exemplars(), &parsed.exemplars),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !missing.is_empty() {
+            let created = self.catalog.ensure_columns(&frame.database, &missing).await.map_err(catalog_error)?;
             let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
-            self.registries.adopt(&before, &name);
+            if before.id == 0 && name.id != 0 {
+                self.registries.adopt(&before, &name);
+            }
+            exemplars_name = table_name(&created, &frame.database, EXEMPLARS_TABLE);
         }
         self.keep_metadata(&frame.database, &parsed).await?;
         let outcome = WriteOutcome {
-            written: Written { samples: parsed.samples as u64, histograms: parsed.histograms as u64, exemplars: 0 },
+            written: Written {
+                samples: parsed.samples as u64,
+                histograms: parsed.histograms as u64,
+                exemplars: parsed.exemplars.len() as u64,
+            },
             errors: parsed.errors.into_iter().map(|message| LineError { line: 0, original: String::new(), message }).collect(),
             refused: parsed.refused as u64,
         };
-        let table = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
-        Ok(Prepared { tables: vec![table], outcome })
+        // Exemplars are of the series of the samples.
+        let exemplars = TableBatch {
+            name: exemplars_name,
+            kind: TableKind::Exemplars,
+            registry: Arc::clone(&registry),
+            batches: vec![parsed.exemplars],
+        };
+        let samples = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
+        Ok(Prepared { tables: vec![samples, exemplars], outcome })
     }
 
     /// Commits what is new about metric families.
@@ -200,6 +223,19 @@ impl Preparer {
         }
         Ok(())
     }
+}
+
+/// What a table needs for these rows and does not have: its usual columns if it is not there, any other with the first row that has
+/// it.
+fn missing_columns(snapshot: &Snapshot, database: &str, table: &str, usual: TableSchema, rows: &Rows) -> Option<TableColumns> {
+    let found = snapshot.table(database, table);
+    let known = found.map_or(&usual, |found| &found.schema);
+    let more: Vec<&FieldColumn> = rows.fields.iter().filter(|field| known.column(&field.name).is_none()).collect();
+    if rows.is_empty() || (found.is_some() && more.is_empty()) {
+        return None;
+    }
+    let columns = usual.columns.iter().map(|c| (c.name.to_string(), c.kind)).chain(more.iter().map(|f| (f.name.to_string(), f.kind)));
+    Some(TableColumns { table: table.to_owned(), kind: usual.kind, columns: columns.collect() })
 }
 
 fn columns(table: &line_protocol::TableRows) -> TableColumns {

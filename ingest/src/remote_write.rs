@@ -6,18 +6,19 @@
 //! A malformed message refuses the body. A series that says what cannot be (no name, a label twice) is
 //! refused alone and named; the others are kept.
 //!
-//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`),
-//! `histogram` (native histograms), `samples` (columns).
+//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`), [`v2`]
+//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `exemplar`, `label_fields` (labels), `samples` (columns).
 
+mod exemplar;
 mod histogram;
+mod label_fields;
 mod samples;
 pub mod v1;
+pub mod v2;
 mod wire;
 
 #[cfg(test)]
 mod tests;
-
-use tidelake_catalog::model::Labels;
 
 use crate::rows::Rows;
 
@@ -25,6 +26,8 @@ use crate::rows::Rows;
 pub const VALUE_COLUMN: &str = "value";
 /// Name of the column of native histograms.
 pub const HISTOGRAM_COLUMN: &str = "histogram";
+
+pub use tidelake_catalog::model::schema::{LABELS_COLUMN, START_TIME_COLUMN};
 
 /// Messages listed at most; those beyond are only counted.
 const MAX_ERRORS: usize = 1_000;
@@ -37,13 +40,14 @@ pub struct DecodeError(pub(crate) String);
 /// What a body holds.
 #[derive(Debug, Default)]
 pub struct WrittenSamples {
-    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`]; a column that
-    /// would be empty is left out. Series by their index in the registry that was given.
+    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`], when their counts began in
+    /// [`START_TIME_COLUMN`]; a column that would be empty is left out. Series by their index in the registry that was given.
     pub rows: Rows,
     /// What the sender says about metric families.
     pub metadata: Vec<Metadata>,
-    /// Exemplars of series that were kept.
-    pub exemplars: Vec<Exemplar>,
+    /// Exemplars of series that were kept, as rows of the exemplars table: columns [`VALUE_COLUMN`] and [`LABELS_COLUMN`]. Series by
+    /// their index in the registry that was given.
+    pub exemplars: Rows,
     /// Why series or histograms were refused, each naming its series; at most 1,000.
     pub errors: Vec<String>,
     /// Number of refusals, those included that are not in `errors`.
@@ -83,17 +87,4 @@ pub(crate) fn metric_kind(number: u64) -> MetricKind {
         7 => MetricKind::StateSet,
         _ => MetricKind::Unknown,
     }
-}
-
-/// A sample of what a series counts, usually with a trace id among its labels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exemplar {
-    /// The series, by its index in the registry.
-    pub series: u32,
-    /// The exemplar's own labels.
-    pub labels: Labels,
-    /// Its value.
-    pub value: f64,
-    /// Its time in milliseconds.
-    pub time: i64,
 }

@@ -38,13 +38,13 @@ pub struct FieldColumn {
 pub enum FieldValues {
     /// Floats.
     Float(Vec<f64>),
-    /// Signed integers.
+    /// Signed integers, and times in milliseconds.
     Integer(Vec<i64>),
     /// Unsigned integers.
     Unsigned(Vec<u64>),
     /// Booleans.
     Boolean(Vec<bool>),
-    /// Strings one after another.
+    /// Strings one after another, and labels in their canonical form.
     String {
         /// For each row, where in `bytes` its string ends; it begins where the one before ends.
         ends: Vec<u32>,
@@ -140,10 +140,10 @@ impl FieldValues {
     pub fn empty(kind: ColumnType) -> Self {
         match kind {
             ColumnType::Float => FieldValues::Float(Vec::new()),
-            ColumnType::Integer => FieldValues::Integer(Vec::new()),
+            ColumnType::Integer | ColumnType::Timestamp => FieldValues::Integer(Vec::new()),
             ColumnType::Unsigned => FieldValues::Unsigned(Vec::new()),
             ColumnType::Boolean => FieldValues::Boolean(Vec::new()),
-            ColumnType::String | ColumnType::Tag => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },
+            ColumnType::String | ColumnType::Tag | ColumnType::Labels => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },
             ColumnType::Histogram => FieldValues::Histogram(Vec::new()),
         }
     }

@@ -16,16 +16,22 @@ pub fn parse_as_of(text: &str) -> Result<AsOf, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().map(AsOf::Sequence).map_err(|_| bad());
     }
+    time_ms(text).map(AsOf::TimeMs).ok_or_else(bad)
+}
+
+/// A time in ms since 1970: seconds since then, or RFC 3339 as [`parse_as_of`] takes it.
+pub(crate) fn time_ms(text: &str) -> Option<i64> {
+    let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
         let ms = (seconds * 1000.0).round();
-        return if ms.abs() < 9.2e18 { Ok(AsOf::TimeMs(ms as i64)) } else { Err(bad()) };
+        return (ms.abs() < 9.2e18).then_some(ms as i64);
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(AsOf::TimeMs(time.timestamp_millis()));
+        return Some(time.timestamp_millis());
     }
     let zoneless = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
-    let time = zoneless.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok()).ok_or_else(bad)?;
-    Ok(AsOf::TimeMs(time.and_utc().timestamp_millis()))
+    let time = zoneless.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+    Some(time.and_utc().timestamp_millis())
 }
 
 #[cfg(test)]

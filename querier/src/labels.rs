@@ -10,8 +10,8 @@ use crate::tables::Tables;
 
 /// Calls `visit` with the labels of each series of the database that passes all matchers of at least one set
 /// and may have samples in the range of milliseconds. Without sets all series pass. A series may be visited
-/// more than once.
-async fn visit(
+/// more than once, but not without sets.
+pub(crate) async fn visit(
     tables: &Tables,
     database: &str,
     sets: &[Vec<Matcher>],

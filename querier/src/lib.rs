@@ -2,17 +2,22 @@
 //!
 //! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows; `damage`: what is left
 //!   out of partial answers;
-//! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables;
+//! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables, [`sorted_samples`] whoever reads
+//!   samples as they are;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
-//! - [`labels`]: series and their labels, from series indexes alone.
+//! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many there are, and of what.
 pub mod as_of;
+pub mod cardinality;
 mod damage;
+pub mod exemplars;
 pub mod labels;
 pub mod promql;
 pub mod querier;
 pub mod samples;
 mod segment_cache;
+pub mod sorted_samples;
 pub mod sql;
 mod sql_rows;
 pub mod tables;

@@ -9,6 +9,8 @@ use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tokio::time::Instant;
 
+use crate::cardinality::{self, Cardinality};
+use crate::exemplars::{self, SeriesExemplars};
 use crate::labels;
 use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
 use crate::promql::parse::ast::Expr;
@@ -103,12 +105,13 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         if !partial {
-            return Ok(Answer { value: self.sql.query(database, text, params).await?, warnings: Vec::new() });
+            return self.sql.query(database, text, params).await;
         }
         let tables = self.tables.partial();
-        let value = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
+        let mut answer = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
         // Everything is opened while the query is planned.
-        Ok(Answer { value, warnings: tables.warnings() })
+        answer.warnings.splice(0..0, tables.warnings());
+        Ok(answer)
     }
 
     async fn answer<T, E, F: Future<Output = Result<T, E>>>(
@@ -163,6 +166,32 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<String>>, SegmentError> {
         self.answer(partial, |tables| async move { labels::values(&tables, database, label, sets, range).await }, is_damage).await
+    }
+
+    /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set, at most `limit`.
+    pub async fn exemplars(
+        &self,
+        database: &str,
+        sets: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: u64,
+        partial: bool,
+    ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        let run = |tables| async move { exemplars::exemplars(&tables, database, sets, range, limit).await };
+        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
+        self.answer(partial, run, is_damage).await
+    }
+
+    /// Counts the series that may have samples in the range (milliseconds); rankings have at most `most` entries.
+    pub async fn cardinality(
+        &self,
+        database: &str,
+        range: TimeRange,
+        most: usize,
+        partial: bool,
+    ) -> Result<Answer<Cardinality>, SegmentError> {
+        let run = |tables| async move { cardinality::cardinality(&tables, database, range, most).await };
+        self.answer(partial, run, is_damage).await
     }
 
     /// What senders said about the metric families of a database.

@@ -5,16 +5,17 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::model::histogram::HistogramArray;
+use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
     Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange, TimeUnit,
 };
-use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by};
 use tidelake_catalog::segment::{SegmentError, SortedRows};
 
 use crate::promql::source::{SampleSource, SelectRequest, SeriesSamples, SourceError};
@@ -73,51 +74,85 @@ impl DatabaseSamples {
     }
 }
 
-fn source_error(error: SegmentError) -> SourceError {
+/// Why rows could not be read, in the words of PromQL.
+pub(crate) fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
         other => SourceError::Unavailable(other.to_string()),
     }
 }
 
+/// The series of one table that are to be read: samples that were sent as such, or a field of a wide table as the metric `name`.
+pub(crate) struct Feed {
+    pub(crate) units: Vec<ScanUnit>,
+    pub(crate) name: Option<Arc<str>>,
+}
+
+/// What a selector selects, table by table; if `sorted`, the series of each feed come in the order of their labels.
+pub(crate) async fn feeds(
+    tables: &Tables,
+    database: &str,
+    matchers: &[Matcher],
+    range: TimeRange,
+    sorted: bool,
+) -> Result<Vec<Feed>, SegmentError> {
+    let mut feeds = Vec::new();
+    if let Some(found) = tables.sources(database, METRICS_TABLE, range).await? {
+        // Most databases have no histograms and no start times: these columns are read only where one is.
+        let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
+        let fields = found.schema.fields().filter(|f| present(f)).cloned().collect();
+        let scan = ScanRequest { fields, matchers: matchers.to_vec(), range: range.intersect(&found.kept) };
+        let plan = match sorted {
+            true => plan_by(TableKind::Metrics, found.sources, scan, Labels::clone),
+            false => plan(TableKind::Metrics, found.sources, scan, None),
+        };
+        feeds.push(Feed { units: plan.units, name: None });
+    }
+    for metric in field_metrics(tables, database, matchers) {
+        let range = to_unit(range, metric.schema.kind.time_unit());
+        let Some(found) = tables.sources(database, &metric.table, range).await? else { continue };
+        let range = range.intersect(&found.kept);
+        let scan = ScanRequest { fields: [metric.field.clone()].into(), matchers: tag_matchers(matchers), range };
+        let plan = match sorted {
+            true => plan_by(found.schema.kind, found.sources, scan, |tags| named(tags, &metric.name)),
+            false => plan(found.schema.kind, found.sources, scan, None),
+        };
+        feeds.push(Feed { units: plan.units, name: Some(metric.name.into()) });
+    }
+    Ok(feeds)
+}
+
+/// Reads a unit of a feed, in a task of its own.
+pub(crate) async fn read_unit(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Result<Vec<SeriesSamples>, SourceError> {
+    let task = SpawnedTask::spawn(async move {
+        let rows = tables.read(&unit).await.map_err(source_error)?;
+        match name {
+            None => metric_samples(&rows),
+            Some(name) => Ok(field_samples(&rows, &name)),
+        }
+    });
+    task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
+}
+
+/// Refuses to read more series than are allowed.
+pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceError> {
+    let series: usize = feeds.iter().flat_map(|feed| &feed.units).map(|unit| unit.series().len()).sum();
+    if series > most {
+        return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {most} are allowed")));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl SampleSource for DatabaseSamples {
     async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
-        let mut jobs: Vec<(ScanUnit, Option<String>)> = Vec::new();
-        let metrics = self.tables.sources(&self.database, METRICS_TABLE, request.range).await.map_err(source_error)?;
-        if let Some(found) = metrics {
-            // Most databases have no histograms: their column is read only where one is.
-            let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
-            let fields = found.schema.fields().filter(|f| present(f)).cloned().collect();
-            let scan = ScanRequest { fields, matchers: request.matchers.clone(), range: request.range };
-            jobs.extend(plan(TableKind::Metrics, found.sources, scan, None).units.into_iter().map(|unit| (unit, None)));
-        }
-        for metric in field_metrics(&self.tables, &self.database, &request.matchers) {
-            let range = to_unit(request.range, metric.schema.kind.time_unit());
-            let scan = ScanRequest { fields: [metric.field.clone()].into(), matchers: tag_matchers(&request.matchers), range };
-            let plan = self.tables.scan(&self.database, &metric.table, scan).await.map_err(source_error)?;
-            jobs.extend(plan.units.into_iter().map(|unit| (unit, Some(metric.name.clone()))));
-        }
-        let series: usize = jobs.iter().map(|(unit, _)| unit.series().len()).sum();
-        if series > request.limits.max_series {
-            let limit = request.limits.max_series;
-            return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {limit} are allowed")));
-        }
+        let SelectRequest { matchers, range, limits } = request;
+        let feeds = feeds(&self.tables, &self.database, &matchers, range, false).await.map_err(source_error)?;
+        check_series(&feeds, limits.max_series)?;
+        let jobs = feeds.into_iter().flat_map(|Feed { units, name }| units.into_iter().map(move |unit| (unit, name.clone())));
         let at_once = std::thread::available_parallelism().map_or(2, usize::from);
         let tables = self.tables.clone();
-        let read = move |(unit, name): (ScanUnit, Option<String>)| {
-            let tables = tables.clone();
-            async move {
-                let task = SpawnedTask::spawn(async move {
-                    let rows = tables.read(&unit).await.map_err(source_error)?;
-                    match name {
-                        None => metric_samples(&rows),
-                        Some(name) => Ok(field_samples(&rows, &name)),
-                    }
-                });
-                task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
-            }
-        };
+        let read = move |(unit, name)| read_unit(tables.clone(), unit, name);
         // In order, so that sums over series do not depend on timing.
         Ok(stream::iter(jobs).map(read).buffered(at_once).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())
     }
@@ -132,13 +167,27 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         }
         None => None,
     };
+    let start_times = match rows.column(START_TIME_COLUMN) {
+        Some(array) => Some(array.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(|| corrupt(START_TIME_COLUMN))?),
+        None => None,
+    };
     let series = rows.runs.iter().map(|run| {
         let mut samples = SeriesSamples {
             labels: run.series.labels.clone(),
             times: rows.times(run).to_vec(),
             values: values.values()[run.rows.clone()].to_vec(),
             histograms: Vec::new(),
+            start_times: Vec::new(),
         };
+        if let Some(array) = start_times
+            && array.null_count() < array.len()
+        {
+            let known = run.rows.clone().map(|row| if array.is_valid(row) { array.value(row) } else { 0 });
+            samples.start_times = known.collect();
+            if samples.start_times.iter().all(|time| *time == 0) {
+                samples.start_times = Vec::new();
+            }
+        }
         if let Some(array) = &histograms {
             for row in run.rows.clone() {
                 if let Some(histogram) = array.get(row) {
@@ -173,7 +222,7 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
             values.push(value(row));
         }
         if !times.is_empty() {
-            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, histograms: Vec::new() });
+            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, ..SeriesSamples::default() });
         }
     }
     out

@@ -5,7 +5,7 @@
 //! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the query;
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan; `provider` and `pushdown` turn filters into matchers and a time range;
+//! 4. `session`: statement to plan, with `promql` for what the function of that name answers; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
 //! 6. `deadline`: the answer, as a stream that ends in time.
 //!
@@ -21,6 +21,7 @@ mod deadline;
 mod deletion;
 mod error;
 mod planning;
+mod promql;
 mod provider;
 mod pushdown;
 mod retention;
@@ -42,6 +43,10 @@ use std::time::Duration;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use tidelake_catalog::Environment;
 use tokio::time::Instant;
+
+use self::promql::PromqlCalls;
+use crate::Answer;
+use crate::promql::exec::EngineOptions;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
@@ -65,6 +70,8 @@ pub struct SqlOptions {
     pub timeout: Option<Duration>,
     /// Where sorts and aggregations may put what does not fit into memory; `None` is nowhere.
     pub spill_dir: Option<PathBuf>,
+    /// Limits of the PromQL expressions in statements; their time is what is left of `timeout`.
+    pub promql: EngineOptions,
     /// Where threads come from.
     pub environment: Environment,
 }
@@ -78,6 +85,7 @@ impl Default for SqlOptions {
             max_sql_bytes: 1 << 20,
             timeout: None,
             spill_dir: None,
+            promql: EngineOptions::default(),
             environment: Environment::system(),
         }
     }
@@ -130,20 +138,29 @@ impl SqlEngine {
     /// that the tables of this engine are in, whatever [`SqlText::as_of`] says.
     ///
     /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.
-    pub async fn query(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<SendableRecordBatchStream, SqlError> {
+    pub async fn query(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let deadline = self.deadline();
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let promql = EngineOptions { timeout: self.options.timeout.unwrap_or(Duration::MAX), ..self.options.promql.clone() };
+        let promql = PromqlCalls::new(source.samples(&db), promql, self.options.environment.now_ms());
         let planning = planning::on_large_stack(&self.options.environment, move || async move {
             let statement = statement::parse(text)?;
             let database = catalog::Database::open(source, &db)?;
-            session::plan(&template, &database, &db, statement, params).await
+            let planned = session::plan(&template, &database, &db, statement, params, &promql).await?;
+            Ok((planned, promql.warnings()))
         });
-        let planned = until(deadline, planning).await?;
+        let (planned, warnings) = until(deadline, planning).await?;
         let stream = planned.start()?;
-        Ok(match deadline {
+        let value = match deadline {
             Some(deadline) => deadline::until(deadline, stream),
             None => stream,
-        })
+        };
+        Ok(Answer { value, warnings })
     }
 
     /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is changed by this.

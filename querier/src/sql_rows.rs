@@ -7,6 +7,8 @@ use tidelake_catalog::model::{Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
 use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
 
+use crate::promql::source::SampleSource;
+use crate::samples::DatabaseSamples;
 use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
 use crate::tables::Tables;
 
@@ -32,8 +34,16 @@ impl RowSource for Tables {
         self.snapshot().database(db).map(|database| settings(database)).unwrap_or_default()
     }
 
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
+        Arc::new(DatabaseSamples::new(self.clone(), db))
+    }
+
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         Tables::wide_tables(self, db)
+    }
+
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
+        self.snapshot().table(db, table).map(|table| Arc::clone(&table.schema))
     }
 
     async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {

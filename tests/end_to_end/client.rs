@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::protobuf::Message;
+use crate::protobuf::{Message, Message2};
 
 /// Longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -113,6 +113,16 @@ impl Client {
     /// Remote write 1.0 as Prometheus sends it.
     pub async fn try_write_samples(&self, message: &Message) -> Result<Reply, reqwest::Error> {
         self.try_write_protobuf(message.snappy()).await
+    }
+
+    /// Remote write 2.0.
+    pub async fn try_write_samples_2(&self, message: &Message2) -> Result<Reply, reqwest::Error> {
+        let headers = [
+            ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+            ("content-encoding", "snappy"),
+            ("x-prometheus-remote-write-version", "2.0.0"),
+        ];
+        self.try_send("POST", "/api/v1/write", &[], &headers, message.snappy()).await
     }
 
     /// Any body that says it is remote write 1.0.

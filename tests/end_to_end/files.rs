@@ -65,14 +65,13 @@ pub async fn points(place: &Place) -> Points {
     points
 }
 
-/// The columns that files of metrics have.
-pub async fn columns_of_metrics(place: &Place) -> BTreeSet<String> {
-    let mut columns = BTreeSet::new();
-    for segment in live_segments(place).iter().filter(|segment| segment.table == "__metrics__") {
-        let data = read_parquet(place.read(&format!("{}.parquet", segment.key)).await);
-        columns.extend(data.schema().fields().iter().map(|field| field.name().clone()));
+/// The data files of a table.
+pub async fn data_of(place: &Place, table: &str) -> Vec<RecordBatch> {
+    let mut batches = Vec::new();
+    for segment in live_segments(place).iter().filter(|segment| segment.table == table) {
+        batches.push(read_parquet(place.read(&format!("{}.parquet", segment.key)).await));
     }
-    columns
+    batches
 }
 
 fn read_parquet(file: Bytes) -> RecordBatch {

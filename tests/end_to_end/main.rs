@@ -5,6 +5,8 @@
 //! (with `TIDELAKE_TEST_S3_BUCKET` and the usual `AWS_*` variables) names a server.
 //!
 //! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
+//! - [`start_times`]: when a count began is kept as long as the samples, and used
+//! - [`exemplars`]: exemplars live as long as their series' samples, through kill -9 and merges, and go with them
 //! - [`overwrite`]: the last write wins
 //! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
 //! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
@@ -24,6 +26,7 @@ mod crash;
 mod damage;
 mod decimal;
 mod deletes;
+mod exemplars;
 mod fencing;
 mod files;
 mod ledger;
@@ -32,6 +35,7 @@ mod place;
 mod protobuf;
 mod retention;
 mod server;
+mod start_times;
 mod stop;
 mod time_travel;
 mod whole_way;

@@ -12,6 +12,21 @@ impl Message {
         self
     }
 
+    /// Adds one exemplar of a series: time, value and labels.
+    pub fn exemplar(mut self, labels: &[(&str, &str)], time: i64, value: f64, own_labels: &[(&str, &str)]) -> Self {
+        let mut series = Vec::new();
+        labels.iter().for_each(|label| label_field(&mut series, *label));
+        let mut exemplar = Vec::new();
+        own_labels.iter().for_each(|label| label_field(&mut exemplar, *label));
+        exemplar.push(2 << 3 | 1);
+        exemplar.extend_from_slice(&value.to_le_bytes());
+        exemplar.push(3 << 3);
+        varint(&mut exemplar, time as u64);
+        bytes_field(&mut series, 3, &exemplar);
+        bytes_field(&mut self.0, 1, &series);
+        self
+    }
+
     /// The same with labels that need not be text.
     pub fn raw_series(mut self, labels: &[(&[u8], &[u8])], samples: &[(i64, f64)]) -> Self {
         self.push(labels, samples);
@@ -47,9 +62,84 @@ impl Message {
     }
 }
 
+/// An `io.prometheus.write.v2.Request`.
+#[derive(Debug, Clone, Default)]
+pub struct Message2 {
+    symbols: Vec<String>,
+    series: Vec<u8>,
+}
+
+impl Message2 {
+    /// Adds a series; samples are time, value and start time, in milliseconds.
+    pub fn series(mut self, labels: &[(&str, &str)], samples: &[(i64, f64, i64)]) -> Self {
+        let mut series = Vec::new();
+        let references = self.references(labels);
+        bytes_field(&mut series, 1, &references);
+        for (time, value, start_time) in samples {
+            let mut sample = vec![1 << 3 | 1];
+            sample.extend_from_slice(&value.to_le_bytes());
+            for (number, time) in [(2, time), (3, start_time)] {
+                sample.push(number << 3);
+                varint(&mut sample, *time as u64);
+            }
+            bytes_field(&mut series, 2, &sample);
+        }
+        bytes_field(&mut self.series, 5, &series);
+        self
+    }
+
+    /// Adds exemplars of a series: time, value and labels.
+    pub fn exemplars(mut self, labels: &[(&str, &str)], exemplars: &[(i64, f64, &[(&str, &str)])]) -> Self {
+        let mut series = Vec::new();
+        let references = self.references(labels);
+        bytes_field(&mut series, 1, &references);
+        for (time, value, labels) in exemplars {
+            let mut exemplar = Vec::new();
+            let references = self.references(labels);
+            bytes_field(&mut exemplar, 1, &references);
+            exemplar.push(2 << 3 | 1);
+            exemplar.extend_from_slice(&value.to_le_bytes());
+            exemplar.push(3 << 3);
+            varint(&mut exemplar, *time as u64);
+            bytes_field(&mut series, 4, &exemplar);
+        }
+        bytes_field(&mut self.series, 5, &series);
+        self
+    }
+
+    fn references(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
+        let mut references = Vec::new();
+        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+            let at = self.symbols.iter().position(|symbol| symbol == text).unwrap_or_else(|| {
+                self.symbols.push((*text).to_owned());
+                self.symbols.len() - 1
+            });
+            // Symbol 0 is the empty one.
+            varint(&mut references, at as u64 + 1);
+        }
+        references
+    }
+
+    /// The message as a body.
+    pub fn snappy(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        bytes_field(&mut body, 4, b"");
+        self.symbols.iter().for_each(|symbol| bytes_field(&mut body, 4, symbol.as_bytes()));
+        body.extend_from_slice(&self.series);
+        snappy(&body)
+    }
+}
+
 /// Bytes as a snappy block.
 pub fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).expect("small enough for snappy")
+}
+
+fn label_field(out: &mut Vec<u8>, (name, value): (&str, &str)) {
+    let mut label = Vec::new();
+    bytes_field(&mut label, 1, name.as_bytes());
+    bytes_field(&mut label, 2, value.as_bytes());
+    bytes_field(out, 1, &label);
 }
 
 fn bytes_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {

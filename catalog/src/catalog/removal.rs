@@ -89,7 +89,7 @@ fn unneeded_tombstones(snapshot: &Snapshot) -> Vec<Kind> {
 mod tests {
     use super::super::tests::{columns, open, options, segment, wal};
     use super::*;
-    use crate::model::{ColumnType, TableKind};
+    use crate::model::{ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, TableKind};
     use crate::snapshot::SegmentMeta;
     use crate::store::Store;
 
@@ -197,5 +197,24 @@ mod tests {
         assert_eq!(kept.min, 995_000_000, "a wide table counts nanoseconds");
         assert!(catalog.set_retention("default", Some("mem"), Retention::Forever).await.is_err());
         assert_eq!(*Catalog::load(store, options()).await.unwrap().snapshot(), *catalog.snapshot());
+    }
+
+    #[tokio::test]
+    async fn exemplars_are_kept_as_long_as_samples_unless_their_table_says_otherwise() {
+        let catalog = open(&Store::memory(), "n").await;
+        let table = |name, kind| columns(name, kind, &[("value", ColumnType::Float)]);
+        let tables = [table(METRICS_TABLE, TableKind::Metrics), table(EXEMPLARS_TABLE, TableKind::Exemplars)];
+        catalog.ensure_columns("default", &tables).await.unwrap();
+        let check = async |table: Option<&str>, retention: Retention, expected: Option<u64>| {
+            let snapshot = catalog.set_retention("default", table, retention).await.unwrap();
+            let database = snapshot.database("default").unwrap();
+            assert_eq!(database.retention_ms(database.table(EXEMPLARS_TABLE).unwrap()), expected, "{table:?} {retention:?}");
+        };
+        check(None, Retention::Millis(5), Some(5)).await;
+        check(Some(METRICS_TABLE), Retention::Millis(7), Some(7)).await;
+        check(Some(METRICS_TABLE), Retention::Forever, None).await;
+        check(Some(EXEMPLARS_TABLE), Retention::Millis(3), Some(3)).await;
+        check(Some(EXEMPLARS_TABLE), Retention::Inherit, None).await;
+        check(Some(METRICS_TABLE), Retention::Inherit, Some(5)).await;
     }
 }

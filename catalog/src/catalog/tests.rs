@@ -331,8 +331,8 @@ async fn a_record_that_does_not_fit_is_corruption() {
         let columns = vec![crate::record::Column { name: "c".to_owned(), kind: column }];
         Kind::CreateTable(CreateTable { database: "default".to_owned(), table: "t".to_owned(), kind, columns })
     };
-    check(Record { changes: vec![create(3, 1).into()], ..good.clone() }, "table kind 3").await;
-    check(Record { changes: vec![create(1, 8).into()], ..good.clone() }, "column kind 8").await;
+    check(Record { changes: vec![create(99, 1).into()], ..good.clone() }, "table kind 99").await;
+    check(Record { changes: vec![create(1, 99).into()], ..good.clone() }, "column kind 99").await;
     let with_segment = |segment: Segment| {
         let change =
             ChangeSegments { database: "default".to_owned(), table: "cpu".to_owned(), added: vec![segment], ..ChangeSegments::default() };

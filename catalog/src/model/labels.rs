@@ -67,6 +67,11 @@ impl Labels {
         xxh3_64(self.0.as_bytes())
     }
 
+    /// Names and values of a set in its canonical form, as [`as_str`](Self::as_str) gives it.
+    pub fn iter_canonical(canonical: &str) -> Iter<'_> {
+        Iter { rest: canonical }
+    }
+
     /// Names and values in ascending order of names.
     pub fn iter(&self) -> Iter<'_> {
         Iter { rest: &self.0 }

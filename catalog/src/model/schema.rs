@@ -14,6 +14,16 @@ pub const TIME_COLUMN: &str = "time";
 /// reserved: no measurement may have them.
 pub const METRICS_TABLE: &str = "__metrics__";
 
+/// The table that holds the exemplars of a database.
+pub const EXEMPLARS_TABLE: &str = "__exemplars__";
+
+/// The column of the exemplars table with an exemplar's own labels.
+pub const LABELS_COLUMN: &str = "labels";
+
+/// The column of the metrics table that says when what a sample counts began, if its sender says so. The table has it from the
+/// first such sample on.
+pub const START_TIME_COLUMN: &str = "start_time";
+
 /// What a table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TableKind {
@@ -21,14 +31,21 @@ pub enum TableKind {
     Wide,
     /// All Prometheus samples of a database: metric, series id, time in milliseconds, value.
     Metrics,
+    /// All Prometheus exemplars of a database: metric, series id, time in milliseconds, value, labels. No row replaces another.
+    Exemplars,
 }
 
 impl TableKind {
+    /// Whether rows name their series by metric and id, and its labels are in the series index only; otherwise labels are columns.
+    pub const fn is_by_series_id(self) -> bool {
+        matches!(self, TableKind::Metrics | TableKind::Exemplars)
+    }
+
     /// The unit of the time column.
     pub const fn time_unit(self) -> TimeUnit {
         match self {
             TableKind::Wide => TimeUnit::Nanosecond,
-            TableKind::Metrics => TimeUnit::Millisecond,
+            TableKind::Metrics | TableKind::Exemplars => TimeUnit::Millisecond,
         }
     }
 }
@@ -50,6 +67,10 @@ pub enum ColumnType {
     String,
     /// A native histogram (only in the metrics table).
     Histogram,
+    /// A time in milliseconds (only in the metrics table).
+    Timestamp,
+    /// Names and values of labels (only in the exemplars table).
+    Labels,
 }
 
 impl ColumnType {
@@ -63,6 +84,8 @@ impl ColumnType {
             ColumnType::Boolean => "boolean",
             ColumnType::String => "string",
             ColumnType::Histogram => "histogram",
+            ColumnType::Timestamp => "timestamp",
+            ColumnType::Labels => "map of labels",
         }
     }
 }
@@ -107,6 +130,12 @@ impl TableSchema {
     pub fn metrics() -> Self {
         let column = |name: &str, kind| Column { name: name.into(), kind };
         Self { kind: TableKind::Metrics, columns: vec![column("value", ColumnType::Float), column("histogram", ColumnType::Histogram)] }
+    }
+
+    /// The schema of every exemplars table.
+    pub fn exemplars() -> Self {
+        let column = |name: &str, kind| Column { name: name.into(), kind };
+        Self { kind: TableKind::Exemplars, columns: vec![column("value", ColumnType::Float), column(LABELS_COLUMN, ColumnType::Labels)] }
     }
 
     /// A column by name.
@@ -159,6 +188,12 @@ pub fn tag_type() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
+/// The Arrow type of a column of labels: what a `MapBuilder` of texts makes.
+fn labels_type() -> DataType {
+    let entries = vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
+}
+
 /// The Arrow type of a tag or field.
 pub fn arrow_type(kind: ColumnType) -> DataType {
     match kind {
@@ -169,5 +204,7 @@ pub fn arrow_type(kind: ColumnType) -> DataType {
         ColumnType::Boolean => DataType::Boolean,
         ColumnType::String => DataType::Utf8,
         ColumnType::Histogram => super::histogram::data_type(),
+        ColumnType::Labels => labels_type(),
+        ColumnType::Timestamp => DataType::Timestamp(ArrowTimeUnit::Millisecond, None),
     }
 }

@@ -53,6 +53,7 @@ pub(crate) const fn table_kind_number(kind: TableKind) -> u32 {
     match kind {
         TableKind::Wide => 1,
         TableKind::Metrics => 2,
+        TableKind::Exemplars => 3,
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn table_kind(number: u32) -> Result<TableKind, Unknown> {
     match number {
         1 => Ok(TableKind::Wide),
         2 => Ok(TableKind::Metrics),
+        3 => Ok(TableKind::Exemplars),
         _ => Err(unknown("table kind", number.into())),
     }
 }
@@ -73,6 +75,8 @@ const fn column_kind_number(kind: ColumnType) -> u32 {
         ColumnType::Boolean => 5,
         ColumnType::String => 6,
         ColumnType::Histogram => 7,
+        ColumnType::Timestamp => 8,
+        ColumnType::Labels => 9,
     }
 }
 
@@ -89,6 +93,8 @@ pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
         5 => ColumnType::Boolean,
         6 => ColumnType::String,
         7 => ColumnType::Histogram,
+        8 => ColumnType::Timestamp,
+        9 => ColumnType::Labels,
         number => return Err(unknown("column kind", number.into())),
     };
     Ok(model::Column { name: message.name.as_str().into(), kind })

@@ -3,14 +3,19 @@
 //!
 //! Of two rows of one series with one time the row with the later write order wins. In wide tables this holds
 //! for each field by itself: a later row that leaves a field unset keeps the earlier row's value. In the
-//! metrics table a sample is one thing: float or histogram, the later one replaces the earlier.
+//! metrics table a sample is one thing: float or histogram, the later one replaces the earlier. Exemplars replace nothing: of one
+//! series and time those that differ in anything are all kept.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, MutableArrayData, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Float64Array, MutableArrayData, make_array, make_comparator};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float64Type};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::error::SegmentError;
 use super::rows::{SeriesRun, SortedRows};
@@ -107,7 +112,7 @@ pub fn merge(
             one.runs = one.runs.into_iter().flat_map(|run| left_of(&inputs[run.input].time, run)).collect();
         }
         one.runs.retain(|run| !run.rows.is_empty());
-        pick_series(kind, inputs, &mut one.runs, &mut picks);
+        pick_series(kind, inputs, &mut one.runs, &mut picks)?;
         if picks.rows > start {
             runs.push(SeriesRun { series: one.series, rows: start..picks.rows });
         }
@@ -148,11 +153,11 @@ fn left_of(time: &[i64], run: Run) -> Vec<Run> {
     left.into_iter().map(|rows| Run { input: run.input, rows, deleted: Vec::new() }).collect()
 }
 
-fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut Picks) {
+fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut Picks) -> Result<(), SegmentError> {
     let ends = |run: &Run| (inputs[run.input].time[run.rows.start], inputs[run.input].time[run.rows.end - 1]);
     if let [run] = runs {
         picks.push(run.input, run.rows.clone());
-        return;
+        return Ok(());
     }
     runs.sort_unstable_by_key(|run| (ends(run).0, run.input));
     // Groups of runs that overlap; between groups rows are copied as they are.
@@ -166,13 +171,14 @@ fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut 
         }
         match &runs[at..next] {
             [run] => picks.push(run.input, run.rows.clone()),
-            group => pick_overlapping(kind, inputs, group, picks),
+            group => pick_overlapping(kind, inputs, group, picks)?,
         }
         at = next;
     }
+    Ok(())
 }
 
-fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mut Picks) {
+fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mut Picks) -> Result<(), SegmentError> {
     let mut rows: Vec<(i64, usize, usize)> = Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
     for run in group {
         rows.extend(run.rows.clone().map(|row| (inputs[run.input].time[row], run.input, row)));
@@ -186,12 +192,63 @@ fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mu
             next += 1;
         }
         let (_, input, row) = rows[next - 1];
-        if next - at == 1 || kind == TableKind::Metrics {
+        if next - at > 1 && kind == TableKind::Exemplars {
+            pick_distinct(inputs, &mut rows[at..next], picks)?;
+        } else if next - at == 1 || kind == TableKind::Metrics {
             picks.push(input, row..row + 1);
         } else {
             picks.push_contested(rows[at..next].iter().rev().map(|&(_, input, row)| (input, row)).collect());
         }
         at = next;
+    }
+    Ok(())
+}
+
+/// All rows of one time but those that are the same as another.
+fn pick_distinct(inputs: &[Input], rows: &mut [(i64, usize, usize)], picks: &mut Picks) -> Result<(), SegmentError> {
+    let mut contents = Contents { inputs, comparators: HashMap::new() };
+    let mut failed = None;
+    rows.sort_by(|&(_, input, row), &(_, other, other_row)| {
+        contents.compare((input, row), (other, other_row)).unwrap_or_else(|error| {
+            failed = Some(error);
+            Ordering::Equal
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut last = None;
+    for &mut (_, input, row) in rows {
+        let is_new = match last {
+            Some(last) => contents.compare(last, (input, row))?.is_ne(),
+            None => true,
+        };
+        if is_new {
+            picks.push(input, row..row + 1);
+            last = Some((input, row));
+        }
+    }
+    Ok(())
+}
+
+/// Compares rows by all their fields.
+struct Contents<'a> {
+    inputs: &'a [Input],
+    /// One for each field, by the two inputs.
+    comparators: HashMap<(usize, usize), Vec<DynComparator>>,
+}
+
+impl Contents<'_> {
+    fn compare(&mut self, one: (usize, usize), other: (usize, usize)) -> Result<Ordering, SegmentError> {
+        let comparators = match self.comparators.entry((one.0, other.0)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let pairs = self.inputs[one.0].columns.iter().zip(&self.inputs[other.0].columns);
+                let made = pairs.map(|(a, b)| make_comparator(a, b, SortOptions::default())).collect::<Result<_, _>>();
+                place.insert(made.map_err(|error| SegmentError::Encode(error.to_string()))?)
+            }
+        };
+        Ok(comparators.iter().map(|compare| compare(one.1, other.1)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
     }
 }
 

@@ -60,7 +60,7 @@ impl Source {
 /// What to read.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
-    /// Which fields; a source without one has nulls.
+    /// Which fields; a source without one has nulls. Of exemplars all: they are told from each other by what they have.
     pub fields: Arc<[Column]>,
     /// Which series; all matchers must pass.
     pub matchers: Vec<Matcher>,
@@ -102,63 +102,90 @@ pub struct ScanUnit {
 }
 
 /// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources.
-pub fn plan(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest, order: Option<&SortOrder>) -> ScanPlan {
-    sources.sort_by_key(Source::order);
-    let mut slots: Vec<Slot> = Vec::new();
-    let mut by_id: HashMap<u64, usize> = HashMap::new();
-    for (number, source) in sources.iter().enumerate() {
-        let mut add = |series: &Arc<Series>, rows: Range<u64>, deleted: Vec<TimeRange>| {
-            let at = *by_id.entry(series.id).or_insert_with(|| {
-                slots.push(Slot { series: Arc::clone(series), runs: Vec::new() });
-                slots.len() - 1
-            });
-            slots[at].runs.push(SlotRun { source: number, rows, deleted });
-        };
-        match source {
-            Source::Segment(_, tombstones, segment) => {
-                for one in segment.index().select(&request.matchers, request.range) {
-                    let deleted = deleted_times(tombstones, &one.series.labels);
-                    if !deleted.iter().any(|range| range.intersect(&one.time) == one.time) {
-                        add(&one.series, one.first_row..one.first_row + one.rows, deleted);
-                    }
-                }
-            }
-            Source::Rows(_, rows) => {
-                for run in &rows.runs {
-                    let times = rows.times(run);
-                    let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
-                    if request.range.overlaps(&TimeRange::new(min, max))
-                        && request.matchers.iter().all(|m| m.matches_labels(&run.series.labels))
-                    {
-                        add(&run.series, run.rows.start as u64..run.rows.end as u64, Vec::new());
-                    }
-                }
-            }
-        }
-    }
+pub fn plan(kind: TableKind, sources: Vec<Source>, request: ScanRequest, order: Option<&SortOrder>) -> ScanPlan {
+    let mut scan = Scan::new(kind, sources, request);
     if let Some(order) = order {
-        slots.sort_by_cached_key(|slot| order.key(&slot.series.labels));
+        scan.slots.sort_by_cached_key(|slot| order.key(&slot.series.labels));
     }
-    let sources = Arc::new(sources);
-    let mut units: Vec<ScanUnit> = Vec::new();
-    for slot in slots {
-        let rows: u64 = slot.runs.iter().map(|run| run.rows.end - run.rows.start).sum();
-        match units.last_mut() {
-            Some(unit) if unit.rows + rows <= UNIT_ROWS => {
-                unit.rows += rows;
-                unit.slots.push(slot);
+    scan.into_plan()
+}
+
+/// Plans a scan whose series come in the order of what `key` makes of their labels.
+pub fn plan_by<K: Ord>(kind: TableKind, sources: Vec<Source>, request: ScanRequest, key: impl Fn(&Labels) -> K) -> ScanPlan {
+    let mut scan = Scan::new(kind, sources, request);
+    scan.slots.sort_by_cached_key(|slot| key(&slot.series.labels));
+    scan.into_plan()
+}
+
+/// The series of a scan before they are cut into units.
+struct Scan {
+    kind: TableKind,
+    sources: Vec<Source>,
+    fields: Arc<[Column]>,
+    range: TimeRange,
+    slots: Vec<Slot>,
+}
+
+impl Scan {
+    fn new(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest) -> Self {
+        sources.sort_by_key(Source::order);
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut by_id: HashMap<u64, usize> = HashMap::new();
+        for (number, source) in sources.iter().enumerate() {
+            let mut add = |series: &Arc<Series>, rows: Range<u64>, deleted: Vec<TimeRange>| {
+                let at = *by_id.entry(series.id).or_insert_with(|| {
+                    slots.push(Slot { series: Arc::clone(series), runs: Vec::new() });
+                    slots.len() - 1
+                });
+                slots[at].runs.push(SlotRun { source: number, rows, deleted });
+            };
+            match source {
+                Source::Segment(_, tombstones, segment) => {
+                    for one in segment.index().select(&request.matchers, request.range) {
+                        let deleted = deleted_times(tombstones, &one.series.labels);
+                        if !deleted.iter().any(|range| range.intersect(&one.time) == one.time) {
+                            add(&one.series, one.first_row..one.first_row + one.rows, deleted);
+                        }
+                    }
+                }
+                Source::Rows(_, rows) => {
+                    for run in &rows.runs {
+                        let times = rows.times(run);
+                        let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
+                        if request.range.overlaps(&TimeRange::new(min, max))
+                            && request.matchers.iter().all(|m| m.matches_labels(&run.series.labels))
+                        {
+                            add(&run.series, run.rows.start as u64..run.rows.end as u64, Vec::new());
+                        }
+                    }
+                }
             }
-            _ => units.push(ScanUnit {
-                kind,
-                sources: Arc::clone(&sources),
-                fields: Arc::clone(&request.fields),
-                range: request.range,
-                slots: vec![slot],
-                rows,
-            }),
         }
+        Self { kind, sources, fields: request.fields, range: request.range, slots }
     }
-    ScanPlan { units }
+
+    fn into_plan(self) -> ScanPlan {
+        let sources = Arc::new(self.sources);
+        let mut units: Vec<ScanUnit> = Vec::new();
+        for slot in self.slots {
+            let rows: u64 = slot.runs.iter().map(|run| run.rows.end - run.rows.start).sum();
+            match units.last_mut() {
+                Some(unit) if unit.rows + rows <= UNIT_ROWS => {
+                    unit.rows += rows;
+                    unit.slots.push(slot);
+                }
+                _ => units.push(ScanUnit {
+                    kind: self.kind,
+                    sources: Arc::clone(&sources),
+                    fields: Arc::clone(&self.fields),
+                    range: self.range,
+                    slots: vec![slot],
+                    rows,
+                }),
+            }
+        }
+        ScanPlan { units }
+    }
 }
 
 /// The times at which tombstones delete the rows of a series.

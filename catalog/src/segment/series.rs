@@ -33,7 +33,7 @@ impl SortOrder {
     /// The order of a table for these series: fixed for the metrics table; in wide tables tags with most
     /// values first, so that the rows of one host lie together whatever the client wrote first.
     pub fn choose<'a>(kind: TableKind, series: impl IntoIterator<Item = &'a Labels>) -> Self {
-        if kind == TableKind::Metrics {
+        if kind.is_by_series_id() {
             return Self::metrics();
         }
         let mut values: hashbrown::HashMap<&str, hashbrown::HashSet<&str>> = hashbrown::HashMap::new();

@@ -173,7 +173,7 @@ impl SegmentWriter {
     fn data_batch(&self, rows: &SortedRows) -> Result<RecordBatch, SegmentError> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         match self.kind {
-            TableKind::Metrics => {
+            TableKind::Metrics | TableKind::Exemplars => {
                 columns.push(run_dictionary(rows.len(), &rows.runs, |s| Some(s.labels.metric_name()))?);
                 let mut ids = Vec::with_capacity(rows.len());
                 for run in &rows.runs {
@@ -247,7 +247,7 @@ fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> Array
 
 fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column], is_decimal: bool) -> SchemaRef {
     let mut columns = match kind {
-        TableKind::Metrics => {
+        TableKind::Metrics | TableKind::Exemplars => {
             vec![Field::new("metric", tag_type(), false), Field::new("series_id", DataType::UInt64, false)]
         }
         TableKind::Wide => order.0.iter().map(|tag| Field::new(&**tag, tag_type(), true)).collect(),
@@ -294,7 +294,7 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let mut metric = StringBuilder::new();
     for row in rows {
         // The name of a metric has a column of its own; in a wide table a label of this name is a tag like others.
-        let name = if kind == TableKind::Metrics { row.series.labels.get(METRIC_NAME) } else { None };
+        let name = if kind.is_by_series_id() { row.series.labels.get(METRIC_NAME) } else { None };
         metric.append_option(name);
         for (name, value) in row.series.labels.iter().filter(|(label, _)| name.is_none() || *label != METRIC_NAME) {
             labels.keys().append_value(name);

@@ -32,7 +32,7 @@ pub(super) struct RowCheck<'a> {
 impl<'a> RowCheck<'a> {
     pub fn new(schema: &TableSchema, sort_tags: &[String], index: &'a SeriesIndex, columns: &SchemaRef) -> Self {
         let labels: Arc<[(String, Arc<str>)]> = match schema.kind {
-            TableKind::Metrics => [(METRIC.to_owned(), METRIC_NAME.into())].into(),
+            TableKind::Metrics | TableKind::Exemplars => [(METRIC.to_owned(), METRIC_NAME.into())].into(),
             TableKind::Wide => sort_tags.iter().map(|tag| (tag.clone(), tag.as_str().into())).collect(),
         };
         let columns = check_columns(schema, &labels, columns);
@@ -52,7 +52,9 @@ impl<'a> RowCheck<'a> {
         .filter(|_| time.null_count() == 0)
         .ok_or_else(|| missing(TIME_COLUMN))?;
         let ids = match self.kind {
-            TableKind::Metrics => Some(column(SERIES_ID)?.as_primitive_opt::<UInt64Type>().ok_or_else(|| missing(SERIES_ID))?.clone()),
+            TableKind::Metrics | TableKind::Exemplars => {
+                Some(column(SERIES_ID)?.as_primitive_opt::<UInt64Type>().ok_or_else(|| missing(SERIES_ID))?.clone())
+            }
             TableKind::Wide => None,
         };
         if self.kind == TableKind::Metrics {
@@ -100,7 +102,9 @@ impl<'a> RowCheck<'a> {
         let labels = &one.series.labels;
         let (Some(&first), Some(&last)) = (times.first(), times.last()) else { return Ok(()) };
         let begins = self.seen == 0;
-        if (!begins && first <= self.last_time) || !times.is_sorted_by(|a, b| a < b) {
+        // Several exemplars may have one time.
+        let ascend = |a: &i64, b: &i64| a < b || (a == b && self.kind == TableKind::Exemplars);
+        if (!begins && !ascend(&self.last_time, &first)) || !times.is_sorted_by(ascend) {
             return Err(format!("the times of {labels} do not ascend"));
         }
         let ends = self.seen + times.len() as u64 == one.rows;
@@ -121,7 +125,7 @@ impl<'a> RowCheck<'a> {
 
 /// The columns of a file against the table's.
 fn check_columns(schema: &TableSchema, labels: &[(String, Arc<str>)], columns: &SchemaRef) -> Result<(), String> {
-    let ids = (schema.kind == TableKind::Metrics).then(|| SERIES_ID.to_owned());
+    let ids = schema.kind.is_by_series_id().then(|| SERIES_ID.to_owned());
     let before_fields: Vec<String> = labels.iter().map(|(name, _)| name.clone()).chain(ids).chain([TIME_COLUMN.to_owned()]).collect();
     let found: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
     if found.len() < before_fields.len() || before_fields.iter().zip(&found).any(|(wanted, found)| wanted != found) {

@@ -147,7 +147,7 @@ fn check_index(schema: &TableSchema, meta: &SegmentMeta, index: &SeriesIndex) ->
         return Err(format!("it has {} series, the catalog says {}", series.len(), meta.series));
     }
     let order = match schema.kind {
-        TableKind::Metrics => SortOrder::metrics(),
+        TableKind::Metrics | TableKind::Exemplars => SortOrder::metrics(),
         TableKind::Wide => SortOrder(meta.sort_tags.iter().map(|tag| tag.as_str().into()).collect()),
     };
     let (mut next_row, mut last_key, mut ids) = (0u64, None, HashSet::with_capacity(series.len()));

@@ -1,16 +1,21 @@
 //! Sorts the rows of a chunk by series and time.
 //!
-//! Of rows with one series and time the one that came last wins, in wide tables field by field. The rows are
+//! Of rows with one series and time the one that came last wins, in wide tables field by field; exemplars are all kept unless they are
+//! the same in everything. The rows are
 //! put in order by a counting sort over the series' numbers; times are compared only within a series, and
 //! mostly only to see that they ascend already.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, StringBuilder, UInt64Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, MapBuilder, StringBuilder, TimestampMillisecondArray,
+    UInt64Array,
+};
 use arrow::buffer::NullBuffer;
 use tidelake_catalog::model::histogram::HistogramArrayBuilder;
-use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind};
 
 use super::chunk::{OpenChunk, OpenColumn};
 use crate::rows::FieldValues;
@@ -31,6 +36,8 @@ struct Repeated {
 
 pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
     let rows = chunk.rows();
+    let mut columns = std::mem::take(&mut chunk.columns);
+    columns.iter_mut().for_each(|column| column.pad_to(rows));
     let order = by_series(&chunk.series);
     let mut picked: Vec<u32> = Vec::with_capacity(rows);
     let mut repeated: Vec<Repeated> = Vec::new();
@@ -43,7 +50,11 @@ pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
             end += 1;
         }
         let start = picked.len();
-        pick(&order[at..end], &chunk.time, &mut picked, &mut repeated);
+        if chunk.kind == TableKind::Exemplars {
+            pick_distinct(&order[at..end], &chunk.time, &columns, &mut picked);
+        } else {
+            pick(&order[at..end], &chunk.time, &mut picked, &mut repeated);
+        }
         runs.push((series, start..picked.len()));
         at = end;
     }
@@ -52,8 +63,6 @@ pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
         repeated.clear();
     }
     let time = picked.iter().map(|&row| chunk.time[row as usize]).collect();
-    let mut columns = std::mem::take(&mut chunk.columns);
-    columns.iter_mut().for_each(|column| column.pad_to(rows));
     let arrays = columns.iter_mut().map(|column| gather(column, &picked, &repeated)).collect();
     Sorted { runs, time, fields: columns.into_iter().map(|c| c.column).collect(), columns: arrays }
 }
@@ -101,6 +110,35 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
     }
 }
 
+/// Adds the rows of one series by time, without those that are the same as another.
+fn pick_distinct(rows: &[u32], time: &[i64], columns: &[OpenColumn], picked: &mut Vec<u32>) {
+    let mut sorted = rows.to_vec();
+    let compare = |a: u32, b: u32| {
+        let contents = columns.iter().map(|column| compare_cells(column, a as usize, b as usize));
+        time[a as usize].cmp(&time[b as usize]).then_with(|| contents.fold(Ordering::Equal, Ordering::then))
+    };
+    sorted.sort_by(|&a, &b| compare(a, b));
+    sorted.dedup_by(|a, b| compare(*a, *b).is_eq());
+    picked.extend(sorted);
+}
+
+/// Orders what two rows have of a field, in any way that tells different things apart.
+fn compare_cells(column: &OpenColumn, a: usize, b: usize) -> Ordering {
+    let valid = |row: usize| column.validity.as_ref().is_none_or(|validity| validity.get_bit(row));
+    if !valid(a) || !valid(b) {
+        return valid(a).cmp(&valid(b));
+    }
+    match &column.values {
+        FieldValues::Float(v) => v[a].total_cmp(&v[b]),
+        FieldValues::Integer(v) => v[a].cmp(&v[b]),
+        FieldValues::Unsigned(v) => v[a].cmp(&v[b]),
+        FieldValues::Boolean(v) => v[a].cmp(&v[b]),
+        values @ FieldValues::String { .. } => values.string(a).cmp(&values.string(b)),
+        // No such row is compared: only exemplars are.
+        FieldValues::Histogram(_) => a.cmp(&b),
+    }
+}
+
 fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> ArrayRef {
     let validity = column.validity.take().map(|mut v| v.finish());
     let mut rows = std::borrow::Cow::Borrowed(picked);
@@ -119,9 +157,25 @@ fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> Arr
     });
     match &column.values {
         FieldValues::Float(v) => Arc::new(Float64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Integer(v) if column.column.kind == ColumnType::Timestamp => {
+            Arc::new(TimestampMillisecondArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls))
+        }
         FieldValues::Integer(v) => Arc::new(Int64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
         FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
         FieldValues::Boolean(v) => Arc::new(BooleanArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::String { .. } if column.column.kind == ColumnType::Labels => {
+            let mut out = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+            for (at, &row) in rows.iter().enumerate() {
+                let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
+                for (name, value) in Labels::iter_canonical(column.values.string(row as usize).unwrap_or("")) {
+                    out.keys().append_value(name);
+                    out.values().append_value(value);
+                }
+                // As many names as values: it cannot fail.
+                let _ = out.append(valid);
+            }
+            Arc::new(out.finish())
+        }
         FieldValues::String { .. } => {
             let mut out = StringBuilder::with_capacity(rows.len(), 16 * rows.len());
             for (at, &row) in rows.iter().enumerate() {

@@ -1,7 +1,8 @@
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, MapArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::Float64Type;
-use tidelake_catalog::model::{ColumnType, Labels};
+use tidelake_catalog::model::schema::arrow_type;
+use tidelake_catalog::model::{ColumnType, Labels, TableSchema};
 
 use super::*;
 use crate::rows::{FieldColumn, FieldValues};
@@ -121,4 +122,47 @@ fn numbers_of_another_registry_are_other_series() {
     buffer.append(&name(), TableKind::Wide, &other, rows(&[(0, 1, Some(2.0), None)]));
     let expected = [("0".to_owned(), 1, Some(1.0), None), ("other".to_owned(), 1, Some(2.0), None)];
     assert_eq!(seen(&buffer.recent(&name(), TimeRange::ALL)), expected);
+}
+
+#[test]
+fn exemplars_of_one_time_are_kept_unless_they_are_the_same() {
+    let registry = Arc::new(SeriesRegistry::new(1 << 20));
+    registry.register(Labels::from_pairs([("__name__", "x")])).unwrap();
+    let rows = |exemplars: &[(i64, f64, &str)]| {
+        let (mut ends, mut bytes) = (Vec::new(), Vec::new());
+        for (_, _, trace) in exemplars {
+            bytes.extend(Labels::from_pairs([("trace_id", trace)]).as_str().bytes());
+            ends.push(bytes.len() as u32);
+        }
+        let field = |name: &str, kind, values| FieldColumn { name: name.into(), kind, values, validity: None };
+        Rows {
+            series: vec![0; exemplars.len()],
+            time: exemplars.iter().map(|e| e.0).collect(),
+            fields: vec![
+                field("value", ColumnType::Float, FieldValues::Float(exemplars.iter().map(|e| e.1).collect())),
+                field("labels", ColumnType::Labels, FieldValues::String { ends, bytes }),
+            ],
+        }
+    };
+    let show = |rows: &SortedRows| -> Vec<String> {
+        let values = rows.column("value").unwrap().as_primitive::<Float64Type>().values().to_vec();
+        let labels: &MapArray = rows.column("labels").unwrap().as_map();
+        assert_eq!(rows.columns[1].data_type(), &arrow_type(ColumnType::Labels));
+        let traces = labels.values().as_string::<i32>();
+        (0..rows.len()).map(|row| format!("{} {} {}", rows.time[row], values[row], traces.value(row))).collect()
+    };
+    let buffer = Buffer::new();
+    let kind = TableSchema::exemplars().kind;
+    buffer.append(&name(), kind, &registry, rows(&[(5, 2.0, "b"), (5, 1.0, "a"), (4, 9.0, "z"), (5, 2.0, "b"), (5, 2.0, "a")]));
+    let chunks = buffer.recent(&name(), TimeRange::ALL);
+    assert_eq!(show(&chunks[0].rows), ["4 9 z", "5 1 a", "5 2 a", "5 2 b"]);
+    // Chunk by chunk, until they are put together.
+    for _ in 0..SMALL_CHUNKS {
+        buffer.append(&name(), kind, &registry, rows(&[(5, 2.0, "b"), (5, 3.0, "c")]));
+        buffer.recent(&name(), TimeRange::ALL);
+    }
+    let chunks = buffer.recent(&name(), TimeRange::ALL);
+    assert_eq!(chunks.iter().map(|chunk| chunk.rows.len()).min_by_key(|rows| rows.abs_diff(5)), Some(5), "{}", chunks.len());
+    let merged = chunks.iter().find(|chunk| chunk.rows.len() == 5).unwrap();
+    assert_eq!(show(&merged.rows), ["4 9 z", "5 1 a", "5 2 a", "5 2 b", "5 3 c"]);
 }

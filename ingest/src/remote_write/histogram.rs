@@ -1,4 +1,4 @@
-//! Native histograms: `prometheus.Histogram`, decoded and checked.
+//! Native histograms: `prometheus.Histogram` and that of 2.0, which has the same fields and a start timestamp; decoded and checked.
 //!
 //! The checks are those of Prometheus, so that whatever is stored can be computed with: spans that agree with
 //! the counts, no negative buckets, a total that agrees with its parts.
@@ -14,6 +14,7 @@ use super::wire::{Fields, zigzag};
 struct Sent {
     histogram: Histogram,
     time: i64,
+    start_time: i64,
     /// Whether counts are floats: decided by the form of the total.
     float: bool,
     count_int: u64,
@@ -22,11 +23,20 @@ struct Sent {
     negative_deltas: Vec<i64>,
 }
 
-/// A histogram and its time in milliseconds. The outer error refuses the body, the inner one the histogram.
-pub(super) fn decode(fields: Fields<'_>) -> Result<Result<(Histogram, i64), String>, DecodeError> {
+/// A histogram with its times in milliseconds.
+#[derive(Debug)]
+pub(super) struct Dated {
+    pub histogram: Histogram,
+    pub time: i64,
+    /// When what it counts began; 0 if the sender does not say.
+    pub start_time: i64,
+}
+
+/// A histogram with its times. The outer error refuses the body, the inner one the histogram.
+pub(super) fn decode(fields: Fields<'_>) -> Result<Result<Dated, String>, DecodeError> {
     let sent = read(fields)?;
-    let time = sent.time;
-    Ok(finish(sent).and_then(|h| check(&h).map(|()| (h, time))))
+    let (time, start_time) = (sent.time, sent.start_time);
+    Ok(finish(sent).and_then(|histogram| check(&histogram).map(|()| Dated { histogram, time, start_time })))
 }
 
 fn read(mut fields: Fields<'_>) -> Result<Sent, DecodeError> {
@@ -63,6 +73,7 @@ fn read(mut fields: Fields<'_>) -> Result<Sent, DecodeError> {
             }
             15 => sent.time = value.varint("a histogram's timestamp")? as i64,
             16 => value.doubles("custom values", &mut h.custom_values)?,
+            17 => sent.start_time = value.varint("a histogram's start timestamp")? as i64,
             _ => {}
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
-use super::{DecodeError, Exemplar, HISTOGRAM_COLUMN, MAX_ERRORS, VALUE_COLUMN, WrittenSamples};
+use super::exemplar::{self, ExemplarsBuilder};
+use super::label_fields::labels_of;
+use super::{DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
 use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
@@ -23,9 +25,10 @@ pub(super) struct SamplesBuilder {
     new_series: NewSeriesSet,
     value: ColumnBuilder,
     histogram: ColumnBuilder,
-    /// Rows and exemplars of the series before the present one.
+    start_time: ColumnBuilder,
+    exemplars: ExemplarsBuilder,
+    /// Rows of the series before the present one.
     rows: usize,
-    exemplars: usize,
     oldest: Oldest,
     /// Samples of the present series that are too old, and the time of one.
     expired: (usize, i64),
@@ -38,30 +41,33 @@ impl SamplesBuilder {
             new_series: NewSeriesSet::default(),
             value: ColumnBuilder::new(ColumnType::Float),
             histogram: ColumnBuilder::new(ColumnType::Histogram),
+            start_time: ColumnBuilder::new(ColumnType::Timestamp),
+            exemplars: ExemplarsBuilder::new(),
             rows: 0,
-            exemplars: 0,
             oldest,
             expired: (0, 0),
         }
     }
 
-    /// Adds a float sample to the present series.
+    /// Adds a float sample to the present series; `false` if it is too old.
     #[inline]
-    pub(super) fn sample(&mut self, value: f64, time: i64) {
+    pub(super) fn sample(&mut self, value: f64, time: i64) -> bool {
         if time < self.oldest.time {
-            return self.expire(time);
+            self.expire(time);
+            return false;
         }
         if let FieldValues::Float(values) = self.value.open_row(self.out.rows.time.len()) {
             values.push(value);
         }
         self.out.rows.time.push(time);
+        true
     }
 
-    /// Adds a histogram to the present series.
-    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<(), DecodeError> {
+    /// Adds a histogram to the present series; `false` if it is too old.
+    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<bool, DecodeError> {
         if time < self.oldest.time {
             self.expire(time);
-            return Ok(());
+            return Ok(false);
         }
         let row = self.out.rows.time.len();
         if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
@@ -71,7 +77,19 @@ impl SamplesBuilder {
             list.push((row as u32, Arc::new(histogram)));
         }
         self.out.rows.time.push(time);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Says of the last sample or histogram of the present series when what it counts began; 0 says nothing.
+    #[inline]
+    pub(super) fn started(&mut self, start_time: i64) {
+        let rows = self.out.rows.time.len();
+        if start_time != 0
+            && let Some(row) = rows.checked_sub(1)
+            && let FieldValues::Integer(times) = self.start_time.open_row(row)
+        {
+            times.push(start_time);
+        }
     }
 
     #[cold]
@@ -81,7 +99,7 @@ impl SamplesBuilder {
 
     /// What is to be said of samples of the present series that were too old, once: how many, and why.
     #[inline]
-    pub(super) fn take_expired(&mut self) -> Option<(usize, String)> {
+    fn take_expired(&mut self) -> Option<(usize, String)> {
         if self.expired.0 == 0 {
             return None;
         }
@@ -89,9 +107,17 @@ impl SamplesBuilder {
         Some((samples, self.oldest.refusal(time)))
     }
 
-    /// Adds an exemplar to the present series.
-    pub(super) fn exemplar(&mut self, labels: Labels, value: f64, time: i64) {
-        self.out.exemplars.push(Exemplar { series: 0, labels, value, time });
+    /// Adds an exemplar with these labels to the present series.
+    pub(super) fn exemplar(&mut self, labels: &[(&[u8], &[u8])], value: f64, time: i64) -> Result<(), DecodeError> {
+        if time < self.oldest.time {
+            self.expire(time);
+            return Ok(());
+        }
+        match exemplar::labels(labels) {
+            Ok(labels) => self.exemplars.push(&labels, value, time)?,
+            Err(error) => self.refuse(error),
+        }
+        Ok(())
     }
 
     /// Adds what is known about a metric family.
@@ -100,14 +126,14 @@ impl SamplesBuilder {
     }
 
     /// Whether the present series has anything.
-    pub(super) fn has_data(&self) -> bool {
-        self.out.rows.time.len() > self.rows || self.out.exemplars.len() > self.exemplars
+    fn has_data(&self) -> bool {
+        self.out.rows.time.len() > self.rows || self.exemplars.has_data()
     }
 
     /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
     /// if nobody knows its spelling.
     #[inline]
-    pub(super) fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
+    fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
         let series = match known.find(hash, raw) {
             Some((series, _)) => series,
             None => match self.new_series.find(hash, raw) {
@@ -120,19 +146,55 @@ impl SamplesBuilder {
         };
         self.rows = self.out.rows.time.len();
         self.out.rows.series.resize(self.rows, series);
-        for exemplar in self.out.exemplars.iter_mut().skip(self.exemplars) {
-            exemplar.series = series;
+        self.exemplars.end_series(series);
+    }
+
+    /// The same for a series whose labels are these label fields. One that has nothing is left out.
+    #[inline]
+    pub(super) fn end_raw_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8]) -> Result<(), DecodeError> {
+        if !self.has_data() {
+            return Ok(());
         }
-        self.exemplars = self.out.exemplars.len();
+        let mut malformed = None;
+        self.end_series(known, hash, raw, || match labels_of(raw) {
+            Ok(labels) => labels,
+            Err(error) => {
+                malformed = Some(error);
+                Err(String::new())
+            }
+        });
+        malformed.map_or(Ok(()), Err)
+    }
+
+    /// Says which parts of the present series were refused: a histogram that cannot be, and samples that are too old.
+    #[inline]
+    pub(super) fn refuse_parts(&mut self, raw: &[u8], bad_histogram: Option<String>) -> Result<(), DecodeError> {
+        if let Some(error) = bad_histogram {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{error} (series {labels})"),
+                Err(other) => other,
+            };
+            self.refuse(error);
+        }
+        if let Some((count, error)) = self.take_expired() {
+            let error = match labels_of(raw)? {
+                Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
+                Err(other) => other,
+            };
+            self.refuse_samples(count, error);
+        }
+        Ok(())
     }
 
     /// Takes back all that was added to the present series.
     #[cold]
     pub(super) fn refuse_series(&mut self, error: String) {
+        self.expired = (0, 0);
         self.out.rows.time.truncate(self.rows);
         self.value.truncate(self.rows);
         self.histogram.truncate(self.rows);
-        self.out.exemplars.truncate(self.exemplars);
+        self.start_time.truncate(self.rows);
+        self.exemplars.truncate();
         self.refuse(error);
     }
 
@@ -144,46 +206,42 @@ impl SamplesBuilder {
 
     /// Notes that some samples were refused for one reason.
     #[cold]
-    pub(super) fn refuse_samples(&mut self, samples: usize, error: String) {
+    fn refuse_samples(&mut self, samples: usize, error: String) {
         refuse(&mut self.out, error);
         self.out.refused += samples.saturating_sub(1);
     }
 
     /// Registers the new series and gives the rows.
     pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
-        let Self { mut out, mut new_series, value, histogram, .. } = self;
+        let Self { mut out, mut new_series, value, histogram, start_time, exemplars, .. } = self;
         let rows = out.rows.time.len();
         let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
         let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
-        out.rows.fields = value.into_iter().chain(histogram).collect();
+        let start_time = start_time.finish(START_TIME_COLUMN.into(), ColumnType::Timestamp, rows);
+        out.rows.fields = value.into_iter().chain(histogram).chain(start_time).collect();
 
         let registered = registry.insert_all(new_series.take());
         let resolve = |series: u32| match series.checked_sub(MAX_SERIES) {
             None => Some(series),
             Some(place) => registered.get(place as usize).and_then(|r| r.as_ref().ok()).copied(),
         };
-        let mut lost = false;
-        let keep: Vec<bool> = out
-            .rows
-            .series
-            .iter_mut()
-            .map(|series| {
-                let resolved = resolve(*series);
-                lost |= resolved.is_none();
-                *series = resolved.unwrap_or(0);
-                resolved.is_some()
-            })
-            .collect();
-        if lost {
-            out.rows.retain(&keep);
-        }
-        out.exemplars.retain_mut(|exemplar| match resolve(exemplar.series) {
-            Some(series) => {
-                exemplar.series = series;
-                true
+        out.exemplars = exemplars.finish();
+        for rows in [&mut out.rows, &mut out.exemplars] {
+            let mut lost = false;
+            let keep: Vec<bool> = rows
+                .series
+                .iter_mut()
+                .map(|series| {
+                    let resolved = resolve(*series);
+                    lost |= resolved.is_none();
+                    *series = resolved.unwrap_or(0);
+                    resolved.is_some()
+                })
+                .collect();
+            if lost {
+                rows.retain(&keep);
             }
-            None => false,
-        });
+        }
         for error in registered.iter().filter_map(|r| r.as_ref().err()) {
             out.registry_full |= matches!(error, SeriesError::Full { .. });
             refuse(&mut out, error.to_string());
@@ -191,11 +249,12 @@ impl SamplesBuilder {
         for field in &out.rows.fields {
             match &field.values {
                 FieldValues::Histogram(list) => out.histograms = list.len(),
-                values => {
+                FieldValues::Float(values) => {
                     let gaps = field.validity.as_ref().map_or(0, |v| v.null_count());
-                    debug_assert!(matches!(values, FieldValues::Float(v) if v.len() == out.rows.time.len()));
+                    debug_assert!(values.len() == out.rows.time.len());
                     out.samples = out.rows.time.len() - gaps;
                 }
+                _ => {}
             }
         }
         out

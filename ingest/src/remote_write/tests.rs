@@ -1,10 +1,12 @@
 //! Messages built field by field, and what becomes of them as text.
 
+mod version_2;
+
 use std::fmt::Write;
 
 use proptest::prelude::*;
 use tidelake_catalog::model::labels::METRIC_NAME;
-use tidelake_catalog::model::{ResetHint, STALE_NAN_BITS, Span, TimeUnit};
+use tidelake_catalog::model::{Labels, ResetHint, STALE_NAN_BITS, Span, TimeUnit};
 
 use super::*;
 use crate::retention::Oldest;
@@ -104,6 +106,17 @@ fn show(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<String> {
         out.push(text);
     }
     out
+}
+
+fn show_exemplars(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<String> {
+    let rows = &written.exemplars;
+    let columns: Vec<_> = rows.fields.iter().map(|field| &field.values).collect();
+    let show = |row: usize| {
+        let [FieldValues::Float(values), labels] = columns[..] else { panic!("{columns:?}") };
+        let labels = Labels::from_sorted(Labels::iter_canonical(labels.string(row).unwrap()));
+        format!("{} {labels} {} {}", registry.entry(rows.series[row]).unwrap().series.labels, rows.time[row], values[row])
+    };
+    (0..rows.len()).map(show).collect()
 }
 
 /// What is kept of a message, and a part of each error; twice, so that the second time everything is known.
@@ -245,11 +258,28 @@ fn exemplars_belong_to_their_series() {
     let registry = SeriesRegistry::new(1 << 20);
     for _ in 0..2 {
         let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
-        assert_eq!((written.exemplars.len(), written.refused), (2, 1));
-        let first = &written.exemplars[0];
-        assert_eq!(registry.entry(first.series).unwrap().series.labels.metric_name(), "b");
-        assert_eq!((first.labels.to_string().as_str(), first.value, first.time), (r#"{trace_id="abc"}"#, 0.5, 77));
+        assert_eq!(written.refused, 1);
+        let expected = [r#"{__name__="b"} {trace_id="abc"} 77 0.5"#, r#"{__name__="b"} {} 0 1"#];
+        assert_eq!(show_exemplars(&written, &registry), expected);
     }
+}
+
+#[test]
+fn exemplars_with_long_labels_are_refused_alone() {
+    let exemplar = |value: &str| m().label("trace_id", value).double(2, 0.5);
+    let check = |value: &str, is_taken: bool| {
+        let body = request([series(&[("__name__", "a")]).sample(1.0, 1).message(3, exemplar(value)).message(3, exemplar("x"))]);
+        let written = v1::decode(&body.0, &SeriesRegistry::new(1 << 20), Oldest::NONE).unwrap();
+        let refused = usize::from(!is_taken);
+        assert_eq!((written.samples, written.exemplars.len(), written.refused), (1, 2 - refused, refused), "{value}");
+        assert!(written.errors.iter().all(|error| error.contains("more than 128 characters")), "{:?}", written.errors);
+    };
+    // With the name's eight.
+    check(&"a".repeat(120), true);
+    check(&"a".repeat(121), false);
+    check(&"\u{1f980}".repeat(120), true);
+    check(&"\u{1f980}".repeat(121), false);
+    check(&"a".repeat(10_000), false);
 }
 
 #[test]

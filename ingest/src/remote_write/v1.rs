@@ -1,8 +1,8 @@
 //! Remote write 1.0: `prometheus.WriteRequest`, with the native histograms that Prometheus adds to it.
 
-use tidelake_catalog::model::Labels;
-
-use super::samples::{SamplesBuilder, canonical, shown};
+use super::histogram::Dated;
+use super::label_fields::label;
+use super::samples::SamplesBuilder;
 use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::retention::Oldest;
@@ -73,39 +73,17 @@ fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_
             }
             3 => exemplar(value.message("an exemplar")?, samples)?,
             4 => match histogram::decode(value.message("a histogram")?)? {
-                Ok((histogram, time)) => samples.histogram(histogram, time)?,
+                Ok(Dated { histogram, time, .. }) => {
+                    samples.histogram(histogram, time)?;
+                }
                 Err(error) => bad_histogram = Some(error),
             },
             _ => {}
         }
     }
     let raw: &[u8] = if scratch.is_empty() { labels } else { scratch };
-    if let Some(error) = bad_histogram {
-        let error = match labels_of(raw)? {
-            Ok(labels) => format!("{error} (series {labels})"),
-            Err(other) => other,
-        };
-        samples.refuse(error);
-    }
-    if let Some((count, error)) = samples.take_expired() {
-        let error = match labels_of(raw)? {
-            Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
-            Err(other) => other,
-        };
-        samples.refuse_samples(count, error);
-    }
-    if !samples.has_data() {
-        return Ok(());
-    }
-    let mut malformed = None;
-    samples.end_series(known, hash_raw(raw), raw, || match labels_of(raw) {
-        Ok(labels) => labels,
-        Err(error) => {
-            malformed = Some(error);
-            Err(String::new())
-        }
-    });
-    malformed.map_or(Ok(()), Err)
+    samples.refuse_parts(raw, bad_histogram)?;
+    samples.end_raw_series(known, hash_raw(raw), raw)
 }
 
 #[inline]
@@ -121,54 +99,17 @@ fn sample(mut fields: Fields<'_>) -> Result<(f64, i64), DecodeError> {
     Ok((sample, time))
 }
 
-/// The labels of a series from its label fields. The inner error refuses the series.
-fn labels_of(raw: &[u8]) -> Result<Result<Labels, String>, DecodeError> {
-    let mut pairs = Vec::with_capacity(16);
-    let mut fields = Fields::new(raw);
-    while let Some((_, value)) = fields.next()? {
-        let (name, value) = label(value)?;
-        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
-            (Ok(name), Ok(value)) => pairs.push((name, value)),
-            _ => {
-                let label = format!("{}={:?}", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-                return Ok(Err(format!("the label {label} of series {} is not valid UTF-8", shown(&pairs))));
-            }
-        }
-    }
-    Ok(canonical(pairs))
-}
-
-fn label<'b>(value: Value<'b>) -> Result<(&'b [u8], &'b [u8]), DecodeError> {
-    let mut fields = value.message("a label")?;
-    let (mut name, mut text): (&[u8], &[u8]) = (&[], &[]);
-    while let Some((number, value)) = fields.next()? {
-        match number {
-            1 => name = value.bytes("a label's name")?,
-            2 => text = value.bytes("a label's value")?,
-            _ => {}
-        }
-    }
-    Ok((name, text))
-}
-
 fn exemplar(mut fields: Fields<'_>, samples: &mut SamplesBuilder) -> Result<(), DecodeError> {
     let (mut labels, mut exemplar, mut time) = (Vec::new(), 0.0, 0);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 => {
-                let (name, value) = label(value)?;
-                labels.push((String::from_utf8_lossy(name), String::from_utf8_lossy(value)));
-            }
+            1 => labels.push(label(value)?),
             2 => exemplar = value.double("an exemplar's value")?,
             3 => time = value.varint("an exemplar's timestamp")? as i64,
             _ => {}
         }
     }
-    labels.sort_unstable();
-    labels.dedup_by(|a, b| a.0 == b.0);
-    labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
-    samples.exemplar(Labels::from_sorted(labels.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))), exemplar, time);
-    Ok(())
+    samples.exemplar(&labels, exemplar, time)
 }
 
 fn metadata(mut fields: Fields<'_>) -> Result<Metadata, DecodeError> {

@@ -115,6 +115,8 @@ pub enum Protocol {
     },
     /// Prometheus remote write 1.0: a protobuf `WriteRequest`.
     RemoteWrite1,
+    /// Prometheus remote write 2.0: a protobuf `io.prometheus.write.v2.Request`.
+    RemoteWrite2,
 }
 
 impl Protocol {
@@ -123,6 +125,7 @@ impl Protocol {
         match self {
             Self::LineProtocol { precision } => (1, precision.code()),
             Self::RemoteWrite1 => (2, 0),
+            Self::RemoteWrite2 => (3, 0),
         }
     }
 
@@ -133,6 +136,7 @@ impl Protocol {
                 None => None,
             },
             (2, 0) => Some(Self::RemoteWrite1),
+            (3, 0) => Some(Self::RemoteWrite2),
             _ => None,
         }
     }

@@ -32,6 +32,7 @@ pub(crate) mod row;
 pub(crate) mod sampling;
 pub(crate) mod selector;
 pub(crate) mod set;
+pub(crate) mod stats;
 pub(crate) mod subquery;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,9 @@ use std::time::Duration;
 
 pub use annotations::Annotations;
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
+pub use stats::QueryStats;
+
+use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
 use super::source::{SampleSource, SourceError};
@@ -58,6 +62,8 @@ pub struct EngineOptions {
     pub max_series: usize,
     /// How long a query may run.
     pub timeout: Duration,
+    /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
+    pub count_samples: bool,
 }
 
 impl Default for EngineOptions {
@@ -68,6 +74,7 @@ impl Default for EngineOptions {
             max_samples: 50_000_000,
             max_series: 2_000_000,
             timeout: Duration::from_secs(120),
+            count_samples: false,
         }
     }
 }
@@ -104,6 +111,8 @@ pub struct QueryOutput {
     pub value: Value,
     /// What the user should know about it.
     pub annotations: Annotations,
+    /// What it cost.
+    pub stats: QueryStats,
 }
 
 /// A computed value.
@@ -173,8 +182,22 @@ pub async fn evaluate(
     }
     let lookback = params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms);
     let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;
+    let begun = Instant::now();
     let node = plan::Planner::new(&params, options).plan(expr)?;
-    let engine = engine::Engine::new(source, options, lookback);
-    let value = finish::finish(engine.evaluate(&node, grid).await?, is_range)?;
-    Ok(QueryOutput { value, annotations: engine.annotations().render(query_text) })
+    let counts = options.count_samples.then(|| stats::StepCounts::new(grid));
+    let engine = engine::Engine::new(source, options, lookback).counting(counts.clone());
+    let planned = Instant::now();
+    let evaluated = engine.evaluate(&node, grid).await?;
+    let computed = Instant::now();
+    let value = finish::finish(evaluated, is_range)?;
+    let (samples_read, peak_samples) = engine.limits.samples();
+    let stats = QueryStats {
+        preparation: planned - begun,
+        evaluation: computed - planned,
+        sorting: computed.elapsed(),
+        samples_read,
+        peak_samples,
+        samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
+    };
+    Ok(QueryOutput { value, annotations: engine.annotations().render(query_text), stats })
 }

@@ -34,6 +34,8 @@ pub(crate) enum Function {
     Date(fn(i64) -> f64),
     /// The time of evaluation, where there is a value.
     Timestamp,
+    /// Nothing: only samples say when their counts began, and those of a selector are looked up where they are read.
+    StartTimestamp,
     Absent(Labels),
     Scalar,
     Vector,
@@ -82,6 +84,7 @@ impl Function {
             "clamp_min" => Self::ClampMin,
             "clamp_max" => Self::ClampMax,
             "timestamp" => Self::Timestamp,
+            "start_timestamp" => Self::StartTimestamp,
             "scalar" => Self::Scalar,
             "vector" => Self::Vector,
             "pi" => Self::Pi,
@@ -156,6 +159,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             }
             rows
         }),
+        Function::StartTimestamp => args.vector()?.map(|_| Vec::new()),
         Function::Absent(labels) => {
             let rows = args.vector()?;
             let missing = |step| if rows.list.iter().any(|row| row.has(step)) { ABSENT } else { 1.0 };

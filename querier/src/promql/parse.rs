@@ -1,8 +1,8 @@
 //! The PromQL grammar: text to a checked tree.
 //!
 //! `lexer` cuts the text into tokens, `parser` (with `selector`, `call` and `duration`) builds the tree, `typecheck` refuses what has no
-//! meaning. `print` is the way back. Accepted is what Prometheus 3.14 accepts with all experimental features on, with its words for
-//! errors, since Grafana and users know them.
+//! meaning. `print` is the way back, and `pretty` the same over several lines. Accepted is what Prometheus 3.14 accepts with all
+//! experimental features on, with its words for errors, since Grafana and users know them.
 
 pub mod ast;
 mod call;
@@ -12,6 +12,7 @@ pub mod functions;
 mod lexer;
 mod number;
 mod parser;
+mod pretty;
 mod print;
 mod quote;
 mod selector;
@@ -22,7 +23,9 @@ mod typecheck;
 mod tests;
 
 pub use error::ParseError;
+pub(crate) use number::parse_duration as duration_ms;
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
+pub use pretty::pretty;
 
 /// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it recursively is safe.
 pub fn parse(query: &str) -> Result<ast::Expr, ParseError> {

@@ -25,6 +25,8 @@ pub struct SeriesSamples {
     pub values: Vec<f64>,
     /// Histogram samples as (position in `times`, histogram), positions ascending.
     pub histograms: Vec<(u32, Arc<Histogram>)>,
+    /// One per time: when what the sample counts began, in milliseconds; 0 where its sender did not say. Empty if no sample has one.
+    pub start_times: Vec<i64>,
 }
 
 /// What a source must refuse instead of answering.

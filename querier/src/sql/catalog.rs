@@ -1,7 +1,7 @@
 //! Names: which databases, schemas and tables a query can name.
 //!
 //! A query sees one database, as the catalog of that name. Schema `public` holds the wide tables, and finds
-//! metrics too where no wide table has the name; schema `metrics` holds each metric as a table of its own.
+//! the exemplars as `exemplars`, and metrics where neither has the name; schema `metrics` holds each metric as a table of its own.
 //! Nothing else can be named: no files, no URLs, no other databases.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,14 +14,14 @@ use datafusion::common::{Result, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
 use parking_lot::Mutex;
-use tidelake_catalog::model::schema::METRICS_TABLE;
+use tidelake_catalog::model::schema::{EXEMPLARS_TABLE, METRICS_TABLE};
 use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
 
 use super::error::SqlError;
 use super::provider::ViewProvider;
 use super::retention::{self, RETENTION_TABLE};
 use super::source::RowSource;
-use super::view::TableView;
+use super::view::{EXEMPLARS_VIEW, TableView};
 
 /// The schema of wide tables, and the one that unqualified names are looked up in.
 pub const PUBLIC_SCHEMA: &str = "public";
@@ -36,6 +36,10 @@ pub(super) struct Database {
     source: Arc<dyn RowSource>,
     name: Arc<str>,
     wide: BTreeMap<Arc<str>, Arc<TableSchema>>,
+    /// The columns that samples are stored in.
+    stored: Option<Arc<TableSchema>>,
+    /// The columns that exemplars are stored in, if there are any and no wide table has their name.
+    exemplars: Option<Arc<TableSchema>>,
     metrics: Mutex<HashMap<String, Option<Arc<TableView>>>>,
 }
 
@@ -45,8 +49,10 @@ impl Database {
         if !source.databases().iter().any(|known| known == name) {
             return Err(SqlError::NotFound(format!("database {name:?} does not exist")));
         }
-        let wide = source.wide_tables(name).into_iter().filter(|(table, _)| &**table != METRICS_TABLE).collect();
-        Ok(Arc::new(Self { source, name: name.into(), wide, metrics: Mutex::default() }))
+        let wide: BTreeMap<_, _> = source.wide_tables(name).into_iter().filter(|(table, _)| &**table != METRICS_TABLE).collect();
+        let stored = source.schema(name, METRICS_TABLE);
+        let exemplars = source.schema(name, EXEMPLARS_TABLE).filter(|_| !wide.contains_key(EXEMPLARS_VIEW));
+        Ok(Arc::new(Self { source, name: name.into(), wide, stored, exemplars, metrics: Mutex::default() }))
     }
 
     /// Looks a table up, so that planning finds it. The error says which part of the name is unknown.
@@ -58,7 +64,7 @@ impl Database {
             )));
         }
         let found = match schema {
-            PUBLIC_SCHEMA => self.wide.contains_key(table) || self.metric(table).await?.is_some(),
+            PUBLIC_SCHEMA => self.wide.contains_key(table) || self.is_exemplars(table) || self.metric(table).await?.is_some(),
             METRICS_SCHEMA => self.metric(table).await?.is_some(),
             INFORMATION_SCHEMA => return Ok(()),
             _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
@@ -78,7 +84,22 @@ impl Database {
         {
             return Ok(Some(Arc::new(TableView::wide(name.clone(), columns))));
         }
+        if schema == PUBLIC_SCHEMA && self.is_exemplars(table) {
+            return self.exemplars().await;
+        }
         if schema == PUBLIC_SCHEMA || schema == METRICS_SCHEMA { self.metric(table).await } else { Ok(None) }
+    }
+
+    /// Whether a name in the schema of wide tables is that of the exemplars.
+    fn is_exemplars(&self, table: &str) -> bool {
+        table == EXEMPLARS_VIEW && self.exemplars.is_some()
+    }
+
+    async fn exemplars(&self) -> Result<Option<Arc<TableView>>, SqlError> {
+        let Some(schema) = &self.exemplars else { return Ok(None) };
+        let series = self.source.series(&self.name, EXEMPLARS_TABLE, &[], TimeRange::ALL).await?;
+        let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
+        Ok(Some(Arc::new(TableView::exemplars(labels, schema))))
     }
 
     async fn metric(&self, name: &str) -> Result<Option<Arc<TableView>>, SqlError> {
@@ -87,7 +108,7 @@ impl Database {
         }
         let series = self.source.series(&self.name, METRICS_TABLE, &[Matcher::equal(METRIC_NAME, name)], TimeRange::ALL).await?;
         let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
-        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels)));
+        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels, self.stored.as_deref())));
         self.metrics.lock().insert(name.to_owned(), view.clone());
         Ok(view)
     }
@@ -123,17 +144,20 @@ impl Database {
         }
         described.public =
             self.wide.iter().map(|(name, schema)| (name.to_string(), Arc::new(TableView::wide(name.clone(), schema)))).collect();
+        if let Some(view) = self.exemplars().await? {
+            described.public.insert(EXEMPLARS_VIEW.to_owned(), view);
+        }
         if needed.contains("columns") {
             let series = self.source.series(&self.name, METRICS_TABLE, &[], TimeRange::ALL).await?;
             let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for series in &series {
                 labels.entry(series.labels.metric_name()).or_default().extend(series.labels.iter().map(|(label, _)| label));
             }
-            described.metrics =
-                labels.into_iter().map(|(name, labels)| (name.to_owned(), Arc::new(TableView::metric(name, labels)))).collect();
+            let view = |name, labels| Arc::new(TableView::metric(name, labels, self.stored.as_deref()));
+            described.metrics = labels.into_iter().map(|(name, labels)| (name.to_owned(), view(name, labels))).collect();
         } else {
             let names = self.source.metric_names(&self.name).await?;
-            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [])))).collect();
+            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [], None)))).collect();
         }
         Ok(described)
     }
@@ -159,7 +183,11 @@ struct LiveSchema {
 #[async_trait]
 impl SchemaProvider for LiveSchema {
     fn table_names(&self) -> Vec<String> {
-        if self.with_wide { self.database.wide.keys().map(ToString::to_string).collect() } else { Vec::new() }
+        if !self.with_wide {
+            return Vec::new();
+        }
+        let exemplars = self.database.exemplars.iter().map(|_| EXEMPLARS_VIEW.to_owned());
+        self.database.wide.keys().map(ToString::to_string).chain(exemplars).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -168,7 +196,8 @@ impl SchemaProvider for LiveSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        (self.with_wide && self.database.wide.contains_key(name)) || matches!(self.database.metrics.lock().get(name), Some(Some(_)))
+        (self.with_wide && (self.database.wide.contains_key(name) || self.database.is_exemplars(name)))
+            || matches!(self.database.metrics.lock().get(name), Some(Some(_)))
     }
 }
 

@@ -108,7 +108,7 @@ async fn delete(
             return Err(only_describes(&name.schema));
         }
     }
-    let Session { state, plan, tables } = session::logical(template, database, db, select, params).await?;
+    let Session { state, plan, tables } = session::logical(template, database, db, select, params, None).await?;
     let [name] = tables.as_slice() else { return Err(refused("more than one table")) };
     let (schema, table) = qualified(db, vec![name.schema.to_string(), name.table.to_string()])?;
     let view = database.view(&schema, &table).await?.ok_or_else(|| database.no_table(&schema, &table))?;

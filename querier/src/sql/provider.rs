@@ -12,13 +12,13 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
-use tidelake_catalog::model::TableKind;
+use tidelake_catalog::model::{Column, TableKind};
 
 use super::batches::{Layout, Slot};
 use super::pushdown::{translate, translate_all};
 use super::scan_exec::{ScanExec, ScanSummary};
 use super::source::{RowRequest, RowSource};
-use super::view::{Origin, TableView};
+use super::view::{Origin, TableView, VALUE_COLUMN};
 
 /// A view over the tables of a database.
 #[derive(Debug)]
@@ -48,13 +48,16 @@ impl ViewProvider {
                 &all
             }
         };
-        // Which rows of a metric are samples can only be told from their values, so these are always read.
+        // Which rows of a metric are samples can only be told from their values, and exemplars from each other by all they have:
+        // these are always read.
         let samples_only = view.kind == TableKind::Metrics;
-        let mut fields: Vec<_> = if samples_only {
-            view.origins.iter().filter_map(|origin| if let Origin::Field(column) = origin { Some(column.clone()) } else { None }).collect()
-        } else {
-            Vec::new()
+        let is_needed = |column: &Column| match view.kind {
+            TableKind::Wide => false,
+            TableKind::Metrics => &*column.name == VALUE_COLUMN,
+            TableKind::Exemplars => true,
         };
+        let stored = view.origins.iter().filter_map(|origin| if let Origin::Field(column) = origin { Some(column) } else { None });
+        let mut fields: Vec<Column> = stored.filter(|column| is_needed(column)).cloned().collect();
         let mut slots = Vec::with_capacity(columns.len());
         for origin in columns.iter().filter_map(|&at| view.origins.get(at)) {
             slots.push(match origin {

@@ -7,9 +7,10 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::Result as PlanResult;
 use datafusion::datasource::MemTable;
 pub use tidelake_catalog::Retention;
-use tidelake_catalog::model::METRICS_TABLE;
+use tidelake_catalog::model::{EXEMPLARS_TABLE, METRICS_TABLE};
 
 use super::catalog::{METRICS_SCHEMA, PUBLIC_SCHEMA};
+use super::view::EXEMPLARS_VIEW;
 
 /// The table of the information schema that shows it, and what `SHOW RETENTION` stands for.
 pub(super) const RETENTION_TABLE: &str = "retention";
@@ -47,13 +48,14 @@ pub(super) fn table(database: &str, settings: &[RetentionSetting]) -> PlanResult
     let text =
         |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef { Arc::new(settings.iter().map(of).collect::<StringArray>()) };
     let is_metrics = |table: &str| table == METRICS_TABLE;
+    let shown = |table: &str| if table == EXEMPLARS_TABLE { EXEMPLARS_VIEW } else { table }.to_owned();
     let schema =
         |s: &RetentionSetting| s.table.as_deref().map(|table| if is_metrics(table) { METRICS_SCHEMA } else { PUBLIC_SCHEMA }.to_owned());
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("table_catalog", text(&|_| Some(database.to_owned())), false),
         ("table_schema", text(&schema), true),
         // All metrics have one.
-        ("table_name", text(&|s| s.table.as_deref().filter(|table| !is_metrics(table)).map(str::to_owned)), true),
+        ("table_name", text(&|s| s.table.as_deref().filter(|table| !is_metrics(table)).map(shown)), true),
         ("retention_period", text(&|s| Some(show_retention(s.set))), false),
         ("effective_retention_period", text(&|s| Some(show_retention(s.effective))), false),
     ])?;

@@ -22,6 +22,7 @@ use datafusion::sql::parser::Statement;
 
 use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
 use super::error::SqlError;
+use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::retention::RETENTION_TABLE;
 use super::{SqlOptions, SqlParam};
 
@@ -78,24 +79,29 @@ pub(super) async fn plan(
     db: &str,
     statement: Statement,
     params: HashMap<String, SqlParam>,
+    promql: &Arc<PromqlCalls>,
 ) -> Result<Planned, SqlError> {
-    let Session { state, plan, .. } = logical(template, database, db, statement, params).await?;
+    let Session { state, plan, .. } = logical(template, database, db, statement, params, Some(promql)).await?;
     let plan = state.create_physical_plan(&plan).await?;
     Ok(Planned { plan, context: state.task_ctx() })
 }
 
-/// The logical plan of such a statement.
+/// The logical plan of such a statement. Without `promql` it cannot call the function of that name.
 pub(super) async fn logical(
     template: &SessionState,
     database: &Arc<Database>,
     db: &str,
     statement: Statement,
     params: HashMap<String, SqlParam>,
+    promql: Option<&Arc<PromqlCalls>>,
 ) -> Result<Session, SqlError> {
     let mut state = template.clone();
     state.config_mut().options_mut().catalog.default_catalog = db.to_owned();
     state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
     state.mark_start_execution();
+    if let Some(promql) = promql {
+        state.register_udtf(PROMQL_FUNCTION, Arc::new(PromqlFunction(Arc::clone(promql))));
+    }
 
     let mut described = BTreeSet::new();
     let mut tables = Vec::new();
@@ -112,7 +118,10 @@ pub(super) async fn logical(
     }
     state.register_catalog_list(database.catalogs(database.describe(&described).await?)?);
 
-    let logical = state.statement_to_plan(statement).await?;
+    let logical = match promql {
+        Some(promql) if tables.iter().any(|name| &*name.table == PROMQL_FUNCTION) => promql.plan(&state, statement).await?,
+        _ => state.statement_to_plan(statement).await?,
+    };
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
     Ok(Session { state, plan: with_params(logical, params)?, tables })
 }

@@ -11,6 +11,7 @@ use tidelake_catalog::segment::{Series, SortedRows};
 
 use super::error::SqlError;
 use super::retention::RetentionSetting;
+use crate::promql::source::SampleSource;
 
 /// Rows of one table that a query asks for.
 #[derive(Debug, Clone)]
@@ -32,8 +33,14 @@ pub trait RowSource: Debug + Send + Sync + 'static {
     /// How long rows of a database are kept.
     fn retention(&self, db: &str) -> Vec<RetentionSetting>;
 
+    /// A database as PromQL sees it.
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource>;
+
     /// The wide tables of a database.
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)>;
+
+    /// The columns of a table.
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>>;
 
     /// The rows that a request selects, in pieces: a series lies in one piece only.
     async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError>;

@@ -2,6 +2,7 @@
 
 mod commands;
 mod memory;
+mod promql;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ fn engine() -> SqlEngine {
 }
 
 async fn batches(engine: &SqlEngine, sql: &str, params: HashMap<String, SqlParam>) -> Result<Vec<RecordBatch>, SqlError> {
-    engine.query("default", engine.read(sql)?, params).await?.try_collect().await.map_err(SqlError::from)
+    engine.query("default", engine.read(sql)?, params).await?.value.try_collect().await.map_err(SqlError::from)
 }
 
 fn texts(batches: &[RecordBatch]) -> Vec<String> {

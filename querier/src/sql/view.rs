@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowTimeUnit};
-use tidelake_catalog::model::schema::{METRICS_TABLE, TIME_COLUMN, arrow_type, tag_type};
+use tidelake_catalog::model::schema::{EXEMPLARS_TABLE, METRICS_TABLE, START_TIME_COLUMN, TIME_COLUMN, arrow_type, tag_type};
 use tidelake_catalog::model::{Column, ColumnType, METRIC_NAME, Matcher, TableKind, TableSchema, TimeUnit};
 
 /// The column of a metric's samples.
 pub(super) const VALUE_COLUMN: &str = "value";
+
+/// What users call the exemplars of a database.
+pub(super) const EXEMPLARS_VIEW: &str = "exemplars";
+/// The column with the name of a metric where several are together.
+const METRIC_COLUMN: &str = "metric";
 
 /// The type of tags in batches.
 ///
@@ -60,29 +65,18 @@ impl TableView {
         }
     }
 
-    /// A metric: `time`, the labels of its series in order of their names, `value`.
+    /// A metric: `time`, the labels of its series in order of their names, `value`, and `start_time` if the stored table has it.
     ///
     /// A label that is called like one of the other columns gets the prefix `label_`.
-    pub fn metric<'a>(name: &str, labels: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut labels: Vec<&str> = labels.into_iter().filter(|label| *label != METRIC_NAME).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        let mut origins = vec![Origin::Time];
-        let mut names = vec![TIME_COLUMN.to_owned()];
-        for label in &labels {
-            let mut column = (*label).to_owned();
-            let taken = |column: &str| column == TIME_COLUMN || column == VALUE_COLUMN;
-            if taken(&column) {
-                column = format!("label_{column}");
-                while labels.contains(&column.as_str()) {
-                    column = format!("label_{column}");
-                }
-            }
-            origins.push(Origin::Tag(Arc::from(*label)));
-            names.push(column);
-        }
-        origins.push(Origin::Field(Column { name: VALUE_COLUMN.into(), kind: ColumnType::Float }));
-        names.push(VALUE_COLUMN.to_owned());
+    pub fn metric<'a>(name: &str, labels: impl IntoIterator<Item = &'a str>, stored: Option<&TableSchema>) -> Self {
+        let value = Column { name: VALUE_COLUMN.into(), kind: ColumnType::Float };
+        let fields: Vec<Column> = [value].into_iter().chain(stored.and_then(|s| s.column(START_TIME_COLUMN)).cloned()).collect();
+        let taken: Vec<&str> = [TIME_COLUMN].into_iter().chain(fields.iter().map(|field| &*field.name)).collect();
+        let (mut origins, mut names) = tag_columns(labels, &taken);
+        origins.insert(0, Origin::Time);
+        names.insert(0, TIME_COLUMN.to_owned());
+        names.extend(fields.iter().map(|field| field.name.to_string()));
+        origins.extend(fields.into_iter().map(Origin::Field));
         Self {
             table: METRICS_TABLE.into(),
             name: name.into(),
@@ -90,6 +84,27 @@ impl TableView {
             schema: arrow_schema(&origins, &names, TableKind::Metrics),
             origins,
             matchers: vec![Matcher::equal(METRIC_NAME, name)],
+        }
+    }
+
+    /// The exemplars of a database: `time`, `metric`, the labels of their series in order of their names, `value`, `labels`.
+    ///
+    /// A label that is called like one of the other columns gets the prefix `label_`.
+    pub fn exemplars<'a>(labels: impl IntoIterator<Item = &'a str>, schema: &TableSchema) -> Self {
+        let fields: Vec<Column> = schema.fields().cloned().collect();
+        let taken: Vec<&str> = [TIME_COLUMN, METRIC_COLUMN].into_iter().chain(fields.iter().map(|field| &*field.name)).collect();
+        let (mut origins, mut names) = tag_columns(labels, &taken);
+        origins.splice(0..0, [Origin::Time, Origin::Tag(METRIC_NAME.into())]);
+        names.splice(0..0, [TIME_COLUMN.to_owned(), METRIC_COLUMN.to_owned()]);
+        names.extend(fields.iter().map(|field| field.name.to_string()));
+        origins.extend(fields.into_iter().map(Origin::Field));
+        Self {
+            table: EXEMPLARS_TABLE.into(),
+            name: EXEMPLARS_VIEW.into(),
+            kind: schema.kind,
+            schema: arrow_schema(&origins, &names, schema.kind),
+            origins,
+            matchers: Vec::new(),
         }
     }
 
@@ -111,6 +126,24 @@ impl TableView {
         });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
+}
+
+/// Columns of labels in order of their names, without the metric's name; those whose names are taken get a prefix.
+fn tag_columns<'a>(labels: impl IntoIterator<Item = &'a str>, taken: &[&str]) -> (Vec<Origin>, Vec<String>) {
+    let mut labels: Vec<&str> = labels.into_iter().filter(|label| *label != METRIC_NAME).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let column = |label: &&str| {
+        let mut column = (*label).to_owned();
+        if taken.contains(label) {
+            column = format!("label_{column}");
+            while labels.contains(&column.as_str()) {
+                column = format!("label_{column}");
+            }
+        }
+        (Origin::Tag(Arc::from(*label)), column)
+    };
+    labels.iter().map(column).unzip()
 }
 
 fn plain_name(origin: &Origin) -> &str {

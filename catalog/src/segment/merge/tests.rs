@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -117,7 +117,7 @@ proptest! {
                     let old = model.entry(*host).or_default().entry(*time).or_insert((None, None));
                     *old = match kind {
                         TableKind::Wide => (a.or(old.0), b.or(old.1)),
-                        TableKind::Metrics => (*a, *b),
+                        _ => (*a, *b),
                     };
                 }
             }
@@ -129,5 +129,50 @@ proptest! {
             .map(|input| input.into_iter().map(|(h, rows)| (h, rows.into_iter().map(|(t, (a, b))| (t, a, b)).collect())).collect())
             .collect();
         prop_assert_eq!(merged_without(kind, &inputs, &deleted, range), model);
+    }
+
+    #[test]
+    fn exemplars_are_a_set(
+        inputs in proptest::collection::vec(
+            proptest::collection::btree_map(
+                0usize..3,
+                proptest::collection::btree_set((0i64..6, proptest::option::of(0u8..3), proptest::option::of(0u8..3)), 1..12),
+                1..3,
+            ),
+            1..5,
+        ),
+        deleted in proptest::collection::vec(
+            proptest::collection::vec((0i64..6, 0i64..3).prop_map(|(min, length)| TimeRange::new(min, min + length)), 0..2),
+            5,
+        ),
+        from in 0i64..3, to in 2i64..6,
+    ) {
+        let range = TimeRange::new(from, to);
+        let mut model: BTreeMap<usize, BTreeSet<(i64, Option<u8>, Option<u8>)>> = BTreeMap::new();
+        for (input, deleted) in inputs.iter().zip(&deleted) {
+            for (host, rows) in input {
+                let is_left = |time: i64| range.contains(time) && !deleted.iter().any(|range| range.contains(time));
+                let mut left = rows.iter().copied().filter(|row| is_left(row.0)).peekable();
+                if left.peek().is_some() {
+                    model.entry(*host).or_default().extend(left);
+                }
+            }
+        }
+        // Rows of one time come in no particular order.
+        let shuffled = |rows: BTreeSet<_>| {
+            let mut rows: Vec<(i64, Option<u8>, Option<u8>)> = rows.into_iter().collect();
+            rows.sort_by_key(|row| (row.0, std::cmp::Reverse(row.2)));
+            rows.into_iter().map(|(time, a, b)| (time, a.map(f64::from), b.map(f64::from))).collect()
+        };
+        let inputs: Vec<Vec<(usize, Vec<Row>)>> =
+            inputs.into_iter().map(|input| input.into_iter().map(|(host, rows)| (host, shuffled(rows))).collect()).collect();
+        let mut found = BTreeMap::new();
+        for (host, rows) in merged_without(TableKind::Exemplars, &inputs, &deleted, range) {
+            prop_assert!(rows.is_sorted_by_key(|row| row.0));
+            let set: BTreeSet<_> = rows.iter().map(|(time, a, b)| (*time, a.map(|v| v as u8), b.map(|v| v as u8))).collect();
+            prop_assert_eq!(set.len(), rows.len(), "twice");
+            found.insert(host, set);
+        }
+        prop_assert_eq!(found, model);
     }
 }

@@ -90,6 +90,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let protocol = prop_oneof![
         (0u8..7).prop_map(|code| Protocol::LineProtocol { precision: Precision::from_code(code).unwrap() }),
         Just(Protocol::RemoteWrite1),
+        Just(Protocol::RemoteWrite2),
     ];
     let encoding = (0u8..4).prop_map(|code| ContentEncoding::from_code(code).unwrap());
     let body = prop::collection::vec(any::<u8>(), 0..200);

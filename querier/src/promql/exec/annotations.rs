@@ -93,6 +93,10 @@ impl Collector {
         self.warn("sort is ineffective for range queries since results are always ordered by labels".to_owned(), span);
     }
 
+    pub fn start_time_overlap(&mut self, metric: &str, span: Span) {
+        self.warn(format!("sample has start time that overlaps with previous sample timestamp for metric {metric:?}"), span);
+    }
+
     pub fn possible_non_counter(&mut self, metric: &str, span: Span) {
         self.info(format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}"), span);
     }

@@ -16,6 +16,7 @@ use super::limits::{Charge, Limits};
 use super::plan::{FunctionCall, Node};
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
+use super::stats::{Counter, StepCounts};
 use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
 
 /// The value of a node.
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     pub lookback: i64,
     max_series: usize,
     timeout: Duration,
+    counts: Option<Arc<StepCounts>>,
 }
 
 impl Drop for Engine {
@@ -63,7 +65,19 @@ impl Engine {
             lookback: lookback.max(1),
             max_series: options.max_series,
             timeout: options.timeout,
+            counts: None,
         }
+    }
+
+    /// Counts the samples that the steps look at, if there is something to count with.
+    pub fn counting(mut self, counts: Option<Arc<StepCounts>>) -> Self {
+        self.counts = counts;
+        self
+    }
+
+    /// Counts samples for a node that is evaluated at these steps.
+    pub fn counter(&self, grid: Grid) -> Counter {
+        Counter::new(self.counts.as_ref(), grid)
     }
 
     /// What was remarked so far.
@@ -94,6 +108,7 @@ impl Engine {
             Node::Time => ready(Ok(Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()))).boxed(),
             Node::Invariant(inner) => self.eval(inner, grid.first()).map(move |value| self.repeat(value?, grid)).boxed(),
             Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values).map_ok(vector).boxed(),
+            Node::StartTimestamps(select) => selector::instant(self, select, grid, selector::Output::StartTimes).map_ok(vector).boxed(),
             Node::Timestamps(select) => selector::instant(self, select, grid, selector::Output::Times).map_ok(vector).boxed(),
             Node::Matrix(matrix) => range::raw(self, matrix, grid.start).map_ok(Evaluated::Range).boxed(),
             Node::Subquery(node) => subquery::evaluate(self, node, grid.first()).map_ok(|(points, _)| Evaluated::Range(points)).boxed(),
@@ -177,7 +192,7 @@ impl Engine {
                     let batch = batch?;
                     let task = tokio::spawn(async move {
                         // The raw samples count as long as the batch is worked on.
-                        let _raw = limits.charge(batch.iter().map(|series| series.times.len() as u64).sum())?;
+                        let _raw = limits.charge_read(batch.iter().map(|series| series.times.len() as u64).sum())?;
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;

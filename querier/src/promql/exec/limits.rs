@@ -13,6 +13,8 @@ use super::QueryError;
 pub(crate) struct Limits {
     max_samples: u64,
     held: AtomicU64,
+    peak: AtomicU64,
+    read: AtomicU64,
     deadline: Option<Instant>,
     canceled: AtomicBool,
 }
@@ -22,6 +24,8 @@ impl Limits {
         Arc::new(Self {
             max_samples,
             held: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            read: AtomicU64::new(0),
             deadline: Instant::now().checked_add(timeout),
             canceled: AtomicBool::new(false),
         })
@@ -51,10 +55,23 @@ impl Limits {
     /// Counts samples as held until the charge is dropped.
     pub fn charge(self: &Arc<Self>, samples: u64) -> Result<Charge, QueryError> {
         let charge = Charge { limits: Arc::clone(self), samples };
-        if self.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples) > self.max_samples {
+        let held = self.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
+        if held > self.max_samples {
             return Err(QueryError::TooManySamples(self.max_samples));
         }
+        self.peak.fetch_max(held, Ordering::Relaxed);
         Ok(charge)
+    }
+
+    /// The same for samples that come from the source.
+    pub fn charge_read(self: &Arc<Self>, samples: u64) -> Result<Charge, QueryError> {
+        self.read.fetch_add(samples, Ordering::Relaxed);
+        self.charge(samples)
+    }
+
+    /// Samples that came from the source so far, and most that were held at a time.
+    pub fn samples(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
     }
 }
 

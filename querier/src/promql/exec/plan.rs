@@ -30,6 +30,8 @@ pub(crate) enum Node {
     Vector(Arc<Select>),
     /// `timestamp(selector)`: the times of the samples instead of their values.
     Timestamps(Arc<Select>),
+    /// `start_timestamp(selector)`: when what they count began.
+    StartTimestamps(Arc<Select>),
     Matrix(Arc<RangeSelect>),
     Subquery(Box<Subquery>),
     Range(Box<RangeCall>),
@@ -271,11 +273,13 @@ impl Planner {
             _ => {}
         }
         let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
-        if name == "timestamp"
+        if matches!(name, "timestamp" | "start_timestamp")
             && let [Expr::Vector(selector)] = args[..]
         {
             let select = self.select(selector)?;
-            return Ok(Planned { invariant: select.at.is_some(), node: Node::Timestamps(Arc::new(select)) });
+            let (invariant, select) = (select.at.is_some(), Arc::new(select));
+            let node = if name == "timestamp" { Node::Timestamps(select) } else { Node::StartTimestamps(select) };
+            return Ok(Planned { invariant, node });
         }
         if let Some(function) = RangeFunction::by_name(name) {
             return self.range_call(call, function, &args);

@@ -16,6 +16,7 @@ use super::grid::Grid;
 use super::plan::{RangeArg, RangeCall, RangeSelect};
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
+use super::stats::Counter;
 use super::subquery;
 
 /// What is the same for all series of a call.
@@ -31,6 +32,7 @@ struct Sliding {
     params: Vec<Vec<f64>>,
     /// Where the first argument stands.
     span: Span,
+    counter: Counter,
 }
 
 /// Evaluates a range function.
@@ -42,7 +44,6 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
     for arg in &call.args {
         params.push(engine.scalar(arg, grid).await?);
     }
-    call.function.validate(&params)?;
     let sliding = |range, offset, at, reach| Sliding {
         function: call.function,
         grid,
@@ -53,6 +54,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
         lookback: engine.lookback,
         params,
         span: call.span,
+        counter: engine.counter(grid),
     };
     let rows = match &call.range {
         RangeArg::Matrix(matrix) => {
@@ -135,6 +137,7 @@ impl Sliding {
             if low == high && histogram_low == histogram_high {
                 continue;
             }
+            self.counter.add(step, high - low + histogram_high - histogram_low);
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
             }
@@ -192,5 +195,6 @@ pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -
     };
     let (mut points, _charges) = engine.map_series(&matrix.select.matchers, range, |p: &Points| p.len() as u64, work).await?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
+    engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::len).sum());
     Ok(points)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidelake_catalog::model::{Histogram, Labels, TimeRange, is_stale};
 
+use super::super::functions::rate::is_start_reset;
 use super::super::parse::ast::Reach;
 use super::super::source::SeriesSamples;
 use super::QueryError;
@@ -20,6 +21,8 @@ pub(crate) enum Output {
     Values,
     /// When it was taken, in seconds.
     Times,
+    /// When what it counts began, in seconds; 0 if nobody said so.
+    StartTimes,
     /// When it was taken, in milliseconds; the name stays.
     RawTimes,
 }
@@ -35,14 +38,18 @@ pub(crate) struct Points {
     pub values: Vec<f64>,
     pub histogram_times: Vec<i64>,
     pub histograms: Vec<Arc<Histogram>>,
+    /// When what the floats count began, see [`SeriesSamples::start_times`]; empty if nobody said so.
+    pub start_times: Vec<i64>,
+    /// The same for the histograms.
+    pub histogram_start_times: Vec<i64>,
 }
 
 impl Points {
     /// Takes the samples over; only series with histograms or stale markers are copied.
     pub fn new(samples: SeriesSamples) -> Self {
-        let SeriesSamples { labels, times, values, histograms } = samples;
+        let SeriesSamples { labels, times, values, histograms, start_times } = samples;
         if histograms.is_empty() && !values.iter().any(|value| is_stale(*value)) {
-            return Self { labels, times, values, ..Self::default() };
+            return Self { labels, times, values, start_times, ..Self::default() };
         }
         let mut points = Self { labels, ..Self::default() };
         let mut pending = histograms.into_iter().peekable();
@@ -51,10 +58,12 @@ impl Points {
                 if !is_stale(histogram.sum) {
                     points.histogram_times.push(time);
                     points.histograms.push(histogram);
+                    points.histogram_start_times.extend(start_times.get(row));
                 }
             } else if !is_stale(value) {
                 points.times.push(time);
                 points.values.push(value);
+                points.start_times.extend(start_times.get(row));
             }
         }
         points
@@ -79,6 +88,16 @@ impl Points {
         points
     }
 
+    /// Whether the float at an index says that its count began after the float before it.
+    #[inline]
+    pub fn starts_anew(&self, index: usize) -> bool {
+        let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
+        match (at(&self.start_times), at(&self.times)) {
+            (Some(starts), Some(times)) => is_start_reset(starts[0], times[0], starts[1], times[1]),
+            _ => false,
+        }
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.times.len() + self.histogram_times.len()
@@ -95,11 +114,13 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
     let ahead = if select.reach == Reach::Smoothed { lookback } else { 0 };
     let range = TimeRange::new(first.saturating_sub(lookback).saturating_add(1), last.saturating_add(ahead));
     let owned = Arc::clone(select);
+    let counter = engine.counter(grid);
     let work = move |samples: SeriesSamples, remarks: &mut Collector| {
         let row = match owned.reach {
             Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks)?,
             _ => latest(samples, &owned, grid, lookback, output),
         };
+        counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
     };
     let (mut rows, charges) = engine.map_series(&select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;
@@ -109,8 +130,8 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
 
 /// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale marker.
 fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, output: Output) -> Row {
-    let SeriesSamples { labels, times, values, histograms } = samples;
-    let mut row = Row::empty(labels, output == Output::Times, grid.count);
+    let SeriesSamples { labels, times, values, histograms, start_times } = samples;
+    let mut row = Row::empty(labels, matches!(output, Output::Times | Output::StartTimes), grid.count);
     let (mut next, mut next_histogram) = (0, 0);
     for step in 0..grid.count {
         let reference = select.reference(grid.time(step));
@@ -137,6 +158,7 @@ fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, ou
         match output {
             Output::Values => row.set(step, point),
             Output::Times => row.values[step] = times[last] as f64 / 1000.0,
+            Output::StartTimes => row.values[step] = start_times.get(last).copied().unwrap_or(0) as f64 / 1000.0,
             Output::RawTimes => row.values[step] = times[last] as f64,
         }
     }

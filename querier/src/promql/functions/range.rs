@@ -81,18 +81,6 @@ impl RangeFunction {
         matches!(self, Self::First | Self::Last)
     }
 
-    /// Refuses scalar arguments that make no sense whatever the samples are.
-    pub fn validate(self, params: &[Vec<f64>]) -> Result<(), QueryError> {
-        if self == Self::DoubleExponentialSmoothing {
-            for (values, name, short) in params.iter().zip([("smoothing", "sf"), ("trend", "tf")]).map(|(v, (n, s))| (v, n, s)) {
-                if let Some(bad) = values.iter().find(|value| **value <= 0.0 || **value >= 1.0) {
-                    return Err(QueryError::execution(format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {bad:.6}")));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The value for a window that holds at least one sample.
     pub fn evaluate(self, window: &Window<'_>, params: &[f64], remarks: &mut Remarks) -> Result<Option<Point>, QueryError> {
         let param = |index: usize| params.get(index).copied().unwrap_or(f64::NAN);
@@ -109,6 +97,7 @@ impl RangeFunction {
                     }
                     return Err(QueryError::unsupported_histogram("rate, increase and delta"));
                 }
+                remarks.overlap |= is_counter && window.reach == Reach::Plain && window.has_overlap();
                 float(match window.reach {
                     Reach::Plain => rate::extrapolated(window, is_counter, per_second),
                     _ => extended::rate(window, is_counter, per_second),
@@ -120,7 +109,7 @@ impl RangeFunction {
             Self::Changes => float(rate::changes(window)),
             Self::Deriv => float(regression::deriv(window, remarks)),
             Self::PredictLinear => float(regression::predict(window, param(0), remarks)),
-            Self::DoubleExponentialSmoothing => float(regression::double_exponential(window, param(0), param(1), remarks)),
+            Self::DoubleExponentialSmoothing => float(regression::double_exponential(window, param(0), param(1), remarks)?),
             Self::Sum | Self::Avg => {
                 if window.mixed(remarks) {
                     return Ok(None);
@@ -162,8 +151,10 @@ impl RangeFunction {
 /// What is found out about a series once, for all its windows.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    /// Indexes of floats that are smaller than their predecessor.
+    /// Indexes of floats that are smaller than their predecessor, or say that their count began after it.
     pub resets: Vec<u32>,
+    /// Indexes of floats whose count is said to have begun before their predecessor, and not with it.
+    pub overlaps: Vec<u32>,
     /// For every float the number of changes of value up to it.
     pub changes: Vec<u32>,
     /// For `min` and `max`: index of the best float so far, and how many floats were looked at.
@@ -176,8 +167,13 @@ impl Prepared {
         match function {
             RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Resets => {
                 for (index, pair) in points.values.windows(2).enumerate() {
-                    if pair[1] < pair[0] {
+                    if pair[1] < pair[0] || points.starts_anew(index + 1) {
                         prepared.resets.push(index as u32 + 1);
+                    }
+                }
+                for (index, (starts, times)) in points.start_times.windows(2).zip(points.times.windows(2)).enumerate() {
+                    if rate::is_start_overlap(starts[0], times[0], starts[1]) {
+                        prepared.overlaps.push(index as u32 + 1);
                     }
                 }
             }
@@ -242,12 +238,26 @@ impl<'a> Window<'a> {
         mixed
     }
 
-    /// Indexes (into the whole series) of floats in the window that are smaller than their predecessor in it.
+    /// When what the floats count began; empty if nobody said so.
+    pub fn start_times(&self) -> &'a [i64] {
+        self.points.start_times.get(self.low..self.high).unwrap_or(&[])
+    }
+
+    /// Indexes (into the whole series) of floats in the window that begin anew after their predecessor in it.
     pub fn resets(&self) -> &'a [u32] {
-        let resets = &self.prepared.resets;
-        let from = resets.partition_point(|index| (*index as usize) <= self.low);
-        let to = resets.partition_point(|index| (*index as usize) < self.high);
-        resets.get(from..to).unwrap_or(&[])
+        self.with_predecessor(&self.prepared.resets)
+    }
+
+    /// Whether a float in the window is said to have begun to count before its predecessor in it.
+    pub fn has_overlap(&self) -> bool {
+        !self.with_predecessor(&self.prepared.overlaps).is_empty()
+    }
+
+    /// Those of ascending indexes of floats that lie in the window together with the float before.
+    fn with_predecessor(&self, indexes: &'a [u32]) -> &'a [u32] {
+        let from = indexes.partition_point(|index| (*index as usize) <= self.low);
+        let to = indexes.partition_point(|index| (*index as usize) < self.high);
+        indexes.get(from..to).unwrap_or(&[])
     }
 }
 
@@ -258,6 +268,8 @@ pub(crate) struct Remarks {
     pub mixed: bool,
     /// Histograms beside the floats were left out.
     pub histograms_ignored: bool,
+    /// Counts that are said to have begun before an earlier sample.
+    pub overlap: bool,
     quantiles: Vec<f64>,
 }
 
@@ -278,6 +290,9 @@ impl Remarks {
         }
         if self.histograms_ignored {
             collector.histogram_ignored_in_range(metric, span);
+        }
+        if self.overlap {
+            collector.start_time_overlap(metric, span);
         }
         for q in &self.quantiles {
             collector.invalid_quantile(*q, span);

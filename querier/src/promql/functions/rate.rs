@@ -10,9 +10,18 @@ use super::range::{Remarks, Window};
 /// The edge is reached only if a sample could be expected near it (within 1.1 average sample intervals); otherwise
 /// the series is taken to begin or end half an interval beyond its outermost sample. A counter is not extrapolated
 /// to below zero.
+///
+/// A counter that says when it began, within the window and before its first sample, was 0 then: nothing is extrapolated to that
+/// side, and one sample is enough.
 pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
     let (times, values) = (window.times(), window.values());
-    let (&[first_time, .., last_time], &[first, .., last]) = (times, values) else { return None };
+    let (&first_time, &last_time) = times.first().zip(times.last())?;
+    let (&first, &last) = values.first().zip(values.last())?;
+    let began =
+        window.start_times().first().copied().filter(|&began| is_counter && began != 0 && window.start < began && began < first_time);
+    if values.len() < 2 && began.is_none() {
+        return None;
+    }
     let mut result = last - first;
     if is_counter {
         for index in window.resets() {
@@ -22,16 +31,22 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let mut to_start = seconds(first_time - window.start);
     let mut to_end = seconds(window.end - last_time);
-    let sampled = seconds(last_time - first_time);
-    let average = sampled / (values.len() - 1) as f64;
+    let mut sampled = seconds(last_time - first_time);
+    let average = if values.len() > 1 { sampled / (values.len() - 1) as f64 } else { 0.0 };
     let threshold = average * 1.1;
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if is_counter && result > 0.0 && first >= 0.0 {
-        let to_zero = sampled * (first / result);
-        if to_zero < to_start {
-            to_start = to_zero;
+    if let Some(began) = began {
+        to_start = 0.0;
+        sampled = seconds(last_time - began);
+        result += first;
+    } else {
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if is_counter && result > 0.0 && first >= 0.0 {
+            let to_zero = sampled * (first / result);
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
         }
     }
     if to_end >= threshold {
@@ -42,6 +57,21 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
         factor /= seconds(window.range);
     }
     Some(result * factor)
+}
+
+/// Whether a sample that says when its count began tells of a reset after the sample before it. 0 says nothing, and neither does a
+/// beginning at or after the sample itself. A count that began at the time of the sample before is a reset only if that one says
+/// when its own began, as series of deltas do: cumulative ones of which nobody knows the beginning start at their first sample.
+pub(crate) fn is_start_reset(previous_start: i64, previous_time: i64, start: i64, time: i64) -> bool {
+    if start == 0 || start >= time || start < previous_time {
+        return false;
+    }
+    start > previous_time || (previous_start != 0 && previous_start < previous_time)
+}
+
+/// Whether a count is said to have begun before the sample before it, and not when that one's did: one of them is wrong.
+pub(crate) fn is_start_overlap(previous_start: i64, previous_time: i64, start: i64) -> bool {
+    start != 0 && start < previous_time && start != previous_start
 }
 
 /// `irate` and `idelta`: from the last two samples only.
@@ -64,7 +94,8 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
         }
     }
     let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return Ok(None) };
-    let result = if is_rate && last < previous { last } else { last - previous };
+    let is_reset = last < previous || window.points.starts_anew(window.high - 1);
+    let result = if is_rate && is_reset { last } else { last - previous };
     Ok(Some(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
 }
 

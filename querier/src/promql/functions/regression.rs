@@ -1,5 +1,6 @@
 //! Trends of a gauge: least squares and double exponential smoothing.
 
+use super::super::exec::QueryError;
 use super::super::exec::number::kahan_add;
 use super::range::{Remarks, Window};
 
@@ -44,10 +45,23 @@ fn regression(window: &Window<'_>, origin: i64) -> (f64, f64) {
     (slope, y / count - slope * x / count)
 }
 
-/// `double_exponential_smoothing`: the last value, smoothed together with its trend.
-pub(crate) fn double_exponential(window: &Window<'_>, smoothing: f64, trend: f64, remarks: &mut Remarks) -> Option<f64> {
-    enough(window, remarks)?;
-    let &[first, second, ..] = window.values() else { return None };
+/// `double_exponential_smoothing`: the last value, smoothed together with its trend. Both factors must be more than 0 and less than 1;
+/// as long as there is no sample, nobody asks.
+pub(crate) fn double_exponential(
+    window: &Window<'_>,
+    smoothing: f64,
+    trend: f64,
+    remarks: &mut Remarks,
+) -> Result<Option<f64>, QueryError> {
+    for (factor, name, short) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {
+        if factor <= 0.0 || factor >= 1.0 {
+            return Err(QueryError::execution(format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {factor:.6}")));
+        }
+    }
+    if enough(window, remarks).is_none() {
+        return Ok(None);
+    }
+    let &[first, second, ..] = window.values() else { return Ok(None) };
     let (mut before, mut smoothed, mut slope) = (0.0, first, second - first);
     for (index, value) in window.values().iter().enumerate().skip(1) {
         if index > 1 {
@@ -56,5 +70,5 @@ pub(crate) fn double_exponential(window: &Window<'_>, smoothing: f64, trend: f64
         let next = smoothing * value + (1.0 - smoothing) * (smoothed + slope);
         (before, smoothed) = (smoothed, next);
     }
-    Some(smoothed)
+    Ok(Some(smoothed))
 }

@@ -51,6 +51,27 @@ pub enum Expr {
     Paren(Paren),
 }
 
+impl Expr {
+    /// All selectors in it, in the order of the text.
+    pub fn selectors(&self) -> Vec<&VectorSelector> {
+        let (mut found, mut open) = (Vec::new(), vec![self]);
+        while let Some(expr) = open.pop() {
+            match expr {
+                Expr::Number(_) | Expr::String(_) => {}
+                Expr::Vector(selector) => found.push(selector),
+                Expr::Matrix(matrix) => found.push(&matrix.selector),
+                Expr::Subquery(subquery) => open.push(&subquery.expr),
+                Expr::Call(call) => open.extend(call.args.iter().rev()),
+                Expr::Aggregate(aggregate) => open.extend([&aggregate.expr].into_iter().chain(&aggregate.param).map(|e| &**e)),
+                Expr::Binary(binary) => open.extend([&*binary.rhs, &*binary.lhs]),
+                Expr::Unary(unary) => open.push(&unary.expr),
+                Expr::Paren(paren) => open.push(&paren.expr),
+            }
+        }
+        found
+    }
+}
+
 /// See [`Expr::Number`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NumberLiteral {

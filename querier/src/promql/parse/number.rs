@@ -51,7 +51,7 @@ const UNITS: [(&str, i64); 7] =
 pub(super) const MAX_DURATION_MS: i64 = i64::MAX / 1_000_000;
 
 /// A duration token such as `1h30m`, in milliseconds. `Err` says what is wrong with it.
-pub(super) fn parse_duration(token: &str) -> Result<i64, String> {
+pub(crate) fn parse_duration(token: &str) -> Result<i64, String> {
     let invalid = || format!("not a valid duration string: {}", quote(token));
     let out_of_range = || "duration out of range".to_owned();
     let (mut total, mut next_unit, mut rest) = (0i64, 0, token);

@@ -48,13 +48,25 @@ impl Display for MatrixSelector {
 
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}:", self.expr, self.range)?;
+        write!(f, "{}", self.expr)?;
+        self.write_suffix(f)
+    }
+}
+
+impl Subquery {
+    fn write_suffix(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}:", self.range)?;
         if let Some(step) = &self.step {
             step.fmt(f)?;
         }
         f.write_str("]")?;
         write_at(self.at, f)?;
         write_offset(self.offset.as_ref(), f)
+    }
+
+    /// What follows the expression: `[1h:5m] @ end() offset 1m`.
+    pub(super) fn suffix(&self) -> impl Display + '_ {
+        fmt::from_fn(|f| self.write_suffix(f))
     }
 }
 
@@ -70,10 +82,7 @@ impl Display for Call {
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.as_str())?;
-        if self.without || !self.grouping.is_empty() {
-            write!(f, " {} {} ", if self.without { "without" } else { "by" }, LabelList(&self.grouping))?;
-        }
+        self.write_head(f)?;
         match &self.param {
             Some(param) => write!(f, "({param}, {})", self.expr),
             None => write!(f, "({})", self.expr),
@@ -81,13 +90,38 @@ impl Display for Aggregate {
     }
 }
 
+impl Aggregate {
+    fn write_head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.op.as_str())?;
+        if self.without || !self.grouping.is_empty() {
+            write!(f, " {} {} ", if self.without { "without" } else { "by" }, LabelList(&self.grouping))?;
+        }
+        Ok(())
+    }
+
+    /// What stands before the parenthesis: `sum by (x) `.
+    pub(super) fn head(&self) -> String {
+        fmt::from_fn(|f| self.write_head(f)).to_string()
+    }
+}
+
 impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.lhs, self.op.as_str(), if self.return_bool { " bool" } else { "" })?;
-        if let Some(matching) = &self.matching {
-            matching.fmt(f)?;
-        }
+        write!(f, "{} ", self.lhs)?;
+        self.write_operator(f)?;
         write!(f, " {}", self.rhs)
+    }
+}
+
+impl Binary {
+    fn write_operator(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.op.as_str(), if self.return_bool { " bool" } else { "" })?;
+        self.matching.as_ref().map_or(Ok(()), |matching| matching.fmt(f))
+    }
+
+    /// What stands between the operands: `* on (x) group_left ()`.
+    pub(super) fn operator(&self) -> impl Display + '_ {
+        fmt::from_fn(|f| self.write_operator(f))
     }
 }
 

@@ -20,12 +20,19 @@ pub(crate) enum Sample {
 #[derive(Debug, Default)]
 pub(crate) struct MemorySource {
     series: BTreeMap<Labels, BTreeMap<i64, Sample>>,
+    /// Start times of samples, by series and time.
+    started: BTreeMap<(Labels, i64), i64>,
 }
 
 impl MemorySource {
     /// Adds a sample, or replaces that of the same time.
     pub fn insert(&mut self, labels: &Labels, time: i64, sample: Sample) {
         self.series.entry(labels.clone()).or_default().insert(time, sample);
+    }
+
+    /// Says when what a sample counts began.
+    pub fn start(&mut self, labels: &Labels, time: i64, start_time: i64) {
+        self.started.insert((labels.clone(), time), start_time);
     }
 }
 
@@ -48,6 +55,10 @@ impl SampleSource for MemorySource {
                     }
                 }
                 series.times.push(*time);
+            }
+            let started = |time: &i64| self.started.get(&(labels.clone(), *time)).copied().unwrap_or(0);
+            if series.times.iter().any(|time| started(time) != 0) {
+                series.start_times = series.times.iter().map(started).collect();
             }
             if !series.times.is_empty() {
                 batches.push(Ok(vec![series]));

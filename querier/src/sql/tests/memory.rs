@@ -10,6 +10,8 @@ use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
+use crate::promql::source::SampleSource;
+use crate::promql::source::memory as promql;
 use crate::sql::{Retention, RetentionSetting, RowRequest, RowSource, RowUnit, SqlError};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +96,22 @@ impl RowSource for MemorySource {
         std::iter::once(of_database.clone()).chain(tables).collect()
     }
 
+    fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
+        self.tables.get(db)?.get(table)?.schema.clone()
+    }
+
+    fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
+        let mut samples = promql::MemorySource::default();
+        for (labels, rows) in self.matching(db, METRICS_TABLE, &[]) {
+            for (time, row) in rows {
+                if let Some(Cell::Float(value)) = row.get("value") {
+                    samples.insert(labels, *time, promql::Sample::Float(*value));
+                }
+            }
+        }
+        Arc::new(samples)
+    }
+
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         let tables = self.tables.get(db).into_iter().flatten();
         tables.filter_map(|(name, table)| table.schema.clone().map(|schema| (Arc::from(name.as_str()), schema))).collect()
@@ -160,6 +178,8 @@ fn column(field: &Column, rows: &[&BTreeMap<&'static str, Cell>]) -> ArrayRef {
         ColumnType::Unsigned => array!(UInt64Array, Cell::Unsigned),
         ColumnType::Boolean => array!(BooleanArray, Cell::Boolean),
         ColumnType::String => array!(StringArray, Cell::String),
-        ColumnType::Tag | ColumnType::Histogram => panic!("{} is not a field of a test table", field.name),
+        ColumnType::Tag | ColumnType::Histogram | ColumnType::Timestamp | ColumnType::Labels => {
+            panic!("{} is not a field of a test table", field.name)
+        }
     }
 }

@@ -1,0 +1,329 @@
+//! Successful answers of the Prometheus API: results of queries row by row, lists, and what needs no speed.
+//!
+//! Rows are let go as they are written, so that what waits for a slow client only gets less.
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tidelake_catalog::model::{Histogram, Labels, is_stale};
+
+use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
+use crate::go_float::write_time;
+use crate::json_stream::json_response;
+use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_scalar, write_string, write_texts};
+
+/// Said when `limit` cut an answer.
+pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// A row is written in parts of about this size, and of at most so many samples.
+const PART_BYTES: usize = 16 << 10;
+const PART_SAMPLES: usize = 4096;
+
+/// The body of an answer that needs no speed.
+pub fn success(data: serde_json::Value) -> Response {
+    Json(json!({ "status": "success", "data": data })).into_response()
+}
+
+/// The same with warnings, if there are any.
+pub fn success_with(data: serde_json::Value, warnings: Vec<String>) -> Response {
+    if warnings.is_empty() {
+        return success(data);
+    }
+    Json(json!({ "status": "success", "data": data, "warnings": warnings })).into_response()
+}
+
+/// A list, as `labels`, `label/x/values` and `series` answer.
+pub fn list_answer<T: Send + 'static>(answer: Answer<Vec<T>>, write: impl Fn(&mut Vec<u8>, &T) + Send + 'static) -> Response {
+    let Answer { value, warnings } = answer;
+    let mut items = value.into_iter();
+    let mut begun = false;
+    json_response(move |out| {
+        out.extend_from_slice(if begun { b"," } else { b"{\"status\":\"success\",\"data\":[" });
+        begun = true;
+        if let Some(item) = items.next() {
+            write(out, &item);
+        }
+        if items.len() > 0 {
+            return true;
+        }
+        out.push(b']');
+        write_texts(out, "warnings", &warnings);
+        out.push(b'}');
+        false
+    })
+}
+
+/// The time or times of a query.
+#[derive(Debug, Clone, Copy)]
+pub enum At {
+    /// An instant query, in ms.
+    Time(i64),
+    /// A range query.
+    Steps(Steps),
+}
+
+impl At {
+    fn start_ms(self) -> i64 {
+        match self {
+            At::Time(ms) => ms,
+            At::Steps(steps) => steps.start_ms,
+        }
+    }
+}
+
+/// The answer to a query, with at most `limit` series (0: all); `stats` is a JSON object.
+pub fn query_answer(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Response {
+    let mut answer = QueryAnswer::new(output, at, limit, stats);
+    json_response(move |out| answer.write(out))
+}
+
+/// How far an answer is written.
+struct QueryAnswer {
+    rows: IntoIter<Row>,
+    /// The row that is being written.
+    open: Option<OpenRow>,
+    /// What stands before the rows, until it is written.
+    head: Option<Vec<u8>>,
+    is_list: bool,
+    written: usize,
+    limit: usize,
+    annotations: Annotations,
+    stats: Option<String>,
+}
+
+/// A series of the answer.
+enum Row {
+    /// With one value at most.
+    Instant(i64, SeriesRow),
+    /// With a value at each step at most.
+    Steps(Steps, SeriesRow),
+    /// With samples as they are.
+    Raw(RangeSeries),
+}
+
+/// A row of which a part is written.
+struct OpenRow {
+    row: Row,
+    /// Position among the floats and then the histograms.
+    next: usize,
+    list: Option<List>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    Values,
+    Histograms,
+}
+
+/// Most warnings, and most infos, that an answer tells; the rest are counted.
+const MAX_ANNOTATIONS: usize = 10;
+
+/// The first annotations, and how many more there are.
+fn tell_ten(all: &mut Vec<String>, kind: &str) {
+    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
+    if more > 0 {
+        all.truncate(MAX_ANNOTATIONS);
+        all.push(format!("{more} more {kind} annotations omitted"));
+    }
+}
+
+impl QueryAnswer {
+    fn new(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Self {
+        let mut head = b"{\"status\":\"success\",\"data\":{\"resultType\":".to_vec();
+        let mut rows: Vec<Row> = Vec::new();
+        let is_list = match (output.value, at) {
+            (Value::Scalar(values), At::Time(ms)) => {
+                head.extend_from_slice(b"\"scalar\",\"result\":");
+                write_scalar(&mut head, ms, values.first().copied().unwrap_or(f64::NAN));
+                false
+            }
+            (Value::String(text), at) => {
+                head.extend_from_slice(b"\"string\",\"result\":[");
+                write_time(&mut head, at.start_ms());
+                head.push(b',');
+                write_string(&mut head, &text);
+                head.push(b']');
+                false
+            }
+            (Value::Scalar(values), At::Steps(steps)) => {
+                head.extend_from_slice(b"\"matrix\",\"result\":[");
+                rows.push(Row::Steps(steps, SeriesRow { labels: Labels::empty(), values, histograms: None }));
+                true
+            }
+            (Value::Vector(found), At::Time(ms)) => {
+                head.extend_from_slice(b"\"vector\",\"result\":[");
+                rows.extend(found.into_iter().map(|row| Row::Instant(ms, row)));
+                true
+            }
+            (Value::Vector(found), At::Steps(steps)) => {
+                head.extend_from_slice(b"\"matrix\",\"result\":[");
+                rows.extend(found.into_iter().map(|row| Row::Steps(steps, row)));
+                true
+            }
+            (Value::RangeVector(found), _) => {
+                head.extend_from_slice(b"\"matrix\",\"result\":[");
+                rows.extend(found.into_iter().map(Row::Raw));
+                true
+            }
+        };
+        let mut annotations = output.annotations;
+        tell_ten(&mut annotations.warnings, "warning");
+        tell_ten(&mut annotations.infos, "info");
+        Self { rows: rows.into_iter(), open: None, head: Some(head), is_list, written: 0, limit, annotations, stats }
+    }
+
+    /// Writes a little more; whether there is still more.
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        if let Some(head) = self.head.take() {
+            out.extend_from_slice(&head);
+            return true;
+        }
+        if let Some(open) = &mut self.open {
+            if open.write(out) {
+                self.open = None;
+            }
+            return true;
+        }
+        // A series without any sample is none.
+        match self.rows.find(|row| !row.is_empty()) {
+            Some(_) if self.limit > 0 && self.written == self.limit => {
+                self.rows = Vec::new().into_iter();
+                self.annotations.warnings.push(TRUNCATED.to_owned());
+                true
+            }
+            Some(row) => {
+                if self.written > 0 {
+                    out.push(b',');
+                }
+                self.written += 1;
+                self.open = row.begin(out);
+                true
+            }
+            None => {
+                self.end(out);
+                false
+            }
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        if self.is_list {
+            out.push(b']');
+        }
+        if let Some(stats) = &self.stats {
+            out.extend_from_slice(b",\"stats\":");
+            out.extend_from_slice(stats.as_bytes());
+        }
+        out.push(b'}');
+        write_texts(out, "warnings", &self.annotations.warnings);
+        write_texts(out, "infos", &self.annotations.infos);
+        out.push(b'}');
+    }
+}
+
+impl Row {
+    fn labels(&self) -> &Labels {
+        match self {
+            Row::Instant(_, row) | Row::Steps(_, row) => &row.labels,
+            Row::Raw(series) => &series.labels,
+        }
+    }
+
+    /// Places that may hold a float, and after these places that may hold a histogram.
+    fn places(&self) -> (usize, usize) {
+        match self {
+            Row::Instant(_, row) => (row.values.len().min(1), row.histograms.as_ref().map_or(0, |all| all.len().min(1))),
+            Row::Steps(_, row) => (row.values.len(), row.histograms.as_ref().map_or(0, Vec::len)),
+            Row::Raw(series) => (series.floats.len(), series.histograms.len()),
+        }
+    }
+
+    fn float(&self, place: usize) -> Option<(i64, f64)> {
+        match self {
+            Row::Instant(ms, row) => Some((*ms, *row.values.get(place)?)).filter(|(_, value)| !is_stale(*value)),
+            Row::Steps(steps, row) => Some((time(*steps, place), *row.values.get(place)?)).filter(|(_, value)| !is_stale(*value)),
+            Row::Raw(series) => series.floats.get(place).copied(),
+        }
+    }
+
+    fn histogram(&self, place: usize) -> Option<(i64, &Arc<Histogram>)> {
+        match self {
+            Row::Instant(ms, row) => Some((*ms, row.histograms.as_ref()?.get(place)?.as_ref()?)),
+            Row::Steps(steps, row) => Some((time(*steps, place), row.histograms.as_ref()?.get(place)?.as_ref()?)),
+            Row::Raw(series) => series.histograms.get(place).map(|(ms, histogram)| (*ms, histogram)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let (floats, histograms) = self.places();
+        !(0..floats).any(|place| self.float(place).is_some()) && !(0..histograms).any(|place| self.histogram(place).is_some())
+    }
+
+    /// Writes the labels, and a single value too; what is left is an open row.
+    fn begin(self, out: &mut Vec<u8>) -> Option<OpenRow> {
+        out.extend_from_slice(b"{\"metric\":");
+        write_labels(out, self.labels());
+        let Row::Instant(..) = &self else { return Some(OpenRow { row: self, next: 0, list: None }) };
+        if let Some((ms, histogram)) = self.histogram(0) {
+            out.extend_from_slice(b",\"histogram\":");
+            write_histogram_sample(out, ms, histogram);
+        } else if let Some((ms, value)) = self.float(0) {
+            out.extend_from_slice(b",\"value\":");
+            write_sample(out, ms, value);
+        }
+        out.push(b'}');
+        None
+    }
+}
+
+fn time(steps: Steps, place: usize) -> i64 {
+    steps.start_ms.saturating_add(steps.step_ms.saturating_mul(place as i64))
+}
+
+impl OpenRow {
+    /// Writes some samples; whether these were the last.
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        let (floats, histograms) = self.row.places();
+        let begun = out.len();
+        for _ in 0..PART_SAMPLES {
+            if out.len() - begun >= PART_BYTES {
+                break;
+            }
+            let place = self.next;
+            self.next += 1;
+            if place < floats {
+                if let Some((ms, value)) = self.row.float(place) {
+                    self.separate(out, List::Values);
+                    write_sample(out, ms, value);
+                }
+            } else if place < floats + histograms {
+                if let Some((ms, histogram)) = self.row.histogram(place - floats) {
+                    let histogram = Arc::clone(histogram);
+                    self.separate(out, List::Histograms);
+                    write_histogram_sample(out, ms, &histogram);
+                }
+            } else {
+                out.extend_from_slice(if self.list.is_some() { b"]}" } else { b"}" });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes what stands before a sample of a list.
+    fn separate(&mut self, out: &mut Vec<u8>, list: List) {
+        if self.list == Some(list) {
+            return out.push(b',');
+        }
+        if self.list.is_some() {
+            out.push(b']');
+        }
+        self.list = Some(list);
+        out.extend_from_slice(if list == List::Values { b",\"values\":[" } else { b",\"histograms\":[" });
+    }
+}
+
+#[cfg(test)]
+mod tests;

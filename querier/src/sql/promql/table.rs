@@ -1,0 +1,382 @@
+//! An answer as a table: a row for each value of each series, in batches made when they are asked for.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Float64Builder, StringViewArray, TimestampMillisecondArray, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::datasource::TableType;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::stream;
+use tidelake_catalog::model::histogram::{self, HistogramArrayBuilder};
+use tidelake_catalog::model::schema::TIME_COLUMN;
+use tidelake_catalog::model::{Histogram, Labels};
+
+use super::args::Call;
+use super::{PROMQL_FUNCTION, millis};
+use crate::promql::exec::{Value, is_absent};
+use crate::sql::error::SqlError;
+use crate::sql::view::VALUE_COLUMN;
+
+const HISTOGRAM_COLUMN: &str = "histogram";
+
+/// The values of one series.
+#[derive(Debug)]
+enum Points {
+    /// One place for each step; it may be empty.
+    Steps(Vec<f64>, Option<Vec<Option<Arc<Histogram>>>>),
+    /// Samples with times of their own.
+    Samples(Vec<(i64, Sample)>),
+}
+
+#[derive(Debug, Clone)]
+enum Sample {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl Points {
+    fn places(&self) -> usize {
+        match self {
+            Points::Steps(values, _) => values.len(),
+            Points::Samples(samples) => samples.len(),
+        }
+    }
+
+    /// What is at a place, if anything.
+    fn get(&self, call: &Call, place: usize) -> Option<(i64, Sample)> {
+        match self {
+            Points::Samples(samples) => samples.get(place).cloned(),
+            Points::Steps(values, histograms) => {
+                let time = call.start_ms.saturating_add(call.step_ms.saturating_mul(place as i64));
+                let histogram = histograms.as_ref().and_then(|all| all.get(place)?.clone());
+                let sample = match (histogram, values.get(place)) {
+                    (Some(histogram), _) => Sample::Histogram(histogram),
+                    (None, Some(value)) if !is_absent(*value) => Sample::Float(*value),
+                    _ => return None,
+                };
+                Some((time, sample))
+            }
+        }
+    }
+
+    fn has_histograms(&self) -> bool {
+        match self {
+            Points::Steps(_, histograms) => histograms.as_ref().is_some_and(|all| all.iter().any(Option::is_some)),
+            Points::Samples(samples) => samples.iter().any(|(_, sample)| matches!(sample, Sample::Histogram(_))),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Points::Samples(samples) => samples.len(),
+            Points::Steps(values, histograms) => {
+                let floats = values.iter().filter(|value| !is_absent(**value)).count();
+                floats + histograms.as_ref().map_or(0, |all| all.iter().flatten().count())
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Column {
+    Time,
+    /// The value of the label in each series.
+    Label(StringViewArray),
+    Value,
+    Histogram,
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub(super) struct PromqlTable(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    call: Call,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    series: Vec<Points>,
+    rows: usize,
+    took: Duration,
+    /// Given back when the answer goes.
+    _memory: MemoryReservation,
+}
+
+impl PromqlTable {
+    /// `certain` are labels that become columns in any case.
+    pub fn new(call: Call, value: Value, certain: &BTreeSet<String>, memory: MemoryReservation, took: Duration) -> Result<Self, SqlError> {
+        let series: Vec<(Labels, Points)> = match value {
+            Value::Scalar(values) => vec![(Labels::empty(), Points::Steps(values, None))],
+            Value::String(_) => {
+                return Err(SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): the expression is a string, which is no table")));
+            }
+            Value::Vector(rows) => rows.into_iter().map(|row| (row.labels, Points::Steps(row.values, row.histograms))).collect(),
+            Value::RangeVector(series) => series
+                .into_iter()
+                .map(|series| {
+                    let floats = series.floats.into_iter().map(|(time, value)| (time, Sample::Float(value)));
+                    let histograms = series.histograms.into_iter().map(|(time, histogram)| (time, Sample::Histogram(histogram)));
+                    let mut samples: Vec<_> = floats.chain(histograms).collect();
+                    samples.sort_by_key(|(time, _)| *time);
+                    (series.labels, Points::Samples(samples))
+                })
+                .collect(),
+        };
+        let places: usize = series.iter().map(|(_, points)| points.places()).sum();
+        memory.try_grow(places.saturating_mul(16)).map_err(SqlError::from)?;
+
+        let mut names = certain.clone();
+        for (labels, _) in &series {
+            for (name, _) in labels {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        let with_histograms = series.iter().any(|(_, points)| points.has_histograms());
+        let mut fields = vec![Field::new(TIME_COLUMN, DataType::Timestamp(TimeUnit::Millisecond, None), false)];
+        let mut columns = vec![Column::Time];
+        for name in &names {
+            fields.push(Field::new(column_name(name, &names), DataType::Utf8View, true));
+            columns.push(Column::Label(series.iter().map(|(labels, _)| labels.get(name)).collect()));
+        }
+        fields.push(Field::new(VALUE_COLUMN, DataType::Float64, true));
+        columns.push(Column::Value);
+        if with_histograms {
+            fields.push(Field::new(HISTOGRAM_COLUMN, histogram::data_type(), true));
+            columns.push(Column::Histogram);
+        }
+        let series: Vec<Points> = series.into_iter().map(|(_, points)| points).collect();
+        if u32::try_from(series.len()).is_err() {
+            return Err(SqlError::ResourcesExhausted(format!("{PROMQL_FUNCTION}(): the answer has {} series", series.len())));
+        }
+        let rows = series.iter().map(Points::rows).sum();
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Self(Arc::new(Inner { call, schema, columns, series, rows, took, _memory: memory })))
+    }
+
+    /// The answer as the planner sees it.
+    pub fn provider(&self) -> Arc<dyn TableProvider> {
+        Arc::new(Answer(Arc::clone(&self.0)))
+    }
+}
+
+/// A label that is called like one of the other columns gets a prefix, as in the tables of metrics.
+fn column_name(label: &str, labels: &BTreeSet<String>) -> String {
+    let mut column = label.to_owned();
+    if [TIME_COLUMN, VALUE_COLUMN, HISTOGRAM_COLUMN].contains(&label) {
+        column = format!("label_{column}");
+        while labels.contains(&column) {
+            column = format!("label_{column}");
+        }
+    }
+    column
+}
+
+impl Inner {
+    /// Rows from a place on, at most so many; `None` after the last.
+    fn batch(&self, at: &mut (usize, usize), most: usize, wanted: &[usize], schema: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
+        let (mut runs, mut times) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        let mut values = Float64Builder::with_capacity(most);
+        let mut histograms = HistogramArrayBuilder::new();
+        let with_histograms = wanted.iter().any(|column| matches!(self.columns.get(*column), Some(Column::Histogram)));
+        while let Some(points) = self.series.get(at.0)
+            && runs.len() < most
+        {
+            if at.1 >= points.places() {
+                *at = (at.0 + 1, 0);
+                continue;
+            }
+            if let Some((time, sample)) = points.get(&self.call, at.1) {
+                runs.push(at.0 as u32);
+                times.push(time);
+                match &sample {
+                    Sample::Float(value) => values.append_value(*value),
+                    Sample::Histogram(_) => values.append_null(),
+                }
+                if with_histograms {
+                    match &sample {
+                        Sample::Float(_) => histograms.append_null(),
+                        Sample::Histogram(histogram) => histograms.append(histogram),
+                    }
+                }
+            }
+            at.1 += 1;
+        }
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        let rows = runs.len();
+        let runs = UInt32Array::from(runs);
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(times));
+        let values: ArrayRef = Arc::new(values.finish());
+        let histograms: Option<ArrayRef> = if with_histograms { Some(Arc::new(histograms.finish())) } else { None };
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(wanted.len());
+        for column in wanted.iter().filter_map(|column| self.columns.get(*column)) {
+            arrays.push(match column {
+                Column::Time => Arc::clone(&times),
+                Column::Label(labels) => take(labels, &runs, None)?,
+                Column::Value => Arc::clone(&values),
+                Column::Histogram => match &histograms {
+                    Some(histograms) => Arc::clone(histograms),
+                    None => continue,
+                },
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map(Some)
+    }
+}
+
+/// See [`PromqlTable::provider`].
+#[derive(Debug)]
+struct Answer(Arc<Inner>);
+
+#[async_trait]
+impl TableProvider for Answer {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(PromqlExec::new(Arc::clone(&self.0), projection, limit)?))
+    }
+}
+
+/// Gives an answer out.
+#[derive(Debug)]
+struct PromqlExec {
+    answer: Arc<Inner>,
+    wanted: Vec<usize>,
+    schema: SchemaRef,
+    limit: Option<usize>,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+impl PromqlExec {
+    fn new(answer: Arc<Inner>, projection: Option<&Vec<usize>>, limit: Option<usize>) -> Result<Self> {
+        let wanted = projection.cloned().unwrap_or_else(|| (0..answer.columns.len()).collect());
+        let schema = Arc::new(answer.schema.project(&wanted)?);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        Ok(Self { answer, wanted, schema, limit, metrics, properties: Arc::new(properties) })
+    }
+
+    fn rows(&self) -> usize {
+        self.limit.map_or(self.answer.rows, |limit| limit.min(self.answer.rows))
+    }
+}
+
+impl DisplayAs for PromqlExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let Inner { call, series, rows, took, .. } = &*self.answer;
+        // A plan is read line by line.
+        let text: String = call.text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+        match t {
+            DisplayFormatType::TreeRender => write!(f, "promql={text}"),
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "PromqlExec: {text}, start={}, end={}, step={}", call.start_ms, call.end_ms, call.step_ms)?;
+                write!(f, ", series={}, rows={rows}, evaluated while planning in {}", series.len(), millis(*took))?;
+                self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+            }
+        }
+    }
+}
+
+impl ExecutionPlan for PromqlExec {
+    fn name(&self) -> &'static str {
+        "PromqlExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("an answer of PromQL has one partition, not one numbered {partition}");
+        }
+        let (answer, wanted, schema) = (Arc::clone(&self.answer), self.wanted.clone(), Arc::clone(&self.schema));
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let batch_rows = context.session_config().batch_size().max(1);
+        let batches = stream::try_unfold(((0, 0), self.rows()), move |(mut at, left)| {
+            let timer = metrics.elapsed_compute().timer();
+            let batch = answer.batch(&mut at, batch_rows.min(left), &wanted, &schema);
+            timer.done();
+            if let Ok(Some(batch)) = &batch {
+                metrics.record_output(batch.num_rows());
+            }
+            let batch = batch.map_err(|error| SqlError::Internal(format!("an answer of PromQL does not fit its columns: {error}")).into());
+            std::future::ready(batch.map(|batch| {
+                batch.map(|batch| {
+                    let left = left - batch.num_rows();
+                    (batch, (at, left))
+                })
+            }))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.num_rows = Precision::Exact(self.rows());
+        Ok(Arc::new(statistics))
+    }
+}

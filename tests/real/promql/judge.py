@@ -1,0 +1,184 @@
+"""Finds the smallest part of an expression that is answered differently, and whether that is a difference at all."""
+import math
+import sys
+from collections import Counter, defaultdict
+
+from promql.compare import CLOSE, DIFFERENT, KNOWN, OPEN, RANKS, ROUNDED, SAME, Difference, compare
+from promql.grammar import DATES, Expr
+
+EPSILON = sys.float_info.epsilon
+
+# Aggregations that choose series. Which of several with equal values, or which k at all, Prometheus leaves open.
+RANKING = ("topk", "bottomk", "limitk")
+
+
+class Verdict:
+    """How an expression did: the worst difference that counts, and the part that it comes from."""
+
+    def __init__(self, rank, expr, query, text="", carried=False):
+        self.rank, self.expr, self.query, self.text, self.carried = rank, expr, query, text, carried
+
+
+class Judge:
+    """Asks both servers about expressions and their parts."""
+
+    def __init__(self, servers, rules):
+        self.servers, self.rules = servers, rules
+
+    def look(self, expr, query):
+        """(answer of Prometheus, answer of Tidelake, difference)"""
+        want, got = self.servers.ask(query)
+        ordered = expr.op.startswith("sort") and not query.is_range()
+        if ordered and "label" not in expr.op and not want.error and not got.error:
+            # Of equal values either may be first.
+            values = [[points[0][1] for points in answer.series.values()] for answer in (want, got)]
+            if values[0] != values[1] and sorted(values[0]) == sorted(values[1]):
+                return want, got, Difference(DIFFERENT, f"order of values {values[1]} instead of {values[0]}")
+        return want, got, compare(want, got, self.rules, ordered and "label" in expr.op)
+
+    def verdict(self, expr, query, exact=False):
+        """Looks into the parts if the whole differs; with `exact` also if it is only rounded otherwise."""
+        want, got, difference = self.look(expr, query)
+        fine = (SAME,) if exact else (SAME, ROUNDED)
+        if difference.rank in fine:
+            return want, Verdict(difference.rank, expr, query, difference.text)
+        return want, self.blame(expr, query, want, got, difference, exact)
+
+    def blame(self, expr, query, want, got, difference, exact):
+        query, want, got, difference = self.narrowed(expr, query, want, got, difference)
+        carried = None
+        for child in expr.children():
+            if child.type == "string":
+                continue
+            inner = self.query_of_child(expr, child, query, difference)
+            if inner is None:
+                continue
+            if query.is_range() and child.type == "matrix":
+                inner = query.at(str(child), query.start)
+            child_want, child_got, child_difference = self.look(child, inner)
+            # What both refuse as a query of its own can still be a part; what it is made of may show why it differs.
+            if child_difference.rank == SAME and not child_want.error:
+                continue
+            verdict = self.blame(child, inner, child_want, child_got, child_difference, exact)
+            if verdict.rank == DIFFERENT or (exact and difference.rank == ROUNDED and verdict.rank == ROUNDED):
+                return verdict
+            if verdict.rank == SAME:
+                continue
+            if carried is None or RANKS.index(verdict.rank) > RANKS.index(carried.rank):
+                carried = verdict
+        if difference.rank == DIFFERENT and (
+            (expr.op in RANKING and self.left_open(expr, query, want, got)) or ((expr.op in DATES or expr.op.startswith("log")) and self.beyond(expr, query))
+        ):
+            return Verdict(OPEN, expr, query, difference.text)
+        if difference.rank == DIFFERENT and expr.op == "fold" and self.ill_conditioned(expr, query, want, got):
+            return Verdict(ROUNDED, expr, query, difference.text)
+        if difference.rank == DIFFERENT and self.rules.known(expr, want, got):
+            return Verdict(KNOWN, expr, query, difference.text)
+        if carried is not None:
+            return Verdict(carried.rank, carried.expr, carried.query, difference.text, carried=True)
+        if difference.rank == DIFFERENT and self.undecided(expr, query):
+            return Verdict(OPEN, expr, query, difference.text)
+        return Verdict(difference.rank, expr, query, difference.text)
+
+    def narrowed(self, expr, query, want, got, difference):
+        """The same at one time, if that is enough to see the difference."""
+        if query.is_range() and difference.rank != SAME:
+            times = [round(difference.time * 1000)] if difference.time is not None else query.times()[:: max(1, len(query.times()) // 8)]
+            for time in times:
+                single = query.at(str(expr), time)
+                answers = self.look(expr, single)
+                if answers[2].rank == difference.rank:
+                    return single, *answers
+        return query, want, got, difference
+
+    def query_of_child(self, expr, child, query, difference):
+        if expr.op != "subquery":
+            return query.at(str(child), query.start) if not query.is_range() else query.of(str(child))
+        return None if difference.time is None else query.at(str(child), round(difference.time * 1000))
+
+    def undecided(self, expr, query):
+        """Whether Prometheus does not answer alike twice."""
+        answers = [self.servers.ask(query)[0] for _ in range(6)]
+        return any(compare(answers[0], answer, self.rules).rank != SAME for answer in answers[1:])
+
+    def left_open(self, expr, query, want, got):
+        """Whether both chose as many series of the same values (`limitk`: of any) from those that there were to choose from."""
+        if want.error or got.error:
+            return False
+        source = expr.children()[-1]
+        given, _ = self.servers.ask(query.of(str(source)))
+        if not set(got.series) <= set(given.series):
+            return False
+        values = "limitk" != expr.op
+        count = lambda answer: Counter((time, value if values else None) for points in answer.series.values() for time, value in points if not isinstance(value, dict))
+        return count(want) == count(got)
+
+    def ill_conditioned(self, expr, query, want, got):
+        """Whether results differ by no more than the order of additions makes, which is open: Prometheus takes series from hash maps."""
+        given, _ = self.servers.ask(query.of(str(expr.children()[-1])))
+        if want.error or got.error or want.series.keys() != got.series.keys():
+            return False
+        added = defaultdict(list)
+        for points in given.series.values():
+            for time, value in points:
+                added[time].append(float(value) if isinstance(value, str) else math.inf)
+        for labels, points in want.series.items():
+            for (time, a), (other_time, b) in zip(points, got.series[labels]):
+                values = added[time]
+                if time != other_time or not isinstance(a, str) or not isinstance(b, str):
+                    return False
+                if a != b and not (all(map(math.isfinite, values)) and as_near_as_can_be(str(expr), float(a), float(b), values)):
+                    return False
+        return True
+
+    def beyond(self, expr, query):
+        """Whether some value is no date, or has no full precision: which integer Go makes of a float that is none, and the logarithm of
+        a subnormal one, depend on the processor."""
+        given, _ = self.servers.ask(query.of(str(expr.children()[0])))
+        values = [float(value) for points in given.series.values() for _, value in points if isinstance(value, str)]
+        if expr.op in DATES:
+            return any(not abs(value) < 1e15 for value in values)
+        return any(0 < value < sys.float_info.min for value in values)
+
+    def shrink(self, verdict, attempts=60):
+        """A smaller expression that still differs, by putting parts of parts in their place."""
+        expr, query = verdict.expr, verdict.query
+        tried = set()
+        progress = True
+        while progress and attempts > 0:
+            progress = False
+            for node in list(expr.walk())[1:]:
+                for other in [*(d for d in list(node.walk())[1:] if d.type == node.type), *simplest(node)]:
+                    smaller = expr.swapped(node, other)
+                    text = str(smaller)
+                    if len(text) >= len(str(expr)) or text in tried or attempts <= 0:
+                        continue
+                    tried.add(text)
+                    attempts -= 1
+                    if self.look(smaller, query.of(text))[2].rank == DIFFERENT:
+                        found = self.verdict(smaller, query.of(text))[1]
+                        if found.rank == DIFFERENT:
+                            expr, query, verdict, progress = found.expr, found.query, found, True
+                            break
+                if progress:
+                    break
+        return verdict
+
+
+def as_near_as_can_be(aggregation, a, b, values):
+    """Whether two results of one aggregation of these values are within the error of another order."""
+    largest, spread = max(map(abs, values)), max(values) - min(values)
+    if not aggregation.startswith(("stddev", "stdvar")):
+        return abs(a - b) <= CLOSE * largest
+    if aggregation.startswith("stddev"):
+        a, b = a * a, b * b
+    unit = len(values) * EPSILON * largest
+    return abs(a - b) <= 8 * unit * max(unit, spread)
+
+
+def simplest(node):
+    if node.type == "scalar":
+        return [Expr("scalar", "number", "1")]
+    if node.type == "vector" and node.op != "selector":
+        return [Expr("vector", "selector", name) for name in ("gauge", "level")] + [Expr("vector", "vector", "vector(1)")]
+    return []
