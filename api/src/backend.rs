@@ -467,6 +467,7 @@ impl Backend {
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),
             time_travel_window: Duration::from_millis(config.time_travel_window_ms),
+            value_layout: config.value_layout,
             ..CompactorOptions::default()
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);

@@ -10,6 +10,7 @@ use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use tidelake_catalog::segment::ValueLayout;
 use tidelake_compactor::policy::MAX_INPUTS;
 
 /// All settings, resolved.
@@ -71,6 +72,8 @@ pub struct Config {
     /// Segments of one table and day that may wait to be merged; writes get 503 beyond it. Merging takes up to 64 at a time, and
     /// some 60 of a few sizes are left on purpose, so 256 is far behind.
     pub max_fresh_segments: usize,
+    /// How this process writes merged files of metrics: any engine reads plain ones as they are, decimal ones are smaller.
+    pub value_layout: ValueLayout,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
     /// Time that running requests get to finish when the server stops.
@@ -108,6 +111,7 @@ impl Default for Config {
             gc_grace_ms: 300_000,
             time_travel_window_ms: 3_600_000,
             max_fresh_segments: 256,
+            value_layout: ValueLayout::Plain,
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
@@ -257,6 +261,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_FRESH_SEGMENTS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_fresh_segments: Option<usize>,
+    /// How merged files of metrics hold values: plain (DOUBLE) or decimal (split where that is smaller) [default: plain]
+    #[arg(long, env = "TIDELAKE_VALUE_LAYOUT", value_name = "LAYOUT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_layout: Option<ValueLayout>,
     /// How far back an instant selector looks [default: 300000]
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -418,6 +426,7 @@ mod tests {
         check("gc_grace_ms = 120000", "gc_grace_ms (120000) must be greater than query_timeout_ms (120000)");
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
+        check("value_layout = 'double'", "value_layout");
     }
 
     #[test]

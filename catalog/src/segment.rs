@@ -13,6 +13,7 @@
 //! This module imports only `model` and the object store's own types.
 
 pub mod column;
+pub mod decimal;
 pub mod encoding;
 pub mod error;
 pub mod index;
@@ -25,6 +26,7 @@ pub mod scan;
 pub mod series;
 pub mod writer;
 
+pub use decimal::ValueLayout;
 pub use error::SegmentError;
 pub use index::{IndexedSeries, SeriesIndex};
 pub use meter::{ReadCounts, ReadMeter};

@@ -13,6 +13,7 @@
 //!   what must be there, [`files`] reads what is in the Parquet files
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
+//! - [`decimal`]: answers do not depend on the layout of values
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a query
@@ -25,6 +26,7 @@ mod bad_queries;
 mod client;
 mod crash;
 mod damage;
+mod decimal;
 mod deletes;
 mod exemplars;
 mod fencing;

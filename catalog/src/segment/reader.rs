@@ -24,6 +24,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use super::error::SegmentError;
 use super::index::SeriesIndex;
 use super::meter::ReadMeter;
@@ -106,7 +107,9 @@ impl OpenSegment {
         let rows = usize::try_from(rows).map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
         let footer = self.footer.as_ref().map_err(Clone::clone)?;
         let schema = footer.parquet_schema();
-        let wanted = |name: &str| name == TIME_COLUMN || fields.iter().any(|f| &*f.name == name);
+        let is_asked_for = |name: &str| fields.iter().any(|f| &*f.name == name);
+        let is_split = self.is_decimal(footer) && is_asked_for(VALUE);
+        let wanted = |name: &str| name == TIME_COLUMN || is_asked_for(name) || (is_split && (name == MANTISSA || name == SCALE));
         let roots = footer.schema().fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i);
         let mask = ProjectionMask::roots(schema, roots);
         let reader = DataFile::new(&self.store, &self.location, meter);
@@ -131,8 +134,21 @@ impl OpenSegment {
         let time = batch.column_by_name(TIME_COLUMN).and_then(|array| times(self.location.kind, array));
         let time = time.ok_or_else(|| corrupt("no time column of the table's unit".to_owned()))?;
         let found: Vec<Column> = fields.iter().filter(|f| batch.column_by_name(&f.name).is_some()).cloned().collect();
-        let arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
+        let mut arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
+        if is_split
+            && let Some(value) = found.iter().position(|f| &*f.name == VALUE)
+            && let [Some(mantissa), Some(scale)] = [MANTISSA, SCALE].map(|name| batch.column_by_name(name))
+        {
+            let decimals =
+                Decimals::of(&arrays[value], mantissa, scale).ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
+            arrays[value] = Arc::new(decimals.join().map_err(corrupt)?);
+        }
         Ok((time, super::column::project(&found, &arrays, fields, rows)))
+    }
+
+    /// Whether values are split into columns of their own.
+    fn is_decimal(&self, footer: &ArrowReaderMetadata) -> bool {
+        self.location.kind == TableKind::Metrics && footer.schema().column_with_name(MANTISSA).is_some()
     }
 
     /// Names and types of the columns of the data file.

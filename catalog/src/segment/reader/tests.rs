@@ -8,7 +8,7 @@ use super::super::rows::SeriesRun;
 use super::super::scan::{ScanRequest, Source, WriteOrder, plan};
 use super::super::series::{Series, SortOrder};
 use super::super::writer::SegmentWriter;
-use super::super::{SegmentError, SortedRows};
+use super::super::{SegmentError, SortedRows, ValueLayout};
 use super::*;
 use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRange};
 
@@ -38,8 +38,20 @@ fn metric_rows(series: usize, samples: usize) -> SortedRows {
 }
 
 async fn write(kind: TableKind, order: SortOrder, rows: &SortedRows) -> (Arc<dyn ObjectStore>, SegmentLocation) {
+    let writer = SegmentWriter::new(kind, order, Arc::clone(&rows.fields), Effort::Fresh, &[]).unwrap();
+    put(kind, writer, rows).await
+}
+
+/// The same in the decimal layout.
+async fn write_decimals(rows: &SortedRows) -> OpenSegment {
+    let (kind, order, effort) = (TableKind::Metrics, SortOrder::metrics(), Effort::Compacted);
+    let writer = SegmentWriter::with_layout(kind, order, Arc::clone(&rows.fields), effort, ValueLayout::Decimal, &[]).unwrap();
+    let (store, location) = put(kind, writer, rows).await;
+    OpenSegment::open(store, location).await.unwrap()
+}
+
+async fn put(kind: TableKind, mut writer: SegmentWriter, rows: &SortedRows) -> (Arc<dyn ObjectStore>, SegmentLocation) {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let mut writer = SegmentWriter::new(kind, order, Arc::clone(&rows.fields), Effort::Fresh, &[]).unwrap();
     writer.push(rows).unwrap();
     let mut data = writer.take_bytes();
     let done = writer.finish().unwrap();
@@ -107,6 +119,87 @@ async fn wide_rows_come_back_with_missing_tags_and_fields() {
     let floats: Vec<_> = columns[2].as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_bits)).collect();
     assert_eq!(floats, [None, Some((-0.0f64).to_bits())]);
     assert_eq!(segment.index().series()[1].series.labels, labels[1]);
+}
+
+/// Series of hundredths, of noise, and of all sorts of things, some rows of which are histograms.
+fn decimal_rows(series: usize, samples: usize) -> SortedRows {
+    let mut rows = metric_rows(series, samples);
+    let chance = |row: usize| (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let value = |row: usize| match (row / samples) % 4 {
+        0 => Some((10_000_000 + row as u64 * 1_499 + chance(row) % 7) as f64 / 100.0),
+        1 => Some(f64::from_bits(chance(row))),
+        2 if row.is_multiple_of(7) => None,
+        2 => Some([f64::from_bits(STALE_NAN_BITS), -0.0, 17.0, 0.1, 1e300][row % 5]),
+        _ => Some(row as f64 / 2.0 + if row.is_multiple_of(40) { f64::INFINITY } else { 0.0 }),
+    };
+    rows.columns = vec![Arc::new((0..series * samples).map(value).collect::<Float64Array>())];
+    rows
+}
+
+#[tokio::test]
+async fn values_in_the_decimal_layout_come_back_with_every_bit() {
+    let rows = decimal_rows(40, 5_000);
+    let segment = write_decimals(&rows).await;
+    let names: Vec<_> = segment.columns().unwrap().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["metric", "series_id", "time", "value", "mantissa", "scale"]);
+    let batches: Vec<_> = segment.batches(1 << 20).unwrap().try_collect().await.unwrap();
+    let splits: usize = batches.iter().map(|batch| batch.num_rows() - batch["mantissa"].null_count()).sum();
+    assert!((40_000..110_000).contains(&splits), "{splits} of 200000 are split");
+
+    let expected: Vec<_> = rows.columns[0].as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
+    for ranges in [vec![0..200_000], vec![0..1], vec![3..9, 5_000..5_001, 9_990..10_020, 131_000..131_100, 199_999..200_000]] {
+        let (_, columns) = segment.read(&ranges, &rows.fields).await.unwrap();
+        let found: Vec<_> = columns[0].as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
+        let expected: Vec<_> = ranges.iter().flat_map(|range| expected[range.start as usize..range.end as usize].to_vec()).collect();
+        assert!(found == expected, "{ranges:?}");
+    }
+    // Without the values none of their columns.
+    let (time, columns) = segment.read(&[0..10], &[column("histogram", ColumnType::Histogram)]).await.unwrap();
+    assert_eq!((time.len(), columns.len(), columns[0].null_count()), (10, 1, 10));
+}
+
+#[tokio::test]
+async fn plain_and_decimal_files_are_merged_alike() {
+    let later = decimal_rows(6, 50);
+    let mut earlier = decimal_rows(9, 60);
+    earlier.columns = vec![Arc::new(earlier.columns[0].as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| value / 4.0))];
+    let plain = async |rows| {
+        let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), rows).await;
+        OpenSegment::open(store, location).await.unwrap()
+    };
+    let merged = async |segments: [OpenSegment; 2]| {
+        let source = |(order, segment)| Source::Segment(WriteOrder::Segment(order), [].into(), Arc::new(segment));
+        let sources = (1..).zip(segments).map(source).collect();
+        let request = ScanRequest { fields: Arc::clone(&later.fields), matchers: Vec::new(), range: TimeRange::ALL };
+        let plan = plan(TableKind::Metrics, sources, request, Some(&SortOrder::metrics()));
+        let rows = plan.units[0].read().await.unwrap();
+        let bits: Vec<_> = rows.columns[0].as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
+        (rows.time.to_vec(), bits)
+    };
+    let expected = merged([plain(&earlier).await, plain(&later).await]).await;
+    assert!(merged([write_decimals(&earlier).await, plain(&later).await]).await == expected);
+    assert!(merged([plain(&earlier).await, write_decimals(&later).await]).await == expected);
+    assert!(merged([write_decimals(&earlier).await, write_decimals(&later).await]).await == expected);
+}
+
+#[tokio::test]
+async fn a_wide_table_may_have_fields_of_these_names_and_is_never_split() {
+    let fields = [column("value", ColumnType::Float), column("mantissa", ColumnType::Float), column("scale", ColumnType::String)];
+    let rows = SortedRows {
+        runs: vec![SeriesRun { series: Arc::new(Series::new(Labels::from_pairs([("host", "a")]))), rows: 0..2 }],
+        time: vec![1, 2].into(),
+        fields: fields.into(),
+        columns: vec![
+            Arc::new(Float64Array::from(vec![0.5, 0.25])),
+            Arc::new(Float64Array::from(vec![1.0, 2.0])),
+            Arc::new(StringArray::from(vec!["a", "b"])),
+        ],
+    };
+    let (kind, order, effort) = (TableKind::Wide, SortOrder(vec!["host".into()]), Effort::Settled);
+    let writer = SegmentWriter::with_layout(kind, order, Arc::clone(&rows.fields), effort, ValueLayout::Decimal, &[]).unwrap();
+    let (store, location) = put(kind, writer, &rows).await;
+    let (_, columns) = OpenSegment::open(store, location).await.unwrap().read(&[0..2], &rows.fields).await.unwrap();
+    assert_eq!(columns, rows.columns);
 }
 
 #[tokio::test]
