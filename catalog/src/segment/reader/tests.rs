@@ -47,7 +47,7 @@ async fn write_decimals(rows: &SortedRows) -> OpenSegment {
     let (kind, order, effort) = (TableKind::Metrics, SortOrder::metrics(), Effort::Compacted);
     let writer = SegmentWriter::with_layout(kind, order, Arc::clone(&rows.fields), effort, ValueLayout::Decimal, &[]).unwrap();
     let (store, location) = put(kind, writer, rows).await;
-    OpenSegment::open(store, location).await.unwrap()
+    OpenSegment::open(store, location, None).await.unwrap()
 }
 
 async fn put(kind: TableKind, mut writer: SegmentWriter, rows: &SortedRows) -> (Arc<dyn ObjectStore>, SegmentLocation) {
@@ -148,13 +148,13 @@ async fn values_in_the_decimal_layout_come_back_with_every_bit() {
 
     let expected: Vec<_> = rows.columns[0].as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
     for ranges in [vec![0..200_000], vec![0..1], vec![3..9, 5_000..5_001, 9_990..10_020, 131_000..131_100, 199_999..200_000]] {
-        let (_, columns) = segment.read(&ranges, &rows.fields).await.unwrap();
+        let (_, columns) = segment.read(&ranges, &rows.fields, None).await.unwrap();
         let found: Vec<_> = columns[0].as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect();
         let expected: Vec<_> = ranges.iter().flat_map(|range| expected[range.start as usize..range.end as usize].to_vec()).collect();
         assert!(found == expected, "{ranges:?}");
     }
     // Without the values none of their columns.
-    let (time, columns) = segment.read(&[0..10], &[column("histogram", ColumnType::Histogram)]).await.unwrap();
+    let (time, columns) = segment.read(&[0..10], &[column("histogram", ColumnType::Histogram)], None).await.unwrap();
     assert_eq!((time.len(), columns.len(), columns[0].null_count()), (10, 1, 10));
 }
 
@@ -165,7 +165,7 @@ async fn plain_and_decimal_files_are_merged_alike() {
     earlier.columns = vec![Arc::new(earlier.columns[0].as_primitive::<Float64Type>().unary::<_, Float64Type>(|value| value / 4.0))];
     let plain = async |rows| {
         let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), rows).await;
-        OpenSegment::open(store, location).await.unwrap()
+        OpenSegment::open(store, location, None).await.unwrap()
     };
     let merged = async |segments: [OpenSegment; 2]| {
         let source = |(order, segment)| Source::Segment(WriteOrder::Segment(order), [].into(), Arc::new(segment));
@@ -198,7 +198,7 @@ async fn a_wide_table_may_have_fields_of_these_names_and_is_never_split() {
     let (kind, order, effort) = (TableKind::Wide, SortOrder(vec!["host".into()]), Effort::Settled);
     let writer = SegmentWriter::with_layout(kind, order, Arc::clone(&rows.fields), effort, ValueLayout::Decimal, &[]).unwrap();
     let (store, location) = put(kind, writer, &rows).await;
-    let (_, columns) = OpenSegment::open(store, location).await.unwrap().read(&[0..2], &rows.fields).await.unwrap();
+    let (_, columns) = OpenSegment::open(store, location, None).await.unwrap().read(&[0..2], &rows.fields, None).await.unwrap();
     assert_eq!(columns, rows.columns);
 }
 
