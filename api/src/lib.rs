@@ -6,8 +6,8 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`, `prom_exemplars`, `sql`. Deletes, drops,
-//!    retention: `maintenance`, for
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`, `prom_exemplars`, `prom_parse`, `prom_status`,
+//!    `prom_scraping`, written by `prom_answer`; `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
 //! 6. `verify`: the command that checks a store.

@@ -11,9 +11,10 @@
 //! Invariants:
 //! * Floats are only computed with after their presence was checked, so the marker never takes part in arithmetic.
 //! * The order of rows depends only on labels, never on the order in which batches arrive: sums are reproducible.
-//! * A histogram sample never silently becomes a float: what cannot be computed yet is an error.
+//! * A histogram never silently becomes a float: what an operation leaves out for want of a meaning is remarked on.
 
 pub(crate) mod aggregate;
+pub(crate) mod aggregate_histograms;
 pub(crate) mod annotations;
 pub(crate) mod binary;
 pub(crate) mod duration;
@@ -30,7 +31,9 @@ pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod range;
 pub(crate) mod rank;
+pub(crate) mod reset_hints;
 pub(crate) mod row;
+pub(crate) mod sample_op;
 pub(crate) mod sampling;
 pub(crate) mod selector;
 pub(crate) mod set;
@@ -171,11 +174,6 @@ pub enum QueryError {
 impl QueryError {
     pub(crate) fn execution(message: impl Into<String>) -> Self {
         Self::Execution(message.into())
-    }
-
-    /// The answer to arithmetic on native histograms.
-    pub(crate) fn unsupported_histogram(what: &str) -> Self {
-        Self::Execution(format!("native histogram samples are not supported yet: {what}"))
     }
 }
 

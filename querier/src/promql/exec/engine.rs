@@ -6,22 +6,23 @@ use std::time::Duration;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
-use tidelake_catalog::model::{Matcher, TimeRange};
+use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::ReadMeter;
 use tokio::time::Instant;
 
 use super::super::functions;
+use super::super::histogram::arithmetic::multiply;
 use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
 use super::annotations::Collector;
 use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
-use super::plan::{FunctionCall, Node};
+use super::plan::{FunctionCall, Node, Select};
 use super::profile::Profile;
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
 use super::stats::{Counter, StepCounts};
-use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
+use super::{EngineOptions, QueryError, aggregate, binary, range, reset_hints, selector, subquery};
 
 /// The value of a node.
 #[derive(Debug)]
@@ -144,7 +145,7 @@ impl Engine {
             Node::Call(call) => self.call(call, grid).boxed(),
             Node::Aggregate(node) => aggregate::evaluate(self, node, grid).map_ok(vector).boxed(),
             Node::Binary(node) => binary::evaluate(self, node, grid).boxed(),
-            Node::Negate(inner) => self.eval(inner, grid).map(|value| negated(value?)).boxed(),
+            Node::Negate(inner) => self.eval(inner, grid).map_ok(negated).boxed(),
         }
     }
 
@@ -201,7 +202,7 @@ impl Engine {
     /// Results come in the order of the source's batches, which is no order at all: callers sort.
     pub async fn map_series<T: Send + 'static>(
         &self,
-        matchers: &[Matcher],
+        select: &Select,
         range: TimeRange,
         cost: fn(&T) -> u64,
         work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError> + Send + Sync + 'static,
@@ -210,9 +211,13 @@ impl Engine {
         if range.is_empty() {
             return Ok((results, charges));
         }
+        // The first sample that counts is compared with the one before it.
+        let since = select.counts_only.then(|| range.min.saturating_sub(1));
+        let range = if since.is_some() { TimeRange::new(range.min.saturating_sub(self.lookback), range.max) } else { range };
         let operator = self.profile.as_ref().and_then(|_| Profile::current());
         let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
-        let request = SelectRequest { matchers: matchers.to_vec(), range, limits: SelectLimits { max_series: self.max_series }, meter };
+        let limits = SelectLimits { max_series: self.max_series };
+        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter };
         let stream = self.source.select(request).await?;
         let work = Arc::new(work);
         let mut tasks = stream
@@ -231,8 +236,12 @@ impl Engine {
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;
-                        for series in batch {
+                        for mut series in batch {
                             limits.check()?;
+                            match since {
+                                None => reset_hints::forget(&mut series),
+                                Some(since) => reset_hints::without_buckets(&mut series, since),
+                            }
                             if let Some(result) = work(series, &mut remarks)? {
                                 held += cost(&result);
                                 if held > limits.max_samples() {
@@ -281,23 +290,23 @@ pub(crate) fn sort_rows(rows: &mut [Row]) {
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
 }
 
-fn negated(value: Evaluated) -> Result<Evaluated, QueryError> {
-    Ok(match value {
+fn negated(value: Evaluated) -> Evaluated {
+    match value {
         Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
-        Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
+        Evaluated::Vector(rows) => Evaluated::Vector(rows.map(negate)),
         other => other,
-    })
+    }
 }
 
-fn negate(mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
+fn negate(mut rows: Vec<Row>) -> Vec<Row> {
     for row in &mut rows {
-        if row.has_histograms() {
-            return Err(QueryError::unsupported_histogram("unary minus"));
-        }
         row.drop_name = true;
         for value in row.values.iter_mut().filter(|value| !is_absent(**value)) {
             *value = -*value;
         }
+        for histogram in row.histograms.iter_mut().flatten().flatten() {
+            multiply(Arc::make_mut(histogram), -1.0);
+        }
     }
-    Ok(rows)
+    rows
 }

@@ -68,7 +68,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
             let sliding = sliding(matrix.range, matrix.select.offset, matrix.select.at, matrix.select.reach);
             let range = sliding.time_range();
             let work = move |samples: SeriesSamples, remarks: &mut Collector| sliding.evaluate(&Points::new(samples), remarks);
-            let (mut rows, charges) = engine.map_series(&matrix.select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;
+            let (mut rows, charges) = engine.map_series(&matrix.select, range, |row: &Row| row.values.len() as u64, work).await?;
             sort_rows(&mut rows);
             Rows::charged(rows, charges)
         }
@@ -204,7 +204,7 @@ pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -
         }
         Ok((points.len() > 0).then_some(points))
     };
-    let (mut points, _charges) = engine.map_series(&matrix.select.matchers, range, |p: &Points| p.len() as u64, work).await?;
+    let (mut points, _charges) = engine.map_series(&matrix.select, range, |p: &Points| p.len() as u64, work).await?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
     engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::len).sum());
     Ok(points)
