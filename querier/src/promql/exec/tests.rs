@@ -417,8 +417,8 @@ fn native_histograms_are_computed_with() {
     over(samples, "increase(h{i=\"1\"}[3m])", 2..=3, &["{i=1} h6 h12"]);
     over(samples, "irate(h{i=\"1\"}[3m]) * 60", 1..=3, &["{i=1} h3 h2 h6"]);
     over(samples, "resets(h{i=\"1\"}[4m])", 3..=3, &["{i=1} 1"]);
-    over(samples, "histogram_avg(h) + histogram_count(h)", 0..=0, &["{i=1} 1", "{i=2} 2"]);
-    over(samples, "count_values(\"v\", h)", 2..=2, &["{v={count:2, sum:0}} 2"]);
+    over(samples, "histogram_avg(h) + histogram_count(h)", 0..=0, &["{i=1} 2", "{i=2} 2.5"]);
+    over(samples, "count_values(\"v\", h)", 2..=2, &["{v={count:2, sum:1}} 2"]);
     over(samples, "h{i=\"1\"} smoothed", 0..=1, &["h{i=1} h1 h4"]);
     over(samples, "increase(h{i=\"1\"}[1m] anchored)", 1..=3, &["{i=1} h3 h2 h6"]);
 }
