@@ -14,6 +14,7 @@ FOLDS = "sum sum avg avg min max count group stddev stdvar".split()
 ARITHMETIC = "+ - * / % ^ atan2".split()
 COMPARISONS = "== != < > <= >=".split()
 SETS = "and or unless".split()
+PATTERNS = [r"\w:\d", "[[:alpha:]]:.", r"\Qa:1\E|b.+", "[a&&b]:.", ".{3}", "a{|b:2", r"\141:1|\x{63}.*", r"[\w:]+", r"\b.:.\b", r"\D+"]
 # What a metric has besides `job` and `instance`.
 OWN_LABELS = {
     "gauge_other": ["mode"],
@@ -198,8 +199,9 @@ class Grammar:
             op = self.one({"=": 4, "!=": 3, "=~": 4, "!~": 2})
             value = self.one(values)
             if op in ("=~", "!~"):
+                # Patterns of one letter and a number, as `instance` has them, in the corners of RE2's syntax.
                 plain = [v for v in values if v.replace(".", "").replace(":", "").isalnum()] or ["x"]
-                value = self.one([self.one(plain), "|".join(plain[:2]), ".+", ".*", "", plain[0][:1] + ".*", "(?i:" + plain[0].upper() + ")", "[^a]*"])
+                value = self.one([self.one(plain), "|".join(plain[:2]), ".+", ".*", "", plain[0][:1] + ".*", "(?i:" + plain[0].upper() + ")", "[^a]*", self.one(PATTERNS)])
             elif self.chance(0.1):
                 value = ""
             out.append(label + op + self.quoted(value))
