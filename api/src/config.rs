@@ -52,6 +52,13 @@ pub struct Config {
     pub query_timeout_ms: u64,
     /// A PromQL query fails when it would hold more samples at once.
     pub max_query_samples: u64,
+    /// A PromQL query fails when one of its selectors matches more series.
+    pub max_query_series: usize,
+    /// A query fails when it would read more bytes from the store, SQL or PromQL. What the index cache holds does not count.
+    pub max_query_read_bytes: u64,
+    /// Whether PromQL takes what Prometheus takes only with a feature flag: experimental functions and aggregations, duration
+    /// expressions, `anchored` and `smoothed`, `fill`, metric names that are removed at the end of a query only.
+    pub promql_experimental: bool,
     /// Memory that all SQL queries may use together.
     pub query_memory_bytes: usize,
     /// Whether answers may leave out segments that are damaged, with a warning, where a request does not say. Otherwise the query fails.
@@ -95,6 +102,9 @@ impl Default for Config {
             query_queue_ms: 10_000,
             query_timeout_ms: 120_000,
             max_query_samples: 50_000_000,
+            max_query_series: 2_000_000,
+            max_query_read_bytes: 64 << 30,
+            promql_experimental: true,
             query_memory_bytes: 1 << 30,
             allow_partial_results: false,
             index_cache_bytes: 512 << 20,
@@ -215,6 +225,18 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_QUERY_SAMPLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_samples: Option<u64>,
+    /// A PromQL query fails when a selector matches more series [default: 2000000]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_SERIES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_series: Option<usize>,
+    /// A query fails when it would read more bytes from the store [default: 68719476736]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_READ_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_read_bytes: Option<u64>,
+    /// Take what is experimental in PromQL [default: true]
+    #[arg(long, env = "TIDELAKE_PROMQL_EXPERIMENTAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promql_experimental: Option<bool>,
     /// Memory that all SQL queries may use together [default: 1073741824]
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,6 +307,8 @@ impl Config {
             ("max_concurrent_queries", self.max_concurrent_queries as u64),
             ("query_timeout_ms", self.query_timeout_ms),
             ("max_query_samples", self.max_query_samples),
+            ("max_query_series", self.max_query_series as u64),
+            ("max_query_read_bytes", self.max_query_read_bytes),
             ("lookback_ms", self.lookback_ms),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {

@@ -10,12 +10,15 @@ use serde_json::json;
 use tidelake_catalog::model::{Histogram, Labels, is_stale};
 
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
-use crate::go_float::write_time;
+use crate::go_float::{full_digits, write_time};
 use crate::json_stream::json_response;
-use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_scalar, write_string, write_texts};
+use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_string, write_texts};
 
 /// Said when `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// Most warnings, and most infos, that an answer tells; the rest are counted.
+const MAX_ANNOTATIONS: usize = 10;
 
 /// A row is written in parts of about this size, and of at most so many samples.
 const PART_BYTES: usize = 16 << 10;
@@ -117,18 +120,6 @@ enum List {
     Histograms,
 }
 
-/// Most warnings, and most infos, that an answer tells; the rest are counted.
-const MAX_ANNOTATIONS: usize = 10;
-
-/// The first annotations, and how many more there are.
-fn tell_ten(all: &mut Vec<String>, kind: &str) {
-    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
-    if more > 0 {
-        all.truncate(MAX_ANNOTATIONS);
-        all.push(format!("{more} more {kind} annotations omitted"));
-    }
-}
-
 impl QueryAnswer {
     fn new(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Self {
         let mut head = b"{\"status\":\"success\",\"data\":{\"resultType\":".to_vec();
@@ -168,9 +159,8 @@ impl QueryAnswer {
                 true
             }
         };
-        let mut annotations = output.annotations;
-        tell_ten(&mut annotations.warnings, "warning");
-        tell_ten(&mut annotations.infos, "info");
+        let Annotations { warnings, infos } = output.annotations;
+        let annotations = Annotations { warnings: told(warnings, "warning"), infos: told(infos, "info") };
         Self { rows: rows.into_iter(), open: None, head: Some(head), is_list, written: 0, limit, annotations, stats }
     }
 
@@ -276,6 +266,23 @@ impl Row {
         out.push(b'}');
         None
     }
+}
+
+/// A scalar is the only value that is never written with an exponent, however large or small.
+fn write_scalar(out: &mut Vec<u8>, ms: i64, value: f64) {
+    out.push(b'[');
+    write_time(out, ms);
+    out.extend_from_slice(format!(",\"{}\"]", full_digits(value)).as_bytes());
+}
+
+/// The first annotations, and how many more there are.
+fn told(mut all: Vec<String>, kind: &str) -> Vec<String> {
+    let more = all.len().saturating_sub(MAX_ANNOTATIONS);
+    if more > 0 {
+        all.truncate(MAX_ANNOTATIONS);
+        all.push(format!("{more} more {kind} annotations omitted"));
+    }
+    all
 }
 
 fn time(steps: Steps, place: usize) -> i64 {

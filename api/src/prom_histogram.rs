@@ -3,7 +3,7 @@
 //! Bucket bounds follow Prometheus' native histogram specification: schema s has the bounds 2^(i * 2^-s), bucket i reaching
 //! from bound i-1 (excluded) to bound i (included); buckets of negative values mirror that; the zero bucket includes both its
 //! ends and cuts what reaches into it; custom buckets have their bounds listed, the first reaching down to -Inf and the last up to +Inf.
-use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
+use tidelake_catalog::model::histogram::{CUSTOM_BUCKETS_SCHEMA, exponential_bound};
 use tidelake_catalog::model::{Histogram, Span};
 
 use crate::go_float::{write_integer, write_value};
@@ -42,19 +42,19 @@ pub fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
     let custom = histogram.schema == CUSTOM_BUCKETS_SCHEMA;
     let negative: Vec<_> = indexes(&histogram.negative_spans).zip(&histogram.negative_counts).collect();
     for (index, count) in negative.into_iter().rev() {
-        let (near, far) = (bound(histogram.schema, index.saturating_sub(1)), bound(histogram.schema, index));
+        let (near, far) = (exponential_bound(histogram.schema, index - 1), exponential_bound(histogram.schema, index));
         bucket(Ends::LowerOnly, -far, (-near).min(-histogram.zero_threshold), *count);
     }
-    if !custom {
+    if !custom && histogram.zero_count > 0.0 {
         bucket(Ends::Both, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count);
     }
     for (index, count) in indexes(&histogram.positive_spans).zip(&histogram.positive_counts) {
         if custom {
-            let (lower, upper) = (custom_bound(histogram, index.saturating_sub(1)), custom_bound(histogram, index));
+            let (lower, upper) = (custom_bound(histogram, index - 1), custom_bound(histogram, index));
             bucket(if index == 0 { Ends::Both } else { Ends::UpperOnly }, lower, upper, *count);
         } else {
-            let lower = bound(histogram.schema, index.saturating_sub(1)).max(histogram.zero_threshold);
-            bucket(Ends::UpperOnly, lower, bound(histogram.schema, index), *count);
+            let lower = exponential_bound(histogram.schema, index - 1).max(histogram.zero_threshold);
+            bucket(Ends::UpperOnly, lower, exponential_bound(histogram.schema, index), *count);
         }
     }
     if !first {
@@ -64,24 +64,16 @@ pub fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
 }
 
 /// The indexes of the buckets that the spans list.
-fn indexes(spans: &[Span]) -> impl Iterator<Item = i32> + '_ {
-    let mut next = 0i32;
+fn indexes(spans: &[Span]) -> impl Iterator<Item = i64> + '_ {
+    let mut next = 0i64;
     spans.iter().flat_map(move |span| {
-        let start = next.saturating_add(span.offset);
-        next = start.saturating_add_unsigned(span.length);
+        let start = next + i64::from(span.offset);
+        next = start + i64::from(span.length);
         start..next
     })
 }
 
-/// The upper bound of a bucket of positive values.
-fn bound(schema: i32, index: i32) -> f64 {
-    let exponent = f64::from(index) * f64::from(-schema).exp2();
-    let bound = exponent.exp2();
-    // The last bucket of every schema ends at the largest number, not at infinity.
-    if bound.is_infinite() && exponent <= 1024.0 { f64::MAX } else { bound }
-}
-
-fn custom_bound(histogram: &Histogram, index: i32) -> f64 {
+fn custom_bound(histogram: &Histogram, index: i64) -> f64 {
     match usize::try_from(index) {
         Err(_) => f64::NEG_INFINITY,
         Ok(index) => histogram.custom_values.get(index).copied().unwrap_or(f64::INFINITY),
@@ -150,20 +142,21 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_histogram_lists_no_buckets() {
-        check(&Histogram::default(), r#"{"count":"0","sum":"0"}"#);
+    fn a_zero_bucket_with_a_negative_count_is_left_out_but_other_buckets_are_not() {
+        let histogram = Histogram {
+            zero_threshold: 0.5,
+            zero_count: -1.0,
+            positive_spans: vec![Span { offset: 1, length: 1 }],
+            positive_counts: vec![-1.0],
+            count: -2.0,
+            sum: -2.0,
+            ..Histogram::default()
+        };
+        check(&histogram, r#"{"count":"-2","sum":"-2","buckets":[[0,"1","2","-1"]]}"#);
     }
 
     #[test]
-    fn bounds_of_other_schemas() {
-        let check = |schema, index, expected: f64| {
-            let got = bound(schema, index);
-            assert!((got - expected).abs() <= expected * 1e-15, "{schema} {index}: {got}");
-        };
-        check(-1, 1, 4.0);
-        check(-4, 1, 65536.0);
-        check(1, 1, std::f64::consts::SQRT_2);
-        check(8, 256, 2.0);
-        check(0, 1024, f64::MAX);
+    fn an_empty_histogram_lists_no_buckets() {
+        check(&Histogram::default(), r#"{"count":"0","sum":"0"}"#);
     }
 }

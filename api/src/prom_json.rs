@@ -13,16 +13,6 @@ pub fn write_sample(out: &mut Vec<u8>, ms: i64, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
-/// Appends `[time,"value"]` of a scalar, the only value that is never written with an exponent, however large or small.
-pub fn write_scalar(out: &mut Vec<u8>, ms: i64, value: f64) {
-    if !value.is_finite() {
-        return write_sample(out, ms, value);
-    }
-    out.push(b'[');
-    write_time(out, ms);
-    out.extend_from_slice(format!(",\"{value}\"]").as_bytes());
-}
-
 /// Appends `[time,{histogram}]`.
 pub fn write_histogram_sample(out: &mut Vec<u8>, ms: i64, histogram: &Histogram) {
     out.push(b'[');

@@ -5,6 +5,7 @@
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
+pub mod pattern;
 pub mod schema;
 pub mod time;
 pub mod tombstone;

@@ -4,5 +4,6 @@
 //! SQL. It never writes.
 pub mod exec;
 pub(crate) mod functions;
+pub(crate) mod histogram;
 pub mod parse;
 pub mod source;

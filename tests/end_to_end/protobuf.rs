@@ -1,4 +1,4 @@
-//! Remote write messages, encoded here and by nothing of what is tested.
+//! Messages of remote write and remote read, encoded here and by nothing of what is tested.
 
 /// A `prometheus.WriteRequest`.
 #[derive(Debug, Clone, Default)]
@@ -154,4 +154,74 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// A `prometheus.ReadRequest`: the kinds of answers that are accepted, and for each query its matchers (kind, label, value).
+pub fn read_request(accepted: &[u64], queries: &[&[(u8, &str, &str)]], start_ms: i64, end_ms: i64) -> Vec<u8> {
+    let mut request = Vec::new();
+    for matchers in queries {
+        let mut query = Vec::new();
+        for (number, time) in [(1, start_ms), (2, end_ms)] {
+            query.push(number << 3);
+            varint(&mut query, time as u64);
+        }
+        for (kind, name, value) in *matchers {
+            let mut matcher = vec![1 << 3, *kind];
+            bytes_field(&mut matcher, 2, name.as_bytes());
+            bytes_field(&mut matcher, 3, value.as_bytes());
+            bytes_field(&mut query, 3, &matcher);
+        }
+        bytes_field(&mut request, 1, &query);
+    }
+    for kind in accepted {
+        request.push(2 << 3);
+        varint(&mut request, *kind);
+    }
+    request
+}
+
+/// A field of an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Field<'a> {
+    Varint(u64),
+    Fixed,
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message.
+pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let tag = read_varint(&mut bytes);
+        let field = match tag & 7 {
+            0 => Field::Varint(read_varint(&mut bytes)),
+            1 => {
+                bytes = &bytes[8..];
+                Field::Fixed
+            }
+            2 => {
+                let length = read_varint(&mut bytes) as usize;
+                let (field, rest) = bytes.split_at(length);
+                bytes = rest;
+                Field::Bytes(field)
+            }
+            other => panic!("wire type {other}"),
+        };
+        found.push((tag >> 3, field));
+    }
+    found
+}
+
+/// Reads a number of variable length.
+pub fn read_varint(bytes: &mut &[u8]) -> u64 {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return value;
+        }
+    }
 }

@@ -85,7 +85,8 @@ def fuzz(options, seed, expressions, report=print):
     version = Version.of(prometheus)
     figures = Figures()
     rng = random.Random(seed)
-    data = Data(rng, version, options.histograms)
+    histograms = options.histograms and version.knows("histograms")
+    data = Data(rng, version, histograms)
     with folder() as place, Servers(prometheus, version, options.bin, place) as servers:
         servers.load(data)
         judge = Judge(servers, Rules(version))
@@ -95,7 +96,7 @@ def fuzz(options, seed, expressions, report=print):
             show(servers, Expr("vector", "given", options.query), query, judge)
             return figures
         for index in [options.only] if options.only is not None else range(expressions):
-            expr, asked = one(seed, index, version, options.histograms)
+            expr, asked = one(seed, index, version, histograms)
             for query in asked:
                 if options.only is not None:
                     show(servers, expr, query, judge)
@@ -126,27 +127,27 @@ def show(servers, expr, query, judge):
     print(f"  {difference.rank} {difference.text}", flush=True)
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser():
+    out = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     built = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "tidelake"
-    parser.add_argument("--bin", default=str(built), help="the server")
-    parser.add_argument("--prometheus", help="the program; else that of the path")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds, one after the other")
-    parser.add_argument("--expressions", type=int, default=1000, help="per seed")
-    parser.add_argument("--failures", type=int, default=20, help="how many differences end a seed")
-    parser.add_argument("--only", type=int, help="one expression by its number")
-    parser.add_argument("--query", help="this expression instead")
-    parser.add_argument("--time", "--start", help="seconds since 1970")
-    parser.add_argument("--end")
-    parser.add_argument("--step")
-    parser.add_argument("--exact", action="store_true", help="also look for where numbers begin to be rounded otherwise")
-    parser.add_argument("--no-histograms", dest="histograms", action="store_false", help="no native histograms")
-    return parser.parse_args()
+    out.add_argument("--bin", default=str(built), help="the server")
+    out.add_argument("--prometheus", help="the program; else that of the path")
+    out.add_argument("--seed", type=int, default=random.randrange(10**6))
+    out.add_argument("--seeds", type=int, default=1, help="how many seeds, one after the other")
+    out.add_argument("--expressions", type=int, default=1000, help="per seed")
+    out.add_argument("--failures", type=int, default=20, help="how many differences end a seed")
+    out.add_argument("--only", type=int, help="one expression by its number")
+    out.add_argument("--query", help="this expression instead")
+    out.add_argument("--time", "--start", help="seconds since 1970")
+    out.add_argument("--end")
+    out.add_argument("--step")
+    out.add_argument("--exact", action="store_true", help="also look for where numbers begin to be rounded otherwise")
+    out.add_argument("--no-histograms", dest="histograms", action="store_false", help="no native histograms")
+    return out
 
 
 def main():
-    options = arguments()
+    options = parser().parse_args()
     failed, began, ops = 0, time.monotonic(), Counter()
     try:
         version = Version.of(options.prometheus or program("prometheus"))
@@ -169,6 +170,14 @@ def main():
 
 def run(options):
     """As one of the tests of run.py: fixed seeds."""
+    version = Version.of(program("prometheus"))
+    failures, texts = [], []
+    for seed in (1, 2, 3):
+        figures = fuzz(parser().parse_args(["--bin", options.bin]), seed, 200)
+        failures += figures.failures
+        texts.append(f"seed {seed}: {figures}")
+    assert not failures, f"{len(failures)} expressions are answered otherwise"
+    return f"Prometheus {version.text}, without {', '.join(version.unknown()) or 'nothing'}; " + "; ".join(texts)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from harness import Process, Skipped, Tidelake, eventually, folder, free_port, program, prometheus_api, request
-from remote_write import histogram, send
+from remote_write import nested, send, varint
 
 CONFIG = """
 remote_read:
@@ -142,6 +142,28 @@ def data(end):
     return series, lines
 
 
+class Histogram:
+    """A native histogram with whole counts: `buckets` follow each other from number `first` on."""
+
+    def __init__(self, schema, total, sum, zero, first, buckets, gauge=False):
+        self.schema, self.total, self.sum, self.zero, self.first, self.buckets, self.gauge = schema, total, sum, zero, first, buckets, gauge
+
+    def message(self, time):
+        deltas = b"".join(zigzag(count - before) for before, count in zip([0, *self.buckets], self.buckets))
+        out = b"\x08" + varint(self.total) + double(3, self.sum) + b"\x20" + zigzag(self.schema) + double(5, 0.001) + b"\x30" + varint(self.zero)
+        if self.buckets:
+            out += nested(11, b"\x08" + zigzag(self.first) + b"\x10" + varint(len(self.buckets))) + nested(12, deltas)
+        return out + b"\x70" + varint(3 if self.gauge else 0) + b"\x78" + varint(time)
+
+
+def zigzag(n):
+    return varint(n << 1 ^ n >> 63)
+
+
+def double(number, value):
+    return varint(number << 3 | 1) + struct.pack("<d", value)
+
+
 def histograms(times):
     """One that grows, changes its layout and is reset; one that goes up and down; one with gaps and stale markers."""
     grow, gauge, gone = [], [], []
@@ -149,13 +171,13 @@ def histograms(times):
     for at, t in enumerate(times):
         counts = [0, 0, 1, 0] if at == 350 else [count + at % (2 + place) for place, count in enumerate(counts)]
         buckets = counts if at < 500 else counts + [at]
-        grow.append((t, histogram(t, schema=1, total=sum(buckets) + 3, sum=at * 1.5, zero=3, first=-2, buckets=buckets)))
+        grow.append((t, Histogram(schema=1, total=sum(buckets) + 3, sum=at * 1.5, zero=3, first=-2, buckets=buckets)))
         level = [at % 7, at % 5]
-        gauge.append((t, histogram(t, schema=0, total=sum(level), sum=-1.0, zero=0, first=0, buckets=level, gauge=True)))
+        gauge.append((t, Histogram(schema=0, total=sum(level), sum=-1.0, zero=0, first=0, buckets=level, gauge=True)))
         if not 100 <= at < 140:
-            gone.append((t, histogram(t, schema=3, total=at, sum=0.5, zero=0, first=10, buckets=[at])))
+            gone.append((t, Histogram(schema=3, total=at, sum=0.5, zero=0, first=10, buckets=[at])))
         elif at == 100:
-            gone.append((t, histogram(t, schema=0, total=0, sum=STALE, zero=0, first=0, buckets=[])))
+            gone.append((t, Histogram(schema=0, total=0, sum=STALE, zero=0, first=0, buckets=[])))
     found = {"grow": grow, "gauge": gauge, "gone": gone}
     return [({"__name__": "distribution", "kind": kind}, samples) for kind, samples in found.items()]
 

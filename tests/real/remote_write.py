@@ -28,33 +28,6 @@ def snappy(raw):
     return bytes(out)
 
 
-def zigzag(n):
-    return varint(n << 1 ^ n >> 63)
-
-
-def double(number, value):
-    return varint(number << 3 | 1) + struct.pack("<d", value)
-
-
-def histogram(time, schema, total, sum, zero, first, buckets, gauge=False):
-    """A native histogram with whole counts: `buckets` follow each other from number `first` on."""
-    deltas = b"".join(zigzag(count - before) for before, count in zip([0, *buckets], buckets))
-    out = b"\x08" + varint(total) + double(3, sum) + b"\x20" + zigzag(schema) + double(5, 0.001) + b"\x30" + varint(zero)
-    if buckets:
-        out += nested(11, b"\x08" + zigzag(first) + b"\x10" + varint(len(buckets))) + nested(12, deltas)
-    return Encoded(out + b"\x70" + varint(3 if gauge else 0) + b"\x78" + varint(time))
-
-
-class Encoded:
-    """A histogram that knows its time already."""
-
-    def __init__(self, payload):
-        self.payload = payload
-
-    def message(self, time):
-        return self.payload
-
-
 def message(series):
     """A WriteRequest of [(labels, [(milliseconds, value)])]; values are floats, the eight bytes of one, or have a message of their own."""
     out = bytearray()
@@ -66,7 +39,7 @@ def message(series):
 
 
 def point(time, value):
-    if isinstance(value, (int, float, bytes)):
+    if isinstance(value, (float, bytes)):
         return nested(2, b"\x09" + (value if isinstance(value, bytes) else struct.pack("<d", value)) + b"\x10" + varint(time))
     return nested(4, value.message(time))
 

@@ -31,12 +31,14 @@ const STEPS: At = At::Steps(Steps { start_ms: 1000, end_ms: 2500, step_ms: 500 }
 #[test]
 fn instant_answers() {
     check(Value::Scalar(vec![2.0]), At::Time(1500), 0, r#"{"status":"success","data":{"resultType":"scalar","result":[1.500,"2"]}}"#);
-    let tiny = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"-0.0000000125"]}}"#;
-    check(Value::Scalar(vec![-1.25e-8]), At::Time(0), 0, tiny);
-    let large = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1000000000000000000000000"]}}"#;
-    check(Value::Scalar(vec![1e24]), At::Time(0), 0, large);
-    let infinite = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"+Inf"]}}"#;
-    check(Value::Scalar(vec![f64::INFINITY]), At::Time(0), 0, infinite);
+    let scalar = |value: f64, text: &str| {
+        let expected = format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":[0,"{text}"]}}}}"#);
+        check(Value::Scalar(vec![value]), At::Time(0), 0, &expected);
+    };
+    scalar(-1.25e-8, "-0.0000000125");
+    scalar(1e24, "1000000000000000000000000");
+    scalar(f64::INFINITY, "+Inf");
+    scalar(f64::NAN, "NaN");
     check(Value::String("a\"b\n".into()), At::Time(0), 0, r#"{"status":"success","data":{"resultType":"string","result":[0,"a\"b\n"]}}"#);
     check(
         Value::Vector(vec![row("a", &[1.0]), row("gone", &[ABSENT]), row("b", &[f64::NAN])]),
@@ -157,13 +159,15 @@ async fn lists() {
 
 #[test]
 fn ten_annotations_of_a_kind_are_told() {
-    let check = |count: usize, expected: &[&str]| {
-        let mut texts = (0..count).map(|n| format!("w{n}")).collect();
-        tell_ten(&mut texts, "warning");
-        assert_eq!(texts, expected);
+    let texts = |count: usize| (0..count).map(|n| format!("w{n}")).collect::<Vec<_>>();
+    let check = |warnings: usize, infos: usize, expected: &str| {
+        let annotations = Annotations { warnings: texts(warnings), infos: texts(infos) };
+        let text = text(Value::Vector(Vec::new()), annotations, At::Time(0), 0, None);
+        assert_eq!(text.split_once("[]}").unwrap().1, expected);
     };
-    let ten = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"];
-    check(2, &ten[..2]);
-    check(10, &ten);
-    check(12, &[&ten[..], &["2 more warning annotations omitted"]].concat());
+    check(2, 0, r#","warnings":["w0","w1"]}"#);
+    let ten = r#""w0","w1","w2","w3","w4","w5","w6","w7","w8","w9""#;
+    check(10, 0, &format!(r#","warnings":[{ten}]}}"#));
+    let omitted = r#""2 more warning annotations omitted""#;
+    check(12, 11, &format!(r#","warnings":[{ten},{omitted}],"infos":[{ten},"1 more info annotations omitted"]}}"#));
 }

@@ -85,6 +85,7 @@ mod tests {
             times: vec![1000, 2000, 3000],
             values: vec![1.5, f64::NAN, 2.5],
             histograms: vec![(1, Arc::new(Histogram { count: 4.0, ..Histogram::default() }))],
+            ..SeriesSamples::default()
         }
     }
 

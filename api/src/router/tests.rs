@@ -156,6 +156,19 @@ async fn grafana_finds_a_prometheus() {
     assert_eq!(info["status"], "success");
     assert!(info["data"].get("features").is_none());
     assert_eq!(body("/api/v1/rules").await["data"]["groups"], json!([]));
+    let empty = [
+        ("alerts", json!({ "alerts": [] })),
+        ("alertmanagers", json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] })),
+        ("scrape_pools", json!({ "scrapePools": [] })),
+        ("targets", json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {} })),
+        ("targets?state=active", json!({ "activeTargets": [], "droppedTargets": [], "droppedTargetCounts": null })),
+        ("targets/metadata", json!([])),
+        ("notifications", json!([])),
+        ("metadata?limit=1&limit_per_metric=1&metric=x", json!({})),
+    ];
+    for (path, expected) in empty {
+        assert_eq!(body(&format!("/api/v1/{path}")).await["data"], expected, "{path}");
+    }
     assert_eq!(body("/db/d/api/v1/query_exemplars?query=x").await["data"], json!([]));
 }
 

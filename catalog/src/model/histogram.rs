@@ -9,8 +9,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields};
 
 mod array;
+mod bounds;
 
 pub use array::{HistogramArray, HistogramArrayBuilder};
+pub use bounds::exponential_bound;
 
 /// Schema number of histograms with custom bucket bounds.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;

@@ -5,6 +5,7 @@ use std::fmt;
 use regex::Regex;
 
 use super::labels::Labels;
+use super::pattern::from_re2;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub struct Matcher {
     /// The value or the pattern as written.
     pub value: String,
     pattern: Option<Pattern>,
+    /// What the pattern was translated to, if it was written in another syntax.
+    translated: Option<Box<str>>,
 }
 
 /// A pattern, or what it amounts to when it only lists texts.
@@ -56,19 +59,31 @@ enum Pattern {
 const PATTERN_SIZE_LIMIT: usize = 4 << 20;
 
 impl Matcher {
-    /// A matcher; the error is the regular expression's, in words for the user.
+    /// A matcher, its pattern in the syntax of the crate `regex`; the error is the regular expression's, in words for the user.
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
         let (name, value) = (name.into(), value.into());
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(Pattern::compile(&value)?),
+            MatchOp::Regex | MatchOp::NotRegex => Some(Pattern::compile(&value, &value)?),
         };
-        Ok(Self { name, op, value, pattern })
+        Ok(Self { name, op, value, pattern, translated: None })
+    }
+
+    /// A matcher of PromQL, whose patterns are [those of RE2](super::pattern).
+    pub fn promql(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
+        let (name, value) = (name.into(), value.into());
+        if matches!(op, MatchOp::Equal | MatchOp::NotEqual) || is_list(&value) {
+            return Self::new(name, op, value);
+        }
+        let translated = from_re2(&value).map_err(|error| format!("invalid regular expression {value:?}: {error}"))?;
+        let pattern = Some(Pattern::compile(&value, &translated)?);
+        let translated = (translated != value).then(|| translated.into());
+        Ok(Self { name, op, value, pattern, translated })
     }
 
     /// `name = value`
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
+        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None, translated: None }
     }
 
     /// Whether a value of the label passes.
@@ -94,6 +109,11 @@ impl Matcher {
         self.matches("")
     }
 
+    /// The value, or the pattern in the syntax that [`Self::new`] takes: what is stored.
+    pub fn stored_value(&self) -> &str {
+        self.translated.as_deref().unwrap_or(&self.value)
+    }
+
     /// The values that can pass, if they can be listed.
     pub fn listed_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.pattern) {
@@ -105,13 +125,13 @@ impl Matcher {
 }
 
 impl Pattern {
-    fn compile(pattern: &str) -> Result<Self, String> {
-        let plain = |text: &str| !text.contains(|c: char| "\\.+*?()[]{}^$|".contains(c));
-        if pattern.split('|').all(plain) {
+    /// Compiles a pattern; `written` is what errors name.
+    fn compile(written: &str, pattern: &str) -> Result<Self, String> {
+        if is_list(pattern) {
             return Ok(Self::OneOf(pattern.split('|').map(str::to_owned).collect()));
         }
         // Alone first: `a)(b` would close the group that anchors it.
-        let describe = |error: regex::Error| format!("invalid regular expression {pattern:?}: {error}");
+        let describe = |error: regex::Error| format!("invalid regular expression {written:?}: {error}");
         check_alone(pattern).map_err(describe)?;
         regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(PATTERN_SIZE_LIMIT).build().map(Self::Regex).map_err(describe)
     }
@@ -124,6 +144,11 @@ impl Pattern {
     }
 }
 
+/// Whether a pattern is nothing but texts with bars between them.
+fn is_list(pattern: &str) -> bool {
+    !pattern.contains(|c: char| "\\.+*?()[]{}^$".contains(c))
+}
+
 /// Whether the pattern stands on its own.
 fn check_alone(pattern: &str) -> Result<(), regex::Error> {
     regex::RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build().map(drop)
@@ -131,7 +156,7 @@ fn check_alone(pattern: &str) -> Result<(), regex::Error> {
 
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
+        (&self.name, self.op, self.stored_value()) == (&other.name, other.op, other.stored_value())
     }
 }
 
@@ -162,6 +187,25 @@ mod tests {
         check(MatchOp::NotRegex, "a.*", "abc", false);
         check(MatchOp::Regex, ".*", "two\nlines", true);
         check(MatchOp::Regex, "", "", true);
+    }
+
+    #[test]
+    fn patterns_of_promql_are_stored_in_the_syntax_of_the_crate() {
+        let check = |pattern: &str, value: &str, expected: bool| {
+            let matcher = Matcher::promql("l", MatchOp::Regex, pattern).unwrap();
+            assert_eq!(matcher.matches(value), expected, "{pattern} on {value:?}");
+            assert_eq!(matcher.value, pattern);
+            let stored = Matcher::new("l", MatchOp::Regex, matcher.stored_value()).unwrap();
+            assert_eq!(stored.matches(value), expected, "{pattern} as {} on {value:?}", stored.value);
+            assert_eq!(stored, matcher);
+        };
+        check(r"\w+", "\u{e9}", false);
+        check(r"a{|\Q.\E", "a{", true);
+        check("[a&&b]+", "a&b", true);
+        check("a|b", "b", true);
+        assert!(Matcher::new("l", MatchOp::Regex, r"\w+").unwrap().matches("\u{e9}"));
+        assert!(Matcher::promql("l", MatchOp::Regex, "a**").is_err());
+        assert!(Matcher::promql("l", MatchOp::NotRegex, "a)(b").is_err());
     }
 
     #[test]

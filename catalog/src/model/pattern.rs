@@ -10,6 +10,9 @@ use std::str::Chars;
 /// Most repetitions in braces.
 const MAX_REPETITIONS: u32 = 1000;
 
+/// More letters than any class such as `[:^xdigit:]` has.
+const LONGEST_CLASS: usize = 16;
+
 /// The same pattern for the crate `regex`; the error says what Prometheus refuses. Whatever else is wrong is left to the crate to say.
 pub fn from_re2(pattern: &str) -> Result<String, String> {
     let mut translation = Translation { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 8), repeated: None };
@@ -284,15 +287,15 @@ impl Translation<'_> {
             return None;
         }
         let mut name = String::from("[:");
-        loop {
-            let c = ahead.next()?;
+        // No name is as long; to look farther at every `[:` would take the square of the length.
+        for c in ahead.by_ref().take(LONGEST_CLASS) {
             name.push(c);
-            if c == ':' && ahead.next_if_eq(&']').is_some() {
-                name.push(']');
+            if name.ends_with(":]") {
                 self.rest = ahead;
                 return Some(name);
             }
         }
+        None
     }
 }
 

@@ -155,7 +155,7 @@ fn matcher_message(matcher: &model::Matcher) -> Matcher {
         MatchOp::Regex => 3,
         MatchOp::NotRegex => 4,
     };
-    Matcher { name: matcher.name.clone(), op, value: matcher.value.clone() }
+    Matcher { name: matcher.name.clone(), op, value: matcher.stored_value().to_owned() }
 }
 
 fn matcher(message: &Matcher) -> Result<model::Matcher, Unknown> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod extended;
 pub(crate) mod histogram;
+pub(crate) mod histogram_rate;
 pub(crate) mod label;
 pub(crate) mod math;
 pub(crate) mod over_time;
@@ -20,6 +21,7 @@ use super::exec::info::{self, InfoCall};
 use super::exec::plan::FunctionCall;
 use super::exec::row::{ABSENT, Row, Rows, is_absent};
 use super::exec::{QueryError, number};
+use super::histogram::variance::variance;
 
 /// A function over instant vectors and scalars, with its string arguments.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(crate) enum Function {
     ClampMin,
     ClampMax,
     /// Seconds since 1970 to a part of the UTC date.
-    Date(fn(i64) -> f64),
+    Date(fn(i128) -> f64),
     /// The time of evaluation, where there is a value.
     Timestamp,
     /// Nothing: only samples say when their counts began, and those of a selector are looked up where they are read.
@@ -97,6 +99,8 @@ impl Function {
             "histogram_count" => Self::HistogramField(|h| h.count),
             "histogram_sum" => Self::HistogramField(|h| h.sum),
             "histogram_avg" => Self::HistogramField(|h| h.sum / h.count),
+            "histogram_stdvar" => Self::HistogramField(variance),
+            "histogram_stddev" => Self::HistogramField(|h| variance(h).sqrt()),
             _ => return None,
         })
     }
@@ -144,9 +148,9 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             let high = if matches!(call.function, Function::ClampMin) { unbounded(f64::INFINITY) } else { args.scalar()? };
             map(rows, |step, value| if high[step] < low[step] { ABSENT } else { number::max(low[step], number::min(high[step], value)) })
         }
-        Function::Date(part) if has_args => map(args.vector()?, |_, value| part(value as i64)),
+        Function::Date(part) if has_args => map(args.vector()?, |_, value| part(time::seconds(value))),
         Function::Date(part) => {
-            let values = grid.times().map(|ms| part(ms.div_euclid(1000))).collect();
+            let values = grid.times().map(|ms| part(i128::from(ms.div_euclid(1000)))).collect();
             Rows::new(vec![Row::floats(Labels::empty(), false, values)], &engine.limits)?
         }
         Function::Timestamp => args.vector()?.map(|mut rows| {

@@ -147,7 +147,7 @@ class Data:
     def requests(self):
         """Bodies in the order to send them: by labels, so that both servers number the series alike; some samples twice, of which
         Prometheus takes only the latest."""
-        rows = [(dict(key), points) for key, points in sorted(self.series.items())]
+        rows = [(dict(key), points) for key, points in sorted(self.series.items()) if points]
         again = [(labels, points[-1:]) for labels, points in rows if isinstance(points[-1][1], float) and self.rng.random() < 0.2]
         # Floats and histograms of one series lose their order in a request: one for each kind in turn.
         runs = [(labels, list(in_turn(points))) for labels, points in rows]
@@ -156,9 +156,8 @@ class Data:
 
 
 def in_turn(points):
-    """The points in runs of one kind."""
-    is_float = lambda point: isinstance(point[1], (float, bytes))
-    return (list(run) for _, run in groupby(points, is_float))
+    """The points in runs of one kind; a float that ends a series of histograms is a kind of its own."""
+    return (list(run) for _, run in groupby(points, lambda point: type(point[1])))
 
 
 def walk(rng, start, size):

@@ -60,6 +60,7 @@ class Grammar:
     def __init__(self, rng, version, begin, end, names=None):
         self.rng, self.version, self.begin, self.end = rng, version, begin, end
         self.quiet = not version.knows("left-open ranges")
+        self.histograms = names is not None
         names = dict(names or FLOATS)
         if version.knows("UTF-8 names"):
             names.update(UTF8)
@@ -263,7 +264,7 @@ class Grammar:
         names = self.rng.sample(sorted(LABELS), self.one([0, 1, 1, 2, 2, 3]))
         if self.version.knows("UTF-8 names") and self.chance(0.05):
             names.append('"host.name"')
-        if self.chance(0.04):
+        if self.version.knows("delayed name removal") and self.chance(0.04):
             names.append("__name__")
         return "(" + ", ".join(names) + ("," if names and self.chance(0.03) else "") + ")"
 
@@ -344,13 +345,16 @@ class Grammar:
             return Expr(VECTOR, name, f"{name}(", *self.one([[], [vector]]), ")")
         if kind == 9:
             return Expr(VECTOR, "timestamp", "timestamp(", vector if self.chance(0.3) else self.selector(), ")")
-        fields = self.known(HISTOGRAM_FIELDS[:3]) if self.version.knows("histograms") else []
+        fields = self.known(HISTOGRAM_FIELDS) if self.histograms else ["histogram_count", "histogram_sum"]
         name = self.one(fields or ["timestamp"])
         return Expr(VECTOR, name, f"{name}(", vector, ")")
 
     def label_function(self, depth):
         vector = self.vector(depth)
-        labels = sorted(LABELS) + ["__name__", "new"]
+        labels = sorted(LABELS) + ["new"]
+        # Whether a name is still there depends on when it goes.
+        if self.version.knows("delayed name removal"):
+            labels.append("__name__")
         if self.chance(0.6):
             regex = self.one(["(.*)", "(.).*", "(a|b)(.*)", ".*", "x", "", "(?P<n>.+)", "([a-z]+):([0-9])"])
             replacement = self.one(["$1", "${1}", "$2-$1", "fixed", "", "$n", "$$", "a_$1x"])

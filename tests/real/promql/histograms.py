@@ -80,8 +80,10 @@ def add(data):
 def put(data, name, labels, values):
     data.put(name, labels, values)
     key = tuple(sorted({"__name__": name, **labels}.items()))
-    # A float that ends a series of histograms is something else than a histogram that does.
-    data.series[key] = [(t, Histogram(0, stale=True) if isinstance(v, bytes) and name != "native_mixed" else v) for t, v in data.series[key]]
+    # A float that ends a series of histograms is something else than a histogram that does, which must have counts of their kind.
+    histograms = [value for _, value in data.series[key] if isinstance(value, Histogram)]
+    stale = Histogram(0, stale=True, fractions=bool(histograms) and histograms[0].fractions)
+    data.series[key] = [(t, stale if isinstance(v, bytes) and name != "native_mixed" else v) for t, v in data.series[key]]
 
 
 def exponential(rng, schema, hint=UNKNOWN, fractions=False):

@@ -3,9 +3,11 @@ import re
 
 # Annotations of both are compared without what changed: (version, what of a text the older one lacks or has too much).
 EMPTY_NAME = ' for metric name ""'  # until 3.7
+QUANTILE = "quantile value should be between 0 and 1, got"
 SORT_WARNING = "sort is ineffective for range queries"  # since 3.12
 MONOTONICITY = "needed to be fixed for monotonicity"  # with details since 3.10
 OMITTED = re.compile(r"\d+ more (warning|info) annotations omitted")
+COMPARISON = re.compile(r" (?:[<>]=?|==|!=)(?! bool)")
 PLACE = re.compile(r" \((\d+):(\d+)\)$")
 
 
@@ -27,6 +29,23 @@ def joins_sides(expr, want, got):
     return any(part.startswith(" or") for part in expr.parts if isinstance(part, str))
 
 
+def over_subquery(expr, want, got):
+    return any(child.op == "subquery" for child in expr.children())
+
+
+def histograms(expr, want, got):
+    return any(isinstance(value, dict) for value in numbers(got))
+
+
+def histograms_in_subquery(expr, want, got):
+    return has("subquery")(expr, want, got) and "native" in str(expr)
+
+
+def of_custom_buckets(expr, want, got):
+    """The newer one has a histogram where the older one found bounds that do not fit."""
+    return "native_custom" in str(expr) and histograms(expr, want, got)
+
+
 def has(op):
     return lambda expr, want, got: any(node.op == op for node in expr.walk())
 
@@ -37,13 +56,35 @@ KNOWN = [
     ("histogram_fraction", (3, 8), lambda expr, want, got: True),
     # A name that had to go stayed; series without `instance` and `job` were lost; negated names; series that come and go.
     ("info", (3, 12), lambda expr, want, got: True),
-    ("subquery", (3, 12), has("info")),
+    (None, (3, 12), has("info")),
     # 0 in place of NaN.
     ("mad_over_time", (3, 14), lambda expr, want, got: "NaN" in numbers(got)),
     # Comparisons that left no value of a second match did not notice that there was one.
-    ("binary", (3, 9), refuses("multiple matches for labels: many-to-one matching must be explicit")),
+    ("binary", (3, 9), refuses("multiple matches for labels")),
     *((op, (3, 6), refuses("Parameter value is NaN")) for op in ("topk", "bottomk", "limitk", "limit_ratio")),
     (None, (3, 9), took_as_one),
+    # The name stayed over a subquery of what has none.
+    ("last_over_time", (3, 12), over_subquery),
+    # A native histogram was not cut at where it began.
+    *((op, (3, 6), histograms) for op in ("rate", "increase", "delta")),
+    # Extrapolated to where a counter would have been zero by another formula.
+    *((op, (3, 0), lambda expr, want, got: True) for op in ("rate", "increase")),
+    # Before 3.0: a name stayed beside atan2 and was taken from the other side of a comparison; means were added up less exactly; infinity and NaN deviated by nothing or by too much; `sum` began at 0, not at -0; a pinned window
+    # gave one value; a subquery of what never changes went one step too far; and of several matches only some were refused.
+    ("binary", (3, 0), lambda expr, want, got: " atan2" in "".join(part for part in expr.parts if isinstance(part, str))),
+    *((op, (3, 0), lambda expr, want, got: "NaN" in numbers(got) or "+Inf" in numbers(got)) for op in ("fold", "stddev_over_time", "stdvar_over_time")),
+    ("binary", (3, 0), lambda expr, want, got: COMPARISON.search("".join(part for part in expr.parts if isinstance(part, str))) is not None),
+    *((op, (3, 0), lambda expr, want, got: True) for op in ("avg_over_time", "count_values", "predict_linear", "quantile")),
+    *((op, (3, 0), lambda expr, want, got: "overflows int64" in want.message) for op in ("topk", "bottomk")),
+    ("fold", (3, 0), lambda expr, want, got: "-0" in numbers(want)),
+    ("quantile_over_time", (3, 0), lambda expr, want, got: " @ " in str(expr)),
+    ("subquery", (3, 0), lambda expr, want, got: not got.error),
+    (None, (3, 0), refuses("multiple matches for labels")),
+    (None, (3, 0), refuses("found duplicate series for the match group")),
+    # Hints of resets in subqueries.
+    (None, (3, 6), histograms_in_subquery),
+    # Custom buckets of different bounds were not computed with.
+    *((op, (3, 8), of_custom_buckets) for op in ("fold", "binary", "rate", "increase", "delta", "irate", "idelta", "sum_over_time", "avg_over_time")),
     # Names that had to go on one side were taken for names of the other.
     ("binary", (3, 9), joins_sides),
 ]
@@ -68,6 +109,8 @@ class Rules:
         wanted, given = (dict(self.normal(text) for text in texts) for texts in (wanted, given))
         if not self.version.knows("sort warning"):
             given = {text: place for text, place in given.items() if SORT_WARNING not in text}
+        if not self.version.knows("largest parameter in annotations"):
+            wanted, given = ({QUANTILE if QUANTILE in text else text: place for text, place in texts.items()} for texts in (wanted, given))
         if wanted.keys() != given.keys():
             return sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
         return None

@@ -18,6 +18,7 @@ SINCE = {
     "histogram_stdvar": (2, 46),
     "histograms": (2, 55),
     "info": (3, 0),
+    "largest parameter in annotations": (3, 6),
     "left-open ranges": (3, 0),
     "limit_ratio": (2, 54),
     "limitk": (2, 54),

@@ -74,7 +74,7 @@ async fn put(kind: TableKind, mut writer: SegmentWriter, rows: &SortedRows) -> (
 async fn a_selector_reads_back_exactly_its_series() {
     let rows = metric_rows(30, 40);
     let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &rows).await;
-    let segment = Arc::new(OpenSegment::open(store, location).await.unwrap());
+    let segment = Arc::new(OpenSegment::open(store, location, None).await.unwrap());
     assert_eq!(segment.index().metric_names().collect::<Vec<_>>(), ["m0", "m1", "m2"]);
     let matchers = vec![Matcher::equal("__name__", "m1"), Matcher::new("instance", MatchOp::Regex, "host00.").unwrap()];
     let request = ScanRequest { fields: Arc::clone(&rows.fields), matchers, range: TimeRange::new(2_000, 10_000) };
@@ -110,9 +110,9 @@ async fn wide_rows_come_back_with_missing_tags_and_fields() {
     };
     let order = SortOrder::choose(TableKind::Wide, &labels);
     let (store, location) = write(TableKind::Wide, order, &rows).await;
-    let segment = OpenSegment::open(store, location).await.unwrap();
+    let segment = OpenSegment::open(store, location, None).await.unwrap();
     let fields = [column("s", ColumnType::String), column("later", ColumnType::Integer), column("f", ColumnType::Float)];
-    let (time, columns) = segment.read(&[1..2, 3..4], &fields).await.unwrap();
+    let (time, columns) = segment.read(&[1..2, 3..4], &fields, None).await.unwrap();
     assert_eq!(&time[..], [2, 2]);
     assert_eq!(columns[0].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x\ny"), None]);
     assert_eq!(columns[1].null_count(), 2);
@@ -211,7 +211,7 @@ async fn a_changed_index_is_named_and_refused() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     store.put(&location.index, PutPayload::from(bytes)).await.unwrap();
-    let error = OpenSegment::open(store, location).await.unwrap_err();
+    let error = OpenSegment::open(store, location, None).await.unwrap_err();
     assert!(matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.series.parquet"), "{error}");
 }
 
@@ -225,9 +225,9 @@ async fn a_damaged_data_file_is_named_by_whoever_reads_it_and_leaves_its_series(
             Some(bytes) => drop(store.put(&location.data, PutPayload::from(bytes)).await.unwrap()),
             None => store.delete(&location.data).await.unwrap(),
         }
-        let segment = OpenSegment::open(Arc::clone(&store), location.clone()).await.unwrap();
+        let segment = OpenSegment::open(Arc::clone(&store), location.clone(), None).await.unwrap();
         assert_eq!(segment.index().series().len(), 3);
-        match segment.read(std::slice::from_ref(&(0..120)), &rows.fields).await {
+        match segment.read(std::slice::from_ref(&(0..120)), &rows.fields, None).await {
             Err(SegmentError::Corrupt { object, .. }) => assert_eq!(object, "data/a.parquet"),
             Err(other) => panic!("{other}"),
             Ok(_) => assert!(may_be_missed),

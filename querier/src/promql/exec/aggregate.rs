@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, LabelsBuilder};
 
 use super::super::functions::over_time::Mean;
+use super::super::histogram::text::text;
 use super::super::parse::ast::AggregateOp;
 use super::engine::{Engine, Evaluated};
 use super::grid::Grid;
@@ -15,7 +16,7 @@ use super::group::{Groups, group_labels};
 use super::number::{kahan_add, plain, quantile};
 use super::plan::{Aggregate, Node};
 use super::row::{ABSENT, Row, Rows, is_absent};
-use super::{QueryError, rank};
+use super::{QueryError, aggregate_histograms, rank};
 
 /// Evaluates an aggregation.
 pub(crate) async fn evaluate(engine: &Engine, node: &Aggregate, grid: Grid) -> Result<Rows, QueryError> {
@@ -165,26 +166,10 @@ fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Ro
     Rows::new(out, &engine.limits)
 }
 
-/// Histograms among the input: left out with a remark, or mixed with floats and then no value, or not computable.
+/// Histograms among the input: added up, or left out with a remark.
 fn histograms(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, out: &mut [Row]) -> Result<(), QueryError> {
     let name = match node.op {
-        AggregateOp::Sum | AggregateOp::Avg => {
-            // Where floats were added the group has a value; only there histograms are a mix.
-            let mut mixed = Vec::new();
-            for (row, group) in rows.list.iter().zip(&groups.of_row) {
-                for step in (0..row.values.len()).filter(|step| row.histogram(*step).is_some()) {
-                    if is_absent(out[*group].values[step]) {
-                        return Err(QueryError::unsupported_histogram("sum and avg"));
-                    }
-                    mixed.push((*group, step));
-                }
-            }
-            for (group, step) in mixed {
-                out[group].values[step] = ABSENT;
-            }
-            engine.annotate(|all| all.mixed_aggregation(node.expr_span));
-            return Ok(());
-        }
+        AggregateOp::Sum | AggregateOp::Avg => return aggregate_histograms::evaluate(engine, node, rows, groups, out),
         AggregateOp::Min => "min",
         AggregateOp::Max => "max",
         AggregateOp::Stddev => "stddev",
@@ -243,36 +228,58 @@ fn count_values(engine: &Engine, node: &Aggregate, label: &str, rows: &Rows, gri
     if !node.without {
         grouping.push(label.to_owned());
     }
-    let mut positions: HashMap<Labels, usize> = HashMap::new();
-    let mut out: Vec<Row> = Vec::new();
+    let mut counted = Counted { positions: HashMap::new(), rows: Vec::new(), steps: grid.count };
     for row in &rows.list {
         engine.limits.check()?;
-        if row.has_histograms() {
-            return Err(QueryError::unsupported_histogram("count_values"));
-        }
         let base = LabelsBuilder::from_labels(&row.labels);
+        let labels = |value: &str| {
+            let mut builder = base.clone();
+            builder.set(label, value);
+            group_labels(&builder.build(), &grouping, node.without)
+        };
         // Neighbouring steps often have one value; only a new value needs new labels.
         let mut last: Option<(u64, usize)> = None;
         for (step, value) in row.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
             let position = match last {
                 Some((bits, position)) if bits == value.to_bits() => position,
-                _ => {
-                    let mut builder = base.clone();
-                    builder.set(label, &plain(*value));
-                    let labels = group_labels(&builder.build(), &grouping, node.without);
-                    *positions.entry(labels).or_insert_with_key(|labels| {
-                        out.push(Row::empty(labels.clone(), false, grid.count));
-                        out.len() - 1
-                    })
-                }
+                _ => counted.position(labels(&plain(*value))),
             };
-            if out.len() as u64 * grid.count as u64 > engine.limits.max_samples() {
-                return Err(QueryError::TooManySamples(engine.limits.max_samples()));
-            }
             last = Some((value.to_bits(), position));
-            let count = &mut out[position].values[step];
-            *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+            counted.add(position, step, engine.limits.max_samples())?;
+        }
+        for (step, histogram) in row.histograms.iter().flatten().enumerate() {
+            if let Some(histogram) = histogram {
+                let position = counted.position(labels(&text(histogram)));
+                counted.add(position, step, engine.limits.max_samples())?;
+            }
         }
     }
-    Rows::new(out, &engine.limits)
+    Rows::new(counted.rows, &engine.limits)
+}
+
+/// The rows of `count_values`.
+struct Counted {
+    positions: HashMap<Labels, usize>,
+    rows: Vec<Row>,
+    steps: usize,
+}
+
+impl Counted {
+    /// The row of some labels.
+    fn position(&mut self, labels: Labels) -> usize {
+        *self.positions.entry(labels).or_insert_with_key(|labels| {
+            self.rows.push(Row::empty(labels.clone(), false, self.steps));
+            self.rows.len() - 1
+        })
+    }
+
+    /// Counts one value.
+    fn add(&mut self, position: usize, step: usize, max_samples: u64) -> Result<(), QueryError> {
+        if self.rows.len() as u64 * self.steps as u64 > max_samples {
+            return Err(QueryError::TooManySamples(max_samples));
+        }
+        let count = &mut self.rows[position].values[step];
+        *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
+        Ok(())
+    }
 }

@@ -23,6 +23,24 @@ enum Kind {
     Info,
 }
 
+/// Where histograms were put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        }
+    }
+}
+
 /// What the correction of a classic histogram was about; such annotations add up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Monotonicity {
@@ -111,6 +129,48 @@ impl Collector {
 
     pub fn histogram_ignored_in_range(&mut self, metric: &str, span: Span) {
         self.info(format!("ignored histograms in a range containing both floats and histograms for metric name {metric:?}"), span);
+    }
+
+    pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
+        self.warn(named("vector contains a mix of classic and native histograms".to_owned(), metric), span);
+    }
+
+    pub fn mixed_exponential_custom(&mut self, metric: &str, span: Span) {
+        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        self.warn(format!("{text} {metric:?}"), span);
+    }
+
+    pub fn histogram_not_counter(&mut self, metric: &str, span: Span) {
+        self.warn(format!("this native histogram metric is not a counter: {metric:?}"), span);
+    }
+
+    pub fn histogram_not_gauge(&mut self, metric: &str, span: Span) {
+        self.warn(format!("this native histogram metric is not a gauge: {metric:?}"), span);
+    }
+
+    pub fn incompatible_layout(&mut self, op: &str, span: Span) {
+        self.warn(format!("incompatible bucket layout encountered for binary operator {op}"), span);
+    }
+
+    pub fn conflicting_resets(&mut self, operation: Operation, span: Span) {
+        self.warn(format!("conflicting counter resets during histogram {}", operation.name()), span);
+    }
+
+    pub fn reconciled_bounds(&mut self, operation: Operation, span: Span) {
+        self.info(format!("mismatched custom buckets were reconciled during {}", operation.name()), span);
+    }
+
+    pub fn quantile_is_nan(&mut self, metric: &str, span: Span) {
+        self.info(named("input to histogram_quantile has NaN observations, result is NaN".to_owned(), metric), span);
+    }
+
+    pub fn quantile_is_skewed(&mut self, metric: &str, span: Span) {
+        self.info(named("input to histogram_quantile has NaN observations, result is skewed higher".to_owned(), metric), span);
+    }
+
+    pub fn fraction_without_nan(&mut self, metric: &str, span: Span) {
+        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+        self.info(named(text.to_owned(), metric), span);
     }
 
     pub fn forced_monotonicity(&mut self, metric: &str, span: Span, fix: Monotonicity) {

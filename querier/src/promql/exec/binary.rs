@@ -1,10 +1,13 @@
 //! Binary operators; what needs vector matching is in `matching` and `set`.
 
-use super::super::parse::ast::{BinaryOp, Span};
+use std::sync::Arc;
+
+use super::super::parse::ast::BinaryOp;
 use super::engine::{Engine, Evaluated};
 use super::grid::Grid;
 use super::plan::Binary;
-use super::row::{ABSENT, Row, Rows, is_absent};
+use super::row::{ABSENT, Point, Rows, is_absent};
+use super::sample_op::{self, Remark, Remarks};
 use super::{QueryError, matching, set};
 
 /// Evaluates a binary operation.
@@ -104,41 +107,41 @@ pub(crate) fn result(op: BinaryOp, a: f64, b: f64, kept: f64, return_bool: bool)
 
 /// A vector and a scalar; a comparison keeps the vector's values whichever side they are on.
 fn with_scalar(engine: &Engine, node: &Binary, rows: Rows, scalar: &[f64], scalar_is_left: bool) -> Result<Rows, QueryError> {
-    rows.try_map(|mut rows| {
-        for row in &mut rows {
+    let mut remarks = Remarks::new(scalar.len());
+    let rows = rows.try_map(|mut rows| {
+        for (order, row) in rows.iter_mut().enumerate() {
             engine.limits.check()?;
-            if row.has_histograms() {
-                histogram_with_scalar(engine, node, row, scalar_is_left)?;
-            }
+            let histograms = row.histograms.take();
             row.drop_name |= is_arithmetic(node.op) || node.return_bool;
-            if is_trim(node.op) && row.values.iter().any(|value| !is_absent(*value)) {
-                engine.annotate(|all| all.incompatible_types("float", symbol(node.op), "float", node.span));
+            if is_trim(node.op) {
+                for (step, value) in row.values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                    remarks.note(step, order, Remark::Types("float", "float"));
+                    *value = ABSENT;
+                }
+            } else {
+                for (value, scalar) in row.values.iter_mut().zip(scalar) {
+                    if !is_absent(*value) {
+                        let (a, b) = if scalar_is_left { (*scalar, *value) } else { (*value, *scalar) };
+                        *value = result(node.op, a, b, *value, node.return_bool);
+                    }
+                }
             }
-            for (value, scalar) in row.values.iter_mut().zip(scalar) {
-                if !is_absent(*value) {
-                    let (a, b) = if scalar_is_left { (*scalar, *value) } else { (*value, *scalar) };
-                    *value = result(node.op, a, b, *value, node.return_bool);
+            for (step, histogram) in histograms.into_iter().flatten().enumerate() {
+                let Some(histogram) = histogram else { continue };
+                let (vector, scalar) = (Point::Histogram(histogram), Point::Float(scalar[step]));
+                let (a, b) = if scalar_is_left { (&scalar, &vector) } else { (&vector, &scalar) };
+                let (applied, remark) = sample_op::apply(node.op, a, b);
+                if let sample_op::Applied::Value(value) = applied {
+                    row.set(step, Point::Histogram(Arc::new(value)));
+                }
+                if let Some(remark) = remark {
+                    remarks.note(step, order, remark);
                 }
             }
         }
         rows.retain(|row| !row.is_empty());
         Ok(rows)
-    })
-}
-
-/// Histograms meet a scalar: most operators make no sense and leave nothing, the others cannot be computed yet.
-fn histogram_with_scalar(engine: &Engine, node: &Binary, row: &mut Row, scalar_is_left: bool) -> Result<(), QueryError> {
-    let defined = matches!((node.op, scalar_is_left), (BinaryOp::Mul, _) | (BinaryOp::Div, false)) || (is_trim(node.op) && !scalar_is_left);
-    if defined {
-        return Err(QueryError::unsupported_histogram("binary operators"));
-    }
-    let (lhs, rhs) = if scalar_is_left { ("float", "histogram") } else { ("histogram", "float") };
-    incompatible(engine, node.op, lhs, rhs, node.span);
-    row.histograms = None;
-    Ok(())
-}
-
-/// Remarks that an operator is not defined for two kinds of samples.
-pub(crate) fn incompatible(engine: &Engine, op: BinaryOp, lhs: &str, rhs: &str, span: Span) {
-    engine.annotate(|all| all.incompatible_types(lhs, symbol(op), rhs, span));
+    })?;
+    engine.annotate(|all| remarks.report(node.op, node.span, all));
+    Ok(rows)
 }

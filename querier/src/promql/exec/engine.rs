@@ -6,18 +6,23 @@ use std::time::Duration;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
-use tidelake_catalog::model::{Matcher, TimeRange};
+use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::segment::ReadMeter;
+use tokio::time::Instant;
 
 use super::super::functions;
+use super::super::histogram::arithmetic::multiply;
 use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
 use super::annotations::Collector;
+use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
-use super::plan::{FunctionCall, Node};
+use super::plan::{FunctionCall, Node, Select};
+use super::profile::Profile;
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
 use super::stats::{Counter, StepCounts};
-use super::{EngineOptions, QueryError, aggregate, binary, range, selector, subquery};
+use super::{EngineOptions, QueryError, aggregate, binary, range, reset_hints, selector, subquery};
 
 /// The value of a node.
 #[derive(Debug)]
@@ -42,6 +47,9 @@ pub(crate) struct Engine {
     pub lookback: i64,
     max_series: usize,
     timeout: Duration,
+    meter: Arc<ReadMeter>,
+    profile: Option<Profile>,
+    drops_names_late: bool,
     counts: Option<Arc<StepCounts>>,
 }
 
@@ -57,8 +65,13 @@ fn parallelism() -> usize {
 }
 
 impl Engine {
-    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64) -> Self {
+    /// With `profiled`, what each operator does is noted.
+    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64, profiled: bool) -> Self {
+        let meter = ReadMeter::new(options.max_read_bytes, Vec::new());
         Self {
+            profile: profiled.then(|| Profile::new(Arc::clone(&meter))),
+            meter,
+            drops_names_late: options.experimental,
             source,
             limits: Limits::new(options.max_samples, options.timeout),
             annotations: Mutex::default(),
@@ -67,6 +80,11 @@ impl Engine {
             timeout: options.timeout,
             counts: None,
         }
+    }
+
+    /// What the operators did.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
     }
 
     /// Counts the samples that the steps look at, if there is something to count with.
@@ -101,6 +119,17 @@ impl Engine {
         if let Err(error) = self.limits.check() {
             return ready(Err(error)).boxed();
         }
+        let mut value = self.eval_node(node, grid);
+        if !self.drops_names_late {
+            value = value.map(|value| without_names(value?)).boxed();
+        }
+        match &self.profile {
+            Some(profile) => profile.measure(node, value).boxed(),
+            None => value,
+        }
+    }
+
+    fn eval_node<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let vector = Evaluated::Vector;
         match node {
             Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
@@ -116,7 +145,7 @@ impl Engine {
             Node::Call(call) => self.call(call, grid).boxed(),
             Node::Aggregate(node) => aggregate::evaluate(self, node, grid).map_ok(vector).boxed(),
             Node::Binary(node) => binary::evaluate(self, node, grid).boxed(),
-            Node::Negate(inner) => self.eval(inner, grid).map(|value| negated(value?)).boxed(),
+            Node::Negate(inner) => self.eval(inner, grid).map_ok(negated).boxed(),
         }
     }
 
@@ -173,7 +202,7 @@ impl Engine {
     /// Results come in the order of the source's batches, which is no order at all: callers sort.
     pub async fn map_series<T: Send + 'static>(
         &self,
-        matchers: &[Matcher],
+        select: &Select,
         range: TimeRange,
         cost: fn(&T) -> u64,
         work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError> + Send + Sync + 'static,
@@ -182,22 +211,37 @@ impl Engine {
         if range.is_empty() {
             return Ok((results, charges));
         }
-        let request = SelectRequest { matchers: matchers.to_vec(), range, limits: SelectLimits { max_series: self.max_series } };
+        // The first sample that counts is compared with the one before it.
+        let since = select.counts_only.then(|| range.min.saturating_sub(1));
+        let range = if since.is_some() { TimeRange::new(range.min.saturating_sub(self.lookback), range.max) } else { range };
+        let operator = self.profile.as_ref().and_then(|_| Profile::current());
+        let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
+        let limits = SelectLimits { max_series: self.max_series };
+        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter };
         let stream = self.source.select(request).await?;
         let work = Arc::new(work);
         let mut tasks = stream
             .map(|batch| {
-                let (work, limits) = (Arc::clone(&work), Arc::clone(&self.limits));
+                let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
                 async move {
                     let batch = batch?;
                     let task = tokio::spawn(async move {
                         // The raw samples count as long as the batch is worked on.
-                        let _raw = limits.charge_read(batch.iter().map(|series| series.times.len() as u64).sum())?;
+                        let samples = batch.iter().map(|series| series.times.len() as u64).sum();
+                        let _raw = limits.charge_read(samples)?;
+                        let begun = operator.as_ref().map(|operator| {
+                            operator.batch(batch.len(), samples);
+                            Instant::now()
+                        });
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;
-                        for series in batch {
+                        for mut series in batch {
                             limits.check()?;
+                            match since {
+                                None => reset_hints::forget(&mut series),
+                                Some(since) => reset_hints::without_buckets(&mut series, since),
+                            }
                             if let Some(result) = work(series, &mut remarks)? {
                                 held += cost(&result);
                                 if held > limits.max_samples() {
@@ -205,6 +249,9 @@ impl Engine {
                                 }
                                 results.push(result);
                             }
+                        }
+                        if let Some((operator, begun)) = operator.zip(begun) {
+                            operator.computed(begun.elapsed());
                         }
                         Ok((results, limits.charge(held)?, remarks))
                     });
@@ -222,28 +269,44 @@ impl Engine {
     }
 }
 
+/// Removes the metric names that have to go, where the query does not wait with that until its end.
+fn without_names(value: Evaluated) -> Result<Evaluated, QueryError> {
+    let Evaluated::Vector(rows) = value else { return Ok(value) };
+    if !rows.list.iter().any(|row| row.drop_name) {
+        return Ok(Evaluated::Vector(rows));
+    }
+    let rows = rows.try_map(|mut rows| {
+        for row in rows.iter_mut().filter(|row| row.drop_name) {
+            row.labels = without_metadata(&row.labels);
+            row.drop_name = false;
+        }
+        merge_rows(rows)
+    })?;
+    Ok(Evaluated::Vector(rows))
+}
+
 /// Rows in the order of their labels.
 pub(crate) fn sort_rows(rows: &mut [Row]) {
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
 }
 
-fn negated(value: Evaluated) -> Result<Evaluated, QueryError> {
-    Ok(match value {
+fn negated(value: Evaluated) -> Evaluated {
+    match value {
         Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
-        Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
+        Evaluated::Vector(rows) => Evaluated::Vector(rows.map(negate)),
         other => other,
-    })
+    }
 }
 
-fn negate(mut rows: Vec<Row>) -> Result<Vec<Row>, QueryError> {
+fn negate(mut rows: Vec<Row>) -> Vec<Row> {
     for row in &mut rows {
-        if row.has_histograms() {
-            return Err(QueryError::unsupported_histogram("unary minus"));
-        }
         row.drop_name = true;
         for value in row.values.iter_mut().filter(|value| !is_absent(**value)) {
             *value = -*value;
         }
+        for histogram in row.histograms.iter_mut().flatten().flatten() {
+            multiply(Arc::make_mut(histogram), -1.0);
+        }
     }
-    Ok(rows)
+    rows
 }

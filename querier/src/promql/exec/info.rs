@@ -63,7 +63,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &InfoCall, base: Rows, grid:
                 matchers.push(Matcher::new(name, MatchOp::Regex, pattern).map_err(QueryError::BadData)?);
             }
         }
-        let select = Select { matchers, offset: call.offset, at: call.at, reach: Reach::Plain, span: Span::default() };
+        let select = Select { matchers, offset: call.offset, at: call.at, reach: Reach::Plain, span: Span::default(), counts_only: false };
         selector::instant(engine, &Arc::new(select), grid, Output::RawTimes).await?
     } else {
         Rows::default()

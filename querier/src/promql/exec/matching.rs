@@ -3,17 +3,20 @@
 //! Rows are matched once per series. Only where several rows share a signature, presence is compared step by step,
 //! because two series that are never there at the same time do not collide.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME};
 
-use super::super::parse::ast::{BinaryOp, Cardinality, VectorMatching};
+use super::super::parse::ast::{Cardinality, VectorMatching};
 use super::QueryError;
-use super::binary::{self, incompatible, is_arithmetic, is_trim};
+use super::binary::{self, is_arithmetic, is_trim};
 use super::engine::Engine;
 use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::plan::Binary;
 use super::row::{Point, Row, Rows};
+use super::sample_op::{self, Applied, Remark, Remarks};
 
 /// The labels by which rows are matched, numbered over both sides.
 pub(crate) struct Signatures {
@@ -50,7 +53,6 @@ fn matched_labels(labels: &Labels, matching: &VectorMatching) -> Labels {
 
 /// One match of two vectors. "Many" is the side that may have several rows of a signature, "one" the other.
 struct Matching<'a> {
-    engine: &'a Engine,
     node: &'a Binary,
     matching: &'a VectorMatching,
     grid: Grid,
@@ -76,7 +78,7 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
     let (many, one) = if swapped { (&rhs.list, &lhs.list) } else { (&lhs.list, &rhs.list) };
     let (many_signatures, one_signatures) = if swapped { (signatures.right, signatures.left) } else { (signatures.left, signatures.right) };
     let (fill_many, fill_one) = if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
-    let context = Matching { engine, node, matching, grid, many, one, fill_one, fill_many, swapped };
+    let context = Matching { node, matching, grid, many, one, fill_one, fill_many, swapped };
 
     let mut members: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); signatures.count];
     let mut order = Vec::with_capacity(signatures.count);
@@ -92,12 +94,14 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
         }
         members[*signature].1.push(row);
     }
+    let mut remarks = Remarks::new(grid.count);
     let mut out = Vec::with_capacity(many.len());
     for signature in order {
         engine.limits.check()?;
         let (many, one) = &members[signature];
-        context.signature(many, one, &mut out)?;
+        context.signature(many, one, &mut remarks, &mut out)?;
     }
+    engine.annotate(|all| remarks.report(node.op, node.span, all));
     if grid.count > 1 {
         out = merge_rows(out)?;
     }
@@ -106,23 +110,24 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
 
 impl Matching<'_> {
     /// All rows of one signature.
-    fn signature(&self, many: &[usize], one: &[usize], out: &mut Vec<Row>) -> Result<(), QueryError> {
+    fn signature(&self, many: &[usize], one: &[usize], remarks: &mut Remarks, out: &mut Vec<Row>) -> Result<(), QueryError> {
         self.check_one_side(one)?;
         let mut matched = Matched { all: vec![false; self.grid.count], by_labels: HashMap::new() };
         let alone = many.len() == 1 && one.len() <= 1 && self.fill_many.is_none();
         for row in many {
             for other in one {
-                let pair = self.pair(Some(&self.many[*row]), Some(&self.one[*other]), |_| true)?;
+                let pair = self.pair((Some(&self.many[*row]), Some(&self.one[*other])), *row, remarks, |_| true);
                 self.emit(pair, alone, &mut matched, out)?;
             }
             if self.fill_one.is_some() {
-                let pair = self.pair(Some(&self.many[*row]), None, |step| !one.iter().any(|other| self.one[*other].has(step)))?;
+                let missing = |step| !one.iter().any(|other| self.one[*other].has(step));
+                let pair = self.pair((Some(&self.many[*row]), None), *row, remarks, missing);
                 self.emit(pair, alone, &mut matched, out)?;
             }
         }
         if self.fill_many.is_some() {
             for other in one {
-                let pair = self.pair(None, Some(&self.one[*other]), |step| !matched.all[step])?;
+                let pair = self.pair((None, Some(&self.one[*other])), self.many.len() + *other, remarks, |step| !matched.all[step]);
                 self.emit(pair, alone, &mut matched, out)?;
             }
         }
@@ -159,7 +164,15 @@ impl Matching<'_> {
     }
 
     /// Computes a pair of rows at the steps where both are there (or the missing one is filled) and `wanted`.
-    fn pair(&self, many: Option<&Row>, one: Option<&Row>, wanted: impl Fn(usize) -> bool) -> Result<Option<Pair>, QueryError> {
+    ///
+    /// `order` is the place of the pair among all: first the rows of the "many" side, then what is filled in for it.
+    fn pair(
+        &self,
+        (many, one): (Option<&Row>, Option<&Row>),
+        order: usize,
+        remarks: &mut Remarks,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Option<Pair> {
         let op = self.node.op;
         let fallback;
         let (many_labels, one_labels) = match (many, one) {
@@ -172,7 +185,7 @@ impl Matching<'_> {
                 fallback = matched_labels(&one.labels, self.matching);
                 (&fallback, &one.labels)
             }
-            (None, None) => return Ok(None),
+            (None, None) => return None,
         };
         let value = |row: Option<&Row>, fill: Option<f64>, step: usize| match row {
             Some(row) => row.point(step),
@@ -190,44 +203,29 @@ impl Matching<'_> {
             match (a, b) {
                 (Point::Float(a), Point::Float(b)) => {
                     if is_trim(op) {
-                        incompatible(self.engine, op, "float", "float", self.node.span);
+                        remarks.note(step, order, Remark::Types("float", "float"));
                         continue;
                     }
                     row.values[step] = binary::result(op, a, b, a, self.node.return_bool);
                 }
-                (a, b) => match self.histograms(&a, &b)? {
-                    None => continue,
-                    Some(keep) if self.node.return_bool => row.values[step] = f64::from(u8::from(keep)),
-                    Some(true) => row.set(step, a),
-                    Some(false) => {}
-                },
+                (a, b) => {
+                    let (applied, remark) = sample_op::apply(op, &a, &b);
+                    if let Some(remark) = remark {
+                        remarks.note(step, order, remark);
+                    }
+                    match applied {
+                        Applied::Nothing => continue,
+                        Applied::Value(histogram) => row.set(step, Point::Histogram(Arc::new(histogram))),
+                        Applied::Holds(keep) if self.node.return_bool => row.values[step] = f64::from(u8::from(keep)),
+                        Applied::Holds(true) => row.set(step, a),
+                        Applied::Holds(false) => {}
+                    }
+                }
             }
             *computed = true;
             any = true;
         }
-        Ok(any.then_some(Pair { row, steps }))
-    }
-
-    /// Whether a comparison of which at least one side is a histogram holds; `None` if it is not defined.
-    fn histograms(&self, a: &Point, b: &Point) -> Result<Option<bool>, QueryError> {
-        let op = self.node.op;
-        let kind = |point: &Point| if matches!(point, Point::Float(_)) { "float" } else { "histogram" };
-        match (op, a, b) {
-            (BinaryOp::Eql | BinaryOp::Neq, Point::Histogram(a), Point::Histogram(b)) => {
-                Ok(Some(super::super::functions::histogram::equal(a, b) == (op == BinaryOp::Eql)))
-            }
-            (BinaryOp::Add | BinaryOp::Sub, Point::Histogram(_), Point::Histogram(_))
-            | (BinaryOp::Mul, ..)
-            | (BinaryOp::Div | BinaryOp::TrimUpper | BinaryOp::TrimLower, Point::Histogram(_), Point::Float(_))
-                if !matches!((op, a, b), (BinaryOp::Mul, Point::Histogram(_), Point::Histogram(_))) =>
-            {
-                Err(QueryError::unsupported_histogram("binary operators"))
-            }
-            _ => {
-                incompatible(self.engine, op, kind(a), kind(b), self.node.span);
-                Ok(None)
-            }
-        }
+        any.then_some(Pair { row, steps })
     }
 
     /// Adds a result, unless the match is ambiguous.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use regex::Regex;
+use tidelake_catalog::model::pattern::from_re2;
 use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::super::functions::Function;
@@ -49,6 +50,8 @@ pub(crate) struct Select {
     pub at: Option<i64>,
     pub reach: Reach,
     pub span: Span,
+    /// Of histograms only count and sum are needed, see `reset_hints`.
+    pub counts_only: bool,
 }
 
 impl Select {
@@ -93,6 +96,8 @@ pub(crate) enum RangeArg {
 /// A function over windows of samples.
 #[derive(Debug)]
 pub(crate) struct RangeCall {
+    /// As written.
+    pub name: &'static str,
     pub function: RangeFunction,
     pub range: RangeArg,
     /// The scalar arguments in order.
@@ -106,6 +111,8 @@ pub(crate) struct RangeCall {
 /// Any other function.
 #[derive(Debug)]
 pub(crate) struct FunctionCall {
+    /// As written.
+    pub name: &'static str,
     pub function: Function,
     pub args: Vec<Node>,
     /// Where the arguments stand.
@@ -176,6 +183,34 @@ const TIME_DEPENDENT: &[&str] = &[
 const ANCHORED_FUNCTIONS: &[&str] = &["changes", "delta", "increase", "rate", "resets"];
 const SMOOTHED_FUNCTIONS: &[&str] = &["delta", "increase", "rate"];
 
+/// What the expression around a selector needs of histograms.
+#[derive(Debug, Clone, Copy, Default)]
+struct Need {
+    /// Something above takes only their counts or sums.
+    counts: bool,
+    /// Something above looks at buckets, or evaluates at other times than those of the samples.
+    buckets: bool,
+}
+
+impl Need {
+    fn counts(self) -> Self {
+        Self { counts: true, ..self }
+    }
+
+    fn buckets(self) -> Self {
+        Self { buckets: true, ..self }
+    }
+
+    /// The need of a function's arguments.
+    fn of_call(self, name: &str) -> Self {
+        match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => self.counts(),
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.buckets(),
+            _ => self,
+        }
+    }
+}
+
 /// Makes plans for one query.
 #[derive(Debug)]
 pub(crate) struct Planner {
@@ -201,20 +236,20 @@ impl Planner {
 
     /// The plan of a whole query.
     pub fn plan(&self, expr: &Expr) -> Result<Node, QueryError> {
-        Ok(self.lower(expr)?.wrap())
+        Ok(self.lower(expr, Need::default())?.wrap())
     }
 
-    fn lower(&self, expr: &Expr) -> Result<Planned, QueryError> {
+    fn lower(&self, expr: &Expr, need: Need) -> Result<Planned, QueryError> {
         Ok(match expr {
             Expr::Number(number) => Planned { node: Node::Number(number.value), invariant: true },
             Expr::String(text) => Planned { node: Node::String(text.value.clone()), invariant: true },
-            Expr::Paren(paren) => self.lower(&paren.expr)?,
+            Expr::Paren(paren) => self.lower(&paren.expr, need)?,
             Expr::Vector(selector) => {
-                let select = self.select(selector)?;
+                let select = self.select(selector, need)?;
                 Planned { invariant: select.at.is_some(), node: Node::Vector(Arc::new(select)) }
             }
             Expr::Matrix(matrix) => {
-                let range = self.range_select(matrix)?;
+                let range = self.range_select(matrix, need)?;
                 Planned { invariant: range.select.at.is_some(), node: Node::Matrix(Arc::new(range)) }
             }
             Expr::Subquery(subquery) => {
@@ -222,12 +257,12 @@ impl Planner {
                 Planned { invariant: subquery.at.is_some(), node: Node::Subquery(Box::new(subquery)) }
             }
             Expr::Unary(unary) => {
-                let inner = self.lower(&unary.expr)?;
+                let inner = self.lower(&unary.expr, need)?;
                 if unary.negative { Planned { node: Node::Negate(Box::new(inner.node)), invariant: inner.invariant } } else { inner }
             }
             Expr::Aggregate(aggregate) => {
-                let inner = self.lower(&aggregate.expr)?;
-                let param = aggregate.param.as_deref().map(|param| self.lower(param)).transpose()?;
+                let inner = self.lower(&aggregate.expr, need)?;
+                let param = aggregate.param.as_deref().map(|param| self.lower(param, need)).transpose()?;
                 let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
                 let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
                 let node = Node::Aggregate(Box::new(Aggregate {
@@ -243,7 +278,8 @@ impl Planner {
                 Planned { node, invariant }
             }
             Expr::Binary(binary) => {
-                let (lhs, rhs) = (self.lower(&binary.lhs)?, self.lower(&binary.rhs)?);
+                let need = if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) { need.buckets() } else { need };
+                let (lhs, rhs) = (self.lower(&binary.lhs, need)?, self.lower(&binary.rhs, need)?);
                 let invariant = lhs.invariant && rhs.invariant;
                 let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
                 let node = Node::Binary(Box::new(Binary {
@@ -256,11 +292,11 @@ impl Planner {
                 }));
                 Planned { node, invariant }
             }
-            Expr::Call(call) => self.call(call)?,
+            Expr::Call(call) => self.call(call, need.of_call(call.function.name))?,
         })
     }
 
-    fn call(&self, call: &Call) -> Result<Planned, QueryError> {
+    fn call(&self, call: &Call, need: Need) -> Result<Planned, QueryError> {
         let name = call.function.name;
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let number = |value| Ok(Planned { node: Node::Number(value), invariant: true });
@@ -276,21 +312,22 @@ impl Planner {
         if matches!(name, "timestamp" | "start_timestamp")
             && let [Expr::Vector(selector)] = args[..]
         {
-            let select = self.select(selector)?;
+            let select = self.select(selector, need)?;
             let (invariant, select) = (select.at.is_some(), Arc::new(select));
             let node = if name == "timestamp" { Node::Timestamps(select) } else { Node::StartTimestamps(select) };
             return Ok(Planned { invariant, node });
         }
         if let Some(function) = RangeFunction::by_name(name) {
-            return self.range_call(call, function, &args);
+            return self.range_call(call, function, &args, need);
         }
         let function = self.function(name, &args)?;
-        let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg));
+        let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg, need));
         let lowered =
             if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
         let node = Node::Call(Box::new(FunctionCall {
+            name,
             function,
             args: lowered.into_iter().map(finish).collect(),
             spans: args.iter().map(|arg| arg.span()).collect(),
@@ -299,7 +336,7 @@ impl Planner {
         Ok(Planned { node, invariant })
     }
 
-    fn range_call(&self, call: &Call, function: RangeFunction, args: &[&Expr]) -> Result<Planned, QueryError> {
+    fn range_call(&self, call: &Call, function: RangeFunction, args: &[&Expr], need: Need) -> Result<Planned, QueryError> {
         let name = call.function.name;
         let mut range = None;
         let mut scalars = Vec::new();
@@ -308,7 +345,7 @@ impl Planner {
         for arg in args {
             match arg {
                 Expr::Matrix(matrix) => {
-                    let select = self.range_select(matrix)?;
+                    let select = self.range_select(matrix, need)?;
                     invariant &= select.select.at.is_some();
                     absent = absent_labels(arg);
                     range = Some(RangeArg::Matrix(Arc::new(select)));
@@ -319,7 +356,7 @@ impl Planner {
                     range = Some(RangeArg::Subquery(subquery));
                 }
                 scalar => {
-                    let planned = self.lower(scalar)?;
+                    let planned = self.lower(scalar, need)?;
                     invariant &= planned.invariant;
                     scalars.push(planned);
                 }
@@ -340,10 +377,12 @@ impl Planner {
             }
         }
         let node = Node::Range(Box::new(RangeCall {
+            name,
             function,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
-            span: args.first().map(|arg| arg.span()).unwrap_or_default(),
+            // A subquery has no position of its own in Prometheus' annotations.
+            span: args.first().filter(|arg| !matches!(arg, Expr::Subquery(_))).map(|arg| arg.span()).unwrap_or_default(),
             absent_labels: absent,
         }));
         Ok(Planned { node, invariant })
@@ -364,8 +403,10 @@ impl Planner {
                 let [destination, replacement, source, pattern] = strings[..] else {
                     return Err(QueryError::BadData("label_replace() needs four strings".to_owned()));
                 };
-                let regex = Regex::new(&format!("^(?s:{pattern})$"))
-                    .map_err(|_| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+                let regex = from_re2(&format!("^(?s:{pattern})$"))
+                    .ok()
+                    .and_then(|pattern| Regex::new(&pattern).ok())
+                    .ok_or_else(|| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
                 if destination.is_empty() {
                     return Err(QueryError::Execution(format!("invalid destination label name in label_replace(): {destination}")));
                 }
@@ -457,23 +498,24 @@ impl Planner {
         offset.map_or(Ok(0), |offset| self.durations.signed(offset))
     }
 
-    fn select(&self, selector: &VectorSelector) -> Result<Select, QueryError> {
+    fn select(&self, selector: &VectorSelector, need: Need) -> Result<Select, QueryError> {
         Ok(Select {
             matchers: selector.matchers.clone(),
             offset: self.offset(selector.offset.as_ref())?,
             at: self.at(selector.at),
             reach: selector.reach,
             span: selector.span,
+            counts_only: need.counts && !need.buckets,
         })
     }
 
-    fn range_select(&self, matrix: &MatrixSelector) -> Result<RangeSelect, QueryError> {
-        Ok(RangeSelect { select: self.select(&matrix.selector)?, range: self.durations.positive(&matrix.range)? })
+    fn range_select(&self, matrix: &MatrixSelector, need: Need) -> Result<RangeSelect, QueryError> {
+        Ok(RangeSelect { select: self.select(&matrix.selector, need)?, range: self.durations.positive(&matrix.range)? })
     }
 
     fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
         // The inside is evaluated at its own steps, so it is wrapped whether or not the subquery itself is fixed.
-        let expr = self.lower(&subquery.expr)?.wrap();
+        let expr = self.lower(&subquery.expr, Need::default().buckets())?.wrap();
         let step = subquery.step.as_ref().map(|step| self.durations.positive(step)).transpose()?;
         Ok(Subquery {
             expr,

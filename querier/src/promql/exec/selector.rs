@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use tidelake_catalog::model::{Histogram, Labels, TimeRange, is_stale};
+use tidelake_catalog::model::{Histogram, Labels, ResetHint, TimeRange, is_stale};
 
 use super::super::functions::rate::is_start_reset;
-use super::super::parse::ast::Reach;
+use super::super::histogram::bounds::is_custom;
+use super::super::histogram::interpolate::interpolate;
+use super::super::parse::ast::{Reach, Span};
 use super::super::source::SeriesSamples;
 use super::QueryError;
-use super::annotations::Collector;
+use super::annotations::{Collector, Operation};
 use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
 use super::plan::Select;
@@ -91,16 +93,26 @@ impl Points {
     /// Whether the float at an index says that its count began after the float before it.
     #[inline]
     pub fn starts_anew(&self, index: usize) -> bool {
-        let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
-        match (at(&self.start_times), at(&self.times)) {
-            (Some(starts), Some(times)) => is_start_reset(starts[0], times[0], starts[1], times[1]),
-            _ => false,
-        }
+        says_anew(&self.start_times, &self.times, index)
+    }
+
+    /// The same for a histogram.
+    pub fn histogram_starts_anew(&self, index: usize) -> bool {
+        says_anew(&self.histogram_start_times, &self.histogram_times, index)
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.times.len() + self.histogram_times.len()
+    }
+}
+
+#[inline]
+fn says_anew(starts: &[i64], times: &[i64], index: usize) -> bool {
+    let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
+    match (at(starts), at(times)) {
+        (Some(starts), Some(times)) => is_start_reset(starts[0], times[0], starts[1], times[1]),
+        _ => false,
     }
 }
 
@@ -117,13 +129,13 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
     let counter = engine.counter(grid);
     let work = move |samples: SeriesSamples, remarks: &mut Collector| {
         let row = match owned.reach {
-            Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks)?,
+            Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks),
             _ => latest(samples, &owned, grid, lookback, output),
         };
         counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
     };
-    let (mut rows, charges) = engine.map_series(&select.matchers, range, |row: &Row| row.values.len() as u64, work).await?;
+    let (mut rows, charges) = engine.map_series(select, range, |row: &Row| row.values.len() as u64, work).await?;
     sort_rows(&mut rows);
     Ok(Rows::charged(rows, charges))
 }
@@ -166,7 +178,7 @@ fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, ou
 }
 
 /// `selector smoothed`: the value at every step, interpolated between the samples around it.
-fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, remarks: &mut Collector) -> Result<Row, QueryError> {
+fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, remarks: &mut Collector) -> Row {
     let points = Points::new(samples);
     let mut row = Row::empty(points.labels.clone(), false, grid.count);
     for step in 0..grid.count {
@@ -176,9 +188,13 @@ fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, 
         let (floats, histograms) = (inside(&points.times), inside(&points.histogram_times));
         if !histograms.is_empty() {
             if floats.is_empty() {
-                return Err(QueryError::unsupported_histogram("smoothed"));
+                let samples = (&points.histogram_times[histograms.clone()], &points.histograms[histograms]);
+                if let Some(histogram) = smoothed_histogram(samples, reference, points.labels.metric_name(), select.span, remarks) {
+                    row.set(step, Point::Histogram(histogram));
+                }
+            } else {
+                remarks.mixed_floats_histograms(points.labels.metric_name(), select.span);
             }
-            remarks.mixed_floats_histograms(points.labels.metric_name(), select.span);
             continue;
         }
         let (times, values) = (&points.times[floats.clone()], &points.values[floats]);
@@ -194,5 +210,40 @@ fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, 
         };
         row.values[step] = value;
     }
-    Ok(row)
+    row
+}
+
+/// The histogram at a time, interpolated between the samples around it. Counters are told from gauges by what the
+/// samples say.
+fn smoothed_histogram(
+    (times, histograms): (&[i64], &[Arc<Histogram>]),
+    time: i64,
+    metric: &str,
+    span: Span,
+    remarks: &mut Collector,
+) -> Option<Arc<Histogram>> {
+    let after = times.partition_point(|t| *t < time);
+    if times.get(after) == Some(&time) {
+        return histograms.get(after).cloned();
+    }
+    let before = after.checked_sub(1)?;
+    let sample = |index: usize| Some((*times.get(index)?, &**histograms.get(index)?));
+    let previous = sample(before)?;
+    let Some(next) = sample(after) else {
+        // What a sample says of the one before it does not hold for its copy.
+        return Some(Arc::new(Histogram { reset_hint: ResetHint::Unknown, ..previous.1.clone() }));
+    };
+    let is_counter = [previous.1, next.1].iter().any(|histogram| histogram.reset_hint != ResetHint::Gauge);
+    if is_custom(previous.1) != is_custom(next.1) {
+        remarks.mixed_exponential_custom(metric, span);
+        return None;
+    }
+    let (histogram, reconciled) = interpolate(previous, next, time, is_counter).ok()?;
+    if reconciled.subtraction {
+        remarks.reconciled_bounds(Operation::Subtraction, span);
+    }
+    if reconciled.addition {
+        remarks.reconciled_bounds(Operation::Addition, span);
+    }
+    Some(Arc::new(histogram))
 }

@@ -4,6 +4,8 @@
 //! sample, `stale` a stale marker, `h5` a native histogram of 5 observations, `1+2x3` is `1 3 5 7`. Answers are
 //! written in the same way, a value per step.
 
+mod explain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +128,15 @@ fn remarks(samples: &str, query: &str, expected: &[&str]) {
     let output = run(&source(samples), query, QueryParams::instant(4 * MINUTE), &EngineOptions::default()).unwrap();
     let all: Vec<String> = output.annotations.warnings.into_iter().chain(output.annotations.infos).collect();
     assert_eq!(all, expected, "{query}");
+}
+
+#[test]
+fn patterns_are_those_of_prometheus() {
+    let samples = "x{a=\"\u{e9}[\"} 1";
+    at(samples, r#"x{a=~`\w.`}"#, 0, &[]);
+    at(samples, r#"x{a=~`.[[]`} * 2"#, 0, &["{a=\u{e9}[} 2"]);
+    at(samples, r#"label_replace(x, "a", "$1", "a", `(\W)[[&&]`)"#, 0, &["x{a=\u{e9}} 1"]);
+    fails(samples, r#"label_replace(x, "a", "$1", "a", "b**")"#, "invalid regular expression in label_replace(): b**");
 }
 
 #[test]
@@ -302,7 +313,7 @@ fn no_parameter_panics() {
         assert_eq!(run(&source(samples), "x", QueryParams::range(0, time, 1), &EngineOptions::default()).is_ok(), time < 0);
     }
     at(samples, "year(vector(1e18))", 0, &["{} 31688740476"]);
-    at(samples, "year(vector(NaN)) > 0", 0, &["{} 1970"]);
+    at(samples, "year(vector(NaN)) > 0", 0, &["{} 292277026596"]);
     at(samples, "rate(x[100y] offset -100y)", 0, &[]);
     at(samples, "round(vector(5), 0)", 0, &["{} NaN"]);
     for query in ["sum_over_time(x[1y:1ms])", "sum_over_time(x[100y:1ms])"] {
@@ -376,20 +387,81 @@ fn classic_histograms() {
 }
 
 #[test]
-fn native_histograms_are_carried_but_never_turned_into_floats() {
+fn native_histograms_are_never_turned_into_floats() {
     let samples = "h h1 h5 h5 2";
     over(samples, "h", 0..=3, &["h{} h1 h5 h5 2"]);
     over(samples, "count_over_time(h[9m])", 3..=3, &["{} 4"]);
     over(samples, "changes(h[9m])", 3..=3, &["{} 2"]);
+    over(samples, "resets(h[9m])", 3..=3, &["{} 1"]);
     over(samples, "last_over_time(h[9m])", 2..=3, &["h{} h5 2"]);
     over(samples, "histogram_count(h)", 0..=3, &["{} 1 5 5 _"]);
     over(samples, "count(h)", 0..=3, &["{} 1 1 1 1"]);
     over(samples, "abs(h)", 0..=3, &["{} _ _ _ 2"]);
-    fails(samples, "rate(h[9m])", "native histogram samples are not supported yet: rate");
-    fails(samples, "sum(h)", "native histogram samples are not supported yet: sum");
-    fails(samples, "h * 2", "native histogram samples are not supported yet");
-    fails(samples, "-h", "native histogram samples are not supported yet");
-    fails(samples, "histogram_quantile(0.5, h)", "native histogram samples are not supported yet");
+    over(samples, "h * 2", 0..=3, &["{} h2 h10 h10 4"]);
+    over(samples, "-h", 0..=3, &["{} h-1 h-5 h-5 -2"]);
+    over(samples, "h / 2 > 0.5", 0..=3, &["{} _ _ _ 1"]);
+}
+
+#[test]
+fn native_histograms_are_computed_with() {
+    let samples = "h{i=\"1\"} h1 h4 h2 h8\nh{i=\"2\"} h2 h2 h2 h2\nf{i=\"1\"} 3 3 3 3";
+    over(samples, "sum(h)", 0..=3, &["{} h3 h6 h4 h10"]);
+    over(samples, "avg(h)", 0..=1, &["{} h1.5 h3"]);
+    over(samples, "h + on(i) h", 0..=0, &["{i=1} h2", "{i=2} h4"]);
+    over(samples, "h - on(i) h{i=\"1\"}", 1..=1, &["{i=1} h0"]);
+    over(samples, "h == h", 0..=0, &["h{i=1} h1", "h{i=2} h2"]);
+    over(samples, "h != bool h", 0..=0, &["{i=1} 0", "{i=2} 0"]);
+    over(samples, "h * on(i) f", 0..=0, &["{i=1} h3"]);
+    over(samples, "sum_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h5 h6 h10"]);
+    over(samples, "avg_over_time(h{i=\"1\"}[2m])", 1..=3, &["{i=1} h2.5 h3 h5"]);
+    over(samples, "increase(h{i=\"1\"}[3m])", 2..=3, &["{i=1} h6 h12"]);
+    over(samples, "irate(h{i=\"1\"}[3m]) * 60", 1..=3, &["{i=1} h3 h2 h6"]);
+    over(samples, "resets(h{i=\"1\"}[4m])", 3..=3, &["{i=1} 1"]);
+    over(samples, "histogram_avg(h) + histogram_count(h)", 0..=0, &["{i=1} 1", "{i=2} 2"]);
+    over(samples, "count_values(\"v\", h)", 2..=2, &["{v={count:2, sum:0}} 2"]);
+    over(samples, "h{i=\"1\"} smoothed", 0..=1, &["h{i=1} h1 h4"]);
+    over(samples, "increase(h{i=\"1\"}[1m] anchored)", 1..=3, &["{i=1} h3 h2 h6"]);
+}
+
+#[test]
+fn remarks_on_native_histograms() {
+    let check = |samples: &str, query: &str, expected: &str| remarks(samples, query, &[expected]);
+    check("h h1 h2 h3 h4 h5", "delta(h[3m])", "PromQL warning: this native histogram metric is not a gauge: \"h\" (1:7)");
+    check("h h1 h2 h3 h4 h5", "idelta(h[3m])", "PromQL warning: this native histogram metric is not a gauge: \"h\" (1:8)");
+    check(
+        "h h1 h2 h3 h4 h5",
+        "h + 1",
+        "PromQL info: incompatible sample types encountered for binary operator \"+\": histogram + float (1:1)",
+    );
+    check(
+        "h h1 h2 h3 h4 h5",
+        "h * h",
+        "PromQL info: incompatible sample types encountered for binary operator \"*\": histogram * histogram (1:1)",
+    );
+    check(
+        "h h1 h2 h3 h4 h5\ni 1 2 3 4 5",
+        "sum({__name__=~\"h|i\"})",
+        "PromQL warning: encountered a mix of histograms and floats for aggregation (1:5)",
+    );
+    check("h h1 h2 h3 h4 h5", "max(h)", "PromQL info: ignored histogram in max aggregation (1:5)");
+    check(
+        "h h1 h2 h3 h4 h5\nh{le=\"1\"} 1 1 1 1 1",
+        "histogram_quantile(0.5, h)",
+        "PromQL warning: vector contains a mix of classic and native histograms for metric name \"h\" (1:25)",
+    );
+    // Resets are noted where buckets are left out, and contradict each other then.
+    check(
+        "h h3 h1 h2 h3 h4",
+        "histogram_count(sum_over_time(h[5m]))",
+        "PromQL warning: conflicting counter resets during histogram aggregation (1:31)",
+    );
+    remarks("h h3 h1 h2 h3 h4", "sum_over_time(h[5m])", &[]);
+    // A subquery has no position of its own.
+    check(
+        "h 1 2 3 4 h5",
+        "sum_over_time(h[5m:1m])",
+        "PromQL warning: encountered a mix of histograms and floats for metric name \"h\" (1:1)",
+    );
 }
 
 #[test]

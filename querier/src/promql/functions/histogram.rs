@@ -1,15 +1,18 @@
-//! Quantiles and fractions of classic histograms: sets of series that differ in `le` only.
+//! Quantiles and fractions of histograms: native ones, and classic ones, which are sets of series that differ in `le`
+//! only. Where a native and a classic histogram have the same labels there is no telling which is meant.
 
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Histogram, Labels, LabelsBuilder};
 
 use super::super::exec::QueryError;
-use super::super::exec::annotations::Monotonicity;
+use super::super::exec::annotations::{Collector, Monotonicity};
 use super::super::exec::engine::Engine;
 use super::super::exec::finish::merge_rows;
 use super::super::exec::grid::Grid;
 use super::super::exec::number::plain;
 use super::super::exec::row::{Row, Rows, is_absent};
+use super::super::histogram::fraction::fraction as native_fraction;
+use super::super::histogram::quantile::{NanEffect, quantile as native_quantile};
 use super::super::parse::ast::Span;
 
 const BUCKET_LABEL: &str = "le";
@@ -23,10 +26,47 @@ pub(crate) struct Spans {
     pub quantiles: Vec<Span>,
 }
 
-/// The series of one histogram, by upper bound.
+/// The series of one classic histogram, by upper bound.
 struct Group<'a> {
     labels: Labels,
     buckets: Vec<(f64, &'a Row)>,
+}
+
+/// The histograms among the rows.
+struct Found<'a> {
+    classic: Vec<Group<'a>>,
+    native: Vec<&'a Row>,
+    /// For each classic histogram the native one of the same labels.
+    native_of: Vec<Option<&'a Row>>,
+    /// For each native histogram the position of the classic one of the same labels.
+    classic_of: Vec<Option<usize>>,
+}
+
+impl Found<'_> {
+    /// Remarks on native and classic histograms of the same labels that are there at the same time.
+    fn report_conflicts(&self, engine: &Engine, span: Span) {
+        for (native, group) in self.native.iter().zip(&self.classic_of).filter_map(|(row, group)| Some((row, self.classic.get((*group)?)?)))
+        {
+            if (0..native.values.len()).any(|step| native.histogram(step).is_some() && group.has(step)) {
+                engine.annotate(|all| all.mixed_classic_native(native.labels.metric_name(), span));
+            }
+        }
+    }
+
+    /// The native histogram of a position, unless there is a classic one at that step.
+    fn native_at(&self, position: usize, step: usize) -> Option<&Histogram> {
+        let histogram = self.native[position].histogram(step)?;
+        let classic = self.classic_of[position].and_then(|group| self.classic.get(group));
+        (!classic.is_some_and(|group| group.has(step))).then_some(histogram)
+    }
+
+    /// Fills in the buckets of a classic histogram; there are none if there is a native one at that step.
+    fn classic_at(&self, position: usize, step: usize, buckets: &mut Vec<Bucket>) {
+        buckets.clear();
+        if self.native_of[position].is_none_or(|row| row.histogram(step).is_none()) {
+            self.classic[position].at(step, buckets);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,13 +75,17 @@ struct Bucket {
     count: f64,
 }
 
-/// Groups the series of classic histograms.
-fn group<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Result<Vec<Group<'a>>, QueryError> {
+/// Finds native histograms, and groups the series of classic ones.
+fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
     let mut positions: HashMap<Labels, usize> = HashMap::new();
-    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut classic: Vec<Group<'a>> = Vec::new();
+    let mut native = Vec::new();
     for row in &rows.list {
         if row.has_histograms() {
-            return Err(QueryError::unsupported_histogram("histogram_quantile and histogram_fraction"));
+            native.push(row);
+            if row.values.iter().all(|value| is_absent(*value)) {
+                continue;
+            }
         }
         let bound = row.labels.get(BUCKET_LABEL).unwrap_or("");
         let Ok(upper) = bound.parse::<f64>() else {
@@ -50,21 +94,34 @@ fn group<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Result<Vec<Group<'a
         };
         let labels = row.labels.retain(|name| name != BUCKET_LABEL);
         let position = *positions.entry(labels.clone()).or_insert_with(|| {
-            groups.push(Group { labels, buckets: Vec::new() });
-            groups.len() - 1
+            classic.push(Group { labels, buckets: Vec::new() });
+            classic.len() - 1
         });
-        groups[position].buckets.push((upper, row));
+        classic[position].buckets.push((upper, row));
     }
-    for group in &mut groups {
+    for group in &mut classic {
         group.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    Ok(groups)
+    let classic_of: Vec<Option<usize>> = native.iter().map(|row| positions.get(&row.labels).copied()).collect();
+    let mut native_of = vec![None; classic.len()];
+    for (row, group) in native.iter().zip(&classic_of) {
+        if let Some(group) = *group {
+            native_of[group] = Some(*row);
+        }
+    }
+    let found = Found { classic, native, native_of, classic_of };
+    found.report_conflicts(engine, span);
+    found
 }
 
 impl Group<'_> {
-    /// The buckets that are there at a step; those with equal bounds added up.
+    /// Whether any bucket is there at a step.
+    fn has(&self, step: usize) -> bool {
+        self.buckets.iter().any(|(_, row)| !is_absent(row.values[step]))
+    }
+
+    /// Appends the buckets that are there at a step; those with equal bounds added up.
     fn at(&self, step: usize, buckets: &mut Vec<Bucket>) {
-        buckets.clear();
         for (upper, row) in &self.buckets {
             let count = row.values[step];
             if is_absent(count) {
@@ -92,43 +149,81 @@ pub(crate) fn quantile(
         bad.dedup_by_key(|q| q.to_bits());
         engine.annotate(|all| bad.iter().for_each(|q| all.invalid_quantile(*q, *span)));
     }
-    let groups = group(engine, &rows, spans.histograms)?;
-    let mut out: Vec<Row> = Vec::with_capacity(groups.len());
+    let found = find(engine, &rows, spans.histograms);
+    let mut out: Vec<Row> = Vec::with_capacity((found.native.len() + found.classic.len()) * quantiles.len());
     let mut buckets = Vec::new();
-    for group in &groups {
+    let mut remarks = Collector::default();
+    for (position, native) in found.native.iter().enumerate() {
         engine.limits.check()?;
         for quantile in &quantiles {
-            // The value of the label may change from step to step, so there may be several rows.
-            let first = out.len();
-            let mut current: Option<(u64, usize)> = None;
+            let mut target = Target::new(&native.labels, label, grid, out.len());
             for (step, q) in quantile.iter().copied().enumerate() {
-                group.at(step, &mut buckets);
-                if buckets.is_empty() {
-                    continue;
+                let Some(histogram) = found.native_at(position, step) else { continue };
+                let (value, effect) = native_quantile(q, histogram);
+                match effect {
+                    Some(NanEffect::Result) => remarks.quantile_is_nan(native.labels.metric_name(), spans.histograms),
+                    Some(NanEffect::Skew) => remarks.quantile_is_skewed(native.labels.metric_name(), spans.histograms),
+                    None => {}
                 }
-                let position = match (label, current) {
-                    (Some(_), Some((bits, position))) if bits == q.to_bits() => position,
-                    (None, Some((_, position))) => position,
-                    _ => {
-                        let labels = labels_with(&group.labels, label, q);
-                        out[first..].iter().position(|row| row.labels == labels).map(|at| first + at).unwrap_or_else(|| {
-                            out.push(Row::empty(labels, true, grid.count));
-                            out.len() - 1
-                        })
-                    }
-                };
-                current = Some((q.to_bits(), position));
-                let (value, fix) = bucket_quantile(q, &mut buckets);
-                if let Some(fix) = fix {
-                    let fix = Monotonicity { time: grid.time(step), ..fix };
-                    engine.annotate(|all| all.forced_monotonicity(group.labels.metric_name(), spans.histograms, fix));
-                }
-                out[position].values[step] = value;
+                target.row(q, &mut out).values[step] = value;
             }
         }
     }
-    let out = if label.is_some() && grid.count > 1 { merge_rows(out)? } else { out };
+    for (position, group) in found.classic.iter().enumerate() {
+        engine.limits.check()?;
+        for quantile in &quantiles {
+            let mut target = Target::new(&group.labels, label, grid, out.len());
+            for (step, q) in quantile.iter().copied().enumerate() {
+                found.classic_at(position, step, &mut buckets);
+                if buckets.is_empty() {
+                    continue;
+                }
+                let (value, fix) = bucket_quantile(q, &mut buckets);
+                if let Some(fix) = fix {
+                    let fix = Monotonicity { time: grid.time(step), ..fix };
+                    remarks.forced_monotonicity(group.labels.metric_name(), spans.histograms, fix);
+                }
+                target.row(q, &mut out).values[step] = value;
+            }
+        }
+    }
+    let may_repeat = label.is_some() || !found.native.is_empty();
+    engine.annotate(|all| all.merge(remarks));
+    let out = if may_repeat && grid.count > 1 { merge_rows(out)? } else { out };
     Rows::new(out, &engine.limits)
+}
+
+/// Where quantiles of one histogram go: to one row, or to one per value of the label for the quantile, which may
+/// change from step to step.
+struct Target<'a> {
+    labels: &'a Labels,
+    label: Option<&'a str>,
+    grid: Grid,
+    /// The first row that may be its own.
+    first: usize,
+    current: Option<(u64, usize)>,
+}
+
+impl<'a> Target<'a> {
+    fn new(labels: &'a Labels, label: Option<&'a str>, grid: Grid, first: usize) -> Self {
+        Self { labels, label, grid, first, current: None }
+    }
+
+    /// The row of a quantile.
+    fn row<'b>(&mut self, q: f64, out: &'b mut Vec<Row>) -> &'b mut Row {
+        let position = match self.current {
+            Some((bits, position)) if self.label.is_none() || bits == q.to_bits() => position,
+            _ => {
+                let labels = labels_with(self.labels, self.label, q);
+                out[self.first..].iter().position(|row| row.labels == labels).map(|at| self.first + at).unwrap_or_else(|| {
+                    out.push(Row::empty(labels, true, self.grid.count));
+                    out.len() - 1
+                })
+            }
+        };
+        self.current = Some((q.to_bits(), position));
+        &mut out[position]
+    }
 }
 
 fn labels_with(labels: &Labels, label: Option<&str>, q: f64) -> Labels {
@@ -216,20 +311,38 @@ fn nearly_equal(a: f64, b: f64) -> bool {
 
 /// `histogram_fraction`: the share of observations between two bounds.
 pub(crate) fn fraction(engine: &Engine, rows: Rows, lower: &[f64], upper: &[f64], grid: Grid, span: Span) -> Result<Rows, QueryError> {
-    let groups = group(engine, &rows, span)?;
-    let mut out = Vec::with_capacity(groups.len());
+    let found = find(engine, &rows, span);
+    let mut out = Vec::with_capacity(found.native.len() + found.classic.len());
     let mut buckets = Vec::new();
-    for group in &groups {
+    let mut remarks = Collector::default();
+    for (position, native) in found.native.iter().enumerate() {
+        engine.limits.check()?;
+        let mut row = Row::empty(native.labels.clone(), true, grid.count);
+        for step in 0..grid.count {
+            if let Some(histogram) = found.native_at(position, step) {
+                let (value, has_nan) = native_fraction(lower[step], upper[step], histogram);
+                if has_nan {
+                    remarks.fraction_without_nan(native.labels.metric_name(), span);
+                }
+                row.values[step] = value;
+            }
+        }
+        out.push(row);
+    }
+    for (position, group) in found.classic.iter().enumerate() {
         engine.limits.check()?;
         let mut row = Row::empty(group.labels.clone(), true, grid.count);
         for step in 0..grid.count {
-            group.at(step, &mut buckets);
+            found.classic_at(position, step, &mut buckets);
             if !buckets.is_empty() {
                 row.values[step] = bucket_fraction(lower[step], upper[step], &buckets);
             }
         }
         out.push(row);
     }
+    let may_repeat = !found.native.is_empty();
+    engine.annotate(|all| all.merge(remarks));
+    let out = if may_repeat && grid.count > 1 { merge_rows(out)? } else { out };
     Rows::new(out, &engine.limits)
 }
 
@@ -264,20 +377,4 @@ fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
         previous = *bucket;
     }
     total
-}
-
-/// Whether two native histograms are the same value; what they say about resets does not count.
-pub(crate) fn equal(a: &Histogram, b: &Histogram) -> bool {
-    let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
-    let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b));
-    a.schema == b.schema
-        && same(a.zero_threshold, b.zero_threshold)
-        && same(a.zero_count, b.zero_count)
-        && same(a.count, b.count)
-        && same(a.sum, b.sum)
-        && a.positive_spans == b.positive_spans
-        && a.negative_spans == b.negative_spans
-        && all(&a.positive_counts, &b.positive_counts)
-        && all(&a.negative_counts, &b.negative_counts)
-        && all(&a.custom_values, &b.custom_values)
 }

@@ -1,6 +1,6 @@
 //! Functions of one float.
 
-use std::f64::consts::PI;
+use std::f64::consts::{LN_2, PI};
 
 /// The function of a name.
 pub(crate) fn by_name(name: &str) -> Option<fn(f64) -> f64> {
@@ -23,13 +23,24 @@ pub(crate) fn by_name(name: &str) -> Option<fn(f64) -> f64> {
         "sinh" => f64::sinh,
         "cosh" => f64::cosh,
         "tanh" => f64::tanh,
-        "asinh" => f64::asinh,
-        "acosh" => f64::acosh,
+        "asinh" => area_sine,
+        "acosh" => area_cosine,
         "atanh" => f64::atanh,
         "rad" => |degrees| degrees * PI / 180.0,
         "deg" => |radians| radians * 180.0 / PI,
         _ => return None,
     })
+}
+
+/// From here on the square of a value is the same whether one is added or not; the library's functions overflow long after.
+const LARGE: f64 = (1u64 << 28) as f64;
+
+fn area_sine(value: f64) -> f64 {
+    if value.abs() > LARGE { (value.abs().ln() + LN_2).copysign(value) } else { value.asinh() }
+}
+
+fn area_cosine(value: f64) -> f64 {
+    if value > LARGE { value.ln() + LN_2 } else { value.acosh() }
 }
 
 /// -1, 1, or the value itself if it is zero or NaN.
@@ -48,4 +59,24 @@ pub(crate) fn round(value: f64, nearest: f64) -> f64 {
     // Multiplying by the inverse loses less than dividing by numbers like 0.1.
     let inverse = 1.0 / nearest;
     (value * inverse + 0.5).floor() / inverse
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_do_not_overflow() {
+        let check = |name: &str, value: f64, expected: f64| {
+            let got = by_name(name).unwrap()(value);
+            assert!((got - expected).abs() <= 1e-12 * expected.abs() || got == expected, "{name}({value}): {got}");
+        };
+        check("acosh", 1e308, 709.889_355_822_726);
+        check("asinh", 1e308, 709.889_355_822_726);
+        check("asinh", -1e308, -709.889_355_822_726);
+        check("acosh", 3e8, 20.212_440_213_180_418);
+        check("asinh", f64::NEG_INFINITY, f64::NEG_INFINITY);
+        check("acosh", f64::INFINITY, f64::INFINITY);
+        assert!(by_name("acosh").unwrap()(0.5).is_nan());
+    }
 }

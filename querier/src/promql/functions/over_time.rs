@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use tidelake_catalog::model::Histogram;
+
+use super::super::exec::aggregate_histograms::{Accumulator, SeenHints};
+use super::super::exec::annotations::Operation;
 use super::super::exec::number::{kahan_add, quantile};
 use super::super::exec::row::Point;
-use super::range::Window;
+use super::super::histogram::Incompatible;
+use super::range::{Remarks, Window};
 
 /// The compensated sum.
 pub(crate) fn sum(values: &[f64]) -> f64 {
@@ -61,6 +66,30 @@ impl Mean {
     pub fn value(&self) -> f64 {
         if self.incremental { self.total + self.compensation } else { self.total / self.count + self.compensation / self.count }
     }
+}
+
+/// The sum or the mean of histograms, not compacted.
+pub(crate) fn histograms(histograms: &[Arc<Histogram>], is_mean: bool, remarks: &mut Remarks) -> Option<Point> {
+    let (first, rest) = histograms.split_first()?;
+    let mut hints = SeenHints::default();
+    hints.see(first.reset_hint);
+    let mut total = Accumulator::new(is_mean, first);
+    let mut reconciled = false;
+    for histogram in rest {
+        hints.see(histogram.reset_hint);
+        match total.add(histogram) {
+            Ok(merged) => reconciled |= merged.reconciled,
+            Err(Incompatible) => {
+                remarks.mixed_layouts = true;
+                return None;
+            }
+        }
+    }
+    if reconciled {
+        remarks.reconciled(Operation::Aggregation);
+    }
+    remarks.conflicting_resets |= hints.conflict();
+    Some(Point::Histogram(Arc::new(total.finish())))
 }
 
 /// The best value; NaN only if there is nothing else. As long as the best value of the previous window is still in

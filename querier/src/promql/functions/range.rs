@@ -1,13 +1,17 @@
 //! Functions over a window of samples: which there are, and what they share.
 
 use std::cell::Cell;
+use std::sync::Arc;
+
+use tidelake_catalog::model::Histogram;
 
 use super::super::exec::QueryError;
-use super::super::exec::annotations::Collector;
+use super::super::exec::annotations::{Collector, Operation};
 use super::super::exec::row::Point;
 use super::super::exec::selector::Points;
+use super::super::histogram::reset;
 use super::super::parse::ast::{Reach, Span};
-use super::{extended, over_time, rate, regression};
+use super::{extended, histogram_rate, over_time, rate, regression};
 
 /// A function over windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +96,10 @@ impl RangeFunction {
                     return Ok(None);
                 }
                 if window.has_only_histograms() {
-                    if window.histogram_times().len() < 2 && window.reach == Reach::Plain {
-                        return Ok(None);
-                    }
-                    return Err(QueryError::unsupported_histogram("rate, increase and delta"));
+                    return Ok(match window.reach {
+                        Reach::Plain => histogram_rate::extrapolated(window, is_counter, per_second, remarks),
+                        _ => histogram_rate::extended(window, is_counter, per_second, remarks),
+                    });
                 }
                 remarks.overlap |= is_counter && window.reach == Reach::Plain && window.has_overlap();
                 float(match window.reach {
@@ -103,9 +107,9 @@ impl RangeFunction {
                     _ => extended::rate(window, is_counter, per_second),
                 })
             }
-            Self::Irate => float(rate::instant(window, true, remarks)?),
-            Self::Idelta => float(rate::instant(window, false, remarks)?),
-            Self::Resets => float(rate::resets(window)?),
+            Self::Irate => Ok(rate::instant(window, true, remarks)),
+            Self::Idelta => Ok(rate::instant(window, false, remarks)),
+            Self::Resets => float(rate::resets(window)),
             Self::Changes => float(rate::changes(window)),
             Self::Deriv => float(regression::deriv(window, remarks)),
             Self::PredictLinear => float(regression::predict(window, param(0), remarks)),
@@ -115,7 +119,7 @@ impl RangeFunction {
                     return Ok(None);
                 }
                 if window.has_only_histograms() {
-                    return Err(QueryError::unsupported_histogram("sum_over_time and avg_over_time"));
+                    return Ok(over_time::histograms(window.histograms(), self == Self::Avg, remarks));
                 }
                 float(Some(if self == Self::Sum { over_time::sum(window.values()) } else { over_time::avg(window.values()) }))
             }
@@ -155,6 +159,8 @@ pub(crate) struct Prepared {
     pub resets: Vec<u32>,
     /// Indexes of floats whose count is said to have begun before their predecessor, and not with it.
     pub overlaps: Vec<u32>,
+    /// For every histogram whether it has decreased since the one before; nothing if nobody needs to know.
+    histogram_decreases: Vec<bool>,
     /// For every float the number of changes of value up to it.
     pub changes: Vec<u32>,
     /// For `min` and `max`: index of the best float so far, and how many floats were looked at.
@@ -176,6 +182,8 @@ impl Prepared {
                         prepared.overlaps.push(index as u32 + 1);
                     }
                 }
+                let pairs = points.histograms.windows(2).map(|pair| reset::detect(&pair[1], &pair[0]));
+                prepared.histogram_decreases.extend((!points.histograms.is_empty()).then_some(false).into_iter().chain(pairs));
             }
             RangeFunction::Changes if points.histograms.is_empty() => {
                 let mut count = 0;
@@ -190,6 +198,11 @@ impl Prepared {
             _ => {}
         }
         prepared
+    }
+
+    /// Whether a histogram has decreased since the one before it.
+    pub fn histogram_decreased(&self, index: usize) -> bool {
+        self.histogram_decreases.get(index).copied().unwrap_or(false)
     }
 }
 
@@ -224,6 +237,20 @@ impl<'a> Window<'a> {
 
     pub fn histogram_times(&self) -> &'a [i64] {
         &self.points.histogram_times[self.histogram_low..self.histogram_high]
+    }
+
+    pub fn histograms(&self) -> &'a [Arc<Histogram>] {
+        &self.points.histograms[self.histogram_low..self.histogram_high]
+    }
+
+    /// When what the histograms count began; empty if nobody said so.
+    pub fn histogram_start_times(&self) -> &'a [i64] {
+        self.points.histogram_start_times.get(self.histogram_low..self.histogram_high).unwrap_or(&[])
+    }
+
+    /// Whether a histogram (by its index in the whole series) begins anew after the one before it.
+    pub fn is_histogram_reset(&self, index: usize) -> bool {
+        self.prepared.histogram_decreased(index) || self.points.histogram_starts_anew(index)
     }
 
     /// Whether there are histograms but no floats.
@@ -270,6 +297,14 @@ pub(crate) struct Remarks {
     pub histograms_ignored: bool,
     /// Counts that are said to have begun before an earlier sample.
     pub overlap: bool,
+    /// Histograms with exponential and with custom buckets in one window.
+    pub mixed_layouts: bool,
+    /// A gauge histogram where a counter is meant, or the other way round.
+    pub not_counter: bool,
+    pub not_gauge: bool,
+    /// Histograms that were added up contradicted each other on counter resets.
+    pub conflicting_resets: bool,
+    reconciled: Vec<Operation>,
     quantiles: Vec<f64>,
 }
 
@@ -279,6 +314,13 @@ impl Remarks {
         let known = |other: &f64| other.to_bits() == q.to_bits();
         if !(0.0..=1.0).contains(&q) && !self.quantiles.iter().any(known) {
             self.quantiles.push(q);
+        }
+    }
+
+    /// Notes that custom bounds had to be reconciled.
+    pub fn reconciled(&mut self, operation: Operation) {
+        if !self.reconciled.contains(&operation) {
+            self.reconciled.push(operation);
         }
     }
 
@@ -293,6 +335,21 @@ impl Remarks {
         }
         if self.overlap {
             collector.start_time_overlap(metric, span);
+        }
+        if self.mixed_layouts {
+            collector.mixed_exponential_custom(metric, span);
+        }
+        if self.not_counter {
+            collector.histogram_not_counter(metric, span);
+        }
+        if self.not_gauge {
+            collector.histogram_not_gauge(metric, span);
+        }
+        if self.conflicting_resets {
+            collector.conflicting_resets(Operation::Aggregation, span);
+        }
+        for operation in &self.reconciled {
+            collector.reconciled_bounds(*operation, span);
         }
         for q in &self.quantiles {
             collector.invalid_quantile(*q, span);

@@ -1,7 +1,9 @@
 //! Rates: how much a counter or gauge moved within a window.
 
-use super::super::exec::QueryError;
+use super::super::exec::row::Point;
+use super::super::histogram::equal::equal;
 use super::super::parse::ast::Reach;
+use super::histogram_rate;
 use super::range::{Remarks, Window};
 
 /// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for counter resets
@@ -17,8 +19,7 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
     let (times, values) = (window.times(), window.values());
     let (&first_time, &last_time) = times.first().zip(times.last())?;
     let (&first, &last) = values.first().zip(values.last())?;
-    let began =
-        window.start_times().first().copied().filter(|&began| is_counter && began != 0 && window.start < began && began < first_time);
+    let began = began(window.start_times(), window.start, first_time).filter(|_| is_counter);
     if values.len() < 2 && began.is_none() {
         return None;
     }
@@ -28,25 +29,57 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
             result += window.points.values[*index as usize - 1];
         }
     }
+    let origin = match began {
+        Some(began) => {
+            result += first;
+            Origin::Known(began)
+        }
+        None if is_counter && result > 0.0 && first >= 0.0 => Origin::Before(first / result),
+        None => Origin::Unknown,
+    };
+    Some(result * extrapolation(window, (first_time, last_time), values.len(), origin, per_second))
+}
+
+/// When the first sample of a window says that its count began, if that is within the window and before the sample.
+pub(crate) fn began(start_times: &[i64], window_start: i64, first_time: i64) -> Option<i64> {
+    start_times.first().copied().filter(|&began| began != 0 && window_start < began && began < first_time)
+}
+
+/// Where a counter was zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// Nobody knows, or there is no such place.
+    Unknown,
+    /// By its slope, this share of the sampled time before the first sample.
+    Before(f64),
+    /// At a time that it tells; the difference is counted from there on.
+    Known(i64),
+}
+
+/// By how much a difference between samples grows on the way to the edges of the window.
+pub(crate) fn extrapolation(
+    window: &Window<'_>,
+    (first_time, last_time): (i64, i64),
+    samples: usize,
+    origin: Origin,
+    per_second: bool,
+) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let mut to_start = seconds(first_time - window.start);
     let mut to_end = seconds(window.end - last_time);
     let mut sampled = seconds(last_time - first_time);
-    let average = if values.len() > 1 { sampled / (values.len() - 1) as f64 } else { 0.0 };
+    let average = if samples > 1 { sampled / (samples - 1) as f64 } else { 0.0 };
     let threshold = average * 1.1;
-    if let Some(began) = began {
+    if let Origin::Known(began) = origin {
         to_start = 0.0;
         sampled = seconds(last_time - began);
-        result += first;
-    } else {
-        if to_start >= threshold {
-            to_start = average / 2.0;
-        }
-        if is_counter && result > 0.0 && first >= 0.0 {
-            let to_zero = sampled * (first / result);
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
+    } else if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if let Origin::Before(share) = origin {
+        let to_zero = sampled * share;
+        if to_zero < to_start {
+            to_start = to_zero;
         }
     }
     if to_end >= threshold {
@@ -56,7 +89,7 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
     if per_second {
         factor /= seconds(window.range);
     }
-    Some(result * factor)
+    factor
 }
 
 /// Whether a sample that says when its count began tells of a reset after the sample before it. 0 says nothing, and neither does a
@@ -75,10 +108,10 @@ pub(crate) fn is_start_overlap(previous_start: i64, previous_time: i64, start: i
 }
 
 /// `irate` and `idelta`: from the last two samples only.
-pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks) -> Result<Option<f64>, QueryError> {
+pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks) -> Option<Point> {
     let (times, values, histograms) = (window.times(), window.values(), window.histogram_times());
     if times.len() + histograms.len() < 2 {
-        return Ok(None);
+        return None;
     }
     // Which of the two youngest samples are floats.
     let float_at = |back: usize| times.len().checked_sub(back + 1).map(|index| times[index]);
@@ -86,23 +119,27 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
     let last_is_float = float_at(0) > histogram_at(0);
     let previous_is_float = if last_is_float { float_at(1) > histogram_at(0) } else { float_at(0) > histogram_at(1) };
     match (previous_is_float, last_is_float) {
-        (true, true) => {}
-        (false, false) => return Err(QueryError::unsupported_histogram("irate and idelta")),
+        (true, true) => {
+            let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return None };
+            let is_reset = last < previous || window.points.starts_anew(window.high - 1);
+            let result = if is_rate && is_reset { last } else { last - previous };
+            Some(Point::Float(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
+        }
+        (false, false) => {
+            let (&[.., previous_time, last_time], [.., previous, last]) = (histograms, window.histograms()) else { return None };
+            let is_new = window.points.histogram_starts_anew(window.histogram_high - 1);
+            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, is_new, remarks)
+        }
         _ => {
             remarks.mixed = true;
-            return Ok(None);
+            None
         }
     }
-    let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return Ok(None) };
-    let is_reset = last < previous || window.points.starts_anew(window.high - 1);
-    let result = if is_rate && is_reset { last } else { last - previous };
-    Ok(Some(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
 }
 
 /// `resets`: how often a counter began anew. A change between float and histogram counts as well.
-pub(crate) fn resets(window: &Window<'_>) -> Result<Option<f64>, QueryError> {
-    let Some(merged) = merge(window) else { return Ok(None) };
-    Ok(Some(match merged {
+pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
+    Some(match merge(window)? {
         Merged::Floats(low) => {
             let resets = &window.prepared.resets;
             let from = resets.partition_point(|index| *index as usize <= low);
@@ -110,17 +147,16 @@ pub(crate) fn resets(window: &Window<'_>) -> Result<Option<f64>, QueryError> {
             (to - from) as f64
         }
         Merged::Mixed(kinds) => {
-            let mut count = 0;
-            for pair in kinds.windows(2) {
-                match (pair[0], pair[1]) {
-                    (Kind::Float(previous), Kind::Float(current)) => count += usize::from(current < previous),
-                    (Kind::Histogram(_), Kind::Histogram(_)) => return Err(QueryError::unsupported_histogram("resets")),
-                    _ => count += 1,
+            let is_reset = |pair: &&[Kind]| match (pair[0], pair[1]) {
+                (Kind::Float(previous), Kind::Float(current)) => {
+                    window.points.values[current] < window.points.values[previous] || window.points.starts_anew(current)
                 }
-            }
-            count as f64
+                (Kind::Histogram(_), Kind::Histogram(index)) => window.is_histogram_reset(index),
+                _ => true,
+            };
+            kinds.windows(2).filter(is_reset).count() as f64
         }
-    }))
+    })
 }
 
 /// `changes`: how often the value differs from the one before; NaN does not differ from NaN.
@@ -132,10 +168,8 @@ pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
         }
         Merged::Mixed(kinds) => {
             let differs = |pair: &&[Kind]| match (pair[0], pair[1]) {
-                (Kind::Float(a), Kind::Float(b)) => differ(a, b),
-                (Kind::Histogram(a), Kind::Histogram(b)) => {
-                    !super::histogram::equal(&window.points.histograms[a], &window.points.histograms[b])
-                }
+                (Kind::Float(a), Kind::Float(b)) => differ(window.points.values[a], window.points.values[b]),
+                (Kind::Histogram(a), Kind::Histogram(b)) => !equal(&window.points.histograms[a], &window.points.histograms[b]),
                 _ => true,
             };
             kinds.windows(2).filter(differs).count() as f64
@@ -148,9 +182,10 @@ pub(crate) fn differ(a: f64, b: f64) -> bool {
     a != b && !(a.is_nan() && b.is_nan())
 }
 
+/// A sample by its index in the series.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Float(f64),
+    Float(usize),
     Histogram(usize),
 }
 
@@ -187,7 +222,7 @@ fn merge(window: &Window<'_>) -> Option<Merged> {
         let float_first =
             histogram >= window.histogram_high || (float < window.high && points.times[float] < points.histogram_times[histogram]);
         if float_first {
-            kinds.push(Kind::Float(points.values[float]));
+            kinds.push(Kind::Float(float));
             float += 1;
         } else {
             kinds.push(Kind::Histogram(histogram));

@@ -70,7 +70,7 @@ impl Parser<'_> {
                         let message = format!("query has more than {MAX_PATTERNS} regular expression matchers");
                         return Err(self.error(self.since(start), message));
                     }
-                    Matcher::new(label, op, value).map_err(|message| self.error(self.since(start), message))?
+                    Matcher::promql(label, op, value).map_err(|message| self.error(self.since(start), message))?
                 }
                 None if quoted => Matcher::equal(METRIC_NAME, label),
                 None => return Err(self.unexpected_in(PLACE, "label matching operator")),

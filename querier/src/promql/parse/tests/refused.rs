@@ -191,6 +191,7 @@ fn matchers() {
     check_error("a{b!\"c\"}", "1:4", "unexpected character after '!' inside braces: '\"'");
     check_error("a{{", "1:3", "unexpected left brace '{'");
     check_error("a{b=~\"(\"}", "1:3", "invalid regular expression");
+    check_error("a{b=~\"c**\"}", "1:3", "invalid regular expression \"c**\": invalid nested repetition operator: `**`");
     check_error("a{b=\"c\", d!~\"[\"}", "1:10", "invalid regular expression");
     check_error("{}", "1:1", "vector selector must contain at least one non-empty matcher");
     check_error("{a=\"\"}", "1:1", "vector selector must contain at least one non-empty matcher");

@@ -1,0 +1,21 @@
+//! Any text is PromQL or refused; what is PromQL is written so that it reads back as the same, on one line and over several.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes the better part of an hour.
+#[path = "../../src/promql"]
+#[allow(dead_code, unused_imports)]
+mod promql {
+    pub mod parse;
+}
+use promql::parse;
+
+fuzz_target!(|text: &str| {
+    let Ok(expr) = parse::parse(text) else { return };
+    let written = expr.to_string();
+    for form in [written.clone(), parse::pretty(&expr)] {
+        let again = parse::parse(&form).unwrap_or_else(|error| panic!("{text:?} was written as {form:?}: {error}"));
+        assert_eq!(again.to_string(), written, "{text:?} was written as {form:?}");
+    }
+});
