@@ -4,7 +4,7 @@ use super::*;
 use crate::model::STALE_NAN_BITS;
 
 fn split(values: &[Option<f64>]) -> Decimals {
-    Decimals::split(&Float64Array::from(values.to_vec()), [0..values.len()])
+    Decimals::split(&Float64Array::from(values.to_vec()), std::iter::once(0..values.len()))
 }
 
 fn bits(values: &Float64Array) -> Vec<Option<u64>> {
