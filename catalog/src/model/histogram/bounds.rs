@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 /// By what bounds grow from bucket to bucket, of schemas 0 to 8: two to the power of 1, 1/2, 1/4 and so on, as Prometheus' table was made.
+#[allow(clippy::approx_constant, reason = "the last digit is not that of the nearest number, see above")]
 const GROWTH: [f64; 9] = [
     2.0,
     1.414213562373095,
@@ -60,6 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::approx_constant, reason = "the last digit is not that of the nearest number")]
     fn bounds_are_those_of_prometheus() {
         let check = |schema: i32, index: i64, expected: f64| {
             let got = exponential_bound(schema, index);
