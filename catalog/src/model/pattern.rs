@@ -105,7 +105,7 @@ impl Translation<'_> {
         }
         self.out.push('?');
         let named = matches!(self.rest.peek(), Some('P' | '<'));
-        while let Some(c) = self.rest.next() {
+        for c in self.rest.by_ref() {
             self.out.push(c);
             match c {
                 '>' if named => return Ok(()),
