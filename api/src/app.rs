@@ -34,7 +34,7 @@ pub struct App {
     /// When the process began to serve, in milliseconds since 1970.
     pub started_ms: i64,
     /// Places for queries.
-    pub query_slots: QuerySlots,
+    pub query_slots: Arc<QuerySlots>,
     /// Memory for request bodies.
     pub bodies: BodyBudget,
     pub(crate) metrics: Metrics,
@@ -46,12 +46,15 @@ pub struct App {
 impl App {
     /// Answers `/health` from now on, and the rest after [`App::attach`].
     pub fn new(config: Config) -> Arc<Self> {
+        let query_slots = Arc::new(QuerySlots::new(config.max_concurrent_queries, Duration::from_millis(config.query_queue_ms)));
+        let metrics = Metrics::new();
+        metrics.add_queries(&query_slots);
         Arc::new(Self {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),
-            query_slots: QuerySlots::new(config.max_concurrent_queries, Duration::from_millis(config.query_queue_ms)),
+            query_slots,
             bodies: BodyBudget::new(config.max_inflight_body_bytes),
-            metrics: Metrics::new(),
+            metrics,
             backend: OnceLock::new(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{SegmentError, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
@@ -20,7 +20,7 @@ use tidelake_ingest::IngestOptions;
 use tidelake_ingest::wal::WalOptions;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
-use tidelake_querier::promql::parse::parse;
+use tidelake_querier::promql::parse::{parse, parse_with};
 use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
@@ -32,7 +32,7 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
 pub use tidelake_querier::exemplars::SeriesExemplars;
-pub use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::promql::exec::{Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
@@ -40,6 +40,7 @@ pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
+use crate::query_threads::QueryThreads;
 
 /// The steps of a range query; an instant query has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,9 @@ pub enum QueryError {
     /// The query is well-formed and cannot be answered.
     #[error("{0}")]
     Execution(String),
+    /// It asks for more than a limit allows.
+    #[error("{0}")]
+    Limited(String),
     /// It took too long.
     #[error("{0}")]
     Timeout(String),
@@ -93,6 +97,7 @@ impl From<exec::QueryError> for QueryError {
         match error {
             exec::QueryError::BadData(_) => Self::BadData(text),
             exec::QueryError::Timeout => Self::Timeout(text),
+            exec::QueryError::TooManySamples(_) | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
             exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
             _ => Self::Execution(text),
@@ -162,15 +167,49 @@ impl Querier {
     }
 
     async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
-        let expr = parse(query).map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))?;
+        let expr = self.parse(query)?;
         let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
-        let engine = EngineOptions {
+        let engine = self.engine(options);
+        self.0.promql(db, &expr, query, params, &engine, options.partial).await.map_err(|error| named(error, options.timeout))
+    }
+
+    fn parse(&self, query: &str) -> Result<Expr, QueryError> {
+        let parsed = parse_with(query, self.0.promql_options().experimental);
+        parsed.map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))
+    }
+
+    fn engine(&self, options: &PromqlOptions) -> EngineOptions {
+        EngineOptions {
             timeout: options.timeout,
             max_samples: options.max_samples,
             count_samples: options.count_samples,
             ..self.0.promql_options().clone()
-        };
-        Ok(self.0.promql(db, &expr, query, params, &engine, options.partial).await?)
+        }
+    }
+
+    /// How a query is evaluated, and if `analyze`, what each operator did. Without a distance of steps it is evaluated once.
+    pub async fn promql_explain(
+        &self,
+        db: &str,
+        query: &str,
+        steps: Steps,
+        options: &PromqlOptions,
+        analyze: bool,
+    ) -> Result<Explained, QueryError> {
+        let expr = self.parse(query)?;
+        let params = QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms);
+        let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
+        let engine = self.engine(options);
+        if !analyze {
+            return Ok(exec::explain(&expr, params, &engine)?);
+        }
+        let explained = self.0.explain_analyze(db, &expr, query, params, &engine, options.partial).await;
+        explained.map_err(|error| named(error, options.timeout))
+    }
+
+    /// What all queries together have read so far.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.0.read_counts()
     }
 
     /// Series that match any of the matcher sets and may have samples in the range; at most `limit`, 0 for all.
@@ -271,6 +310,16 @@ impl Querier {
     }
 }
 
+/// Prometheus' words, and which limit it was.
+fn named(error: exec::QueryError, timeout: Duration) -> QueryError {
+    match error {
+        exec::QueryError::Timeout => {
+            QueryError::Timeout(format!("{error} (limit {} ms, setting query_timeout_ms or parameter timeout)", timeout.as_millis()))
+        }
+        error => error.into(),
+    }
+}
+
 fn cut<T>(mut found: Answer<Vec<T>>, limit: usize) -> Answer<Vec<T>> {
     if limit > 0 {
         found.value.truncate(limit);
@@ -346,6 +395,7 @@ pub struct Backend {
     /// Merges segments.
     pub compactor: Arc<Compactor>,
     catalog: Arc<Catalog>,
+    _threads: QueryThreads,
 }
 
 fn open_store(config: &Config) -> Result<Store, OpenError> {
@@ -395,27 +445,34 @@ impl Backend {
         let ingester = Ingester::start(Arc::clone(&catalog), ingest_options(config)).await?;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
         let tables = Tables::new(Arc::clone(&catalog), store, recent, config.index_cache_bytes);
+        let threads = QueryThreads::start().map_err(|error| OpenError::Fatal(format!("cannot start threads for queries: {error}")))?;
         let promql = EngineOptions {
             lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
             max_samples: config.max_query_samples,
             timeout: config.query_timeout(),
+            max_series: config.max_query_series,
+            max_read_bytes: config.max_query_read_bytes,
+            experimental: config.promql_experimental,
+            threads: threads.handle(),
             ..EngineOptions::default()
         };
         let sql = SqlOptions {
             query_memory_bytes: config.query_memory_bytes,
             timeout: Some(config.query_timeout()),
             promql: promql.clone(),
+            threads: threads.handle(),
             ..SqlOptions::default()
         };
         let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),
             time_travel_window: Duration::from_millis(config.time_travel_window_ms),
+            value_layout: config.value_layout,
             ..CompactorOptions::default()
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
         crate::backpressure::watch(&catalog, &compactor, &ingester, config.max_fresh_segments);
-        Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog })
+        Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog, _threads: threads })
     }
 
     /// What there is.
@@ -466,6 +523,13 @@ impl Backend {
             false,
             of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64),
         );
+        let read = |count: fn(ReadCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+            let querier = Arc::clone(&self.querier);
+            Box::new(move || count(querier.read_counts()) as f64)
+        };
+        add("query_read_requests", "Requests to the store for queries", true, read(|counts| counts.requests));
+        add("query_read_bytes", "Bytes that these asked for", true, read(|counts| counts.bytes));
+        add("query_read_rows", "Rows that queries read, from segments and from the buffer", true, read(|counts| counts.rows));
         let catalog = Arc::clone(&self.catalog);
         add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
         let catalog = Arc::clone(&self.catalog);

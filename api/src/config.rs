@@ -10,6 +10,7 @@ use clap::Args;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use tidelake_catalog::segment::ValueLayout;
 use tidelake_compactor::policy::MAX_INPUTS;
 
 /// All settings, resolved.
@@ -51,6 +52,13 @@ pub struct Config {
     pub query_timeout_ms: u64,
     /// A PromQL query fails when it would hold more samples at once.
     pub max_query_samples: u64,
+    /// A PromQL query fails when one of its selectors matches more series.
+    pub max_query_series: usize,
+    /// A query fails when it would read more bytes from the store, SQL or PromQL. What the index cache holds does not count.
+    pub max_query_read_bytes: u64,
+    /// Whether PromQL takes what Prometheus takes only with a feature flag: experimental functions and aggregations, duration
+    /// expressions, `anchored` and `smoothed`, `fill`, metric names that are removed at the end of a query only.
+    pub promql_experimental: bool,
     /// Memory that all SQL queries may use together.
     pub query_memory_bytes: usize,
     /// Whether answers may leave out segments that are damaged, with a warning, where a request does not say. Otherwise the query fails.
@@ -64,6 +72,8 @@ pub struct Config {
     /// Segments of one table and day that may wait to be merged; writes get 503 beyond it. Merging takes up to 64 at a time, and
     /// some 60 of a few sizes are left on purpose, so 256 is far behind.
     pub max_fresh_segments: usize,
+    /// How this process writes merged files of metrics: any engine reads plain ones as they are, decimal ones are smaller.
+    pub value_layout: ValueLayout,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
     /// Time that running requests get to finish when the server stops.
@@ -92,12 +102,16 @@ impl Default for Config {
             query_queue_ms: 10_000,
             query_timeout_ms: 120_000,
             max_query_samples: 50_000_000,
+            max_query_series: 2_000_000,
+            max_query_read_bytes: 64 << 30,
+            promql_experimental: true,
             query_memory_bytes: 1 << 30,
             allow_partial_results: false,
             index_cache_bytes: 512 << 20,
             gc_grace_ms: 300_000,
             time_travel_window_ms: 3_600_000,
             max_fresh_segments: 256,
+            value_layout: ValueLayout::Plain,
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
@@ -211,6 +225,18 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_QUERY_SAMPLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_samples: Option<u64>,
+    /// A PromQL query fails when a selector matches more series [default: 2000000]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_SERIES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_series: Option<usize>,
+    /// A query fails when it would read more bytes from the store [default: 68719476736]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_READ_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_read_bytes: Option<u64>,
+    /// Take what is experimental in PromQL [default: true]
+    #[arg(long, env = "TIDELAKE_PROMQL_EXPERIMENTAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promql_experimental: Option<bool>,
     /// Memory that all SQL queries may use together [default: 1073741824]
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +261,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_FRESH_SEGMENTS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_fresh_segments: Option<usize>,
+    /// How merged files of metrics hold values: plain (DOUBLE) or decimal (split where that is smaller) [default: plain]
+    #[arg(long, env = "TIDELAKE_VALUE_LAYOUT", value_name = "LAYOUT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_layout: Option<ValueLayout>,
     /// How far back an instant selector looks [default: 300000]
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -277,6 +307,8 @@ impl Config {
             ("max_concurrent_queries", self.max_concurrent_queries as u64),
             ("query_timeout_ms", self.query_timeout_ms),
             ("max_query_samples", self.max_query_samples),
+            ("max_query_series", self.max_query_series as u64),
+            ("max_query_read_bytes", self.max_query_read_bytes),
             ("lookback_ms", self.lookback_ms),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
@@ -394,6 +426,7 @@ mod tests {
         check("gc_grace_ms = 120000", "gc_grace_ms (120000) must be greater than query_timeout_ms (120000)");
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
+        check("value_layout = 'double'", "value_layout");
     }
 
     #[test]

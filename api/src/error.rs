@@ -24,6 +24,8 @@ pub enum Kind {
     Unsupported,
     /// Change the query: well-formed, but it cannot be answered.
     Execution,
+    /// Change the query: it asks for more than a limit allows.
+    Limited,
     /// Ask for less, or later: it took too long.
     Timeout,
     /// Send the same again after so many seconds.
@@ -86,7 +88,7 @@ impl ApiError {
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Kind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::Execution | Kind::Limited => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::Timeout | Kind::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Damaged | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -126,7 +128,7 @@ impl ApiError {
             Kind::Conflict => "conflict",
             Kind::TooLarge => "request too large",
             Kind::Unsupported => "unsupported media type",
-            Kind::Execution => "unprocessable entity",
+            Kind::Execution | Kind::Limited => "unprocessable entity",
             Kind::Timeout | Kind::Unavailable { .. } => "unavailable",
             Kind::Damaged | Kind::Internal => "internal error",
         }
@@ -136,7 +138,7 @@ impl ApiError {
         match self.kind {
             Kind::BadRequest | Kind::Conflict | Kind::TooLarge | Kind::Unsupported => "bad_data",
             Kind::NotFound => "not_found",
-            Kind::Execution => "execution",
+            Kind::Execution | Kind::Limited => "execution",
             Kind::Timeout => "timeout",
             Kind::Unavailable { .. } => "unavailable",
             Kind::Damaged | Kind::Internal => "internal",
@@ -166,6 +168,7 @@ impl From<QueryError> for ApiError {
         let kind = match error {
             QueryError::BadData(_) => Kind::BadRequest,
             QueryError::Execution(_) => Kind::Execution,
+            QueryError::Limited(_) => Kind::Limited,
             QueryError::Timeout(_) => Kind::Timeout,
             QueryError::Unavailable(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
             QueryError::Internal(_) => Kind::Internal,
@@ -181,7 +184,7 @@ impl From<SqlError> for ApiError {
             SqlError::BadRequest(_) => Kind::BadRequest,
             SqlError::NotFound(_) => Kind::NotFound,
             // Sent again, the same query would hit the same limit: not a 503.
-            SqlError::ResourcesExhausted(_) => Kind::Execution,
+            SqlError::ResourcesExhausted(_) => Kind::Limited,
             SqlError::Timeout => Kind::Timeout,
             SqlError::Unavailable(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
             SqlError::Damaged { .. } => Kind::Damaged,
@@ -225,6 +228,7 @@ mod tests {
         };
         check_kind(Kind::BadRequest, 400, "bad_data").await;
         check_kind(Kind::Execution, 422, "execution").await;
+        check_kind(Kind::Limited, 422, "execution").await;
         check_kind(Kind::Timeout, 503, "timeout").await;
         check_kind(Kind::Internal, 500, "internal").await;
         check_kind(Kind::NotFound, 404, "not_found").await;

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 
 /// An answer goes out in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -39,6 +39,8 @@ fn rest(first: Bytes, write: impl FnMut(&mut Vec<u8>) -> bool + Send) -> impl st
         let (ready, more) = chunk(&mut write);
         Some((Ok(ready), (None, more.then_some(write))))
     })
+    // Whoever compresses it asks again after the end.
+    .fuse()
 }
 
 #[cfg(test)]
@@ -76,5 +78,6 @@ mod tests {
             assert!(ahead <= CHUNK_BYTES + 1000, "{ahead} bytes wait");
         }
         assert_eq!(read, 1_000_000);
+        assert!(body.frame().await.is_none(), "after the end there is nothing");
     }
 }

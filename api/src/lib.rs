@@ -6,9 +6,10 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_labels`, `prom_exemplars`, `prom_parse`, `prom_status`,
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`, `prom_exemplars`, `prom_parse`, `prom_status`,
 //!    `prom_scraping`, written by `prom_answer`; `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`, for
 //!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
+//!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
@@ -41,6 +42,7 @@ mod prom_admin;
 mod prom_answer;
 mod prom_ast;
 mod prom_exemplars;
+mod prom_explain;
 mod prom_histogram;
 mod prom_json;
 mod prom_labels;
@@ -53,6 +55,7 @@ mod prom_stats;
 mod prom_status;
 mod prom_write;
 mod query_slots;
+mod query_threads;
 mod sql;
 mod sql_cells;
 mod sql_formats;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;
 use crate::process;
+use crate::query_slots::QuerySlots;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -77,6 +78,11 @@ impl Metrics {
         self.registry.lock().register_collector(Box::new(Figures(figures)));
     }
 
+    /// Adds the figures of queries.
+    pub fn add_queries(&self, slots: &Arc<QuerySlots>) {
+        self.registry.lock().register_collector(Box::new(QueryFigures(Arc::clone(slots))));
+    }
+
     /// Counts a write that was taken, in whole or in part.
     pub fn count_write(&self, protocol: &'static str, bytes: usize, outcome: &WriteOutcome) {
         let label = ByProtocol { protocol };
@@ -89,6 +95,28 @@ impl Metrics {
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry.lock())?;
         Ok(text)
+    }
+}
+
+/// Queries by language and how they ended, and how many run.
+struct QueryFigures(Arc<QuerySlots>);
+
+impl fmt::Debug for QueryFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QueryFigures")
+    }
+}
+
+impl Collector for QueryFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        encode_figure(&mut encoder, "queries_running", "Queries that run now", false, self.0.running() as f64)?;
+        let help = "Queries by language and outcome: answered, failed, limited, timed_out, cancelled, refused";
+        let mut family = encoder.encode_descriptor("queries_ended", help, None, MetricType::Counter)?;
+        for (language, outcome, count) in self.0.ended() {
+            let labels = [("language", language.name()), ("outcome", outcome.name())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::prom_answer::list_answer;
 use crate::prom_json::write_labels;
 use crate::prom_params as parameters;
 use crate::prom_query::read_params;
+use crate::query_slots::Language;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -45,11 +46,12 @@ async fn answer(app: &App, path: &RawPathParams, query: Option<&str>, headers: &
     let sets = parse_selectors(params.get("query").unwrap_or("")).map_err(|error| parameters::invalid("query", error))?;
     let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
-    let slot = app.query_slots.enter().await?;
+    let slot = app.query_slots.enter(Language::Exemplars).await?;
     let most = app.config.query_timeout();
     let found = querier.exemplars(&database, &sets, TimeRange::new(min, max), app.config.max_query_samples, partial);
-    let found = tokio::time::timeout(most, found).await;
-    let found = found.map_err(|_| ApiError::new(Kind::Timeout, format!("the query took longer than {most:?}")))??;
+    let late = || ApiError::new(Kind::Timeout, format!("the query ran longer than query_timeout_ms = {}", most.as_millis()));
+    let in_time = async { tokio::time::timeout(most, found).await.map_err(|_| late())?.map_err(ApiError::from) };
+    let found = slot.watch(in_time).await?;
     // What is left to do waits for the client, and so does not keep others from running.
     drop(slot);
     Ok(list_answer(found, write_series))

@@ -19,6 +19,7 @@ use crate::prom_answer::{TRUNCATED, list_answer, success};
 use crate::prom_json::{write_labels, write_string};
 use crate::prom_params as parameters;
 use crate::prom_query::read_params;
+use crate::query_slots::Language;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -83,8 +84,9 @@ async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
     let answer = async {
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut names = querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut names =
+            slot.watch(querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut names);
         Ok(list_answer(names, |out, name| write_string(out, name)))
     };
@@ -99,8 +101,9 @@ async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery
         }
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut values = querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut values =
+            slot.watch(querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut values);
         Ok(list_answer(values, |out, value| write_string(out, value)))
     };
@@ -118,8 +121,8 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
         params.all("match[]").try_for_each(|text| read_selector(text).map(drop)).map_err(|why| parameters::invalid("match[]", why))?;
         let asked = Selection::of(&app, database, &params)?;
         let querier = app.querier(asked.as_of).await?;
-        let _slot = app.query_slots.enter().await?;
-        let mut found = querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let mut found = slot.watch(querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
         asked.cut(&mut found);
         Ok(list_answer(found, write_labels))
     };

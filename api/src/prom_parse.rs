@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::Value;
 use tidelake_querier::promql::parse::ast::Expr;
-use tidelake_querier::promql::parse::{parse, pretty};
+use tidelake_querier::promql::parse::{parse_with, pretty};
 
 use crate::app::App;
 use crate::error::{ApiError, Dialect};
@@ -36,7 +36,8 @@ async fn parse_query(State(app): State<Arc<App>>, RawQuery(q): RawQuery, headers
 async fn answer(app: &App, query: Option<&str>, headers: &HeaderMap, body: Body, show: impl Fn(&Expr) -> Value) -> Response {
     let read = async {
         let params = read_params(app, query, headers, body).await?;
-        let expr = parse(params.get("query").unwrap_or("")).map_err(|e| parameters::invalid("query", e))?;
+        let expr =
+            parse_with(params.get("query").unwrap_or(""), app.config.promql_experimental).map_err(|e| parameters::invalid("query", e))?;
         Ok::<_, ApiError>(success(show(&expr)))
     };
     read.await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))

@@ -17,6 +17,7 @@ use crate::params::Params;
 use crate::prom_answer::{At, query_answer};
 use crate::prom_params as parameters;
 use crate::prom_stats::{Stats, Times};
+use crate::query_slots::Language;
 
 /// Largest form body: Prometheus takes 10 MiB, and no query is that long.
 const MAX_FORM_BYTES: usize = 4 << 20;
@@ -40,6 +41,19 @@ async fn query_range(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(
     range(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
+/// Limits and settings of a query, as far as parameters may change them.
+pub fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
+    let timeout = parameters::timeout(params, app.config.query_timeout())?;
+    let lookback_ms = parameters::lookback(params)?;
+    Ok(PromqlOptions {
+        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
+        timeout,
+        max_samples: app.config.max_query_samples,
+        partial: parameters::partial_response(params, app.config.allow_partial_results)?,
+        count_samples: false,
+    })
+}
+
 async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
@@ -58,25 +72,20 @@ async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &H
 
 async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -> Result<Response, ApiError> {
     let begun = Instant::now();
-    let timeout = parameters::timeout(params, app.config.query_timeout())?;
-    let lookback_ms = parameters::lookback(params)?;
     let stats = Stats::read(params);
-    let options = PromqlOptions {
-        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
-        timeout,
-        max_samples: app.config.max_query_samples,
-        partial: parameters::partial_response(params, app.config.allow_partial_results)?,
-        count_samples: stats.are_wanted(),
-    };
+    let options = PromqlOptions { count_samples: stats.are_wanted(), ..options(app, params)? };
     let querier = app.querier(parameters::as_of(params)?).await?;
     let queued = Instant::now();
-    let slot = app.query_slots.enter().await?;
+    let slot = app.query_slots.enter(Language::Promql).await?;
     let waited = queued.elapsed();
     let text = params.get("query").unwrap_or("");
-    let mut output = match at {
-        At::Time(time_ms) => querier.promql_instant(database, text, time_ms, &options).await?,
-        At::Steps(steps) => querier.promql_range(database, text, steps, &options).await?,
+    let evaluated = async {
+        match at {
+            At::Time(time_ms) => querier.promql_instant(database, text, time_ms, &options).await,
+            At::Steps(steps) => querier.promql_range(database, text, steps, &options).await,
+        }
     };
+    let mut output = slot.watch(evaluated).await?;
     // What is left to do waits for the client, and so does not keep others from running.
     drop(slot);
     output.annotations.warnings.extend(stats.warning());
@@ -85,7 +94,7 @@ async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -
 }
 
 /// `start`, `end` and `step`, checked in the order and with the words of Prometheus.
-fn read_steps(params: &Params) -> Result<Steps, ApiError> {
+pub fn read_steps(params: &Params) -> Result<Steps, ApiError> {
     let start_ms = parameters::time(params, "start")?;
     let end_ms = parameters::time(params, "end")?;
     if end_ms < start_ms {

@@ -16,7 +16,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use prost::Message;
 use tidelake_catalog::model::{MatchOp, Matcher, TimeRange};
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::backend::{Querier, SortedSamples};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
-use crate::query_slots::QuerySlot;
+use crate::query_slots::{Language, Outcome, QuerySlot};
 
 /// Largest request as sent, and decompressed.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -56,11 +56,11 @@ async fn answer(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Body
     let streams = negotiate(&request.accepted_response_types)?;
     let queries = queries(&request)?;
     let querier = app.querier(None).await?;
-    let slot = app.query_slots.enter().await?;
+    let slot = app.query_slots.enter(Language::RemoteRead).await?;
     let deadline = Instant::now() + app.config.query_timeout();
     let max_samples = app.config.max_query_samples;
     let reader = Reader { querier, database, queries, next: 0, current: None, max_samples, deadline };
-    if streams { stream_chunks(reader, slot).await } else { send_samples(reader, slot).await }
+    if streams { stream_chunks(reader, slot).await } else { slot.watch(send_samples(reader)).await }
 }
 
 fn decode(headers: &HeaderMap, body: &[u8]) -> Result<ReadRequest, ApiError> {
@@ -153,7 +153,7 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
     tokio::time::timeout_at(deadline, work).await.map_err(late)
 }
 
-async fn send_samples(mut reader: Reader, _slot: QuerySlot) -> Result<Response, ApiError> {
+async fn send_samples(mut reader: Reader) -> Result<Response, ApiError> {
     let most = reader.max_samples.min(MAX_UNSTREAMED_SAMPLES);
     let (mut response, mut samples) = (Vec::new(), 0);
     while reader.begin().await?.is_some() {
@@ -189,22 +189,36 @@ async fn next_frames(reader: &mut Reader, query: &mut Option<usize>) -> Result<O
 
 /// What fails before the first frames gets a status; what fails later ends the connection.
 async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, ApiError> {
-    let mut query = reader.begin().await?;
-    let first = next_frames(&mut reader, &mut query).await?;
+    let begin = async {
+        let mut query = reader.begin().await?;
+        let first = next_frames(&mut reader, &mut query).await?;
+        Ok::<_, ApiError>((query, first))
+    };
+    let begun = begin.await;
+    if let Err(error) = &begun {
+        slot.end(Outcome::of(error));
+    }
+    let (query, first) = begun?;
     let rest = stream::unfold((first, Some((reader, query, slot))), async |(ready, reading)| {
         if let Some(ready) = ready {
             return Some((Ok(ready), (None, reading)));
         }
         let (mut reader, mut query, slot) = reading?;
         match next_frames(&mut reader, &mut query).await {
-            Ok(None) => None,
+            Ok(None) => {
+                slot.end(Outcome::Answered);
+                None
+            }
             Ok(Some(ready)) => Some((Ok(ready), (None, Some((reader, query, slot))))),
             Err(error) => {
                 tracing::warn!(error = %error.message, "a remote read broke off");
+                slot.end(Outcome::of(&error));
                 Some((Err(std::io::Error::other(error.message)), (None, None)))
             }
         }
     });
+    // Whoever compresses it asks again after the end.
+    let rest = rest.fuse();
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
     Ok(([(CONTENT_TYPE, kind)], Body::from_stream(rest)).into_response())
 }

@@ -23,6 +23,7 @@ use crate::params::Params;
 use crate::prom_answer::{success, success_with};
 use crate::prom_params as parameters;
 use crate::prom_query::read_params;
+use crate::query_slots::Language;
 
 /// What `status/tsdb` looks at when it is not told: about as long as the head of a Prometheus reaches back.
 const RECENT_MS: i64 = 3 * 3_600_000;
@@ -116,8 +117,8 @@ async fn tsdb(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): Raw
         let end_ms = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
         let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
         let querier = app.querier(parameters::as_of(&params)?).await?;
-        let _slot = app.query_slots.enter().await?;
-        let answer = querier.cardinality(&database, TimeRange::new(start_ms, end_ms), ranks, partial).await?;
+        let slot = app.query_slots.enter(Language::Labels).await?;
+        let answer = slot.watch(querier.cardinality(&database, TimeRange::new(start_ms, end_ms), ranks, partial)).await?;
         let found = answer.value;
         // As an empty head says it.
         let times = found.times.unwrap_or(TimeRange::new(i64::MAX, i64::MIN));

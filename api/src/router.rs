@@ -14,8 +14,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::app::App;
 use crate::{
-    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars, prom_labels, prom_parse, prom_query,
-    prom_read, prom_scraping, prom_status, prom_write, sql,
+    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars, prom_explain, prom_labels, prom_parse,
+    prom_query, prom_read, prom_scraping, prom_status, prom_write, sql,
 };
 
 /// Smaller answers are sent as they are.
@@ -24,9 +24,9 @@ const COMPRESS_ABOVE_BYTES: u16 = 1024;
 /// The whole HTTP interface.
 pub fn router(app: Arc<App>) -> Router {
     let prometheus = || {
-        let queries = Router::new().merge(prom_query::routes()).merge(prom_labels::routes()).merge(prom_parse::routes());
-        let reads = queries.merge(prom_exemplars::routes()).merge(prom_status::routes()).merge(prom_scraping::routes());
-        let reads = reads.merge(prom_read::routes());
+        let queries = Router::new().merge(prom_query::routes()).merge(prom_explain::routes()).merge(prom_labels::routes());
+        let queries = queries.merge(prom_parse::routes()).merge(prom_exemplars::routes()).merge(prom_read::routes());
+        let reads = queries.merge(prom_status::routes()).merge(prom_scraping::routes());
         reads.merge(prom_write::routes()).merge(prom_admin::routes())
     };
     let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES).and(NotForContentType::new("application/vnd.apache.parquet"));

@@ -29,7 +29,7 @@ use crate::error::{ApiError, Dialect, Kind};
 use crate::maintenance::{self, Deletion};
 use crate::params::{Params, is_form};
 use crate::prom_params as parameters;
-use crate::query_slots::QuerySlot;
+use crate::query_slots::{Language, Outcome, QuerySlot};
 use crate::sql_formats::{self, Encoder, Format};
 
 /// Largest request body.
@@ -126,7 +126,7 @@ async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> 
     }
     let querier = app.querier(as_of).await?;
     let partial = asked.partial_response.unwrap_or(app.config.allow_partial_results);
-    let slot = Arc::new(app.query_slots.enter().await?);
+    let slot = Arc::new(app.query_slots.enter(Language::Sql).await?);
     let (timeout, deadline) = (app.config.query_timeout(), Instant::now() + app.config.query_timeout());
     let mut tries = if partial { PARTIAL_TRIES } else { 1 };
     loop {
@@ -140,7 +140,10 @@ async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> 
             Ok((response, warnings)) => return Ok(with_warnings(response, &warnings)),
             // Nothing was answered yet, and the damage that was met is known now.
             Err(ApiError { kind: Kind::Damaged, .. }) if tries > 0 => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                slot.end(Outcome::of(&error));
+                return Err(error);
+            }
         }
     }
 }
@@ -227,15 +230,24 @@ async fn respond(
         let (mut chunks, slot) = state?;
         match within(deadline, timeout, chunks.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, slot)))),
-            Ok(None) => None,
+            Ok(None) => {
+                slot.end(Outcome::Answered);
+                None
+            }
             Ok(Some(Err(error))) => {
                 tracing::warn!(%error, "a query failed in the middle of its answer");
-                Some((Err(std::io::Error::other(error)), None))
+                let message = error.to_string();
+                slot.end(Outcome::of(&classify(error)));
+                Some((Err(std::io::Error::other(message)), None))
             }
-            Err(late) => Some((Err(std::io::Error::other(late.message)), None)),
+            Err(late) => {
+                slot.end(Outcome::of(&late));
+                Some((Err(std::io::Error::other(late.message)), None))
+            }
         }
     });
-    let body = Body::from_stream(stream::iter(head).chain(rest));
+    // Whoever compresses it asks again after the end.
+    let body = Body::from_stream(stream::iter(head).chain(rest).fuse());
     let mut response = body.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     Ok(response)
@@ -269,11 +281,12 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
 
 /// What a failure while the first rows are computed means for the client.
 fn classify(error: DataFusionError) -> ApiError {
-    if let found @ (SqlError::Damaged { .. } | SqlError::Unavailable(_)) = SqlError::from_ref(&error) {
+    if let found @ (SqlError::Damaged { .. } | SqlError::Unavailable(_) | SqlError::ResourcesExhausted(_) | SqlError::Timeout) =
+        SqlError::from_ref(&error)
+    {
         return found.into();
     }
     let kind = match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => Kind::Execution,
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => Kind::Internal,
         DataFusionError::ParquetError(_) | DataFusionError::External(_) => Kind::Internal,
         // Division by zero, casts that fail, overflows: the query meets data that it was not written for.
@@ -288,7 +301,7 @@ mod tests {
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::*;
-    use crate::query_slots::QuerySlots;
+    use crate::query_slots::{Language, QuerySlots};
 
     fn numbers(n: i64) -> RecordBatch {
         RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef)]).unwrap()
@@ -296,7 +309,7 @@ mod tests {
 
     async fn answer(items: Vec<Result<RecordBatch, DataFusionError>>, format: Format) -> Result<Response, ApiError> {
         let batches = Box::pin(RecordBatchStreamAdapter::new(numbers(0).schema(), stream::iter(items)));
-        let slot = Arc::new(QuerySlots::new(1, Duration::ZERO).enter().await.unwrap());
+        let slot = Arc::new(QuerySlots::new(1, Duration::ZERO).enter(Language::Sql).await.unwrap());
         respond(batches, format, Instant::now() + Duration::from_secs(10), Duration::from_secs(10), slot).await
     }
 

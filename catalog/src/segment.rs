@@ -13,10 +13,12 @@
 //! This module imports only `model` and the object store's own types.
 
 pub mod column;
+pub mod decimal;
 pub mod encoding;
 pub mod error;
 pub mod index;
 pub mod merge;
+pub mod meter;
 pub mod reader;
 mod row_groups;
 pub mod rows;
@@ -24,8 +26,10 @@ pub mod scan;
 pub mod series;
 pub mod writer;
 
+pub use decimal::ValueLayout;
 pub use error::SegmentError;
 pub use index::{IndexedSeries, SeriesIndex};
+pub use meter::{ReadCounts, ReadMeter};
 pub use reader::OpenSegment;
 pub use rows::{SeriesRun, SortedRows};
 pub use scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder};

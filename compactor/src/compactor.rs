@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidelake_catalog::model::Day;
-use tidelake_catalog::segment::SegmentError;
+use tidelake_catalog::segment::{SegmentError, ValueLayout};
 use tidelake_catalog::snapshot::Snapshot;
 use tidelake_catalog::{Catalog, CatalogError, keys};
 use tokio::time::Instant;
@@ -58,6 +58,8 @@ pub struct CompactorOptions {
     pub sweep_interval: Duration,
     /// After how long a damaged segment is looked at again.
     pub recheck: Duration,
+    /// How merged files of metrics tables hold values. Files that need not be merged stay as they are.
+    pub value_layout: ValueLayout,
 }
 
 impl Default for CompactorOptions {
@@ -69,6 +71,7 @@ impl Default for CompactorOptions {
             time_travel_window: minutes(60),
             sweep_interval: minutes(10),
             recheck: minutes(10),
+            value_layout: ValueLayout::Plain,
         }
     }
 }
@@ -163,7 +166,7 @@ impl Compactor {
             found.into_iter().for_each(|(segment, error)| self.quarantine.put(segment, error, now_ms()));
             return Ok(Outcome::Damaged);
         }
-        let added = match merge(self.catalog.store(), self.catalog.environment(), table, plan).await {
+        let added = match merge(self.catalog.store(), self.catalog.environment(), table, plan, self.options.value_layout).await {
             Ok(added) => added,
             Err(error) => return self.quarantine_input(plan, error),
         };

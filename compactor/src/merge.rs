@@ -11,7 +11,7 @@ use tidelake_catalog::model::{Column, TableKind};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::writer::WrittenSegment;
-use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder, SortedRows};
+use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder, SortedRows, ValueLayout};
 use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Table};
 use tidelake_catalog::store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
@@ -32,8 +32,14 @@ pub enum MergeError {
     Store(#[from] StoreError),
 }
 
-/// Merges the inputs of a plan. The results are on the store and in no commit yet.
-pub async fn merge(store: &Store, environment: &Environment, table: &Table, plan_of: &Plan) -> Result<Vec<SegmentMeta>, MergeError> {
+/// Merges the inputs of a plan, whatever their layouts are, into segments of one. The results are on the store and in no commit yet.
+pub async fn merge(
+    store: &Store,
+    environment: &Environment,
+    table: &Table,
+    plan_of: &Plan,
+    layout: ValueLayout,
+) -> Result<Vec<SegmentMeta>, MergeError> {
     let kind = table.schema.kind;
     if plan_of.windows.is_empty() {
         return Ok(Vec::new());
@@ -60,7 +66,7 @@ pub async fn merge(store: &Store, environment: &Environment, table: &Table, plan
         while let Some(unit) = rows {
             let current = match output.take() {
                 Some(output) => output,
-                None => Output::open(store, environment.segment_id(), table, plan_of, &order, &fields)?,
+                None => Output::open(store, environment.segment_id(), table, plan_of, &order, &fields, layout)?,
             };
             // While one unit is encoded the next is read.
             let (current, next) = try_join(current.push(environment, unit), read(units.next())).await?;
@@ -106,6 +112,7 @@ impl Output {
         plan: &Plan,
         order: &SortOrder,
         fields: &Arc<[Column]>,
+        layout: ValueLayout,
     ) -> Result<Self, MergeError> {
         let kind = table.schema.kind;
         let Some(first) = plan.segments.first() else { return Err(SegmentError::Encode("a merge without inputs".to_owned()).into()) };
@@ -130,7 +137,7 @@ impl Output {
             1 => Effort::Compacted,
             _ => Effort::Settled,
         };
-        let writer = SegmentWriter::new(kind, order.clone(), Arc::clone(fields), effort, &note)?;
+        let writer = SegmentWriter::with_layout(kind, order.clone(), Arc::clone(fields), effort, layout, &note)?;
         let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
         Ok(Self { meta, key, writer, upload })
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
-use tidelake_catalog::segment::SegmentError;
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tokio::time::Instant;
 
 use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
 use crate::labels;
-use crate::promql::exec::{EngineOptions, QueryError, QueryOutput, QueryParams, evaluate};
+use crate::promql::exec::{EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze};
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::SourceError;
 use crate::samples::DatabaseSamples;
@@ -37,25 +37,34 @@ pub struct Querier {
     tables: Tables,
     promql: EngineOptions,
     sql: SqlEngine,
+    /// What all queries together read.
+    meter: Arc<ReadMeter>,
 }
 
 impl Querier {
     /// A querier over tables.
     pub fn new(tables: Tables, promql: EngineOptions, sql: SqlOptions) -> Result<Self, SqlError> {
+        let meter = ReadMeter::unlimited(Vec::new());
+        let tables = tables.counted(&meter);
         let sql = SqlEngine::new(Arc::new(tables.clone()), sql)?;
-        Ok(Self { tables, promql, sql })
+        Ok(Self { tables, promql, sql, meter })
     }
 
     /// The same over the tables as they were in a state of the past.
     pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
         let tables = self.tables.at(snapshot);
         let sql = self.sql.over(Arc::new(tables.clone()));
-        Self { tables, promql: self.promql.clone(), sql }
+        Self { tables, promql: self.promql.clone(), sql, meter: Arc::clone(&self.meter) }
     }
 
     /// The tables that are read.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// What all queries together have read so far.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.meter.counts()
     }
 
     /// Settings of the PromQL engine.
@@ -85,6 +94,27 @@ impl Querier {
         Ok(output)
     }
 
+    /// Evaluates a PromQL expression, and says what each operator did.
+    pub async fn explain_analyze(
+        &self,
+        database: &str,
+        expr: &Expr,
+        text: &str,
+        params: QueryParams,
+        options: &EngineOptions,
+        partial: bool,
+    ) -> Result<Explained, QueryError> {
+        let begun = Instant::now();
+        let run = |tables| async move {
+            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
+            explain_analyze(expr, text, params, Arc::new(DatabaseSamples::new(tables, database)), &options).await
+        };
+        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
+        let Answer { value: mut explained, warnings } = self.answer(partial, run, is_damage).await?;
+        explained.annotations.warnings.extend(warnings);
+        Ok(explained)
+    }
+
     /// Looks at a SQL text: does it read, and as of when.
     pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
         self.sql.read(sql)
@@ -104,10 +134,8 @@ impl Querier {
         params: HashMap<String, SqlParam>,
         partial: bool,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
-        if !partial {
-            return self.sql.query(database, text, params).await;
-        }
-        let tables = self.tables.partial();
+        let tables = self.tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+        let tables = if partial { tables.partial() } else { tables };
         let mut answer = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
         // Everything is opened while the query is planned.
         answer.warnings.splice(0..0, tables.warnings());

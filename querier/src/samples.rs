@@ -74,10 +74,16 @@ impl DatabaseSamples {
     }
 }
 
+/// What is said to a query that reads too much.
+pub(crate) fn too_many_bytes(limit: u64) -> String {
+    format!("more than {limit} bytes would be read from the store; narrow the selectors or the time range, or raise max_query_read_bytes")
+}
+
 /// Why rows could not be read, in the words of PromQL.
 pub(crate) fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
+        SegmentError::ReadLimit(limit) => SourceError::LimitExceeded(too_many_bytes(limit)),
         other => SourceError::Unavailable(other.to_string()),
     }
 }
@@ -138,7 +144,9 @@ pub(crate) async fn read_unit(tables: Tables, unit: ScanUnit, name: Option<Arc<s
 pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceError> {
     let series: usize = feeds.iter().flat_map(|feed| &feed.units).map(|unit| unit.series().len()).sum();
     if series > most {
-        return Err(SourceError::LimitExceeded(format!("a selector matches {series} series, at most {most} are allowed")));
+        return Err(SourceError::LimitExceeded(format!(
+            "a selector matches {series} series, at most {most} are allowed; narrow it, or raise max_query_series"
+        )));
     }
     Ok(())
 }
@@ -146,12 +154,12 @@ pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceErro
 #[async_trait]
 impl SampleSource for DatabaseSamples {
     async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
-        let SelectRequest { matchers, range, limits } = request;
-        let feeds = feeds(&self.tables, &self.database, &matchers, range, false).await.map_err(source_error)?;
+        let SelectRequest { matchers, range, limits, meter } = request;
+        let tables = self.tables.counted(&meter);
+        let feeds = feeds(&tables, &self.database, &matchers, range, false).await.map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
         let jobs = feeds.into_iter().flat_map(|Feed { units, name }| units.into_iter().map(move |unit| (unit, name.clone())));
         let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-        let tables = self.tables.clone();
         let read = move |(unit, name)| read_unit(tables.clone(), unit, name);
         // In order, so that sums over series do not depend on timing.
         Ok(stream::iter(jobs).map(read).buffered(at_once).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())

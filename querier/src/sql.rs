@@ -5,9 +5,9 @@
 //! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the query;
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan, with `promql` for what the function of that name answers; `provider` and `pushdown` turn filters into matchers and a time range;
+//! 4. `session`: statement to plan, with `promql` for what the function of that name answers, and `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
-//! 6. `deadline`: the answer, as a stream that ends in time.
+//! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in time.
 //!
 //! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`), which others carry out.
 //!
@@ -32,8 +32,10 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod text;
+mod threads;
 mod tokens;
 mod view;
+mod yielding;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -42,6 +44,7 @@ use std::time::Duration;
 
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use tidelake_catalog::Environment;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::promql::PromqlCalls;
@@ -72,7 +75,9 @@ pub struct SqlOptions {
     pub spill_dir: Option<PathBuf>,
     /// Limits of the PromQL expressions in statements; their time is what is left of `timeout`.
     pub promql: EngineOptions,
-    /// Where threads come from.
+    /// The threads that queries compute on; those of the caller if there are none.
+    pub threads: Option<Handle>,
+    /// Where threads for planning come from.
     pub environment: Environment,
 }
 
@@ -86,6 +91,7 @@ impl Default for SqlOptions {
             timeout: None,
             spill_dir: None,
             promql: EngineOptions::default(),
+            threads: None,
             environment: Environment::system(),
         }
     }
@@ -148,14 +154,21 @@ impl SqlEngine {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
         let promql = EngineOptions { timeout: self.options.timeout.unwrap_or(Duration::MAX), ..self.options.promql.clone() };
         let promql = PromqlCalls::new(source.samples(&db), promql, self.options.environment.now_ms());
-        let planning = planning::on_large_stack(&self.options.environment, move || async move {
+        let planning = planning::on_large_stack(&self.options.environment, self.options.threads.as_ref(), move || async move {
             let statement = statement::parse(text)?;
             let database = catalog::Database::open(source, &db)?;
             let planned = session::plan(&template, &database, &db, statement, params, &promql).await?;
             Ok((planned, promql.warnings()))
         });
         let (planned, warnings) = until(deadline, planning).await?;
-        let stream = planned.start()?;
+        let stream = match &self.options.threads {
+            Some(threads) => {
+                // Operators may spawn when they are started.
+                let _entered = threads.enter();
+                threads::on(threads, planned.start()?)
+            }
+            None => planned.start()?,
+        };
         let value = match deadline {
             Some(deadline) => deadline::until(deadline, stream),
             None => stream,
@@ -166,7 +179,7 @@ impl SqlEngine {
     /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is changed by this.
     pub async fn command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let planning = planning::on_large_stack(&self.options.environment, move || async move {
+        let planning = planning::on_large_stack(&self.options.environment, self.options.threads.as_ref(), move || async move {
             let draft = command::parse(text)?;
             deletion::resolve(&template, source, &db, draft, params).await
         });

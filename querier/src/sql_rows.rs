@@ -8,13 +8,14 @@ use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
 use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
 
 use crate::promql::source::SampleSource;
-use crate::samples::DatabaseSamples;
+use crate::samples::{DatabaseSamples, too_many_bytes};
 use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
 use crate::tables::Tables;
 
 fn sql_error(error: SegmentError) -> SqlError {
     match error {
         SegmentError::Corrupt { object, message } => SqlError::Damaged { object, message },
+        SegmentError::ReadLimit(limit) => SqlError::ResourcesExhausted(too_many_bytes(limit)),
         SegmentError::Unavailable { .. } => SqlError::Unavailable(error.to_string()),
         error => SqlError::Internal(error.to_string()),
     }

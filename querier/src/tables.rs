@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::model::{Column, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
-use tidelake_catalog::segment::{OpenSegment, SegmentError, Series, SortedRows};
+use tidelake_catalog::segment::{OpenSegment, ReadMeter, SegmentError, Series, SortedRows};
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
@@ -65,6 +65,8 @@ pub struct Tables {
     at: Option<Arc<Snapshot>>,
     /// What was left out, if damaged segments may be.
     left_out: Option<Arc<LeftOut>>,
+    /// Who counts what is read.
+    meter: Option<Arc<ReadMeter>>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -78,13 +80,22 @@ impl Tables {
     pub fn new(catalog: Arc<Catalog>, store: Store, recent: Arc<dyn RecentRows>, cache_bytes: usize) -> Self {
         let segments = SegmentCache::new(cache_bytes);
         let inner = Arc::new(Inner { catalog, store, recent, segments, damaged: Damaged::default() });
-        Self { inner, at: None, left_out: None }
+        Self { inner, at: None, left_out: None, meter: None }
     }
 
     /// The same tables for one query that may be answered in part: damaged segments that are known are left out. It may still fail
     /// for one that is not known yet, and will know it when it is run again.
     pub fn partial(&self) -> Self {
         Self { left_out: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// The same tables for one reader, whose reads a meter counts besides those that do already.
+    pub fn counted(&self, meter: &Arc<ReadMeter>) -> Self {
+        let meter = match &self.meter {
+            Some(others) => ReadMeter::unlimited(vec![Arc::clone(others), Arc::clone(meter)]),
+            None => Arc::clone(meter),
+        };
+        Self { meter: Some(meter), ..self.clone() }
     }
 
     /// What was left out, as sentences.
@@ -134,6 +145,9 @@ impl Tables {
         });
         let opened = stream::iter(opened).buffered(OPEN_AT_ONCE).try_filter_map(futures::future::ok);
         let mut sources: Vec<Source> = opened.try_collect().await?;
+        if let Some(meter) = &self.meter {
+            meter.looked_at(sources.len(), recent.len());
+        }
         sources.extend(recent.into_iter().map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)));
         Ok(Some(TableSources { schema, sources, kept }))
     }
@@ -172,7 +186,7 @@ impl Tables {
             left_out.add(meta.id, error);
             return Ok(None);
         }
-        let opened = segments.open(meta, || meta.open(store, kind)).await;
+        let opened = segments.open(meta, || meta.open_counted(store, kind, self.meter.clone())).await;
         let Err(error) = opened else { return opened.map(Some) };
         match (damaged.note(&error), &self.left_out) {
             (Some(id), Some(left_out)) => {
@@ -185,7 +199,7 @@ impl Tables {
 
     /// Reads a unit of a scan, and remembers damage that it meets.
     pub async fn read(&self, unit: &ScanUnit) -> Result<SortedRows, SegmentError> {
-        let rows = unit.read().await;
+        let rows = unit.read_counted(self.meter.as_ref()).await;
         if let Err(error) = &rows
             && let Some(id) = self.inner.damaged.note(error)
         {

@@ -64,6 +64,11 @@ async fn refuse_deep_promql(client: &Client) {
         check(format!("{}m", "-".repeat(depth)), 400, "nested too deeply").await;
         check(format!("m{}", "+m".repeat(depth)), 400, "nested too deeply").await;
         check("(".repeat(depth), 400, "parse error").await;
+        let some = depth.min(40_000);
+        check(format!("{}m{}", "max_over_time(".repeat(some), "[1m:1m])".repeat(some)), 400, "nested too deeply").await;
+        check(format!("{}m{}", "(m+".repeat(some), ")".repeat(some)), 400, "nested too deeply").await;
+        check(format!("m{}", "[1m:1m]".repeat(some)), 400, "nested too deeply").await;
+        check(format!("m[{}1m{}]", "(".repeat(depth), ")".repeat(depth)), 400, "nested too deeply").await;
     }
     check(format!("m{{host=\"{}\"}}", "x".repeat(5 << 20)), 413, "4194304").await;
     // What is just as deep as allowed is answered.
@@ -85,7 +90,7 @@ async fn refuse_parameters(client: &Client) {
     check(range, &[("query", "m[5m]"), ("start", "0"), ("end", "1"), ("step", "1")], "range vector").await;
     check("/api/v1/series", &[], "match[]").await;
     check("/api/v1/series", &[("match[]", "{}")], "match[]").await;
-    check("/api/v1/labels", &[("match[]", "1 + 1")], "match[]").await;
+    check("/api/v1/labels", &[("match[]", "1 + 1")], "series selector").await;
     check("/api/v1/labels", &[("limit", "-1")], "\"limit\"").await;
     check("/db/a%2Fb/api/v1/query", &[("query", "m")], "a/b").await;
     for path in ["/api/v1/query", range, "/api/v1/labels", "/api/v1/series"] {

@@ -13,8 +13,10 @@
 //!   what must be there, [`files`] reads what is in the Parquet files
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
+//! - [`decimal`]: answers do not depend on the layout of values
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
+//! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a query
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
 #![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
 #![allow(clippy::disallowed_methods, reason = "real processes have real clocks")]
@@ -24,6 +26,7 @@ mod bad_queries;
 mod client;
 mod crash;
 mod damage;
+mod decimal;
 mod deletes;
 mod exemplars;
 mod fencing;
@@ -33,6 +36,7 @@ mod overwrite;
 mod place;
 mod prometheus_api;
 mod protobuf;
+mod queries;
 mod retention;
 mod server;
 mod start_times;

@@ -126,6 +126,10 @@ async fn large_answers_are_whole_however_they_are_sent() {
     };
     for encoding in ["gzip", "zstd"] {
         assert_eq!(inflated(&ask(encoding).await, encoding), plain.body, "{encoding}");
+        let query = [("db", "default"), ("format", "csv"), ("q", "SELECT time, host, value FROM m")];
+        let reply = client.send("GET", "/api/v3/query_sql", &query, &[("accept-encoding", encoding)], "").await.expect(200);
+        let rows = inflated(&reply, encoding).iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(rows, 80_001, "{encoding}");
     }
     server.stop().await;
 }

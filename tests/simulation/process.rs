@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use tidelake_catalog::segment::ValueLayout;
 use tidelake_catalog::{Catalog, CatalogError, CatalogOptions, Environment, Store};
 use tidelake_compactor::{Compactor, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
@@ -48,6 +49,7 @@ impl Settings {
             grace: Duration::from_secs(pick(&[60, 120, 300])),
             time_travel_window: Duration::from_secs(pick(&[0, 60, 3600])),
             sweep_interval: Duration::from_secs(pick(&[30, 600])),
+            value_layout: [ValueLayout::Plain, ValueLayout::Decimal][pick(&[0, 1]) as usize],
             ..CompactorOptions::default()
         };
         Self { checkpoint_every: pick(&[3, 10, 100]), ingest, compactor }

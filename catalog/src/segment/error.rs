@@ -19,6 +19,9 @@ pub enum SegmentError {
         /// What does not fit.
         message: String,
     },
+    /// The reader may not read so many bytes; see [`super::ReadMeter`].
+    #[error("more than {0} bytes would be read from the store")]
+    ReadLimit(u64),
     /// Rows could not be encoded: a programming error or a lack of memory.
     #[error("rows could not be encoded: {0}")]
     Encode(String),

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
@@ -24,8 +24,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use super::error::SegmentError;
 use super::index::SeriesIndex;
+use super::meter::ReadMeter;
 use crate::model::{Column, TIME_COLUMN, TableKind, TimeUnit};
 
 /// Where a segment lies and what it must be.
@@ -54,10 +56,10 @@ pub struct OpenSegment {
 }
 
 impl OpenSegment {
-    /// Reads and checks the index, and reads the footer.
-    pub async fn open(store: Arc<dyn ObjectStore>, location: SegmentLocation) -> Result<Self, SegmentError> {
+    /// Reads and checks the index, and reads the footer, which is counted.
+    pub async fn open(store: Arc<dyn ObjectStore>, location: SegmentLocation, meter: Option<Arc<ReadMeter>>) -> Result<Self, SegmentError> {
         let footer = async {
-            match read_footer(&store, &location).await {
+            match read_footer(DataFile::new(&store, &location, meter)).await {
                 Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
                 other => other.map(Ok),
             }
@@ -93,17 +95,24 @@ impl OpenSegment {
 
     /// Reads rows: `ranges` ascend and do not overlap; the result holds them one after the other. A field that
     /// the file does not have is null.
-    pub async fn read(&self, ranges: &[Range<u64>], fields: &[Column]) -> Result<(ScalarBuffer<i64>, Vec<ArrayRef>), SegmentError> {
+    pub async fn read(
+        &self,
+        ranges: &[Range<u64>],
+        fields: &[Column],
+        meter: Option<Arc<ReadMeter>>,
+    ) -> Result<(ScalarBuffer<i64>, Vec<ArrayRef>), SegmentError> {
         let object = self.location.data.as_ref();
         let corrupt = |message: String| SegmentError::corrupt(object, message);
         let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
         let rows = usize::try_from(rows).map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
         let footer = self.footer.as_ref().map_err(Clone::clone)?;
         let schema = footer.parquet_schema();
-        let wanted = |name: &str| name == TIME_COLUMN || fields.iter().any(|f| &*f.name == name);
+        let is_asked_for = |name: &str| fields.iter().any(|f| &*f.name == name);
+        let is_split = self.is_decimal(footer) && is_asked_for(VALUE);
+        let wanted = |name: &str| name == TIME_COLUMN || is_asked_for(name) || (is_split && (name == MANTISSA || name == SCALE));
         let roots = footer.schema().fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i);
         let mask = ProjectionMask::roots(schema, roots);
-        let reader = DataFile::new(&self.store, &self.location);
+        let reader = DataFile::new(&self.store, &self.location, meter);
         let decode = async {
             ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.clone())
                 .with_projection(mask)
@@ -125,8 +134,21 @@ impl OpenSegment {
         let time = batch.column_by_name(TIME_COLUMN).and_then(|array| times(self.location.kind, array));
         let time = time.ok_or_else(|| corrupt("no time column of the table's unit".to_owned()))?;
         let found: Vec<Column> = fields.iter().filter(|f| batch.column_by_name(&f.name).is_some()).cloned().collect();
-        let arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
+        let mut arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
+        if is_split
+            && let Some(value) = found.iter().position(|f| &*f.name == VALUE)
+            && let [Some(mantissa), Some(scale)] = [MANTISSA, SCALE].map(|name| batch.column_by_name(name))
+        {
+            let decimals =
+                Decimals::of(&arrays[value], mantissa, scale).ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
+            arrays[value] = Arc::new(decimals.join().map_err(corrupt)?);
+        }
         Ok((time, super::column::project(&found, &arrays, fields, rows)))
+    }
+
+    /// Whether values are split into columns of their own.
+    fn is_decimal(&self, footer: &ArrowReaderMetadata) -> bool {
+        self.location.kind == TableKind::Metrics && footer.schema().column_with_name(MANTISSA).is_some()
     }
 
     /// Names and types of the columns of the data file.
@@ -138,7 +160,7 @@ impl OpenSegment {
     pub fn batches(&self, rows: usize) -> Result<BoxStream<'static, Result<RecordBatch, SegmentError>>, SegmentError> {
         let footer = self.footer.clone()?;
         let object = self.location.data.to_string();
-        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(DataFile::new(&self.store, &self.location), footer)
+        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(DataFile::new(&self.store, &self.location, None), footer)
             .with_batch_size(rows.max(1))
             .build()
             .map_err(|error| read_error(&object, error))?;
@@ -184,17 +206,22 @@ struct DataFile {
     store: Arc<dyn ObjectStore>,
     key: Path,
     bytes: u64,
+    meter: Option<Arc<ReadMeter>>,
 }
 
 impl DataFile {
-    fn new(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Self {
-        Self { store: Arc::clone(store), key: location.data.clone(), bytes: location.data_bytes }
+    fn new(store: &Arc<dyn ObjectStore>, location: &SegmentLocation, meter: Option<Arc<ReadMeter>>) -> Self {
+        Self { store: Arc::clone(store), key: location.data.clone(), bytes: location.data_bytes, meter }
     }
 
     async fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
         // A damaged footer may ask for anything.
         if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > self.bytes) {
             return Err(ParquetError::General(format!("it refers to bytes {range:?}, and has {}", self.bytes)));
+        }
+        if let Some(meter) = &self.meter {
+            let (requests, bytes) = requests(ranges);
+            meter.request(requests, bytes).map_err(external)?;
         }
         let object = self.key.as_ref();
         let is_whole = |found: &[Bytes]| found.iter().zip(ranges).all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
@@ -211,6 +238,24 @@ impl DataFile {
             (error, _) => external(error),
         })
     }
+}
+
+/// How many requests ranges become, and the bytes of these: stores read what lies close together at once.
+fn requests(ranges: &[Range<u64>]) -> (u64, u64) {
+    let mut sorted: Vec<&Range<u64>> = ranges.iter().collect();
+    sorted.sort_unstable_by_key(|range| range.start);
+    let (mut requests, mut bytes, mut end) = (0, 0, None::<u64>);
+    for range in sorted {
+        match end {
+            Some(last) if range.start <= last.saturating_add(OBJECT_STORE_COALESCE_DEFAULT) => bytes += range.end.saturating_sub(last),
+            _ => {
+                requests += 1;
+                bytes += range.end - range.start;
+            }
+        }
+        end = end.max(Some(range.end));
+    }
+    (requests, bytes)
 }
 
 fn external(error: SegmentError) -> ParquetError {
@@ -273,11 +318,11 @@ fn selection(ranges: &[Range<u64>]) -> RowSelection {
     selectors.into()
 }
 
-async fn read_footer(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Result<ArrowReaderMetadata, SegmentError> {
-    let mut reader = DataFile::new(store, location);
+async fn read_footer(mut file: DataFile) -> Result<ArrowReaderMetadata, SegmentError> {
+    let object = file.key.to_string();
     let options =
         ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional).with_column_index_policy(PageIndexPolicy::Skip);
-    guarded(location.data.as_ref(), ArrowReaderMetadata::load_async(&mut reader, options)).await
+    guarded(&object, ArrowReaderMetadata::load_async(&mut file, options)).await
 }
 
 async fn read_index(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Result<SeriesIndex, SegmentError> {

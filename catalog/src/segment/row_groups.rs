@@ -3,6 +3,11 @@
 //! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row group: sorted by metric one holds
 //! mostly one sort of values. A sample rules out most of them; of what is left the smallest result is kept. Any reader reads
 //! any of them.
+//!
+//! With the decimal layout ([`super::decimal`]) it is also found out for each row group whether it is smaller with decimals split,
+//! with only those that are not whole numbers split, or without.
+
+mod decimals;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,6 +20,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
+use self::decimals::Split;
+use super::decimal::VALUE;
 use super::encoding::{Effort, Way};
 
 /// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
@@ -31,6 +38,9 @@ const SAMPLE_ERROR: usize = 25;
 /// The slow levels of zstd must save so much in a hundred of a sample.
 const SLOW_GAIN: usize = 3;
 
+/// A column of a row group with fewer bytes is not worth a slow level, which needs a lot of memory.
+const SMALL: usize = 1024;
+
 /// Writes the row groups of one file.
 pub(super) struct RowGroups<W: Write + Send> {
     file: SerializedFileWriter<W>,
@@ -43,6 +53,8 @@ pub(super) struct RowGroups<W: Write + Send> {
     pending: Vec<RecordBatch>,
     pending_rows: usize,
     pending_bytes: usize,
+    /// Where the columns of values, mantissas and scales begin, if the file has the decimal layout.
+    decimals: Option<usize>,
 }
 
 /// A way to encode one column.
@@ -67,7 +79,13 @@ impl<W: Write + Send> RowGroups<W> {
             ways.iter().map(|way| Trial::new(way, field, effort)).collect()
         };
         let ways = schema.fields().iter().map(ways).collect::<Result<_, _>>()?;
-        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0 })
+        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0, decimals: None })
+    }
+
+    /// The same for a file with the decimal layout, which is given decimals split.
+    pub fn with_decimals(mut self) -> Self {
+        self.decimals = self.schema.index_of(VALUE).ok();
+        self
     }
 
     /// Appends rows.
@@ -107,19 +125,28 @@ impl<W: Write + Send> RowGroups<W> {
         let number = self.file.flushed_row_groups().len();
         let mut writers = self.usual.create_column_writers(number)?.into_iter();
         let mut chunks: Vec<ArrowColumnChunk> = Vec::new();
+        let mut decimals = self.decimals.map(|first| self.decimals(first, &batches)).transpose()?;
         for (at, (field, ways)) in self.schema.fields().iter().zip(&self.ways).enumerate() {
-            let arrays: Vec<ArrayRef> = batches.iter().map(|batch| Arc::clone(batch.column(at))).collect();
+            let split = decimals.as_mut().and_then(|decimals| decimals.take(at));
+            let arrays: Vec<ArrayRef> = match &split {
+                Some(split) => split.arrays().to_vec(),
+                None => batches.iter().map(|batch| Arc::clone(batch.column(at))).collect(),
+            };
             let leaves = leaves_of(field, &arrays)?;
             let mut writers = writers.by_ref().take(leaves.len());
             if ways.is_empty() {
                 for (writer, leaf) in writers.zip(&leaves) {
                     chunks.push(encode(writer, leaf)?);
                 }
-            } else {
-                // Drawn in any case: writers come in the order of the columns.
-                writers.by_ref().for_each(drop);
-                chunks.push(smallest(ways, field, &arrays)?);
+                continue;
             }
+            // Drawn in any case: writers come in the order of the columns.
+            writers.by_ref().for_each(drop);
+            let usual = match split {
+                Some(Split::Encoded(usual)) => *usual,
+                _ => Sampled::new(ways, field, arrays)?.encode(ways, field)?,
+            };
+            chunks.push(usual.slower(ways, field)?);
         }
         let mut group = self.file.next_row_group()?;
         for chunk in chunks {
@@ -144,41 +171,74 @@ impl Trial {
     }
 }
 
-/// The smallest encoding of a column of numbers.
-fn smallest(trials: &[Trial], field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
-    let rows: usize = arrays.iter().map(|array| array.len()).sum();
-    let sample = sample(arrays, rows);
-    let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
-    if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
-        for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
-            *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+/// A column of numbers of a row group, of which a sample was encoded in every way.
+struct Sampled {
+    arrays: Vec<ArrayRef>,
+    sample: Vec<ArrayRef>,
+    /// For each way how large the sample became, if it was tried.
+    sizes: Vec<Option<usize>>,
+}
+
+/// The same in the usual way that made it smallest.
+struct Encoded {
+    of: Sampled,
+    way: usize,
+    chunk: ArrowColumnChunk,
+}
+
+impl Sampled {
+    fn new(trials: &[Trial], field: &Field, arrays: Vec<ArrayRef>) -> Result<Self, ParquetError> {
+        let sample = sample(&arrays, arrays.iter().map(|array| array.len()).sum());
+        let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
+        if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
+            for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
+                *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
+            }
         }
+        Ok(Self { arrays, sample, sizes })
     }
-    let bound = sizes.iter().flatten().min().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
-    let mut best: Option<(usize, ArrowColumnChunk)> = None;
-    for (number, trial) in trials.iter().enumerate() {
-        let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
-        let is_worth_it = match (trial.beyond, so_far) {
-            (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
-            _ => sizes[number].is_none_or(|size| size <= bound),
-        };
-        if !is_worth_it {
-            continue;
+
+    /// Of the sample, in the best way.
+    fn size(&self) -> Option<usize> {
+        self.sizes.iter().flatten().min().copied()
+    }
+
+    fn encode(self, trials: &[Trial], field: &Field) -> Result<Encoded, ParquetError> {
+        let rows: usize = self.arrays.iter().map(|array| array.len()).sum();
+        let bound = self.size().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
+        let mut best: Option<(usize, ArrowColumnChunk)> = None;
+        for (number, trial) in trials.iter().enumerate() {
+            let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
+            let is_worth_it = match (trial.beyond, so_far) {
+                (Some(beyond), Some(so_far)) => so_far * 100 > rows * beyond,
+                _ => self.sizes[number].is_none_or(|size| size <= bound),
+            };
+            if !is_worth_it {
+                continue;
+            }
+            let chunk = encode_numbers(&trial.usual, field, &self.arrays)?;
+            if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
+                best = Some((number, chunk));
+            }
         }
-        let chunk = encode_numbers(&trial.usual, field, arrays)?;
-        if so_far.is_none_or(|so_far| size(&chunk) < so_far) {
-            best = Some((number, chunk));
+        let (way, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
+        Ok(Encoded { of: self, way, chunk })
+    }
+}
+
+impl Encoded {
+    /// With a slow level of zstd, if that is smaller.
+    fn slower(self, trials: &[Trial], field: &Field) -> Result<ArrowColumnChunk, ParquetError> {
+        let Self { of, way, chunk } = self;
+        let Some(slow) = trials[way].slow.as_ref().filter(|_| size(&chunk) > SMALL) else { return Ok(chunk) };
+        if let Some(usual) = of.sizes[way]
+            && size(&encode_numbers(slow, field, &of.sample)?) * 100 > usual * (100 - SLOW_GAIN)
+        {
+            return Ok(chunk);
         }
+        let slow = encode_numbers(slow, field, &of.arrays)?;
+        Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
     }
-    let (number, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
-    let Some(slow) = &trials[number].slow else { return Ok(chunk) };
-    if let Some(usual) = sizes[number]
-        && size(&encode_numbers(slow, field, &sample)?) * 100 > usual * (100 - SLOW_GAIN)
-    {
-        return Ok(chunk);
-    }
-    let slow = encode_numbers(slow, field, arrays)?;
-    Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
 }
 
 fn size(chunk: &ArrowColumnChunk) -> usize {
@@ -237,49 +297,4 @@ fn encode<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{ArrayRef, AsArray, Float64Array};
-    use arrow::datatypes::{Field, Float64Type, Schema};
-    use bytes::Bytes;
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use parquet::basic::Encoding;
-
-    use super::super::encoding::file_properties;
-    use super::*;
-
-    fn written(values: &[f64], effort: Effort, batch_rows: usize) -> Bytes {
-        let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true)]));
-        let mut bytes = Vec::new();
-        let mut groups = RowGroups::new(&mut bytes, Arc::clone(&schema), file_properties(&[], effort, &[]), effort, |_| true).unwrap();
-        for values in values.chunks(batch_rows) {
-            let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-            groups.write(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()).unwrap();
-        }
-        groups.finish().unwrap();
-        bytes.into()
-    }
-
-    #[test]
-    fn each_row_group_has_its_smallest_encoding_and_all_values_come_back() {
-        // A row group of few values in no order, one that climbs in whole numbers, one in hundredths of which each comes again soon.
-        let chance = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let few = (0..ROW_GROUP_ROWS).map(|i| [0.1, 17.33, 1e9, -4.0][chance(i) as usize % 4]);
-        let whole = (0..ROW_GROUP_ROWS).map(|i| (1_000_000_000 + i as u64 * 5_000 + chance(i) % 5_000) as f64);
-        let hundredths = (0..ROW_GROUP_ROWS).map(|i| (1_000_000 + (i as u64 / 4 + chance(i) % 8) * 37) as f64 / 100.0);
-        let values: Vec<f64> = few.chain(whole).chain(hundredths).chain([f64::NAN, 1.0]).collect();
-        let sizes = [Effort::Fresh, Effort::Compacted, Effort::Settled].map(|effort| written(&values, effort, 30_000).len());
-        assert!(sizes[1] < sizes[0] * 9 / 10 && sizes[2] <= sizes[1], "{sizes:?}");
-
-        let reader = ParquetRecordBatchReaderBuilder::try_new(written(&values, Effort::Settled, 30_000)).unwrap();
-        let groups = reader.metadata().row_groups();
-        let full = ROW_GROUP_ROWS as i64;
-        assert_eq!(groups.iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [full, full, full, 2]);
-        let encodings = groups[..3].iter().map(|group| {
-            let has = |encoding| group.column(0).encodings().any(|e| e == encoding);
-            (has(Encoding::RLE_DICTIONARY), has(Encoding::BYTE_STREAM_SPLIT))
-        });
-        assert_eq!(encodings.collect::<Vec<_>>(), [(true, false), (false, true), (false, false)]);
-        let read = reader.build().unwrap().flat_map(|batch| batch.unwrap().column(0).as_primitive::<Float64Type>().values().to_vec());
-        assert!(read.map(f64::to_bits).eq(values.iter().map(|value| value.to_bits())));
-    }
-}
+mod tests;

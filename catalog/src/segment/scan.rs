@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use super::column::project;
 use super::error::SegmentError;
 use super::merge::{Input, Run, SeriesRuns, merge};
+use super::meter::ReadMeter;
 use super::reader::OpenSegment;
 use super::rows::SortedRows;
 use super::series::{Series, SortOrder};
@@ -207,11 +208,16 @@ impl ScanUnit {
 
     /// Reads and merges.
     pub async fn read(&self) -> Result<SortedRows, SegmentError> {
+        self.read_counted(None).await
+    }
+
+    /// The same, with what it asks of the store and the rows that come out counted.
+    pub async fn read_counted(&self, meter: Option<&Arc<ReadMeter>>) -> Result<SortedRows, SegmentError> {
         // Only the sources that hold anything of this unit become inputs, in write order.
         let mut used: Vec<usize> = self.slots.iter().flat_map(|slot| slot.runs.iter().map(|run| run.source)).collect();
         used.sort_unstable();
         used.dedup();
-        let loads = used.iter().map(|&source| self.load(source));
+        let loads = used.iter().map(|&source| self.load(source, meter));
         let loaded = try_join_all(loads).await?;
         let mut starts: Vec<HashMap<u64, Range<usize>>> = Vec::with_capacity(loaded.len());
         let mut inputs = Vec::with_capacity(loaded.len());
@@ -227,11 +233,15 @@ impl ScanUnit {
             slot.runs.iter().filter_map(run).collect()
         };
         let series = self.slots.iter().map(|slot| SeriesRuns { series: Arc::clone(&slot.series), runs: runs(slot) }).collect();
-        merge(self.kind, Arc::clone(&self.fields), &inputs, series, self.range)
+        let rows = merge(self.kind, Arc::clone(&self.fields), &inputs, series, self.range)?;
+        if let Some(meter) = meter {
+            meter.read(rows.len());
+        }
+        Ok(rows)
     }
 
     /// The rows of one source, and where in them each run lies (by its first row in the source).
-    async fn load(&self, source: usize) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
+    async fn load(&self, source: usize, meter: Option<&Arc<ReadMeter>>) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
         let mut ranges: Vec<Range<u64>> =
             self.slots.iter().flat_map(|slot| slot.runs.iter().filter(|run| run.source == source).map(|run| run.rows.clone())).collect();
         ranges.sort_unstable_by_key(|r| r.start);
@@ -257,7 +267,7 @@ impl ScanUnit {
                         _ => joined.push(range),
                     }
                 }
-                let (time, columns) = segment.read(&joined, &self.fields).await?;
+                let (time, columns) = segment.read(&joined, &self.fields, meter.cloned()).await?;
                 Ok((Input { time, columns }, positions))
             }
         }

@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch, StringArray, StringBuilder, UInt64Array,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch, StringArray, StringBuilder, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimestampMillisecondType, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema, SchemaRef, TimestampMillisecondType, TimestampNanosecondType};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
@@ -19,6 +19,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::decimal::{self, Decimals, MANTISSA, VALUE, ValueLayout};
 use super::encoding::{Effort, file_properties, zstd};
 use super::error::SegmentError;
 use super::row_groups::RowGroups;
@@ -85,6 +86,8 @@ pub struct SegmentWriter {
     order: SortOrder,
     schema: SchemaRef,
     fields: Arc<[Column]>,
+    /// Whether values are split.
+    is_decimal: bool,
     data: RowGroups<Sink>,
     sink: Sink,
     index: Vec<IndexRow>,
@@ -111,14 +114,35 @@ impl SegmentWriter {
         effort: Effort,
         note: &[(&str, String)],
     ) -> Result<Self, SegmentError> {
-        let schema = data_schema(kind, &order, &fields);
+        Self::with_layout(kind, order, fields, effort, ValueLayout::Plain, note)
+    }
+
+    /// The same with a layout for the values of a metrics table. Files that are merged soon have the plain one in any case: what
+    /// makes the other smaller is too much work for them.
+    pub fn with_layout(
+        kind: TableKind,
+        order: SortOrder,
+        fields: Arc<[Column]>,
+        effort: Effort,
+        layout: ValueLayout,
+        note: &[(&str, String)],
+    ) -> Result<Self, SegmentError> {
+        let is_decimal = kind == TableKind::Metrics
+            && layout == ValueLayout::Decimal
+            && effort != Effort::Fresh
+            && fields.iter().any(|field| &*field.name == VALUE);
+        let schema = data_schema(kind, &order, &fields, is_decimal);
         let mut notes = vec![("tidelake.format", "1".to_owned()), ("tidelake.sort", order.0.join(","))];
+        notes.extend(is_decimal.then(|| ("tidelake.value_layout", "decimal".to_owned())));
         notes.extend(note.iter().map(|(k, v)| (*k, v.clone())));
         let properties = file_properties(&fields, effort, &notes);
-        let numbers = |name: &str| name == TIME_COLUMN || fields.iter().any(|f| &*f.name == name);
+        let numbers = |name: &str| name == TIME_COLUMN || (is_decimal && name == MANTISSA) || fields.iter().any(|f| &*f.name == name);
         let sink = Sink::default();
-        let data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, effort, numbers).map_err(encode_error)?;
-        Ok(Self { kind, order, schema, fields, data, sink, index: Vec::new(), rows: 0 })
+        let mut data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, effort, numbers).map_err(encode_error)?;
+        if is_decimal {
+            data = data.with_decimals();
+        }
+        Ok(Self { kind, order, schema, fields, is_decimal, data, sink, index: Vec::new(), rows: 0 })
     }
 
     /// Appends rows. Their series come after all series of earlier calls, but a series may go on where the
@@ -140,10 +164,40 @@ impl SegmentWriter {
                 _ => self.index.push(IndexRow { series: Arc::clone(&run.series), first_row, rows: run.rows.len() as u64, time }),
             }
         }
-        let batch = data_batch(self.kind, &self.order, &self.schema, &self.fields, rows)?;
+        let batch = self.data_batch(rows)?;
         self.data.write(&batch).map_err(encode_error)?;
         self.rows += rows.len() as u64;
         Ok(())
+    }
+
+    fn data_batch(&self, rows: &SortedRows) -> Result<RecordBatch, SegmentError> {
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        match self.kind {
+            TableKind::Metrics | TableKind::Exemplars => {
+                columns.push(run_dictionary(rows.len(), &rows.runs, |s| Some(s.labels.metric_name()))?);
+                let mut ids = Vec::with_capacity(rows.len());
+                for run in &rows.runs {
+                    ids.resize(ids.len() + run.rows.len(), run.series.id);
+                }
+                columns.push(Arc::new(UInt64Array::from(ids)));
+            }
+            TableKind::Wide => {
+                for tag in &self.order.0 {
+                    columns.push(run_dictionary(rows.len(), &rows.runs, |s| s.labels.get(tag))?);
+                }
+            }
+        }
+        columns.push(time_array(self.kind, rows.time.clone()));
+        let fields = super::column::project(&rows.fields, &rows.columns, &self.fields, rows.len());
+        for (field, array) in self.fields.iter().zip(fields) {
+            match array.as_primitive_opt::<Float64Type>() {
+                Some(values) if self.is_decimal && &*field.name == VALUE => {
+                    columns.extend(Decimals::split(values, rows.runs.iter().map(|run| run.rows.clone())).columns());
+                }
+                _ => columns.push(array),
+            }
+        }
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(encode_error)
     }
 
     /// Rows so far.
@@ -191,7 +245,7 @@ fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> Array
     }
 }
 
-fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column]) -> SchemaRef {
+fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column], is_decimal: bool) -> SchemaRef {
     let mut columns = match kind {
         TableKind::Metrics | TableKind::Exemplars => {
             vec![Field::new("metric", tag_type(), false), Field::new("series_id", DataType::UInt64, false)]
@@ -199,7 +253,12 @@ fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column]) -> SchemaR
         TableKind::Wide => order.0.iter().map(|tag| Field::new(&**tag, tag_type(), true)).collect(),
     };
     columns.push(Field::new(TIME_COLUMN, time_type(kind), false));
-    columns.extend(fields.iter().map(|f| Field::new(&*f.name, arrow_type(f.kind), true)));
+    for field in fields {
+        columns.push(Field::new(&*field.name, arrow_type(field.kind), true));
+        if is_decimal && &*field.name == VALUE {
+            columns.extend(decimal::fields());
+        }
+    }
     Arc::new(Schema::new(columns))
 }
 
@@ -228,34 +287,6 @@ fn run_dictionary<'a>(rows: usize, runs: &'a [SeriesRun], value: impl Fn(&'a Ser
     let keys = Int32Array::new(keys.into(), nulls);
     let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(texts))).map_err(encode_error)?;
     Ok(Arc::new(array))
-}
-
-fn data_batch(
-    kind: TableKind,
-    order: &SortOrder,
-    schema: &SchemaRef,
-    fields: &[Column],
-    rows: &SortedRows,
-) -> Result<RecordBatch, SegmentError> {
-    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    match kind {
-        TableKind::Metrics | TableKind::Exemplars => {
-            columns.push(run_dictionary(rows.len(), &rows.runs, |s| Some(s.labels.metric_name()))?);
-            let mut ids = Vec::with_capacity(rows.len());
-            for run in &rows.runs {
-                ids.resize(ids.len() + run.rows.len(), run.series.id);
-            }
-            columns.push(Arc::new(UInt64Array::from(ids)));
-        }
-        TableKind::Wide => {
-            for tag in &order.0 {
-                columns.push(run_dictionary(rows.len(), &rows.runs, |s| s.labels.get(tag))?);
-            }
-        }
-    }
-    columns.push(time_array(kind, rows.time.clone()));
-    columns.extend(super::column::project(&rows.fields, &rows.columns, fields, rows.len()));
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(encode_error)
 }
 
 fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::keys;
 use crate::model::{Day, TableKind, TimeRange};
 use crate::segment::reader::{SegmentLocation, check_object};
-use crate::segment::{OpenSegment, SegmentError};
+use crate::segment::{OpenSegment, ReadMeter, SegmentError};
 use crate::store::Store;
 
 /// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever writes files must commit them
@@ -141,6 +141,14 @@ impl SegmentMeta {
 
     /// Opens its files.
     pub async fn open(&self, store: &Store, kind: TableKind) -> Result<OpenSegment, SegmentError> {
+        self.open_counted(store, kind, None).await
+    }
+
+    /// The same, with what is read for it counted.
+    pub async fn open_counted(&self, store: &Store, kind: TableKind, meter: Option<Arc<ReadMeter>>) -> Result<OpenSegment, SegmentError> {
+        if let Some(meter) = &meter {
+            meter.request(1, self.index_bytes)?;
+        }
         let location = SegmentLocation {
             data: path(store, self.data_key())?,
             index: path(store, self.index_key())?,
@@ -148,7 +156,7 @@ impl SegmentMeta {
             index_checksum: self.index_checksum,
             kind,
         };
-        OpenSegment::open(Arc::clone(store.object_store()), location).await
+        OpenSegment::open(Arc::clone(store.object_store()), location, meter).await
     }
 
     /// Reads its data file whole and compares it with the catalog: only this finds every changed byte.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{Int32Type, SchemaRef, TimestampMillisecondType, TimestampNanosecondType, UInt64Type};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Int32Type, SchemaRef, TimestampMillisecondType, TimestampNanosecondType, UInt64Type};
 
 use crate::model::schema::{arrow_type, tag_type};
 use crate::model::{METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeUnit};
+use crate::segment::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use crate::segment::{IndexedSeries, SeriesIndex};
 
 const METRIC: &str = "metric";
 const SERIES_ID: &str = "series_id";
+const HISTOGRAM: &str = "histogram";
 
 /// Goes through the rows of a file as they come, once.
 pub(super) struct RowCheck<'a> {
@@ -54,6 +57,9 @@ impl<'a> RowCheck<'a> {
             }
             TableKind::Wide => None,
         };
+        if self.kind == TableKind::Metrics {
+            check_samples(batch)?;
+        }
         let labels = Arc::clone(&self.labels);
         let texts = labels.iter().map(|(name, _)| Texts::new(column(name)?).ok_or_else(|| missing(name))).collect::<Result<Vec<_>, _>>()?;
         let mut row = 0;
@@ -130,7 +136,11 @@ fn check_columns(schema: &TableSchema, labels: &[(String, Arc<str>)], columns: &
             return Err(format!("its column {name:?} does not hold dictionary strings"));
         }
     }
+    let of_layout = decimal_columns(schema, columns)?;
     for field in columns.fields().iter().skip(before_fields.len()) {
+        if of_layout.contains(&field.name().as_str()) {
+            continue;
+        }
         match schema.column(field.name()) {
             Some(column) if arrow_type(column.kind) == *field.data_type() => {}
             Some(column) => return Err(format!("its column {:?} is not of the table's type {}", field.name(), column.kind.as_str())),
@@ -138,6 +148,39 @@ fn check_columns(schema: &TableSchema, labels: &[(String, Arc<str>)], columns: &
         }
     }
     Ok(())
+}
+
+/// The columns that are not the table's but of the decimal layout, if the file has it.
+fn decimal_columns(schema: &TableSchema, columns: &SchemaRef) -> Result<&'static [&'static str], String> {
+    let has = |name: &str| columns.column_with_name(name).is_some();
+    if schema.kind != TableKind::Metrics || !(has(MANTISSA) || has(SCALE)) {
+        return Ok(&[]);
+    }
+    let is = |name: &str, of: DataType| columns.field_with_name(name).is_ok_and(|field| *field.data_type() == of);
+    if has(VALUE) && is(MANTISSA, DataType::Int64) && is(SCALE, DataType::Int8) {
+        return Ok(&[MANTISSA, SCALE]);
+    }
+    Err(format!("its columns {VALUE:?}, {MANTISSA:?} and {SCALE:?} are not all there and of their types"))
+}
+
+/// Each row of a metrics table is one sample: a float, whole or split, or a histogram.
+fn check_samples(batch: &RecordBatch) -> Result<(), String> {
+    let column = |name: &str| batch.column_by_name(name);
+    if let (Some(value), Some(mantissa), Some(scale)) = (column(VALUE), column(MANTISSA), column(SCALE)) {
+        Decimals::of(value, mantissa, scale).ok_or("its values are not of their types")?.check()?;
+    }
+    let is_there = |name: &str| match column(name) {
+        Some(array) => array.nulls().map_or_else(|| BooleanBuffer::new_set(array.len()), |nulls| nulls.inner().clone()),
+        None => BooleanBuffer::new_unset(batch.num_rows()),
+    };
+    let (float, histogram) = (&is_there(VALUE) | &is_there(MANTISSA), is_there(HISTOGRAM));
+    if (&float & &histogram).count_set_bits() > 0 {
+        return Err("a row has both a float and a histogram".to_owned());
+    }
+    match (&float | &histogram).count_set_bits() == batch.num_rows() {
+        true => Ok(()),
+        false => Err("a row has no value, no mantissa and no histogram".to_owned()),
+    }
 }
 
 /// A column of dictionary strings.

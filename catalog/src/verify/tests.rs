@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::Float64Array;
+use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int8Array, Int64Array, RecordBatch, TimestampMillisecondArray, UInt64Array};
+use arrow::datatypes::Int32Type;
+use parquet::arrow::ArrowWriter;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use crate::catalog::{Catalog, CatalogOptions, TableColumns};
@@ -35,6 +38,24 @@ fn host(name: &str) -> Labels {
 
 fn up(instance: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("instance", instance)])
+}
+
+/// A metrics table's file with these columns beside `value`, forged or not, and its series index.
+fn decimal_file(rows: &SortedRows, mantissa: Vec<Option<i64>>, scale: Option<Vec<Option<i8>>>) -> Vec<u8> {
+    let ids: Vec<u64> = rows.runs.iter().flat_map(|run| run.rows.clone().map(|_| run.series.id)).collect();
+    let metric: DictionaryArray<Int32Type> = rows.runs.iter().flat_map(|run| run.rows.clone().map(|_| "up")).collect();
+    let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("metric", Arc::new(metric), false),
+        ("series_id", Arc::new(UInt64Array::from(ids)), false),
+        ("time", Arc::new(TimestampMillisecondArray::new(rows.time.clone(), None)), false),
+        ("value", Arc::clone(&rows.columns[0]), true),
+        ("mantissa", Arc::new(Int64Array::from(mantissa)), true),
+    ];
+    columns.extend(scale.map(|scale| -> (_, ArrayRef, _) { ("scale", Arc::new(Int8Array::from(scale)), true) }));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
 }
 
 /// Writes the files of a segment as they are given, right or wrong.
@@ -269,6 +290,40 @@ async fn rows_that_were_written_wrongly_are_found() {
     let mut wrong_id = rows(&[(up("x"), &[1, 2])]);
     wrong_id.runs[0].series = Arc::new(Series { id: 7, labels: up("x") });
     check(METRICS_TABLE, wrong_id, nothing, true, "has the id").await;
+}
+
+#[tokio::test]
+async fn the_decimal_layout_is_checked_row_by_row() {
+    type Rows = [(Option<f64>, Option<i64>, Option<i8>); 3];
+    let findings = async |of: Rows, has_scale: bool| {
+        let mut rows = rows(&[(up("x"), &[1, 2]), (up("y"), &[7])]);
+        rows.columns = vec![Arc::new(Float64Array::from(of.map(|(value, ..)| value).to_vec()))];
+        let mut place = Place::new().await;
+        let meta = put(&place.store, METRICS_TABLE, 1, &rows).await;
+        let scale = has_scale.then(|| of.map(|(.., scale)| scale).to_vec());
+        let data = decimal_file(&rows, of.map(|(_, mantissa, _)| mantissa).to_vec(), scale);
+        let meta = SegmentMeta { data_bytes: data.len() as u64, data_checksum: xxh3_64(&data), ..meta };
+        place.store.put(&meta.data_key(), data).await.unwrap();
+        place.commit(std::slice::from_ref(&meta)).await;
+        (meta.data_key(), place)
+    };
+    let sound = (Some(0.5), None, None);
+    let split = (None, Some(15), Some(1));
+    let (_, place) = findings([sound, split, (None, Some(-7), Some(0))], true).await;
+    assert_eq!(place.findings().await.0, []);
+    for (wrong, words) in [
+        ((Some(1.5), Some(15), Some(1)), "both a value and a mantissa"),
+        ((None, None, None), "no value, no mantissa and no histogram"),
+        ((None, Some(15), None), "without a scale"),
+        ((Some(1.5), None, Some(1)), "without a mantissa"),
+        ((None, Some(1 << 53), Some(1)), "mantissa 9007199254740992"),
+        ((None, Some(15), Some(23)), "scale 23"),
+    ] {
+        let (key, place) = findings([sound, split, wrong], true).await;
+        place.expect(&[&key], words).await;
+    }
+    let (key, place) = findings([sound, sound, (None, Some(1), None)], false).await;
+    place.expect(&[&key], "not all there").await;
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ pub(crate) mod annotations;
 pub(crate) mod binary;
 pub(crate) mod duration;
 pub(crate) mod engine;
+pub(crate) mod explain;
 pub(crate) mod finish;
 pub(crate) mod grid;
 pub(crate) mod group;
@@ -27,6 +28,7 @@ pub(crate) mod limits;
 pub(crate) mod matching;
 pub(crate) mod number;
 pub(crate) mod plan;
+pub(crate) mod profile;
 pub(crate) mod range;
 pub(crate) mod rank;
 pub(crate) mod reset_hints;
@@ -43,7 +45,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
 pub use annotations::Annotations;
+pub use explain::{Measured, Operator, Read};
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
 pub use stats::QueryStats;
 
@@ -65,6 +71,13 @@ pub struct EngineOptions {
     pub max_series: usize,
     /// How long a query may run.
     pub timeout: Duration,
+    /// Most bytes that one query may read from the store; what a cache holds does not count.
+    pub max_read_bytes: u64,
+    /// Whether Prometheus' experimental features are on: what [`parse_with`](super::parse::parse_with) lets through for it, and that
+    /// metric names are removed at the end of a query only.
+    pub experimental: bool,
+    /// The threads that queries compute on; those of the caller if there are none.
+    pub threads: Option<Handle>,
     /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
     pub count_samples: bool,
 }
@@ -77,6 +90,9 @@ impl Default for EngineOptions {
             max_samples: 50_000_000,
             max_series: 2_000_000,
             timeout: Duration::from_secs(120),
+            max_read_bytes: u64::MAX,
+            experimental: true,
+            threads: None,
             count_samples: false,
         }
     }
@@ -148,7 +164,7 @@ pub enum QueryError {
     #[error("query was canceled in expression evaluation")]
     Canceled,
     /// It would hold more than [`EngineOptions::max_samples`].
-    #[error("query processing would load too many samples into memory in query execution (limit {0})")]
+    #[error("query processing would load too many samples into memory in query execution (limit {0}, setting max_query_samples)")]
     TooManySamples(u64),
     /// The samples could not be read.
     #[error(transparent)]
@@ -161,10 +177,19 @@ impl QueryError {
     }
 }
 
+/// How a query is evaluated.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// Its operators.
+    pub plan: Operator,
+    /// What the user should know about the answer, if it was evaluated.
+    pub annotations: Annotations,
+}
+
 /// Evaluates an expression.
 ///
-/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio runtime with timers;
-/// batches are computed in tasks of their own, which stop soon after the returned future is dropped.
+/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio runtime with timers; everything
+/// is computed in tasks of their own, which stop soon after the returned future is dropped.
 pub async fn evaluate(
     expr: &Expr,
     query_text: &str,
@@ -172,30 +197,94 @@ pub async fn evaluate(
     source: Arc<dyn SampleSource>,
     options: &EngineOptions,
 ) -> Result<QueryOutput, QueryError> {
-    let is_range = params.step_ms > 0;
-    let value_type = expr.value_type();
-    if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
-        let name = if value_type == ValueType::String { "string" } else { "range vector" };
-        return Err(QueryError::BadData(format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector")));
+    let (output, _) = Query::new(expr, params, options)?.run(query_text, source, options, false).await?;
+    Ok(output)
+}
+
+/// Says how an expression is evaluated, as far as that is known beforehand: nothing is read.
+pub fn explain(expr: &Expr, params: QueryParams, options: &EngineOptions) -> Result<Explained, QueryError> {
+    let query = Query::new(expr, params, options)?;
+    Ok(Explained { plan: explain::describe(&query.node, None), annotations: Annotations::default() })
+}
+
+/// Evaluates an expression as [`evaluate`] does, and says what each operator did instead of the answer.
+pub async fn explain_analyze(
+    expr: &Expr,
+    query_text: &str,
+    params: QueryParams,
+    source: Arc<dyn SampleSource>,
+    options: &EngineOptions,
+) -> Result<Explained, QueryError> {
+    let query = Query::new(expr, params, options)?;
+    let (output, plan) = query.run(query_text, source, options, true).await?;
+    let plan = plan.ok_or_else(|| QueryError::execution("the query was not measured"))?;
+    Ok(Explained { plan, annotations: output.annotations })
+}
+
+/// A planned query.
+struct Query {
+    node: plan::Node,
+    grid: grid::Grid,
+    is_range: bool,
+    lookback: i64,
+    begun: Instant,
+}
+
+impl Query {
+    fn new(expr: &Expr, params: QueryParams, options: &EngineOptions) -> Result<Self, QueryError> {
+        let is_range = params.step_ms > 0;
+        let value_type = expr.value_type();
+        if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
+            let name = if value_type == ValueType::String { "string" } else { "range vector" };
+            return Err(QueryError::BadData(format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector")));
+        }
+        Ok(Self {
+            lookback: params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms),
+            grid: grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?,
+            begun: Instant::now(),
+            node: plan::Planner::new(&params, options).plan(expr)?,
+            is_range,
+        })
     }
-    let lookback = params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms);
-    let grid = grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?;
-    let begun = Instant::now();
-    let node = plan::Planner::new(&params, options).plan(expr)?;
-    let counts = options.count_samples.then(|| stats::StepCounts::new(grid));
-    let engine = engine::Engine::new(source, options, lookback).counting(counts.clone());
-    let planned = Instant::now();
-    let evaluated = engine.evaluate(&node, grid).await?;
-    let computed = Instant::now();
-    let value = finish::finish(evaluated, is_range)?;
-    let (samples_read, peak_samples) = engine.limits.samples();
-    let stats = QueryStats {
-        preparation: planned - begun,
-        evaluation: computed - planned,
-        sorting: computed.elapsed(),
-        samples_read,
-        peak_samples,
-        samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
-    };
-    Ok(QueryOutput { value, annotations: engine.annotations().render(query_text), stats })
+
+    /// Runs it in a task of its own: whoever waits can go away also while the task computes.
+    async fn run(
+        self,
+        query_text: &str,
+        source: Arc<dyn SampleSource>,
+        options: &EngineOptions,
+        profiled: bool,
+    ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
+        let counts = options.count_samples.then(|| stats::StepCounts::new(self.grid));
+        let engine = engine::Engine::new(source, options, self.lookback, profiled).counting(counts.clone());
+        let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
+        let query_text = query_text.to_owned();
+        let work = async move {
+            let planned = Instant::now();
+            let evaluated = engine.evaluate(&self.node, self.grid).await?;
+            let computed = Instant::now();
+            let value = finish::finish(evaluated, self.is_range)?;
+            let (samples_read, peak_samples) = engine.limits.samples();
+            let stats = QueryStats {
+                preparation: planned - self.begun,
+                evaluation: computed - planned,
+                sorting: computed.elapsed(),
+                samples_read,
+                peak_samples,
+                samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
+            };
+            let plan = engine.profile().map(|profile| explain::describe(&self.node, Some(profile)));
+            Ok((QueryOutput { value, annotations: engine.annotations().render(&query_text), stats }, plan))
+        };
+        let mut task = JoinSet::new();
+        match &options.threads {
+            Some(threads) => task.spawn_on(work, threads),
+            None => task.spawn(work),
+        };
+        match task.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(QueryError::execution(format!("evaluation failed: {error}"))),
+            None => Err(QueryError::Canceled),
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
+use tidelake_catalog::segment::ReadMeter;
 
 /// The samples of one series in ascending time, without duplicates. Stale markers are among them with their exact
 /// bits (see `model::is_stale`), because the engine decides what they end.
@@ -45,6 +46,8 @@ pub struct SelectRequest {
     pub range: TimeRange,
     /// See [`SelectLimits`].
     pub limits: SelectLimits,
+    /// Counts what is read for it, and refuses what is too much.
+    pub meter: Arc<ReadMeter>,
 }
 
 /// Why samples could not be delivered.

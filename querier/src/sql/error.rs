@@ -12,11 +12,11 @@ pub enum SqlError {
     /// A database, schema, table or metric that does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The query needs more memory than it may have: narrow it, or raise `query_memory_bytes`.
+    /// The query needs more than it may have, of memory or of something else: narrow it, or raise the setting that is named.
     #[error("{0}")]
     ResourcesExhausted(String),
     /// The query ran longer than it may.
-    #[error("the query took longer than it may; narrow its time range, or raise the query timeout")]
+    #[error("the query took longer than it may; narrow its time range, or raise query_timeout_ms")]
     Timeout,
     /// The store does not answer: ask again later.
     #[error("{0}")]

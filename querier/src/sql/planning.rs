@@ -15,9 +15,9 @@ use super::error::SqlError;
 /// Reserved, not used: pages are touched as the stack grows.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Runs the future that `work` makes on a thread with a large stack. If the caller goes away, the future is
+/// Runs the future that `work` makes on a thread with a large stack; what it spawns, on `threads` if they are given. If the caller goes away, the future is
 /// dropped where it next waits. In a simulation no thread may run beside the simulated time: it is done in place.
-pub(super) async fn on_large_stack<T, W, F>(environment: &Environment, work: W) -> Result<T, SqlError>
+pub(super) async fn on_large_stack<T, W, F>(environment: &Environment, threads: Option<&Handle>, work: W) -> Result<T, SqlError>
 where
     T: Send + 'static,
     W: FnOnce() -> F + Send + 'static,
@@ -26,7 +26,7 @@ where
     if environment.is_simulated() {
         return work().await;
     }
-    let runtime = Handle::current();
+    let runtime = threads.cloned().unwrap_or_else(Handle::current);
     let (mut answer, question) = oneshot::channel();
     std::thread::Builder::new()
         .name("sql-plan".to_owned())

@@ -28,7 +28,7 @@ use self::args::Call;
 use self::table::PromqlTable;
 use super::error::SqlError;
 use crate::promql::exec::{EngineOptions, QueryError, QueryParams, evaluate};
-use crate::promql::parse::parse;
+use crate::promql::parse::parse_with;
 use crate::promql::source::{SampleSource, SourceError};
 
 /// The name of the function.
@@ -93,7 +93,8 @@ impl PromqlCalls {
 
     async fn evaluate(&self, session: &SessionState, call: &Call) -> Result<PromqlTable, SqlError> {
         let begun = Instant::now();
-        let expr = parse(&call.text).map_err(|error| SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {error}")))?;
+        let expr = parse_with(&call.text, self.options.experimental)
+            .map_err(|error| SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {error}")))?;
         let params = QueryParams::range(call.start_ms, call.end_ms, call.step_ms);
         let left = self.options.timeout.saturating_sub(self.begun.elapsed());
         let options = EngineOptions { timeout: left, ..self.options.clone() };

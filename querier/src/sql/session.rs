@@ -24,6 +24,7 @@ use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
 use super::error::SqlError;
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::retention::RETENTION_TABLE;
+use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
 
 /// A plan and what it runs in.
@@ -50,7 +51,12 @@ pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
         .with_information_schema(false);
     // Names mean what is written: tags and fields are case sensitive.
     config.options_mut().sql_parser.enable_ident_normalization = false;
-    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime(options)?).with_default_features().build())
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime(options)?)
+        .with_default_features()
+        .with_physical_optimizer_rule(Arc::new(YieldingJoins))
+        .build())
 }
 
 fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {

@@ -7,14 +7,18 @@ use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
 use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::segment::ReadMeter;
+use tokio::time::Instant;
 
 use super::super::functions;
 use super::super::histogram::arithmetic::multiply;
 use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
 use super::annotations::Collector;
+use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
 use super::plan::{FunctionCall, Node, Select};
+use super::profile::Profile;
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
 use super::stats::{Counter, StepCounts};
@@ -43,6 +47,9 @@ pub(crate) struct Engine {
     pub lookback: i64,
     max_series: usize,
     timeout: Duration,
+    meter: Arc<ReadMeter>,
+    profile: Option<Profile>,
+    drops_names_late: bool,
     counts: Option<Arc<StepCounts>>,
 }
 
@@ -58,8 +65,13 @@ fn parallelism() -> usize {
 }
 
 impl Engine {
-    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64) -> Self {
+    /// With `profiled`, what each operator does is noted.
+    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64, profiled: bool) -> Self {
+        let meter = ReadMeter::new(options.max_read_bytes, Vec::new());
         Self {
+            profile: profiled.then(|| Profile::new(Arc::clone(&meter))),
+            meter,
+            drops_names_late: options.experimental,
             source,
             limits: Limits::new(options.max_samples, options.timeout),
             annotations: Mutex::default(),
@@ -68,6 +80,11 @@ impl Engine {
             timeout: options.timeout,
             counts: None,
         }
+    }
+
+    /// What the operators did.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
     }
 
     /// Counts the samples that the steps look at, if there is something to count with.
@@ -102,6 +119,17 @@ impl Engine {
         if let Err(error) = self.limits.check() {
             return ready(Err(error)).boxed();
         }
+        let mut value = self.eval_node(node, grid);
+        if !self.drops_names_late {
+            value = value.map(|value| without_names(value?)).boxed();
+        }
+        match &self.profile {
+            Some(profile) => profile.measure(node, value).boxed(),
+            None => value,
+        }
+    }
+
+    fn eval_node<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let vector = Evaluated::Vector;
         match node {
             Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
@@ -186,17 +214,25 @@ impl Engine {
         // The first sample that counts is compared with the one before it.
         let since = select.counts_only.then(|| range.min.saturating_sub(1));
         let range = if since.is_some() { TimeRange::new(range.min.saturating_sub(self.lookback), range.max) } else { range };
-        let request = SelectRequest { matchers: select.matchers.clone(), range, limits: SelectLimits { max_series: self.max_series } };
+        let operator = self.profile.as_ref().and_then(|_| Profile::current());
+        let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
+        let limits = SelectLimits { max_series: self.max_series };
+        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter };
         let stream = self.source.select(request).await?;
         let work = Arc::new(work);
         let mut tasks = stream
             .map(|batch| {
-                let (work, limits) = (Arc::clone(&work), Arc::clone(&self.limits));
+                let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
                 async move {
                     let batch = batch?;
                     let task = tokio::spawn(async move {
                         // The raw samples count as long as the batch is worked on.
-                        let _raw = limits.charge_read(batch.iter().map(|series| series.times.len() as u64).sum())?;
+                        let samples = batch.iter().map(|series| series.times.len() as u64).sum();
+                        let _raw = limits.charge_read(samples)?;
+                        let begun = operator.as_ref().map(|operator| {
+                            operator.batch(batch.len(), samples);
+                            Instant::now()
+                        });
                         let mut remarks = Collector::default();
                         let mut results = Vec::with_capacity(batch.len());
                         let mut held = 0u64;
@@ -214,6 +250,9 @@ impl Engine {
                                 results.push(result);
                             }
                         }
+                        if let Some((operator, begun)) = operator.zip(begun) {
+                            operator.computed(begun.elapsed());
+                        }
                         Ok((results, limits.charge(held)?, remarks))
                     });
                     task.await.unwrap_or_else(|error| Err(QueryError::execution(format!("evaluation task failed: {error}"))))
@@ -228,6 +267,22 @@ impl Engine {
         }
         Ok((results, charges))
     }
+}
+
+/// Removes the metric names that have to go, where the query does not wait with that until its end.
+fn without_names(value: Evaluated) -> Result<Evaluated, QueryError> {
+    let Evaluated::Vector(rows) = value else { return Ok(value) };
+    if !rows.list.iter().any(|row| row.drop_name) {
+        return Ok(Evaluated::Vector(rows));
+    }
+    let rows = rows.try_map(|mut rows| {
+        for row in rows.iter_mut().filter(|row| row.drop_name) {
+            row.labels = without_metadata(&row.labels);
+            row.drop_name = false;
+        }
+        merge_rows(rows)
+    })?;
+    Ok(Evaluated::Vector(rows))
 }
 
 /// Rows in the order of their labels.

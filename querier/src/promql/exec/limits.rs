@@ -75,6 +75,17 @@ impl Limits {
     }
 }
 
+/// Cancels a query when whoever waits for it goes away: work that is under way on other threads notices at its next
+/// [`Limits::check`], also where nothing is awaited.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop(pub Arc<Limits>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Samples that are held.
 #[derive(Debug)]
 pub(crate) struct Charge {

@@ -96,6 +96,8 @@ pub(crate) enum RangeArg {
 /// A function over windows of samples.
 #[derive(Debug)]
 pub(crate) struct RangeCall {
+    /// As written.
+    pub name: &'static str,
     pub function: RangeFunction,
     pub range: RangeArg,
     /// The scalar arguments in order.
@@ -109,6 +111,8 @@ pub(crate) struct RangeCall {
 /// Any other function.
 #[derive(Debug)]
 pub(crate) struct FunctionCall {
+    /// As written.
+    pub name: &'static str,
     pub function: Function,
     pub args: Vec<Node>,
     /// Where the arguments stand.
@@ -323,6 +327,7 @@ impl Planner {
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
         let node = Node::Call(Box::new(FunctionCall {
+            name,
             function,
             args: lowered.into_iter().map(finish).collect(),
             spans: args.iter().map(|arg| arg.span()).collect(),
@@ -372,6 +377,7 @@ impl Planner {
             }
         }
         let node = Node::Range(Box::new(RangeCall {
+            name,
             function,
             range,
             args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),

@@ -13,6 +13,7 @@ use super::QueryError;
 use super::annotations::Collector;
 use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
+use super::limits::Limits;
 use super::plan::{RangeArg, RangeCall, RangeSelect};
 use super::row::{Row, Rows, is_absent};
 use super::selector::Points;
@@ -32,8 +33,13 @@ struct Sliding {
     params: Vec<Vec<f64>>,
     /// Where the first argument stands.
     span: Span,
+    limits: Arc<Limits>,
     counter: Counter,
 }
+
+/// Steps, or samples of a window, after which it is worth to look at the limits.
+const STEPS_BETWEEN_CHECKS: usize = 256;
+const LARGE_WINDOW: usize = 4096;
 
 /// Evaluates a range function.
 pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> Result<Rows, QueryError> {
@@ -54,6 +60,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
         lookback: engine.lookback,
         params,
         span: call.span,
+        limits: Arc::clone(&engine.limits),
         counter: engine.counter(grid),
     };
     let rows = match &call.range {
@@ -136,6 +143,10 @@ impl Sliding {
             }
             if low == high && histogram_low == histogram_high {
                 continue;
+            }
+            // One series may be hours of work.
+            if step % STEPS_BETWEEN_CHECKS == 0 || high - low > LARGE_WINDOW {
+                self.limits.check()?;
             }
             self.counter.add(step, high - low + histogram_high - histogram_low);
             for (param, values) in params.iter_mut().zip(&self.params) {

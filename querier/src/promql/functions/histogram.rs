@@ -63,7 +63,7 @@ impl Found<'_> {
     /// Fills in the buckets of a classic histogram; there are none if there is a native one at that step.
     fn classic_at(&self, position: usize, step: usize, buckets: &mut Vec<Bucket>) {
         buckets.clear();
-        if !self.native_of[position].is_some_and(|row| row.histogram(step).is_some()) {
+        if self.native_of[position].is_none_or(|row| row.histogram(step).is_none()) {
             self.classic[position].at(step, buckets);
         }
     }

@@ -148,7 +148,9 @@ pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
         }
         Merged::Mixed(kinds) => {
             let is_reset = |pair: &&[Kind]| match (pair[0], pair[1]) {
-                (Kind::Float(previous), Kind::Float(current)) => current < previous,
+                (Kind::Float(previous), Kind::Float(current)) => {
+                    window.points.values[current] < window.points.values[previous] || window.points.starts_anew(current)
+                }
                 (Kind::Histogram(_), Kind::Histogram(index)) => window.is_histogram_reset(index),
                 _ => true,
             };
@@ -166,7 +168,7 @@ pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
         }
         Merged::Mixed(kinds) => {
             let differs = |pair: &&[Kind]| match (pair[0], pair[1]) {
-                (Kind::Float(a), Kind::Float(b)) => differ(a, b),
+                (Kind::Float(a), Kind::Float(b)) => differ(window.points.values[a], window.points.values[b]),
                 (Kind::Histogram(a), Kind::Histogram(b)) => !equal(&window.points.histograms[a], &window.points.histograms[b]),
                 _ => true,
             };
@@ -180,9 +182,10 @@ pub(crate) fn differ(a: f64, b: f64) -> bool {
     a != b && !(a.is_nan() && b.is_nan())
 }
 
+/// A sample by its index in the series.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Float(f64),
+    Float(usize),
     Histogram(usize),
 }
 
@@ -219,7 +222,7 @@ fn merge(window: &Window<'_>) -> Option<Merged> {
         let float_first =
             histogram >= window.histogram_high || (float < window.high && points.times[float] < points.histogram_times[histogram]);
         if float_first {
-            kinds.push(Kind::Float(points.values[float]));
+            kinds.push(Kind::Float(float));
             float += 1;
         } else {
             kinds.push(Kind::Histogram(histogram));

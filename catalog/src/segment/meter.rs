@@ -1,0 +1,100 @@
+//! What a reader has asked of the store, and how much it may.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::SegmentError;
+
+/// Counts what is read on behalf of somebody: of the whole server, of a query, of an operator of a query. A meter passes what it
+/// counts on to those that it is a part of.
+#[derive(Debug)]
+pub struct ReadMeter {
+    max_bytes: u64,
+    parts_of: Vec<Arc<ReadMeter>>,
+    segments: AtomicU64,
+    chunks: AtomicU64,
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// The counts of a [`ReadMeter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadCounts {
+    /// Segments that were looked at.
+    pub segments: u64,
+    /// Chunks of recent rows that were looked at.
+    pub chunks: u64,
+    /// Requests to the store. What a cache holds needs none.
+    pub requests: u64,
+    /// Bytes that they asked for.
+    pub bytes: u64,
+    /// Rows that came out of segments and chunks, after overwritten and deleted ones were left out.
+    pub rows: u64,
+}
+
+impl ReadMeter {
+    /// A meter that refuses requests beyond so many bytes.
+    pub fn new(max_bytes: u64, parts_of: Vec<Arc<ReadMeter>>) -> Arc<Self> {
+        let zero = || AtomicU64::new(0);
+        Arc::new(Self { max_bytes, parts_of, segments: zero(), chunks: zero(), requests: zero(), bytes: zero(), rows: zero() })
+    }
+
+    /// A meter that only counts.
+    pub fn unlimited(parts_of: Vec<Arc<ReadMeter>>) -> Arc<Self> {
+        Self::new(u64::MAX, parts_of)
+    }
+
+    /// Counts where a scan looks.
+    pub fn looked_at(&self, segments: usize, chunks: usize) {
+        self.segments.fetch_add(segments as u64, Ordering::Relaxed);
+        self.chunks.fetch_add(chunks as u64, Ordering::Relaxed);
+        self.parts_of.iter().for_each(|meter| meter.looked_at(segments, chunks));
+    }
+
+    /// Counts rows that were read.
+    pub fn read(&self, rows: usize) {
+        self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.parts_of.iter().for_each(|meter| meter.read(rows));
+    }
+
+    /// Counts requests before they are made; fails if they may not be.
+    pub fn request(&self, requests: u64, bytes: u64) -> Result<(), SegmentError> {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.max_bytes {
+            return Err(SegmentError::ReadLimit(self.max_bytes));
+        }
+        self.parts_of.iter().try_for_each(|meter| meter.request(requests, bytes))
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> ReadCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ReadCounts {
+            segments: read(&self.segments),
+            chunks: read(&self.chunks),
+            requests: read(&self.requests),
+            bytes: read(&self.bytes),
+            rows: read(&self.rows),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_part_reads_the_whole_has_read() {
+        let query = ReadMeter::new(100, Vec::new());
+        let operator = ReadMeter::unlimited(vec![Arc::clone(&query)]);
+        operator.looked_at(2, 1);
+        operator.request(1, 60).unwrap();
+        operator.read(7);
+        query.request(2, 40).unwrap();
+        let counts = ReadCounts { segments: 2, chunks: 1, requests: 1, bytes: 60, rows: 7 };
+        assert_eq!(operator.counts(), counts);
+        assert_eq!(query.counts(), ReadCounts { requests: 3, bytes: 100, ..counts });
+        assert!(matches!(operator.request(1, 1), Err(SegmentError::ReadLimit(100))));
+    }
+}

@@ -1,0 +1,26 @@
+//! The threads that a query computes on, if they are not the caller's.
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use futures::StreamExt;
+use tokio::runtime::Handle;
+
+/// Batches that are ready before they are asked for.
+const AHEAD: usize = 2;
+
+/// Moves the computing of a stream to other threads; dropping the new stream ends it.
+pub(super) fn on(threads: &Handle, mut stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let mut builder = RecordBatchReceiverStreamBuilder::new(stream.schema(), AHEAD);
+    let batches = builder.tx();
+    let work = async move {
+        while let Some(batch) = stream.next().await {
+            let is_end = batch.is_err();
+            if batches.send(batch).await.is_err() || is_end {
+                break;
+            }
+        }
+        Ok(())
+    };
+    builder.spawn_on(work, threads);
+    builder.build()
+}
