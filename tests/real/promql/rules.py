@@ -6,6 +6,7 @@ EMPTY_NAME = ' for metric name ""'  # until 3.7
 QUANTILE = "quantile value should be between 0 and 1, got"
 SORT_WARNING = "sort is ineffective for range queries"  # since 3.12
 MONOTONICITY = "needed to be fixed for monotonicity"  # with details since 3.10
+CONFLICT = "conflicting counter resets"  # since 3.7
 OMITTED = re.compile(r"\d+ more (warning|info) annotations omitted")
 COMPARISON = re.compile(r" (?:[<>]=?|==|!=)(?! bool)")
 PLACE = re.compile(r" \((\d+):(\d+)\)$")
@@ -111,6 +112,8 @@ class Rules:
         wanted, given = (dict(self.normal(text) for text in texts) for texts in (wanted, given))
         if not self.version.knows("sort warning"):
             given = {text: place for text, place in given.items() if SORT_WARNING not in text}
+        if not self.version.knows("conflicting counter resets"):
+            given = {text: place for text, place in given.items() if CONFLICT not in text}
         if not self.version.knows("largest parameter in annotations"):
             wanted, given = ({QUANTILE if QUANTILE in text else text: place for text, place in texts.items()} for texts in (wanted, given))
         if wanted.keys() != given.keys():

@@ -6,6 +6,7 @@ from subprocess import PIPE, STDOUT, run
 SINCE = {
     "annotations": (2, 50),
     "anchored": (3, 7),
+    "conflicting counter resets": (3, 7),
     "details of monotonicity": (3, 10),
     "delayed name removal": (2, 55),
     "double_exponential_smoothing": (3, 0),
