@@ -165,6 +165,8 @@ class Judge:
             return bool(apart) and all(abs(float(value)) <= ZERO_ENDS for pair in apart for value in pair)
         if expr.op == "changes":
             return self.changed_in_layout(expr, query, want, got)
+        if expr.op == "matrix":
+            return contradicts_itself(want, got)
         if expr.op.startswith("sort_by_label"):
             # An order that contradicts itself where one text is empty.
             labels = re.findall(r"[\"'`](\w+)[\"'`]", "".join(part for part in expr.parts if isinstance(part, str)))
@@ -225,6 +227,23 @@ class Judge:
                 if progress:
                     break
         return verdict
+
+
+def contradicts_itself(want, got):
+    """Whether samples differ only where the buckets that Prometheus gives are not as many as the observations. After some queries 3.5
+    gives a sample the buckets of the next one, until memory is used otherwise; its storage has the right ones."""
+    if want.error or got.error or want.series.keys() != got.series.keys():
+        return False
+    apart = [(a, b) for labels in want.series for a, b in zip(want.series[labels], got.series[labels]) if a != b]
+    lengths = all(len(points) == len(got.series[labels]) for labels, points in want.series.items())
+    return lengths and bool(apart) and all(time == other and not adds_up(a) and adds_up(b) for (time, a), (other, b) in apart)
+
+
+def adds_up(value):
+    """Whether the buckets of a histogram have all its observations."""
+    if not isinstance(value, dict):
+        return False
+    return math.isclose(float(value["count"]), sum(float(bucket[3]) for bucket in value.get("buckets") or []), rel_tol=1e-9)
 
 
 def as_near_as_can_be(aggregation, a, b, values):
