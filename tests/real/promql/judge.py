@@ -167,6 +167,8 @@ class Judge:
             return bool(apart) and all(abs(float(value)) <= ZERO_ENDS for pair in apart for value in pair)
         if query.is_range() and "native" in str(expr) and any(child.type == "matrix" for child in expr.children()):
             return self.otherwise_at_once(expr, query, want, got)
+        if expr.op == "binary" and "native" in str(expr):
+            return self.unequal_in_layout(expr, query, want, got)
         if expr.op == "changes":
             return self.changed_in_layout(expr, query, want, got)
         if expr.op == "matrix":
@@ -181,6 +183,25 @@ class Judge:
         if expr.op in DATES or expr.op in ("cosh", "sinh", "ln") or expr.op.startswith("log"):
             return self.beyond(expr, query)
         return False
+
+    def unequal_in_layout(self, expr, query, want, got):
+        """Whether Tidelake finds histograms equal that are not for Prometheus, because its storage adds buckets of nothing to a chunk."""
+        operator = re.search(r" ([=!]=)( bool)?", "".join(part for part in expr.parts if isinstance(part, str)))
+        if operator is None or want.error or got.error:
+            return False
+        sides = [self.servers.ask(query.of(str(child)))[1] for child in expr.children()]
+        if not all(any(isinstance(value, dict) for points in side.series.values() for _, value in points) for side in sides):
+            return False
+        equal, unequal = (got, want) if operator.group(1) == "==" else (want, got)
+        for labels in equal.series.keys() | unequal.series.keys():
+            # Equal ones are what the one has too much or, with `bool`, as 1 instead of 0.
+            more, fewer = dict(equal.series.get(labels, [])), dict(unequal.series.get(labels, []))
+            if operator.group(2):
+                if more.keys() != fewer.keys() or any(more[time] != fewer[time] and (more[time], fewer[time]) != ("1", "0") for time in more):
+                    return False
+            elif any(more.get(time) != value for time, value in fewer.items()):
+                return False
+        return True
 
     def changed_in_layout(self, expr, query, want, got):
         """Whether Prometheus counts more changes than one sees in the histograms that it shows. It adds buckets of nothing to a chunk of
