@@ -131,9 +131,12 @@ def histograms(a, b):
     for name in ("count", "sum"):
         worst = max(worst, values(a.get(name, ""), b.get(name, "")), key=RANKS.index)
     buckets, others = a.get("buckets") or [], b.get("buckets") or []
-    if a.get("count") == "NaN":
-        # Of nothing, NaN is made too, and which buckets of nothing there are is a matter of how Prometheus' chunks are laid out.
+    if a.get("count") in ("NaN", "+Inf", "-Inf"):
+        # Of nothing, NaN is made too (also by infinity), and which buckets of nothing there are is a matter of how Prometheus' chunks are laid out.
         buckets, others = ([bucket for bucket in some if bucket[3] != "NaN"] for some in (buckets, others))
+        # Added to a NaN of nothing, what is infinite in Tidelake is NaN as well.
+        bounds = {tuple(bucket[:3]) for bucket in buckets}
+        others = [other for other in others if tuple(other[:3]) in bounds or "Inf" not in other[3]]
     if len(buckets) != len(others):
         return DIFFERENT
     for bucket, other in zip(buckets, others):

@@ -6,7 +6,9 @@ EMPTY_NAME = ' for metric name ""'  # until 3.7
 QUANTILE = "quantile value should be between 0 and 1, got"
 SORT_WARNING = "sort is ineffective for range queries"  # since 3.12
 MONOTONICITY = "needed to be fixed for monotonicity"  # with details since 3.10
+CONFLICT = "conflicting counter resets"  # since 3.7
 OMITTED = re.compile(r"\d+ more (warning|info) annotations omitted")
+MOST = 10  # annotations of a kind that are told
 COMPARISON = re.compile(r" (?:[<>]=?|==|!=)(?! bool)")
 PLACE = re.compile(r" \((\d+):(\d+)\)$")
 
@@ -62,6 +64,9 @@ KNOWN = [
     # Comparisons that left no value of a second match did not notice that there was one.
     ("binary", (3, 9), refuses("multiple matches for labels")),
     *((op, (3, 6), refuses("Parameter value is NaN")) for op in ("topk", "bottomk", "limitk", "limit_ratio")),
+    *((op, (3, 6), refuses("overflows int64")) for op in ("topk", "bottomk", "limitk")),  # where there were series only
+    # Steps that gave nothing did not notice either.
+    ("subquery", (3, 9), refuses("multiple matches for labels")),
     (None, (3, 9), took_as_one),
     # The name stayed over a subquery of what has none.
     ("last_over_time", (3, 12), over_subquery),
@@ -105,12 +110,14 @@ class Rules:
         """The annotations that only one has, as a pair; None if there are none."""
         if not self.version.knows("annotations"):
             return None
-        if any(OMITTED.match(text) for text in wanted):
-            # Which ten are told is open.
+        if any(OMITTED.match(text) for text in wanted) or (len(wanted) == MOST and any(OMITTED.match(text) for text in given)):
+            # Which ten are told is open, and the newer one may have another kind to tell.
             return None
         wanted, given = (dict(self.normal(text) for text in texts) for texts in (wanted, given))
         if not self.version.knows("sort warning"):
             given = {text: place for text, place in given.items() if SORT_WARNING not in text}
+        if not self.version.knows("conflicting counter resets"):
+            given = {text: place for text, place in given.items() if CONFLICT not in text}
         if not self.version.knows("largest parameter in annotations"):
             wanted, given = ({QUANTILE if QUANTILE in text else text: place for text, place in texts.items()} for texts in (wanted, given))
         if wanted.keys() != given.keys():

@@ -90,8 +90,10 @@ class Servers:
 class Query:
     """An expression with the time or times at which it is asked for."""
 
-    def __init__(self, text, start, end=None, step=None, lookback=None):
+    def __init__(self, text, start, end=None, step=None, lookback=None, ends=None):
         self.text, self.start, self.end, self.step, self.lookback = text, start, end, step, lookback
+        # What `@ start()` and `@ end()` mean, where the expression is from a query over a range.
+        self.ends = (start, end) if step is not None else ends
 
     def is_range(self):
         return self.step is not None
@@ -108,13 +110,16 @@ class Query:
 
     def of(self, text):
         """Another expression at the same times."""
-        return Query(text, self.start, self.end, self.step, self.lookback)
+        return Query(text if self.is_range() else self.pinned(text), self.start, self.end, self.step, self.lookback, self.ends)
 
     def at(self, text, time):
         """An expression at one of the times; `@ start()` means what it meant."""
-        if self.is_range():
-            text = text.replace("@ start()", f"@ {seconds(self.start)}").replace("@ end()", f"@ {seconds(self.end)}")
-        return Query(text, time, None, None, self.lookback)
+        return Query(self.pinned(text), time, None, None, self.lookback, self.ends)
+
+    def pinned(self, text):
+        if self.ends is None:
+            return text
+        return text.replace("@ start()", f"@ {seconds(self.ends[0])}").replace("@ end()", f"@ {seconds(self.ends[1])}")
 
     def __str__(self):
         return urllib.parse.unquote(f"{self.path()} {' '.join(f'{name}={value}' for name, value in self.params().items())}")

@@ -6,6 +6,7 @@ from subprocess import PIPE, STDOUT, run
 SINCE = {
     "annotations": (2, 50),
     "anchored": (3, 7),
+    "conflicting counter resets": (3, 7),
     "details of monotonicity": (3, 10),
     "delayed name removal": (2, 55),
     "double_exponential_smoothing": (3, 0),
@@ -23,6 +24,7 @@ SINCE = {
     "limit_ratio": (2, 54),
     "limitk": (2, 54),
     "mad_over_time": (2, 50),
+    "mean of histograms from their sum": (3, 10),
     "max_of": (3, 12),
     "names in annotations only if there are any": (3, 7),
     "numbers and durations alike": (3, 0),

@@ -21,6 +21,8 @@ pub(crate) struct Total {
     sum: Cell,
     positive: Side,
     negative: Side,
+    /// Nothing was added yet: there is nothing lost to put back, which would make a plus of the sign of a negative zero.
+    alone: bool,
 }
 
 impl Total {
@@ -36,6 +38,7 @@ impl Total {
             sum: exact(first.sum),
             positive: Side::new(first.positive_spans.clone(), first.positive_counts.clone()),
             negative: Side::new(first.negative_spans.clone(), first.negative_counts.clone()),
+            alone: true,
         }
     }
 
@@ -45,6 +48,7 @@ impl Total {
         if custom != (self.schema == CUSTOM_BUCKETS_SCHEMA) {
             return Err(Incompatible);
         }
+        self.alone = false;
         let conflict = self.merge_hint(other.reset_hint);
         if !custom {
             let theirs = self.reconcile_zero(other);
@@ -145,9 +149,10 @@ impl Total {
 
     /// The total.
     pub fn finish(self) -> Histogram {
-        let exact = |cell: Cell| cell.count + cell.lost;
-        let (positive_spans, positive_counts) = self.positive.finish();
-        let (negative_spans, negative_counts) = self.negative.finish();
+        let exact = |cell: Cell| if self.alone { cell.count } else { cell.count + cell.lost };
+        let side = |side: Side| if self.alone { (side.spans, side.counts) } else { side.finish() };
+        let (positive_spans, positive_counts) = side(self.positive);
+        let (negative_spans, negative_counts) = side(self.negative);
         Histogram {
             schema: self.schema,
             zero_threshold: self.zero.threshold,

@@ -340,6 +340,19 @@ fn sums_are_compensated() {
 }
 
 #[test]
+fn what_is_alone_keeps_the_signs_of_zeros() {
+    let negated = Histogram { count: -0.0, sum: -0.0, zero_count: -0.0, ..simple(0, &[-0.0]) };
+    let bits = |h: Histogram| [h.count, h.sum, h.zero_count, h.positive_counts[0]].map(f64::to_bits);
+    let (minus, plus) = ([(-0.0_f64).to_bits(); 4], [0; 4]);
+    assert_eq!(bits(Total::new(&negated).finish()), minus);
+    assert_eq!(bits(Mean::new(&negated).finish()), minus);
+    // What two have lost is nothing, which is not negative.
+    let mut total = Total::new(&negated);
+    total.add(&negated, 1.0).unwrap();
+    assert_eq!(bits(total.finish()), plus);
+}
+
+#[test]
 fn interpolation() {
     let (a, b) = (simple(0, &[1.0, 2.0]), simple(0, &[3.0, 2.0]));
     let at = |time, a, b| interpolate((0, a), (10, b), time, true).unwrap().0;
