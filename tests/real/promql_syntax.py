@@ -69,7 +69,7 @@ NEWER = re.compile(
 )
 # (who takes it, until which version, what is said by who refuses it, why that is right)
 REASONS = [
-    ("Prometheus", None, "not valid UTF-8", "escapes that are no UTF-8: labels here are, so no series could match"),
+    ("Prometheus", None, "not valid UTF-8", "escapes that are no UTF-8 in matchers and groupings: labels here are, so no series could match"),
     ("Prometheus", None, "timestamp out of bounds for @ modifier", "times of more than 290 million years"),
     ("Prometheus", None, "nested too deeply", "more than 200 levels"),
     ("Prometheus", (3, 12), "duration out of range", "a duration of NaN or infinity, refused since 3.12"),

@@ -262,7 +262,13 @@ impl Planner {
             }
             Expr::Aggregate(aggregate) => {
                 let inner = self.lower(&aggregate.expr, need)?;
-                let param = aggregate.param.as_deref().map(|param| self.lower(param, need)).transpose()?;
+                let param = aggregate.param.as_deref();
+                if let Some(name @ Expr::String(text)) = param
+                    && text.not_utf8.is_some()
+                {
+                    return Err(QueryError::execution(format!("invalid label name {name}")));
+                }
+                let param = param.map(|param| self.lower(param, need)).transpose()?;
                 let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
                 let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
                 let node = Node::Aggregate(Box::new(Aggregate {
@@ -396,6 +402,11 @@ impl Planner {
                 _ => None,
             })
             .collect();
+        // No label has such a name.
+        let not_utf8 = |at: usize| {
+            let mut literals = args.iter().filter_map(|arg| if let Expr::String(text) = arg { Some(text) } else { None });
+            literals.nth(at).is_some_and(|text| text.not_utf8.is_some())
+        };
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         Ok(match name {
             "absent" => Function::Absent(args.first().map(|arg| absent_labels(arg)).unwrap_or_default()),
@@ -405,9 +416,10 @@ impl Planner {
                 };
                 let regex = from_re2(&format!("^(?s:{pattern})$"))
                     .ok()
+                    .filter(|_| !not_utf8(3))
                     .and_then(|pattern| Regex::new(&pattern).ok())
                     .ok_or_else(|| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
-                if destination.is_empty() {
+                if destination.is_empty() || not_utf8(0) {
                     return Err(QueryError::Execution(format!("invalid destination label name in label_replace(): {destination}")));
                 }
                 Function::LabelReplace {
@@ -421,10 +433,10 @@ impl Planner {
                 let [destination, separator, ref sources @ ..] = strings[..] else {
                     return Err(QueryError::BadData("label_join() needs a destination and a separator".to_owned()));
                 };
-                if destination.is_empty() {
+                if destination.is_empty() || not_utf8(0) {
                     return Err(QueryError::Execution(format!("invalid destination label name in label_join(): {destination}")));
                 }
-                if let Some(source) = sources.iter().find(|source| source.is_empty()) {
+                if let Some((_, source)) = sources.iter().enumerate().find(|(at, source)| source.is_empty() || not_utf8(2 + at)) {
                     return Err(QueryError::Execution(format!("invalid source label name in label_join(): {source}")));
                 }
                 Function::LabelJoin { destination: destination.to_owned(), separator: separator.to_owned(), sources: owned(sources) }

@@ -131,6 +131,16 @@ fn remarks(samples: &str, query: &str, expected: &[&str]) {
 }
 
 #[test]
+fn no_label_has_a_name_that_is_not_utf8() {
+    let samples = "x{a=\"1\"} 1";
+    fails(samples, r#"count_values("a\xc5z", x)"#, r#"invalid label name "a\xc5z""#);
+    fails(samples, r#"label_replace(x, "\xff", "", "a", "(.*)")"#, "invalid destination label name in label_replace(): \u{fffd}");
+    fails(samples, r#"label_replace(x, "a", "", "a", "\xff")"#, "invalid regular expression in label_replace(): \u{fffd}");
+    fails(samples, r#"label_join(x, "\xff", "", "a")"#, "invalid destination label name in label_join(): \u{fffd}");
+    fails(samples, r#"label_join(x, "b", "", "a", "\xff")"#, "invalid source label name in label_join(): \u{fffd}");
+}
+
+#[test]
 fn patterns_are_those_of_prometheus() {
     let samples = "x{a=\"\u{e9}[\"} 1";
     at(samples, r#"x{a=~`\w.`}"#, 0, &[]);

@@ -86,8 +86,10 @@ pub struct NumberLiteral {
 /// See [`Expr::String`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct StringLiteral {
-    /// The text with escapes resolved.
+    /// The text with escapes resolved; U+FFFD stands for what is not UTF-8.
     pub value: String,
+    /// The bytes, if escapes such as `\xff` made them something other than UTF-8. No label has such a name.
+    pub not_utf8: Option<Box<[u8]>>,
     /// Where it stands.
     pub span: Span,
 }

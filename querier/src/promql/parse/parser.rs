@@ -7,7 +7,7 @@ use super::ast::*;
 use super::error::ParseError;
 use super::lexer::Lexer;
 use super::number::{parse_duration, parse_number};
-use super::quote::{quote, unquote};
+use super::quote::{quote, unquote, unquote_bytes};
 use super::token::{Keyword, Kind, Token};
 
 /// Most levels of an expression. A chain such as `a + b + c` has as many levels as terms.
@@ -221,9 +221,14 @@ impl<'a> Parser<'a> {
 
     fn text(&mut self) -> Parsed<Box<Expr>> {
         let span = self.token.span;
-        let value = self.unquoted()?;
+        let bytes = unquote_bytes(self.token.text).map_err(|message| self.error(span, message))?;
+        self.bump();
         self.height = 1;
-        Ok(Box::new(Expr::String(StringLiteral { value, span })))
+        let (value, not_utf8) = match String::from_utf8(bytes) {
+            Ok(value) => (value, None),
+            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(error.into_bytes().into())),
+        };
+        Ok(Box::new(Expr::String(StringLiteral { value, not_utf8, span })))
     }
 
     /// The text of the next token, which is a quoted one.

@@ -6,7 +6,7 @@ use tidelake_catalog::model::{MatchOp, Matcher};
 
 use super::ast::*;
 use super::number::{write_duration, write_number, write_number_short};
-use super::quote::quote;
+use super::quote::{quote, quote_bytes};
 use super::token::keyword;
 
 impl Display for Expr {
@@ -14,7 +14,7 @@ impl Display for Expr {
         match self {
             Expr::Number(number) if number.is_duration => write_duration((number.value * 1000.0).round() as i64, f),
             Expr::Number(number) => write_number(number.value, f),
-            Expr::String(text) => f.write_str(&quote(&text.value)),
+            Expr::String(text) => f.write_str(&quote_bytes(text.not_utf8.as_deref().unwrap_or(text.value.as_bytes()))),
             Expr::Vector(vector) => vector.fmt(f),
             Expr::Matrix(matrix) => matrix.fmt(f),
             Expr::Subquery(subquery) => subquery.fmt(f),

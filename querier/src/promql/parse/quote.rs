@@ -1,9 +1,14 @@
 //! Quoted texts: resolving Go's escapes, and writing texts with them.
 
-/// Resolves a quoted token, quotes included, that the lexer has accepted. `Err` says what is wrong with it.
+/// Resolves a quoted token, quotes included, that names or matches a label. `Err` says what is wrong with it.
 ///
 /// Prometheus accepts escapes such as `\xff` that make invalid UTF-8. Labels are UTF-8 here, so that no series could match: refused.
 pub(super) fn unquote(token: &str) -> Result<String, String> {
+    String::from_utf8(unquote_bytes(token)?).map_err(|_| format!("error unquoting string {}: not valid UTF-8", quote(token)))
+}
+
+/// Resolves a quoted token, quotes included, that the lexer has accepted. `Err` says what is wrong with it.
+pub(super) fn unquote_bytes(token: &str) -> Result<Vec<u8>, String> {
     let mut chars = token.chars();
     let (Some(open), Some(close)) = (chars.next(), chars.next_back()) else {
         return Err(syntax_error(token));
@@ -13,7 +18,7 @@ pub(super) fn unquote(token: &str) -> Result<String, String> {
     }
     let inner = chars.as_str();
     if open == '`' || !inner.contains('\\') {
-        return Ok(inner.to_owned());
+        return Ok(inner.as_bytes().to_vec());
     }
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
@@ -23,7 +28,7 @@ pub(super) fn unquote(token: &str) -> Result<String, String> {
         rest = resolve_escape(&escape[1..], &mut bytes).ok_or_else(|| syntax_error(token))?;
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).map_err(|_| format!("error unquoting string {}: not valid UTF-8", quote(token)))
+    Ok(bytes)
 }
 
 fn syntax_error(token: &str) -> String {
@@ -71,10 +76,20 @@ fn resolve_escape<'a>(escape: &'a str, out: &mut Vec<u8>) -> Option<&'a str> {
 
 /// A text in double quotes, as Go's `%q` writes it.
 pub(super) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+    quote_bytes(text.as_bytes())
+}
+
+/// Like [`quote`], of what may not be UTF-8.
+pub(super) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
-    for c in text.chars() {
-        push_escaped(c, '"', &mut out);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            push_escaped(c, '"', &mut out);
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
     }
     out.push('"');
     out

@@ -60,6 +60,8 @@ fn durations_are_numbers() {
 fn texts() {
     check_text(r#""plain""#, "plain");
     check_text("'single'", "single");
+    check_text(r#""a\xc5z\xe2\x82""#, "a\u{fffd}z\u{fffd}");
+    assert_eq!(parse(r#""a\xc5z\xe2\x82\xac""#).unwrap().to_string(), r#""a\xc5z€""#);
     check_text(r"'it\'s'", "it's");
     check_text(r#""say \"hi\"""#, "say \"hi\"");
     check_text("`raw \\n 'x' \"y\"`", "raw \\n 'x' \"y\"");

@@ -66,7 +66,7 @@ fn texts() {
     check_error(r#""\ud800""#, "1:1", "escape sequence is an invalid Unicode code point");
     check_error(r#""\U00110000""#, "1:1", "escape sequence is an invalid Unicode code point");
     check_error(r#""\400""#, "1:1", "escape sequence is an invalid Unicode code point");
-    check_error(r#""\xff""#, "1:1", "not valid UTF-8");
+    check_error(r#"a{b="\xff"}"#, "1:5", "not valid UTF-8");
     check_error("a{b=\"\u{fffd}\"}", "1:5", "invalid UTF-8 rune");
     check_error("`\u{fffd}`", "1:1", "invalid UTF-8 rune");
 }
