@@ -165,7 +165,8 @@ class Judge:
             apart = [(a, b) for s in want.series.keys() & got.series.keys() for (_, a), (_, b) in zip(want.series[s], got.series[s]) if a != b]
             apart = [pair for pair in apart if numbers(*pair) == DIFFERENT]
             return bool(apart) and all(abs(float(value)) <= ZERO_ENDS for pair in apart for value in pair)
-        if query.is_range() and "native" in str(expr) and any(child.type == "matrix" for child in expr.children()):
+        # What is aggregated with one value for all steps, Prometheus aggregates once, with the first parameter (also the newest).
+        if query.is_range() and (expr.op == "quantile" or "native" in str(expr) and any(child.type == "matrix" for child in expr.children())):
             return self.otherwise_at_once(expr, query, want, got)
         if expr.op == "binary" and "native" in str(expr):
             return self.unequal_in_layout(expr, query, want, got)
@@ -219,7 +220,7 @@ class Judge:
         return bool(apart) and all(shown.get(labels, math.inf) <= float(b) < float(a) for labels, a, b in apart)
 
     def otherwise_at_once(self, expr, query, want, got):
-        """The same of a function over a range, asked for at several times: whether Prometheus agrees where it is asked for one of them."""
+        """The same of what is asked for at several times: whether Prometheus agrees where it is asked for one of them."""
         if want.error or got.error or want.series.keys() != got.series.keys():
             return False
         for labels, points in want.series.items():

@@ -13,7 +13,7 @@ use super::super::parse::ast::AggregateOp;
 use super::engine::{Engine, Evaluated};
 use super::grid::Grid;
 use super::group::{Groups, group_labels};
-use super::number::{kahan_add, plain, quantile};
+use super::number::{kahan_add, max, min, plain, quantile};
 use super::plan::{Aggregate, Node};
 use super::row::{ABSENT, Row, Rows, is_absent};
 use super::{QueryError, aggregate_histograms, rank};
@@ -215,9 +215,9 @@ fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, gri
     Rows::new(out, &engine.limits)
 }
 
-/// The least and the largest parameter; NaN does not count.
+/// The least and the largest parameter; NaN if one of them is, unless an infinity is beyond all.
 pub(crate) fn bounds(params: &[f64]) -> (f64, f64) {
-    params.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(*value), most.max(*value)))
+    params.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (min(least, *value), max(most, *value)))
 }
 
 fn count_values(engine: &Engine, node: &Aggregate, label: &str, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {

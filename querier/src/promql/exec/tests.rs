@@ -475,6 +475,14 @@ fn remarks_on_native_histograms() {
 }
 
 #[test]
+fn no_bound_of_parameters_is_told_beside_nan() {
+    let check = |params: &[f64], expected: &str| assert_eq!(format!("{:?}", super::aggregate::bounds(params)), expected);
+    check(&[0.5, -2.0, 3.0], "(-2.0, 3.0)");
+    check(&[-2.0, f64::NAN, 3.0], "(NaN, NaN)");
+    check(&[f64::NAN, f64::INFINITY], "(NaN, inf)");
+}
+
+#[test]
 fn remarks_say_where() {
     remarks(
         "x 1 2 3 4 5",
