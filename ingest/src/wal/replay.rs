@@ -228,10 +228,11 @@ impl Replay {
             self.read_ahead();
             while let Some((found, object)) = self.ahead.next().await {
                 if found == position {
-                    return Ok(Some(object?));
+                    return self.reader.found(object, self.new_epoch).await.map(Some);
                 }
             }
-            return Ok(Some(self.reader.get(position).await?));
+            let object = self.reader.get(position).await;
+            return self.reader.found(object, self.new_epoch).await.map(Some);
         }
         let beyond = WalPosition { seq: position.seq.saturating_add(MAX_IN_FLIGHT as u64), ..position };
         let epoch_end = WalPosition { epoch: position.epoch.saturating_add(1), seq: FIRST_SEQ };
@@ -331,6 +332,18 @@ impl Reader {
                 Err(error) => patience.wait_after(error).await?,
             }
         }
+    }
+
+    /// What was read at a place where an object was listed. If it is gone, a newer process may have replayed the log and deleted what
+    /// it has flushed since; before that it has put its fence into our epoch.
+    async fn found(&self, object: Result<Bytes, StoreError>, own_epoch: u64) -> Result<Bytes, ReplayError> {
+        if matches!(object, Err(StoreError::NotFound { .. })) {
+            let own = WalPosition { epoch: own_epoch, seq: FIRST_SEQ };
+            if let Some(&newer) = self.list_from(own).await?.first() {
+                return Err(ReplayError::Superseded { key: self.key(newer) });
+            }
+        }
+        Ok(object?)
     }
 
     async fn get_if_there(&self, position: WalPosition) -> Result<Option<Bytes>, StoreError> {
