@@ -177,6 +177,28 @@ fn waits_for_a_store_that_is_not_up_yet_but_not_for_ever() {
 }
 
 #[test]
+fn who_is_overtaken_while_it_replays_says_so() {
+    let check = |overtaken: bool, expected: &str| {
+        let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 1, Sound(&[2]))]);
+        let (store, clock) = (simulation.store.clone(), Arc::new(simulation.clock.clone()));
+        let open = move |store, epoch| Replay::open(store, "n", at(0, 0), epoch, US, ReplayOptions::default(), clock.clone());
+        let ended = async move {
+            let mut older = open(store.clone(), 2).await.unwrap();
+            if overtaken {
+                let mut newer = open(store.clone(), 3).await.unwrap();
+                while newer.next().await.unwrap().is_some() {}
+            }
+            store.delete(&key(1, 0)).await.unwrap();
+            older.next().await.map(|_| ()).unwrap_err().to_string()
+        };
+        let error = simulation.finish(ended).0;
+        assert!(error.contains(expected), "{error}");
+    };
+    check(true, "another process took over this node: wal/n/0000000002/00000000000000000000 is there");
+    check(false, "wal/n/0000000001/00000000000000000000 does not exist");
+}
+
+#[test]
 fn truncating_leaves_fences_and_what_is_not_covered() {
     let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 1, Sound(&[2])), (2, 0, Cut(9)), (4, 0, Sound(&[3])), (4, 1, Sound(&[4]))]);
     let (_, report) = replay_from(&mut simulation, at(0, 0), 4).map_err(|error| error.to_string()).unwrap_or_default();
