@@ -230,11 +230,16 @@ impl Row {
         }
     }
 
-    fn float(&self, place: usize) -> Option<(i64, f64)> {
+    /// The first float at a place or after it: where, when and which.
+    fn next_float(&self, from: usize) -> Option<(usize, i64, f64)> {
+        let present = |row: &SeriesRow| {
+            let at = from + row.values.get(from..)?.iter().position(|value| !is_stale(*value))?;
+            Some((at, *row.values.get(at)?))
+        };
         match self {
-            Row::Instant(ms, row) => Some((*ms, *row.values.get(place)?)).filter(|(_, value)| !is_stale(*value)),
-            Row::Steps(steps, row) => Some((time(*steps, place), *row.values.get(place)?)).filter(|(_, value)| !is_stale(*value)),
-            Row::Raw(series) => series.floats.get(place).copied(),
+            Row::Instant(ms, row) => present(row).map(|(at, value)| (at, *ms, value)),
+            Row::Steps(steps, row) => present(row).map(|(at, value)| (at, time(*steps, at), value)),
+            Row::Raw(series) => series.floats.get(from).map(|(ms, value)| (from, *ms, *value)),
         }
     }
 
@@ -247,8 +252,8 @@ impl Row {
     }
 
     fn is_empty(&self) -> bool {
-        let (floats, histograms) = self.places();
-        !(0..floats).any(|place| self.float(place).is_some()) && !(0..histograms).any(|place| self.histogram(place).is_some())
+        let (_, histograms) = self.places();
+        self.next_float(0).is_none() && !(0..histograms).any(|place| self.histogram(place).is_some())
     }
 
     /// Writes the labels, and a single value too; what is left is an open row.
@@ -259,7 +264,7 @@ impl Row {
         if let Some((ms, histogram)) = self.histogram(0) {
             out.extend_from_slice(b",\"histogram\":");
             write_histogram_sample(out, ms, histogram);
-        } else if let Some((ms, value)) = self.float(0) {
+        } else if let Some((_, ms, value)) = self.next_float(0) {
             out.extend_from_slice(b",\"value\":");
             write_sample(out, ms, value);
         }
@@ -298,14 +303,19 @@ impl OpenRow {
             if out.len() - begun >= PART_BYTES {
                 break;
             }
+            if self.next < floats {
+                let Some((place, ms, value)) = self.row.next_float(self.next) else {
+                    self.next = floats;
+                    continue;
+                };
+                self.next = place + 1;
+                self.separate(out, List::Values);
+                write_sample(out, ms, value);
+                continue;
+            }
             let place = self.next;
             self.next += 1;
-            if place < floats {
-                if let Some((ms, value)) = self.row.float(place) {
-                    self.separate(out, List::Values);
-                    write_sample(out, ms, value);
-                }
-            } else if place < floats + histograms {
+            if place < floats + histograms {
                 if let Some((ms, histogram)) = self.row.histogram(place - floats) {
                     let histogram = Arc::clone(histogram);
                     self.separate(out, List::Histograms);

@@ -44,15 +44,16 @@ impl Selection {
     async fn read(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
         let database = database::of_prometheus(path, headers)?;
         let params = read_params(app, query, headers, body).await?;
-        Self::of(app, database, &params)
+        Self::of(app, database, &params, ApiError::bad_request)
     }
 
-    fn of(app: &App, database: String, params: &Params) -> Result<Self, ApiError> {
+    /// `refused` says what is wrong with a selector.
+    fn of(app: &App, database: String, params: &Params, refused: impl Fn(String) -> ApiError) -> Result<Self, ApiError> {
         let limit = parameters::limit(params)?;
         let min = parameters::time_or(params, "start", TimeRange::ALL.min)?;
         let max = parameters::time_or(params, "end", TimeRange::ALL.max)?;
         let as_of = parameters::as_of(params)?;
-        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>().map_err(ApiError::bad_request)?;
+        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>().map_err(refused)?;
         let partial = parameters::partial_response(params, app.config.allow_partial_results)?;
         Ok(Self { database, matchers, range: TimeRange::new(min, max), limit, as_of, partial })
     }
@@ -118,8 +119,7 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
             return Err(ApiError::bad_request("no match[] parameter provided"));
         }
         // Only here the error names the parameter.
-        params.all("match[]").try_for_each(|text| read_selector(text).map(drop)).map_err(|why| parameters::invalid("match[]", why))?;
-        let asked = Selection::of(&app, database, &params)?;
+        let asked = Selection::of(&app, database, &params, |why| parameters::invalid("match[]", why))?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
         let mut found = slot.watch(querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;

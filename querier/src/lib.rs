@@ -13,6 +13,7 @@ pub mod cardinality;
 mod damage;
 pub mod exemplars;
 pub mod labels;
+mod processors;
 pub mod promql;
 pub mod querier;
 pub mod samples;

@@ -9,7 +9,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64T
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tidelake_catalog::model::histogram::HistogramArray;
 use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
@@ -18,6 +18,7 @@ use tidelake_catalog::model::{
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by};
 use tidelake_catalog::segment::{SegmentError, SortedRows};
 
+use crate::processors::processors;
 use crate::promql::source::{SampleSource, SelectRequest, SeriesSamples, SourceError};
 use crate::tables::Tables;
 
@@ -128,15 +129,18 @@ pub(crate) async fn feeds(
     Ok(feeds)
 }
 
+/// Reads a unit of a feed.
+async fn read_here(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Result<Vec<SeriesSamples>, SourceError> {
+    let rows = tables.read(&unit).await.map_err(source_error)?;
+    match name {
+        None => metric_samples(&rows),
+        Some(name) => Ok(field_samples(&rows, &name)),
+    }
+}
+
 /// Reads a unit of a feed, in a task of its own.
 pub(crate) async fn read_unit(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Result<Vec<SeriesSamples>, SourceError> {
-    let task = SpawnedTask::spawn(async move {
-        let rows = tables.read(&unit).await.map_err(source_error)?;
-        match name {
-            None => metric_samples(&rows),
-            Some(name) => Ok(field_samples(&rows, &name)),
-        }
-    });
+    let task = SpawnedTask::spawn(read_here(tables, unit, name));
     task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
 }
 
@@ -154,15 +158,20 @@ pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceErro
 #[async_trait]
 impl SampleSource for DatabaseSamples {
     async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
-        let SelectRequest { matchers, range, limits, meter } = request;
+        let SelectRequest { matchers, range, limits, meter, alone } = request;
         let tables = self.tables.counted(&meter);
         let feeds = feeds(&tables, &self.database, &matchers, range, false).await.map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
         let jobs = feeds.into_iter().flat_map(|Feed { units, name }| units.into_iter().map(move |unit| (unit, name.clone())));
-        let at_once = std::thread::available_parallelism().map_or(2, usize::from);
-        let read = move |(unit, name)| read_unit(tables.clone(), unit, name);
+        let jobs: Vec<_> = jobs.collect();
+        // To hand over all there is to another thread gains nothing.
+        let is_single = alone && jobs.len() == 1;
+        let read = move |(unit, name)| match is_single {
+            true => read_here(tables.clone(), unit, name).left_future(),
+            false => read_unit(tables.clone(), unit, name).right_future(),
+        };
         // In order, so that sums over series do not depend on timing.
-        Ok(stream::iter(jobs).map(read).buffered(at_once).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())
+        Ok(stream::iter(jobs).map(read).buffered(processors()).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Matcher {
 enum Pattern {
     /// `a|b|c`: no regular expression is run.
     OneOf(Vec<String>),
+    /// `a.*b` or `a.+b`, where either text may be empty: to compile it would take longer than many a query.
+    Around { before: String, after: String, least_between: usize },
     /// Anything but a line feed matches `.*`; Prometheus compiles with the dot matching line feeds too.
     Regex(Regex),
 }
@@ -130,15 +132,35 @@ impl Pattern {
         if is_list(pattern) {
             return Ok(Self::OneOf(pattern.split('|').map(str::to_owned).collect()));
         }
+        if let Some(around) = Self::around(pattern) {
+            return Ok(around);
+        }
+        let describe = |error: &dyn fmt::Display| format!("invalid regular expression {written:?}: {error}");
         // Alone first: `a)(b` would close the group that anchors it.
-        let describe = |error: regex::Error| format!("invalid regular expression {written:?}: {error}");
-        check_alone(pattern).map_err(describe)?;
-        regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(PATTERN_SIZE_LIMIT).build().map(Self::Regex).map_err(describe)
+        regex_syntax::parse(pattern).map_err(|error| describe(&error))?;
+        regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
+            .size_limit(PATTERN_SIZE_LIMIT)
+            .build()
+            .map(Self::Regex)
+            .map_err(|error| describe(&error))
+    }
+
+    fn around(pattern: &str) -> Option<Self> {
+        let (before, rest) = pattern.split_once('.')?;
+        let least_between = usize::from(rest.starts_with('+'));
+        let after = rest.strip_prefix(['*', '+'])?;
+        let is_text = |text: &str| is_list(text) && !text.contains('|');
+        (is_text(before) && is_text(after)).then(|| Self::Around { before: before.to_owned(), after: after.to_owned(), least_between })
     }
 
     fn is_match(&self, value: &str) -> bool {
         match self {
             Self::OneOf(texts) => texts.iter().any(|text| text == value),
+            Self::Around { before, after, least_between } => {
+                value.len() >= before.len() + least_between + after.len()
+                    && value.starts_with(before.as_str())
+                    && value.ends_with(after.as_str())
+            }
             Self::Regex(regex) => regex.is_match(value),
         }
     }
@@ -147,11 +169,6 @@ impl Pattern {
 /// Whether a pattern is nothing but texts with bars between them.
 fn is_list(pattern: &str) -> bool {
     !pattern.contains(|c: char| "\\.+*?()[]{}^$".contains(c))
-}
-
-/// Whether the pattern stands on its own.
-fn check_alone(pattern: &str) -> Result<(), regex::Error> {
-    regex::RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build().map(drop)
 }
 
 impl PartialEq for Matcher {
@@ -187,6 +204,20 @@ mod tests {
         check(MatchOp::NotRegex, "a.*", "abc", false);
         check(MatchOp::Regex, ".*", "two\nlines", true);
         check(MatchOp::Regex, "", "", true);
+    }
+
+    #[test]
+    fn texts_around_a_dot_are_what_the_regular_expression_is() {
+        let texts = ["", "a", "b", "c", "ab", "ba", "aba", "a\nb", "a\u{e9}b", "aab", "abb"];
+        for pattern in [".*", ".+", "a.*", "a.+", ".*b", ".+b", "a.*b", "a.+b", "ab.*b", "a.*ab", "a.+?", "a.b", "a.*|b", "a|b.*", "a.*b.*"]
+        {
+            let regex = Regex::new(&format!("^(?s:{pattern})$")).unwrap();
+            for text in texts {
+                check(MatchOp::Regex, pattern, text, regex.is_match(text));
+            }
+        }
+        let is_around = |pattern| matches!(Pattern::compile(pattern, pattern), Ok(Pattern::Around { .. }));
+        assert!(is_around("a.+b") && !is_around("a.*b.*") && !is_around("a.*|b"));
     }
 
     #[test]

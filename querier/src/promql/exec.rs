@@ -261,7 +261,7 @@ impl Query {
         let query_text = query_text.to_owned();
         let work = async move {
             let planned = Instant::now();
-            let evaluated = engine.evaluate(&self.node, self.grid).await?;
+            let evaluated = engine.eval(&self.node, self.grid).await?;
             let computed = Instant::now();
             let value = finish::finish(evaluated, self.is_range)?;
             let (samples_read, peak_samples) = engine.limits.samples();
@@ -281,10 +281,12 @@ impl Query {
             Some(threads) => task.spawn_on(work, threads),
             None => task.spawn(work),
         };
-        match task.join_next().await {
-            Some(Ok(result)) => result,
-            Some(Err(error)) => Err(QueryError::execution(format!("evaluation failed: {error}"))),
-            None => Err(QueryError::Canceled),
+        // The clock runs here, among others: the only timer of idle threads would wake one of them for nothing.
+        match tokio::time::timeout(options.timeout, task.join_next()).await {
+            Ok(Some(Ok(result))) => result,
+            Ok(Some(Err(error))) => Err(QueryError::execution(format!("evaluation failed: {error}"))),
+            Ok(None) => Err(QueryError::Canceled),
+            Err(_) => Err(QueryError::Timeout),
         }
     }
 }

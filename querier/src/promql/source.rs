@@ -48,6 +48,8 @@ pub struct SelectRequest {
     pub limits: SelectLimits,
     /// Counts what is read for it, and refuses what is too much.
     pub meter: Arc<ReadMeter>,
+    /// Whether nothing else of the query is read at the same time.
+    pub alone: bool,
 }
 
 /// Why samples could not be delivered.

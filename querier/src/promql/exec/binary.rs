@@ -12,7 +12,7 @@ use super::{QueryError, matching, set};
 
 /// Evaluates a binary operation.
 pub(crate) async fn evaluate(engine: &Engine, node: &Binary, grid: Grid) -> Result<Evaluated, QueryError> {
-    let (lhs, rhs) = futures::try_join!(engine.eval(&node.lhs, grid), engine.eval(&node.rhs, grid))?;
+    let (lhs, rhs) = engine.both(&node.lhs, &node.rhs, grid).await?;
     Ok(match (lhs, rhs) {
         (Evaluated::Scalar(lhs), Evaluated::Scalar(rhs)) => {
             let values = lhs.into_iter().zip(rhs).map(|(a, b)| match apply(node.op, a, b) {

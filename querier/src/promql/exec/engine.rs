@@ -1,7 +1,7 @@
 //! Runs a plan: one call per node, children first, all steps of a node at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::ReadMeter;
 use tokio::time::Instant;
+
+use crate::processors::processors;
 
 use super::super::functions;
 use super::super::histogram::arithmetic::multiply;
@@ -46,22 +48,18 @@ pub(crate) struct Engine {
     /// How far instant selectors look back, in milliseconds.
     pub lookback: i64,
     max_series: usize,
-    timeout: Duration,
     meter: Arc<ReadMeter>,
     profile: Option<Profile>,
     drops_names_late: bool,
     counts: Option<Arc<StepCounts>>,
+    /// Pairs of nodes that are being evaluated at the same time.
+    pairs: AtomicUsize,
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
         self.limits.cancel();
     }
-}
-
-/// Batches that are computed at a time, beyond which the source is not asked for more.
-fn parallelism() -> usize {
-    std::thread::available_parallelism().map_or(2, |n| n.get()) + 1
 }
 
 impl Engine {
@@ -77,8 +75,8 @@ impl Engine {
             annotations: Mutex::default(),
             lookback: lookback.max(1),
             max_series: options.max_series,
-            timeout: options.timeout,
             counts: None,
+            pairs: AtomicUsize::new(0),
         }
     }
 
@@ -106,11 +104,6 @@ impl Engine {
     /// Adds remarks.
     pub fn annotate(&self, remarks: impl FnOnce(&mut Collector)) {
         remarks(&mut self.annotations.lock());
-    }
-
-    /// Evaluates a whole plan within the time limit.
-    pub async fn evaluate(&self, node: &Node, grid: Grid) -> Result<Evaluated, QueryError> {
-        tokio::time::timeout(self.timeout, self.eval(node, grid)).await.unwrap_or(Err(QueryError::Timeout))
     }
 
     /// Evaluates a node. Nodes nest as deeply as the parser lets them, and every level is a frame on the thread's stack: each
@@ -147,6 +140,15 @@ impl Engine {
             Node::Binary(node) => binary::evaluate(self, node, grid).boxed(),
             Node::Negate(inner) => self.eval(inner, grid).map_ok(negated).boxed(),
         }
+    }
+
+    /// Evaluates two nodes at the same time.
+    pub async fn both(&self, lhs: &Node, rhs: &Node, grid: Grid) -> Result<(Evaluated, Evaluated), QueryError> {
+        let computed = [lhs, rhs].iter().all(|node| !matches!(node, Node::Number(_)));
+        self.pairs.fetch_add(usize::from(computed), Ordering::Relaxed);
+        let values = futures::try_join!(self.eval(lhs, grid), self.eval(rhs, grid));
+        self.pairs.fetch_sub(usize::from(computed), Ordering::Relaxed);
+        values
     }
 
     async fn call(&self, call: &FunctionCall, grid: Grid) -> Result<Evaluated, QueryError> {
@@ -197,7 +199,7 @@ impl Engine {
         })
     }
 
-    /// Runs `work` over every series that matches, a batch per task. `cost` tells how many samples a result holds.
+    /// Runs `work` over every series that matches, several batches each in a task of its own. `cost` tells how many samples a result holds.
     ///
     /// Results come in the order of the source's batches, which is no order at all: callers sort.
     pub async fn map_series<T: Send + 'static>(
@@ -217,17 +219,20 @@ impl Engine {
         let operator = self.profile.as_ref().and_then(|_| Profile::current());
         let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
         let limits = SelectLimits { max_series: self.max_series };
-        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter };
+        let alone = self.pairs.load(Ordering::Relaxed) == 0;
+        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter, alone };
         let stream = self.source.select(request).await?;
+        // To hand over all there is to another thread gains nothing.
+        let is_only = alone && stream.size_hint().1 == Some(1);
         let work = Arc::new(work);
         let mut tasks = stream
             .map(|batch| {
                 let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
                 async move {
                     let batch = batch?;
-                    let task = tokio::spawn(async move {
+                    let samples = batch.iter().map(|series| series.times.len() as u64).sum();
+                    let compute = move || {
                         // The raw samples count as long as the batch is worked on.
-                        let samples = batch.iter().map(|series| series.times.len() as u64).sum();
                         let _raw = limits.charge_read(samples)?;
                         let begun = operator.as_ref().map(|operator| {
                             operator.batch(batch.len(), samples);
@@ -254,11 +259,15 @@ impl Engine {
                             operator.computed(begun.elapsed());
                         }
                         Ok((results, limits.charge(held)?, remarks))
-                    });
+                    };
+                    if is_only {
+                        return compute();
+                    }
+                    let task = tokio::spawn(async { compute() });
                     task.await.unwrap_or_else(|error| Err(QueryError::execution(format!("evaluation task failed: {error}"))))
                 }
             })
-            .buffered(parallelism());
+            .buffered(processors() + 1);
         while let Some(done) = tasks.next().await {
             let (part, charge, remarks) = done?;
             results.extend(part);
