@@ -14,7 +14,7 @@ use crate::exemplars::{self, SeriesExemplars};
 use crate::labels;
 use crate::promql::exec::{EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze};
 use crate::promql::parse::ast::Expr;
-use crate::promql::source::SourceError;
+use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
 use crate::sql::{Command, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
@@ -83,13 +83,8 @@ impl Querier {
         options: &EngineOptions,
         partial: bool,
     ) -> Result<QueryOutput, QueryError> {
-        let begun = Instant::now();
-        let run = |tables| async move {
-            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
-            evaluate(expr, text, params, Arc::new(DatabaseSamples::new(tables, database)), &options).await
-        };
-        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
-        let Answer { value: mut output, warnings } = self.answer(partial, run, is_damage).await?;
+        let work = |source, options| async move { evaluate(expr, text, params, source, &options).await };
+        let Answer { value: mut output, warnings } = self.computed(database, options, partial, work).await?;
         output.annotations.warnings.extend(warnings);
         Ok(output)
     }
@@ -104,15 +99,26 @@ impl Querier {
         options: &EngineOptions,
         partial: bool,
     ) -> Result<Explained, QueryError> {
-        let begun = Instant::now();
-        let run = |tables| async move {
-            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
-            explain_analyze(expr, text, params, Arc::new(DatabaseSamples::new(tables, database)), &options).await
-        };
-        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
-        let Answer { value: mut explained, warnings } = self.answer(partial, run, is_damage).await?;
+        let work = |source, options| async move { explain_analyze(expr, text, params, source, &options).await };
+        let Answer { value: mut explained, warnings } = self.computed(database, options, partial, work).await?;
         explained.annotations.warnings.extend(warnings);
         Ok(explained)
+    }
+
+    /// Has the samples of a database worked on; all tries together take no longer than one may.
+    async fn computed<T, F: Future<Output = Result<T, QueryError>>>(
+        &self,
+        database: &str,
+        options: &EngineOptions,
+        partial: bool,
+        work: impl Fn(Arc<dyn SampleSource>, EngineOptions) -> F,
+    ) -> Result<Answer<T>, QueryError> {
+        let begun = Instant::now();
+        let run = |tables| {
+            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
+            work(Arc::new(DatabaseSamples::new(tables, database)), options)
+        };
+        self.answer(partial, run, is_damaged_source).await
     }
 
     /// Looks at a SQL text: does it read, and as of when.
@@ -206,8 +212,7 @@ impl Querier {
         partial: bool,
     ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
         let run = |tables| async move { exemplars::exemplars(&tables, database, sets, range, limit).await };
-        let is_damage = |error: &QueryError| matches!(error, QueryError::Source(SourceError::Corrupt { .. }));
-        self.answer(partial, run, is_damage).await
+        self.answer(partial, run, is_damaged_source).await
     }
 
     /// Counts the series that may have samples in the range (milliseconds); rankings have at most `most` entries.
@@ -230,4 +235,8 @@ impl Querier {
 
 fn is_damage(error: &SegmentError) -> bool {
     matches!(error, SegmentError::Corrupt { .. })
+}
+
+fn is_damaged_source(error: &QueryError) -> bool {
+    matches!(error, QueryError::Source(SourceError::Corrupt { .. }))
 }

@@ -77,6 +77,7 @@ REASONS = [
     ("Prometheus", (3, 12), "expected ':'", "nonsense that begins with x within brackets, which older versions pass over"),
     ("Prometheus", None, "duration must be greater than 0", "durations that are no millisecond"),
     ("Tidelake", (3, 6), "unexpected colon 'm'", "min and max of durations"),
+    ("Tidelake", (3, 6), 'unexpected "m" in subquery selector', "min and max of durations"),
     ("Tidelake", (3, 13), "duration must be greater than 0", "parentheses around a literal of a duration, which make it an expression since"),
     ("Tidelake", (3, 6), "unexpected character in duration expression: 'm'", "min and max of durations"),
     ("Tidelake", (3, 12), "in offset, expected", "operators after the duration of an offset, which belong to it in 3.5"),
@@ -91,24 +92,31 @@ def why(text, want, got, reference, subject, version):
     for who, until, words, reason in REASONS:
         if who == taker and words in said and (until is None or version.number < until):
             return reason
+    if want and version.number < (3, 12) and OFFSET.search(text) and "binary expression must contain only" in said:
+        return "operators after the duration of an offset, which belong to it in 3.5"
     if got and version.number < (3, 14) and NEWER.search(text):
         return "words that its version does not know"
     return None
 
 
+OFFSET = re.compile(rb"offset\s*-?\(")
 PARENTHESES = re.compile(r"(?:[\[:]|offset)\s*-*\(")
+AROUND_DURATION = re.compile(r"\((-?[\w.]+)\)")
 QUOTES = re.compile(r'["\\]')
+ESCAPE = re.compile(r"\\U([0-9a-f]{8})")
 NOTHING = re.compile(r" offset -?0s")
 
 
 def printed_otherwise(reference, subject, version):
     """Why it is right that the two write an expression in different forms; None if it is not."""
     older = version.number < (3, 14)
-    if older and PARENTHESES.search(subject):
+    unwrapped = [AROUND_DURATION.sub(r"\1", text) for text in (reference, subject)]
+    if older and (PARENTHESES.search(subject) or unwrapped[0] == unwrapped[1]):
         return "formatted otherwise: parentheses around durations, which older versions drop"
     if version.number < (3, 9) and "ignoring () group_" in subject:
         return "formatted otherwise: ignoring () with a group, which older versions drop"
-    if older and QUOTES.sub("", subject) == QUOTES.sub("", reference):
+    spelled = [QUOTES.sub("", ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)) for text in (reference, subject)]
+    if older and spelled[0] == spelled[1]:
         return "formatted otherwise: labels that are no plain names, which are quoted since"
     if NOTHING.sub("", reference) == subject:
         return "formatted otherwise: offsets of no millisecond"

@@ -10,12 +10,14 @@ use std::str::Chars;
 /// Most repetitions in braces.
 const MAX_REPETITIONS: u32 = 1000;
 
-/// More letters than any class such as `[:^xdigit:]` has.
-const LONGEST_CLASS: usize = 16;
+/// The classes of POSIX, which stand in brackets: `[[:alpha:]]`, and all else `[[:^alpha:]]`.
+const POSIX: [&str; 14] =
+    ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
 
 /// The same pattern for the crate `regex`; the error says what Prometheus refuses. Whatever else is wrong is left to the crate to say.
 pub fn from_re2(pattern: &str) -> Result<String, String> {
-    let mut translation = Translation { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 8), repeated: None };
+    let mut translation =
+        Translation { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 8), repeated: None, classes_end: true };
     translation.run()?;
     Ok(translation.out)
 }
@@ -25,6 +27,8 @@ struct Translation<'a> {
     out: String,
     /// The repetition that was read last, if nothing was read since.
     repeated: Option<String>,
+    /// Whether there may still be a `:]`.
+    classes_end: bool,
 }
 
 /// What a backslash and a letter stand for within and without brackets.
@@ -242,7 +246,7 @@ impl Translation<'_> {
 
     /// A letter, a range or a class in brackets.
     fn member(&mut self) -> Result<(), String> {
-        if let Some(name) = self.posix() {
+        if let Some(name) = self.posix()? {
             self.out.push_str(&name);
             return Ok(());
         }
@@ -281,21 +285,24 @@ impl Translation<'_> {
     }
 
     /// `[:alpha:]`, if that is what follows.
-    fn posix(&mut self) -> Option<String> {
+    fn posix(&mut self) -> Result<Option<String>, String> {
         let mut ahead = self.rest.clone();
-        if ahead.next() != Some('[') || ahead.next() != Some(':') {
-            return None;
+        if !self.classes_end || ahead.next() != Some('[') || ahead.next() != Some(':') {
+            return Ok(None);
         }
         let mut name = String::from("[:");
-        // No name is as long; to look farther at every `[:` would take the square of the length.
-        for c in ahead.by_ref().take(LONGEST_CLASS) {
+        for c in ahead.by_ref() {
             name.push(c);
-            if name.ends_with(":]") {
+            if name.ends_with(":]") && name.len() > 3 {
                 self.rest = ahead;
-                return Some(name);
+                let class = name.strip_prefix("[:").and_then(|class| class.strip_suffix(":]")).unwrap_or_default();
+                let is_known = POSIX.contains(&class.strip_prefix('^').unwrap_or(class));
+                return if is_known { Ok(Some(name)) } else { Err(format!("invalid character class range: `{name}`")) };
             }
         }
-        None
+        // To look for it again at every `[:` would take the square of the length.
+        self.classes_end = false;
+        Ok(None)
     }
 }
 
@@ -379,6 +386,8 @@ mod tests {
         check(r"[^\D]", "5", true);
         check(r"[\x41-\x{43}]", "B", true);
         check("[a^]", "^", true);
+        check("[[:a]+", ":a[", true);
+        check("[[:]+", "[:", true);
     }
 
     #[test]
@@ -408,6 +417,10 @@ mod tests {
         refused(r"\x{}", "invalid escape sequence: `\\x`");
         refused("(?x)a", "invalid or unsupported Perl syntax: `(?x`");
         refused("[a", "missing closing ]");
+        refused("[[:nope:]]", "invalid character class range: `[:nope:]`");
+        refused("[[:a]b:]", "invalid character class range: `[:a]b:]`");
+        refused("[[:[:alpha:]]", "invalid character class range: `[:[:alpha:]`");
+        refused("[[::]]", "invalid character class range: `[::]`");
         refused("\\", "trailing backslash at end of expression");
     }
 
