@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{ReadCounts, SegmentError, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
@@ -107,11 +107,7 @@ impl From<exec::QueryError> for QueryError {
 
 impl From<SourceError> for QueryError {
     fn from(error: SourceError) -> Self {
-        match error {
-            // Who reads samples as they are chooses what is read.
-            SourceError::LimitExceeded(_) => Self::BadData(error.to_string()),
-            other => exec::QueryError::from(other).into(),
-        }
+        exec::QueryError::from(error).into()
     }
 }
 
@@ -269,8 +265,10 @@ impl Querier {
         range: TimeRange,
         max_samples: u64,
     ) -> Result<SortedSamples, QueryError> {
-        let limits = SelectLimits { max_series: self.0.promql_options().max_series };
-        Ok(SortedSamples::select(self.0.tables().clone(), db, matchers, range, limits, max_samples).await?)
+        let options = self.0.promql_options();
+        let limits = SelectLimits { max_series: options.max_series };
+        let tables = self.0.tables().counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
+        Ok(SortedSamples::select(tables, db, matchers, range, limits, max_samples).await?)
     }
 
     /// Looks at a SQL text: does it read, and as of when.

@@ -115,7 +115,7 @@ fn matcher(matcher: &LabelMatcher) -> Result<Matcher, ApiError> {
         3 => MatchOp::NotRegex,
         other => return Err(ApiError::bad_request(format!("invalid matcher type {other} of label {:?}", matcher.name))),
     };
-    Matcher::new(matcher.name.as_str(), op, matcher.value.as_str()).map_err(ApiError::bad_request)
+    Matcher::promql(matcher.name.as_str(), op, matcher.value.as_str()).map_err(ApiError::bad_request)
 }
 
 /// The series of all queries, one after another.

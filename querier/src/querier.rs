@@ -211,7 +211,10 @@ impl Querier {
         limit: u64,
         partial: bool,
     ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
-        let run = |tables| async move { exemplars::exemplars(&tables, database, sets, range, limit).await };
+        let run = |tables: Tables| async move {
+            let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+            exemplars::exemplars(&tables, database, sets, range, limit).await
+        };
         self.answer(partial, run, is_damaged_source).await
     }
 

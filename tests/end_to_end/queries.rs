@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::client::{Client, Reply};
 use crate::place::Place;
-use crate::protobuf::Message;
+use crate::protobuf::{Message, read_request, snappy};
 use crate::server::Server;
 
 const START_S: i64 = 1_700_000_000;
@@ -148,6 +148,10 @@ async fn every_limit_names_itself() {
     refused(&client, "SELECT sum(value) FROM x_total", bytes).await;
     refused(&client, "SELECT * FROM promql('x_total', 1700001000)", bytes).await;
     assert_eq!((client.figure(&limited("promql")).await, client.figure(&limited("sql")).await), (1.0, 2.0));
+    let body = snappy(&read_request(&[], &[&[(0, "__name__", "x_total")]], START_S * 1000, (START_S + 10_000) * 1000));
+    let reply = client.send("POST", "/api/v1/read", &[], &[("content-encoding", "snappy")], body).await.expect(422);
+    assert!(reply.text().contains(bytes), "{}", reply.text());
+    assert_eq!(client.figure(&limited("remote_read")).await, 1.0);
 }
 
 #[tokio::test]
