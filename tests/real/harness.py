@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 VENV = Path(os.environ.get("TIDELAKE_TEST_VENV", CACHE / "tidelake-tests" / "venv"))
+PROGRAMS = VENV.parent / "programs"  # what install.sh unpacks
 
 
 class Skipped(Exception):
@@ -24,7 +25,7 @@ class Skipped(Exception):
 
 def program(name):
     """The path of a program, or Skipped."""
-    found = shutil.which(name) or shutil.which(name, path=str(VENV / "bin"))
+    found = shutil.which(name, path=str(PROGRAMS)) or shutil.which(name) or shutil.which(name, path=str(VENV / "bin"))
     if not found:
         raise Skipped(f"{name} not found")
     return found

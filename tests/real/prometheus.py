@@ -9,7 +9,7 @@ from pathlib import Path
 from harness import Process, Tidelake, eventually, folder, free_port, program, prometheus_api, request
 
 # Each must be answered alike at one time and over a range. Two things changed with Prometheus 3, which Tidelake follows
-# and Debian's 2.42 does not, and are kept out of the way: a sample on the very edge of a window (see `quiet_fraction`; INNER
+# and Debian 12's 2.42 does not, and are kept out of the way: a sample on the very edge of a window (see `quiet_fraction`; INNER
 # is a window within a subquery, whose steps are at whole seconds), and how a rate is extrapolated to where a counter began:
 # no window reaches back to the first scrape, and no rate is asked of Tidelake itself, which begins anew in the middle.
 QUERIES = """
