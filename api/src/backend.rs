@@ -532,6 +532,9 @@ impl Backend {
         add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
         let catalog = Arc::clone(&self.catalog);
         add("segments", "Segments in the catalog", false, Box::new(move || catalog.snapshot().segments().count() as f64));
+        let catalog = Arc::clone(&self.catalog);
+        let bytes = move || catalog.snapshot().segments().map(|segment| segment.data_bytes + segment.index_bytes).sum::<u64>() as f64;
+        add("segment_bytes", "Bytes of these, without replaced files that stay for a while", false, Box::new(bytes));
         let compactor = Arc::clone(&self.compactor.0);
         let help = "Segments with a damaged file, which are not merged";
         add("quarantined_segments", help, false, Box::new(move || compactor.quarantine().held().len() as f64));

@@ -67,11 +67,11 @@ impl SortedSamples {
             let Some(feed) = self.feeds.get_mut(at) else { continue };
             let series = feed.ready.pop_front();
             if let Some(series) = &series {
-                self.held = self.held.saturating_sub(series.times.len() as u64);
+                self.held = self.held.saturating_sub(series.weight());
             } else if let Some(unit) = feed.units.pop_front() {
                 // Some of its series may have no samples; what comes first is known only now.
                 let read = read_unit(self.tables.clone(), unit, feed.name.clone()).await?;
-                self.held = self.held.saturating_add(read.iter().map(|series| series.times.len() as u64).sum());
+                self.held = self.held.saturating_add(read.iter().map(SeriesSamples::weight).sum());
                 if self.held > self.max_samples {
                     let limit = self.max_samples;
                     return Err(SourceError::LimitExceeded(format!("more than {limit} samples would be held at a time")));

@@ -34,6 +34,19 @@ pub(crate) mod zero;
 #[cfg(test)]
 mod tests;
 
+use tidelake_catalog::model::Histogram;
+
+/// How many floats a histogram counts as in limits and statistics: its bytes, those of its time included, by those of a float with
+/// its time. Prometheus counts so.
+pub(crate) fn weight(histogram: &Histogram) -> u64 {
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let numbers = histogram.positive_counts.len() + histogram.negative_counts.len() + histogram.custom_values.len();
+    (FIXED_BYTES + 8 * (spans + numbers) as u64) / FLOAT_BYTES
+}
+
+const FIXED_BYTES: u64 = 176;
+const FLOAT_BYTES: u64 = 16;
+
 /// Exponential and custom buckets met: there is no layout that both fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Incompatible;

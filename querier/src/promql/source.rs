@@ -14,6 +14,8 @@ use futures::stream::BoxStream;
 use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::ReadMeter;
 
+use super::histogram::weight;
+
 /// The samples of one series in ascending time, without duplicates. Stale markers are among them with their exact
 /// bits (see `model::is_stale`), because the engine decides what they end.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,14 @@ pub struct SeriesSamples {
     pub histograms: Vec<(u32, Arc<Histogram>)>,
     /// One per time: when what the sample counts began, in milliseconds; 0 where its sender did not say. Empty if no sample has one.
     pub start_times: Vec<i64>,
+}
+
+impl SeriesSamples {
+    /// How many floats the samples count as in limits.
+    pub fn weight(&self) -> u64 {
+        let floats = self.times.len().saturating_sub(self.histograms.len()) as u64;
+        floats + self.histograms.iter().map(|(_, histogram)| weight(histogram)).sum::<u64>()
+    }
 }
 
 /// What a source must refuse instead of answering.

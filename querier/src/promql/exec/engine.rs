@@ -230,12 +230,12 @@ impl Engine {
                 let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
                 async move {
                     let batch = batch?;
-                    let samples = batch.iter().map(|series| series.times.len() as u64).sum();
+                    let samples = batch.iter().map(SeriesSamples::weight).sum();
                     let compute = move || {
                         // The raw samples count as long as the batch is worked on.
                         let _raw = limits.charge_read(samples)?;
                         let begun = operator.as_ref().map(|operator| {
-                            operator.batch(batch.len(), samples);
+                            operator.batch(batch.len(), batch.iter().map(|series| series.times.len() as u64).sum());
                             Instant::now()
                         });
                         let mut remarks = Collector::default();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tidelake_catalog::model::TimeRange;
 
 use super::super::functions::range::{Prepared, RangeFunction, Remarks, Window};
+use super::super::histogram::weight;
 use super::super::parse::ast::{Reach, Span};
 use super::super::source::SeriesSamples;
 use super::QueryError;
@@ -68,7 +69,7 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
             let sliding = sliding(matrix.range, matrix.select.offset, matrix.select.at, matrix.select.reach);
             let range = sliding.time_range();
             let work = move |samples: SeriesSamples, remarks: &mut Collector| sliding.evaluate(&Points::new(samples), remarks);
-            let (mut rows, charges) = engine.map_series(&matrix.select, range, |row: &Row| row.values.len() as u64, work).await?;
+            let (mut rows, charges) = engine.map_series(&matrix.select, range, Row::weight, work).await?;
             sort_rows(&mut rows);
             Rows::charged(rows, charges)
         }
@@ -148,7 +149,10 @@ impl Sliding {
             if step % STEPS_BETWEEN_CHECKS == 0 || high - low > LARGE_WINDOW {
                 self.limits.check()?;
             }
-            self.counter.add(step, high - low + histogram_high - histogram_low);
+            if self.counter.is_counting() {
+                let histograms = points.histograms.get(histogram_low..histogram_high).unwrap_or_default();
+                self.counter.add(step, (high - low) as u64 + histograms.iter().map(|histogram| weight(histogram)).sum::<u64>());
+            }
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
             }
@@ -204,8 +208,8 @@ pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -
         }
         Ok((points.len() > 0).then_some(points))
     };
-    let (mut points, _charges) = engine.map_series(&matrix.select, range, |p: &Points| p.len() as u64, work).await?;
+    let (mut points, _charges) = engine.map_series(&matrix.select, range, Points::weight, work).await?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
-    engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::len).sum());
+    engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::weight).sum());
     Ok(points)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidelake_catalog::model::{Histogram, Labels, STALE_NAN_BITS};
 
+use super::super::histogram::weight;
 use super::QueryError;
 use super::limits::{Charge, Limits};
 
@@ -112,6 +113,12 @@ impl Row {
         }
     }
 
+    /// How many samples it counts as: a place for each step, and its histograms.
+    pub fn weight(&self) -> u64 {
+        let histograms = self.histograms.iter().flatten().flatten().map(|histogram| weight(histogram));
+        self.values.len() as u64 + histograms.sum::<u64>()
+    }
+
     /// Whether no step has a value.
     pub fn is_empty(&self) -> bool {
         self.values.iter().all(|v| is_absent(*v)) && self.histograms.as_ref().is_none_or(|h| h.iter().all(Option::is_none))
@@ -134,7 +141,7 @@ impl Rows {
     /// Counts and keeps rows; empty ones are left out.
     pub fn new(mut list: Vec<Row>, limits: &Arc<Limits>) -> Result<Self, QueryError> {
         list.retain(|row| !row.is_empty());
-        let samples = list.iter().map(|row| row.values.len() as u64).sum();
+        let samples = list.iter().map(Row::weight).sum();
         Ok(Self { list, _charges: vec![limits.charge(samples)?] })
     }
 

@@ -7,6 +7,7 @@ use tidelake_catalog::model::{Histogram, Labels, ResetHint, TimeRange, is_stale}
 use super::super::functions::rate::is_start_reset;
 use super::super::histogram::bounds::is_custom;
 use super::super::histogram::interpolate::interpolate;
+use super::super::histogram::weight;
 use super::super::parse::ast::{Reach, Span};
 use super::super::source::SeriesSamples;
 use super::QueryError;
@@ -105,6 +106,11 @@ impl Points {
     pub fn len(&self) -> usize {
         self.times.len() + self.histogram_times.len()
     }
+
+    /// How many floats they count as.
+    pub fn weight(&self) -> u64 {
+        self.times.len() as u64 + self.histograms.iter().map(|histogram| weight(histogram)).sum::<u64>()
+    }
 }
 
 #[inline]
@@ -135,7 +141,7 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
         counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
     };
-    let (mut rows, charges) = engine.map_series(select, range, |row: &Row| row.values.len() as u64, work).await?;
+    let (mut rows, charges) = engine.map_series(select, range, Row::weight, work).await?;
     sort_rows(&mut rows);
     Ok(Rows::charged(rows, charges))
 }

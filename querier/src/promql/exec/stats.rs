@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::super::histogram::weight;
 use super::grid::Grid;
 use super::row::Row;
 
@@ -21,7 +22,7 @@ pub struct QueryStats {
     /// Most samples held at a time.
     pub peak_samples: u64,
     /// Samples that each step looked at: one per series of an instant selector, all of the window of a range selector, and so a
-    /// sample may count at many steps. Empty unless asked for (see [`super::EngineOptions::count_samples`]).
+    /// sample may count at many steps. A histogram counts as several, by its size. Empty unless asked for (see [`super::EngineOptions::count_samples`]).
     pub samples_per_step: Vec<u64>,
 }
 
@@ -64,19 +65,25 @@ impl Counter {
 
     /// Counts samples at a step.
     #[inline]
-    pub fn add(&self, step: usize, samples: usize) {
+    pub fn add(&self, step: usize, samples: u64) {
         let Some(counts) = &self.counts else { return };
         let steps = if self.is_invariant { &counts.steps[..] } else { counts.steps.get(step..=step).unwrap_or_default() };
         for count in steps {
-            count.fetch_add(samples as u64, Ordering::Relaxed);
+            count.fetch_add(samples, Ordering::Relaxed);
         }
     }
 
-    /// Counts one sample at each step at which a row has a value.
+    /// Counts the value of a row at each step that has one.
     pub fn add_row(&self, row: &Row) {
         if self.counts.is_some() {
-            (0..row.values.len()).filter(|step| row.has(*step)).for_each(|step| self.add(step, 1));
+            let value = |step: &usize| row.histogram(*step).map_or(1, |histogram| weight(histogram));
+            (0..row.values.len()).filter(|step| row.has(*step)).for_each(|step| self.add(step, value(&step)));
         }
+    }
+
+    /// Whether anything is counted.
+    pub fn is_counting(&self) -> bool {
+        self.counts.is_some()
     }
 }
 

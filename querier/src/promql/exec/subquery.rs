@@ -24,7 +24,7 @@ pub(crate) async fn evaluate(engine: &Engine, node: &Subquery, outer: Grid) -> R
         Evaluated::Scalar(values) => vec![Points { times: grid.times().collect(), values, ..Points::default() }],
         _ => return Err(QueryError::BadData("subquery is only allowed on an instant vector".to_owned())),
     };
-    let held = points.iter().map(|p| p.len() as u64).sum();
+    let held = points.iter().map(Points::weight).sum();
     let charge = engine.limits.charge(held)?;
     Ok((points, Some(charge)))
 }

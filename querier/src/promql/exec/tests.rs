@@ -538,3 +538,15 @@ fn limits_hold() {
     assert_eq!(run(&samples, "x", params, &narrow).map(|_| ()), Err(QueryError::Source(SourceError::LimitExceeded("2 series".to_owned()))));
     assert!(matches!(run(&samples, "x[5m]", params, &few), Err(QueryError::BadData(_))));
 }
+
+#[test]
+fn a_histogram_counts_as_many_samples() {
+    let samples = source("h h1 h5 h5 2");
+    let params = QueryParams::range(0, 3 * MINUTE, MINUTE);
+    let options = EngineOptions { max_samples: 20, count_samples: true, ..EngineOptions::default() };
+    assert_eq!(run(&samples, "h", params, &options).map(|_| ()), Err(QueryError::TooManySamples(20)));
+    let options = EngineOptions { max_samples: 200, ..options };
+    let counted = |query: &str| run(&samples, query, params, &options).unwrap().stats.samples_per_step;
+    assert_eq!(counted("h"), [11, 11, 11, 1]);
+    assert_eq!(counted("count_over_time(h[2m])"), [11, 22, 22, 12]);
+}
