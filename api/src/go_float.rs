@@ -1,7 +1,8 @@
 //! Numbers as Prometheus prints them, so that answers compare equal as text.
 //!
 //! Go's `strconv.FormatFloat(v, 'f', -1, 64)`, and `'e'` below 1e-6 and from 1e21 on: the shortest digits that read back as
-//! the same number. `ryu` finds the digits; only the place of the point differs.
+//! the same number.
+use tidelake_querier::promql::digits::Digits;
 
 /// Appends a value as text: `1.5`, `1e+21`, `+Inf`, `NaN`.
 pub fn write_value(out: &mut Vec<u8>, value: f64) {
@@ -21,19 +22,12 @@ pub fn write_value(out: &mut Vec<u8>, value: f64) {
     if magnitude < 1e15 && magnitude.trunc() == magnitude {
         return write_integer(out, magnitude as u64);
     }
-    let mut buffer = ryu::Buffer::new();
-    let (digits, count, point) = digits_of(buffer.format_finite(magnitude));
-    let digits = digits.get(..count).unwrap_or(&digits);
+    let shortest = Digits::of(magnitude);
     if !(1e-6..1e21).contains(&magnitude) {
-        write_exponent_form(out, digits, point - 1);
+        write_exponent_form(out, shortest.digits(), shortest.exponent());
     } else {
-        write_point_form(out, digits, point);
+        shortest.write_plain(out);
     }
-}
-
-/// A value with all its digits and without an exponent, however many zeros that needs: as `parse_query` shows numbers.
-pub fn full_digits(value: f64) -> String {
-    if value.is_infinite() { (if value > 0.0 { "+Inf" } else { "-Inf" }).to_owned() } else { value.to_string() }
 }
 
 /// Appends milliseconds as seconds: `1700000000.123`, `1700000000`, `-0.500`.
@@ -63,48 +57,6 @@ pub fn write_integer(out: &mut Vec<u8>, mut n: u64) {
         }
     }
     out.extend_from_slice(&text[at..]);
-}
-
-/// The significant digits of ryu's text, how many there are, and how many of them stand before the point (zero or
-/// less: so many zeros follow the point).
-fn digits_of(text: &str) -> ([u8; 20], usize, i32) {
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let mut digits = [0u8; 20];
-    let (mut count, mut point, mut seen_point) = (0usize, 0i32, false);
-    for byte in mantissa.bytes() {
-        if byte == b'.' {
-            seen_point = true;
-        } else if byte == b'0' && count == 0 {
-            // Leading zeros are not significant, but those behind the point move it.
-            point -= i32::from(seen_point);
-        } else if let Some(slot) = digits.get_mut(count) {
-            *slot = byte;
-            count += 1;
-            point += i32::from(!seen_point);
-        }
-    }
-    while count > 1 && digits[count - 1] == b'0' {
-        count -= 1;
-    }
-    (digits, count, point + exponent.parse::<i32>().unwrap_or(0))
-}
-
-fn write_point_form(out: &mut Vec<u8>, digits: &[u8], point: i32) {
-    if point <= 0 {
-        out.extend_from_slice(b"0.");
-        out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
-        return out.extend_from_slice(digits);
-    }
-    let point = point as usize;
-    if point >= digits.len() {
-        out.extend_from_slice(digits);
-        out.extend(std::iter::repeat_n(b'0', point - digits.len()));
-    } else {
-        let (whole, fraction) = digits.split_at(point);
-        out.extend_from_slice(whole);
-        out.push(b'.');
-        out.extend_from_slice(fraction);
-    }
 }
 
 fn write_exponent_form(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {

@@ -8,9 +8,10 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tidelake_catalog::model::{Histogram, Labels, is_stale};
+use tidelake_querier::promql::digits::plain;
 
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
-use crate::go_float::{full_digits, write_time};
+use crate::go_float::write_time;
 use crate::json_stream::json_response;
 use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_string, write_texts};
 
@@ -277,7 +278,7 @@ impl Row {
 fn write_scalar(out: &mut Vec<u8>, ms: i64, value: f64) {
     out.push(b'[');
     write_time(out, ms);
-    out.extend_from_slice(format!(",\"{}\"]", full_digits(value)).as_bytes());
+    out.extend_from_slice(format!(",\"{}\"]", plain(value)).as_bytes());
 }
 
 /// The first annotations, and how many more there are.

@@ -1,14 +1,13 @@
 //! A PromQL tree as `/api/v1/parse_query` shows it: the nodes, fields and names that Prometheus' own pages and Grafana draw.
 use serde_json::{Value, json};
 use tidelake_catalog::model::{METRIC_NAME, Matcher};
+use tidelake_querier::promql::digits::plain;
 use tidelake_querier::promql::parse::ast::*;
-
-use crate::go_float::full_digits;
 
 /// The tree as JSON. As deep as the tree, which the parser bounds.
 pub fn tree(expr: &Expr) -> Value {
     match expr {
-        Expr::Number(number) => json!({ "type": "numberLiteral", "val": full_digits(number.value) }),
+        Expr::Number(number) => json!({ "type": "numberLiteral", "val": plain(number.value) }),
         Expr::String(text) => json!({ "type": "stringLiteral", "val": text.value }),
         Expr::Vector(selector) => object("vectorSelector", selector_fields(selector)),
         Expr::Matrix(matrix) => {
@@ -109,7 +108,7 @@ fn duration_fields(name: &'static str, duration: Option<&DurationExpr>) -> Field
 }
 
 fn duration_tree(duration: &DurationExpr) -> Value {
-    let number = |value: f64, duration: bool| json!({ "type": "numberLiteral", "val": full_digits(value), "duration": duration });
+    let number = |value: f64, duration: bool| json!({ "type": "numberLiteral", "val": plain(value), "duration": duration });
     let node = |op: &str, lhs: Value, rhs: Value| json!({ "type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": false });
     match duration {
         DurationExpr::Literal { ms, .. } => number(*ms as f64 / 1000.0, true),

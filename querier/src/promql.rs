@@ -2,6 +2,7 @@
 //!
 //! The engine reads samples through one seam, [`source::SampleSource`], and knows nothing of files, buffers or
 //! SQL. It never writes.
+pub mod digits;
 pub mod exec;
 pub(crate) mod functions;
 pub(crate) mod histogram;

@@ -92,25 +92,27 @@ def why(text, want, got, reference, subject, version):
     for who, until, words, reason in REASONS:
         if who == taker and words in said and (until is None or version.number < until):
             return reason
-    if want and version.number < (3, 12) and OFFSET.search(text) and "binary expression must contain only" in said:
+    if version.number < (3, 12) and OFFSET.search(text) and ("binary expression must contain only" in said if want else "duration out of range" in said):
         return "operators after the duration of an offset, which belong to it in 3.5"
     if got and version.number < (3, 14) and NEWER.search(text):
         return "words that its version does not know"
     return None
 
 
-OFFSET = re.compile(rb"offset\s*-?\(")
+OFFSET = re.compile(rb"offset\s*[-+]*(\(|\w+\s*[-+*/%^])")
 PARENTHESES = re.compile(r"(?:[\[:]|offset)\s*-*\(")
 AROUND_DURATION = re.compile(r"\((-?[\w.]+)\)")
 QUOTES = re.compile(r'["\\]')
 ESCAPE = re.compile(r"\\U([0-9a-f]{8})")
+MILLISECONDS = re.compile(r"\d+ms")
 NOTHING = re.compile(r" offset -?0s")
 
 
 def printed_otherwise(reference, subject, version):
     """Why it is right that the two write an expression in different forms; None if it is not."""
     older = version.number < (3, 14)
-    unwrapped = [AROUND_DURATION.sub(r"\1", text) for text in (reference, subject)]
+    # Where lines are broken depends on how long they are.
+    unwrapped = ["".join(AROUND_DURATION.sub(r"\1", text).split()) for text in (reference, subject)]
     if older and (PARENTHESES.search(subject) or unwrapped[0] == unwrapped[1]):
         return "formatted otherwise: parentheses around durations, which older versions drop"
     if version.number < (3, 9) and "ignoring () group_" in subject:
@@ -118,6 +120,10 @@ def printed_otherwise(reference, subject, version):
     spelled = [QUOTES.sub("", ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)) for text in (reference, subject)]
     if older and spelled[0] == spelled[1]:
         return "formatted otherwise: labels that are no plain names, which are quoted since"
+    if older and MILLISECONDS.sub("ms", reference) == MILLISECONDS.sub("ms", subject):
+        return "formatted otherwise: milliseconds of a number, which older versions cut off"
+    if reference.replace(", )", ", {})") == subject:
+        return "formatted otherwise: an empty selector of info, for which Prometheus writes nothing"
     if NOTHING.sub("", reference) == subject:
         return "formatted otherwise: offsets of no millisecond"
     return None

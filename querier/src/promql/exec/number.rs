@@ -1,4 +1,6 @@
 //! Float arithmetic and number formats as Prometheus has them.
+pub(crate) use super::super::digits::plain;
+use super::super::digits::scientific;
 
 /// One step of a compensated (Kahan-Neumaier) sum: returns the new sum and the new compensation.
 #[inline]
@@ -61,28 +63,8 @@ pub(crate) fn ascending(a: f64, b: f64) -> std::cmp::Ordering {
     }
 }
 
-/// Shortest decimal without exponent (`1000000`, `0.1`, `+Inf`), as label values hold numbers.
-pub(crate) fn plain(value: f64) -> String {
-    if value.is_nan() {
-        "NaN".to_owned()
-    } else if value.is_infinite() {
-        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else {
-        format!("{value}")
-    }
-}
-
 /// Shortest decimal, with an exponent below 1e-4 and from 1e6 (`1e+06`), as messages show numbers.
 pub(crate) fn general(value: f64) -> String {
-    if !value.is_finite() || value == 0.0 {
-        return plain(value);
-    }
-    let scientific = format!("{value:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..6).contains(&exponent) {
-        plain(value)
-    } else {
-        format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-    }
+    let is_middle = (1e-4..1e6).contains(&value.abs());
+    if !value.is_finite() || value == 0.0 || is_middle { plain(value) } else { scientific(value) }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::super::digits::{plain, scientific};
 use super::quote::quote;
 
 /// A number token. `Err` says what is wrong with it.
@@ -94,7 +95,7 @@ pub(super) fn write_duration(ms: i64, f: &mut impl Write) -> fmt::Result {
 
 /// A number with all its digits and without an exponent.
 pub(super) fn write_number(value: f64, f: &mut impl Write) -> fmt::Result {
-    if value.is_infinite() { f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }) } else { write!(f, "{value}") }
+    f.write_str(&plain(value))
 }
 
 /// A number as Go's `%v` writes it: with an exponent where it is very large or very small.
@@ -103,12 +104,5 @@ pub(super) fn write_number_short(value: f64, f: &mut impl Write) -> fmt::Result 
     if !value.is_finite() || value == 0.0 || (1e-4..1e21).contains(&magnitude) {
         return write_number(value, f);
     }
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-            write!(f, "{digits}e{sign}{exponent:0>2}")
-        }
-        None => f.write_str(&text),
-    }
+    f.write_str(&scientific(value))
 }
