@@ -117,7 +117,7 @@ def printed_otherwise(reference, subject, version):
         return "formatted otherwise: parentheses around durations, which older versions drop"
     if version.number < (3, 9) and "ignoring () group_" in subject:
         return "formatted otherwise: ignoring () with a group, which older versions drop"
-    spelled = [QUOTES.sub("", ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)) for text in (reference, subject)]
+    spelled = ["".join(QUOTES.sub("", ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)).split()) for text in (reference, subject)]
     if older and spelled[0] == spelled[1]:
         return "formatted otherwise: labels that are no plain names, which are quoted since"
     if older and MILLISECONDS.sub("ms", reference) == MILLISECONDS.sub("ms", subject):
