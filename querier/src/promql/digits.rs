@@ -1,7 +1,7 @@
 //! The shortest digits that read back as a number. Of two that are as short and as near, the even one, as in Go: `ryu` finds them, Rust's own
 //! formatting takes the larger one.
 
-/// Digits of a number that is finite and not negative.
+/// Digits of a finite number, whose sign is not among them.
 #[derive(Debug, Clone, Copy)]
 pub struct Digits {
     text: [u8; 20],
@@ -11,7 +11,7 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// The digits of a number; its sign is left out.
+    /// The digits of a number.
     pub fn of(value: f64) -> Self {
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(value.abs());
