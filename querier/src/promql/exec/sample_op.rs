@@ -10,7 +10,6 @@ use super::super::histogram::equal::equal;
 use super::super::histogram::trim::{Keep, trim};
 use super::super::parse::ast::{BinaryOp, Span};
 use super::annotations::{Collector, Operation};
-use super::binary::symbol;
 use super::row::Point;
 
 /// What an operator gives for two samples.
@@ -120,8 +119,8 @@ impl Remarks {
             }
             done.push(remark);
             match remark {
-                Remark::Types(lhs, rhs) => collector.incompatible_types(lhs, symbol(op), rhs, span),
-                Remark::Layout => collector.incompatible_layout(symbol(op), span),
+                Remark::Types(lhs, rhs) => collector.incompatible_types(lhs, op.as_str(), rhs, span),
+                Remark::Layout => collector.incompatible_layout(op.as_str(), span),
                 Remark::Conflict(operation) => collector.conflicting_resets(operation, span),
                 Remark::Reconciled(operation) => collector.reconciled_bounds(operation, span),
             }
