@@ -75,7 +75,6 @@ REASONS = [
     ("Prometheus", (3, 12), "duration out of range", "a duration of NaN or infinity, refused since 3.12"),
     ("Prometheus", (3, 12), "no @ modifiers allowed before range", "@ start() before a range, refused since"),
     ("Prometheus", (3, 12), "expected ':'", "nonsense that begins with x within brackets, which older versions pass over"),
-    ("Prometheus", None, "duration must be greater than 0", "durations that are no millisecond"),
     ("Tidelake", (3, 6), "unexpected colon 'm'", "min and max of durations"),
     ("Tidelake", (3, 6), 'unexpected "m" in subquery selector', "min and max of durations"),
     ("Tidelake", (3, 13), "duration must be greater than 0", "parentheses around a literal of a duration, which make it an expression since"),
@@ -104,7 +103,6 @@ PARENTHESES = re.compile(r"(?:[\[:]|offset)\s*-*\(")
 AROUND_DURATION = re.compile(r"\((-?[\w.]+)\)")
 QUOTES = re.compile(r'["\\]')
 ESCAPE = re.compile(r"\\U([0-9a-f]{8})")
-MILLISECONDS = re.compile(r"\d+ms")
 NOTHING = re.compile(r" offset -?0s")
 
 
@@ -120,8 +118,6 @@ def printed_otherwise(reference, subject, version):
     spelled = ["".join(QUOTES.sub("", ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)).split()) for text in (reference, subject)]
     if older and spelled[0] == spelled[1]:
         return "formatted otherwise: labels that are no plain names, which are quoted since"
-    if older and MILLISECONDS.sub("ms", reference) == MILLISECONDS.sub("ms", subject):
-        return "formatted otherwise: milliseconds of a number, which older versions cut off"
     if reference.replace(", )", ", {})") == subject:
         return "formatted otherwise: an empty selector of info, for which Prometheus writes nothing"
     if NOTHING.sub("", reference) == subject:

@@ -31,7 +31,8 @@ impl DurationContext {
         if !seconds.is_finite() {
             return Err(error(span, "duration is NaN or infinite"));
         }
-        if seconds <= 0.0 && !signed {
+        // A literal was looked at by the parser, and may be less than a millisecond.
+        if seconds <= 0.0 && !signed && exact.is_none() {
             return Err(error(span, "duration must be greater than 0"));
         }
         // The widest duration that 64 bits of nanoseconds hold, as Prometheus limits it.

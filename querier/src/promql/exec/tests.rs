@@ -509,6 +509,10 @@ fn durations_are_computed() {
     assert_eq!(render(output.value), ["{} 0 3 7"]);
     at("x 0+1x5", "sum_over_time(x[1m * 2])", 2, &["{} 3"]);
     fails("x 1", "x[1m - 1m]", "duration must be greater than 0");
+    // Less than a millisecond is nothing.
+    at("x 1", "count_over_time(x[0.0001])", 0, &[]);
+    at("x 1", "rate(x[0.0001] anchored)", 0, &[]);
+    at("x 1", "count_over_time(x[5m:0.0001])", 0, &["{} 1"]);
     fails("x 1", "x offset (1m / 0)", "division by zero");
 }
 

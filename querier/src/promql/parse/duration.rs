@@ -18,10 +18,12 @@ impl Parser<'_> {
     /// A duration in brackets; a literal must be positive.
     pub(super) fn positive_duration(&mut self, place: Place) -> Parsed<DurationExpr> {
         let duration = self.duration(place, precedence::LOWEST)?;
-        match settled(duration) {
-            DurationExpr::Literal { ms, span } if ms <= 0 => Err(self.error(span, "duration must be greater than 0")),
-            duration => Ok(duration),
-        }
+        let is_positive = match &duration {
+            DurationExpr::Literal { ms, .. } => *ms > 0,
+            DurationExpr::Number { value, .. } => *value > 0.0,
+            _ => true,
+        };
+        if is_positive { Ok(settled(duration)) } else { Err(self.error(duration.span(), "duration must be greater than 0")) }
     }
 
     /// The duration of an offset. Without parentheses it ends before an operator: `a offset 5m * 2` is `(a offset 5m) * 2`.
@@ -157,10 +159,10 @@ impl Parser<'_> {
     }
 }
 
-/// A bare number that is the whole duration is its seconds.
+/// A bare number that is the whole duration is its seconds, rounded to nanoseconds and then cut off at milliseconds.
 fn settled(duration: DurationExpr) -> DurationExpr {
     match duration {
-        DurationExpr::Number { value, span } => DurationExpr::Literal { ms: (value * 1000.0).round() as i64, span },
+        DurationExpr::Number { value, span } => DurationExpr::Literal { ms: (value * 1e9).round() as i64 / 1_000_000, span },
         duration => duration,
     }
 }

@@ -261,7 +261,7 @@ fn ranges() {
     check_error("a[0]", "1:3", "duration must be greater than 0");
     check_error("a[0s]", "1:3", "duration must be greater than 0");
     check_error("a[-5m]", "1:3", "duration must be greater than 0");
-    check_error("a[0.0001]", "1:3", "duration must be greater than 0");
+    check_error("a[-0.0001]", "1:3", "duration must be greater than 0");
     check_error("a[5m:0]", "1:6", "duration must be greater than 0");
     check_error("a[1e12]", "1:3", "duration out of range");
     check_error("a[5m/0]", "1:5", "division by zero");
