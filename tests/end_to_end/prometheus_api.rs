@@ -211,6 +211,8 @@ async fn remote_read_by_samples_and_by_chunks() {
 
     assert!(read(&[9], &[all]).await.expect(400).text().contains("response types"));
     assert!(read(&[], &[&[(2, "a", "(")]]).await.expect(400).text().contains("("));
+    // As in PromQL, patterns are those of RE2.
+    assert!(read(&[], &[&[(2, "a", "b**")]]).await.expect(400).text().contains("nested repetition"));
     assert!(read(&[], &[&[(7, "a", "b")]]).await.expect(400).text().contains("matcher type 7"));
     assert!(client.send("POST", "/api/v1/read", &[], &[], "nothing").await.expect(400).text().contains("prometheus.ReadRequest"));
     client.get("/api/v1/read", &[]).await.expect(405);

@@ -140,7 +140,7 @@ async fn every_limit_names_itself() {
     assert_eq!((client.figure(&limited("promql")).await, client.figure(&limited("sql")).await), (2.0, 2.0));
     server.stop().await;
 
-    let server = Server::start_with(&place, &["--max-query-read-bytes=2000"]).await;
+    let mut server = Server::start_with(&place, &["--max-query-read-bytes=2000"]).await;
     let client = server.client();
     let bytes = "more than 2000 bytes would be read from the store; narrow the selectors or the time range, or raise max_query_read_bytes";
     assert_eq!(range(&client, "x_total", "1000").await, format!("query limit exceeded: {bytes}"));
@@ -152,6 +152,17 @@ async fn every_limit_names_itself() {
     let reply = client.send("POST", "/api/v1/read", &[], &[("content-encoding", "snappy")], body).await.expect(422);
     assert!(reply.text().contains(bytes), "{}", reply.text());
     assert_eq!(client.figure(&limited("remote_read")).await, 1.0);
+
+    let labels = [("__name__", "x_total")];
+    let exemplar =
+        Message::default().series(&labels, &[(START_S * 1000, 1.0)]).exemplar(&labels, START_S * 1000, 0.5, &[("trace_id", "t")]);
+    client.write_samples(&exemplar).await;
+    client.flush().await;
+    server.stop().await;
+    let server = Server::start_with(&place, &["--max-query-read-bytes=10"]).await;
+    let client = server.client();
+    let reply = client.get("/api/v1/query_exemplars", &[("query", "x_total")]).await.expect(422);
+    assert!(reply.text().contains("more than 10 bytes would be read from the store"), "{}", reply.text());
 }
 
 #[tokio::test]
