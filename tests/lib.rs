@@ -1,1 +1,2 @@
-//! Tests of the whole: `end_to_end/` drives real server processes, `real/` has what needs other programs.
+//! Tests of the whole: `end_to_end/` drives real server processes, `real/` has what needs other
+//! programs.

@@ -1,4 +1,5 @@
-//! Health and administration: `/health`, `/ready`, `/-/healthy`, `/-/ready`, `/admin/flush`, `/admin/compact`.
+//! Health and administration: `/health`, `/ready`, `/-/healthy`, `/-/ready`, `/admin/flush`,
+//! `/admin/compact`.
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -22,7 +23,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/admin/compact", post(compact))
 }
 
-/// The process is up and answers, whether or not it can serve yet. The form is that of InfluxDB, whose clients ask for it.
+/// The process is up and answers, whether or not it can serve yet. The form is that of InfluxDB,
+/// whose clients ask for it.
 async fn health() -> Response {
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({ "name": "tidelake", "message": "up", "status": "pass", "checks": [], "version": version })).into_response()
@@ -38,12 +40,30 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// Returns when everything buffered is in segments on the store.
 async fn flush(State(app): State<Arc<App>>) -> Response {
-    let work = async { app.backend()?.ingester.flush().await.map_err(|e| app.refuse(e)) };
-    work.await.map_or_else(|e: ApiError| e.respond(Dialect::Text), |()| StatusCode::NO_CONTENT.into_response())
+    let work = async {
+        app.backend()?
+            .ingester
+            .flush()
+            .await
+            .map_err(|e| app.refuse(e))
+    };
+    work.await.map_or_else(
+        |e: ApiError| e.respond(Dialect::Text),
+        |()| StatusCode::NO_CONTENT.into_response(),
+    )
 }
 
 /// Returns when nothing is left to merge.
 async fn compact(State(app): State<Arc<App>>) -> Response {
-    let work = async { app.backend()?.compactor.compact_all().await.map_err(|e| ApiError::new(Kind::Internal, e.to_string())) };
-    work.await.map_or_else(|e| e.respond(Dialect::Text), |()| StatusCode::NO_CONTENT.into_response())
+    let work = async {
+        app.backend()?
+            .compactor
+            .compact_all()
+            .await
+            .map_err(|e| ApiError::new(Kind::Internal, e.to_string()))
+    };
+    work.await.map_or_else(
+        |e| e.respond(Dialect::Text),
+        |()| StatusCode::NO_CONTENT.into_response(),
+    )
 }

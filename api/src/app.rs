@@ -46,7 +46,10 @@ pub struct App {
 impl App {
     /// Answers `/health` from now on, and the rest after [`App::attach`].
     pub fn new(config: Config) -> Arc<Self> {
-        let query_slots = Arc::new(QuerySlots::new(config.max_concurrent_queries, Duration::from_millis(config.query_queue_ms)));
+        let query_slots = Arc::new(QuerySlots::new(
+            config.max_concurrent_queries,
+            Duration::from_millis(config.query_queue_ms),
+        ));
         let metrics = Metrics::new();
         metrics.add_queries(&query_slots);
         Arc::new(Self {
@@ -74,16 +77,25 @@ impl App {
         if let Some(reason) = self.fenced.get() {
             return Err(ApiError::unavailable(reason.clone()));
         }
-        self.backend.get().ok_or_else(|| ApiError::unavailable("starting: the catalog and the write-ahead log are being read"))
+        self.backend.get().ok_or_else(|| {
+            ApiError::unavailable("starting: the catalog and the write-ahead log are being read")
+        })
     }
 
     /// Reads the present state, or one of the past within `time_travel_window_ms`.
     pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ApiError> {
         let backend = self.backend()?;
-        let Some(as_of) = as_of else { return Ok(Arc::clone(&backend.querier)) };
+        let Some(as_of) = as_of else {
+            return Ok(Arc::clone(&backend.querier));
+        };
         let window = Duration::from_millis(self.config.time_travel_window_ms);
-        let state = backend.catalog().as_of(as_of, window, (self.now_ms)()).await;
-        Ok(Arc::new(backend.querier.at(state.map_err(|error| maintenance::refuse(self, error))?)))
+        let state = backend
+            .catalog()
+            .as_of(as_of, window, (self.now_ms)())
+            .await;
+        Ok(Arc::new(backend.querier.at(
+            state.map_err(|error| maintenance::refuse(self, error))?,
+        )))
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.

@@ -1,7 +1,7 @@
 //! The parts that serve requests, opened and put together, in the shapes that the handlers need.
 //!
-//! The ingester is used as it is. The querier and the compactor are wrapped: texts become expressions here, and their
-//! errors the few kinds that a client can act on.
+//! The ingester is used as it is. The querier and the compactor are wrapped: texts become
+//! expressions here, and their errors the few kinds that a client can act on.
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -32,10 +32,14 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
 pub use tidelake_querier::exemplars::SeriesExemplars;
-pub use tidelake_querier::promql::exec::{Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value};
+pub use tidelake_querier::promql::exec::{
+    Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value,
+};
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
-pub use tidelake_querier::sql::{Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention};
+pub use tidelake_querier::sql::{
+    Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
+};
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::app::Figure;
@@ -97,7 +101,8 @@ impl From<exec::QueryError> for QueryError {
         match error {
             exec::QueryError::BadData(_) => Self::BadData(text),
             exec::QueryError::Timeout => Self::Timeout(text),
-            exec::QueryError::TooManySamples(_) | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
+            exec::QueryError::TooManySamples(_)
+            | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
             exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
             _ => Self::Execution(text),
@@ -136,11 +141,16 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
 /// The matchers of all selectors of an expression; the error names line and column.
 pub fn parse_selectors(text: &str) -> Result<Vec<Vec<Matcher>>, String> {
     let expr = parse(text).map_err(|error| error.to_string())?;
-    Ok(expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect())
+    Ok(expr
+        .selectors()
+        .into_iter()
+        .map(|selector| selector.matchers.clone())
+        .collect())
 }
 
 impl Querier {
-    /// The exemplars of series that match any of the matcher sets, in the range; more than `limit` are an error.
+    /// The exemplars of series that match any of the matcher sets, in the range; more than `limit`
+    /// are an error.
     pub async fn exemplars(
         &self,
         db: &str,
@@ -149,24 +159,58 @@ impl Querier {
         limit: u64,
         partial: bool,
     ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
-        Ok(self.0.exemplars(db, matchers, range, limit, partial).await?)
+        Ok(self
+            .0
+            .exemplars(db, matchers, range, limit, partial)
+            .await?)
     }
 
     /// Evaluates a query at one time.
-    pub async fn promql_instant(&self, db: &str, query: &str, time_ms: i64, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
-        self.promql(db, query, QueryParams::instant(time_ms), options).await
+    pub async fn promql_instant(
+        &self,
+        db: &str,
+        query: &str,
+        time_ms: i64,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        self.promql(db, query, QueryParams::instant(time_ms), options)
+            .await
     }
 
     /// Evaluates a query at every step.
-    pub async fn promql_range(&self, db: &str, query: &str, steps: Steps, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
-        self.promql(db, query, QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms), options).await
+    pub async fn promql_range(
+        &self,
+        db: &str,
+        query: &str,
+        steps: Steps,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        self.promql(
+            db,
+            query,
+            QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms),
+            options,
+        )
+        .await
     }
 
-    async fn promql(&self, db: &str, query: &str, params: QueryParams, options: &PromqlOptions) -> Result<QueryOutput, QueryError> {
+    async fn promql(
+        &self,
+        db: &str,
+        query: &str,
+        params: QueryParams,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
         let expr = self.parse(query)?;
-        let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
+        let params = QueryParams {
+            lookback_delta_ms: Some(options.lookback_ms),
+            ..params
+        };
         let engine = self.engine(options);
-        self.0.promql(db, &expr, query, params, &engine, options.partial).await.map_err(|error| named(error, options.timeout))
+        self.0
+            .promql(db, &expr, query, params, &engine, options.partial)
+            .await
+            .map_err(|error| named(error, options.timeout))
     }
 
     fn parse(&self, query: &str) -> Result<Expr, QueryError> {
@@ -183,7 +227,8 @@ impl Querier {
         }
     }
 
-    /// How a query is evaluated, and if `analyze`, what each operator did. Without a distance of steps it is evaluated once.
+    /// How a query is evaluated, and if `analyze`, what each operator did. Without a distance of
+    /// steps it is evaluated once.
     pub async fn promql_explain(
         &self,
         db: &str,
@@ -194,12 +239,18 @@ impl Querier {
     ) -> Result<Explained, QueryError> {
         let expr = self.parse(query)?;
         let params = QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms);
-        let params = QueryParams { lookback_delta_ms: Some(options.lookback_ms), ..params };
+        let params = QueryParams {
+            lookback_delta_ms: Some(options.lookback_ms),
+            ..params
+        };
         let engine = self.engine(options);
         if !analyze {
             return Ok(exec::explain(&expr, params, &engine)?);
         }
-        let explained = self.0.explain_analyze(db, &expr, query, params, &engine, options.partial).await;
+        let explained = self
+            .0
+            .explain_analyze(db, &expr, query, params, &engine, options.partial)
+            .await;
         explained.map_err(|error| named(error, options.timeout))
     }
 
@@ -208,7 +259,8 @@ impl Querier {
         self.0.read_counts()
     }
 
-    /// Series that match any of the matcher sets and may have samples in the range; at most `limit`, 0 for all.
+    /// Series that match any of the matcher sets and may have samples in the range; at most
+    /// `limit`, 0 for all.
     pub async fn series(
         &self,
         db: &str,
@@ -217,7 +269,10 @@ impl Querier {
         limit: usize,
         partial: bool,
     ) -> Result<Answer<Vec<Labels>>, QueryError> {
-        Ok(cut(self.0.series(db, matchers, range, partial).await?, limit))
+        Ok(cut(
+            self.0.series(db, matchers, range, partial).await?,
+            limit,
+        ))
     }
 
     /// Sorted label names of those series.
@@ -229,7 +284,10 @@ impl Querier {
         limit: usize,
         partial: bool,
     ) -> Result<Answer<Vec<String>>, QueryError> {
-        Ok(cut(self.0.label_names(db, matchers, range, partial).await?, limit))
+        Ok(cut(
+            self.0.label_names(db, matchers, range, partial).await?,
+            limit,
+        ))
     }
 
     /// Sorted values of one label of those series.
@@ -242,22 +300,39 @@ impl Querier {
         limit: usize,
         partial: bool,
     ) -> Result<Answer<Vec<String>>, QueryError> {
-        Ok(cut(self.0.label_values(db, name, matchers, range, partial).await?, limit))
+        Ok(cut(
+            self.0
+                .label_values(db, name, matchers, range, partial)
+                .await?,
+            limit,
+        ))
     }
 
-    /// How many series may have samples in the range, and of what; rankings have at most `most` entries.
-    pub async fn cardinality(&self, db: &str, range: TimeRange, most: usize, partial: bool) -> Result<Answer<Cardinality>, QueryError> {
+    /// How many series may have samples in the range, and of what; rankings have at most `most`
+    /// entries.
+    pub async fn cardinality(
+        &self,
+        db: &str,
+        range: TimeRange,
+        most: usize,
+        partial: bool,
+    ) -> Result<Answer<Cardinality>, QueryError> {
         Ok(self.0.cardinality(db, range, most, partial).await?)
     }
 
     /// Metadata by metric family, sorted; of one family only when it is named.
     pub fn metadata(&self, db: &str, metric: Option<&str>) -> Vec<(String, MetricMetadata)> {
         let all = self.0.metadata(db);
-        let wanted = all.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
-        wanted.map(|(name, metadata)| (name.to_string(), metadata.clone())).collect()
+        let wanted = all
+            .iter()
+            .filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
+        wanted
+            .map(|(name, metadata)| (name.to_string(), metadata.clone()))
+            .collect()
     }
 
-    /// Series that match, with their samples in the range (milliseconds), in the order of their labels.
+    /// Series that match, with their samples in the range (milliseconds), in the order of their
+    /// labels.
     pub async fn sorted_samples(
         &self,
         db: &str,
@@ -266,8 +341,13 @@ impl Querier {
         max_samples: u64,
     ) -> Result<SortedSamples, QueryError> {
         let options = self.0.promql_options();
-        let limits = SelectLimits { max_series: options.max_series };
-        let tables = self.0.tables().counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
+        let limits = SelectLimits {
+            max_series: options.max_series,
+        };
+        let tables = self
+            .0
+            .tables()
+            .counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
         Ok(SortedSamples::select(tables, db, matchers, range, limits, max_samples).await?)
     }
 
@@ -288,7 +368,12 @@ impl Querier {
     }
 
     /// What a SQL statement wants to have changed.
-    pub async fn sql_command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+    pub async fn sql_command(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<Command, SqlError> {
         self.0.sql_command(db, text, params).await
     }
 
@@ -298,12 +383,27 @@ impl Querier {
     }
 
     /// Whether a selector selects samples that were sent as such.
-    pub async fn has_samples(&self, db: &str, selector: &[Matcher], range: TimeRange) -> Result<bool, QueryError> {
-        Ok(!self.0.tables().series(db, METRICS_TABLE, selector, range).await?.is_empty())
+    pub async fn has_samples(
+        &self,
+        db: &str,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<bool, QueryError> {
+        Ok(!self
+            .0
+            .tables()
+            .series(db, METRICS_TABLE, selector, range)
+            .await?
+            .is_empty())
     }
 
     /// A wide table of which a selector selects a field, and the name of that as a metric.
-    pub async fn selected_field(&self, db: &str, selector: &[Matcher], range: TimeRange) -> Result<Option<(String, String)>, QueryError> {
+    pub async fn selected_field(
+        &self,
+        db: &str,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Option<(String, String)>, QueryError> {
         Ok(tidelake_querier::labels::selected_field(self.0.tables(), db, selector, range).await?)
     }
 }
@@ -311,9 +411,10 @@ impl Querier {
 /// Prometheus' words, and which limit it was.
 fn named(error: exec::QueryError, timeout: Duration) -> QueryError {
     match error {
-        exec::QueryError::Timeout => {
-            QueryError::Timeout(format!("{error} (limit {} ms, setting query_timeout_ms or parameter timeout)", timeout.as_millis()))
-        }
+        exec::QueryError::Timeout => QueryError::Timeout(format!(
+            "{error} (limit {} ms, setting query_timeout_ms or parameter timeout)",
+            timeout.as_millis()
+        )),
         error => error.into(),
     }
 }
@@ -343,8 +444,18 @@ struct OwnRows(Arc<Ingester>);
 
 #[async_trait]
 impl RecentRows for OwnRows {
-    async fn recent(&self, database: &str, table: &str, range: TimeRange) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        Ok(self.0.recent(database, table, range).into_iter().map(|chunk| (chunk.order, chunk.rows)).collect())
+    async fn recent(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+        Ok(self
+            .0
+            .recent(database, table, range)
+            .into_iter()
+            .map(|chunk| (chunk.order, chunk.rows))
+            .collect())
     }
 }
 
@@ -361,7 +472,11 @@ pub enum OpenError {
 
 impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::Transient(error.to_string()) } else { Self::Fatal(error.to_string()) }
+        if error.is_transient() {
+            Self::Transient(error.to_string())
+        } else {
+            Self::Fatal(error.to_string())
+        }
     }
 }
 
@@ -405,19 +520,34 @@ pub(crate) fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
     open_store_by(config, Store::open_to_read)
 }
 
-fn open_store_by(config: &Config, open: fn(&str, &S3Settings) -> Result<Store, StoreError>) -> Result<Store, OpenError> {
-    let location = config.store_location().map_err(|error| OpenError::Fatal(error.to_string()))?;
+fn open_store_by(
+    config: &Config,
+    open: fn(&str, &S3Settings) -> Result<Store, StoreError>,
+) -> Result<Store, OpenError> {
+    let location = config
+        .store_location()
+        .map_err(|error| OpenError::Fatal(error.to_string()))?;
     let address = match location {
         StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
         StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
         StoreLocation::Memory => "memory:".to_owned(),
     };
-    Ok(open(&address, &S3Settings { endpoint: config.s3_endpoint.clone(), allow_http: config.s3_allow_http })?)
+    Ok(open(
+        &address,
+        &S3Settings {
+            endpoint: config.s3_endpoint.clone(),
+            allow_http: config.s3_allow_http,
+        },
+    )?)
 }
 
 fn ingest_options(config: &Config) -> IngestOptions {
     let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
-    let mut wal = if is_remote { WalOptions::remote() } else { WalOptions::local() };
+    let mut wal = if is_remote {
+        WalOptions::remote()
+    } else {
+        WalOptions::local()
+    };
     if let Some(interval) = config.wal_interval_ms {
         wal.min_interval = Duration::from_millis(interval);
     }
@@ -442,8 +572,15 @@ impl Backend {
         let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
         let ingester = Ingester::start(Arc::clone(&catalog), ingest_options(config)).await?;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
-        let tables = Tables::new(Arc::clone(&catalog), store, recent, config.index_cache_bytes);
-        let threads = QueryThreads::start().map_err(|error| OpenError::Fatal(format!("cannot start threads for queries: {error}")))?;
+        let tables = Tables::new(
+            Arc::clone(&catalog),
+            store,
+            recent,
+            config.index_cache_bytes,
+        );
+        let threads = QueryThreads::start().map_err(|error| {
+            OpenError::Fatal(format!("cannot start threads for queries: {error}"))
+        })?;
         let promql = EngineOptions {
             lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
             max_samples: config.max_query_samples,
@@ -461,7 +598,8 @@ impl Backend {
             threads: threads.handle(),
             ..SqlOptions::default()
         };
-        let querier = tidelake_querier::Querier::new(tables, promql, sql).map_err(|error| OpenError::Fatal(error.to_string()))?;
+        let querier = tidelake_querier::Querier::new(tables, promql, sql)
+            .map_err(|error| OpenError::Fatal(error.to_string()))?;
         let options = CompactorOptions {
             grace: Duration::from_millis(config.gc_grace_ms),
             time_travel_window: Duration::from_millis(config.time_travel_window_ms),
@@ -470,7 +608,13 @@ impl Backend {
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
         crate::backpressure::watch(&catalog, &compactor, &ingester, config.max_fresh_segments);
-        Ok(Self { ingester, querier: Arc::new(Querier(querier)), compactor: Arc::new(Compactor(compactor)), catalog, _threads: threads })
+        Ok(Self {
+            ingester,
+            querier: Arc::new(Querier(querier)),
+            compactor: Arc::new(Compactor(compactor)),
+            catalog,
+            _threads: threads,
+        })
     }
 
     /// What there is.
@@ -482,39 +626,89 @@ impl Backend {
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = Vec::new();
         let mut add = |name, help, is_counter, read: Box<dyn Fn() -> f64 + Send + Sync>| {
-            figures.push(Figure { name, help, is_counter, read });
+            figures.push(Figure {
+                name,
+                help,
+                is_counter,
+                read,
+            });
         };
         let of = |read: fn(&Ingester) -> f64| -> Box<dyn Fn() -> f64 + Send + Sync> {
             let ingester = Arc::clone(&self.ingester);
             Box::new(move || read(&ingester))
         };
-        add("buffer_bytes", "Bytes of rows that are not in a segment yet", false, of(|i| i.buffered().0 as f64));
-        add("buffer_rows", "Rows that are not in a segment yet", false, of(|i| i.buffered().1 as f64));
-        add("active_series", "Series known to the write path", false, of(|i| i.series() as f64));
-        add("flushes", "Flushes that were committed", true, of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64));
+        add(
+            "buffer_bytes",
+            "Bytes of rows that are not in a segment yet",
+            false,
+            of(|i| i.buffered().0 as f64),
+        );
+        add(
+            "buffer_rows",
+            "Rows that are not in a segment yet",
+            false,
+            of(|i| i.buffered().1 as f64),
+        );
+        add(
+            "active_series",
+            "Series known to the write path",
+            false,
+            of(|i| i.series() as f64),
+        );
+        add(
+            "flushes",
+            "Flushes that were committed",
+            true,
+            of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64),
+        );
         add(
             "flush_failures",
             "Flushes that failed and are tried again",
             true,
             of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64),
         );
-        add("flushed_rows", "Rows written to segments", true, of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64));
-        add("deferred_writes", "Writes answered with 503", true, of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64));
+        add(
+            "flushed_rows",
+            "Rows written to segments",
+            true,
+            of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64),
+        );
+        add(
+            "deferred_writes",
+            "Writes answered with 503",
+            true,
+            of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64),
+        );
         add(
             "wal_objects",
             "Objects of the write-ahead log that became durable",
             true,
             of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64),
         );
-        add("wal_bytes", "Bytes of these objects", true, of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64));
-        add("wal_requests", "Requests in these objects", true, of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64));
+        add(
+            "wal_bytes",
+            "Bytes of these objects",
+            true,
+            of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64),
+        );
+        add(
+            "wal_requests",
+            "Requests in these objects",
+            true,
+            of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64),
+        );
         add(
             "wal_put_errors",
             "Puts of the write-ahead log that failed",
             true,
             of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64),
         );
-        add("wal_put_seconds", "Time of all puts of the write-ahead log", true, of(|i| i.log_metrics().put_latency.sum().as_secs_f64()));
+        add(
+            "wal_put_seconds",
+            "Time of all puts of the write-ahead log",
+            true,
+            of(|i| i.log_metrics().put_latency.sum().as_secs_f64()),
+        );
         add(
             "wal_queued_bytes",
             "Bytes that wait for the write-ahead log",
@@ -525,26 +719,70 @@ impl Backend {
             let querier = Arc::clone(&self.querier);
             Box::new(move || count(querier.read_counts()) as f64)
         };
-        add("query_read_requests", "Requests to the store for queries", true, read(|counts| counts.requests));
-        add("query_read_bytes", "Bytes that these asked for", true, read(|counts| counts.bytes));
-        add("query_read_rows", "Rows that queries read, from segments and from the buffer", true, read(|counts| counts.rows));
+        add(
+            "query_read_requests",
+            "Requests to the store for queries",
+            true,
+            read(|counts| counts.requests),
+        );
+        add(
+            "query_read_bytes",
+            "Bytes that these asked for",
+            true,
+            read(|counts| counts.bytes),
+        );
+        add(
+            "query_read_rows",
+            "Rows that queries read, from segments and from the buffer",
+            true,
+            read(|counts| counts.rows),
+        );
         let catalog = Arc::clone(&self.catalog);
-        add("catalog_sequence", "Number of the last commit", true, Box::new(move || catalog.snapshot().sequence() as f64));
+        add(
+            "catalog_sequence",
+            "Number of the last commit",
+            true,
+            Box::new(move || catalog.snapshot().sequence() as f64),
+        );
         let catalog = Arc::clone(&self.catalog);
-        add("segments", "Segments in the catalog", false, Box::new(move || catalog.snapshot().segments().count() as f64));
+        add(
+            "segments",
+            "Segments in the catalog",
+            false,
+            Box::new(move || catalog.snapshot().segments().count() as f64),
+        );
         let catalog = Arc::clone(&self.catalog);
-        let bytes = move || catalog.snapshot().segments().map(|segment| segment.data_bytes + segment.index_bytes).sum::<u64>() as f64;
-        add("segment_bytes", "Bytes of these, without replaced files that stay for a while", false, Box::new(bytes));
+        let bytes = move || {
+            catalog
+                .snapshot()
+                .segments()
+                .map(|segment| segment.data_bytes + segment.index_bytes)
+                .sum::<u64>() as f64
+        };
+        add(
+            "segment_bytes",
+            "Bytes of these, without replaced files that stay for a while",
+            false,
+            Box::new(bytes),
+        );
         let compactor = Arc::clone(&self.compactor.0);
         let help = "Segments with a damaged file, which are not merged";
-        add("quarantined_segments", help, false, Box::new(move || compactor.quarantine().held().len() as f64));
+        add(
+            "quarantined_segments",
+            help,
+            false,
+            Box::new(move || compactor.quarantine().held().len() as f64),
+        );
         figures
     }
 
     /// Over empty memory, for tests of handlers.
     #[cfg(test)]
     pub async fn in_memory() -> Self {
-        let config = Config { store: Some("memory:".into()), ..Config::default() };
+        let config = Config {
+            store: Some("memory:".into()),
+            ..Config::default()
+        };
         Self::open(&config).await.expect("memory always opens")
     }
 }

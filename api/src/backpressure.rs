@@ -1,7 +1,9 @@
-//! Holds writes back when merging cannot keep pace: every query of a day opens all of its segments, so reads would suffer first.
+//! Holds writes back when merging cannot keep pace: every query of a day opens all of its segments,
+//! so reads would suffer first.
 //!
-//! Worked out once for each change of the catalog or of the quarantine, never for a write. Flushes and merges go on, so it ends
-//! by itself: beyond the least limit that can be set there is always something to merge.
+//! Worked out once for each change of the catalog or of the quarantine, never for a write. Flushes
+//! and merges go on, so it ends by itself: beyond the least limit that can be set there is always
+//! something to merge.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,14 +15,24 @@ use tidelake_compactor::policy::backlog;
 use tidelake_ingest::Ingester;
 
 /// Watches for as long as the ingester lives.
-pub fn watch(catalog: &Catalog, compactor: &Compactor, ingester: &Arc<Ingester>, max_fresh_segments: usize) {
+pub fn watch(
+    catalog: &Catalog,
+    compactor: &Compactor,
+    ingester: &Arc<Ingester>,
+    max_fresh_segments: usize,
+) {
     let (mut snapshots, mut held) = (catalog.subscribe(), compactor.quarantine().subscribe());
     let ingester = Arc::downgrade(ingester);
     tokio::spawn(async move {
         let mut was_put_off = false;
         loop {
-            let (snapshot, quarantined) = (snapshots.borrow_and_update().clone(), held.borrow_and_update().clone());
-            let Some(ingester) = ingester.upgrade() else { return };
+            let (snapshot, quarantined) = (
+                snapshots.borrow_and_update().clone(),
+                held.borrow_and_update().clone(),
+            );
+            let Some(ingester) = ingester.upgrade() else {
+                return;
+            };
             let reason = reason(&snapshot, &quarantined, max_fresh_segments);
             if reason.is_some() != was_put_off {
                 was_put_off = reason.is_some();
@@ -43,9 +55,16 @@ pub fn watch(catalog: &Catalog, compactor: &Compactor, ingester: &Arc<Ingester>,
 }
 
 /// Why writes must wait, if they must.
-fn reason(snapshot: &Snapshot, held: &HashSet<SegmentId>, max_fresh_segments: usize) -> Option<String> {
+fn reason(
+    snapshot: &Snapshot,
+    held: &HashSet<SegmentId>,
+    max_fresh_segments: usize,
+) -> Option<String> {
     let waiting = backlog(snapshot, held);
     (waiting > max_fresh_segments).then(|| {
-        format!("{waiting} segments of one table and day wait to be merged, at most max_fresh_segments = {max_fresh_segments} may; send again later")
+        format!(
+            "{waiting} segments of one table and day wait to be merged, at most \
+             max_fresh_segments = {max_fresh_segments} may; send again later"
+        )
     })
 }

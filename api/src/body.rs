@@ -1,6 +1,7 @@
 //! Request bodies: read within a limit for the one and a budget for all.
 //!
-//! The memory of a body is counted before it is read, so that any number of connections together hold at most the budget.
+//! The memory of a body is counted before it is read, so that any number of connections together
+//! hold at most the budget.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::error::{ApiError, Kind};
 const UNIT_BYTES: usize = 1024;
 /// How long a body waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_millis(500);
-/// A client that goes on sending after the limit is heard out for so much and so long: closing at once would reset the
-/// connection, and many clients then never see the 413.
+/// A client that goes on sending after the limit is heard out for so much and so long: closing at
+/// once would reset the connection, and many clients then never see the 413.
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -39,7 +40,11 @@ pub struct HeldBody {
 impl BodyBudget {
     /// A budget of so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Self { units: Arc::new(Semaphore::new((bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))) }
+        Self {
+            units: Arc::new(Semaphore::new(
+                (bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS),
+            )),
+        }
     }
 
     /// Bytes that are not taken.
@@ -49,14 +54,22 @@ impl BodyBudget {
 
     async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        match tokio::time::timeout(MEMORY_WAIT, self.units.clone().acquire_many_owned(units)).await {
+        match tokio::time::timeout(MEMORY_WAIT, self.units.clone().acquire_many_owned(units)).await
+        {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(ApiError::unavailable("too many request bodies are in memory; send again later")),
+            _ => Err(ApiError::unavailable(
+                "too many request bodies are in memory; send again later",
+            )),
         }
     }
 
     /// Reads a whole body of at most `limit` bytes.
-    pub async fn read(&self, headers: &HeaderMap, body: Body, limit: usize) -> Result<HeldBody, ApiError> {
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+    ) -> Result<HeldBody, ApiError> {
         let announced = headers.get(CONTENT_LENGTH).and_then(length);
         if announced.is_some_and(|n| n > limit) {
             // Who asked before sending ("Expect") has not sent anything yet.
@@ -66,7 +79,10 @@ impl BodyBudget {
             return Err(too_large(limit));
         }
         match announced {
-            Some(0) => Ok(HeldBody { bytes: Bytes::new(), _share: None }),
+            Some(0) => Ok(HeldBody {
+                bytes: Bytes::new(),
+                _share: None,
+            }),
             Some(n) => {
                 let share = self.take(n).await?;
                 self.collect(body, limit, n, Some(share)).await
@@ -86,8 +102,11 @@ impl BodyBudget {
         let mut first = Bytes::new();
         let mut whole: Option<BytesMut> = None;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| ApiError::bad_request(format!("the request body ended early: {e}")))?;
-            let Ok(data) = frame.into_data() else { continue };
+            let frame = frame
+                .map_err(|e| ApiError::bad_request(format!("the request body ended early: {e}")))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             let have = whole.as_ref().map_or(first.len(), BytesMut::len);
             if have + data.len() > limit {
                 drain(body).await;
@@ -104,7 +123,8 @@ impl BodyBudget {
             match &mut whole {
                 None if first.is_empty() => first = data,
                 None => {
-                    let mut joined = BytesMut::with_capacity(announced.max(first.len() + data.len()));
+                    let mut joined =
+                        BytesMut::with_capacity(announced.max(first.len() + data.len()));
                     joined.extend_from_slice(&first);
                     joined.extend_from_slice(&data);
                     whole = Some(joined);
@@ -112,7 +132,10 @@ impl BodyBudget {
                 Some(whole) => whole.extend_from_slice(&data),
             }
         }
-        Ok(HeldBody { bytes: whole.map_or(first, BytesMut::freeze), _share: share })
+        Ok(HeldBody {
+            bytes: whole.map_or(first, BytesMut::freeze),
+            _share: share,
+        })
     }
 }
 
@@ -121,7 +144,10 @@ fn length(value: &HeaderValue) -> Option<usize> {
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::new(Kind::TooLarge, format!("the request body is larger than {limit} bytes; send smaller batches"))
+    ApiError::new(
+        Kind::TooLarge,
+        format!("the request body is larger than {limit} bytes; send smaller batches"),
+    )
 }
 
 async fn drain(mut body: Body) {
@@ -146,11 +172,19 @@ mod tests {
     use super::*;
 
     fn chunks(parts: &[&'static str]) -> Body {
-        let parts: Vec<Result<Bytes, std::io::Error>> = parts.iter().map(|p| Ok(Bytes::from_static(p.as_bytes()))).collect();
+        let parts: Vec<Result<Bytes, std::io::Error>> = parts
+            .iter()
+            .map(|p| Ok(Bytes::from_static(p.as_bytes())))
+            .collect();
         Body::from_stream(stream::iter(parts))
     }
 
-    async fn check(parts: &[&'static str], announced: Option<usize>, limit: usize, expected: Result<&str, u16>) {
+    async fn check(
+        parts: &[&'static str],
+        announced: Option<usize>,
+        limit: usize,
+        expected: Result<&str, u16>,
+    ) {
         let budget = BodyBudget::new(1 << 20);
         let mut headers = HeaderMap::new();
         if let Some(n) = announced {
@@ -183,9 +217,20 @@ mod tests {
         let budget = BodyBudget::new(4096);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(3));
-        let held = budget.read(&headers, chunks(&["abc"]), 10_000).await.unwrap();
+        let held = budget
+            .read(&headers, chunks(&["abc"]), 10_000)
+            .await
+            .unwrap();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(4096));
-        assert_eq!(budget.read(&headers, chunks(&[]), 10_000).await.unwrap_err().status().as_u16(), 503);
+        assert_eq!(
+            budget
+                .read(&headers, chunks(&[]), 10_000)
+                .await
+                .unwrap_err()
+                .status()
+                .as_u16(),
+            503
+        );
         drop(held);
         assert!(budget.read(&headers, chunks(&[]), 10_000).await.is_ok());
     }

@@ -1,8 +1,9 @@
 //! Samples in the chunks of Prometheus' storage, as remote read streams them.
 //!
-//! Source of the formats: `tsdb/docs/format/chunks.md` of Prometheus. [`xor`] holds floats, [`histogram`] native histograms with float
-//! counts, which is how they are stored here; [`bits`] is below both. A chunk has at most [`MAX_SAMPLES`] samples, like those that
-//! Prometheus cuts itself.
+//! Source of the formats: `tsdb/docs/format/chunks.md` of Prometheus. [`xor`] holds floats,
+//! [`histogram`] native histograms with float counts, which is how they are stored here; [`bits`]
+//! is below both. A chunk has at most [`MAX_SAMPLES`] samples, like those that Prometheus cuts
+//! itself.
 mod bits;
 mod histogram;
 #[cfg(test)]
@@ -61,7 +62,10 @@ impl ChunkWriter {
     pub fn float(&mut self, time_ms: i64, value: f64) -> Option<Chunk> {
         let fits = matches!(self.open, Some(Open::Floats(_))) && self.samples < MAX_SAMPLES;
         let ended = if fits { None } else { self.end() };
-        if let Open::Floats(chunk) = self.open.get_or_insert_with(|| Open::Floats(XorChunk::new())) {
+        if let Open::Floats(chunk) = self
+            .open
+            .get_or_insert_with(|| Open::Floats(XorChunk::new()))
+        {
             chunk.push(time_ms, value);
         }
         self.count(time_ms);
@@ -70,9 +74,13 @@ impl ChunkWriter {
 
     /// Adds a histogram; a chunk that had to end before it is returned.
     pub fn histogram(&mut self, time_ms: i64, histogram: &Arc<Histogram>) -> Option<Chunk> {
-        let fits = matches!(&self.open, Some(Open::Histograms(chunk)) if chunk.takes(histogram)) && self.samples < MAX_SAMPLES;
+        let fits = matches!(&self.open, Some(Open::Histograms(chunk)) if chunk.takes(histogram))
+            && self.samples < MAX_SAMPLES;
         let ended = if fits { None } else { self.end() };
-        if let Open::Histograms(chunk) = self.open.get_or_insert_with(|| Open::Histograms(HistogramChunk::new())) {
+        if let Open::Histograms(chunk) = self
+            .open
+            .get_or_insert_with(|| Open::Histograms(HistogramChunk::new()))
+        {
             chunk.push(time_ms, histogram);
         }
         self.count(time_ms);
@@ -94,7 +102,12 @@ impl ChunkWriter {
             Open::Histograms(chunk) => (Encoding::FloatHistogram, chunk.into_bytes()),
         };
         self.samples = 0;
-        Some(Chunk { encoding, min_time_ms: self.min_time_ms, max_time_ms: self.max_time_ms, data })
+        Some(Chunk {
+            encoding,
+            min_time_ms: self.min_time_ms,
+            max_time_ms: self.max_time_ms,
+            data,
+        })
     }
 }
 

@@ -35,8 +35,9 @@ enum CatalogCommand {
     Dump(ConfigArgs),
 }
 
-/// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop, 1 after a failure or
-/// when damage was found, 2 for wrong usage or settings, 3 when a newer process took over this node.
+/// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop,
+/// 1 after a failure or when damage was found, 2 for wrong usage or settings, 3 when a newer
+/// process took over this node.
 pub fn run() -> ExitCode {
     ExitCode::from(run_from(std::env::args_os()))
 }
@@ -45,13 +46,18 @@ pub fn run() -> ExitCode {
 pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = Cli::parse_from(args);
     let command = cli.command.unwrap_or(Command::Serve(cli.config));
-    let (Command::Serve(args) | Command::Catalog(CatalogCommand::Dump(args)) | Command::Verify(args)) = &command;
+    let (Command::Serve(args)
+    | Command::Catalog(CatalogCommand::Dump(args))
+    | Command::Verify(args)) = &command;
     let config = match args.resolve() {
         Ok(config) => config,
         Err(error) => return complain(2, &error.to_string()),
     };
     start_log(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
     };
@@ -60,7 +66,8 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
     };
-    // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts was waited for.
+    // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts
+    // was waited for.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -84,10 +91,16 @@ fn start_log(config: &Config) {
     // A filter given as a setting beats RUST_LOG, and that beats the default.
     let given = (config.log != Config::default().log).then_some(config.log.as_str());
     let filter = given.and_then(|log| EnvFilter::try_new(log).ok());
-    let filter = filter.or_else(|| EnvFilter::try_from_default_env().ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    let filter = filter
+        .or_else(|| EnvFilter::try_from_default_env().ok())
+        .unwrap_or_else(|| EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A second start in one process (tests) keeps the first log.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .try_init();
 }
 
 fn complain(code: u8, message: &str) -> u8 {
@@ -107,14 +120,26 @@ mod tests {
         let bare = Cli::try_parse_from(["tidelake", "--listen", "127.0.0.1:1"]).unwrap();
         assert!(bare.command.is_none());
         assert_eq!(bare.config.listen.as_deref(), Some("127.0.0.1:1"));
-        let named = Cli::try_parse_from(["tidelake", "serve", "--store", "memory:", "--s3-allow-http"]).unwrap();
-        let Some(Command::Serve(args)) = named.command else { panic!("not serve") };
-        assert_eq!((args.store.as_deref(), args.s3_allow_http), (Some("memory:"), Some(true)));
+        let named =
+            Cli::try_parse_from(["tidelake", "serve", "--store", "memory:", "--s3-allow-http"])
+                .unwrap();
+        let Some(Command::Serve(args)) = named.command else {
+            panic!("not serve")
+        };
+        assert_eq!(
+            (args.store.as_deref(), args.s3_allow_http),
+            (Some("memory:"), Some(true))
+        );
         assert!(matches!(
-            Cli::try_parse_from(["tidelake", "catalog", "dump", "--data-dir", "x"]).unwrap().command,
+            Cli::try_parse_from(["tidelake", "catalog", "dump", "--data-dir", "x"])
+                .unwrap()
+                .command,
             Some(Command::Catalog(CatalogCommand::Dump(_)))
         ));
-        assert!(matches!(Cli::try_parse_from(["tidelake", "verify"]).unwrap().command, Some(Command::Verify(_))));
+        assert!(matches!(
+            Cli::try_parse_from(["tidelake", "verify"]).unwrap().command,
+            Some(Command::Verify(_))
+        ));
         assert!(Cli::try_parse_from(["tidelake", "--no-such-flag"]).is_err());
     }
 }

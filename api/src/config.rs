@@ -1,8 +1,10 @@
-//! Settings: documented defaults, overridden by a TOML file, by `TIDELAKE_*` variables, and by flags, in this order.
+//! Settings: documented defaults, overridden by a TOML file, by `TIDELAKE_*` variables, and by
+//! flags, in this order.
 //!
-//! Keys in the file are the flags' names with underscores (`max_body_bytes = 10485760`). A key that does not exist is an
-//! error that names it: a misspelt limit that silently does nothing is worse than a server that does not start.
-//! Variables that do not exist are ignored, because other programs may use the prefix too.
+//! Keys in the file are the flags' names with underscores (`max_body_bytes = 10485760`). A key that
+//! does not exist is an error that names it: a misspelt limit that silently does nothing is worse
+//! than a server that does not start. Variables that do not exist are ignored, because other
+//! programs may use the prefix too.
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,22 +29,27 @@ pub struct Config {
     pub s3_allow_http: bool,
     /// Address and port of the HTTP server.
     pub listen: String,
-    /// Name of this process on the store. Two processes with one name fence each other: the later one wins.
+    /// Name of this process on the store. Two processes with one name fence each other: the later
+    /// one wins.
     pub node: String,
     /// Log filter in the syntax of `RUST_LOG`, which counts when this is not set.
     pub log: String,
-    /// Largest body of a line protocol write, also after decompression. Larger ones cost clients a split, smaller ones cost memory less.
+    /// Largest body of a line protocol write, also after decompression. Larger ones cost clients a
+    /// split, smaller ones cost memory less.
     pub max_body_bytes: usize,
     /// Largest body of a remote write, also after decompression. Prometheus' receivers use 32 MiB.
     pub max_remote_write_bytes: usize,
-    /// Request bodies held at once by all connections together; more wait for a moment and then get 503.
+    /// Request bodies held at once by all connections together; more wait for a moment and then
+    /// get 503.
     pub max_inflight_body_bytes: usize,
     /// Rows held in memory before they become segments; when it is full, writes get 503.
     pub buffer_bytes: usize,
-    /// Age at which buffered rows become segments. Shorter: more, smaller files; longer: more WAL to replay.
+    /// Age at which buffered rows become segments. Shorter: more, smaller files; longer: more WAL
+    /// to replay.
     pub flush_interval_ms: u64,
-    /// Shortest time between two WAL objects; 0 commits as soon as the previous one is durable. Without a value: 0 on a
-    /// folder, 250 on S3, where every object is a request that costs money.
+    /// Shortest time between two WAL objects; 0 commits as soon as the previous one is durable.
+    /// Without a value: 0 on a folder, 250 on S3, where every object is a request that costs
+    /// money.
     pub wal_interval_ms: Option<u64>,
     /// Queries that run at once.
     pub max_concurrent_queries: usize,
@@ -54,25 +61,33 @@ pub struct Config {
     pub max_query_samples: u64,
     /// A PromQL query fails when one of its selectors matches more series.
     pub max_query_series: usize,
-    /// A query fails when it would read more bytes from the store, SQL or PromQL. What the index cache holds does not count.
+    /// A query fails when it would read more bytes from the store, SQL or PromQL. What the index
+    /// cache holds does not count.
     pub max_query_read_bytes: u64,
-    /// Whether PromQL takes what Prometheus takes only with a feature flag: experimental functions and aggregations, duration
-    /// expressions, `anchored` and `smoothed`, `fill`, metric names that are removed at the end of a query only.
+    /// Whether PromQL takes what Prometheus takes only with a feature flag: experimental functions
+    /// and aggregations, duration expressions, `anchored` and `smoothed`, `fill`, metric names
+    /// that are removed at the end of a query only.
     pub promql_experimental: bool,
     /// Memory that all SQL queries may use together.
     pub query_memory_bytes: usize,
-    /// Whether answers may leave out segments that are damaged, with a warning, where a request does not say. Otherwise the query fails.
+    /// Whether answers may leave out segments that are damaged, with a warning, where a request
+    /// does not say. Otherwise the query fails.
     pub allow_partial_results: bool,
-    /// Memory for series indexes and footers of segments. What does not fit is read again from the store.
+    /// Memory for series indexes and footers of segments. What does not fit is read again from the
+    /// store.
     pub index_cache_bytes: usize,
-    /// How long the files of a merged segment stay before they are deleted: longer than any query runs.
+    /// How long the files of a merged segment stay before they are deleted: longer than any query
+    /// runs.
     pub gc_grace_ms: u64,
-    /// How far back `AS OF` reaches. What is deleted or merged takes space on the store for so long.
+    /// How far back `AS OF` reaches. What is deleted or merged takes space on the store for so
+    /// long.
     pub time_travel_window_ms: u64,
-    /// Segments of one table and day that may wait to be merged; writes get 503 beyond it. Merging takes up to 64 at a time, and
-    /// some 60 of a few sizes are left on purpose, so 256 is far behind.
+    /// Segments of one table and day that may wait to be merged; writes get 503 beyond it. Merging
+    /// takes up to 64 at a time, and some 60 of a few sizes are left on purpose, so 256 is far
+    /// behind.
     pub max_fresh_segments: usize,
-    /// How this process writes merged files of metrics: any engine reads plain ones as they are, decimal ones are smaller.
+    /// How this process writes merged files of metrics: any engine reads plain ones as they are,
+    /// decimal ones are smaller.
     pub value_layout: ValueLayout,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
@@ -138,7 +153,13 @@ pub enum StoreLocation {
 impl std::fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Folder(path) => write!(f, "{}", std::path::absolute(path).unwrap_or_else(|_| path.clone()).display()),
+            Self::Folder(path) => write!(
+                f,
+                "{}",
+                std::path::absolute(path)
+                    .unwrap_or_else(|_| path.clone())
+                    .display()
+            ),
             Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
             Self::Memory => f.write_str("memory only: they are gone when the process ends"),
         }
@@ -261,7 +282,8 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_FRESH_SEGMENTS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_fresh_segments: Option<usize>,
-    /// How merged files of metrics hold values: plain (DOUBLE) or decimal (split where that is smaller) [default: plain]
+    /// How merged files of metrics hold values: plain (DOUBLE) or decimal (split where that is
+    /// smaller) [default: plain]
     #[arg(long, env = "TIDELAKE_VALUE_LAYOUT", value_name = "LAYOUT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_layout: Option<ValueLayout>,
@@ -284,14 +306,25 @@ impl ConfigArgs {
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Config::default()));
         if let Some(path) = &self.config {
-            let text = std::fs::read_to_string(path).map_err(|e| ConfigError(format!("cannot read --config {}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                ConfigError(format!("cannot read --config {}: {e}", path.display()))
+            })?;
             figment = figment.merge(Toml::string(&text));
         }
-        let named = |path: &Option<PathBuf>| path.as_deref().map_or(String::new(), |p: &Path| format!("{}: ", p.display()));
+        let named = |path: &Option<PathBuf>| {
+            path.as_deref()
+                .map_or(String::new(), |p: &Path| format!("{}: ", p.display()))
+        };
         let config: Config = figment
             .merge(Serialized::defaults(self))
             .extract()
-            .map_err(|e| ConfigError(format!("{}{}", named(&self.config), e.to_string().trim_end())))?;
+            .map_err(|e| {
+                ConfigError(format!(
+                    "{}{}",
+                    named(&self.config),
+                    e.to_string().trim_end()
+                ))
+            })?;
         config.check()?;
         Ok(config)
     }
@@ -316,19 +349,30 @@ impl Config {
         }
         let largest = self.max_body_bytes.max(self.max_remote_write_bytes);
         if self.max_inflight_body_bytes < largest {
-            return Err(ConfigError(format!("max_inflight_body_bytes must be at least {largest}, the size of the largest body allowed")));
+            return Err(ConfigError(format!(
+                "max_inflight_body_bytes must be at least {largest}, the size of the largest body \
+                 allowed"
+            )));
         }
         if self.gc_grace_ms <= self.query_timeout_ms {
             return Err(ConfigError(format!(
-                "gc_grace_ms ({}) must be greater than query_timeout_ms ({}): a query could still need a file that is deleted",
+                "gc_grace_ms ({}) must be greater than query_timeout_ms ({}): a query could still \
+                 need a file that is deleted",
                 self.gc_grace_ms, self.query_timeout_ms
             )));
         }
         if self.max_fresh_segments < MAX_INPUTS {
-            return Err(ConfigError(format!("max_fresh_segments must be at least {MAX_INPUTS}: fewer may rest without being merged")));
+            return Err(ConfigError(format!(
+                "max_fresh_segments must be at least {MAX_INPUTS}: fewer may rest without being \
+                 merged"
+            )));
         }
         let name_ok = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
-        if self.node.is_empty() || self.node.len() > 64 || !self.node.chars().all(name_ok) || self.node.starts_with('.') {
+        if self.node.is_empty()
+            || self.node.len() > 64
+            || !self.node.chars().all(name_ok)
+            || self.node.starts_with('.')
+        {
             return Err(ConfigError(format!(
                 "node {:?} must be 1 to 64 letters, digits, '-', '_' or '.', not starting with '.'",
                 self.node
@@ -339,23 +383,33 @@ impl Config {
 
     /// Where the durable state lies.
     pub fn store_location(&self) -> Result<StoreLocation, ConfigError> {
-        let Some(store) = &self.store else { return Ok(StoreLocation::Folder(self.data_dir.clone())) };
+        let Some(store) = &self.store else {
+            return Ok(StoreLocation::Folder(self.data_dir.clone()));
+        };
         if store == "memory:" || store == "memory" {
             return Ok(StoreLocation::Memory);
         }
         if let Some(rest) = store.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if bucket.is_empty() {
-                return Err(ConfigError(format!("store {store:?} names no bucket; write s3://bucket/prefix")));
+                return Err(ConfigError(format!(
+                    "store {store:?} names no bucket; write s3://bucket/prefix"
+                )));
             }
-            return Ok(StoreLocation::S3 { bucket: bucket.into(), prefix: prefix.trim_matches('/').into() });
+            return Ok(StoreLocation::S3 {
+                bucket: bucket.into(),
+                prefix: prefix.trim_matches('/').into(),
+            });
         }
         let path = store.strip_prefix("file://").unwrap_or(store);
         match path.split_once("://") {
-            Some((scheme, _)) => {
-                Err(ConfigError(format!("store {store:?}: {scheme:?} is not known; use s3://bucket/prefix, memory: or a path")))
-            }
-            None if path.is_empty() => Err(ConfigError("store is empty; use s3://bucket/prefix, memory: or a path".into())),
+            Some((scheme, _)) => Err(ConfigError(format!(
+                "store {store:?}: {scheme:?} is not known; use s3://bucket/prefix, memory: or a \
+                 path"
+            ))),
+            None if path.is_empty() => Err(ConfigError(
+                "store is empty; use s3://bucket/prefix, memory: or a path".into(),
+            )),
             None => Ok(StoreLocation::Folder(path.into())),
         }
     }
@@ -374,7 +428,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tidelake.toml");
         std::fs::write(&path, text).unwrap();
-        ConfigArgs { config: Some(path), ..args }.resolve()
+        ConfigArgs {
+            config: Some(path),
+            ..args
+        }
+        .resolve()
     }
 
     #[test]
@@ -385,7 +443,14 @@ mod tests {
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         let file = "listen = '0.0.0.0:1'\nmax_body_bytes = 77\ns3_allow_http = true\n";
-        let config = with_file(file, ConfigArgs { listen: Some("127.0.0.1:2".into()), ..Default::default() }).unwrap();
+        let config = with_file(
+            file,
+            ConfigArgs {
+                listen: Some("127.0.0.1:2".into()),
+                ..Default::default()
+            },
+        )
+        .unwrap();
         assert_eq!(config.listen, "127.0.0.1:2");
         assert_eq!(config.max_body_bytes, 77);
         assert!(config.s3_allow_http);
@@ -396,23 +461,34 @@ mod tests {
     fn every_flag_is_a_key_and_every_key_is_a_flag() {
         use clap::{Args as _, Command};
         let command = ConfigArgs::augment_args(Command::new("x"));
-        let mut flags: Vec<String> =
-            command.get_arguments().map(|a| a.get_id().to_string()).filter(|id| id != "config" && id != "help").collect();
-        let serde_json::Value::Object(map) = serde_json::to_value(Config::default()).unwrap() else { panic!("not an object") };
+        let mut flags: Vec<String> = command
+            .get_arguments()
+            .map(|a| a.get_id().to_string())
+            .filter(|id| id != "config" && id != "help")
+            .collect();
+        let serde_json::Value::Object(map) = serde_json::to_value(Config::default()).unwrap()
+        else {
+            panic!("not an object")
+        };
         let mut keys: Vec<String> = map.keys().cloned().collect();
         flags.sort();
         keys.sort();
         assert_eq!(flags, keys);
         for arg in command.get_arguments().filter(|a| a.get_id() != "help") {
             let expected = format!("TIDELAKE_{}", arg.get_id().as_str().to_uppercase());
-            assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
+            assert_eq!(
+                arg.get_env().and_then(|e| e.to_str()),
+                Some(expected.as_str())
+            );
         }
     }
 
     #[test]
     fn a_wrong_setting_is_named() {
         let check = |file: &str, expected: &str| {
-            let message = with_file(file, ConfigArgs::default()).unwrap_err().to_string();
+            let message = with_file(file, ConfigArgs::default())
+                .unwrap_err()
+                .to_string();
             assert!(message.contains(expected), "{message} lacks {expected}");
         };
         check("max_boddy_bytes = 1", "max_boddy_bytes");
@@ -423,7 +499,10 @@ mod tests {
         check("store = 's3:///x'", "bucket");
         check("max_inflight_body_bytes = 5", "max_inflight_body_bytes");
         check("listen = ", "tidelake.toml");
-        check("gc_grace_ms = 120000", "gc_grace_ms (120000) must be greater than query_timeout_ms (120000)");
+        check(
+            "gc_grace_ms = 120000",
+            "gc_grace_ms (120000) must be greater than query_timeout_ms (120000)",
+        );
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
         check("value_layout = 'double'", "value_layout");
@@ -432,14 +511,35 @@ mod tests {
     #[test]
     fn stores_are_told_apart() {
         let check = |store: Option<&str>, expected: StoreLocation| {
-            let config = Config { store: store.map(str::to_owned), ..Config::default() };
+            let config = Config {
+                store: store.map(str::to_owned),
+                ..Config::default()
+            };
             assert_eq!(config.store_location().unwrap(), expected);
         };
         check(None, StoreLocation::Folder("./data".into()));
         check(Some("memory:"), StoreLocation::Memory);
-        check(Some("/var/lib/x"), StoreLocation::Folder("/var/lib/x".into()));
-        check(Some("file:///var/lib/x"), StoreLocation::Folder("/var/lib/x".into()));
-        check(Some("s3://b/p/q/"), StoreLocation::S3 { bucket: "b".into(), prefix: "p/q".into() });
-        check(Some("s3://b"), StoreLocation::S3 { bucket: "b".into(), prefix: "".into() });
+        check(
+            Some("/var/lib/x"),
+            StoreLocation::Folder("/var/lib/x".into()),
+        );
+        check(
+            Some("file:///var/lib/x"),
+            StoreLocation::Folder("/var/lib/x".into()),
+        );
+        check(
+            Some("s3://b/p/q/"),
+            StoreLocation::S3 {
+                bucket: "b".into(),
+                prefix: "p/q".into(),
+            },
+        );
+        check(
+            Some("s3://b"),
+            StoreLocation::S3 {
+                bucket: "b".into(),
+                prefix: "".into(),
+            },
+        );
     }
 }

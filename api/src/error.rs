@@ -1,7 +1,9 @@
-//! Failures: a few kinds, and the one place where a kind becomes a status and a body for the protocol that asked.
+//! Failures: a few kinds, and the one place where a kind becomes a status and a body for the
+//! protocol that asked.
 //!
-//! Senders act on the status alone: Telegraf and Prometheus drop a batch on any other 4xx and retry a 5xx, so what may
-//! succeed later is always 503 with `Retry-After`, and what can never succeed is never a 5xx.
+//! Senders act on the status alone: Telegraf and Prometheus drop a batch on any other 4xx and retry
+//! a 5xx, so what may succeed later is always 503 with `Retry-After`, and what can never succeed is
+//! never a 5xx.
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -67,7 +69,10 @@ pub const RETRY_AFTER_S: u64 = 1;
 impl ApiError {
     /// A failure of a kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// The request is wrong.
@@ -77,7 +82,12 @@ impl ApiError {
 
     /// The same request may succeed soon.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Kind::Unavailable { retry_after_s: RETRY_AFTER_S }, message)
+        Self::new(
+            Kind::Unavailable {
+                retry_after_s: RETRY_AFTER_S,
+            },
+            message,
+        )
     }
 
     /// The status of this kind, the same for all protocols.
@@ -101,8 +111,14 @@ impl ApiError {
             tracing::error!(error = %self.message, "a request failed");
         }
         let (content_type, body) = match dialect {
-            Dialect::Influx => ("application/json", json!({ "error": self.message }).to_string()),
-            Dialect::InfluxV2 => ("application/json", json!({ "code": self.influx_code(), "message": self.message }).to_string()),
+            Dialect::Influx => (
+                "application/json",
+                json!({ "error": self.message }).to_string(),
+            ),
+            Dialect::InfluxV2 => (
+                "application/json",
+                json!({ "code": self.influx_code(), "message": self.message }).to_string(),
+            ),
             Dialect::Prometheus => {
                 let body = json!({ "status": "error", "errorType": self.prometheus_type(), "error": self.message });
                 ("application/json", body.to_string())
@@ -110,13 +126,17 @@ impl ApiError {
             Dialect::Text => ("text/plain; charset=utf-8", self.message.clone() + "\n"),
         };
         let mut response = (status, body).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = match self.kind {
                 Kind::Unavailable { retry_after_s } => retry_after_s.max(1),
                 _ => RETRY_AFTER_S,
             };
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -155,7 +175,9 @@ impl From<IngestError> for ApiError {
             IngestError::Unsupported(_) => Kind::Unsupported,
             IngestError::Unavailable { retry_after_s, .. } => Kind::Unavailable { retry_after_s },
             // The process ends now; its successor on this node will answer.
-            IngestError::Fenced(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
+            IngestError::Fenced(_) => Kind::Unavailable {
+                retry_after_s: RETRY_AFTER_S,
+            },
             IngestError::Internal(_) => Kind::Internal,
         };
         Self { kind, message }
@@ -170,7 +192,9 @@ impl From<QueryError> for ApiError {
             QueryError::Execution(_) => Kind::Execution,
             QueryError::Limited(_) => Kind::Limited,
             QueryError::Timeout(_) => Kind::Timeout,
-            QueryError::Unavailable(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
+            QueryError::Unavailable(_) => Kind::Unavailable {
+                retry_after_s: RETRY_AFTER_S,
+            },
             QueryError::Internal(_) => Kind::Internal,
         };
         Self { kind, message }
@@ -186,7 +210,9 @@ impl From<SqlError> for ApiError {
             // Sent again, the same query would hit the same limit: not a 503.
             SqlError::ResourcesExhausted(_) => Kind::Limited,
             SqlError::Timeout => Kind::Timeout,
-            SqlError::Unavailable(_) => Kind::Unavailable { retry_after_s: RETRY_AFTER_S },
+            SqlError::Unavailable(_) => Kind::Unavailable {
+                retry_after_s: RETRY_AFTER_S,
+            },
             SqlError::Damaged { .. } => Kind::Damaged,
             SqlError::Internal(_) => Kind::Internal,
         };
@@ -201,8 +227,14 @@ mod tests {
     async fn check(error: ApiError, dialect: Dialect, status: u16, body: &str) {
         let response = error.respond(dialect);
         assert_eq!(response.status().as_u16(), status);
-        assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503, "Retry-After exactly on 503");
-        let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        assert_eq!(
+            response.headers().contains_key(RETRY_AFTER),
+            status == 503,
+            "Retry-After exactly on 503"
+        );
+        let bytes = axum::body::to_bytes(response.into_body(), 10_000)
+            .await
+            .unwrap();
         assert_eq!(std::str::from_utf8(&bytes).unwrap(), body);
     }
 
@@ -210,10 +242,28 @@ mod tests {
     async fn every_protocol_gets_its_own_words() {
         let bad = || ApiError::bad_request("a \"b\"");
         check(bad(), Dialect::Influx, 400, r#"{"error":"a \"b\""}"#).await;
-        check(bad(), Dialect::InfluxV2, 400, r#"{"code":"invalid","message":"a \"b\""}"#).await;
+        check(
+            bad(),
+            Dialect::InfluxV2,
+            400,
+            r#"{"code":"invalid","message":"a \"b\""}"#,
+        )
+        .await;
         check(bad(), Dialect::Text, 400, "a \"b\"\n").await;
-        check(ApiError::unavailable("x"), Dialect::InfluxV2, 503, r#"{"code":"unavailable","message":"x"}"#).await;
-        check(ApiError::new(Kind::TooLarge, "x"), Dialect::InfluxV2, 413, r#"{"code":"request too large","message":"x"}"#).await;
+        check(
+            ApiError::unavailable("x"),
+            Dialect::InfluxV2,
+            503,
+            r#"{"code":"unavailable","message":"x"}"#,
+        )
+        .await;
+        check(
+            ApiError::new(Kind::TooLarge, "x"),
+            Dialect::InfluxV2,
+            413,
+            r#"{"code":"request too large","message":"x"}"#,
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -222,9 +272,17 @@ mod tests {
             let error: serde_json::Value = {
                 let response = ApiError::new(kind, "m").respond(Dialect::Prometheus);
                 assert_eq!(response.status().as_u16(), status);
-                serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap()
+                serde_json::from_slice(
+                    &axum::body::to_bytes(response.into_body(), 10_000)
+                        .await
+                        .unwrap(),
+                )
+                .unwrap()
             };
-            assert_eq!(error, json!({ "status": "error", "errorType": name, "error": "m" }));
+            assert_eq!(
+                error,
+                json!({ "status": "error", "errorType": name, "error": "m" })
+            );
         };
         check_kind(Kind::BadRequest, 400, "bad_data").await;
         check_kind(Kind::Execution, 422, "execution").await;
@@ -236,15 +294,30 @@ mod tests {
 
     #[test]
     fn what_can_never_succeed_is_never_a_5xx() {
-        let check = |error: ApiError, status: u16| assert_eq!(error.status().as_u16(), status, "{error:?}");
+        let check =
+            |error: ApiError, status: u16| assert_eq!(error.status().as_u16(), status, "{error:?}");
         check(IngestError::BadRequest("x".into()).into(), 400);
         check(IngestError::TooLarge("x".into()).into(), 413);
         check(IngestError::Unsupported("x".into()).into(), 415);
-        check(IngestError::Unavailable { reason: "x".into(), retry_after_s: 9 }.into(), 503);
+        check(
+            IngestError::Unavailable {
+                reason: "x".into(),
+                retry_after_s: 9,
+            }
+            .into(),
+            503,
+        );
         check(IngestError::Fenced("x".into()).into(), 503);
         check(SqlError::ResourcesExhausted("x".into()).into(), 422);
         check(QueryError::Execution("x".into()).into(), 422);
         check(SqlError::Unavailable("x".into()).into(), 503);
-        check(SqlError::Damaged { object: "x".into(), message: "y".into() }.into(), 500);
+        check(
+            SqlError::Damaged {
+                object: "x".into(),
+                message: "y".into(),
+            }
+            .into(),
+            500,
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers as Prometheus prints them, so that answers compare equal as text.
 //!
-//! Go's `strconv.FormatFloat(v, 'f', -1, 64)`, and `'e'` below 1e-6 and from 1e21 on: the shortest digits that read back as
-//! the same number.
+//! Go's `strconv.FormatFloat(v, 'f', -1, 64)`, and `'e'` below 1e-6 and from 1e21 on: the shortest
+//! digits that read back as the same number.
 use tidelake_querier::promql::digits::Digits;
 
 /// Appends a value as text: `1.5`, `1e+21`, `+Inf`, `NaN`.
@@ -40,7 +40,12 @@ pub fn write_time(out: &mut Vec<u8>, ms: i64) {
     let fraction = ms % 1000;
     if fraction != 0 {
         let digit = |n: u64| b'0' + (n % 10) as u8;
-        out.extend_from_slice(&[b'.', digit(fraction / 100), digit(fraction / 10), digit(fraction)]);
+        out.extend_from_slice(&[
+            b'.',
+            digit(fraction / 100),
+            digit(fraction / 10),
+            digit(fraction),
+        ]);
     }
 }
 
@@ -120,13 +125,27 @@ mod tests {
         // A fixed walk over bit patterns: mantissas of all kinds at all exponents.
         let mut bits = 0x0123_4567_89ab_cdefu64;
         for _ in 0..200_000 {
-            bits = bits.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            bits = bits
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             for value in [f64::from_bits(bits), (bits >> 40) as f64 / 1000.0] {
                 if value.is_finite() {
                     let text = text(value);
-                    assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits(), "{text}");
-                    let digits = text.trim_start_matches('-').split('e').next().unwrap().replace('.', "");
-                    assert!(digits.trim_start_matches('0').trim_end_matches('0').len() <= 17, "{text}");
+                    assert_eq!(
+                        text.parse::<f64>().unwrap().to_bits(),
+                        value.to_bits(),
+                        "{text}"
+                    );
+                    let digits = text
+                        .trim_start_matches('-')
+                        .split('e')
+                        .next()
+                        .unwrap()
+                        .replace('.', "");
+                    assert!(
+                        digits.trim_start_matches('0').trim_end_matches('0').len() <= 17,
+                        "{text}"
+                    );
                 }
             }
         }

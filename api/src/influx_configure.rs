@@ -1,9 +1,9 @@
-//! Databases, tables and how long they keep their rows, by the management API of InfluxDB 3: `/api/v3/configure/database`
-//! and `/api/v3/configure/table`.
+//! Databases, tables and how long they keep their rows, by the management API of InfluxDB 3:
+//! `/api/v3/configure/database` and `/api/v3/configure/table`.
 //!
-//! `retention_period` is a duration (`30d`), `none` for what it is without one (a table then keeps its rows as its database
-//! says), or `forever`. The retention of all metrics together is that of the table `__metrics__`. Listing it, and setting it for
-//! a table that exists, are ours.
+//! `retention_period` is a duration (`30d`), `none` for what it is without one (a table then keeps
+//! its rows as its database says), or `forever`. The retention of all metrics together is that of
+//! the table `__metrics__`. Listing it, and setting it for a table that exists, are ours.
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -16,7 +16,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tidelake_catalog::model::{ColumnType, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TimeRange};
+use tidelake_catalog::model::{
+    ColumnType, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TimeRange,
+};
 use tidelake_catalog::{Retention, TableColumns};
 
 use crate::app::App;
@@ -32,9 +34,17 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// The paths of this module.
 pub fn routes() -> Router<Arc<App>> {
-    let databases = get(list_databases).post(create_database).put(update_database).delete(drop_database);
-    let tables = get(list_tables).post(create_table).put(update_table).delete(drop_table);
-    Router::new().route("/api/v3/configure/database", databases).route("/api/v3/configure/table", tables)
+    let databases = get(list_databases)
+        .post(create_database)
+        .put(update_database)
+        .delete(drop_database);
+    let tables = get(list_tables)
+        .post(create_table)
+        .put(update_table)
+        .delete(drop_table);
+    Router::new()
+        .route("/api/v3/configure/database", databases)
+        .route("/api/v3/configure/table", tables)
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,38 +74,62 @@ fn respond(answer: Result<Response, ApiError>) -> Response {
     answer.unwrap_or_else(|error| error.respond(Dialect::Influx))
 }
 
-async fn read_body<T: DeserializeOwned>(app: &App, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
+async fn read_body<T: DeserializeOwned>(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
     let held = app.bodies.read(headers, body, MAX_BYTES).await?;
-    serde_json::from_slice(&held.bytes).map_err(|e| ApiError::bad_request(format!("the body must be a JSON object: {e}")))
+    serde_json::from_slice(&held.bytes)
+        .map_err(|e| ApiError::bad_request(format!("the body must be a JSON object: {e}")))
 }
 
 fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, ApiError> {
-    params.get(name).ok_or_else(|| ApiError::bad_request(format!("the parameter {name:?} is missing")))
+    params
+        .get(name)
+        .ok_or_else(|| ApiError::bad_request(format!("the parameter {name:?} is missing")))
 }
 
 fn read_retention(text: Option<&str>) -> Result<Retention, ApiError> {
     match text {
         None | Some("none") => Ok(Retention::Inherit),
-        Some(text) => parse_retention(text).map_err(|why| ApiError::bad_request(format!("retention_period: {why}"))),
+        Some(text) => parse_retention(text)
+            .map_err(|why| ApiError::bad_request(format!("retention_period: {why}"))),
     }
 }
 
 fn read_format(params: &Params, headers: &HeaderMap) -> Result<Format, ApiError> {
-    Format::choose(params.get("format"), headers.get(ACCEPT).and_then(|v| v.to_str().ok()))
+    Format::choose(
+        params.get("format"),
+        headers.get(ACCEPT).and_then(|v| v.to_str().ok()),
+    )
 }
 
 fn table_of(columns: Vec<(&str, Vec<String>)>, format: Format) -> Result<Response, ApiError> {
-    let columns = columns.into_iter().map(|(name, texts)| (name, Arc::new(StringArray::from(texts)) as ArrayRef));
-    let batch = RecordBatch::try_from_iter(columns).map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
+    let columns = columns
+        .into_iter()
+        .map(|(name, texts)| (name, Arc::new(StringArray::from(texts)) as ArrayRef));
+    let batch = RecordBatch::try_from_iter(columns)
+        .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
     sql_formats::answer(format, &batch)
 }
 
-async fn list_databases(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn list_databases(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let list = || {
         let format = read_format(&Params::from_query(query.as_deref()), &headers)?;
         let snapshot = app.backend()?.catalog().snapshot();
-        let (names, retentions) = snapshot.databases().map(|d| (d.name.to_string(), show_retention(d.retention))).unzip();
-        table_of(vec![("iox::database", names), ("retention_period", retentions)], format)
+        let (names, retentions) = snapshot
+            .databases()
+            .map(|d| (d.name.to_string(), show_retention(d.retention)))
+            .unzip();
+        table_of(
+            vec![("iox::database", names), ("retention_period", retentions)],
+            format,
+        )
     };
     respond(list())
 }
@@ -107,9 +141,18 @@ async fn create_database(State(app): State<Arc<App>>, headers: HeaderMap, body: 
         let retention = read_retention(asked.retention_period.as_deref())?;
         let catalog = app.backend()?.catalog();
         if catalog.snapshot().database(&asked.db).is_some() {
-            return Err(ApiError::new(Kind::Conflict, format!("database {:?} exists already; PUT changes its retention", asked.db)));
+            return Err(ApiError::new(
+                Kind::Conflict,
+                format!(
+                    "database {:?} exists already; PUT changes its retention",
+                    asked.db
+                ),
+            ));
         }
-        catalog.create_database(&asked.db).await.map_err(|error| maintenance::refuse(&app, error))?;
+        catalog
+            .create_database(&asked.db)
+            .await
+            .map_err(|error| maintenance::refuse(&app, error))?;
         if retention != Retention::Inherit {
             maintenance::set_retention(&app, &asked.db, None, retention).await?;
         }
@@ -128,11 +171,14 @@ async fn update_database(State(app): State<Arc<App>>, headers: HeaderMap, body: 
     respond(update.await)
 }
 
-/// Refuses times of deletion that we do not keep: what is dropped can be read for the time-travel window and is then gone.
+/// Refuses times of deletion that we do not keep: what is dropped can be read for the time-travel
+/// window and is then gone.
 fn check_deletion_time(params: &Params) -> Result<(), ApiError> {
     match params.get("hard_delete_at") {
         None | Some("now" | "default") => Ok(()),
-        Some(other) => Err(ApiError::bad_request(format!("hard_delete_at {other:?} is not supported; use now or default"))),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "hard_delete_at {other:?} is not supported; use now or default"
+        ))),
     }
 }
 
@@ -147,16 +193,29 @@ async fn drop_database(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -
     respond(drop.await)
 }
 
-async fn list_tables(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn list_tables(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let list = || {
         let params = Params::from_query(query.as_deref());
         let name = required(&params, "db")?;
         let format = read_format(&params, &headers)?;
         let snapshot = app.backend()?.catalog().snapshot();
         let database = snapshot.database(name);
-        let database = database.ok_or_else(|| ApiError::new(Kind::NotFound, format!("database {name:?} does not exist")))?;
-        let (names, retentions) = database.tables.values().map(|t| (t.name.to_string(), show_retention(t.retention))).unzip();
-        table_of(vec![("table", names), ("retention_period", retentions)], format)
+        let database = database.ok_or_else(|| {
+            ApiError::new(Kind::NotFound, format!("database {name:?} does not exist"))
+        })?;
+        let (names, retentions) = database
+            .tables
+            .values()
+            .map(|t| (t.name.to_string(), show_retention(t.retention)))
+            .unzip();
+        table_of(
+            vec![("table", names), ("retention_period", retentions)],
+            format,
+        )
     };
     respond(list())
 }
@@ -168,7 +227,9 @@ fn column_type(name: &str) -> Result<ColumnType, ApiError> {
         "uint64" => Ok(ColumnType::Unsigned),
         "float64" => Ok(ColumnType::Float),
         "bool" => Ok(ColumnType::Boolean),
-        _ => Err(ApiError::bad_request(format!("unknown field type {name:?}; use utf8, int64, uint64, float64 or bool"))),
+        _ => Err(ApiError::bad_request(format!(
+            "unknown field type {name:?}; use utf8, int64, uint64, float64 or bool"
+        ))),
     }
 }
 
@@ -177,16 +238,33 @@ async fn create_table(State(app): State<Arc<App>>, headers: HeaderMap, body: Bod
         let asked: TableSettings = read_body(&app, &headers, body).await?;
         database::check_name(&asked.db)?;
         let retention = read_retention(asked.retention_period.as_deref())?;
-        let mut columns: Vec<(String, ColumnType)> = asked.tags.into_iter().map(|tag| (tag, ColumnType::Tag)).collect();
+        let mut columns: Vec<(String, ColumnType)> = asked
+            .tags
+            .into_iter()
+            .map(|tag| (tag, ColumnType::Tag))
+            .collect();
         for field in asked.fields {
             columns.push((field.name, column_type(&field.r#type)?));
         }
         let catalog = app.backend()?.catalog();
         if catalog.snapshot().table(&asked.db, &asked.table).is_some() {
-            return Err(ApiError::new(Kind::Conflict, format!("table {:?} exists already; PUT changes its retention", asked.table)));
+            return Err(ApiError::new(
+                Kind::Conflict,
+                format!(
+                    "table {:?} exists already; PUT changes its retention",
+                    asked.table
+                ),
+            ));
         }
-        let table = TableColumns { table: asked.table.clone(), kind: TableKind::Wide, columns };
-        catalog.ensure_columns(&asked.db, &[table]).await.map_err(|error| maintenance::refuse(&app, error))?;
+        let table = TableColumns {
+            table: asked.table.clone(),
+            kind: TableKind::Wide,
+            columns,
+        };
+        catalog
+            .ensure_columns(&asked.db, &[table])
+            .await
+            .map_err(|error| maintenance::refuse(&app, error))?;
         if retention != Retention::Inherit {
             maintenance::set_retention(&app, &asked.db, Some(&asked.table), retention).await?;
         }
@@ -214,15 +292,34 @@ async fn drop_table(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
         let data_only = match params.get("data_only") {
             None | Some("false") => false,
             Some("true") => true,
-            Some(other) => return Err(ApiError::bad_request(format!("data_only must be true or false, not {other:?}"))),
+            Some(other) => {
+                return Err(ApiError::bad_request(format!(
+                    "data_only must be true or false, not {other:?}"
+                )));
+            }
         };
         let backend = app.backend()?;
-        let is_stored = backend.catalog().snapshot().table(database, table).is_some();
+        let is_stored = backend
+            .catalog()
+            .snapshot()
+            .table(database, table)
+            .is_some();
         let metric = vec![Matcher::equal(METRIC_NAME, table)];
-        let everything = |table: &str, matchers| vec![Deletion { table: table.to_owned(), matchers, range: TimeRange::ALL }];
+        let everything = |table: &str, matchers| {
+            vec![Deletion {
+                table: table.to_owned(),
+                matchers,
+                range: TimeRange::ALL,
+            }]
+        };
         if is_stored && (data_only || table == METRICS_TABLE) {
             maintenance::delete(&app, database, everything(table, Vec::new())).await?;
-        } else if !is_stored && backend.querier.has_samples(database, &metric, TimeRange::ALL).await? {
+        } else if !is_stored
+            && backend
+                .querier
+                .has_samples(database, &metric, TimeRange::ALL)
+                .await?
+        {
             maintenance::delete(&app, database, everything(METRICS_TABLE, metric)).await?;
         } else {
             maintenance::drop_table(&app, database, table).await?;
@@ -238,7 +335,9 @@ mod tests {
 
     #[test]
     fn retention_periods() {
-        let check = |text: Option<&str>, expected: Option<Retention>| assert_eq!(read_retention(text).ok(), expected, "{text:?}");
+        let check = |text: Option<&str>, expected: Option<Retention>| {
+            assert_eq!(read_retention(text).ok(), expected, "{text:?}")
+        };
         check(None, Some(Retention::Inherit));
         check(Some("none"), Some(Retention::Inherit));
         check(Some("forever"), Some(Retention::Forever));

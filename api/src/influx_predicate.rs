@@ -1,7 +1,7 @@
 //! The predicate of `/api/v2/delete`: `_measurement="cpu" AND host='a'`.
 //!
-//! InfluxDB documents `=` and `AND` only; a key is a word or in double quotes, a value a word, a number, or in quotes of
-//! either kind. In quotes a backslash takes the next character as it is.
+//! InfluxDB documents `=` and `AND` only; a key is a word or in double quotes, a value a word, a
+//! number, or in quotes of either kind. In quotes a backslash takes the next character as it is.
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub struct TagEquals {
     pub value: String,
 }
 
-/// Reads a predicate; an empty one has no comparisons. The error names the position, counted in characters from 1.
+/// Reads a predicate; an empty one has no comparisons. The error names the position, counted in
+/// characters from 1.
 pub fn parse(text: &str) -> Result<Vec<TagEquals>, String> {
     let mut reader = Reader { text, at: 0 };
     let mut comparisons = Vec::new();
@@ -22,7 +23,9 @@ pub fn parse(text: &str) -> Result<Vec<TagEquals>, String> {
     loop {
         let key = reader.operand("a tag key")?;
         if ["_field", "_value", "_time"].contains(&key.as_str()) {
-            return Err(reader.error(&format!("{key} cannot be used: a delete takes whole rows, by time, tags and _measurement")));
+            return Err(reader.error(&format!(
+                "{key} cannot be used: a delete takes whole rows, by time, tags and _measurement"
+            )));
         }
         reader.equals()?;
         let value = reader.operand("a tag value")?;
@@ -55,12 +58,19 @@ impl Reader<'_> {
     }
 
     fn error(&self, what: &str) -> String {
-        format!("{what}, at position {} of the predicate", self.text[..self.at].chars().count() + 1)
+        format!(
+            "{what}, at position {} of the predicate",
+            self.text[..self.at].chars().count() + 1
+        )
     }
 
     fn found(&self) -> String {
         let rest: String = self.rest().chars().take(20).collect();
-        if rest.is_empty() { "the end".to_owned() } else { format!("{rest:?}") }
+        if rest.is_empty() {
+            "the end".to_owned()
+        } else {
+            format!("{rest:?}")
+        }
     }
 
     fn operand(&mut self, what: &str) -> Result<String, String> {
@@ -98,7 +108,10 @@ impl Reader<'_> {
     fn equals(&mut self) -> Result<(), String> {
         self.skip_blanks();
         if !self.rest().starts_with('=') || self.rest().starts_with("=~") {
-            return Err(self.error(&format!("expected =, which is all that a delete predicate can compare with, found {}", self.found())));
+            return Err(self.error(&format!(
+                "expected =, which is all that a delete predicate can compare with, found {}",
+                self.found()
+            )));
         }
         self.at += 1;
         Ok(())
@@ -108,7 +121,10 @@ impl Reader<'_> {
         let rest = self.rest();
         let word = &rest[..rest.find(|c: char| !is_plain(c)).unwrap_or(rest.len())];
         if !word.eq_ignore_ascii_case("AND") {
-            return Err(self.error(&format!("expected AND, which is all that can join comparisons here, found {}", self.found())));
+            return Err(self.error(&format!(
+                "expected AND, which is all that can join comparisons here, found {}",
+                self.found()
+            )));
         }
         self.at += word.len();
         Ok(())
@@ -126,14 +142,26 @@ mod tests {
     #[test]
     fn comparisons() {
         let check = |text: &str, expected: &[(&str, &str)]| {
-            let expected: Vec<_> = expected.iter().map(|(k, v)| TagEquals { key: (*k).into(), value: (*v).into() }).collect();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(k, v)| TagEquals {
+                    key: (*k).into(),
+                    value: (*v).into(),
+                })
+                .collect();
             assert_eq!(parse(text), Ok(expected), "{text}");
         };
         check("", &[]);
         check("  ", &[]);
         check("_measurement=\"cpu\"", &[("_measurement", "cpu")]);
-        check("key1=\"value1\" AND key2='value 2' and \"AND\" = x-1.5", &[("key1", "value1"), ("key2", "value 2"), ("AND", "x-1.5")]);
-        check(r#"a="say \"hi\" \\" AND b='don\'t'"#, &[("a", r#"say "hi" \"#), ("b", "don't")]);
+        check(
+            "key1=\"value1\" AND key2='value 2' and \"AND\" = x-1.5",
+            &[("key1", "value1"), ("key2", "value 2"), ("AND", "x-1.5")],
+        );
+        check(
+            r#"a="say \"hi\" \\" AND b='don\'t'"#,
+            &[("a", r#"say "hi" \"#), ("b", "don't")],
+        );
         check("ключ=значение", &[("ключ", "значение")]);
         check("a=1 AND b=true", &[("a", "1"), ("b", "true")]);
     }
@@ -149,7 +177,11 @@ mod tests {
         check("=b", "expected a tag key, found \"=b\", at position 1");
         check("a!=b", "found \"!=b\", at position 2");
         check("a=~/b/", "found \"=~/b/\"");
-        check("a=b OR c=d", "expected AND, which is all that can join comparisons here, found \"OR c=d\", at position 5");
+        check(
+            "a=b OR c=d",
+            "expected AND, which is all that can join comparisons here, found \"OR c=d\", at \
+             position 5",
+        );
         check("a=b AND", "found the end");
         check("a=b c=d", "expected AND");
         check("(a=b)", "found \"(a=b)\"");

@@ -1,7 +1,9 @@
-//! Line protocol by the three ways of InfluxDB's clients: `/write`, `/api/v2/write`, `/api/v3/write_lp`.
+//! Line protocol by the three ways of InfluxDB's clients: `/write`, `/api/v2/write`,
+//! `/api/v3/write_lp`.
 //!
-//! They differ in the name of the database parameter, in the words for precisions and in the form of errors; what a line
-//! means is the same. Tokens, users, organizations, retention policies and consistency levels are accepted and not looked at.
+//! They differ in the name of the database parameter, in the words for precisions and in the form
+//! of errors; what a line means is the same. Tokens, users, organizations, retention policies and
+//! consistency levels are accepted and not looked at.
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::params::Params;
 
-/// A refusal names this many lines; a body of nothing but bad lines must not be answered by one of the same size.
+/// A refusal names this many lines; a body of nothing but bad lines must not be answered by one of
+/// the same size.
 const NAMED_LINES: usize = 1000;
 /// So much of a refused line is quoted.
 const QUOTED_CHARS: usize = 500;
@@ -60,42 +63,90 @@ impl Version {
 
 async fn ping() -> Response {
     let version = |name| (HeaderName::from_static(name), env!("CARGO_PKG_VERSION"));
-    (StatusCode::NO_CONTENT, [version("x-influxdb-version")], [(HeaderName::from_static("x-influxdb-build"), "tidelake")]).into_response()
+    (
+        StatusCode::NO_CONTENT,
+        [version("x-influxdb-version")],
+        [(HeaderName::from_static("x-influxdb-build"), "tidelake")],
+    )
+        .into_response()
 }
 
-async fn write_v1(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn write_v1(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     write(&app, Version::V1, query.as_deref(), &headers, body).await
 }
 
-async fn write_v2(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn write_v2(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     write(&app, Version::V2, query.as_deref(), &headers, body).await
 }
 
-async fn write_v3(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn write_v3(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     write(&app, Version::V3, query.as_deref(), &headers, body).await
 }
 
-async fn write(app: &App, version: Version, query: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
-    receive(app, version, query, headers, body).await.unwrap_or_else(|e| e.respond(version.dialect()))
+async fn write(
+    app: &App,
+    version: Version,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    receive(app, version, query, headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(version.dialect()))
 }
 
-async fn receive(app: &App, version: Version, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn receive(
+    app: &App,
+    version: Version,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let params = Params::from_query(query);
     let (database, precision, accept_partial) = read_target(version, &params)?;
     let encoding = read_encoding(headers)?;
     let ingester = &app.backend()?.ingester;
-    let held = app.bodies.read(headers, body, app.config.max_body_bytes).await?;
+    let held = app
+        .bodies
+        .read(headers, body, app.config.max_body_bytes)
+        .await?;
     let protocol = Protocol::LineProtocol { precision };
-    let request = WriteRequest { database, protocol, encoding, accept_partial, body: held.bytes.clone() };
+    let request = WriteRequest {
+        database,
+        protocol,
+        encoding,
+        accept_partial,
+        body: held.bytes.clone(),
+    };
     let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
-    app.metrics.count_write("line_protocol", held.bytes.len(), &outcome);
+    app.metrics
+        .count_write("line_protocol", held.bytes.len(), &outcome);
     Ok(answer(version, accept_partial, &outcome))
 }
 
 fn read_target(version: Version, params: &Params) -> Result<(String, Precision, bool), ApiError> {
     let param = version.database_param();
     let database = params.get(param);
-    let database = database.ok_or_else(|| ApiError::bad_request(format!("the parameter {param:?} is missing: it names the database")))?;
+    let database = database.ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "the parameter {param:?} is missing: it names the database"
+        ))
+    })?;
     database::check_name(database)?;
     let precision = read_precision(version, params.get("precision"))?;
     let accept_partial = match params.get("accept_partial") {
@@ -103,7 +154,8 @@ fn read_target(version: Version, params: &Params) -> Result<(String, Precision, 
         _ => true,
     };
     if let Some(text) = params.get("no_sync").filter(|_| version == Version::V3) {
-        // Every write is durable when it is acknowledged; who does not insist on it gets it all the same.
+        // Every write is durable when it is acknowledged; who does not insist on it gets it all the
+        // same.
         read_bool("no_sync", text)?;
     }
     Ok((database.to_owned(), precision, accept_partial))
@@ -113,13 +165,19 @@ fn read_bool(name: &str, text: &str) -> Result<bool, ApiError> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(ApiError::bad_request(format!("the parameter {name:?} must be true or false, not {text:?}"))),
+        _ => Err(ApiError::bad_request(format!(
+            "the parameter {name:?} must be true or false, not {text:?}"
+        ))),
     }
 }
 
 fn read_precision(version: Version, text: Option<&str>) -> Result<Precision, ApiError> {
     let Some(text) = text else {
-        return Ok(if version == Version::V3 { Precision::Auto } else { Precision::Nanosecond });
+        return Ok(if version == Version::V3 {
+            Precision::Auto
+        } else {
+            Precision::Nanosecond
+        });
     };
     let precision = match text {
         "auto" if version == Version::V3 => Precision::Auto,
@@ -136,19 +194,26 @@ fn read_precision(version: Version, text: Option<&str>) -> Result<Precision, Api
                 Version::V3 => "auto, ns, us, ms or s",
             };
             let shown: String = text.chars().take(40).collect();
-            return Err(ApiError::bad_request(format!("invalid precision {shown:?}; use {allowed}")));
+            return Err(ApiError::bad_request(format!(
+                "invalid precision {shown:?}; use {allowed}"
+            )));
         }
     };
     Ok(precision)
 }
 
 fn read_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ApiError> {
-    let value = headers.get(CONTENT_ENCODING).map_or("", |v| v.to_str().unwrap_or("?"));
+    let value = headers
+        .get(CONTENT_ENCODING)
+        .map_or("", |v| v.to_str().unwrap_or("?"));
     match value.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(ContentEncoding::Identity),
         "gzip" | "x-gzip" => Ok(ContentEncoding::Gzip),
         "zstd" => Ok(ContentEncoding::Zstd),
-        other => Err(ApiError::new(Kind::Unsupported, format!("content encoding {other:?} is not supported; send identity, gzip or zstd"))),
+        other => Err(ApiError::new(
+            Kind::Unsupported,
+            format!("content encoding {other:?} is not supported; send identity, gzip or zstd"),
+        )),
     }
 }
 
@@ -159,21 +224,35 @@ fn answer(version: Version, keeps_good_lines: bool, outcome: &WriteOutcome) -> R
     let errors = outcome.errors.get(..NAMED_LINES).unwrap_or(&outcome.errors);
     match version {
         Version::V3 => {
-            let error = if keeps_good_lines { "partial write of line protocol occurred" } else { "parsing failed for write_lp endpoint" };
+            let error = if keeps_good_lines {
+                "partial write of line protocol occurred"
+            } else {
+                "parsing failed for write_lp endpoint"
+            };
             let data: Vec<_> = errors
                 .iter()
                 .map(|e| json!({ "original_line": quote(&e.original), "line_number": e.line, "error_message": e.message }))
                 .collect();
-            (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "data": data }))).into_response()
+            (
+                StatusCode::BAD_REQUEST,
+                Json(json!({ "error": error, "data": data })),
+            )
+                .into_response()
         }
-        Version::V1 | Version::V2 => ApiError::bad_request(describe(errors, outcome)).respond(version.dialect()),
+        Version::V1 | Version::V2 => {
+            ApiError::bad_request(describe(errors, outcome)).respond(version.dialect())
+        }
     }
 }
 
 /// `partial write: line 2: what is wrong; line 7: ... dropped=2`
 fn describe(errors: &[LineError], outcome: &WriteOutcome) -> String {
     // Clients look for these words to tell lines that are lost from a body that is.
-    let mut text = String::from(if outcome.written.samples > 0 { "partial write: " } else { "unable to parse: " });
+    let mut text = String::from(if outcome.written.samples > 0 {
+        "partial write: "
+    } else {
+        "unable to parse: "
+    });
     for (i, error) in errors.iter().enumerate() {
         let separator = if i > 0 { "; " } else { "" };
         // Writing to a string cannot fail.
@@ -184,7 +263,9 @@ fn describe(errors: &[LineError], outcome: &WriteOutcome) -> String {
 }
 
 fn quote(line: &str) -> &str {
-    line.char_indices().nth(QUOTED_CHARS).map_or(line, |(end, _)| &line[..end])
+    line.char_indices()
+        .nth(QUOTED_CHARS)
+        .map_or(line, |(end, _)| &line[..end])
 }
 
 #[cfg(test)]
@@ -202,15 +283,44 @@ mod tests {
     #[test]
     fn targets() {
         let check = |version, query: &str, precision, accept_partial| {
-            assert_eq!(target(version, query), Ok(("d".to_owned(), precision, accept_partial)), "{query}");
+            assert_eq!(
+                target(version, query),
+                Ok(("d".to_owned(), precision, accept_partial)),
+                "{query}"
+            );
         };
         check(Version::V1, "db=d", Precision::Nanosecond, true);
-        check(Version::V1, "db=d&precision=m&u=x&p=y&rp=z&consistency=all", Precision::Minute, true);
-        check(Version::V1, "db=d&precision=u", Precision::Microsecond, true);
-        check(Version::V2, "org=o&bucket=d&precision=ms", Precision::Millisecond, true);
+        check(
+            Version::V1,
+            "db=d&precision=m&u=x&p=y&rp=z&consistency=all",
+            Precision::Minute,
+            true,
+        );
+        check(
+            Version::V1,
+            "db=d&precision=u",
+            Precision::Microsecond,
+            true,
+        );
+        check(
+            Version::V2,
+            "org=o&bucket=d&precision=ms",
+            Precision::Millisecond,
+            true,
+        );
         check(Version::V3, "db=d", Precision::Auto, true);
-        check(Version::V3, "db=d&precision=second&accept_partial=false&no_sync=true", Precision::Second, false);
-        check(Version::V1, "db=d&accept_partial=false", Precision::Nanosecond, true);
+        check(
+            Version::V3,
+            "db=d&precision=second&accept_partial=false&no_sync=true",
+            Precision::Second,
+            false,
+        );
+        check(
+            Version::V1,
+            "db=d&accept_partial=false",
+            Precision::Nanosecond,
+            true,
+        );
     }
 
     #[test]
@@ -232,31 +342,63 @@ mod tests {
     }
 
     async fn body_of(version: Version, keeps: bool, kept: u64, lines: &[usize]) -> (u16, String) {
-        let errors =
-            lines.iter().map(|&line| LineError { line, original: format!("m f=\"é{line}"), message: "no closing quote".into() }).collect();
+        let errors = lines
+            .iter()
+            .map(|&line| LineError {
+                line,
+                original: format!("m f=\"é{line}"),
+                message: "no closing quote".into(),
+            })
+            .collect();
         let refused = lines.len() as u64;
-        let outcome = WriteOutcome { written: Written { samples: kept, ..Written::default() }, errors, refused };
+        let outcome = WriteOutcome {
+            written: Written {
+                samples: kept,
+                ..Written::default()
+            },
+            errors,
+            refused,
+        };
         let response = answer(version, keeps, &outcome);
         let status = response.status().as_u16();
-        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[tokio::test]
     async fn answers() {
-        assert_eq!(body_of(Version::V1, true, 1, &[]).await, (204, String::new()));
+        assert_eq!(
+            body_of(Version::V1, true, 1, &[]).await,
+            (204, String::new())
+        );
         let (status, body) = body_of(Version::V1, true, 1, &[2, 7]).await;
         assert_eq!(
             (status, body.as_str()),
-            (400, r#"{"error":"partial write: line 2: no closing quote; line 7: no closing quote dropped=2"}"#)
+            (
+                400,
+                r#"{"error":"partial write: line 2: no closing quote; line 7: no closing quote dropped=2"}"#
+            )
         );
         let (_, body) = body_of(Version::V2, true, 0, &[1]).await;
-        assert_eq!(body, r#"{"code":"invalid","message":"unable to parse: line 1: no closing quote dropped=1"}"#);
+        assert_eq!(
+            body,
+            r#"{"code":"invalid","message":"unable to parse: line 1: no closing quote dropped=1"}"#
+        );
         let (_, body) = body_of(Version::V3, true, 1, &[3]).await;
         let expected = json!({ "error": "partial write of line protocol occurred",
             "data": [{ "original_line": "m f=\"é3", "line_number": 3, "error_message": "no closing quote" }] });
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
-        assert!(body_of(Version::V3, false, 0, &[3]).await.1.contains("parsing failed for write_lp endpoint"));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+            expected
+        );
+        assert!(
+            body_of(Version::V3, false, 0, &[3])
+                .await
+                .1
+                .contains("parsing failed for write_lp endpoint")
+        );
     }
 
     #[test]

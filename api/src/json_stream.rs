@@ -1,5 +1,5 @@
-//! Answers that are written while they are sent: a large one is never in memory as a whole, and a client that reads slowly is waited
-//! for.
+//! Answers that are written while they are sent: a large one is never in memory as a whole, and a
+//! client that reads slowly is waited for.
 use std::convert::Infallible;
 
 use axum::body::Body;
@@ -11,12 +11,17 @@ use futures::{StreamExt, stream};
 /// An answer goes out in pieces of about this size.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// JSON that `write` appends bit by bit: each call adds a little, and returns whether there is more.
+/// JSON that `write` appends bit by bit: each call adds a little, and returns whether there is
+/// more.
 ///
 /// What fits one piece is sent with its length, and is so not compressed if it is small.
 pub fn json_response(mut write: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> Response {
     let (first, more) = chunk(&mut write);
-    let body = if more { Body::from_stream(rest(first, write)) } else { Body::from(first) };
+    let body = if more {
+        Body::from_stream(rest(first, write))
+    } else {
+        Body::from(first)
+    };
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -30,7 +35,10 @@ fn chunk(write: &mut impl FnMut(&mut Vec<u8>) -> bool) -> (Bytes, bool) {
 }
 
 /// The first chunk and those that `write` still has, each written when it is asked for.
-fn rest(first: Bytes, write: impl FnMut(&mut Vec<u8>) -> bool + Send) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
+fn rest(
+    first: Bytes,
+    write: impl FnMut(&mut Vec<u8>) -> bool + Send,
+) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
     stream::unfold((Some(first), Some(write)), async |(ready, write)| {
         if let Some(ready) = ready {
             return Some((Ok(ready), (None, write)));
@@ -66,7 +74,10 @@ mod tests {
     #[tokio::test]
     async fn small_answers_have_a_length_and_large_ones_are_written_as_they_are_read() {
         let (response, _) = lines(3);
-        assert_eq!(axum::body::HttpBody::size_hint(response.body()).exact(), Some(3000));
+        assert_eq!(
+            axum::body::HttpBody::size_hint(response.body()).exact(),
+            Some(3000)
+        );
         let (response, written) = lines(1000);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         let mut body = response.into_body();
@@ -78,6 +89,9 @@ mod tests {
             assert!(ahead <= CHUNK_BYTES + 1000, "{ahead} bytes wait");
         }
         assert_eq!(read, 1_000_000);
-        assert!(body.frame().await.is_none(), "after the end there is nothing");
+        assert!(
+            body.frame().await.is_none(),
+            "after the end there is nothing"
+        );
     }
 }

@@ -6,15 +6,17 @@
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
 //! 3. [`router`]: which path belongs to which module; what every request passes.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
-//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`, `prom_exemplars`, `prom_parse`, `prom_status`,
-//!    `prom_scraping`, written by `prom_answer`; `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`, for
-//!    `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
+//! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`,
+//!    `prom_exemplars`, `prom_parse`, `prom_status`, `prom_scraping`, written by `prom_answer`;
+//!    `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`,
+//!    for `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
-//! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every 503 carries
-//! `Retry-After`; an answer that breaks off in the middle ends the connection instead of looking complete.
+//! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every
+//! 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection instead
+//! of looking complete.
 pub mod app;
 pub mod backend;
 pub mod body;

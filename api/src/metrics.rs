@@ -60,35 +60,73 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("tidelake");
         let requests = Family::<Answered, Counter>::default();
-        registry.register("http_requests", "Requests by route and status", requests.clone());
-        let durations = Family::<OnPath, Histogram, fn() -> Histogram>::new_with_constructor(duration_histogram);
-        registry.register_with_unit("http_request_duration", "Time to the head of the answer, by route", Unit::Seconds, durations.clone());
+        registry.register(
+            "http_requests",
+            "Requests by route and status",
+            requests.clone(),
+        );
+        let durations = Family::<OnPath, Histogram, fn() -> Histogram>::new_with_constructor(
+            duration_histogram,
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to the head of the answer, by route",
+            Unit::Seconds,
+            durations.clone(),
+        );
         let write_bytes = Family::<ByProtocol, Counter>::default();
-        registry.register("write_body_bytes", "Bytes of write bodies as received", write_bytes.clone());
+        registry.register(
+            "write_body_bytes",
+            "Bytes of write bodies as received",
+            write_bytes.clone(),
+        );
         let points_written = Family::<ByProtocol, Counter>::default();
-        registry.register("write_points", "Lines, samples and histograms that were acknowledged", points_written.clone());
+        registry.register(
+            "write_points",
+            "Lines, samples and histograms that were acknowledged",
+            points_written.clone(),
+        );
         let points_refused = Family::<ByProtocol, Counter>::default();
-        registry.register("write_points_refused", "Lines and series that were refused", points_refused.clone());
+        registry.register(
+            "write_points_refused",
+            "Lines and series that were refused",
+            points_refused.clone(),
+        );
         registry.register_collector(Box::new(ProcessFigures));
-        Self { registry: Mutex::new(registry), requests, durations, write_bytes, points_written, points_refused }
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            durations,
+            write_bytes,
+            points_written,
+            points_refused,
+        }
     }
 
     /// Adds figures that are read at every scrape.
     pub fn add_figures(&self, figures: Vec<Figure>) {
-        self.registry.lock().register_collector(Box::new(Figures(figures)));
+        self.registry
+            .lock()
+            .register_collector(Box::new(Figures(figures)));
     }
 
     /// Adds the figures of queries.
     pub fn add_queries(&self, slots: &Arc<QuerySlots>) {
-        self.registry.lock().register_collector(Box::new(QueryFigures(Arc::clone(slots))));
+        self.registry
+            .lock()
+            .register_collector(Box::new(QueryFigures(Arc::clone(slots))));
     }
 
     /// Counts a write that was taken, in whole or in part.
     pub fn count_write(&self, protocol: &'static str, bytes: usize, outcome: &WriteOutcome) {
         let label = ByProtocol { protocol };
         self.write_bytes.get_or_create(&label).inc_by(bytes as u64);
-        self.points_written.get_or_create(&label).inc_by(outcome.written.samples + outcome.written.histograms);
-        self.points_refused.get_or_create(&label).inc_by(outcome.errors.len() as u64);
+        self.points_written
+            .get_or_create(&label)
+            .inc_by(outcome.written.samples + outcome.written.histograms);
+        self.points_refused
+            .get_or_create(&label)
+            .inc_by(outcome.errors.len() as u64);
     }
 
     fn text(&self) -> Result<String, fmt::Error> {
@@ -109,9 +147,17 @@ impl fmt::Debug for QueryFigures {
 
 impl Collector for QueryFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode_figure(&mut encoder, "queries_running", "Queries that run now", false, self.0.running() as f64)?;
-        let help = "Queries by language and outcome: answered, failed, limited, timed_out, cancelled, refused";
-        let mut family = encoder.encode_descriptor("queries_ended", help, None, MetricType::Counter)?;
+        encode_figure(
+            &mut encoder,
+            "queries_running",
+            "Queries that run now",
+            false,
+            self.0.running() as f64,
+        )?;
+        let help = "Queries by language and outcome: answered, failed, limited, timed_out, \
+                    cancelled, refused";
+        let mut family =
+            encoder.encode_descriptor("queries_ended", help, None, MetricType::Counter)?;
         for (language, outcome, count) in self.0.ended() {
             let labels = [("language", language.name()), ("outcome", outcome.name())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
@@ -124,22 +170,46 @@ struct Figures(Vec<Figure>);
 
 impl fmt::Debug for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|figure| figure.name)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|figure| figure.name))
+            .finish()
     }
 }
 
-fn encode_figure(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, is_counter: bool, value: f64) -> fmt::Result {
+fn encode_figure(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    is_counter: bool,
+    value: f64,
+) -> fmt::Result {
     if is_counter {
-        ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+        ConstCounter::new(value).encode(encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            MetricType::Counter,
+        )?)
     } else {
-        ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        ConstGauge::new(value).encode(encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            MetricType::Gauge,
+        )?)
     }
 }
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for figure in &self.0 {
-            encode_figure(&mut encoder, figure.name, figure.help, figure.is_counter, (figure.read)())?;
+            encode_figure(
+                &mut encoder,
+                figure.name,
+                figure.help,
+                figure.is_counter,
+                (figure.read)(),
+            )?;
         }
         Ok(())
     }
@@ -151,13 +221,31 @@ struct ProcessFigures;
 impl Collector for ProcessFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(seconds) = process::cpu_seconds() {
-            encode_figure(&mut encoder, "process_cpu_seconds", "Processor time of this process, user and system", true, seconds)?;
+            encode_figure(
+                &mut encoder,
+                "process_cpu_seconds",
+                "Processor time of this process, user and system",
+                true,
+                seconds,
+            )?;
         }
         if let Some(bytes) = process::resident_bytes() {
-            encode_figure(&mut encoder, "process_resident_memory_bytes", "Resident memory of this process", false, bytes)?;
+            encode_figure(
+                &mut encoder,
+                "process_resident_memory_bytes",
+                "Resident memory of this process",
+                false,
+                bytes,
+            )?;
         }
         if let Some(files) = process::open_files() {
-            encode_figure(&mut encoder, "process_open_fds", "Open file descriptors of this process", false, files)?;
+            encode_figure(
+                &mut encoder,
+                "process_open_fds",
+                "Open file descriptors of this process",
+                false,
+                files,
+            )?;
         }
         Ok(())
     }
@@ -166,19 +254,40 @@ impl Collector for ProcessFigures {
 /// `GET /metrics`
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     match app.metrics.text() {
-        Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n")).into_response(),
+        Ok(text) => (
+            [(
+                CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot write the metrics: {error}\n"),
+        )
+            .into_response(),
     }
 }
 
 /// Counts every request by its route, so that paths from outside cannot make new series.
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
     let begun = Instant::now();
     let response = next.run(request).await;
     let code = response.status().as_u16();
-    app.metrics.durations.get_or_create(&OnPath { path: path.clone() }).observe(begun.elapsed().as_secs_f64());
-    app.metrics.requests.get_or_create(&Answered { path, code }).inc();
+    app.metrics
+        .durations
+        .get_or_create(&OnPath { path: path.clone() })
+        .observe(begun.elapsed().as_secs_f64());
+    app.metrics
+        .requests
+        .get_or_create(&Answered { path, code })
+        .inc();
     response
 }
 
@@ -190,10 +299,33 @@ mod tests {
     #[test]
     fn the_text_holds_counters_and_figures() {
         let metrics = Metrics::new();
-        let written = Written { samples: 3, histograms: 1, exemplars: 0 };
-        metrics.count_write("line_protocol", 100, &WriteOutcome { written, errors: Vec::new(), refused: 0 });
-        metrics.requests.get_or_create(&Answered { path: "/write".into(), code: 204 }).inc();
-        metrics.add_figures(vec![Figure { name: "segments", help: "Segments in the catalog", is_counter: false, read: Box::new(|| 7.0) }]);
+        let written = Written {
+            samples: 3,
+            histograms: 1,
+            exemplars: 0,
+        };
+        metrics.count_write(
+            "line_protocol",
+            100,
+            &WriteOutcome {
+                written,
+                errors: Vec::new(),
+                refused: 0,
+            },
+        );
+        metrics
+            .requests
+            .get_or_create(&Answered {
+                path: "/write".into(),
+                code: 204,
+            })
+            .inc();
+        metrics.add_figures(vec![Figure {
+            name: "segments",
+            help: "Segments in the catalog",
+            is_counter: false,
+            read: Box::new(|| 7.0),
+        }]);
         let text = metrics.text().unwrap();
         for line in [
             "tidelake_write_body_bytes_total{protocol=\"line_protocol\"} 100",

@@ -1,7 +1,8 @@
-//! Deletes by Prometheus' administration API: `/api/v1/admin/tsdb/delete_series` and `clean_tombstones`.
+//! Deletes by Prometheus' administration API: `/api/v1/admin/tsdb/delete_series` and
+//! `clean_tombstones`.
 //!
-//! Prometheus has them behind a flag. Here they are always on, as SQL's `DELETE` and InfluxDB's `/api/v2/delete` are on the
-//! same port: a lock on one of several doors would only look safe.
+//! Prometheus has them behind a flag. Here they are always on, as SQL's `DELETE` and InfluxDB's
+//! `/api/v2/delete` are on the same port: a lock on one of several doors would only look safe.
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,8 +24,14 @@ use crate::prom_query::read_params;
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/api/v1/admin/tsdb/delete_series", post(delete_series).put(delete_series))
-        .route("/api/v1/admin/tsdb/clean_tombstones", post(clean_tombstones).put(clean_tombstones))
+        .route(
+            "/api/v1/admin/tsdb/delete_series",
+            post(delete_series).put(delete_series),
+        )
+        .route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            post(clean_tombstones).put(clean_tombstones),
+        )
 }
 
 async fn delete_series(
@@ -35,51 +42,100 @@ async fn delete_series(
     body: Body,
 ) -> Response {
     let answer = delete(&app, &path, query.as_deref(), &headers, body).await;
-    answer.map_or_else(|e| e.respond(Dialect::Prometheus), |()| StatusCode::NO_CONTENT.into_response())
+    answer.map_or_else(
+        |e| e.respond(Dialect::Prometheus),
+        |()| StatusCode::NO_CONTENT.into_response(),
+    )
 }
 
 /// Checks all selectors before anything is deleted.
-async fn delete(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<(), ApiError> {
+async fn delete(
+    app: &App,
+    path: &RawPathParams,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(), ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let min = parameters::time_or(&params, "start", TimeRange::ALL.min)?;
     let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
     if max < min {
-        return Err(parameters::invalid("end", "end timestamp must not be before start time"));
+        return Err(parameters::invalid(
+            "end",
+            "end timestamp must not be before start time",
+        ));
     }
     let range = TimeRange::new(min, max);
-    let selectors = params.all("match[]").map(read_selector).collect::<Result<Vec<Vec<Matcher>>, _>>();
+    let selectors = params
+        .all("match[]")
+        .map(read_selector)
+        .collect::<Result<Vec<Vec<Matcher>>, _>>();
     let selectors = selectors.map_err(|why| parameters::invalid("match[]", why))?;
     if selectors.is_empty() {
         return Err(ApiError::bad_request("no match[] parameter provided"));
     }
     let backend = app.backend()?;
     for selector in &selectors {
-        if let Some((table, metric)) = backend.querier.selected_field(&database, selector, range).await? {
+        if let Some((table, metric)) = backend
+            .querier
+            .selected_field(&database, selector, range)
+            .await?
+        {
             return Err(parameters::invalid(
                 "match[]",
                 format!(
-                    "{} selects {metric}, a field of table {table:?}, whose rows can only be deleted as a whole: \
-                     use the SQL statement DELETE FROM \"{table}\" WHERE ..., or a selector of metrics only",
+                    "{} selects {metric}, a field of table {table:?}, whose rows can only be \
+                     deleted as a whole: use the SQL statement DELETE FROM \"{table}\" WHERE ..., \
+                     or a selector of metrics only",
                     show(selector)
                 ),
             ));
         }
     }
-    if backend.catalog().snapshot().table(&database, METRICS_TABLE).is_none() {
+    if backend
+        .catalog()
+        .snapshot()
+        .table(&database, METRICS_TABLE)
+        .is_none()
+    {
         return Ok(());
     }
-    let deletion = |matchers| Deletion { table: METRICS_TABLE.to_owned(), matchers, range };
-    maintenance::delete(app, &database, selectors.into_iter().map(deletion).collect()).await.map(drop)
+    let deletion = |matchers| Deletion {
+        table: METRICS_TABLE.to_owned(),
+        matchers,
+        range,
+    };
+    maintenance::delete(
+        app,
+        &database,
+        selectors.into_iter().map(deletion).collect(),
+    )
+    .await
+    .map(drop)
 }
 
 fn show(selector: &[Matcher]) -> String {
-    let text = selector.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let text = selector
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
     format!("{{{}}}", text.chars().take(200).collect::<String>())
 }
 
-/// Merges everything, by which deleted rows leave the segments. Their files stay for the time-travel window.
+/// Merges everything, by which deleted rows leave the segments. Their files stay for the
+/// time-travel window.
 async fn clean_tombstones(State(app): State<Arc<App>>) -> Response {
-    let work = async { app.backend()?.compactor.compact_all().await.map_err(|e| ApiError::new(Kind::Internal, e.to_string())) };
-    work.await.map_or_else(|e| e.respond(Dialect::Prometheus), |()| StatusCode::NO_CONTENT.into_response())
+    let work = async {
+        app.backend()?
+            .compactor
+            .compact_all()
+            .await
+            .map_err(|e| ApiError::new(Kind::Internal, e.to_string()))
+    };
+    work.await.map_or_else(
+        |e| e.respond(Dialect::Prometheus),
+        |()| StatusCode::NO_CONTENT.into_response(),
+    )
 }

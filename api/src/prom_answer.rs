@@ -1,4 +1,5 @@
-//! Successful answers of the Prometheus API: results of queries row by row, lists, and what needs no speed.
+//! Successful answers of the Prometheus API: results of queries row by row, lists, and what needs
+//! no speed.
 //!
 //! Rows are let go as they are written, so that what waits for a slow client only gets less.
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use tidelake_querier::promql::digits::plain;
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
 use crate::go_float::write_time;
 use crate::json_stream::json_response;
-use crate::prom_json::{write_histogram_sample, write_labels, write_sample, write_string, write_texts};
+use crate::prom_json::{
+    write_histogram_sample, write_labels, write_sample, write_string, write_texts,
+};
 
 /// Said when `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -39,12 +42,19 @@ pub fn success_with(data: serde_json::Value, warnings: Vec<String>) -> Response 
 }
 
 /// A list, as `labels`, `label/x/values` and `series` answer.
-pub fn list_answer<T: Send + 'static>(answer: Answer<Vec<T>>, write: impl Fn(&mut Vec<u8>, &T) + Send + 'static) -> Response {
+pub fn list_answer<T: Send + 'static>(
+    answer: Answer<Vec<T>>,
+    write: impl Fn(&mut Vec<u8>, &T) + Send + 'static,
+) -> Response {
     let Answer { value, warnings } = answer;
     let mut items = value.into_iter();
     let mut begun = false;
     json_response(move |out| {
-        out.extend_from_slice(if begun { b"," } else { b"{\"status\":\"success\",\"data\":[" });
+        out.extend_from_slice(if begun {
+            b","
+        } else {
+            b"{\"status\":\"success\",\"data\":["
+        });
         begun = true;
         if let Some(item) = items.next() {
             write(out, &item);
@@ -141,7 +151,14 @@ impl QueryAnswer {
             }
             (Value::Scalar(values), At::Steps(steps)) => {
                 head.extend_from_slice(b"\"matrix\",\"result\":[");
-                rows.push(Row::Steps(steps, SeriesRow { labels: Labels::empty(), values, histograms: None }));
+                rows.push(Row::Steps(
+                    steps,
+                    SeriesRow {
+                        labels: Labels::empty(),
+                        values,
+                        histograms: None,
+                    },
+                ));
                 true
             }
             (Value::Vector(found), At::Time(ms)) => {
@@ -161,8 +178,20 @@ impl QueryAnswer {
             }
         };
         let Annotations { warnings, infos } = output.annotations;
-        let annotations = Annotations { warnings: told(warnings, "warning"), infos: told(infos, "info") };
-        Self { rows: rows.into_iter(), open: None, head: Some(head), is_list, written: 0, limit, annotations, stats }
+        let annotations = Annotations {
+            warnings: told(warnings, "warning"),
+            infos: told(infos, "info"),
+        };
+        Self {
+            rows: rows.into_iter(),
+            open: None,
+            head: Some(head),
+            is_list,
+            written: 0,
+            limit,
+            annotations,
+            stats,
+        }
     }
 
     /// Writes a little more; whether there is still more.
@@ -225,8 +254,14 @@ impl Row {
     /// Places that may hold a float, and after these places that may hold a histogram.
     fn places(&self) -> (usize, usize) {
         match self {
-            Row::Instant(_, row) => (row.values.len().min(1), row.histograms.as_ref().map_or(0, |all| all.len().min(1))),
-            Row::Steps(_, row) => (row.values.len(), row.histograms.as_ref().map_or(0, Vec::len)),
+            Row::Instant(_, row) => (
+                row.values.len().min(1),
+                row.histograms.as_ref().map_or(0, |all| all.len().min(1)),
+            ),
+            Row::Steps(_, row) => (
+                row.values.len(),
+                row.histograms.as_ref().map_or(0, Vec::len),
+            ),
             Row::Raw(series) => (series.floats.len(), series.histograms.len()),
         }
     }
@@ -234,34 +269,55 @@ impl Row {
     /// The first float at a place or after it: where, when and which.
     fn next_float(&self, from: usize) -> Option<(usize, i64, f64)> {
         let present = |row: &SeriesRow| {
-            let at = from + row.values.get(from..)?.iter().position(|value| !is_stale(*value))?;
+            let at = from
+                + row
+                    .values
+                    .get(from..)?
+                    .iter()
+                    .position(|value| !is_stale(*value))?;
             Some((at, *row.values.get(at)?))
         };
         match self {
             Row::Instant(ms, row) => present(row).map(|(at, value)| (at, *ms, value)),
             Row::Steps(steps, row) => present(row).map(|(at, value)| (at, time(*steps, at), value)),
-            Row::Raw(series) => series.floats.get(from).map(|(ms, value)| (from, *ms, *value)),
+            Row::Raw(series) => series
+                .floats
+                .get(from)
+                .map(|(ms, value)| (from, *ms, *value)),
         }
     }
 
     fn histogram(&self, place: usize) -> Option<(i64, &Arc<Histogram>)> {
         match self {
             Row::Instant(ms, row) => Some((*ms, row.histograms.as_ref()?.get(place)?.as_ref()?)),
-            Row::Steps(steps, row) => Some((time(*steps, place), row.histograms.as_ref()?.get(place)?.as_ref()?)),
-            Row::Raw(series) => series.histograms.get(place).map(|(ms, histogram)| (*ms, histogram)),
+            Row::Steps(steps, row) => Some((
+                time(*steps, place),
+                row.histograms.as_ref()?.get(place)?.as_ref()?,
+            )),
+            Row::Raw(series) => series
+                .histograms
+                .get(place)
+                .map(|(ms, histogram)| (*ms, histogram)),
         }
     }
 
     fn is_empty(&self) -> bool {
         let (_, histograms) = self.places();
-        self.next_float(0).is_none() && !(0..histograms).any(|place| self.histogram(place).is_some())
+        self.next_float(0).is_none()
+            && !(0..histograms).any(|place| self.histogram(place).is_some())
     }
 
     /// Writes the labels, and a single value too; what is left is an open row.
     fn begin(self, out: &mut Vec<u8>) -> Option<OpenRow> {
         out.extend_from_slice(b"{\"metric\":");
         write_labels(out, self.labels());
-        let Row::Instant(..) = &self else { return Some(OpenRow { row: self, next: 0, list: None }) };
+        let Row::Instant(..) = &self else {
+            return Some(OpenRow {
+                row: self,
+                next: 0,
+                list: None,
+            });
+        };
         if let Some((ms, histogram)) = self.histogram(0) {
             out.extend_from_slice(b",\"histogram\":");
             write_histogram_sample(out, ms, histogram);
@@ -292,7 +348,9 @@ fn told(mut all: Vec<String>, kind: &str) -> Vec<String> {
 }
 
 fn time(steps: Steps, place: usize) -> i64 {
-    steps.start_ms.saturating_add(steps.step_ms.saturating_mul(place as i64))
+    steps
+        .start_ms
+        .saturating_add(steps.step_ms.saturating_mul(place as i64))
 }
 
 impl OpenRow {
@@ -339,7 +397,11 @@ impl OpenRow {
             out.push(b']');
         }
         self.list = Some(list);
-        out.extend_from_slice(if list == List::Values { b",\"values\":[" } else { b",\"histograms\":[" });
+        out.extend_from_slice(if list == List::Values {
+            b",\"values\":["
+        } else {
+            b",\"histograms\":["
+        });
     }
 }
 

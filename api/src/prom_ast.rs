@@ -1,4 +1,5 @@
-//! A PromQL tree as `/api/v1/parse_query` shows it: the nodes, fields and names that Prometheus' own pages and Grafana draw.
+//! A PromQL tree as `/api/v1/parse_query` shows it: the nodes, fields and names that Prometheus'
+//! own pages and Grafana draw.
 use serde_json::{Value, json};
 use tidelake_catalog::model::{METRIC_NAME, Matcher};
 use tidelake_querier::promql::digits::plain;
@@ -10,9 +11,14 @@ pub fn tree(expr: &Expr) -> Value {
         Expr::Number(number) => json!({ "type": "numberLiteral", "val": plain(number.value) }),
         Expr::String(text) => json!({ "type": "stringLiteral", "val": text.value }),
         Expr::Vector(selector) => object("vectorSelector", selector_fields(selector)),
-        Expr::Matrix(matrix) => {
-            object("matrixSelector", [selector_fields(&matrix.selector), duration_fields("range", Some(&matrix.range))].concat())
-        }
+        Expr::Matrix(matrix) => object(
+            "matrixSelector",
+            [
+                selector_fields(&matrix.selector),
+                duration_fields("range", Some(&matrix.range)),
+            ]
+            .concat(),
+        ),
         Expr::Subquery(subquery) => subquery_node(subquery),
         Expr::Call(call) => json!({
             "type": "call",
@@ -40,7 +46,9 @@ pub fn tree(expr: &Expr) -> Value {
             "matching": binary.matching.as_ref().map(matching),
             "bool": binary.return_bool,
         }),
-        Expr::Unary(unary) => json!({ "type": "unaryExpr", "op": if unary.negative { "-" } else { "+" }, "expr": tree(&unary.expr) }),
+        Expr::Unary(unary) => {
+            json!({ "type": "unaryExpr", "op": if unary.negative { "-" } else { "+" }, "expr": tree(&unary.expr) })
+        }
         Expr::Paren(paren) => json!({ "type": "parenExpr", "expr": tree(&paren.expr) }),
     }
 }
@@ -49,7 +57,13 @@ type Fields = Vec<(&'static str, Value)>;
 
 fn object(kind: &str, fields: Fields) -> Value {
     let kind = ("type", Value::from(kind));
-    Value::Object(fields.into_iter().chain([kind]).map(|(name, value)| (name.to_owned(), value)).collect())
+    Value::Object(
+        fields
+            .into_iter()
+            .chain([kind])
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn selector_fields(selector: &VectorSelector) -> Fields {
@@ -76,8 +90,14 @@ fn subquery_node(subquery: &Subquery) -> Value {
 
 /// The matcher that is the metric's name comes last there.
 fn matchers(name: &str, all: &[Matcher]) -> Value {
-    let position = all.iter().position(|matcher| !name.is_empty() && matcher.name == METRIC_NAME && matcher.value == name);
-    let others = all.iter().enumerate().filter(|(at, _)| Some(*at) != position).map(|(_, matcher)| matcher);
+    let position = all.iter().position(|matcher| {
+        !name.is_empty() && matcher.name == METRIC_NAME && matcher.value == name
+    });
+    let others = all
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| Some(*at) != position)
+        .map(|(_, matcher)| matcher);
     let shown = others.chain(position.and_then(|at| all.get(at)));
     shown.map(|matcher| json!({ "name": matcher.name, "value": matcher.value, "type": matcher.op.as_str() })).collect()
 }
@@ -115,9 +135,19 @@ fn duration_tree(duration: &DurationExpr) -> Value {
         DurationExpr::Number { value, .. } => number(*value, false),
         DurationExpr::Step(_) => node("step", Value::Null, Value::Null),
         DurationExpr::Range(_) => node("range", Value::Null, Value::Null),
-        DurationExpr::Unary { negative, expr, .. } => node(if *negative { "-" } else { "+" }, Value::Null, duration_tree(expr)),
-        DurationExpr::Binary { op, lhs, rhs, .. } => node(op.as_str(), duration_tree(lhs), duration_tree(rhs)),
-        DurationExpr::Extreme { max, lhs, rhs, .. } => node(if *max { "max_of" } else { "min_of" }, duration_tree(lhs), duration_tree(rhs)),
+        DurationExpr::Unary { negative, expr, .. } => node(
+            if *negative { "-" } else { "+" },
+            Value::Null,
+            duration_tree(expr),
+        ),
+        DurationExpr::Binary { op, lhs, rhs, .. } => {
+            node(op.as_str(), duration_tree(lhs), duration_tree(rhs))
+        }
+        DurationExpr::Extreme { max, lhs, rhs, .. } => node(
+            if *max { "max_of" } else { "min_of" },
+            duration_tree(lhs),
+            duration_tree(rhs),
+        ),
         DurationExpr::Paren(inner, _) => {
             let mut inner = duration_tree(inner);
             // Only an operation can be in parentheses there: a number becomes one by a plus.
@@ -148,7 +178,11 @@ fn matching(matching: &VectorMatching) -> Value {
 
 /// A whole number without the fraction that it has not; what JSON has no number for is null.
 fn number(value: f64) -> Value {
-    if value.trunc() == value && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+    if value.trunc() == value && value.abs() < 1e15 {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
 }
 
 #[cfg(test)]
@@ -187,11 +221,17 @@ mod tests {
     #[test]
     fn literals() {
         check("1", json!({ "type": "numberLiteral", "val": "1" }));
-        check("1e30", json!({ "type": "numberLiteral", "val": "1000000000000000000000000000000" }));
+        check(
+            "1e30",
+            json!({ "type": "numberLiteral", "val": "1000000000000000000000000000000" }),
+        );
         check("-Inf", json!({ "type": "numberLiteral", "val": "-Inf" }));
         check("5m", json!({ "type": "numberLiteral", "val": "300" }));
         check("'a\\n'", json!({ "type": "stringLiteral", "val": "a\n" }));
-        check("(+x)", json!({ "type": "parenExpr", "expr": { "type": "unaryExpr", "op": "+", "expr": plain("x") } }));
+        check(
+            "(+x)",
+            json!({ "type": "parenExpr", "expr": { "type": "unaryExpr", "op": "+", "expr": plain("x") } }),
+        );
     }
 
     #[test]
@@ -201,9 +241,15 @@ mod tests {
             { "name": "a", "type": "!~", "value": "b.*" },
             { "name": "__name__", "type": "=", "value": "up" },
         ]);
-        let expected = changed(plain("up"), json!({ "matchers": matchers, "offset": -60_000, "timestamp": 1500, "smoothed": true }));
+        let expected = changed(
+            plain("up"),
+            json!({ "matchers": matchers, "offset": -60_000, "timestamp": 1500, "smoothed": true }),
+        );
         check("up{a!~'b.*'} smoothed offset -1m @ 1.5", expected);
-        check("up @ end()", changed(plain("up"), json!({ "startOrEnd": "end" })));
+        check(
+            "up @ end()",
+            changed(plain("up"), json!({ "startOrEnd": "end" })),
+        );
         let quoted = json!({ "name": "", "matchers": [{ "name": "__name__", "type": "=", "value": "d.e" }] });
         check("{'d.e'}", changed(plain("d.e"), quoted));
         let matrix = json!({ "type": "matrixSelector", "range": 300_000, "rangeExpr": null, "anchored": true });
@@ -216,12 +262,32 @@ mod tests {
         let range = json!({ "type": "matrixSelector", "range": 0, "rangeExpr": sum });
         check("x[5m+1m]", changed(plain("x"), range.clone()));
         let quotient = operation("/", seconds("600", true), seconds("2", false), true);
-        check("x[5m+1m] offset (10m/2)", changed(plain("x"), changed(range, json!({ "offsetExpr": quotient }))));
+        check(
+            "x[5m+1m] offset (10m/2)",
+            changed(
+                plain("x"),
+                changed(range, json!({ "offsetExpr": quotient })),
+            ),
+        );
         let step = || operation("step", Value::Null, Value::Null, false);
-        let negated = operation("-", Value::Null, operation("min_of", seconds("5", true), step(), false), false);
-        check("x offset -min_of(5s,step())", changed(plain("x"), json!({ "offsetExpr": negated })));
+        let negated = operation(
+            "-",
+            Value::Null,
+            operation("min_of", seconds("5", true), step(), false),
+            false,
+        );
+        check(
+            "x offset -min_of(5s,step())",
+            changed(plain("x"), json!({ "offsetExpr": negated })),
+        );
         let in_parentheses = operation("+", Value::Null, seconds("300", true), true);
-        check("x[((5m))]", changed(plain("x"), json!({ "type": "matrixSelector", "range": 0, "rangeExpr": in_parentheses })));
+        check(
+            "x[((5m))]",
+            changed(
+                plain("x"),
+                json!({ "type": "matrixSelector", "range": 0, "rangeExpr": in_parentheses }),
+            ),
+        );
         let subquery = json!({
             "type": "subquery", "expr": plain("x"), "range": 300_000, "rangeExpr": null, "step": 0,
             "stepExpr": operation("*", step(), seconds("2", false), false),
@@ -233,9 +299,15 @@ mod tests {
     #[test]
     fn calls_and_aggregations() {
         let function = json!({ "name": "round", "argTypes": ["vector", "scalar"], "variadic": 1, "returnType": "vector" });
-        check("round(x)", json!({ "type": "call", "func": function, "args": [plain("x")] }));
+        check(
+            "round(x)",
+            json!({ "type": "call", "func": function, "args": [plain("x")] }),
+        );
         let time = json!({ "name": "time", "argTypes": [], "variadic": 0, "returnType": "scalar" });
-        check("time()", json!({ "type": "call", "func": time, "args": [] }));
+        check(
+            "time()",
+            json!({ "type": "call", "func": time, "args": [] }),
+        );
         let sum = json!({ "type": "aggregation", "op": "sum", "expr": plain("x"), "param": null, "grouping": [], "without": false });
         check("sum(x)", sum.clone());
         let three = json!({ "type": "numberLiteral", "val": "3" });
@@ -250,14 +322,34 @@ mod tests {
         let sum = json!({ "type": "binaryExpr", "op": "+", "lhs": plain("x"), "rhs": plain("y"), "matching": plainly, "bool": false });
         check("x + y", sum.clone());
         let two = json!({ "type": "numberLiteral", "val": "2" });
-        check("x >= bool 2", changed(sum.clone(), json!({ "op": ">=", "rhs": two, "matching": null, "bool": true })));
-        let many = changed(plainly.clone(), json!({ "card": "many-to-many", "on": true, "labels": ["a"] }));
-        check("x and on(a) y", changed(sum.clone(), json!({ "op": "and", "matching": many })));
-        let left =
-            json!({ "card": "many-to-one", "on": true, "labels": ["a"], "include": ["b"], "fillValues": { "lhs": null, "rhs": 0.5 } });
+        check(
+            "x >= bool 2",
+            changed(
+                sum.clone(),
+                json!({ "op": ">=", "rhs": two, "matching": null, "bool": true }),
+            ),
+        );
+        let many = changed(
+            plainly.clone(),
+            json!({ "card": "many-to-many", "on": true, "labels": ["a"] }),
+        );
+        check(
+            "x and on(a) y",
+            changed(sum.clone(), json!({ "op": "and", "matching": many })),
+        );
+        let left = json!({ "card": "many-to-one", "on": true, "labels": ["a"], "include": ["b"], "fillValues": { "lhs": null, "rhs": 0.5 } });
         let left = json!({ "op": "*", "matching": changed(plainly.clone(), left) });
-        check("x * on(a) group_left(b) fill_right(0.5) y", changed(sum.clone(), left));
-        let filled = changed(plainly, json!({ "labels": ["a"], "fillValues": { "lhs": -3, "rhs": -3 } }));
-        check("x + ignoring(a) fill(-3) y", changed(sum, json!({ "matching": filled })));
+        check(
+            "x * on(a) group_left(b) fill_right(0.5) y",
+            changed(sum.clone(), left),
+        );
+        let filled = changed(
+            plainly,
+            json!({ "labels": ["a"], "fillValues": { "lhs": -3, "rhs": -3 } }),
+        );
+        check(
+            "x + ignoring(a) fill(-3) y",
+            changed(sum, json!({ "matching": filled })),
+        );
     }
 }

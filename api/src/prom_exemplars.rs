@@ -22,7 +22,10 @@ use crate::query_slots::Language;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/api/v1/query_exemplars", get(query_exemplars).post(query_exemplars))
+    Router::new().route(
+        "/api/v1/query_exemplars",
+        get(query_exemplars).post(query_exemplars),
+    )
 }
 
 async fn query_exemplars(
@@ -32,25 +35,56 @@ async fn query_exemplars(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&app, &path, query.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+    answer(&app, &path, query.as_deref(), &headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
-async fn answer(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    path: &RawPathParams,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let min = parameters::time_or(&params, "start", TimeRange::ALL.min)?;
     let max = parameters::time_or(&params, "end", TimeRange::ALL.max)?;
     if max < min {
-        return Err(parameters::invalid("end", "end timestamp must not be before start timestamp"));
+        return Err(parameters::invalid(
+            "end",
+            "end timestamp must not be before start timestamp",
+        ));
     }
-    let sets = parse_selectors(params.get("query").unwrap_or("")).map_err(|error| parameters::invalid("query", error))?;
+    let sets = parse_selectors(params.get("query").unwrap_or(""))
+        .map_err(|error| parameters::invalid("query", error))?;
     let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
     let querier = app.querier(parameters::as_of(&params)?).await?;
     let slot = app.query_slots.enter(Language::Exemplars).await?;
     let most = app.config.query_timeout();
-    let found = querier.exemplars(&database, &sets, TimeRange::new(min, max), app.config.max_query_samples, partial);
-    let late = || ApiError::new(Kind::Timeout, format!("the query ran longer than query_timeout_ms = {}", most.as_millis()));
-    let in_time = async { tokio::time::timeout(most, found).await.map_err(|_| late())?.map_err(ApiError::from) };
+    let found = querier.exemplars(
+        &database,
+        &sets,
+        TimeRange::new(min, max),
+        app.config.max_query_samples,
+        partial,
+    );
+    let late = || {
+        ApiError::new(
+            Kind::Timeout,
+            format!(
+                "the query ran longer than query_timeout_ms = {}",
+                most.as_millis()
+            ),
+        )
+    };
+    let in_time = async {
+        tokio::time::timeout(most, found)
+            .await
+            .map_err(|_| late())?
+            .map_err(ApiError::from)
+    };
     let found = slot.watch(in_time).await?;
     // What is left to do waits for the client, and so does not keep others from running.
     drop(slot);
@@ -63,7 +97,11 @@ fn write_series(out: &mut Vec<u8>, series: &SeriesExemplars) {
     write_labels(out, &series.labels);
     out.extend_from_slice(b",\"exemplars\":[");
     for (at, exemplar) in series.exemplars.iter().enumerate() {
-        out.extend_from_slice(if at > 0 { b",{\"labels\":" } else { b"{\"labels\":" });
+        out.extend_from_slice(if at > 0 {
+            b",{\"labels\":"
+        } else {
+            b"{\"labels\":"
+        });
         write_labels(out, &exemplar.labels);
         out.extend_from_slice(b",\"value\":\"");
         write_value(out, exemplar.value);
@@ -83,10 +121,17 @@ mod tests {
 
     #[test]
     fn a_series_is_written_as_by_prometheus() {
-        let exemplar = |trace: &str, value, time| Exemplar { labels: Labels::from_pairs([("trace_id", trace)]), value, time };
+        let exemplar = |trace: &str, value, time| Exemplar {
+            labels: Labels::from_pairs([("trace_id", trace)]),
+            value,
+            time,
+        };
         let series = SeriesExemplars {
             labels: Labels::from_pairs([("__name__", "x_bucket"), ("le", "1")]),
-            exemplars: vec![exemplar("a\"", 0.25, 1_600_096_945_479), exemplar("b", f64::INFINITY, 1_600_096_955_000)],
+            exemplars: vec![
+                exemplar("a\"", 0.25, 1_600_096_945_479),
+                exemplar("b", f64::INFINITY, 1_600_096_955_000),
+            ],
         };
         let mut out = Vec::new();
         write_series(&mut out, &series);

@@ -1,7 +1,8 @@
-//! `/api/v1/explain`: how a PromQL expression is evaluated, and with `analyze=true` what each operator did.
+//! `/api/v1/explain`: how a PromQL expression is evaluated, and with `analyze=true` what each
+//! operator did.
 //!
-//! Takes the parameters of `query_range` if there is a `start`, otherwise those of `query`. The answer is JSON, or with `format=text` a
-//! line for each operator.
+//! Takes the parameters of `query_range` if there is a `start`, otherwise those of `query`. The
+//! answer is JSON, or with `format=text` a line for each operator.
 use std::sync::Arc;
 
 use axum::Json;
@@ -28,37 +29,65 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v1/explain", get(explain).post(explain))
 }
 
-async fn explain(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
-    answer(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+async fn explain(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(&app, &path, q.as_deref(), &headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
-async fn answer(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    path: &RawPathParams,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let is_text = is_text(&params)?;
-    let analyze =
-        params.get("analyze").map_or(Ok(false), |text| parameters::parse_bool(text).map_err(|why| parameters::invalid("analyze", why)))?;
+    let analyze = params.get("analyze").map_or(Ok(false), |text| {
+        parameters::parse_bool(text).map_err(|why| parameters::invalid("analyze", why))
+    })?;
     // An instant query is one step.
     let steps = match params.get("start") {
         Some(_) => read_steps(&params)?,
         None => {
             let time_ms = parameters::time_or(&params, "time", (app.now_ms)())?;
-            Steps { start_ms: time_ms, end_ms: time_ms, step_ms: 0 }
+            Steps {
+                start_ms: time_ms,
+                end_ms: time_ms,
+                step_ms: 0,
+            }
         }
     };
     let options = options(app, &params)?;
     let text = params.get("query").unwrap_or("");
     let querier = app.querier(parameters::as_of(&params)?).await?;
     let slot = app.query_slots.enter(Language::Promql).await?;
-    let explained = slot.watch(querier.promql_explain(&database, text, steps, &options, analyze)).await?;
-    Ok(if is_text { as_text(text, steps, &explained) } else { as_json(text, steps, &explained) })
+    let explained = slot
+        .watch(querier.promql_explain(&database, text, steps, &options, analyze))
+        .await?;
+    Ok(if is_text {
+        as_text(text, steps, &explained)
+    } else {
+        as_json(text, steps, &explained)
+    })
 }
 
 fn is_text(params: &Params) -> Result<bool, ApiError> {
     match params.get("format") {
         None | Some("json") => Ok(false),
         Some("text") => Ok(true),
-        Some(other) => Err(parameters::invalid("format", format!("{other:?} is neither \"json\" nor \"text\""))),
+        Some(other) => Err(parameters::invalid(
+            "format",
+            format!("{other:?} is neither \"json\" nor \"text\""),
+        )),
     }
 }
 
@@ -77,7 +106,10 @@ fn as_json(query: &str, steps: Steps, explained: &Explained) -> Response {
             "plan": explained.plan,
         },
     });
-    for (name, texts) in [("warnings", &explained.annotations.warnings), ("infos", &explained.annotations.infos)] {
+    for (name, texts) in [
+        ("warnings", &explained.annotations.warnings),
+        ("infos", &explained.annotations.infos),
+    ] {
         if !texts.is_empty() {
             body[name] = json!(texts);
         }
@@ -89,10 +121,20 @@ fn as_text(query: &str, steps: Steps, explained: &Explained) -> Response {
     let mut text = format!("{}\n", query.replace(|c: char| c.is_control(), " "));
     text.push_str(&match steps.step_ms {
         0 => format!("at {}\n\n", seconds(steps.start_ms)),
-        _ => format!("from {} to {}, every {} s\n\n", seconds(steps.start_ms), seconds(steps.end_ms), seconds(steps.step_ms)),
+        _ => format!(
+            "from {} to {}, every {} s\n\n",
+            seconds(steps.start_ms),
+            seconds(steps.end_ms),
+            seconds(steps.step_ms)
+        ),
     });
     text.push_str(&explained.plan.to_string());
-    for remark in explained.annotations.warnings.iter().chain(&explained.annotations.infos) {
+    for remark in explained
+        .annotations
+        .warnings
+        .iter()
+        .chain(&explained.annotations.infos)
+    {
         text.push_str(&format!("\n{remark}\n"));
     }
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()

@@ -1,8 +1,10 @@
-//! A native histogram as the Prometheus API prints it: count, sum and the buckets that hold something.
+//! A native histogram as the Prometheus API prints it: count, sum and the buckets that hold
+//! something.
 //!
-//! Bucket bounds follow Prometheus' native histogram specification: schema s has the bounds 2^(i * 2^-s), bucket i reaching
-//! from bound i-1 (excluded) to bound i (included); buckets of negative values mirror that; the zero bucket includes both its
-//! ends and cuts what reaches into it; custom buckets have their bounds listed, the first reaching down to -Inf and the last up to +Inf.
+//! Bucket bounds follow Prometheus' native histogram specification: schema s has the bounds 2^(i *
+//! 2^-s), bucket i reaching from bound i-1 (excluded) to bound i (included); buckets of negative
+//! values mirror that; the zero bucket includes both its ends and cuts what reaches into it; custom
+//! buckets have their bounds listed, the first reaching down to -Inf and the last up to +Inf.
 use tidelake_catalog::model::histogram::{CUSTOM_BUCKETS_SCHEMA, exponential_bound};
 use tidelake_catalog::model::{Histogram, Span};
 
@@ -40,21 +42,54 @@ pub fn write_histogram(out: &mut Vec<u8>, histogram: &Histogram) {
         out.push(b']');
     };
     let custom = histogram.schema == CUSTOM_BUCKETS_SCHEMA;
-    let negative: Vec<_> = indexes(&histogram.negative_spans).zip(&histogram.negative_counts).collect();
+    let negative: Vec<_> = indexes(&histogram.negative_spans)
+        .zip(&histogram.negative_counts)
+        .collect();
     for (index, count) in negative.into_iter().rev() {
-        let (near, far) = (exponential_bound(histogram.schema, index - 1), exponential_bound(histogram.schema, index));
-        bucket(Ends::LowerOnly, -far, (-near).min(-histogram.zero_threshold), *count);
+        let (near, far) = (
+            exponential_bound(histogram.schema, index - 1),
+            exponential_bound(histogram.schema, index),
+        );
+        bucket(
+            Ends::LowerOnly,
+            -far,
+            (-near).min(-histogram.zero_threshold),
+            *count,
+        );
     }
     if !custom && histogram.zero_count > 0.0 {
-        bucket(Ends::Both, -histogram.zero_threshold, histogram.zero_threshold, histogram.zero_count);
+        bucket(
+            Ends::Both,
+            -histogram.zero_threshold,
+            histogram.zero_threshold,
+            histogram.zero_count,
+        );
     }
     for (index, count) in indexes(&histogram.positive_spans).zip(&histogram.positive_counts) {
         if custom {
-            let (lower, upper) = (custom_bound(histogram, index - 1), custom_bound(histogram, index));
-            bucket(if index == 0 { Ends::Both } else { Ends::UpperOnly }, lower, upper, *count);
+            let (lower, upper) = (
+                custom_bound(histogram, index - 1),
+                custom_bound(histogram, index),
+            );
+            bucket(
+                if index == 0 {
+                    Ends::Both
+                } else {
+                    Ends::UpperOnly
+                },
+                lower,
+                upper,
+                *count,
+            );
         } else {
-            let lower = exponential_bound(histogram.schema, index - 1).max(histogram.zero_threshold);
-            bucket(Ends::UpperOnly, lower, exponential_bound(histogram.schema, index), *count);
+            let lower =
+                exponential_bound(histogram.schema, index - 1).max(histogram.zero_threshold);
+            bucket(
+                Ends::UpperOnly,
+                lower,
+                exponential_bound(histogram.schema, index),
+                *count,
+            );
         }
     }
     if !first {
@@ -76,7 +111,11 @@ fn indexes(spans: &[Span]) -> impl Iterator<Item = i64> + '_ {
 fn custom_bound(histogram: &Histogram, index: i64) -> f64 {
     match usize::try_from(index) {
         Err(_) => f64::NEG_INFINITY,
-        Ok(index) => histogram.custom_values.get(index).copied().unwrap_or(f64::INFINITY),
+        Ok(index) => histogram
+            .custom_values
+            .get(index)
+            .copied()
+            .unwrap_or(f64::INFINITY),
     }
 }
 
@@ -98,9 +137,21 @@ mod tests {
             sum: 18.4,
             zero_threshold: 0.001,
             zero_count: 2.0,
-            positive_spans: vec![Span { offset: 0, length: 2 }, Span { offset: 1, length: 1 }],
+            positive_spans: vec![
+                Span {
+                    offset: 0,
+                    length: 2,
+                },
+                Span {
+                    offset: 1,
+                    length: 1,
+                },
+            ],
             positive_counts: vec![1.0, 0.0, 3.0],
-            negative_spans: vec![Span { offset: -1, length: 2 }],
+            negative_spans: vec![Span {
+                offset: -1,
+                length: 2,
+            }],
             negative_counts: vec![1.0, 3.0],
             ..Histogram::default()
         };
@@ -119,17 +170,32 @@ mod tests {
             schema: CUSTOM_BUCKETS_SCHEMA,
             count: 7.0,
             sum: 9.5,
-            positive_spans: vec![Span { offset: 0, length: 2 }, Span { offset: 1, length: 1 }],
+            positive_spans: vec![
+                Span {
+                    offset: 0,
+                    length: 2,
+                },
+                Span {
+                    offset: 1,
+                    length: 1,
+                },
+            ],
             positive_counts: vec![1.0, 2.0, 4.0],
             custom_values: vec![0.5, 1.0, 2.5],
             ..Histogram::default()
         };
-        check(&histogram, r#"{"count":"7","sum":"9.5","buckets":[[3,"-Inf","0.5","1"],[0,"0.5","1","2"],[0,"2.5","+Inf","4"]]}"#);
+        check(
+            &histogram,
+            r#"{"count":"7","sum":"9.5","buckets":[[3,"-Inf","0.5","1"],[0,"0.5","1","2"],[0,"2.5","+Inf","4"]]}"#,
+        );
     }
 
     #[test]
     fn the_zero_bucket_cuts_its_neighbours() {
-        let span = vec![Span { offset: 0, length: 1 }];
+        let span = vec![Span {
+            offset: 0,
+            length: 1,
+        }];
         let histogram = Histogram {
             zero_threshold: 0.75,
             positive_spans: span.clone(),
@@ -138,7 +204,10 @@ mod tests {
             negative_counts: vec![1.0],
             ..Histogram::default()
         };
-        check(&histogram, r#"{"count":"0","sum":"0","buckets":[[1,"-1","-0.75","1"],[0,"0.75","1","1"]]}"#);
+        check(
+            &histogram,
+            r#"{"count":"0","sum":"0","buckets":[[1,"-1","-0.75","1"],[0,"0.75","1","1"]]}"#,
+        );
     }
 
     #[test]
@@ -146,13 +215,19 @@ mod tests {
         let histogram = Histogram {
             zero_threshold: 0.5,
             zero_count: -1.0,
-            positive_spans: vec![Span { offset: 1, length: 1 }],
+            positive_spans: vec![Span {
+                offset: 1,
+                length: 1,
+            }],
             positive_counts: vec![-1.0],
             count: -2.0,
             sum: -2.0,
             ..Histogram::default()
         };
-        check(&histogram, r#"{"count":"-2","sum":"-2","buckets":[[0,"1","2","-1"]]}"#);
+        check(
+            &histogram,
+            r#"{"count":"-2","sum":"-2","buckets":[[0,"1","2","-1"]]}"#,
+        );
     }
 
     #[test]

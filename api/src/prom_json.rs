@@ -1,4 +1,5 @@
-//! The pieces of the Prometheus API's JSON, written straight into a buffer: no tree, no call of a serializer per sample.
+//! The pieces of the Prometheus API's JSON, written straight into a buffer: no tree, no call of a
+//! serializer per sample.
 use tidelake_catalog::model::{Histogram, Labels};
 
 use crate::go_float::{write_time, write_value};
@@ -36,7 +37,8 @@ pub fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
-/// Appends a member of an object that follows others: the name and a list of texts, if there are any.
+/// Appends a member of an object that follows others: the name and a list of texts, if there are
+/// any.
 pub fn write_texts(out: &mut Vec<u8>, name: &str, texts: &[String]) {
     for (at, text) in texts.iter().enumerate() {
         if at == 0 {
@@ -90,18 +92,44 @@ mod tests {
 
     #[test]
     fn strings_escape_as_json_wants() {
-        for text in ["", "plain", "ü🌊", "a\"b\\c\n\r\t", "\u{0}\u{1f}\u{7f}", "end\\"] {
-            assert_eq!(serde_json::from_str::<String>(&written(|out| write_string(out, text))).unwrap(), text);
+        for text in [
+            "",
+            "plain",
+            "ü🌊",
+            "a\"b\\c\n\r\t",
+            "\u{0}\u{1f}\u{7f}",
+            "end\\",
+        ] {
+            assert_eq!(
+                serde_json::from_str::<String>(&written(|out| write_string(out, text))).unwrap(),
+                text
+            );
         }
     }
 
     #[test]
     fn samples_labels_and_lists() {
-        assert_eq!(written(|out| write_sample(out, 1500, 2.0)), r#"[1.500,"2"]"#);
-        let histogram = Histogram { count: 1.0, sum: 2.0, ..Histogram::default() };
-        assert_eq!(written(|out| write_histogram_sample(out, 0, &histogram)), r#"[0,{"count":"1","sum":"2"}]"#);
-        assert_eq!(written(|out| write_labels(out, &Labels::from_pairs([("b", "\""), ("a", "1")]))), r#"{"a":"1","b":"\""}"#);
+        assert_eq!(
+            written(|out| write_sample(out, 1500, 2.0)),
+            r#"[1.500,"2"]"#
+        );
+        let histogram = Histogram {
+            count: 1.0,
+            sum: 2.0,
+            ..Histogram::default()
+        };
+        assert_eq!(
+            written(|out| write_histogram_sample(out, 0, &histogram)),
+            r#"[0,{"count":"1","sum":"2"}]"#
+        );
+        assert_eq!(
+            written(|out| write_labels(out, &Labels::from_pairs([("b", "\""), ("a", "1")]))),
+            r#"{"a":"1","b":"\""}"#
+        );
         assert_eq!(written(|out| write_texts(out, "infos", &[])), "");
-        assert_eq!(written(|out| write_texts(out, "infos", &["a".into(), "b".into()])), r#","infos":["a","b"]"#);
+        assert_eq!(
+            written(|out| write_texts(out, "infos", &["a".into(), "b".into()])),
+            r#","infos":["a","b"]"#
+        );
     }
 }

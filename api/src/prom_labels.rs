@@ -25,7 +25,10 @@ use crate::query_slots::Language;
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/labels", get(labels).post(labels))
-        .route("/api/v1/label/{name}/values", get(label_values).post(label_values))
+        .route(
+            "/api/v1/label/{name}/values",
+            get(label_values).post(label_values),
+        )
         .route("/api/v1/series", get(series).post(series))
         .route("/api/v1/metadata", get(metadata).post(metadata))
 }
@@ -41,26 +44,52 @@ struct Selection {
 }
 
 impl Selection {
-    async fn read(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
+    async fn read(
+        app: &App,
+        path: &RawPathParams,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Self, ApiError> {
         let database = database::of_prometheus(path, headers)?;
         let params = read_params(app, query, headers, body).await?;
         Self::of(app, database, &params, ApiError::bad_request)
     }
 
     /// `refused` says what is wrong with a selector.
-    fn of(app: &App, database: String, params: &Params, refused: impl Fn(String) -> ApiError) -> Result<Self, ApiError> {
+    fn of(
+        app: &App,
+        database: String,
+        params: &Params,
+        refused: impl Fn(String) -> ApiError,
+    ) -> Result<Self, ApiError> {
         let limit = parameters::limit(params)?;
         let min = parameters::time_or(params, "start", TimeRange::ALL.min)?;
         let max = parameters::time_or(params, "end", TimeRange::ALL.max)?;
         let as_of = parameters::as_of(params)?;
-        let matchers = params.all("match[]").map(read_selector).collect::<Result<_, _>>().map_err(refused)?;
+        let matchers = params
+            .all("match[]")
+            .map(read_selector)
+            .collect::<Result<_, _>>()
+            .map_err(refused)?;
         let partial = parameters::partial_response(params, app.config.allow_partial_results)?;
-        Ok(Self { database, matchers, range: TimeRange::new(min, max), limit, as_of, partial })
+        Ok(Self {
+            database,
+            matchers,
+            range: TimeRange::new(min, max),
+            limit,
+            as_of,
+            partial,
+        })
     }
 
     /// One more than asked for, so that a cut can be told from an end.
     fn probe(&self) -> usize {
-        if self.limit == 0 { 0 } else { self.limit.saturating_add(1) }
+        if self.limit == 0 {
+            0
+        } else {
+            self.limit.saturating_add(1)
+        }
     }
 
     /// Cuts an answer to what was asked for, and says so.
@@ -81,37 +110,77 @@ pub fn read_selector(text: &str) -> Result<Vec<Matcher>, String> {
     Ok(matchers)
 }
 
-async fn labels(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn labels(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut names =
-            slot.watch(querier.label_names(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
+        let mut names = slot
+            .watch(querier.label_names(
+                &asked.database,
+                &asked.matchers,
+                asked.range,
+                asked.probe(),
+                asked.partial,
+            ))
+            .await?;
         asked.cut(&mut names);
         Ok(list_answer(names, |out, name| write_string(out, name)))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
-async fn label_values(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn label_values(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
-        let name = parameters::unescape_label_name(database::path_value(&path, "name").unwrap_or(""));
+        let name =
+            parameters::unescape_label_name(database::path_value(&path, "name").unwrap_or(""));
         if name.is_empty() {
-            return Err(ApiError::bad_request(format!("invalid label name: {name:?}")));
+            return Err(ApiError::bad_request(format!(
+                "invalid label name: {name:?}"
+            )));
         }
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut values =
-            slot.watch(querier.label_values(&asked.database, &name, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
+        let mut values = slot
+            .watch(querier.label_values(
+                &asked.database,
+                &name,
+                &asked.matchers,
+                asked.range,
+                asked.probe(),
+                asked.partial,
+            ))
+            .await?;
         asked.cut(&mut values);
         Ok(list_answer(values, |out, value| write_string(out, value)))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
-async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn series(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
         let database = database::of_prometheus(&path, &headers)?;
         let params = read_params(&app, q.as_deref(), &headers, body).await?;
@@ -119,29 +188,54 @@ async fn series(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): R
             return Err(ApiError::bad_request("no match[] parameter provided"));
         }
         // Only here the error names the parameter.
-        let asked = Selection::of(&app, database, &params, |why| parameters::invalid("match[]", why))?;
+        let asked = Selection::of(&app, database, &params, |why| {
+            parameters::invalid("match[]", why)
+        })?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut found = slot.watch(querier.series(&asked.database, &asked.matchers, asked.range, asked.probe(), asked.partial)).await?;
+        let mut found = slot
+            .watch(querier.series(
+                &asked.database,
+                &asked.matchers,
+                asked.range,
+                asked.probe(),
+                asked.partial,
+            ))
+            .await?;
         asked.cut(&mut found);
         Ok(list_answer(found, write_labels))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
-async fn metadata(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn metadata(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
         let database = database::of_prometheus(&path, &headers)?;
         let params = read_params(&app, q.as_deref(), &headers, body).await?;
         let most = parameters::count(&params, "limit")?.unwrap_or(usize::MAX);
         // What was said last of a family is all that is kept of it, so any limit is met.
         parameters::count(&params, "limit_per_metric")?;
-        let found = app.backend()?.querier.metadata(&database, params.get("metric"));
-        let data = found
-            .into_iter()
-            .take(most)
-            .map(|(metric, m)| (metric, json!([{ "type": m.kind.as_str(), "help": &*m.help, "unit": &*m.unit }])));
+        let found = app
+            .backend()?
+            .querier
+            .metadata(&database, params.get("metric"));
+        let data = found.into_iter().take(most).map(|(metric, m)| {
+            (
+                metric,
+                json!([{ "type": m.kind.as_str(), "help": &*m.help, "unit": &*m.unit }]),
+            )
+        });
         Ok(success(serde_json::Value::Object(data.collect())))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }

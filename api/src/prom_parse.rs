@@ -25,20 +25,43 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/parse_query", get(parse_query).post(parse_query))
 }
 
-async fn format_query(State(app): State<Arc<App>>, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
-    answer(&app, q.as_deref(), &headers, body, |expr| pretty(expr).into()).await
+async fn format_query(
+    State(app): State<Arc<App>>,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(&app, q.as_deref(), &headers, body, |expr| {
+        pretty(expr).into()
+    })
+    .await
 }
 
-async fn parse_query(State(app): State<Arc<App>>, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn parse_query(
+    State(app): State<Arc<App>>,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     answer(&app, q.as_deref(), &headers, body, prom_ast::tree).await
 }
 
-async fn answer(app: &App, query: Option<&str>, headers: &HeaderMap, body: Body, show: impl Fn(&Expr) -> Value) -> Response {
+async fn answer(
+    app: &App,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+    show: impl Fn(&Expr) -> Value,
+) -> Response {
     let read = async {
         let params = read_params(app, query, headers, body).await?;
-        let expr =
-            parse_with(params.get("query").unwrap_or(""), app.config.promql_experimental).map_err(|e| parameters::invalid("query", e))?;
+        let expr = parse_with(
+            params.get("query").unwrap_or(""),
+            app.config.promql_experimental,
+        )
+        .map_err(|e| parameters::invalid("query", e))?;
         Ok::<_, ApiError>(success(show(&expr)))
     };
-    read.await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+    read.await
+        .unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }

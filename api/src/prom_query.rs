@@ -24,21 +24,44 @@ const MAX_FORM_BYTES: usize = 4 << 20;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/api/v1/query", get(query).post(query)).route("/api/v1/query_range", get(query_range).post(query_range))
+    Router::new()
+        .route("/api/v1/query", get(query).post(query))
+        .route("/api/v1/query_range", get(query_range).post(query_range))
 }
 
 /// The parameters of a GET or a POST form.
-pub async fn read_params(app: &App, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Params, ApiError> {
+pub async fn read_params(
+    app: &App,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Params, ApiError> {
     let held = app.bodies.read(headers, body, MAX_FORM_BYTES).await?;
     Ok(Params::from_form(query, headers, &held.bytes))
 }
 
-async fn query(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
-    instant(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+async fn query(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    instant(&app, &path, q.as_deref(), &headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
-async fn query_range(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
-    range(&app, &path, q.as_deref(), &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Prometheus))
+async fn query_range(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    range(&app, &path, q.as_deref(), &headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(Dialect::Prometheus))
 }
 
 /// Limits and settings of a query, as far as parameters may change them.
@@ -46,7 +69,8 @@ pub fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
     let timeout = parameters::timeout(params, app.config.query_timeout())?;
     let lookback_ms = parameters::lookback(params)?;
     Ok(PromqlOptions {
-        lookback_ms: lookback_ms.unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
+        lookback_ms: lookback_ms
+            .unwrap_or(i64::try_from(app.config.lookback_ms).unwrap_or(i64::MAX)),
         timeout,
         max_samples: app.config.max_query_samples,
         partial: parameters::partial_response(params, app.config.allow_partial_results)?,
@@ -54,7 +78,13 @@ pub fn options(app: &App, params: &Params) -> Result<PromqlOptions, ApiError> {
     })
 }
 
-async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn instant(
+    app: &App,
+    path: &RawPathParams,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let limit = parameters::limit(&params)?;
@@ -62,7 +92,13 @@ async fn instant(app: &App, path: &RawPathParams, query: Option<&str>, headers: 
     run(app, &database, &params, At::Time(time_ms), limit).await
 }
 
-async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn range(
+    app: &App,
+    path: &RawPathParams,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let params = read_params(app, query, headers, body).await?;
     let limit = parameters::limit(&params)?;
@@ -70,10 +106,19 @@ async fn range(app: &App, path: &RawPathParams, query: Option<&str>, headers: &H
     run(app, &database, &params, At::Steps(steps), limit).await
 }
 
-async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -> Result<Response, ApiError> {
+async fn run(
+    app: &App,
+    database: &str,
+    params: &Params,
+    at: At,
+    limit: usize,
+) -> Result<Response, ApiError> {
     let begun = Instant::now();
     let stats = Stats::read(params);
-    let options = PromqlOptions { count_samples: stats.are_wanted(), ..options(app, params)? };
+    let options = PromqlOptions {
+        count_samples: stats.are_wanted(),
+        ..options(app, params)?
+    };
     let querier = app.querier(parameters::as_of(params)?).await?;
     let queued = Instant::now();
     let slot = app.query_slots.enter(Language::Promql).await?;
@@ -81,7 +126,11 @@ async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -
     let text = params.get("query").unwrap_or("");
     let evaluated = async {
         match at {
-            At::Time(time_ms) => querier.promql_instant(database, text, time_ms, &options).await,
+            At::Time(time_ms) => {
+                querier
+                    .promql_instant(database, text, time_ms, &options)
+                    .await
+            }
             At::Steps(steps) => querier.promql_range(database, text, steps, &options).await,
         }
     };
@@ -89,7 +138,14 @@ async fn run(app: &App, database: &str, params: &Params, at: At, limit: usize) -
     // What is left to do waits for the client, and so does not keep others from running.
     drop(slot);
     output.annotations.warnings.extend(stats.warning());
-    let stats = stats.show(&output.stats, at, Times { queued: waited, total: begun.elapsed() });
+    let stats = stats.show(
+        &output.stats,
+        at,
+        Times {
+            queued: waited,
+            total: begun.elapsed(),
+        },
+    );
     Ok(query_answer(output, at, limit, stats))
 }
 
@@ -98,19 +154,29 @@ pub fn read_steps(params: &Params) -> Result<Steps, ApiError> {
     let start_ms = parameters::time(params, "start")?;
     let end_ms = parameters::time(params, "end")?;
     if end_ms < start_ms {
-        return Err(parameters::invalid("end", "end timestamp must not be before start time"));
+        return Err(parameters::invalid(
+            "end",
+            "end timestamp must not be before start time",
+        ));
     }
-    let step_ms = parameters::parse_duration(params.get("step").unwrap_or("")).map_err(|e| parameters::invalid("step", e))?;
+    let step_ms = parameters::parse_duration(params.get("step").unwrap_or(""))
+        .map_err(|e| parameters::invalid("step", e))?;
     if step_ms <= 0 {
-        let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        let why = "zero or negative query resolution step widths are not accepted. Try a positive \
+                   integer";
         return Err(parameters::invalid("step", why));
     }
     if end_ms.saturating_sub(start_ms) / step_ms > parameters::MAX_STEPS {
         return Err(ApiError::bad_request(
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the \
+             query resolution (?step=XX)",
         ));
     }
-    Ok(Steps { start_ms, end_ms, step_ms })
+    Ok(Steps {
+        start_ms,
+        end_ms,
+        step_ms,
+    })
 }
 
 #[cfg(test)]
@@ -129,13 +195,37 @@ mod tests {
         };
         check("start=1&end=2&step=0.5", Ok((1000, 2000, 500)));
         check("start=0&end=11000&step=1s", Ok((0, 11_000_000, 1000)));
-        check("start=0&end=11001&step=1s", Err("exceeded maximum resolution of 11,000 points per timeseries"));
-        check("end=2&step=1", Err(r#"invalid parameter "start": cannot parse "" to a valid timestamp"#));
-        check("start=1&step=1", Err(r#"invalid parameter "end": cannot parse "" to a valid timestamp"#));
-        check("start=2&end=1&step=1", Err(r#"invalid parameter "end": end timestamp must not be before start time"#));
-        check("start=1&end=2", Err(r#"invalid parameter "step": cannot parse "" to a valid duration"#));
-        check("start=1&end=2&step=0", Err("zero or negative query resolution step widths are not accepted"));
-        check("start=1&end=2&step=-5", Err("zero or negative query resolution step widths are not accepted"));
-        check("start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z&step=1", Err("exceeded maximum resolution"));
+        check(
+            "start=0&end=11001&step=1s",
+            Err("exceeded maximum resolution of 11,000 points per timeseries"),
+        );
+        check(
+            "end=2&step=1",
+            Err(r#"invalid parameter "start": cannot parse "" to a valid timestamp"#),
+        );
+        check(
+            "start=1&step=1",
+            Err(r#"invalid parameter "end": cannot parse "" to a valid timestamp"#),
+        );
+        check(
+            "start=2&end=1&step=1",
+            Err(r#"invalid parameter "end": end timestamp must not be before start time"#),
+        );
+        check(
+            "start=1&end=2",
+            Err(r#"invalid parameter "step": cannot parse "" to a valid duration"#),
+        );
+        check(
+            "start=1&end=2&step=0",
+            Err("zero or negative query resolution step widths are not accepted"),
+        );
+        check(
+            "start=1&end=2&step=-5",
+            Err("zero or negative query resolution step widths are not accepted"),
+        );
+        check(
+            "start=-292273086-05-16T16:47:06Z&end=292277025-08-18T07:12:54.999999999Z&step=1",
+            Err("exceeded maximum resolution"),
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Remote read: `POST /api/v1/read`, by which a Prometheus (or whatever speaks its protocol) reads samples as they are.
+//! Remote read: `POST /api/v1/read`, by which a Prometheus (or whatever speaks its protocol) reads
+//! samples as they are.
 //!
-//! The kind of answer is the first that the request accepts: chunks are streamed series by series; samples are one message, which has
-//! to be in memory as a whole and is therefore limited. What is selected is what PromQL sees, fields of wide tables included.
+//! The kind of answer is the first that the request accepts: chunks are streamed series by series;
+//! samples are one message, which has to be in memory as a whole and is therefore limited. What is
+//! selected is what PromQL sees, fields of wide tables included.
 mod answer;
 mod messages;
 
@@ -44,11 +46,23 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v1/read", post(read))
 }
 
-async fn read(State(app): State<Arc<App>>, path: RawPathParams, headers: HeaderMap, body: Body) -> Response {
-    answer(&app, &path, &headers, body).await.unwrap_or_else(|e| e.respond(Dialect::Text))
+async fn read(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(&app, &path, &headers, body)
+        .await
+        .unwrap_or_else(|e| e.respond(Dialect::Text))
 }
 
-async fn answer(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    path: &RawPathParams,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let held = app.bodies.read(headers, body, MAX_REQUEST_BYTES).await?;
     let request = decode(headers, &held.bytes)?;
@@ -59,24 +73,47 @@ async fn answer(app: &App, path: &RawPathParams, headers: &HeaderMap, body: Body
     let slot = app.query_slots.enter(Language::RemoteRead).await?;
     let deadline = Instant::now() + app.config.query_timeout();
     let max_samples = app.config.max_query_samples;
-    let reader = Reader { querier, database, queries, next: 0, current: None, max_samples, deadline };
-    if streams { stream_chunks(reader, slot).await } else { slot.watch(send_samples(reader)).await }
+    let reader = Reader {
+        querier,
+        database,
+        queries,
+        next: 0,
+        current: None,
+        max_samples,
+        deadline,
+    };
+    if streams {
+        stream_chunks(reader, slot).await
+    } else {
+        slot.watch(send_samples(reader)).await
+    }
 }
 
 fn decode(headers: &HeaderMap, body: &[u8]) -> Result<ReadRequest, ApiError> {
-    let encoding = headers.get(CONTENT_ENCODING).map_or("snappy", |value| value.to_str().unwrap_or("?"));
+    let encoding = headers
+        .get(CONTENT_ENCODING)
+        .map_or("snappy", |value| value.to_str().unwrap_or("?"));
     if !encoding.eq_ignore_ascii_case("snappy") {
         return Err(ApiError::new(
             Kind::Unsupported,
             format!("content encoding {encoding:?} is not supported; send snappy (block format)"),
         ));
     }
-    let bad = |why: &dyn std::fmt::Display| ApiError::bad_request(format!("the body is not a prometheus.ReadRequest in snappy: {why}"));
+    let bad = |why: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!(
+            "the body is not a prometheus.ReadRequest in snappy: {why}"
+        ))
+    };
     let length = snap::raw::decompress_len(body).map_err(|e| bad(&e))?;
     if length > MAX_DECOMPRESSED_BYTES {
-        return Err(ApiError::new(Kind::TooLarge, format!("the request has {length} bytes, more than {MAX_DECOMPRESSED_BYTES}")));
+        return Err(ApiError::new(
+            Kind::TooLarge,
+            format!("the request has {length} bytes, more than {MAX_DECOMPRESSED_BYTES}"),
+        ));
     }
-    let bytes = snap::raw::Decoder::new().decompress_vec(body).map_err(|e| bad(&e))?;
+    let bytes = snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(|e| bad(&e))?;
     ReadRequest::decode(&bytes[..]).map_err(|e| bad(&e))
 }
 
@@ -85,24 +122,44 @@ fn negotiate(accepted: &[i32]) -> Result<bool, ApiError> {
     if accepted.is_empty() {
         return Ok(false);
     }
-    let first = accepted.iter().find(|kind| [SAMPLES, STREAMED_XOR_CHUNKS].contains(*kind));
-    first.map(|kind| *kind == STREAMED_XOR_CHUNKS).ok_or_else(|| {
-        let shown = accepted.iter().take(10).collect::<Vec<_>>();
-        ApiError::bad_request(format!(
-            "none of the accepted response types {shown:?} is supported; known are SAMPLES (0) and STREAMED_XOR_CHUNKS (1)"
-        ))
-    })
+    let first = accepted
+        .iter()
+        .find(|kind| [SAMPLES, STREAMED_XOR_CHUNKS].contains(*kind));
+    first
+        .map(|kind| *kind == STREAMED_XOR_CHUNKS)
+        .ok_or_else(|| {
+            let shown = accepted.iter().take(10).collect::<Vec<_>>();
+            ApiError::bad_request(format!(
+                "none of the accepted response types {shown:?} is supported; known are SAMPLES \
+                 (0) and STREAMED_XOR_CHUNKS (1)"
+            ))
+        })
 }
 
 fn queries(request: &ReadRequest) -> Result<VecDeque<(Vec<Matcher>, TimeRange)>, ApiError> {
-    let patterns = request.queries.iter().flat_map(|query| &query.matchers).filter(|matcher| matcher.kind >= 2).count();
+    let patterns = request
+        .queries
+        .iter()
+        .flat_map(|query| &query.matchers)
+        .filter(|matcher| matcher.kind >= 2)
+        .count();
     if request.queries.len() > MAX_QUERIES || patterns > MAX_PATTERNS {
-        let why = format!("a request has at most {MAX_QUERIES} queries and {MAX_PATTERNS} regular expression matchers");
+        let why = format!(
+            "a request has at most {MAX_QUERIES} queries and {MAX_PATTERNS} regular expression \
+             matchers"
+        );
         return Err(ApiError::bad_request(why));
     }
     let query = |query: &messages::Query| {
-        let matchers = query.matchers.iter().map(matcher).collect::<Result<_, _>>()?;
-        Ok((matchers, TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms)))
+        let matchers = query
+            .matchers
+            .iter()
+            .map(matcher)
+            .collect::<Result<_, _>>()?;
+        Ok((
+            matchers,
+            TimeRange::new(query.start_timestamp_ms, query.end_timestamp_ms),
+        ))
     };
     request.queries.iter().map(query).collect()
 }
@@ -113,9 +170,15 @@ fn matcher(matcher: &LabelMatcher) -> Result<Matcher, ApiError> {
         1 => MatchOp::NotEqual,
         2 => MatchOp::Regex,
         3 => MatchOp::NotRegex,
-        other => return Err(ApiError::bad_request(format!("invalid matcher type {other} of label {:?}", matcher.name))),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "invalid matcher type {other} of label {:?}",
+                matcher.name
+            )));
+        }
     };
-    Matcher::promql(matcher.name.as_str(), op, matcher.value.as_str()).map_err(ApiError::bad_request)
+    Matcher::promql(matcher.name.as_str(), op, matcher.value.as_str())
+        .map_err(ApiError::bad_request)
 }
 
 /// The series of all queries, one after another.
@@ -133,8 +196,12 @@ struct Reader {
 impl Reader {
     /// Begins the next query; its position, or `None` after the last.
     async fn begin(&mut self) -> Result<Option<usize>, ApiError> {
-        let Some((matchers, range)) = self.queries.pop_front() else { return Ok(None) };
-        let selected = self.querier.sorted_samples(&self.database, &matchers, range, self.max_samples);
+        let Some((matchers, range)) = self.queries.pop_front() else {
+            return Ok(None);
+        };
+        let selected =
+            self.querier
+                .sorted_samples(&self.database, &matchers, range, self.max_samples);
         self.current = Some(within(self.deadline, selected).await??);
         self.next += 1;
         Ok(Some(self.next - 1))
@@ -142,7 +209,9 @@ impl Reader {
 
     /// The next series of the query that was begun.
     async fn series(&mut self) -> Result<Option<crate::backend::SeriesSamples>, ApiError> {
-        let Some(current) = &mut self.current else { return Ok(None) };
+        let Some(current) = &mut self.current else {
+            return Ok(None);
+        };
         let series = within(self.deadline, current.next()).await?;
         Ok(series.map_err(crate::backend::QueryError::from)?)
     }
@@ -161,8 +230,10 @@ async fn send_samples(mut reader: Reader) -> Result<Response, ApiError> {
         while let Some(series) = reader.series().await? {
             samples += series.times.len() as u64;
             if samples > most {
-                let why =
-                    format!("exceeded sample limit ({most}); read a shorter range, or accept STREAMED_XOR_CHUNKS, which has no limit");
+                let why = format!(
+                    "exceeded sample limit ({most}); read a shorter range, or accept \
+                     STREAMED_XOR_CHUNKS, which has no limit"
+                );
                 return Err(ApiError::bad_request(why));
             }
             answer::write_series(&mut result, &series);
@@ -170,12 +241,23 @@ async fn send_samples(mut reader: Reader) -> Result<Response, ApiError> {
         answer::write_part(&mut response, &result);
     }
     let compressed = snap::raw::Encoder::new().compress_vec(&response);
-    let body = compressed.map_err(|e| ApiError::new(Kind::Internal, format!("cannot compress the answer: {e}")))?;
-    Ok(([(CONTENT_TYPE, "application/x-protobuf"), (CONTENT_ENCODING, "snappy")], body).into_response())
+    let body = compressed
+        .map_err(|e| ApiError::new(Kind::Internal, format!("cannot compress the answer: {e}")))?;
+    Ok((
+        [
+            (CONTENT_TYPE, "application/x-protobuf"),
+            (CONTENT_ENCODING, "snappy"),
+        ],
+        body,
+    )
+        .into_response())
 }
 
 /// Frames that are ready to be sent; `None` after the last.
-async fn next_frames(reader: &mut Reader, query: &mut Option<usize>) -> Result<Option<Bytes>, ApiError> {
+async fn next_frames(
+    reader: &mut Reader,
+    query: &mut Option<usize>,
+) -> Result<Option<Bytes>, ApiError> {
     let mut out = Vec::new();
     while out.len() < CHUNK_BYTES {
         let Some(at) = *query else { break };
@@ -199,24 +281,27 @@ async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, 
         slot.end(Outcome::of(error));
     }
     let (query, first) = begun?;
-    let rest = stream::unfold((first, Some((reader, query, slot))), async |(ready, reading)| {
-        if let Some(ready) = ready {
-            return Some((Ok(ready), (None, reading)));
-        }
-        let (mut reader, mut query, slot) = reading?;
-        match next_frames(&mut reader, &mut query).await {
-            Ok(None) => {
-                slot.end(Outcome::Answered);
-                None
+    let rest = stream::unfold(
+        (first, Some((reader, query, slot))),
+        async |(ready, reading)| {
+            if let Some(ready) = ready {
+                return Some((Ok(ready), (None, reading)));
             }
-            Ok(Some(ready)) => Some((Ok(ready), (None, Some((reader, query, slot))))),
-            Err(error) => {
-                tracing::warn!(error = %error.message, "a remote read broke off");
-                slot.end(Outcome::of(&error));
-                Some((Err(std::io::Error::other(error.message)), (None, None)))
+            let (mut reader, mut query, slot) = reading?;
+            match next_frames(&mut reader, &mut query).await {
+                Ok(None) => {
+                    slot.end(Outcome::Answered);
+                    None
+                }
+                Ok(Some(ready)) => Some((Ok(ready), (None, Some((reader, query, slot))))),
+                Err(error) => {
+                    tracing::warn!(error = %error.message, "a remote read broke off");
+                    slot.end(Outcome::of(&error));
+                    Some((Err(std::io::Error::other(error.message)), (None, None)))
+                }
             }
-        }
-    });
+        },
+    );
     // Whoever compresses it asks again after the end.
     let rest = rest.fuse();
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
@@ -229,7 +314,9 @@ mod tests {
 
     #[test]
     fn the_first_known_kind_counts() {
-        let check = |accepted: &[i32], expected: Option<bool>| assert_eq!(negotiate(accepted).ok(), expected, "{accepted:?}");
+        let check = |accepted: &[i32], expected: Option<bool>| {
+            assert_eq!(negotiate(accepted).ok(), expected, "{accepted:?}")
+        };
         check(&[], Some(false));
         check(&[0], Some(false));
         check(&[1, 0], Some(true));
@@ -241,7 +328,10 @@ mod tests {
     #[test]
     fn requests_that_are_none() {
         let check = |headers: &[(axum::http::HeaderName, &str)], body: &[u8], status: u16| {
-            let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+                .collect();
             match decode(&headers, body) {
                 Ok(_) => assert_eq!(status, 200),
                 Err(error) => assert_eq!(error.status().as_u16(), status, "{error:?}"),
@@ -261,8 +351,15 @@ mod tests {
     #[test]
     fn matchers_of_all_kinds_and_none_other() {
         let check = |kind: i32, value: &str, expected: Option<&str>| {
-            let got = matcher(&LabelMatcher { kind, name: "a".into(), value: value.into() });
-            assert_eq!(got.ok().map(|matcher| matcher.to_string()).as_deref(), expected);
+            let got = matcher(&LabelMatcher {
+                kind,
+                name: "a".into(),
+                value: value.into(),
+            });
+            assert_eq!(
+                got.ok().map(|matcher| matcher.to_string()).as_deref(),
+                expected
+            );
         };
         check(0, "b", Some("a=\"b\""));
         check(1, "b", Some("a!=\"b\""));
@@ -270,8 +367,21 @@ mod tests {
         check(3, "b.*", Some("a!~\"b.*\""));
         check(4, "b", None);
         check(2, "(", None);
-        let many = LabelMatcher { kind: 2, name: "a".into(), value: "b.".into() };
-        let query = messages::Query { matchers: vec![many; 1001], ..messages::Query::default() };
-        assert!(queries(&ReadRequest { queries: vec![query], ..ReadRequest::default() }).is_err());
+        let many = LabelMatcher {
+            kind: 2,
+            name: "a".into(),
+            value: "b.".into(),
+        };
+        let query = messages::Query {
+            matchers: vec![many; 1001],
+            ..messages::Query::default()
+        };
+        assert!(
+            queries(&ReadRequest {
+                queries: vec![query],
+                ..ReadRequest::default()
+            })
+            .is_err()
+        );
     }
 }

@@ -49,7 +49,8 @@ impl Stats {
     pub fn warning(&self) -> Option<String> {
         let Self::Other(word) = self else { return None };
         Some(format!(
-            "value {word:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+            "value {word:?} for parameter \"stats\" is deprecated and will be rejected in the \
+             next major release, use \"true\" or \"all\""
         ))
     }
 
@@ -69,8 +70,18 @@ impl Stats {
                 At::Steps(steps) => (steps.start_ms, steps.step_ms),
             };
             let time = |step: usize| start_ms.saturating_add(step_ms.saturating_mul(step as i64));
-            let seconds = |ms: i64| if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) };
-            let steps = cost.samples_per_step.iter().enumerate().map(|(step, count)| json!([seconds(time(step)), count]));
+            let seconds = |ms: i64| {
+                if ms % 1000 == 0 {
+                    json!(ms / 1000)
+                } else {
+                    json!(ms as f64 / 1000.0)
+                }
+            };
+            let steps = cost
+                .samples_per_step
+                .iter()
+                .enumerate()
+                .map(|(step, count)| json!([seconds(time(step)), count]));
             samples["totalQueryableSamplesPerStep"] = steps.collect();
         }
         let evaluation = cost.preparation + cost.evaluation + cost.sorting;
@@ -105,9 +116,20 @@ mod tests {
             peak_samples: 7,
             samples_per_step: vec![2, 3],
         };
-        let at = At::Steps(Steps { start_ms: 1000, end_ms: 1500, step_ms: 500 });
-        let times = Times { queued: Duration::from_millis(4000), total: Duration::from_millis(50_000) };
-        let show = |stats: &str| read(stats).show(&cost, at, times).map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+        let at = At::Steps(Steps {
+            start_ms: 1000,
+            end_ms: 1500,
+            step_ms: 500,
+        });
+        let times = Times {
+            queued: Duration::from_millis(4000),
+            total: Duration::from_millis(50_000),
+        };
+        let show = |stats: &str| {
+            read(stats)
+                .show(&cost, at, times)
+                .map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap())
+        };
         assert_eq!(show(""), None);
         let sums = show("stats=true").unwrap();
         let samples = json!({ "totalQueryableSamples": 5, "samplesRead": 9, "peakSamples": 7 });
@@ -116,17 +138,27 @@ mod tests {
             "execTotalTime": 50.0,
         });
         assert_eq!(sums, json!({ "timings": timings, "samples": samples }));
-        assert_eq!(show("stats=all").unwrap()["samples"]["totalQueryableSamplesPerStep"], json!([[1, 2], [1.5, 3]]));
+        assert_eq!(
+            show("stats=all").unwrap()["samples"]["totalQueryableSamplesPerStep"],
+            json!([[1, 2], [1.5, 3]])
+        );
         assert_eq!(show("stats=1").unwrap(), sums);
     }
 
     #[test]
     fn other_words_get_a_warning() {
-        let check = |query: &str, expected: bool| assert_eq!(read(query).warning().is_some(), expected, "{query}");
+        let check = |query: &str, expected: bool| {
+            assert_eq!(read(query).warning().is_some(), expected, "{query}")
+        };
         check("stats=true", false);
         check("stats=all", false);
         check("", false);
         check("stats=yes", true);
-        assert!(read("stats=yes").warning().unwrap().starts_with("value \"yes\" for parameter \"stats\" is deprecated"));
+        assert!(
+            read("stats=yes")
+                .warning()
+                .unwrap()
+                .starts_with("value \"yes\" for parameter \"stats\" is deprecated")
+        );
     }
 }

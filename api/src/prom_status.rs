@@ -1,7 +1,7 @@
 //! `/api/v1/status/*`: what this server is, how it is set, and what makes a database large.
 //!
-//! The names are those of Prometheus. What it says of Go's runtime has no counterpart here: those fields are there, because clients
-//! decode them, and are empty or 0.
+//! The names are those of Prometheus. What it says of Go's runtime has no counterpart here: those
+//! fields are there, because clients decode them, and are empty or 0.
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,7 +25,8 @@ use crate::prom_params as parameters;
 use crate::prom_query::read_params;
 use crate::query_slots::Language;
 
-/// What `status/tsdb` looks at when it is not told: about as long as the head of a Prometheus reaches back.
+/// What `status/tsdb` looks at when it is not told: about as long as the head of a Prometheus
+/// reaches back.
 const RECENT_MS: i64 = 3 * 3_600_000;
 const DEFAULT_RANKS: usize = 10;
 const MAX_RANKS: usize = 10_000;
@@ -62,21 +63,33 @@ async fn flags(State(app): State<Arc<App>>) -> Response {
         Value::Null => String::new(),
         other => other.to_string(),
     };
-    let flags: Map<_, _> = settings(&app.config).into_iter().map(|(key, value)| (key.replace('_', "-"), text(value).into())).collect();
+    let flags: Map<_, _> = settings(&app.config)
+        .into_iter()
+        .map(|(key, value)| (key.replace('_', "-"), text(value).into()))
+        .collect();
     success(flags.into())
 }
 
 async fn config(State(app): State<Arc<App>>) -> Response {
     // JSON values are YAML values.
-    let lines: Vec<String> = settings(&app.config).into_iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    let lines: Vec<String> = settings(&app.config)
+        .into_iter()
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect();
     success(json!({ "yaml": lines.concat() }))
 }
 
-async fn runtime_info(State(app): State<Arc<App>>, path: RawPathParams, headers: HeaderMap) -> Response {
+async fn runtime_info(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    headers: HeaderMap,
+) -> Response {
     let answer = async {
         let database = database::of_prometheus(&path, &headers)?;
         let snapshot = app.backend()?.catalog().snapshot();
-        let retention = snapshot.database(&database).map(|database| show_retention(database.retention));
+        let retention = snapshot
+            .database(&database)
+            .map(|database| show_retention(database.retention));
         let folder = std::env::current_dir().map(|folder| folder.to_string_lossy().into_owned());
         Ok(success(json!({
             "startTime": rfc3339(app.started_ms),
@@ -94,20 +107,34 @@ async fn runtime_info(State(app): State<Arc<App>>, path: RawPathParams, headers:
             "storageRetention": retention.unwrap_or_default(),
         })))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
 fn rfc3339(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+    DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn hostname() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    read.map_or_else(|_| std::env::var("HOSTNAME").unwrap_or_default(), |name| name.trim().to_owned())
+    read.map_or_else(
+        |_| std::env::var("HOSTNAME").unwrap_or_default(),
+        |name| name.trim().to_owned(),
+    )
 }
 
-/// The series of the last hours, or of `start` to `end`: counts, and the `limit` largest of each kind.
-async fn tsdb(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): RawQuery, headers: HeaderMap, body: Body) -> Response {
+/// The series of the last hours, or of `start` to `end`: counts, and the `limit` largest of each
+/// kind.
+async fn tsdb(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    RawQuery(q): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
         let database = database::of_prometheus(&path, &headers)?;
         let params = read_params(&app, q.as_deref(), &headers, body).await?;
@@ -118,7 +145,9 @@ async fn tsdb(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): Raw
         let partial = parameters::partial_response(&params, app.config.allow_partial_results)?;
         let querier = app.querier(parameters::as_of(&params)?).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let answer = slot.watch(querier.cardinality(&database, TimeRange::new(start_ms, end_ms), ranks, partial)).await?;
+        let answer = slot
+            .watch(querier.cardinality(&database, TimeRange::new(start_ms, end_ms), ranks, partial))
+            .await?;
         let found = answer.value;
         // As an empty head says it.
         let times = found.times.unwrap_or(TimeRange::new(i64::MAX, i64::MIN));
@@ -134,20 +163,29 @@ async fn tsdb(State(app): State<Arc<App>>, path: RawPathParams, RawQuery(q): Raw
         });
         Ok(success_with(data, answer.warnings))
     };
-    answer.await.unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
+    answer
+        .await
+        .unwrap_or_else(|e: ApiError| e.respond(Dialect::Prometheus))
 }
 
 fn ranks(params: &Params) -> Result<usize, ApiError> {
-    let Some(text) = params.get("limit") else { return Ok(DEFAULT_RANKS) };
+    let Some(text) = params.get("limit") else {
+        return Ok(DEFAULT_RANKS);
+    };
     let limit = text.parse::<usize>().ok().filter(|limit| *limit > 0);
     match limit.ok_or_else(|| ApiError::bad_request("limit must be a positive number"))? {
-        limit if limit > MAX_RANKS => Err(ApiError::bad_request(format!("limit must not exceed {MAX_RANKS}"))),
+        limit if limit > MAX_RANKS => Err(ApiError::bad_request(format!(
+            "limit must not exceed {MAX_RANKS}"
+        ))),
         limit => Ok(limit),
     }
 }
 
 fn ranking(ranking: Ranking) -> Value {
-    ranking.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
+    ranking
+        .into_iter()
+        .map(|(name, value)| json!({ "name": name, "value": value }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -165,17 +203,28 @@ mod tests {
         check("limit=10000", Ok(10_000));
         check("limit=10001", Err("limit must not exceed 10000"));
         for bad in ["0", "-1", "x", "1.5"] {
-            check(&format!("limit={bad}"), Err("limit must be a positive number"));
+            check(
+                &format!("limit={bad}"),
+                Err("limit must be a positive number"),
+            );
         }
     }
 
     #[test]
     fn settings_have_the_names_of_flags_and_no_secrets() {
-        let config = Config { store: Some("s3://b/p".into()), ..Config::default() };
+        let config = Config {
+            store: Some("s3://b/p".into()),
+            ..Config::default()
+        };
         let fields = settings(&config);
         assert_eq!(fields["store"], json!("s3://b/p"));
         assert_eq!(fields["lookback_ms"], json!(300_000));
-        assert!(fields.keys().all(|key| !["secret", "password", "token"].iter().any(|word| key.contains(word))), "{fields:?}");
+        assert!(
+            fields.keys().all(|key| !["secret", "password", "token"]
+                .iter()
+                .any(|word| key.contains(word))),
+            "{fields:?}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Remote write: `POST /api/v1/write`.
 //!
-//! The message, 1.0 or 2.0, is chosen by the content type alone. 1.0 may come without content type and encoding; anything that is
-//! not understood is 415, so that senders fall back to what is. From there on every answer to 2.0 says how much was written.
+//! The message, 1.0 or 2.0, is chosen by the content type alone. 1.0 may come without content type
+//! and encoding; anything that is not understood is 415, so that senders fall back to what is. From
+//! there on every answer to 2.0 says how much was written.
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,14 +28,21 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v1/write", post(write))
 }
 
-async fn write(State(app): State<Arc<App>>, path: RawPathParams, headers: HeaderMap, body: Body) -> Response {
+async fn write(
+    State(app): State<Arc<App>>,
+    path: RawPathParams,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let message = match negotiate(&headers) {
         Ok(message) => message,
         Err(error) => return error.respond(Dialect::Text),
     };
     match receive(&app, &path, &headers, body, message).await {
         Ok(response) => response,
-        Err(error) if message.0 == Protocol::RemoteWrite2 => counted(error.respond(Dialect::Text), Written::default()),
+        Err(error) if message.0 == Protocol::RemoteWrite2 => {
+            counted(error.respond(Dialect::Text), Written::default())
+        }
         Err(error) => error.respond(Dialect::Text),
     }
 }
@@ -54,28 +62,51 @@ async fn receive(
 ) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
     let ingester = &app.backend()?.ingester;
-    let held = app.bodies.read(headers, body, app.config.max_remote_write_bytes).await?;
-    let request = WriteRequest { database, protocol, encoding, accept_partial: true, body: held.bytes.clone() };
+    let held = app
+        .bodies
+        .read(headers, body, app.config.max_remote_write_bytes)
+        .await?;
+    let request = WriteRequest {
+        database,
+        protocol,
+        encoding,
+        accept_partial: true,
+        body: held.bytes.clone(),
+    };
     let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
-    app.metrics.count_write("remote_write", held.bytes.len(), &outcome);
+    app.metrics
+        .count_write("remote_write", held.bytes.len(), &outcome);
     Ok(answer(&outcome))
 }
 
 fn read_protocol(headers: &HeaderMap) -> Result<Protocol, ApiError> {
     let unsupported = |what: &str| Err(ApiError::new(Kind::Unsupported, what));
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Protocol::RemoteWrite1) };
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(Protocol::RemoteWrite1);
+    };
     let value = value.to_str().unwrap_or("");
     let mut parts = value.split(';').map(str::trim);
-    if !parts.next().unwrap_or("").eq_ignore_ascii_case("application/x-protobuf") {
-        return unsupported(&format!("content type {value:?} is not supported; send application/x-protobuf;proto={VERSION_1}"));
+    if !parts
+        .next()
+        .unwrap_or("")
+        .eq_ignore_ascii_case("application/x-protobuf")
+    {
+        return unsupported(&format!(
+            "content type {value:?} is not supported; send \
+             application/x-protobuf;proto={VERSION_1}"
+        ));
     }
     for part in parts {
-        let Some((name, message)) = part.split_once('=') else { continue };
+        let Some((name, message)) = part.split_once('=') else {
+            continue;
+        };
         if name.trim().eq_ignore_ascii_case("proto") {
             return match message.trim().trim_matches('"') {
                 VERSION_1 => Ok(Protocol::RemoteWrite1),
                 VERSION_2 => Ok(Protocol::RemoteWrite2),
-                other => unsupported(&format!("message {other:?} is not known; send {VERSION_2} or {VERSION_1}")),
+                other => unsupported(&format!(
+                    "message {other:?} is not known; send {VERSION_2} or {VERSION_1}"
+                )),
             };
         }
     }
@@ -84,11 +115,22 @@ fn read_protocol(headers: &HeaderMap) -> Result<Protocol, ApiError> {
 
 /// 2.0 knows nothing but snappy; some senders of 1.0 try zstd first.
 fn read_encoding(headers: &HeaderMap, protocol: Protocol) -> Result<ContentEncoding, ApiError> {
-    let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(ContentEncoding::Snappy) };
-    match value.to_str().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+    let Some(value) = headers.get(CONTENT_ENCODING) else {
+        return Ok(ContentEncoding::Snappy);
+    };
+    match value
+        .to_str()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "" | "snappy" => Ok(ContentEncoding::Snappy),
         "zstd" if protocol == Protocol::RemoteWrite1 => Ok(ContentEncoding::Zstd),
-        other => Err(ApiError::new(Kind::Unsupported, format!("content encoding {other:?} is not supported; send snappy (block format)"))),
+        other => Err(ApiError::new(
+            Kind::Unsupported,
+            format!("content encoding {other:?} is not supported; send snappy (block format)"),
+        )),
     }
 }
 
@@ -98,7 +140,12 @@ fn answer(outcome: &WriteOutcome) -> Response {
         StatusCode::NO_CONTENT.into_response()
     } else {
         let mut text = format!("{} refused, the others were kept: ", outcome.refused);
-        let named: Vec<&str> = outcome.errors.iter().take(NAMED_ERRORS).map(|e| e.message.as_str()).collect();
+        let named: Vec<&str> = outcome
+            .errors
+            .iter()
+            .take(NAMED_ERRORS)
+            .map(|e| e.message.as_str())
+            .collect();
         text.push_str(&named.join("; "));
         if outcome.errors.len() > NAMED_ERRORS {
             text.push_str("; ...");
@@ -112,11 +159,19 @@ fn answer(outcome: &WriteOutcome) -> Response {
 fn counted(mut response: Response, written: Written) -> Response {
     let counts = [
         ("x-prometheus-remote-write-samples-written", written.samples),
-        ("x-prometheus-remote-write-histograms-written", written.histograms),
-        ("x-prometheus-remote-write-exemplars-written", written.exemplars),
+        (
+            "x-prometheus-remote-write-histograms-written",
+            written.histograms,
+        ),
+        (
+            "x-prometheus-remote-write-exemplars-written",
+            written.exemplars,
+        ),
     ];
     for (name, count) in counts {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(name), HeaderValue::from(count));
     }
     response
 }
@@ -127,34 +182,66 @@ mod tests {
     use crate::backend::LineError;
 
     fn with(name: HeaderName, value: Option<&str>) -> HeaderMap {
-        value.map(|v| (name, v.parse().unwrap())).into_iter().collect()
+        value
+            .map(|v| (name, v.parse().unwrap()))
+            .into_iter()
+            .collect()
     }
 
     #[test]
     fn content_types() {
         let check = |value: Option<&str>, expected: Result<Protocol, u16>| {
-            assert_eq!(read_protocol(&with(CONTENT_TYPE, value)).map_err(|e| e.status().as_u16()), expected, "{value:?}");
+            assert_eq!(
+                read_protocol(&with(CONTENT_TYPE, value)).map_err(|e| e.status().as_u16()),
+                expected,
+                "{value:?}"
+            );
         };
         check(None, Ok(Protocol::RemoteWrite1));
         check(Some("application/x-protobuf"), Ok(Protocol::RemoteWrite1));
-        check(Some("application/x-protobuf;proto=prometheus.WriteRequest"), Ok(Protocol::RemoteWrite1));
-        check(Some("Application/X-Protobuf; charset=x; proto=\"prometheus.WriteRequest\""), Ok(Protocol::RemoteWrite1));
-        check(Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"), Ok(Protocol::RemoteWrite2));
-        check(Some("application/x-protobuf;proto=no.such.Message"), Err(415));
+        check(
+            Some("application/x-protobuf;proto=prometheus.WriteRequest"),
+            Ok(Protocol::RemoteWrite1),
+        );
+        check(
+            Some("Application/X-Protobuf; charset=x; proto=\"prometheus.WriteRequest\""),
+            Ok(Protocol::RemoteWrite1),
+        );
+        check(
+            Some("application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+            Ok(Protocol::RemoteWrite2),
+        );
+        check(
+            Some("application/x-protobuf;proto=no.such.Message"),
+            Err(415),
+        );
         check(Some("application/json"), Err(415));
         check(Some(""), Err(415));
     }
 
     #[test]
     fn encodings() {
-        let check = |value: Option<&str>, one: Result<ContentEncoding, u16>, two: Result<ContentEncoding, u16>| {
-            for (protocol, expected) in [(Protocol::RemoteWrite1, one), (Protocol::RemoteWrite2, two)] {
-                let found = read_encoding(&with(CONTENT_ENCODING, value), protocol).map_err(|e| e.status().as_u16());
+        let check = |value: Option<&str>,
+                     one: Result<ContentEncoding, u16>,
+                     two: Result<ContentEncoding, u16>| {
+            for (protocol, expected) in
+                [(Protocol::RemoteWrite1, one), (Protocol::RemoteWrite2, two)]
+            {
+                let found = read_encoding(&with(CONTENT_ENCODING, value), protocol)
+                    .map_err(|e| e.status().as_u16());
                 assert_eq!(found, expected, "{value:?} {protocol:?}");
             }
         };
-        check(None, Ok(ContentEncoding::Snappy), Ok(ContentEncoding::Snappy));
-        check(Some("Snappy"), Ok(ContentEncoding::Snappy), Ok(ContentEncoding::Snappy));
+        check(
+            None,
+            Ok(ContentEncoding::Snappy),
+            Ok(ContentEncoding::Snappy),
+        );
+        check(
+            Some("Snappy"),
+            Ok(ContentEncoding::Snappy),
+            Ok(ContentEncoding::Snappy),
+        );
         check(Some("zstd"), Ok(ContentEncoding::Zstd), Err(415));
         check(Some("gzip"), Err(415), Err(415));
         check(Some("identity"), Err(415), Err(415));
@@ -162,16 +249,40 @@ mod tests {
 
     #[test]
     fn both_ends_count_what_was_kept() {
-        let written = Written { samples: 3, histograms: 1, exemplars: 0 };
+        let written = Written {
+            samples: 3,
+            histograms: 1,
+            exemplars: 0,
+        };
         let check = |errors: Vec<LineError>, status: u16| {
             let refused = errors.len() as u64;
-            let response = answer(&WriteOutcome { written, errors, refused });
+            let response = answer(&WriteOutcome {
+                written,
+                errors,
+                refused,
+            });
             assert_eq!(response.status().as_u16(), status);
-            assert_eq!(response.headers()["x-prometheus-remote-write-samples-written"], "3");
-            assert_eq!(response.headers()["x-prometheus-remote-write-histograms-written"], "1");
-            assert_eq!(response.headers()["x-prometheus-remote-write-exemplars-written"], "0");
+            assert_eq!(
+                response.headers()["x-prometheus-remote-write-samples-written"],
+                "3"
+            );
+            assert_eq!(
+                response.headers()["x-prometheus-remote-write-histograms-written"],
+                "1"
+            );
+            assert_eq!(
+                response.headers()["x-prometheus-remote-write-exemplars-written"],
+                "0"
+            );
         };
         check(Vec::new(), 204);
-        check(vec![LineError { line: 0, original: String::new(), message: "no __name__".into() }], 400);
+        check(
+            vec![LineError {
+                line: 0,
+                original: String::new(),
+                message: "no __name__".into(),
+            }],
+            400,
+        );
     }
 }

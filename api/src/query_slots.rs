@@ -1,4 +1,5 @@
-//! How many queries run at once: the others wait for a bounded time and are then told to come back. And how they end.
+//! How many queries run at once: the others wait for a bounded time and are then told to come back.
+//! And how they end.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,7 +24,13 @@ pub enum Language {
 }
 
 impl Language {
-    const ALL: [Language; 5] = [Language::Promql, Language::Sql, Language::Labels, Language::Exemplars, Language::RemoteRead];
+    const ALL: [Language; 5] = [
+        Language::Promql,
+        Language::Sql,
+        Language::Labels,
+        Language::Exemplars,
+        Language::RemoteRead,
+    ];
 
     /// As figures name it.
     pub fn name(self) -> &'static str {
@@ -55,8 +62,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 6] =
-        [Outcome::Answered, Outcome::Failed, Outcome::Limited, Outcome::TimedOut, Outcome::Cancelled, Outcome::Refused];
+    const ALL: [Outcome; 6] = [
+        Outcome::Answered,
+        Outcome::Failed,
+        Outcome::Limited,
+        Outcome::TimedOut,
+        Outcome::Cancelled,
+        Outcome::Refused,
+    ];
 
     /// As figures name it.
     pub fn name(self) -> &'static str {
@@ -90,7 +103,8 @@ impl Ended {
     }
 }
 
-/// A place to run a query in; free again when dropped. A query that does not say how it ended was cancelled.
+/// A place to run a query in; free again when dropped. A query that does not say how it ended was
+/// cancelled.
 #[derive(Debug)]
 pub struct QuerySlot {
     language: Language,
@@ -107,16 +121,26 @@ impl QuerySlot {
     }
 
     /// Waits for the whole answer, and notes how that ends.
-    pub async fn watch<T, E: Into<ApiError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, ApiError> {
+    pub async fn watch<T, E: Into<ApiError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, ApiError> {
         let answer = work.await.map_err(Into::into);
-        self.end(answer.as_ref().map_or_else(Outcome::of, |_| Outcome::Answered));
+        self.end(
+            answer
+                .as_ref()
+                .map_or_else(Outcome::of, |_| Outcome::Answered),
+        );
         answer
     }
 }
 
 impl Drop for QuerySlot {
     fn drop(&mut self) {
-        let outcome = Outcome::ALL.get(self.outcome.load(Ordering::Relaxed)).copied().unwrap_or(Outcome::Cancelled);
+        let outcome = Outcome::ALL
+            .get(self.outcome.load(Ordering::Relaxed))
+            .copied()
+            .unwrap_or(Outcome::Cancelled);
         self.ended.count(self.language, outcome);
     }
 }
@@ -134,20 +158,28 @@ impl QuerySlots {
     /// So many places, and how long to wait for one.
     pub fn new(places: usize, wait: Duration) -> Self {
         let total = places.min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(total)), total, wait, ended: Arc::default() }
+        Self {
+            places: Arc::new(Semaphore::new(total)),
+            total,
+            wait,
+            ended: Arc::default(),
+        }
     }
 
     /// Waits for a place; 503 when none becomes free in time.
     pub async fn enter(&self, language: Language) -> Result<QuerySlot, ApiError> {
         match tokio::time::timeout(self.wait, self.places.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                Ok(QuerySlot { language, outcome: AtomicUsize::new(Outcome::Cancelled as usize), ended: Arc::clone(&self.ended), permit })
-            }
+            Ok(Ok(permit)) => Ok(QuerySlot {
+                language,
+                outcome: AtomicUsize::new(Outcome::Cancelled as usize),
+                ended: Arc::clone(&self.ended),
+                permit,
+            }),
             _ => {
                 self.ended.count(language, Outcome::Refused);
                 Err(ApiError::unavailable(format!(
-                    "too many queries at once: none of the {} places (max_concurrent_queries) became free in {} ms (query_queue_ms); \
-                     try again later",
+                    "too many queries at once: none of the {} places (max_concurrent_queries) \
+                     became free in {} ms (query_queue_ms); try again later",
                     self.total,
                     self.wait.as_millis()
                 )))
@@ -168,9 +200,13 @@ impl QuerySlots {
     /// How many queries ended how so far.
     pub fn ended(&self) -> impl Iterator<Item = (Language, Outcome, u64)> + '_ {
         let of = move |language: Language| {
-            Outcome::ALL
-                .into_iter()
-                .map(move |outcome| (language, outcome, self.ended.0[language as usize][outcome as usize].load(Ordering::Relaxed)))
+            Outcome::ALL.into_iter().map(move |outcome| {
+                (
+                    language,
+                    outcome,
+                    self.ended.0[language as usize][outcome as usize].load(Ordering::Relaxed),
+                )
+            })
         };
         Language::ALL.into_iter().flat_map(of)
     }
@@ -182,7 +218,8 @@ mod tests {
 
     fn ended(slots: &QuerySlots) -> Vec<(&'static str, &'static str, u64)> {
         let all = slots.ended().filter(|(_, _, count)| *count > 0);
-        all.map(|(language, outcome, count)| (language.name(), outcome.name(), count)).collect()
+        all.map(|(language, outcome, count)| (language.name(), outcome.name(), count))
+            .collect()
     }
 
     #[tokio::test]
@@ -192,7 +229,13 @@ mod tests {
         assert_eq!(slots.running(), 1);
         let refused = slots.enter(Language::Sql).await.unwrap_err();
         assert_eq!(refused.status().as_u16(), 503);
-        assert!(refused.message.contains("none of the 1 places (max_concurrent_queries) became free in 10 ms"), "{}", refused.message);
+        assert!(
+            refused
+                .message
+                .contains("none of the 1 places (max_concurrent_queries) became free in 10 ms"),
+            "{}",
+            refused.message
+        );
         drop(first);
         assert!(slots.enter(Language::Sql).await.is_ok());
         assert_eq!(slots.running(), 0);
@@ -212,10 +255,18 @@ mod tests {
         let slot = slots.enter(Language::Promql).await.unwrap();
         assert!(slots.enter(Language::Sql).await.is_err());
         // The client goes away while the query runs.
-        let watched = tokio::time::timeout(Duration::ZERO, slot.watch(std::future::pending::<Result<(), ApiError>>())).await;
+        let watched = tokio::time::timeout(
+            Duration::ZERO,
+            slot.watch(std::future::pending::<Result<(), ApiError>>()),
+        )
+        .await;
         assert!(watched.is_err());
         drop(slot);
-        let promql = ["answered", "failed", "limited", "timed_out", "cancelled"].map(|outcome| ("promql", outcome, 1));
-        assert_eq!(ended(&slots), [promql.as_slice(), &[("sql", "refused", 1)]].concat());
+        let promql = ["answered", "failed", "limited", "timed_out", "cancelled"]
+            .map(|outcome| ("promql", outcome, 1));
+        assert_eq!(
+            ended(&slots),
+            [promql.as_slice(), &[("sql", "refused", 1)]].concat()
+        );
     }
 }

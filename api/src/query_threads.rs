@@ -1,7 +1,8 @@
 //! Threads that compute queries, apart from those that serve connections.
 //!
-//! A query may compute for seconds without a pause. On the threads of the connections that would keep the server from answering
-//! anybody, health checks too, and from noticing that the query's client went away.
+//! A query may compute for seconds without a pause. On the threads of the connections that would
+//! keep the server from answering anybody, health checks too, and from noticing that the query's
+//! client went away.
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -14,7 +15,13 @@ impl QueryThreads {
     /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Self(Some(Builder::new_multi_thread().worker_threads(threads).thread_name("query").enable_all().build()?)))
+        Ok(Self(Some(
+            Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name("query")
+                .enable_all()
+                .build()?,
+        )))
     }
 
     /// Where to spawn; `None` after the end.

@@ -14,8 +14,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::app::App;
 use crate::{
-    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars, prom_explain, prom_labels, prom_parse,
-    prom_query, prom_read, prom_scraping, prom_status, prom_write, sql,
+    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars,
+    prom_explain, prom_labels, prom_parse, prom_query, prom_read, prom_scraping, prom_status,
+    prom_write, sql,
 };
 
 /// Smaller answers are sent as they are.
@@ -24,12 +25,23 @@ const COMPRESS_ABOVE_BYTES: u16 = 1024;
 /// The whole HTTP interface.
 pub fn router(app: Arc<App>) -> Router {
     let prometheus = || {
-        let queries = Router::new().merge(prom_query::routes()).merge(prom_explain::routes()).merge(prom_labels::routes());
-        let queries = queries.merge(prom_parse::routes()).merge(prom_exemplars::routes()).merge(prom_read::routes());
-        let reads = queries.merge(prom_status::routes()).merge(prom_scraping::routes());
-        reads.merge(prom_write::routes()).merge(prom_admin::routes())
+        let queries = Router::new()
+            .merge(prom_query::routes())
+            .merge(prom_explain::routes())
+            .merge(prom_labels::routes());
+        let queries = queries
+            .merge(prom_parse::routes())
+            .merge(prom_exemplars::routes())
+            .merge(prom_read::routes());
+        let reads = queries
+            .merge(prom_status::routes())
+            .merge(prom_scraping::routes());
+        reads
+            .merge(prom_write::routes())
+            .merge(prom_admin::routes())
     };
-    let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES).and(NotForContentType::new("application/vnd.apache.parquet"));
+    let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES)
+        .and(NotForContentType::new("application/vnd.apache.parquet"));
     Router::new()
         .merge(prometheus())
         .nest("/db/{database}", prometheus())
@@ -41,8 +53,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(compressible))
-        .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))
+        .layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(compressible),
+        )
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            metrics::observe,
+        ))
         .with_state(app)
 }
 
@@ -53,8 +72,13 @@ async fn unknown_path(request: Request) -> Response {
 
 async fn wrong_method(method: Method) -> Response {
     // The header Allow is added by the router, which knows the methods.
-    let message = format!("the method {method} is not allowed here; the header {ALLOW} lists those that are");
-    (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "error": message }))).into_response()
+    let message =
+        format!("the method {method} is not allowed here; the header {ALLOW} lists those that are");
+    (
+        StatusCode::METHOD_NOT_ALLOWED,
+        Json(json!({ "error": message })),
+    )
+        .into_response()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The composition root: opens the store, puts the parts together, serves, and stops.
 //!
-//! The port is bound first, so that health checks are answered while the catalog and the write-ahead log are still being
-//! read. At the end nothing is left half done: running requests finish (for a bounded time), the buffer is flushed, and what
-//! could not be flushed is in the write-ahead log anyway. A process whose node was taken over does none of that: it
-//! only says so and ends, because everything on the store belongs to its successor.
+//! The port is bound first, so that health checks are answered while the catalog and the
+//! write-ahead log are still being read. At the end nothing is left half done: running requests
+//! finish (for a bounded time), the buffer is flushed, and what could not be flushed is in the
+//! write-ahead log anyway. A process whose node was taken over does none of that: it only says so
+//! and ends, because everything on the store belongs to its successor.
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use crate::router::router;
 const EXIT_FENCED: u8 = 3;
 /// A second signal ends the process at once, as a shell reports an interrupted program.
 const EXIT_IMPATIENT: u8 = 130;
-/// So long requests are still answered, all with 503, when the node was taken over: who is only cut off does not know
-/// whether the node is gone for good.
+/// So long requests are still answered, all with 503, when the node was taken over: who is only cut
+/// off does not know whether the node is gone for good.
 const FENCED_GRACE: Duration = Duration::from_millis(300);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -35,8 +36,12 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Runs the server until a signal or a takeover; returns the exit code.
 pub async fn serve(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
-    let listener = TcpListener::bind(&config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr().context("cannot find out the address that is listened on")?;
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener
+        .local_addr()
+        .context("cannot find out the address that is listened on")?;
     let app = App::new(config);
     let (stop, http) = start_http(listener, app.clone());
     tracing::info!(%address, "listening");
@@ -70,7 +75,10 @@ fn watch_for_takeover(app: &Arc<App>) {
     }
 }
 
-fn start_http(listener: TcpListener, app: Arc<App>) -> (watch::Sender<bool>, JoinHandle<std::io::Result<()>>) {
+fn start_http(
+    listener: TcpListener,
+    app: Arc<App>,
+) -> (watch::Sender<bool>, JoinHandle<std::io::Result<()>>) {
     let (stop, mut stopped) = watch::channel(false);
     let until_stopped = async move {
         // An error means that the sender is gone, which is a stop too.
@@ -78,11 +86,16 @@ fn start_http(listener: TcpListener, app: Arc<App>) -> (watch::Sender<bool>, Joi
     };
     // Acknowledgements are small and must not wait for more bytes to fill a packet.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let http = tokio::spawn(axum::serve(listener, router(app)).with_graceful_shutdown(until_stopped).into_future());
+    let http = tokio::spawn(
+        axum::serve(listener, router(app))
+            .with_graceful_shutdown(until_stopped)
+            .into_future(),
+    );
     (stop, http)
 }
 
-/// Opens the storage; a store that does not answer is asked again, for it may start later than we do.
+/// Opens the storage; a store that does not answer is asked again, for it may start later than we
+/// do.
 async fn open(config: &Config) -> anyhow::Result<Backend> {
     let give_up = Instant::now() + Duration::from_millis(config.startup_timeout_ms);
     let mut pause = FIRST_RETRY;
@@ -91,10 +104,17 @@ async fn open(config: &Config) -> anyhow::Result<Backend> {
             Ok(backend) => return Ok(backend),
             Err(OpenError::Fatal(reason)) => bail!(reason),
             Err(OpenError::Transient(reason)) if Instant::now() >= give_up => {
-                bail!("the store did not answer for {} ms: {reason}", config.startup_timeout_ms)
+                bail!(
+                    "the store did not answer for {} ms: {reason}",
+                    config.startup_timeout_ms
+                )
             }
             Err(OpenError::Transient(reason)) => {
-                tracing::warn!(reason, retry_in_ms = pause.as_millis() as u64, "the store cannot be used yet");
+                tracing::warn!(
+                    reason,
+                    retry_in_ms = pause.as_millis() as u64,
+                    "the store cannot be used yet"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_RETRY);
             }
@@ -102,30 +122,46 @@ async fn open(config: &Config) -> anyhow::Result<Backend> {
     }
 }
 
-async fn shut_down(app: &App, stop: watch::Sender<bool>, http: JoinHandle<std::io::Result<()>>) -> anyhow::Result<u8> {
+async fn shut_down(
+    app: &App,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<u8> {
     tracing::info!("stopping: no new connections, running requests may finish");
     stop.send_replace(true);
     let patience = Duration::from_millis(app.config.shutdown_timeout_ms);
     if tokio::time::timeout(patience, http).await.is_err() {
-        tracing::warn!("some requests did not finish in {} ms and are broken off", patience.as_millis());
+        tracing::warn!(
+            "some requests did not finish in {} ms and are broken off",
+            patience.as_millis()
+        );
     }
     if let Ok(backend) = app.backend() {
         let flushed = backend.ingester.shutdown().await;
-        flushed.context("could not flush; all acknowledged points are in the write-ahead log and come back at the next start")?;
+        flushed.context(
+            "could not flush; all acknowledged points are in the write-ahead log and come back at \
+             the next start",
+        )?;
     }
     tracing::info!("stopped");
     Ok(0)
 }
 
 async fn leave_to_successor(reason: &str) -> u8 {
-    let _ = writeln!(std::io::stderr(), "tidelake: {reason}. Another process took over this node; this one ends and touches nothing.");
+    let _ = writeln!(
+        std::io::stderr(),
+        "tidelake: {reason}. Another process took over this node; this one ends and touches \
+         nothing."
+    );
     tokio::time::sleep(FENCED_GRACE).await;
     EXIT_FENCED
 }
 
 /// Says where everything is, and what to try.
 fn greet(address: SocketAddr, config: &Config) {
-    let store = config.store_location().map_or_else(|e| e.to_string(), |s| s.to_string());
+    let store = config
+        .store_location()
+        .map_or_else(|e| e.to_string(), |s| s.to_string());
     // Nobody may be listening to stdout, which is no reason to stop.
     let _ = std::io::stdout().write_all(greeting(address, &store).as_bytes());
 }
@@ -154,7 +190,10 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
     /// The next Ctrl-C or SIGTERM.

@@ -1,7 +1,9 @@
-//! SQL over HTTP: `/api/v3/query_sql`, by GET parameters or a POST of JSON (or a form), as InfluxDB 3's clients ask.
+//! SQL over HTTP: `/api/v3/query_sql`, by GET parameters or a POST of JSON (or a form), as InfluxDB
+//! 3's clients ask.
 //!
-//! A POST may also change something: `DELETE`, `DROP`, `ALTER ... SET (retention = ...)`. Its answer is one row with the
-//! number of the commit; how many rows went nobody knows before they are read.
+//! A POST may also change something: `DELETE`, `DROP`, `ALTER ... SET (retention = ...)`. Its
+//! answer is one row with the number of the commit; how many rows went nobody knows before they are
+//! read.
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::backend::{Answer, AsOf, Command, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of};
+use crate::backend::{
+    Answer, AsOf, Command, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of,
+};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::maintenance::{self, Deletion};
@@ -56,19 +60,39 @@ struct Asked {
     partial_response: Option<bool>,
 }
 
-async fn by_get(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let answer = async { run(&app, Asked::from_params(&Params::from_query(query.as_deref()))?, &headers, false).await };
+async fn by_get(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        run(
+            &app,
+            Asked::from_params(&Params::from_query(query.as_deref()))?,
+            &headers,
+            false,
+        )
+        .await
+    };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
 }
 
-async fn by_post(State(app): State<Arc<App>>, RawQuery(query): RawQuery, headers: HeaderMap, body: Body) -> Response {
+async fn by_post(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let answer = async {
         let held = app.bodies.read(&headers, body, MAX_QUERY_BYTES).await?;
         let asked = if is_form(&headers) {
             Asked::from_params(&Params::from_form(query.as_deref(), &headers, &held.bytes))?
         } else {
-            serde_json::from_slice(&held.bytes)
-                .map_err(|e| ApiError::bad_request(format!("the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}")))?
+            serde_json::from_slice(&held.bytes).map_err(|e| {
+                ApiError::bad_request(format!(
+                    "the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}"
+                ))
+            })?
         };
         run(&app, asked, &headers, true).await
     };
@@ -79,17 +103,35 @@ impl Asked {
     fn from_params(params: &Params) -> Result<Self, ApiError> {
         let text = |name: &str| params.get(name).map(str::to_owned);
         let values = params.get("params").map(serde_json::from_str).transpose();
-        let values = values.map_err(|e| ApiError::bad_request(format!("the parameter \"params\" must be a JSON object: {e}")))?;
-        let partial = params.get("partial_response").map(parameters::parse_bool).transpose();
+        let values = values.map_err(|e| {
+            ApiError::bad_request(format!(
+                "the parameter \"params\" must be a JSON object: {e}"
+            ))
+        })?;
+        let partial = params
+            .get("partial_response")
+            .map(parameters::parse_bool)
+            .transpose();
         let partial_response = partial.map_err(|e| parameters::invalid("partial_response", e))?;
-        let as_of = text("asOf").or(text("as_of")).map(serde_json::Value::String);
+        let as_of = text("asOf")
+            .or(text("as_of"))
+            .map(serde_json::Value::String);
         let (db, q) = (text("db").or(text("database")), text("q").or(text("query")));
-        Ok(Self { db, q, format: text("format"), as_of, params: values, partial_response })
+        Ok(Self {
+            db,
+            q,
+            format: text("format"),
+            as_of,
+            params: values,
+            partial_response,
+        })
     }
 }
 
 /// Values for the `$name` placeholders of a query.
-fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<HashMap<String, SqlParam>, ApiError> {
+fn placeholders(
+    params: serde_json::Map<String, serde_json::Value>,
+) -> Result<HashMap<String, SqlParam>, ApiError> {
     let scalar = |name: &str, value: serde_json::Value| match value {
         serde_json::Value::Null => Ok(SqlParam::Null),
         serde_json::Value::Bool(b) => Ok(SqlParam::Boolean(b)),
@@ -99,47 +141,84 @@ fn placeholders(params: serde_json::Map<String, serde_json::Value>) -> Result<Ha
             (None, Some(u)) => SqlParam::Unsigned(u),
             (None, None) => SqlParam::Float(n.as_f64().unwrap_or(f64::NAN)),
         }),
-        _ => Err(ApiError::bad_request(format!("the value of ${name} must be a string, a number, a boolean or null"))),
+        _ => Err(ApiError::bad_request(format!(
+            "the value of ${name} must be a string, a number, a boolean or null"
+        ))),
     };
-    params.into_iter().map(|(name, value)| scalar(&name, value).map(|value| (name, value))).collect()
+    params
+        .into_iter()
+        .map(|(name, value)| scalar(&name, value).map(|value| (name, value)))
+        .collect()
 }
 
-async fn run(app: &App, asked: Asked, headers: &HeaderMap, may_change: bool) -> Result<Response, ApiError> {
+async fn run(
+    app: &App,
+    asked: Asked,
+    headers: &HeaderMap,
+    may_change: bool,
+) -> Result<Response, ApiError> {
     let missing = |name: &str| ApiError::bad_request(format!("the parameter {name:?} is missing"));
     let database = asked.db.ok_or_else(|| missing("db"))?;
     database::check_name(&database)?;
     let query = asked.q.ok_or_else(|| missing("q"))?;
-    let format = Format::choose(asked.format.as_deref(), headers.get(ACCEPT).and_then(|v| v.to_str().ok()))?;
+    let format = Format::choose(
+        asked.format.as_deref(),
+        headers.get(ACCEPT).and_then(|v| v.to_str().ok()),
+    )?;
     let params = placeholders(asked.params.unwrap_or_default())?;
     let text = app.backend()?.querier.read_sql(&query)?;
     let as_of = read_as_of(asked.as_of.as_ref(), &text)?;
     if text.is_command() {
         if !may_change {
             let words = text.first_words();
-            return Err(ApiError::bad_request(format!("{words} changes something, and a GET only reads: send it by POST")));
+            return Err(ApiError::bad_request(format!(
+                "{words} changes something, and a GET only reads: send it by POST"
+            )));
         }
         if as_of.is_some() {
-            return Err(ApiError::bad_request("the statement changes the present state: leave out the parameter \"asOf\""));
+            return Err(ApiError::bad_request(
+                "the statement changes the present state: leave out the parameter \"asOf\"",
+            ));
         }
-        let command = app.backend()?.querier.sql_command(&database, text, params).await?;
+        let command = app
+            .backend()?
+            .querier
+            .sql_command(&database, text, params)
+            .await?;
         return change(app, &database, command, format).await;
     }
     let querier = app.querier(as_of).await?;
-    let partial = asked.partial_response.unwrap_or(app.config.allow_partial_results);
+    let partial = asked
+        .partial_response
+        .unwrap_or(app.config.allow_partial_results);
     let slot = Arc::new(app.query_slots.enter(Language::Sql).await?);
-    let (timeout, deadline) = (app.config.query_timeout(), Instant::now() + app.config.query_timeout());
+    let (timeout, deadline) = (
+        app.config.query_timeout(),
+        Instant::now() + app.config.query_timeout(),
+    );
     let mut tries = if partial { PARTIAL_TRIES } else { 1 };
     loop {
         tries -= 1;
         let begun = async {
-            let answer = within(deadline, timeout, querier.sql(&database, text.clone(), params.clone(), partial)).await??;
+            let answer = within(
+                deadline,
+                timeout,
+                querier.sql(&database, text.clone(), params.clone(), partial),
+            )
+            .await??;
             let Answer { value, warnings } = answer;
-            Ok((respond(value, format, deadline, timeout, Arc::clone(&slot)).await?, warnings))
+            Ok((
+                respond(value, format, deadline, timeout, Arc::clone(&slot)).await?,
+                warnings,
+            ))
         };
         match begun.await {
             Ok((response, warnings)) => return Ok(with_warnings(response, &warnings)),
             // Nothing was answered yet, and the damage that was met is known now.
-            Err(ApiError { kind: Kind::Damaged, .. }) if tries > 0 => {}
+            Err(ApiError {
+                kind: Kind::Damaged,
+                ..
+            }) if tries > 0 => {}
             Err(error) => {
                 slot.end(Outcome::of(&error));
                 return Err(error);
@@ -154,9 +233,19 @@ const WARNING: HeaderName = HeaderName::from_static("x-tidelake-warning");
 const MAX_WARNINGS: usize = 16;
 
 fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
-    let more = (warnings.len() > MAX_WARNINGS).then(|| format!("and {} more", warnings.len() - MAX_WARNINGS));
+    let more = (warnings.len() > MAX_WARNINGS)
+        .then(|| format!("and {} more", warnings.len() - MAX_WARNINGS));
     for text in warnings.iter().take(MAX_WARNINGS).chain(&more) {
-        let text: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+        let text: String = text
+            .chars()
+            .map(|c| {
+                if c == ' ' || c.is_ascii_graphic() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().append(WARNING, value);
         }
@@ -165,50 +254,112 @@ fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
 }
 
 /// The state to read, said by the statement or by a parameter.
-fn read_as_of(parameter: Option<&serde_json::Value>, text: &SqlText) -> Result<Option<AsOf>, ApiError> {
+fn read_as_of(
+    parameter: Option<&serde_json::Value>,
+    text: &SqlText,
+) -> Result<Option<AsOf>, ApiError> {
     let given = match parameter {
         None | Some(serde_json::Value::Null) => None,
         Some(serde_json::Value::String(text)) => Some(text.clone()),
         // A number keeps its fraction, by which a time is told from the number of a commit.
         Some(serde_json::Value::Number(number)) => Some(number.to_string()),
-        Some(_) => return Err(ApiError::bad_request("the parameter \"asOf\" must be a number or a text")),
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "the parameter \"asOf\" must be a number or a text",
+            ));
+        }
     };
-    let given = given.map(|text| parse_as_of(&text)).transpose().map_err(|why| parameters::invalid("asOf", why))?;
+    let given = given
+        .map(|text| parse_as_of(&text))
+        .transpose()
+        .map_err(|why| parameters::invalid("asOf", why))?;
     match (given, text.as_of()) {
-        (Some(_), Some(_)) => Err(ApiError::bad_request("there is AS OF in the statement and the parameter \"asOf\": give one of them")),
+        (Some(_), Some(_)) => Err(ApiError::bad_request(
+            "there is AS OF in the statement and the parameter \"asOf\": give one of them",
+        )),
         (given, said) => Ok(given.or(said)),
     }
 }
 
 /// Carries a command out.
-async fn change(app: &App, database: &str, command: Command, format: Format) -> Result<Response, ApiError> {
+async fn change(
+    app: &App,
+    database: &str,
+    command: Command,
+    format: Format,
+) -> Result<Response, ApiError> {
     let (done, sequence) = match command {
         Command::Nothing => ("nothing", app.backend()?.catalog().snapshot().sequence()),
-        Command::Delete { table, matchers, range } => {
-            ("delete", maintenance::delete(app, database, vec![Deletion { table, matchers, range }]).await?)
-        }
-        Command::DropTable { table } => ("drop table", maintenance::drop_table(app, database, &table).await?),
-        Command::DropDatabase { database, if_exists } => match maintenance::drop_database(app, &database).await {
+        Command::Delete {
+            table,
+            matchers,
+            range,
+        } => (
+            "delete",
+            maintenance::delete(
+                app,
+                database,
+                vec![Deletion {
+                    table,
+                    matchers,
+                    range,
+                }],
+            )
+            .await?,
+        ),
+        Command::DropTable { table } => (
+            "drop table",
+            maintenance::drop_table(app, database, &table).await?,
+        ),
+        Command::DropDatabase {
+            database,
+            if_exists,
+        } => match maintenance::drop_database(app, &database).await {
             Ok(sequence) => ("drop database", sequence),
-            Err(error) if if_exists && error.kind == Kind::NotFound => ("nothing", app.backend()?.catalog().snapshot().sequence()),
+            Err(error) if if_exists && error.kind == Kind::NotFound => {
+                ("nothing", app.backend()?.catalog().snapshot().sequence())
+            }
             Err(error) => return Err(error),
         },
-        Command::SetRetention { database, table, retention } => {
-            ("set retention", maintenance::set_retention(app, &database, table.as_deref(), retention).await?)
-        }
+        Command::SetRetention {
+            database,
+            table,
+            retention,
+        } => (
+            "set retention",
+            maintenance::set_retention(app, &database, table.as_deref(), retention).await?,
+        ),
     };
-    let columns: [(&str, ArrayRef); 2] =
-        [("done", Arc::new(StringArray::from(vec![done]))), ("sequence", Arc::new(UInt64Array::from(vec![sequence])))];
-    let batch = RecordBatch::try_from_iter(columns).map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
+    let columns: [(&str, ArrayRef); 2] = [
+        ("done", Arc::new(StringArray::from(vec![done]))),
+        ("sequence", Arc::new(UInt64Array::from(vec![sequence]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns)
+        .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
     sql_formats::answer(format, &batch)
 }
 
-async fn within<T>(deadline: Instant, timeout: Duration, work: impl Future<Output = T>) -> Result<T, ApiError> {
-    let late = || ApiError::new(Kind::Timeout, format!("the query ran longer than query_timeout_ms = {}", timeout.as_millis()));
-    tokio::time::timeout_at(deadline, work).await.map_err(|_| late())
+async fn within<T>(
+    deadline: Instant,
+    timeout: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, ApiError> {
+    let late = || {
+        ApiError::new(
+            Kind::Timeout,
+            format!(
+                "the query ran longer than query_timeout_ms = {}",
+                timeout.as_millis()
+            ),
+        )
+    };
+    tokio::time::timeout_at(deadline, work)
+        .await
+        .map_err(|_| late())
 }
 
-/// Waits for the first bytes, so that a query that fails at once gets a status of its own, and streams the rest.
+/// Waits for the first bytes, so that a query that fails at once gets a status of its own, and
+/// streams the rest.
 async fn respond(
     batches: SendableRecordBatchStream,
     format: Format,
@@ -216,7 +367,8 @@ async fn respond(
     timeout: Duration,
     slot: Arc<QuerySlot>,
 ) -> Result<Response, ApiError> {
-    let encoder = Encoder::new(format, batches.schema()).map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
+    let encoder = Encoder::new(format, batches.schema())
+        .map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
     let mut chunks = Box::pin(encode(batches, encoder));
     let mut head = Vec::new();
     while let Some(chunk) = within(deadline, timeout, chunks.next()).await? {
@@ -249,23 +401,32 @@ async fn respond(
     // Whoever compresses it asks again after the end.
     let body = Body::from_stream(stream::iter(head).chain(rest).fuse());
     let mut response = body.into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(format.content_type()),
+    );
     Ok(response)
 }
 
-fn encode(batches: SendableRecordBatchStream, encoder: Encoder) -> impl Stream<Item = Result<Bytes, DataFusionError>> {
-    stream::unfold((batches, Some(encoder)), |(mut batches, encoder)| async move {
-        let mut encoder = encoder?;
-        match batches.next().await {
-            Some(Ok(batch)) => {
-                let chunk = encode_batch(&mut encoder, &batch);
-                let encoder = chunk.is_ok().then_some(encoder);
-                Some((chunk, (batches, encoder)))
+fn encode(
+    batches: SendableRecordBatchStream,
+    encoder: Encoder,
+) -> impl Stream<Item = Result<Bytes, DataFusionError>> {
+    stream::unfold(
+        (batches, Some(encoder)),
+        |(mut batches, encoder)| async move {
+            let mut encoder = encoder?;
+            match batches.next().await {
+                Some(Ok(batch)) => {
+                    let chunk = encode_batch(&mut encoder, &batch);
+                    let encoder = chunk.is_ok().then_some(encoder);
+                    Some((chunk, (batches, encoder)))
+                }
+                Some(Err(error)) => Some((Err(error), (batches, None))),
+                None => Some((encoder.finish().map_err(arrow_failure), (batches, None))),
             }
-            Some(Err(error)) => Some((Err(error), (batches, None))),
-            None => Some((encoder.finish().map_err(arrow_failure), (batches, None))),
-        }
-    })
+        },
+    )
 }
 
 fn encode_batch(encoder: &mut Encoder, batch: &RecordBatch) -> Result<Bytes, DataFusionError> {
@@ -281,15 +442,20 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
 
 /// What a failure while the first rows are computed means for the client.
 fn classify(error: DataFusionError) -> ApiError {
-    if let found @ (SqlError::Damaged { .. } | SqlError::Unavailable(_) | SqlError::ResourcesExhausted(_) | SqlError::Timeout) =
-        SqlError::from_ref(&error)
+    if let found @ (SqlError::Damaged { .. }
+    | SqlError::Unavailable(_)
+    | SqlError::ResourcesExhausted(_)
+    | SqlError::Timeout) = SqlError::from_ref(&error)
     {
         return found.into();
     }
     let kind = match error.find_root() {
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => Kind::Internal,
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::Internal(_) => Kind::Internal,
         DataFusionError::ParquetError(_) | DataFusionError::External(_) => Kind::Internal,
-        // Division by zero, casts that fail, overflows: the query meets data that it was not written for.
+        // Division by zero, casts that fail, overflows: the query meets data that it was not
+        // written for.
         _ => Kind::Execution,
     };
     ApiError::new(kind, error.strip_backtrace())
@@ -304,13 +470,35 @@ mod tests {
     use crate::query_slots::{Language, QuerySlots};
 
     fn numbers(n: i64) -> RecordBatch {
-        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef)]).unwrap()
+        RecordBatch::try_from_iter([(
+            "n",
+            Arc::new(Int64Array::from_iter_values(0..n)) as ArrayRef,
+        )])
+        .unwrap()
     }
 
-    async fn answer(items: Vec<Result<RecordBatch, DataFusionError>>, format: Format) -> Result<Response, ApiError> {
-        let batches = Box::pin(RecordBatchStreamAdapter::new(numbers(0).schema(), stream::iter(items)));
-        let slot = Arc::new(QuerySlots::new(1, Duration::ZERO).enter(Language::Sql).await.unwrap());
-        respond(batches, format, Instant::now() + Duration::from_secs(10), Duration::from_secs(10), slot).await
+    async fn answer(
+        items: Vec<Result<RecordBatch, DataFusionError>>,
+        format: Format,
+    ) -> Result<Response, ApiError> {
+        let batches = Box::pin(RecordBatchStreamAdapter::new(
+            numbers(0).schema(),
+            stream::iter(items),
+        ));
+        let slot = Arc::new(
+            QuerySlots::new(1, Duration::ZERO)
+                .enter(Language::Sql)
+                .await
+                .unwrap(),
+        );
+        respond(
+            batches,
+            format,
+            Instant::now() + Duration::from_secs(10),
+            Duration::from_secs(10),
+            slot,
+        )
+        .await
     }
 
     fn failure() -> DataFusionError {
@@ -319,28 +507,49 @@ mod tests {
 
     #[tokio::test]
     async fn rows_stream_to_a_well_formed_end() {
-        let response = answer(vec![Ok(numbers(0)), Ok(numbers(1)), Ok(numbers(2))], Format::Json).await.unwrap();
+        let response = answer(
+            vec![Ok(numbers(0)), Ok(numbers(1)), Ok(numbers(2))],
+            Format::Json,
+        )
+        .await
+        .unwrap();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        let body = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1000)
+            .await
+            .unwrap();
         assert_eq!(body, r#"[{"n":0},{"n":0},{"n":1}]"#);
         let response = answer(vec![], Format::Json).await.unwrap();
-        assert_eq!(axum::body::to_bytes(response.into_body(), 1000).await.unwrap(), "[]");
+        assert_eq!(
+            axum::body::to_bytes(response.into_body(), 1000)
+                .await
+                .unwrap(),
+            "[]"
+        );
     }
 
     #[tokio::test]
     async fn an_early_failure_has_a_status_and_a_late_one_breaks_the_body() {
-        let early = answer(vec![Ok(numbers(0)), Err(failure())], Format::Json).await.unwrap_err();
+        let early = answer(vec![Ok(numbers(0)), Err(failure())], Format::Json)
+            .await
+            .unwrap_err();
         assert_eq!(early.status().as_u16(), 422);
         assert!(early.message.contains("no luck"));
-        let late = answer(vec![Ok(numbers(1)), Err(failure())], Format::JsonLines).await.unwrap();
+        let late = answer(vec![Ok(numbers(1)), Err(failure())], Format::JsonLines)
+            .await
+            .unwrap();
         assert!(axum::body::to_bytes(late.into_body(), 1000).await.is_err());
     }
 
     #[test]
     fn questions_come_as_parameters_or_json() {
-        let params = Params::from_query(Some("db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true"));
+        let params = Params::from_query(Some(
+            "db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true",
+        ));
         let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}, "partial_response": true}"#;
-        assert_eq!(Asked::from_params(&params).unwrap(), serde_json::from_str(json).unwrap());
+        assert_eq!(
+            Asked::from_params(&params).unwrap(),
+            serde_json::from_str(json).unwrap()
+        );
         assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
     }
 
@@ -348,7 +557,10 @@ mod tests {
     fn placeholders_have_types() {
         let check = |json: &str, expected: SqlParam| {
             let map = serde_json::from_str(&format!("{{\"x\":{json}}}")).unwrap();
-            assert_eq!(placeholders(map).unwrap(), HashMap::from([("x".to_owned(), expected)]));
+            assert_eq!(
+                placeholders(map).unwrap(),
+                HashMap::from([("x".to_owned(), expected)])
+            );
         };
         check("1", SqlParam::Integer(1));
         check("18446744073709551615", SqlParam::Unsigned(u64::MAX));

@@ -1,14 +1,15 @@
 //! Cells of Arrow arrays as JSON text, one writer per column, made once per batch.
 //!
-//! Integers of 64 bits are numbers with all their digits; NaN and infinities, which JSON lacks, are null; times are
-//! `2023-11-14T22:13:20`, with three, six or nine digits of fraction when there is one; what has no form of its own in JSON
-//! (intervals, binary) is a string.
+//! Integers of 64 bits are numbers with all their digits; NaN and infinities, which JSON lacks, are
+//! null; times are `2023-11-14T22:13:20`, with three, six or nine digits of fraction when there is
+//! one; what has no form of its own in JSON (intervals, binary) is a string.
 use std::io::Write;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, TimeUnit};
@@ -30,7 +31,9 @@ pub fn cell_writer(array: &dyn Array) -> Result<CellWriter<'_>, ArrowError> {
 
 fn nested_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, ArrowError> {
     if depth > MAX_DEPTH {
-        return Err(ArrowError::NotYetImplemented(format!("columns nested more than {MAX_DEPTH} deep")));
+        return Err(ArrowError::NotYetImplemented(format!(
+            "columns nested more than {MAX_DEPTH} deep"
+        )));
     }
     let write = value_writer(array, depth)?;
     Ok(Box::new(move |row, out| {
@@ -108,19 +111,34 @@ fn value_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, Arrow
                 Ok(())
             })
         }
-        DataType::Timestamp(unit, zone) if zone.as_deref().is_none_or(is_utc) => timestamps(array, *unit, zone.is_some()),
-        DataType::Dictionary(_, _) => dictionary(array, depth)?,
-        DataType::List(_) => lists(array.as_list::<i32>().values(), move |row| range(array.as_list::<i32>().value_offsets(), row), depth)?,
-        DataType::LargeList(_) => {
-            lists(array.as_list::<i64>().values(), move |row| range(array.as_list::<i64>().value_offsets(), row), depth)?
+        DataType::Timestamp(unit, zone) if zone.as_deref().is_none_or(is_utc) => {
+            timestamps(array, *unit, zone.is_some())
         }
+        DataType::Dictionary(_, _) => dictionary(array, depth)?,
+        DataType::List(_) => lists(
+            array.as_list::<i32>().values(),
+            move |row| range(array.as_list::<i32>().value_offsets(), row),
+            depth,
+        )?,
+        DataType::LargeList(_) => lists(
+            array.as_list::<i64>().values(),
+            move |row| range(array.as_list::<i64>().value_offsets(), row),
+            depth,
+        )?,
         DataType::FixedSizeList(_, size) => {
             let size = usize::try_from(*size).unwrap_or(0);
-            lists(array.as_fixed_size_list().values(), move |row| (row * size, (row + 1) * size), depth)?
+            lists(
+                array.as_fixed_size_list().values(),
+                move |row| (row * size, (row + 1) * size),
+                depth,
+            )?
         }
         DataType::Struct(_) => structs(array, depth)?,
         DataType::Map(_, _) => maps(array, depth)?,
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => formatted(array, false)?,
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => formatted(array, false)?,
         _ => formatted(array, true)?,
     })
 }
@@ -138,7 +156,11 @@ where
 }
 
 fn timestamps(array: &dyn Array, unit: TimeUnit, utc: bool) -> CellWriter<'_> {
-    fn of<'a, T: ArrowPrimitiveType<Native = i64>>(array: &'a dyn Array, per_second: i64, utc: bool) -> CellWriter<'a> {
+    fn of<'a, T: ArrowPrimitiveType<Native = i64>>(
+        array: &'a dyn Array,
+        per_second: i64,
+        utc: bool,
+    ) -> CellWriter<'a> {
         let array = array.as_primitive::<T>();
         Box::new(move |row, out| {
             out.push(b'"');
@@ -160,9 +182,19 @@ pub fn write_timestamp(out: &mut Vec<u8>, value: i64, per_second: i64) {
     let (seconds, fraction) = (value.div_euclid(per_second), value.rem_euclid(per_second));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
-    let year_text = if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+05}") };
+    let year_text = if (0..=9999).contains(&year) {
+        format!("{year:04}")
+    } else {
+        format!("{year:+05}")
+    };
     // Writing to a buffer cannot fail.
-    let _ = write!(out, "{year_text}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
+    let _ = write!(
+        out,
+        "{year_text}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    );
     let ns = fraction * (1_000_000_000 / per_second);
     let _ = match ns {
         0 => Ok(()),
@@ -178,11 +210,16 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -197,7 +234,11 @@ fn range<O: arrow::array::OffsetSizeTrait>(offsets: &[O], row: usize) -> (usize,
     (offsets[row].as_usize(), offsets[row + 1].as_usize())
 }
 
-fn lists<'a>(values: &'a ArrayRef, range: impl Fn(usize) -> (usize, usize) + 'a, depth: usize) -> Result<CellWriter<'a>, ArrowError> {
+fn lists<'a>(
+    values: &'a ArrayRef,
+    range: impl Fn(usize) -> (usize, usize) + 'a,
+    depth: usize,
+) -> Result<CellWriter<'a>, ArrowError> {
     let item = nested_writer(values.as_ref(), depth + 1)?;
     Ok(Box::new(move |row, out| {
         let (start, end) = range(row);
@@ -235,7 +276,10 @@ fn structs(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, ArrowError
 
 fn maps(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, ArrowError> {
     let array = array.as_map();
-    let (keys, values) = (nested_writer(array.keys().as_ref(), depth + 1)?, nested_writer(array.values().as_ref(), depth + 1)?);
+    let (keys, values) = (
+        nested_writer(array.keys().as_ref(), depth + 1)?,
+        nested_writer(array.values().as_ref(), depth + 1)?,
+    );
     Ok(Box::new(move |row, out| {
         let (start, end) = range(array.value_offsets(), row);
         out.push(b'{');
@@ -265,7 +309,10 @@ fn formatted(array: &dyn Array, quoted: bool) -> Result<CellWriter<'_>, ArrowErr
     let formatter = ArrayFormatter::try_new(array, &options)?;
     Ok(Box::new(move |row, out| {
         let mut text = String::new();
-        formatter.value(row).write(&mut text).map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
+        formatter
+            .value(row)
+            .write(&mut text)
+            .map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
         if quoted {
             write_string(out, &text);
         } else {
@@ -280,8 +327,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, ListArray, StringArray, StructArray,
-        TimestampNanosecondArray, UInt64Array,
+        BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, ListArray,
+        StringArray, StructArray, TimestampNanosecondArray, UInt64Array,
     };
     use arrow::datatypes::Field;
 
@@ -297,22 +344,43 @@ mod tests {
             })
             .collect();
         assert_eq!(got, expected);
-        got.iter().for_each(|text| drop(serde_json::from_str::<serde_json::Value>(text).unwrap()));
+        got.iter()
+            .for_each(|text| drop(serde_json::from_str::<serde_json::Value>(text).unwrap()));
     }
 
     #[test]
     fn scalars() {
-        check(Int64Array::from(vec![Some(i64::MIN), None, Some(7)]), &["-9223372036854775808", "null", "7"]);
+        check(
+            Int64Array::from(vec![Some(i64::MIN), None, Some(7)]),
+            &["-9223372036854775808", "null", "7"],
+        );
         check(UInt64Array::from(vec![u64::MAX]), &["18446744073709551615"]);
-        check(Float64Array::from(vec![1.0, -0.0, 0.1, 1e300, f64::NAN, f64::INFINITY]), &["1.0", "-0.0", "0.1", "1e300", "null", "null"]);
-        check(BooleanArray::from(vec![Some(true), Some(false), None]), &["true", "false", "null"]);
-        check(StringArray::from(vec![Some("a\"\n"), Some(""), None]), &[r#""a\"\n""#, r#""""#, "null"]);
+        check(
+            Float64Array::from(vec![1.0, -0.0, 0.1, 1e300, f64::NAN, f64::INFINITY]),
+            &["1.0", "-0.0", "0.1", "1e300", "null", "null"],
+        );
+        check(
+            BooleanArray::from(vec![Some(true), Some(false), None]),
+            &["true", "false", "null"],
+        );
+        check(
+            StringArray::from(vec![Some("a\"\n"), Some(""), None]),
+            &[r#""a\"\n""#, r#""""#, "null"],
+        );
         check(BinaryArray::from(vec![&b"\x01\xff"[..]]), &[r#""01ff""#]);
     }
 
     #[test]
     fn times() {
-        let values = vec![1_700_000_000_000_000_000, 1_700_000_000_120_000_000, 1_700_000_000_000_001_000, 1, -1, i64::MIN, i64::MAX];
+        let values = vec![
+            1_700_000_000_000_000_000,
+            1_700_000_000_120_000_000,
+            1_700_000_000_000_001_000,
+            1,
+            -1,
+            i64::MIN,
+            i64::MAX,
+        ];
         let expected = [
             r#""2023-11-14T22:13:20""#,
             r#""2023-11-14T22:13:20.120""#,
@@ -323,7 +391,10 @@ mod tests {
             r#""2262-04-11T23:47:16.854775807""#,
         ];
         check(TimestampNanosecondArray::from(values), &expected);
-        check(TimestampNanosecondArray::from(vec![0]).with_timezone("UTC"), &[r#""1970-01-01T00:00:00Z""#]);
+        check(
+            TimestampNanosecondArray::from(vec![0]).with_timezone("UTC"),
+            &[r#""1970-01-01T00:00:00Z""#],
+        );
         let years = |ms: i64| {
             let mut out = Vec::new();
             write_timestamp(&mut out, ms, 1000);
@@ -337,16 +408,32 @@ mod tests {
 
     #[test]
     fn nested_values() {
-        let dictionary: DictionaryArray<Int8Type> = vec![Some("a"), None, Some("b"), Some("a")].into_iter().collect();
+        let dictionary: DictionaryArray<Int8Type> = vec![Some("a"), None, Some("b"), Some("a")]
+            .into_iter()
+            .collect();
         check(dictionary, &[r#""a""#, "null", r#""b""#, r#""a""#]);
-        let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![])]);
+        let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ]);
         check(list, &["[1,null]", "null", "[]"]);
         let fields = vec![
-            (Arc::new(Field::new("x", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1])) as ArrayRef),
-            (Arc::new(Field::new("y\"", DataType::Utf8, true)), Arc::new(StringArray::from(vec!["z"])) as ArrayRef),
+            (
+                Arc::new(Field::new("x", DataType::Int64, true)),
+                Arc::new(Int64Array::from(vec![1])) as ArrayRef,
+            ),
+            (
+                Arc::new(Field::new("y\"", DataType::Utf8, true)),
+                Arc::new(StringArray::from(vec!["z"])) as ArrayRef,
+            ),
         ];
         check(StructArray::from(fields), &[r#"{"x":1,"y\"":"z"}"#]);
-        let mut map = arrow::array::MapBuilder::new(None, arrow::array::StringBuilder::new(), arrow::array::Int64Builder::new());
+        let mut map = arrow::array::MapBuilder::new(
+            None,
+            arrow::array::StringBuilder::new(),
+            arrow::array::Int64Builder::new(),
+        );
         map.keys().append_value("k");
         map.values().append_value(2);
         map.append(true).unwrap();

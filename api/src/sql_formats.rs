@@ -1,7 +1,7 @@
 //! Answers of SQL queries as bytes: JSON, JSON lines, CSV, Parquet, and a table for people.
 //!
-//! All but the last are streamed batch by batch. A failure in the middle ends the body with an error, which ends the
-//! connection: half an answer never looks like a whole one.
+//! All but the last are streamed batch by batch. A failure in the middle ends the body with an
+//! error, which ends the connection: half an answer never looks like a whole one.
 use std::io::Write;
 
 use arrow::array::RecordBatch;
@@ -49,13 +49,24 @@ impl Format {
                 "csv" => Ok(Self::Csv),
                 "parquet" => Ok(Self::Parquet),
                 "pretty" => Ok(Self::Pretty),
-                _ => Err(ApiError::bad_request(format!("unknown format {name:?}; use json, jsonl, csv, parquet or pretty"))),
+                _ => Err(ApiError::bad_request(format!(
+                    "unknown format {name:?}; use json, jsonl, csv, parquet or pretty"
+                ))),
             };
         }
         for item in accept.unwrap_or("").split(',') {
-            match item.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+            match item
+                .split(';')
+                .next()
+                .unwrap_or("")
+                .trim()
+                .to_ascii_lowercase()
+                .as_str()
+            {
                 "application/json" => return Ok(Self::Json),
-                "application/jsonl" | "application/x-ndjson" | "application/ndjson" => return Ok(Self::JsonLines),
+                "application/jsonl" | "application/x-ndjson" | "application/ndjson" => {
+                    return Ok(Self::JsonLines);
+                }
                 "text/csv" => return Ok(Self::Csv),
                 "application/vnd.apache.parquet" => return Ok(Self::Parquet),
                 "text/plain" => return Ok(Self::Pretty),
@@ -103,7 +114,10 @@ enum Kind {
     JsonLines,
     Csv,
     Parquet(Box<ArrowWriter<Vec<u8>>>),
-    Pretty { batches: Vec<RecordBatch>, bytes: usize },
+    Pretty {
+        batches: Vec<RecordBatch>,
+        bytes: usize,
+    },
 }
 
 impl Encoder {
@@ -113,13 +127,20 @@ impl Encoder {
             Format::Json => Kind::Json,
             Format::JsonLines => Kind::JsonLines,
             Format::Csv => Kind::Csv,
-            Format::Pretty => Kind::Pretty { batches: Vec::new(), bytes: 0 },
+            Format::Pretty => Kind::Pretty {
+                batches: Vec::new(),
+                bytes: 0,
+            },
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
                     .build();
-                Kind::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?))
+                Kind::Parquet(Box::new(ArrowWriter::try_new(
+                    Vec::new(),
+                    schema.clone(),
+                    Some(properties),
+                )?))
             }
         };
         let members = schema.fields().iter().map(|field| {
@@ -128,7 +149,12 @@ impl Encoder {
             name.push(b':');
             name
         });
-        Ok(Self { members: members.collect(), schema, rows: 0, kind })
+        Ok(Self {
+            members: members.collect(),
+            schema,
+            rows: 0,
+            kind,
+        })
     }
 
     /// The bytes of a batch; there may be none yet.
@@ -146,8 +172,10 @@ impl Encoder {
             Kind::Pretty { batches, bytes } => {
                 *bytes += batch.get_array_memory_size();
                 if *bytes > PRETTY_BYTES {
-                    let message =
-                        format!("the answer is larger than {PRETTY_BYTES} bytes, too large for the format pretty; use jsonl or csv");
+                    let message = format!(
+                        "the answer is larger than {PRETTY_BYTES} bytes, too large for the format \
+                         pretty; use jsonl or csv"
+                    );
                     return Err(ArrowError::MemoryError(message));
                 }
                 batches.push(batch.clone());
@@ -169,7 +197,9 @@ impl Encoder {
                 writer.finish()?;
                 out = std::mem::take(writer.inner_mut());
             }
-            Kind::Pretty { ref mut batches, .. } => {
+            Kind::Pretty {
+                ref mut batches, ..
+            } => {
                 if batches.is_empty() {
                     batches.push(RecordBatch::new_empty(self.schema.clone()));
                 }
@@ -180,7 +210,12 @@ impl Encoder {
     }
 
     fn write_json(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-        self.write_rows(batch, out, |row, out| out.push(if self.rows + row == 0 { b'[' } else { b',' }), b"")
+        self.write_rows(
+            batch,
+            out,
+            |row, out| out.push(if self.rows + row == 0 { b'[' } else { b',' }),
+            b"",
+        )
     }
 
     fn write_json_lines(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
@@ -194,7 +229,11 @@ impl Encoder {
         before: impl Fn(usize, &mut Vec<u8>),
         after: &[u8],
     ) -> Result<(), ArrowError> {
-        let cells = batch.columns().iter().map(|c| cell_writer(c.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let cells = batch
+            .columns()
+            .iter()
+            .map(|c| cell_writer(c.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             before(row, out);
             out.push(b'{');
@@ -225,7 +264,11 @@ impl Encoder {
         if self.rows == 0 && batch.num_rows() > 0 {
             self.write_csv_header(out);
         }
-        let cells = batch.columns().iter().map(|c| cell_writer(c.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let cells = batch
+            .columns()
+            .iter()
+            .map(|c| cell_writer(c.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut cell_text = Vec::new();
         for row in 0..batch.num_rows() {
             for (i, cell) in cells.iter().enumerate() {
@@ -281,9 +324,21 @@ mod tests {
 
     fn batch(times: &[i64], hosts: &[Option<&str>], values: &[f64]) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable([
-            ("time", Arc::new(TimestampNanosecondArray::from(times.to_vec())) as ArrayRef, false),
-            ("host", Arc::new(StringArray::from(hosts.to_vec())) as ArrayRef, true),
-            ("v", Arc::new(Float64Array::from(values.to_vec())) as ArrayRef, true),
+            (
+                "time",
+                Arc::new(TimestampNanosecondArray::from(times.to_vec())) as ArrayRef,
+                false,
+            ),
+            (
+                "host",
+                Arc::new(StringArray::from(hosts.to_vec())) as ArrayRef,
+                true,
+            ),
+            (
+                "v",
+                Arc::new(Float64Array::from(values.to_vec())) as ArrayRef,
+                true,
+            ),
         ])
         .unwrap()
     }
@@ -300,13 +355,19 @@ mod tests {
 
     fn check(format: Format, batches: &[RecordBatch], expected: &str) {
         let schema = batch(&[], &[], &[]).schema();
-        assert_eq!(String::from_utf8(encode(format, schema, batches)).unwrap(), expected);
+        assert_eq!(
+            String::from_utf8(encode(format, schema, batches)).unwrap(),
+            expected
+        );
     }
 
     #[test]
     fn text_formats_over_several_batches() {
-        let batches =
-            [batch(&[0, 1_000_000], &[Some("a"), None], &[1.0, f64::NAN]), batch(&[], &[], &[]), batch(&[5], &[Some("x,\"y\"")], &[0.5])];
+        let batches = [
+            batch(&[0, 1_000_000], &[Some("a"), None], &[1.0, f64::NAN]),
+            batch(&[], &[], &[]),
+            batch(&[5], &[Some("x,\"y\"")], &[0.5]),
+        ];
         check(
             Format::Json,
             &batches,
@@ -319,7 +380,8 @@ mod tests {
         check(
             Format::JsonLines,
             &batches[..1],
-            "{\"time\":\"1970-01-01T00:00:00\",\"host\":\"a\",\"v\":1.0}\n{\"time\":\"1970-01-01T00:00:00.001\",\"host\":null,\"v\":null}\n",
+            "{\"time\":\"1970-01-01T00:00:00\",\"host\":\"a\",\"v\":1.0}\n{\"time\":\"\
+             1970-01-01T00:00:00.001\",\"host\":null,\"v\":null}\n",
         );
         check(
             Format::Csv,
@@ -337,31 +399,56 @@ mod tests {
         check(Format::JsonLines, &[], "");
         check(Format::Csv, &[], "time,host,v\r\n");
         let schema = batch(&[], &[], &[]).schema();
-        assert!(String::from_utf8(encode(Format::Pretty, schema, &[])).unwrap().contains("| time | host | v |"));
+        assert!(
+            String::from_utf8(encode(Format::Pretty, schema, &[]))
+                .unwrap()
+                .contains("| time | host | v |")
+        );
     }
 
     #[test]
     fn a_streamed_parquet_file_reads_back() {
-        let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, false)]));
+        let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new(
+            "n",
+            arrow::datatypes::DataType::Int64,
+            false,
+        )]));
         let part = |from: i64| {
             let column: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + 100_000));
             RecordBatch::try_new(schema.clone(), vec![column]).unwrap()
         };
-        let file = encode(Format::Parquet, schema.clone(), &[part(0), part(100_000), part(200_000)]);
+        let file = encode(
+            Format::Parquet,
+            schema.clone(),
+            &[part(0), part(100_000), part(200_000)],
+        );
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
-        assert!(reader.metadata().num_row_groups() > 1, "row groups leave before the end");
-        let rows: i64 = reader.build().unwrap().map(|b| b.unwrap().num_rows() as i64).sum();
+        assert!(
+            reader.metadata().num_row_groups() > 1,
+            "row groups leave before the end"
+        );
+        let rows: i64 = reader
+            .build()
+            .unwrap()
+            .map(|b| b.unwrap().num_rows() as i64)
+            .sum();
         assert_eq!(rows, 300_000);
     }
 
     #[test]
     fn formats_are_chosen() {
-        let check = |parameter, accept, expected| assert_eq!(Format::choose(parameter, accept).ok(), expected);
+        let check = |parameter, accept, expected| {
+            assert_eq!(Format::choose(parameter, accept).ok(), expected)
+        };
         check(None, None, Some(Format::Json));
         check(Some("CSV"), Some("application/json"), Some(Format::Csv));
         check(None, Some("text/html, text/csv;q=0.9"), Some(Format::Csv));
         check(None, Some("*/*"), Some(Format::Json));
-        check(None, Some("application/vnd.apache.parquet"), Some(Format::Parquet));
+        check(
+            None,
+            Some("application/vnd.apache.parquet"),
+            Some(Format::Parquet),
+        );
         check(Some("jsonl"), None, Some(Format::JsonLines));
         check(Some("xml"), None, None);
     }

@@ -8,10 +8,14 @@ use tidelake_catalog::verify::Report;
 use crate::backend::open_store_to_read;
 use crate::config::{Config, StoreLocation};
 
-/// Checks a store and prints a line for each finding and one for all; returns whether nothing is damaged.
+/// Checks a store and prints a line for each finding and one for all; returns whether nothing is
+/// damaged.
 pub async fn verify(config: &Config, out: &mut (impl Write + Send)) -> anyhow::Result<bool> {
     if config.store_location()? == StoreLocation::Memory {
-        bail!("what a server has in memory cannot be checked from outside; give --data-dir or --store");
+        bail!(
+            "what a server has in memory cannot be checked from outside; give --data-dir or \
+             --store"
+        );
     }
     let store = open_store_to_read(config)?;
     let now_ms = Environment::system().now_ms();
@@ -22,8 +26,13 @@ pub async fn verify(config: &Config, out: &mut (impl Write + Send)) -> anyhow::R
         }
     };
     let mut report = Report::new(&mut print);
-    let mut followed = tidelake_catalog::verify::verify(&store, u64::try_from(now_ms)?, &mut report).await?;
-    let nodes: Vec<String> = followed.snapshot().nodes().map(|node| node.name.to_string()).collect();
+    let mut followed =
+        tidelake_catalog::verify::verify(&store, u64::try_from(now_ms)?, &mut report).await?;
+    let nodes: Vec<String> = followed
+        .snapshot()
+        .nodes()
+        .map(|node| node.name.to_string())
+        .collect();
     for node in nodes {
         tidelake_ingest::wal::verify::verify(&store, &node, &mut followed, &mut report).await?;
     }

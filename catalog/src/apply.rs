@@ -1,8 +1,8 @@
 //! From one state to the next: what a commit record does, and what must hold for it.
 //!
-//! `apply` runs twice for each record: before it is written, on the state that its writer knows, and whenever
-//! it is read. Writers see a [`Refusal`] as an answer; for a reader it means that the log is corrupt, since no
-//! writer appends what does not fit the records before.
+//! `apply` runs twice for each record: before it is written, on the state that its writer knows,
+//! and whenever it is read. Writers see a [`Refusal`] as an answer; for a reader it means that the
+//! log is corrupt, since no writer appends what does not fit the records before.
 
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -10,8 +10,12 @@ use std::sync::Arc;
 use crate::model::schema::TIME_COLUMN;
 use crate::model::{Column, SchemaError, TableSchema};
 use crate::record::convert::{self, SegmentReader, Unknown};
-use crate::record::{self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record};
-use crate::snapshot::{Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition};
+use crate::record::{
+    self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record,
+};
+use crate::snapshot::{
+    Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
+};
 
 /// Longest name of a database or table, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
@@ -31,7 +35,10 @@ pub enum Refusal {
         found: u64,
     },
     /// A newer process has registered as this node.
-    #[error("node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch {newest}; this one must stop")]
+    #[error(
+        "node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch \
+         {newest}; this one must stop"
+    )]
     Fenced {
         /// The node.
         node: String,
@@ -51,7 +58,10 @@ pub enum Refusal {
         newest: u64,
     },
     /// A name that cannot be.
-    #[error("{name:?} cannot be the name of a {what}: names have 1 to {MAX_NAME_BYTES} bytes, and no column is called {TIME_COLUMN:?}")]
+    #[error(
+        "{name:?} cannot be the name of a {what}: names have 1 to {MAX_NAME_BYTES} bytes, and no \
+         column is called {TIME_COLUMN:?}"
+    )]
     BadName {
         /// Database, table, column or node.
         what: &'static str,
@@ -142,8 +152,8 @@ pub enum Refusal {
     },
     /// A delete that would be one too many to be looked at by every reader.
     #[error(
-        "table {table:?} of database {database:?} has {MAX_TOMBSTONES} deletes that are not applied yet: try again after a compaction, \
-         or delete more at a time"
+        "table {table:?} of database {database:?} has {MAX_TOMBSTONES} deletes that are not \
+         applied yet: try again after a compaction, or delete more at a time"
     )]
     TooManyDeletes {
         /// Database.
@@ -180,12 +190,16 @@ const fn kind_word(kind: crate::model::TableKind) -> &'static str {
 /// The state after a record.
 pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Refusal> {
     if snapshot.sequence.checked_add(1) != Some(record.sequence) {
-        return Err(Refusal::OutOfSequence { last: snapshot.sequence, found: record.sequence });
+        return Err(Refusal::OutOfSequence {
+            last: snapshot.sequence,
+            found: record.sequence,
+        });
     }
     let mut next = snapshot.clone();
     next.sequence = record.sequence;
     next.time_ms = next.time_ms.max(record.time_ms);
-    // A registration brings the node to the record's epoch, so it stands before what the new process changes.
+    // A registration brings the node to the record's epoch, so it stands before what the new
+    // process changes.
     for change in &record.changes {
         let kind = change.kind.as_ref().ok_or(Refusal::UnknownChange)?;
         if let Kind::RegisterNode(change) = kind {
@@ -223,21 +237,36 @@ fn check_epoch(snapshot: &Snapshot, record: &Record) -> Result<(), Refusal> {
     if newest == record.epoch && newest > 0 {
         return Ok(());
     }
-    Err(Refusal::Fenced { node: record.node.clone(), epoch: record.epoch, newest })
+    Err(Refusal::Fenced {
+        node: record.node.clone(),
+        epoch: record.epoch,
+        newest,
+    })
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && !(what == "column" && name == TIME_COLUMN) {
         return Ok(());
     }
-    Err(Refusal::BadName { what, name: name.chars().take(64).collect() })
+    Err(Refusal::BadName {
+        what,
+        name: name.chars().take(64).collect(),
+    })
 }
 
-fn register_node(next: &mut Snapshot, record: &Record, change: &record::RegisterNode) -> Result<(), Refusal> {
+fn register_node(
+    next: &mut Snapshot,
+    record: &Record,
+    change: &record::RegisterNode,
+) -> Result<(), Refusal> {
     check_name("node", &record.node)?;
     let newest = newest_epoch(next, &record.node);
     if newest.checked_add(1) != Some(record.epoch) {
-        return Err(Refusal::EpochTaken { node: record.node.clone(), epoch: record.epoch, newest });
+        return Err(Refusal::EpochTaken {
+            node: record.node.clone(),
+            epoch: record.epoch,
+            newest,
+        });
     }
     let name: Arc<str> = record.node.as_str().into();
     let node = Node {
@@ -255,7 +284,9 @@ fn create_database(next: &mut Snapshot, change: &record::CreateDatabase) -> Resu
     check_name("database", &change.name)?;
     let name: Arc<str> = change.name.as_str().into();
     match next.databases.entry(Arc::clone(&name)) {
-        Entry::Occupied(_) => Err(Refusal::DatabaseExists { database: change.name.clone() }),
+        Entry::Occupied(_) => Err(Refusal::DatabaseExists {
+            database: change.name.clone(),
+        }),
         Entry::Vacant(entry) => {
             entry.insert(Arc::new(Database {
                 name,
@@ -269,25 +300,51 @@ fn create_database(next: &mut Snapshot, change: &record::CreateDatabase) -> Resu
 }
 
 fn database_mut<'a>(next: &'a mut Snapshot, database: &str) -> Result<&'a mut Database, Refusal> {
-    let found = next.databases.get_mut(database).ok_or_else(|| Refusal::NoDatabase { database: database.to_owned() })?;
+    let found = next
+        .databases
+        .get_mut(database)
+        .ok_or_else(|| Refusal::NoDatabase {
+            database: database.to_owned(),
+        })?;
     Ok(Arc::make_mut(found))
 }
 
-fn table_mut<'a>(next: &'a mut Snapshot, database: &str, table: &str) -> Result<&'a mut Table, Refusal> {
-    let none = || Refusal::NoTable { database: database.to_owned(), table: table.to_owned() };
-    Ok(Arc::make_mut(database_mut(next, database)?.tables.get_mut(table).ok_or_else(none)?))
+fn table_mut<'a>(
+    next: &'a mut Snapshot,
+    database: &str,
+    table: &str,
+) -> Result<&'a mut Table, Refusal> {
+    let none = || Refusal::NoTable {
+        database: database.to_owned(),
+        table: table.to_owned(),
+    };
+    Ok(Arc::make_mut(
+        database_mut(next, database)?
+            .tables
+            .get_mut(table)
+            .ok_or_else(none)?,
+    ))
 }
 
 fn create_table(next: &mut Snapshot, change: &record::CreateTable) -> Result<(), Refusal> {
     check_name("table", &change.table)?;
     let kind = convert::table_kind(change.kind)?;
     let mut schema = TableSchema::new(kind);
-    ensure_new(&mut schema, &change.database, &change.table, &change.columns)?;
+    ensure_new(
+        &mut schema,
+        &change.database,
+        &change.table,
+        &change.columns,
+    )?;
     let id = next.sequence;
     let database = database_mut(next, &change.database)?;
     if let Some(existing) = database.table(&change.table) {
         let (database, table) = (change.database.clone(), change.table.clone());
-        return Err(Refusal::TableExists { database, table, kind: existing.schema.kind });
+        return Err(Refusal::TableExists {
+            database,
+            table,
+            kind: existing.schema.kind,
+        });
     }
     let name: Arc<str> = change.table.as_str().into();
     let table = Table {
@@ -304,14 +361,27 @@ fn create_table(next: &mut Snapshot, change: &record::CreateTable) -> Result<(),
 
 fn add_columns(next: &mut Snapshot, change: &record::AddColumns) -> Result<(), Refusal> {
     let table = table_mut(next, &change.database, &change.table)?;
-    ensure_new(Arc::make_mut(&mut table.schema), &change.database, &change.table, &change.columns)
+    ensure_new(
+        Arc::make_mut(&mut table.schema),
+        &change.database,
+        &change.table,
+        &change.columns,
+    )
 }
 
 /// Adds columns, none of which may be there.
-fn ensure_new(schema: &mut TableSchema, database: &str, table: &str, columns: &[record::Column]) -> Result<(), Refusal> {
+fn ensure_new(
+    schema: &mut TableSchema,
+    database: &str,
+    table: &str,
+    columns: &[record::Column],
+) -> Result<(), Refusal> {
     // Asking the schema for each of thousands of columns would take their square.
-    let mut known: std::collections::HashMap<Arc<str>, crate::model::ColumnType> =
-        schema.columns.iter().map(|column| (Arc::clone(&column.name), column.kind)).collect();
+    let mut known: std::collections::HashMap<Arc<str>, crate::model::ColumnType> = schema
+        .columns
+        .iter()
+        .map(|column| (Arc::clone(&column.name), column.kind))
+        .collect();
     for message in columns {
         check_name("column", &message.name)?;
         let Column { name, kind } = convert::column(message)?;
@@ -321,10 +391,24 @@ fn ensure_new(schema: &mut TableSchema, database: &str, table: &str, columns: &[
                 known.insert(Arc::clone(&name), kind);
                 schema.columns.push(Column { name, kind });
             }
-            Some(existing) if *existing == kind => return Err(Refusal::ColumnExists { database, table, column: message.name.clone() }),
+            Some(existing) if *existing == kind => {
+                return Err(Refusal::ColumnExists {
+                    database,
+                    table,
+                    column: message.name.clone(),
+                });
+            }
             Some(existing) => {
-                let conflict = SchemaError { column: message.name.clone(), existing: *existing, wanted: kind };
-                return Err(Refusal::ColumnConflict { database, table, conflict });
+                let conflict = SchemaError {
+                    column: message.name.clone(),
+                    existing: *existing,
+                    wanted: kind,
+                };
+                return Err(Refusal::ColumnConflict {
+                    database,
+                    table,
+                    conflict,
+                });
             }
         }
     }
@@ -340,30 +424,57 @@ fn set_metadata(next: &mut Snapshot, change: &record::SetMetadata) -> Result<(),
 }
 
 fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<(), Refusal> {
-    let fenced = || Refusal::Fenced { node: record.node.clone(), epoch: record.epoch, newest: 0 };
-    let node = Arc::make_mut(next.nodes.get_mut(record.node.as_str()).ok_or_else(fenced)?);
+    let fenced = || Refusal::Fenced {
+        node: record.node.clone(),
+        epoch: record.epoch,
+        newest: 0,
+    };
+    let node = Arc::make_mut(
+        next.nodes
+            .get_mut(record.node.as_str())
+            .ok_or_else(fenced)?,
+    );
     if to < node.wal || to.epoch > record.epoch {
-        return Err(Refusal::WalPosition { node: record.node.clone(), from: node.wal, to });
+        return Err(Refusal::WalPosition {
+            node: record.node.clone(),
+            from: node.wal,
+            to,
+        });
     }
     node.wal = to;
     Ok(())
 }
 
-fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments) -> Result<(), Refusal> {
+fn change_segments(
+    next: &mut Snapshot,
+    record: &Record,
+    change: &ChangeSegments,
+) -> Result<(), Refusal> {
     let time_ms = next.time_ms;
     let database = Arc::clone(&database_mut(next, &change.database)?.name);
     let table = table_mut(next, &change.database, &change.table)?;
     // 0: written before tables had numbers.
     if change.table_id != table.id && change.table_id != 0 {
-        return Err(Refusal::TableDropped { database: change.database.clone(), table: change.table.clone() });
+        return Err(Refusal::TableDropped {
+            database: change.database.clone(),
+            table: change.table.clone(),
+        });
     }
     let mut retired = Vec::with_capacity(change.removed.len());
     for removed in &change.removed {
         let segment = convert::reference(&database, &table.name, removed);
         let (day, id) = (segment.day, segment.id);
-        let gone = || Refusal::SegmentGone { segment: segment.clone() };
-        let Entry::Occupied(mut segments) = table.days.entry(day) else { return Err(gone()) };
-        let at = segments.get().iter().position(|segment| segment.id == id).ok_or_else(gone)?;
+        let gone = || Refusal::SegmentGone {
+            segment: segment.clone(),
+        };
+        let Entry::Occupied(mut segments) = table.days.entry(day) else {
+            return Err(gone());
+        };
+        let at = segments
+            .get()
+            .iter()
+            .position(|segment| segment.id == id)
+            .ok_or_else(gone)?;
         let left: &mut DaySegments = Arc::make_mut(segments.get_mut());
         left.remove(at);
         if left.is_empty() {
@@ -388,7 +499,11 @@ fn change_segments(next: &mut Snapshot, record: &Record, change: &ChangeSegments
 
 fn forget_segments(next: &mut Snapshot, change: &ForgetSegments) -> Result<(), Refusal> {
     for message in &change.segments {
-        let segment = convert::reference(&change.database.as_str().into(), &change.table.as_str().into(), message);
+        let segment = convert::reference(
+            &change.database.as_str().into(),
+            &change.table.as_str().into(),
+            message,
+        );
         match next.retired.entry(segment.id) {
             Entry::Occupied(entry) if entry.get().segment == segment => entry.remove(),
             _ => return Err(Refusal::SegmentGone { segment }),
@@ -409,16 +524,34 @@ fn set_retention(next: &mut Snapshot, change: &record::SetRetention) -> Result<(
 
 /// Its segments stay on the store for as long as those that a merge replaces.
 fn drop_table(next: &mut Snapshot, database: &str, table: &str) -> Result<(), Refusal> {
-    let none = || Refusal::NoTable { database: database.to_owned(), table: table.to_owned() };
-    let gone = database_mut(next, database)?.tables.remove(table).ok_or_else(none)?;
+    let none = || Refusal::NoTable {
+        database: database.to_owned(),
+        table: table.to_owned(),
+    };
+    let gone = database_mut(next, database)?
+        .tables
+        .remove(table)
+        .ok_or_else(none)?;
     let time_ms = next.time_ms;
     let segments = gone.days.values().flat_map(|segments| segments.iter());
-    next.retired.extend(segments.map(|segment| (segment.id, Arc::new(Retired { segment: segment.reference(), time_ms }))));
+    next.retired.extend(segments.map(|segment| {
+        (
+            segment.id,
+            Arc::new(Retired {
+                segment: segment.reference(),
+                time_ms,
+            }),
+        )
+    }));
     Ok(())
 }
 
 fn drop_database(next: &mut Snapshot, database: &str) -> Result<(), Refusal> {
-    let tables: Vec<_> = database_mut(next, database)?.tables.keys().cloned().collect();
+    let tables: Vec<_> = database_mut(next, database)?
+        .tables
+        .keys()
+        .cloned()
+        .collect();
     for table in tables {
         drop_table(next, database, &table)?;
     }
@@ -431,15 +564,29 @@ fn add_tombstones(next: &mut Snapshot, change: &AddTombstones) -> Result<(), Ref
     let table = table_mut(next, &change.database, &change.table)?;
     let tombstones = Arc::make_mut(&mut table.tombstones);
     for message in &change.tombstones {
-        let tombstone = crate::model::Tombstone { sequence, time_ms, ..convert::tombstone(message)? };
+        let tombstone = crate::model::Tombstone {
+            sequence,
+            time_ms,
+            ..convert::tombstone(message)?
+        };
         if tombstone.range.is_empty() {
-            let reason = format!("a delete from {} to {} deletes nothing", message.time_min, message.time_max);
-            return Err(Refusal::BadTombstone { database: change.database.clone(), table: change.table.clone(), reason });
+            let reason = format!(
+                "a delete from {} to {} deletes nothing",
+                message.time_min, message.time_max
+            );
+            return Err(Refusal::BadTombstone {
+                database: change.database.clone(),
+                table: change.table.clone(),
+                reason,
+            });
         }
         tombstones.push(Arc::new(tombstone));
     }
     if tombstones.len() > MAX_TOMBSTONES {
-        return Err(Refusal::TooManyDeletes { database: change.database.clone(), table: change.table.clone() });
+        return Err(Refusal::TooManyDeletes {
+            database: change.database.clone(),
+            table: change.table.clone(),
+        });
     }
     Ok(())
 }
@@ -450,16 +597,25 @@ fn forget_tombstones(next: &mut Snapshot, change: &ForgetTombstones) -> Result<(
     for sequence in &change.sequences {
         let bad = |reason: &str| {
             let reason = format!("the delete of commit {sequence} {reason}");
-            Refusal::BadTombstone { database: change.database.clone(), table: change.table.clone(), reason }
+            Refusal::BadTombstone {
+                database: change.database.clone(),
+                table: change.table.clone(),
+                reason,
+            }
         };
         if needed.contains(sequence) {
             return Err(bad("is not applied to all segments"));
         }
-        if !table.tombstones.iter().any(|tombstone| tombstone.sequence == *sequence) {
+        if !table
+            .tombstones
+            .iter()
+            .any(|tombstone| tombstone.sequence == *sequence)
+        {
             return Err(bad("is not there"));
         }
     }
-    Arc::make_mut(&mut table.tombstones).retain(|tombstone| !change.sequences.contains(&tombstone.sequence));
+    Arc::make_mut(&mut table.tombstones)
+        .retain(|tombstone| !change.sequences.contains(&tombstone.sequence));
     Ok(())
 }
 
@@ -469,7 +625,13 @@ pub(crate) fn needed_tombstones(table: &Table) -> std::collections::BTreeSet<u64
         return Default::default();
     }
     let segments = table.days.values().flat_map(|segments| segments.iter());
-    segments.flat_map(|segment| table.tombstones_of(segment).map(|tombstone| tombstone.sequence)).collect()
+    segments
+        .flat_map(|segment| {
+            table
+                .tombstones_of(segment)
+                .map(|tombstone| tombstone.sequence)
+        })
+        .collect()
 }
 
 fn write_order(segment: &SegmentMeta) -> (u64, u64, crate::snapshot::SegmentId) {
@@ -477,20 +639,36 @@ fn write_order(segment: &SegmentMeta) -> (u64, u64, crate::snapshot::SegmentId) 
 }
 
 fn check_segment(segment: &SegmentMeta, table: &Table, sequence: u64) -> Result<(), Refusal> {
-    let bad = |reason: String| Err(Refusal::BadSegment { segment: segment.reference(), reason });
+    let bad = |reason: String| {
+        Err(Refusal::BadSegment {
+            segment: segment.reference(),
+            reason,
+        })
+    };
     let day = segment.day.range(table.schema.kind.time_unit());
     if segment.time.is_empty() || segment.time.intersect(&day) != segment.time {
-        return bad(format!("its times {} to {} are not within {}", segment.time.min, segment.time.max, segment.day));
+        return bad(format!(
+            "its times {} to {} are not within {}",
+            segment.time.min, segment.time.max, segment.day
+        ));
     }
     let (first, last) = segment.order;
     if first == 0 || first > last || last > sequence {
-        return bad(format!("its write order {first} to {last} is not possible in commit {sequence}"));
+        return bad(format!(
+            "its write order {first} to {last} is not possible in commit {sequence}"
+        ));
     }
     if segment.deletes_applied > sequence {
-        return bad(format!("deletes up to commit {} are not possible in commit {sequence}", segment.deletes_applied));
+        return bad(format!(
+            "deletes up to commit {} are not possible in commit {sequence}",
+            segment.deletes_applied
+        ));
     }
     if segment.series == 0 || segment.series > segment.rows {
-        return bad(format!("it has {} rows of {} series", segment.rows, segment.series));
+        return bad(format!(
+            "it has {} rows of {} series",
+            segment.rows, segment.series
+        ));
     }
     if table.segment(segment.day, segment.id).is_some() {
         return bad("there is one with this id".to_owned());

@@ -1,12 +1,12 @@
 //! The catalog of a running process: its snapshot, and the operations that change it.
 //!
 //! An operation is a function from the present snapshot to the changes that it wants. They become a
-//! record, the record is checked on the snapshot and appended to the log. Who loses the race for the next
-//! sequence reads what the winner wrote and runs the function again on the new snapshot.
+//! record, the record is checked on the snapshot and appended to the log. Who loses the race for
+//! the next sequence reads what the winner wrote and runs the function again on the new snapshot.
 //!
-//! In one process commits go one after the other, by a lock that is held while the record is written. This is
-//! the one lock over I/O, by design: without it the commits of one process would race each other on the store,
-//! and each lost race is two more requests. Readers never take it.
+//! In one process commits go one after the other, by a lock that is held while the record is
+//! written. This is the one lock over I/O, by design: without it the commits of one process would
+//! race each other on the store, and each lost race is two more requests. Readers never take it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use crate::log::{Appended, Log};
 use crate::model::{ColumnType, SchemaError, TableKind};
 use crate::record::convert::{self, SortOrders};
 use crate::record::{
-    AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, ForgetSegments, Kind, Record, RegisterNode, Removed, SetMetadata,
+    AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, ForgetSegments, Kind, Record,
+    RegisterNode, Removed, SetMetadata,
 };
 use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 use crate::store::{Store, StoreError};
@@ -45,7 +46,10 @@ const MAX_RACES: u32 = 1000;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogError {
     /// A newer process has registered as this node: stop, and touch nothing more.
-    #[error("node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch {newest}; this one must stop")]
+    #[error(
+        "node {node:?} with epoch {epoch} is fenced: a newer process has registered as epoch \
+         {newest}; this one must stop"
+    )]
     Fenced {
         /// The node.
         node: String,
@@ -63,8 +67,8 @@ pub enum CatalogError {
     /// This process only reads: it has not registered as a node.
     #[error("this process has not registered as a node, so it can only read the catalog")]
     NotRegistered,
-    /// The store: its kinds say what to do. After `Unavailable` the commit may be in the log all the same;
-    /// asking again for the same finds out.
+    /// The store: its kinds say what to do. After `Unavailable` the commit may be in the log all
+    /// the same; asking again for the same finds out.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -72,7 +76,15 @@ pub enum CatalogError {
 impl From<Refusal> for CatalogError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Fenced { node, epoch, newest } => Self::Fenced { node, epoch, newest },
+            Refusal::Fenced {
+                node,
+                epoch,
+                newest,
+            } => Self::Fenced {
+                node,
+                epoch,
+                newest,
+            },
             refusal => Self::Refused(refusal),
         }
     }
@@ -130,8 +142,9 @@ pub struct Catalog {
     current: watch::Sender<Arc<Snapshot>>,
     /// Held while a record is appended or the log is followed.
     writing: Mutex<()>,
-    /// Segments of this process's own records that were read from the log: their appends ended in an error, and
-    /// took effect. Whoever asks for them again is done, even if they have been merged meanwhile.
+    /// Segments of this process's own records that were read from the log: their appends ended in
+    /// an error, and took effect. Whoever asks for them again is done, even if they have been
+    /// merged meanwhile.
     landed: parking_lot::Mutex<HashSet<SegmentId>>,
     /// States of the past that were asked for last.
     past: time_travel::Past,
@@ -145,7 +158,8 @@ struct Draft {
 }
 
 impl Catalog {
-    /// Loads the catalog and registers this process as a node, which fences every older process of it.
+    /// Loads the catalog and registers this process as a node, which fences every older process of
+    /// it.
     pub async fn open(store: Store, node: &str, address: &str) -> Result<Self, CatalogError> {
         let catalog = Self::load(store, CatalogOptions::default()).await?;
         catalog.register(node, address).await?;
@@ -199,19 +213,29 @@ impl Catalog {
         Ok((snapshot, replayed))
     }
 
-    /// Registers this process as a node with its next epoch, which is returned. From now on every older
-    /// process of the node is fenced.
+    /// Registers this process as a node with its next epoch, which is returned. From now on every
+    /// older process of the node is fenced.
     pub async fn register(&self, node: &str, address: &str) -> Result<u64, CatalogError> {
         let process = self.options.environment.uuid();
         let snapshot = self
             .commit(|snapshot| {
-                let change = RegisterNode { address: address.to_owned(), process: process.as_bytes().to_vec() };
+                let change = RegisterNode {
+                    address: address.to_owned(),
+                    process: process.as_bytes().to_vec(),
+                };
                 let epoch = newest_epoch(snapshot, node).saturating_add(1);
-                Ok(Some(Draft { node: node.to_owned(), epoch, changes: vec![Kind::RegisterNode(change)] }))
+                Ok(Some(Draft {
+                    node: node.to_owned(),
+                    epoch,
+                    changes: vec![Kind::RegisterNode(change)],
+                }))
             })
             .await?;
         let epoch = newest_epoch(&snapshot, node);
-        *self.identity.write() = Some(Identity { node: node.to_owned(), epoch });
+        *self.identity.write() = Some(Identity {
+            node: node.to_owned(),
+            epoch,
+        });
         tracing::info!(node, epoch, "registered");
         Ok(epoch)
     }
@@ -238,12 +262,18 @@ impl Catalog {
 
     /// The node's name and epoch, once registered.
     pub fn node(&self) -> Option<(String, u64)> {
-        self.identity.read().as_ref().map(|identity| (identity.node.clone(), identity.epoch))
+        self.identity
+            .read()
+            .as_ref()
+            .map(|identity| (identity.node.clone(), identity.epoch))
     }
 
-    /// Whether the present snapshot has a newer process of this node. Only [`refresh`](Self::refresh) finds news.
+    /// Whether the present snapshot has a newer process of this node. Only
+    /// [`refresh`](Self::refresh) finds news.
     pub fn is_fenced(&self) -> bool {
-        self.identity.read().as_ref().is_some_and(|identity| newest_epoch(&self.snapshot(), &identity.node) != identity.epoch)
+        self.identity.read().as_ref().is_some_and(|identity| {
+            newest_epoch(&self.snapshot(), &identity.node) != identity.epoch
+        })
     }
 
     /// Applies what others have committed; one request if there is nothing new.
@@ -258,46 +288,82 @@ impl Catalog {
         self.commit_as_node(|snapshot| {
             Ok(match snapshot.database(database) {
                 Some(_) => Vec::new(),
-                None => vec![Kind::CreateDatabase(CreateDatabase { name: database.to_owned() })],
+                None => vec![Kind::CreateDatabase(CreateDatabase {
+                    name: database.to_owned(),
+                })],
             })
         })
         .await
     }
 
-    /// Makes sure that a database has these tables with these columns: what is missing is created, all in one
-    /// commit. Refused, with nothing created, if a table is of another kind or a column of another type.
-    pub async fn ensure_columns(&self, database: &str, tables: &[TableColumns]) -> Result<Arc<Snapshot>, CatalogError> {
-        self.commit_as_node(|snapshot| missing_columns(snapshot, database, tables)).await
+    /// Makes sure that a database has these tables with these columns: what is missing is created,
+    /// all in one commit. Refused, with nothing created, if a table is of another kind or a
+    /// column of another type.
+    pub async fn ensure_columns(
+        &self,
+        database: &str,
+        tables: &[TableColumns],
+    ) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| missing_columns(snapshot, database, tables))
+            .await
     }
 
     /// Stores what is known of metric families. What is known already makes no commit.
-    pub async fn set_metadata(&self, database: &str, metadata: &BTreeMap<String, MetricMetadata>) -> Result<Arc<Snapshot>, CatalogError> {
+    pub async fn set_metadata(
+        &self,
+        database: &str,
+        metadata: &BTreeMap<String, MetricMetadata>,
+    ) -> Result<Arc<Snapshot>, CatalogError> {
         self.commit_as_node(|snapshot| {
-            let known = snapshot.database(database).map(|database| &database.metadata);
-            let news = metadata.iter().filter(|(metric, metadata)| known.and_then(|known| known.get(metric.as_str())) != Some(*metadata));
-            let news: Vec<_> = news.map(|(metric, metadata)| convert::metadata_message(metric, metadata)).collect();
+            let known = snapshot
+                .database(database)
+                .map(|database| &database.metadata);
+            let news = metadata.iter().filter(|(metric, metadata)| {
+                known.and_then(|known| known.get(metric.as_str())) != Some(*metadata)
+            });
+            let news: Vec<_> = news
+                .map(|(metric, metadata)| convert::metadata_message(metric, metadata))
+                .collect();
             if news.is_empty() {
                 return Ok(Vec::new());
             }
-            Ok(vec![Kind::SetMetadata(SetMetadata { database: database.to_owned(), metadata: news })])
+            Ok(vec![Kind::SetMetadata(SetMetadata {
+                database: database.to_owned(),
+                metadata: news,
+            })])
         })
         .await
     }
 
-    /// Commits a flush: its segments are there, and the node's write-ahead log is in segments up to `wal`, both or
-    /// neither. All files must be durable before. Their write order is the sequence of this commit. Segments of a table that
-    /// was dropped since are left out: their rows count as dropped with it.
+    /// Commits a flush: its segments are there, and the node's write-ahead log is in segments up to
+    /// `wal`, both or neither. All files must be durable before. Their write order is the
+    /// sequence of this commit. Segments of a table that was dropped since are left out: their
+    /// rows count as dropped with it.
     ///
-    /// After an error of the store the same flush can be asked for again: it is never applied twice.
-    pub async fn commit_flush(&self, wal: WalPosition, segments: &[SegmentMeta]) -> Result<Arc<Snapshot>, CatalogError> {
+    /// After an error of the store the same flush can be asked for again: it is never applied
+    /// twice.
+    pub async fn commit_flush(
+        &self,
+        wal: WalPosition,
+        segments: &[SegmentMeta],
+    ) -> Result<Arc<Snapshot>, CatalogError> {
         self.commit_as_node(|snapshot| {
-            let has_table = |s: &&SegmentMeta| snapshot.table(&s.database, &s.table).is_some_and(|table| table.id == s.table_id);
+            let has_table = |s: &&SegmentMeta| {
+                snapshot
+                    .table(&s.database, &s.table)
+                    .is_some_and(|table| table.id == s.table_id)
+            };
             let segments: Vec<SegmentMeta> = segments.iter().filter(has_table).cloned().collect();
             let mut changes = Vec::new();
             if !self.is_committed(snapshot, &segments) {
                 changes.extend(segment_changes(&[], &segments));
             }
-            let position = self.identity.read().as_ref().and_then(|identity| snapshot.node(&identity.node)).map(|node| node.wal);
+            let position = self
+                .identity
+                .read()
+                .as_ref()
+                .and_then(|identity| snapshot.node(&identity.node))
+                .map(|node| node.wal);
             let done = changes.is_empty() && position >= Some(wal);
             if !done && position != Some(wal) {
                 changes.push(Kind::AdvanceWal(wal.into()));
@@ -307,63 +373,101 @@ impl Catalog {
         .await
     }
 
-    /// Commits a merge: `added` replace `removed`, all or none. Refused with [`Refusal::SegmentGone`] if one of
-    /// `removed` is not there any more. The files of `removed` stay: older snapshots name them.
+    /// Commits a merge: `added` replace `removed`, all or none. Refused with
+    /// [`Refusal::SegmentGone`] if one of `removed` is not there any more. The files of
+    /// `removed` stay: older snapshots name them.
     ///
-    /// After an error of the store the same merge can be asked for again: it is never applied twice.
-    pub async fn commit_compaction(&self, removed: &[SegmentRef], added: &[SegmentMeta]) -> Result<Arc<Snapshot>, CatalogError> {
+    /// After an error of the store the same merge can be asked for again: it is never applied
+    /// twice.
+    pub async fn commit_compaction(
+        &self,
+        removed: &[SegmentRef],
+        added: &[SegmentMeta],
+    ) -> Result<Arc<Snapshot>, CatalogError> {
         self.commit_as_node(|snapshot| {
             let done = !added.is_empty() && self.is_committed(snapshot, added);
-            Ok(if done { Vec::new() } else { segment_changes(removed, added) })
+            Ok(if done {
+                Vec::new()
+            } else {
+                segment_changes(removed, added)
+            })
         })
         .await
     }
 
-    /// Commits that the files of these segments, which went earlier, are deleted. Those that are forgotten already are left out.
-    pub async fn commit_forget(&self, deleted: &[SegmentRef]) -> Result<Arc<Snapshot>, CatalogError> {
+    /// Commits that the files of these segments, which went earlier, are deleted. Those that are
+    /// forgotten already are left out.
+    pub async fn commit_forget(
+        &self,
+        deleted: &[SegmentRef],
+    ) -> Result<Arc<Snapshot>, CatalogError> {
         self.commit_as_node(|snapshot| {
             let mut tables = BTreeMap::<(&str, &str), Vec<Removed>>::new();
-            for segment in deleted.iter().filter(|segment| snapshot.retired.contains_key(&segment.id)) {
-                tables.entry((&segment.database, &segment.table)).or_default().push(convert::removed_message(segment));
+            for segment in deleted
+                .iter()
+                .filter(|segment| snapshot.retired.contains_key(&segment.id))
+            {
+                tables
+                    .entry((&segment.database, &segment.table))
+                    .or_default()
+                    .push(convert::removed_message(segment));
             }
             let change = |((database, table), segments): ((&str, &str), _)| {
-                Kind::ForgetSegments(ForgetSegments { database: database.to_owned(), table: table.to_owned(), segments })
+                Kind::ForgetSegments(ForgetSegments {
+                    database: database.to_owned(),
+                    table: table.to_owned(),
+                    segments,
+                })
             };
             Ok(tables.into_iter().map(change).collect())
         })
         .await
     }
 
-    /// Whether segments that this process wanted to add are in the catalog, or were; asks the store for the latest commits.
+    /// Whether segments that this process wanted to add are in the catalog, or were; asks the store
+    /// for the latest commits.
     pub async fn was_committed(&self, segments: &[SegmentMeta]) -> Result<bool, CatalogError> {
         let snapshot = self.refresh().await?;
         Ok(self.is_committed(&snapshot, segments))
     }
 
-    /// Whether an earlier try of the commit that adds these took effect. One commit adds all of them or none.
+    /// Whether an earlier try of the commit that adds these took effect. One commit adds all of
+    /// them or none.
     fn is_committed(&self, snapshot: &Snapshot, added: &[SegmentMeta]) -> bool {
         let landed = self.landed.lock();
-        added.iter().all(|segment| landed.contains(&segment.id) || snapshot.segment(&segment.reference()).is_some())
+        added.iter().all(|segment| {
+            landed.contains(&segment.id) || snapshot.segment(&segment.reference()).is_some()
+        })
     }
 
     async fn commit_as_node(
         &self,
         mut changes: impl FnMut(&Snapshot) -> Result<Vec<Kind>, Refusal> + Send,
     ) -> Result<Arc<Snapshot>, CatalogError> {
-        let Some(Identity { node, epoch }) = self.identity.read().clone() else { return Err(CatalogError::NotRegistered) };
+        let Some(Identity { node, epoch }) = self.identity.read().clone() else {
+            return Err(CatalogError::NotRegistered);
+        };
         self.commit(|snapshot| {
             let newest = newest_epoch(snapshot, &node);
             if newest != epoch {
-                return Err(Refusal::Fenced { node: node.clone(), epoch, newest });
+                return Err(Refusal::Fenced {
+                    node: node.clone(),
+                    epoch,
+                    newest,
+                });
             }
             let changes = changes(snapshot)?;
-            Ok((!changes.is_empty()).then(|| Draft { node: node.clone(), epoch, changes }))
+            Ok((!changes.is_empty()).then(|| Draft {
+                node: node.clone(),
+                epoch,
+                changes,
+            }))
         })
         .await
     }
 
-    /// Commits what `draft` makes of the present snapshot; nothing if it makes nothing. Returns the snapshot in
-    /// which it holds.
+    /// Commits what `draft` makes of the present snapshot; nothing if it makes nothing. Returns the
+    /// snapshot in which it holds.
     async fn commit(
         &self,
         mut draft: impl FnMut(&Snapshot) -> Result<Option<Draft>, Refusal> + Send,
@@ -373,8 +477,15 @@ impl Catalog {
         for _ in 0..MAX_RACES {
             let snapshot = self.snapshot();
             let drafted = draft(&snapshot).and_then(|draft| {
-                let record = draft.map(|draft| draft.into_record(snapshot.sequence.saturating_add(1), &self.options.environment));
-                record.map(|record| apply(&snapshot, &record).map(|next| (record, next))).transpose()
+                let record = draft.map(|draft| {
+                    draft.into_record(
+                        snapshot.sequence.saturating_add(1),
+                        &self.options.environment,
+                    )
+                });
+                record
+                    .map(|record| apply(&snapshot, &record).map(|next| (record, next)))
+                    .transpose()
             });
             let (record, next) = match drafted {
                 Ok(Some(drafted)) => drafted,
@@ -403,7 +514,10 @@ impl Catalog {
                 }
             }
         }
-        let (key, reason) = (keys::LOG.to_owned(), format!("the commit lost {MAX_RACES} races against other writers"));
+        let (key, reason) = (
+            keys::LOG.to_owned(),
+            format!("the commit lost {MAX_RACES} races against other writers"),
+        );
         Err(StoreError::Unavailable { key, reason }.into())
     }
 
@@ -421,26 +535,38 @@ impl Catalog {
     /// Applies a record that was read from the log. The lock must be held.
     fn publish(&self, record: &Record) -> Result<(), CatalogError> {
         let next = follow(&self.snapshot(), record)?;
-        let is_own = self.identity.read().as_ref().is_some_and(|own| own.node == record.node && own.epoch == record.epoch);
+        let is_own = self
+            .identity
+            .read()
+            .as_ref()
+            .is_some_and(|own| own.node == record.node && own.epoch == record.epoch);
         if is_own {
-            let changes = record.changes.iter().filter_map(|change| match &change.kind {
-                Some(Kind::ChangeSegments(change)) => Some(change),
-                _ => None,
-            });
-            let added = changes.flat_map(|change| &change.added).map(|added| convert::id(added.id_high, added.id_low));
+            let changes = record
+                .changes
+                .iter()
+                .filter_map(|change| match &change.kind {
+                    Some(Kind::ChangeSegments(change)) => Some(change),
+                    _ => None,
+                });
+            let added = changes
+                .flat_map(|change| &change.added)
+                .map(|added| convert::id(added.id_high, added.id_low));
             self.landed.lock().extend(added);
         }
         self.current.send_replace(Arc::new(next));
         Ok(())
     }
 
-    /// Writes a checkpoint in the background: no commit waits for it, and one that fails is made up for by the next.
+    /// Writes a checkpoint in the background: no commit waits for it, and one that fails is made up
+    /// for by the next.
     fn write_checkpoint(&self, snapshot: Arc<Snapshot>) {
         let (store, every) = (self.store.clone(), self.options.checkpoint_every);
         tokio::spawn(async move {
             match checkpoint::write(&store, &snapshot, every).await {
                 Ok(()) => tracing::debug!(sequence = snapshot.sequence, "checkpoint written"),
-                Err(error) => tracing::warn!(%error, sequence = snapshot.sequence, "no checkpoint could be written; the log is complete"),
+                Err(error) => {
+                    tracing::warn!(%error, sequence = snapshot.sequence, "no checkpoint could be written; the log is complete")
+                }
             }
         });
     }
@@ -468,21 +594,44 @@ fn follow(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, StoreError> 
 }
 
 /// The changes after which a database has these tables and columns.
-fn missing_columns(snapshot: &Snapshot, database: &str, tables: &[TableColumns]) -> Result<Vec<Kind>, Refusal> {
+fn missing_columns(
+    snapshot: &Snapshot,
+    database: &str,
+    tables: &[TableColumns],
+) -> Result<Vec<Kind>, Refusal> {
     let mut changes = Vec::new();
     let found = snapshot.database(database);
     if found.is_none() {
-        changes.push(Kind::CreateDatabase(CreateDatabase { name: database.to_owned() }));
+        changes.push(Kind::CreateDatabase(CreateDatabase {
+            name: database.to_owned(),
+        }));
     }
-    for TableColumns { table, kind, columns } in tables {
+    for TableColumns {
+        table,
+        kind,
+        columns,
+    } in tables
+    {
         let Some(found) = found.and_then(|database| database.table(table)) else {
-            let columns = columns.iter().map(|(name, kind)| convert::column_message(name, *kind)).collect();
+            let columns = columns
+                .iter()
+                .map(|(name, kind)| convert::column_message(name, *kind))
+                .collect();
             let (database, table) = (database.to_owned(), table.clone());
-            changes.push(Kind::CreateTable(CreateTable { database, table, kind: convert::table_kind_number(*kind), columns }));
+            changes.push(Kind::CreateTable(CreateTable {
+                database,
+                table,
+                kind: convert::table_kind_number(*kind),
+                columns,
+            }));
             continue;
         };
         if found.schema.kind != *kind {
-            return Err(Refusal::TableExists { database: database.to_owned(), table: table.clone(), kind: found.schema.kind });
+            return Err(Refusal::TableExists {
+                database: database.to_owned(),
+                table: table.clone(),
+                kind: found.schema.kind,
+            });
         }
         let mut missing = Vec::new();
         for (name, wanted) in columns {
@@ -490,13 +639,25 @@ fn missing_columns(snapshot: &Snapshot, database: &str, tables: &[TableColumns])
                 None => missing.push(convert::column_message(name, *wanted)),
                 Some(column) if column.kind == *wanted => {}
                 Some(column) => {
-                    let conflict = SchemaError { column: name.clone(), existing: column.kind, wanted: *wanted };
-                    return Err(Refusal::ColumnConflict { database: database.to_owned(), table: table.clone(), conflict });
+                    let conflict = SchemaError {
+                        column: name.clone(),
+                        existing: column.kind,
+                        wanted: *wanted,
+                    };
+                    return Err(Refusal::ColumnConflict {
+                        database: database.to_owned(),
+                        table: table.clone(),
+                        conflict,
+                    });
                 }
             }
         }
         if !missing.is_empty() {
-            changes.push(Kind::AddColumns(AddColumns { database: database.to_owned(), table: table.clone(), columns: missing }));
+            changes.push(Kind::AddColumns(AddColumns {
+                database: database.to_owned(),
+                table: table.clone(),
+                columns: missing,
+            }));
         }
     }
     Ok(changes)
@@ -513,11 +674,15 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
     }
     let mut tables = BTreeMap::<(Arc<str>, Arc<str>), TableChange>::new();
     for segment in removed {
-        let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
+        let change = tables
+            .entry((Arc::clone(&segment.database), Arc::clone(&segment.table)))
+            .or_default();
         change.removed.push(convert::removed_message(segment));
     }
     for segment in added {
-        let change = tables.entry((Arc::clone(&segment.database), Arc::clone(&segment.table))).or_default();
+        let change = tables
+            .entry((Arc::clone(&segment.database), Arc::clone(&segment.table)))
+            .or_default();
         let message = change.sort_orders.segment_message(segment);
         change.added.push(message);
         change.table_id = segment.table_id;
@@ -533,5 +698,8 @@ fn segment_changes(removed: &[SegmentRef], added: &[SegmentMeta]) -> Vec<Kind> {
             table_id: change.table_id,
         })
     };
-    tables.into_iter().map(|((database, table), segments)| change(((database, table), segments))).collect()
+    tables
+        .into_iter()
+        .map(|((database, table), segments)| change(((database, table), segments)))
+        .collect()
 }

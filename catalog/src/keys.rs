@@ -1,7 +1,7 @@
 //! The keys of all objects, built and parsed in this one place; see `FORMAT.md`.
 //!
-//! Keys are relative to the prefix of the [`Store`](crate::store::Store). Names that users chose are escaped
-//! so that every key is a harmless path on a local folder too.
+//! Keys are relative to the prefix of the [`Store`](crate::store::Store). Names that users chose
+//! are escaped so that every key is a harmless path on a local folder too.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,8 @@ pub const WAL: &str = "wal";
 /// Where the data of all tables lie.
 pub const DATA: &str = "data";
 
-/// Longest folder name in bytes. File systems allow 255, and a temporary name is longer than its final one.
+/// Longest folder name in bytes. File systems allow 255, and a temporary name is longer than its
+/// final one.
 const MAX_FOLDER_BYTES: usize = 200;
 /// Bytes of a long name that are kept: what the mark and 32 hexadecimal digits leave.
 const KEPT_BYTES: usize = MAX_FOLDER_BYTES - 33;
@@ -92,13 +93,15 @@ pub fn segment_of_file(path: &str) -> Option<SegmentId> {
     id.strip_suffix(".series").unwrap_or(id).parse().ok()
 }
 
-/// Numbers in keys have a fixed width, or more digits where that does not suffice; never a sign or a space.
+/// Numbers in keys have a fixed width, or more digits where that does not suffice; never a sign or
+/// a space.
 fn parse_number(text: &str, width: usize) -> Option<u64> {
     let canonical = text.len() == width || (text.len() > width && !text.starts_with('0'));
     (canonical && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// The folder for a name that a user chose: itself if it is plain ASCII, else escaped, and cut if too long.
+/// The folder for a name that a user chose: itself if it is plain ASCII, else escaped, and cut if
+/// too long.
 pub fn folder(name: &str) -> String {
     let last = name.len().saturating_sub(1);
     let mut out = String::with_capacity(name.len() + 8);
@@ -162,7 +165,10 @@ mod tests {
         assert_eq!(cut.len(), 200);
         assert!(cut.starts_with(&format!("{}~", "a".repeat(167))));
         let cut = folder(&"é".repeat(100));
-        assert_eq!(cut.split('~').next(), Some("%C3%A9".repeat(28).split_at(165).0));
+        assert_eq!(
+            cut.split('~').next(),
+            Some("%C3%A9".repeat(28).split_at(165).0)
+        );
     }
 
     #[test]
@@ -171,25 +177,51 @@ mod tests {
         for sequence in [0, 1, 99, u64::MAX] {
             assert_eq!(parse_log_record(&log_record(sequence)), Some(sequence));
             assert_eq!(parse_checkpoint(&checkpoint(sequence)), Some(sequence));
-            assert_eq!(parse_wal_object("n/1", &wal_object("n/1", sequence, sequence)), Some((sequence, sequence)));
+            assert_eq!(
+                parse_wal_object("n/1", &wal_object("n/1", sequence, sequence)),
+                Some((sequence, sequence))
+            );
         }
-        assert_eq!(wal_object("n", 1, 2), "wal/n/0000000001/00000000000000000002");
+        assert_eq!(
+            wal_object("n", 1, 2),
+            "wal/n/0000000001/00000000000000000002"
+        );
         assert_eq!(parse_wal_object("n", &wal_object("n2", 1, 2)), None);
         let id = SegmentId(0xab);
-        let (data, index) = (data_file("default", "cpu", Day(0), id), series_index("default", "cpu", Day(0), id));
-        assert_eq!(data, "data/default/cpu/1970-01-01/000000000000000000000000000000ab.parquet");
-        assert_eq!(index, "data/default/cpu/1970-01-01/000000000000000000000000000000ab.series.parquet");
-        assert_eq!((parse_segment(&data), parse_segment(&index)), (Some(id), Some(id)));
+        let (data, index) = (
+            data_file("default", "cpu", Day(0), id),
+            series_index("default", "cpu", Day(0), id),
+        );
+        assert_eq!(
+            data,
+            "data/default/cpu/1970-01-01/000000000000000000000000000000ab.parquet"
+        );
+        assert_eq!(
+            index,
+            "data/default/cpu/1970-01-01/000000000000000000000000000000ab.series.parquet"
+        );
+        assert_eq!(
+            (parse_segment(&data), parse_segment(&index)),
+            (Some(id), Some(id))
+        );
     }
 
     #[test]
     fn what_is_not_ours_does_not_parse() {
-        for key in
-            ["catalog/log/7", "catalog/log/+0000000000000000007", "catalog/log/0000000000000000000a", "catalog/logs/00000000000000000007"]
-        {
+        for key in [
+            "catalog/log/7",
+            "catalog/log/+0000000000000000007",
+            "catalog/log/0000000000000000000a",
+            "catalog/logs/00000000000000000007",
+        ] {
             assert_eq!(parse_log_record(key), None, "{key}");
         }
-        for key in ["data/a/b/c/x.parquet", "data/a/b/c/00.parquet", "data", "other/000000000000000000000000000000ab.parquet"] {
+        for key in [
+            "data/a/b/c/x.parquet",
+            "data/a/b/c/00.parquet",
+            "data",
+            "other/000000000000000000000000000000ab.parquet",
+        ] {
             assert_eq!(parse_segment(key), None, "{key}");
         }
     }

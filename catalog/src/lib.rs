@@ -5,21 +5,24 @@
 //!
 //! 1. [`model`]: label sets, matchers, time ranges, table schemas, native histograms.
 //! 2. [`segment`]: sorted rows, their Parquet form with a series index, merging and scanning.
-//! 3. [`store`]: put-if-absent, get and list on S3, a folder or memory; [`keys`]: the names of all objects.
+//! 3. [`store`]: put-if-absent, get and list on S3, a folder or memory; [`keys`]: the names of all
+//!    objects.
 //! 4. [`record`]: what one commit says; [`apply`]: what must hold for it, and the state after it.
 //! 5. `log` and `checkpoint`: records and whole states on the store.
-//! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]: the log as JSON; [`verify`]: whether
-//!    all of it is true.
+//! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]:
+//!    the log as JSON; [`verify`]: whether all of it is true.
 //!
 //! [`environment`] is what all of this takes from the machine: clock, random numbers, threads.
 //!
 //! `FORMAT.md` beside this crate specifies all that is stored. What always holds:
 //!
-//! - The log is a sequence without gaps; no record is ever overwritten or deleted, and only put-if-absent adds one.
-//! - No record is in the log that does not fit the records before it: this is checked when it is written and
-//!   again when it is read.
+//! - The log is a sequence without gaps; no record is ever overwritten or deleted, and only
+//!   put-if-absent adds one.
+//! - No record is in the log that does not fit the records before it: this is checked when it is
+//!   written and again when it is read.
 //! - No record of an epoch follows the registration of a newer epoch of the same node.
-//! - No file is named before its bytes are durable, and no write-ahead log object is passed over before its rows are.
+//! - No file is named before its bytes are durable, and no write-ahead log object is passed over
+//!   before its rows are.
 //! - A snapshot never changes, and no reader waits for a writer.
 //! - Nothing is found by listing data: a file that no commit names does not exist.
 pub mod apply;
@@ -40,6 +43,7 @@ pub use apply::Refusal;
 pub use catalog::{AsOf, Catalog, CatalogError, CatalogOptions, TableColumns};
 pub use environment::Environment;
 pub use snapshot::{
-    Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
+    Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta,
+    SegmentRef, Snapshot, Table, WalPosition,
 };
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

@@ -59,16 +59,19 @@ impl Log {
         };
         let record: Record = envelope::open(&key, &bytes)?;
         if record.sequence != sequence {
-            return Err(StoreError::Corrupt { key, reason: format!("it is record {}", record.sequence) });
+            return Err(StoreError::Corrupt {
+                key,
+                reason: format!("it is record {}", record.sequence),
+            });
         }
         Ok(Some(record))
     }
 
     /// Writes a record in its place, unless another one has it.
     ///
-    /// An error of kind `Unavailable` leaves open whether the record is in the log, or will be. Nothing is read
-    /// back after such an error: only a put that answers says that the object is durable, and "exists
-    /// already" is such an answer.
+    /// An error of kind `Unavailable` leaves open whether the record is in the log, or will be.
+    /// Nothing is read back after such an error: only a put that answers says that the object
+    /// is durable, and "exists already" is such an answer.
     pub(crate) async fn append(&self, record: &Record) -> Result<Appended, StoreError> {
         let key = keys::log_record(record.sequence);
         let bytes = envelope::seal(record);
@@ -78,15 +81,23 @@ impl Log {
             let error = match self.store.put_if_absent(&key, bytes.clone()).await {
                 Ok(PutOutcome::Created) => return Ok(Appended::Ours),
                 Ok(PutOutcome::AlreadyExists) => match self.read(record.sequence).await {
-                    Ok(Some(found)) if found.node == record.node && found.nonce == record.nonce => return Ok(Appended::Ours),
+                    Ok(Some(found)) if found.node == record.node && found.nonce == record.nonce => {
+                        return Ok(Appended::Ours);
+                    }
                     Ok(Some(found)) => return Ok(Appended::Theirs(Box::new(found))),
                     // S3 answers a conflict also while another put to the same key is under way.
-                    Ok(None) => StoreError::Unavailable { key: key.clone(), reason: "it exists, but cannot be read".to_owned() },
+                    Ok(None) => StoreError::Unavailable {
+                        key: key.clone(),
+                        reason: "it exists, but cannot be read".to_owned(),
+                    },
                     Err(error) => error,
                 },
                 Err(error) => error,
             };
-            if !matches!(error, StoreError::Unavailable { .. }) || attempt >= APPEND_TRIES || started.elapsed() >= APPEND_PATIENCE {
+            if !matches!(error, StoreError::Unavailable { .. })
+                || attempt >= APPEND_TRIES
+                || started.elapsed() >= APPEND_PATIENCE
+            {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, "commit is tried again");
@@ -94,7 +105,10 @@ impl Log {
             delay *= 2;
         }
         // The loop above has no end but its returns.
-        Err(StoreError::Unavailable { key, reason: "too many tries".to_owned() })
+        Err(StoreError::Unavailable {
+            key,
+            reason: "too many tries".to_owned(),
+        })
     }
 
     /// The records after `sequence` up to `last`, which is known to be there.
@@ -103,11 +117,19 @@ impl Log {
             // Stores have been seen that list, after a restart, what they cannot read yet.
             let unreadable = || {
                 let reason = format!("the record cannot be found, but there is record {last}");
-                StoreError::Unavailable { key: keys::log_record(sequence), reason }
+                StoreError::Unavailable {
+                    key: keys::log_record(sequence),
+                    reason,
+                }
             };
             self.read(sequence).await?.ok_or_else(unreadable)
         };
-        Records(futures::stream::iter(sequence.saturating_add(1)..=last).map(read).buffered(READ_AHEAD).boxed())
+        Records(
+            futures::stream::iter(sequence.saturating_add(1)..=last)
+                .map(read)
+                .buffered(READ_AHEAD)
+                .boxed(),
+        )
     }
 
     /// Gives all records after `sequence` to `use_record`, in order.
@@ -116,7 +138,8 @@ impl Log {
         sequence: u64,
         mut use_record: impl FnMut(Record) -> Result<(), E>,
     ) -> Result<(), E> {
-        // The listing only says how far to read ahead: a listing that runs while records come may miss one.
+        // The listing only says how far to read ahead: a listing that runs while records come may
+        // miss one.
         let mut listing = self.store.list_from(keys::LOG, &keys::log_record(sequence));
         let mut last = sequence;
         while let Some(info) = listing.try_next().await? {

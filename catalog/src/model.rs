@@ -13,12 +13,15 @@ pub mod tombstone;
 pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
-pub use schema::{Column, ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind, TableSchema};
+pub use schema::{
+    Column, ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind,
+    TableSchema,
+};
 pub use time::{Day, TimeRange, TimeUnit};
 pub use tombstone::Tombstone;
 
-/// Bits of the NaN that marks a series as gone (a "stale marker" in Prometheus' exposition of remote
-/// write 1.0). It must survive every copy bit by bit, so compare bits, never values.
+/// Bits of the NaN that marks a series as gone (a "stale marker" in Prometheus' exposition of
+/// remote write 1.0). It must survive every copy bit by bit, so compare bits, never values.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// Whether `value` is a stale marker, as opposed to an ordinary NaN.

@@ -2,11 +2,12 @@
 //!
 //! - this file: the protobuf messages, and how they read as JSON
 //! - `envelope`: magic, version and checksum around a message
-//! - `convert`: between messages and the types of [`snapshot`](crate::snapshot) and [`model`](crate::model)
+//! - `convert`: between messages and the types of [`snapshot`](crate::snapshot) and
+//!   [`model`](crate::model)
 //!
-//! To add a kind of change: specify it and what must hold in `FORMAT.md`, add it to [`Kind`] with the next
-//! free tag, apply it in `apply.rs`. A version that does not know it refuses the record, so nothing is lost by
-//! being skipped.
+//! To add a kind of change: specify it and what must hold in `FORMAT.md`, add it to [`Kind`] with
+//! the next free tag, apply it in `apply.rs`. A version that does not know it refuses the record,
+//! so nothing is lost by being skipped.
 
 use serde::{Serialize, Serializer};
 
@@ -503,7 +504,12 @@ pub struct Table {
 }
 
 fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    serializer.collect_str(
+        &bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    )
 }
 
 /// With the id and the day in words, and the figures as they are.
@@ -514,7 +520,11 @@ impl Serialize for Removed {
             id: String,
             day: String,
         }
-        Words { id: convert::id(self.id_high, self.id_low).to_string(), day: crate::model::Day(self.day).to_string() }.serialize(serializer)
+        Words {
+            id: convert::id(self.id_high, self.id_low).to_string(),
+            day: crate::model::Day(self.day).to_string(),
+        }
+        .serialize(serializer)
     }
 }
 
@@ -541,7 +551,10 @@ impl Serialize for Segment {
             day: crate::model::Day(self.day).to_string(),
             level: self.level,
             order: (self.order_min, self.order_max),
-            time: (self.time_min, self.time_min.checked_add_unsigned(self.time_span)),
+            time: (
+                self.time_min,
+                self.time_min.checked_add_unsigned(self.time_span),
+            ),
             rows: self.rows,
             series: self.series,
             data_bytes: self.data_bytes,

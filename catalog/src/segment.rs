@@ -1,14 +1,16 @@
 //! Segments: sorted rows of many series, as Parquet with a series index, and how they are merged.
 //!
 //! A segment is written once ([`writer`]) and never changed. Reading begins at its series index
-//! ([`index`]): the series that pass the matchers give exact row ranges, and only these are fetched and
-//! decoded ([`reader`]). What several segments and the recent rows of an ingester hold of one series is put
-//! together by [`merge`], planned in bounded pieces by [`scan`].
+//! ([`index`]): the series that pass the matchers give exact row ranges, and only these are fetched
+//! and decoded ([`reader`]). What several segments and the recent rows of an ingester hold of one
+//! series is put together by [`merge`], planned in bounded pieces by [`scan`].
 //!
 //! Invariants:
-//! - rows of a segment are sorted by series, then by time; a series lies in one run, its times are unique;
+//! - rows of a segment are sorted by series, then by time; a series lies in one run, its times are
+//!   unique;
 //! - a filter on labels never looks at samples;
-//! - runs that do not overlap are copied whole: nothing is compared row by row unless two runs overlap.
+//! - runs that do not overlap are copied whole: nothing is compared row by row unless two runs
+//!   overlap.
 //!
 //! This module imports only `model` and the object store's own types.
 

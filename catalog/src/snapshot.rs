@@ -1,8 +1,8 @@
 //! The state of the catalog after some commit, which never changes.
 //!
-//! Readers hold a [`Snapshot`] for as long as their query runs. A commit makes a new one that shares all
-//! that it did not touch: each level (databases, tables, days) is behind its own `Arc`, and only the path to a
-//! change is copied. Everything here is cheap to clone.
+//! Readers hold a [`Snapshot`] for as long as their query runs. A commit makes a new one that
+//! shares all that it did not touch: each level (databases, tables, days) is behind its own `Arc`,
+//! and only the path to a change is copied. Everything here is cheap to clone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,14 +125,24 @@ impl Table {
     pub fn segments(&self, times: TimeRange) -> impl Iterator<Item = &Arc<SegmentMeta>> {
         let unit = self.schema.kind.time_unit();
         // An inverted range would panic in the map.
-        let days = (!times.is_empty()).then(|| self.days.range(unit.day_of(times.min)..=unit.day_of(times.max)));
-        days.into_iter().flatten().flat_map(|(_, segments)| segments.iter()).filter(move |segment| segment.time.overlaps(&times))
+        let days = (!times.is_empty()).then(|| {
+            self.days
+                .range(unit.day_of(times.min)..=unit.day_of(times.max))
+        });
+        days.into_iter()
+            .flatten()
+            .flat_map(|(_, segments)| segments.iter())
+            .filter(move |segment| segment.time.overlaps(&times))
     }
 
     /// The tombstones that delete rows of a segment.
-    pub fn tombstones_of<'a>(&'a self, segment: &'a SegmentMeta) -> impl Iterator<Item = &'a Arc<Tombstone>> {
+    pub fn tombstones_of<'a>(
+        &'a self,
+        segment: &'a SegmentMeta,
+    ) -> impl Iterator<Item = &'a Arc<Tombstone>> {
         self.tombstones.iter().filter(|tombstone| {
-            tombstone.range.overlaps(&segment.time) && tombstone.sequence > segment.order.1.max(segment.deletes_applied)
+            tombstone.range.overlaps(&segment.time)
+                && tombstone.sequence > segment.order.1.max(segment.deletes_applied)
         })
     }
 
@@ -164,24 +174,30 @@ impl Database {
     /// How many milliseconds the rows of one of its tables are kept; `None` for ever.
     pub fn retention_ms(&self, table: &Table) -> Option<u64> {
         // Exemplars stay with their samples.
-        let samples = (table.schema.kind == TableKind::Exemplars).then(|| self.table(METRICS_TABLE).map(|samples| samples.retention));
+        let samples = (table.schema.kind == TableKind::Exemplars)
+            .then(|| self.table(METRICS_TABLE).map(|samples| samples.retention));
         let own = match (table.retention, samples.flatten()) {
             (Retention::Inherit, Some(samples)) => samples,
             (own, _) => own,
         };
         match (own, self.retention) {
             (Retention::Millis(ms), _) | (Retention::Inherit, Retention::Millis(ms)) => Some(ms),
-            (Retention::Forever, _) | (Retention::Inherit, Retention::Inherit | Retention::Forever) => None,
+            (Retention::Forever, _)
+            | (Retention::Inherit, Retention::Inherit | Retention::Forever) => None,
         }
     }
 
-    /// The times of a table's rows that are not expired, in its unit. `now_ms` is milliseconds since 1970.
+    /// The times of a table's rows that are not expired, in its unit. `now_ms` is milliseconds
+    /// since 1970.
     pub fn kept(&self, table: &Table, now_ms: i64) -> TimeRange {
         match self.retention_ms(table) {
             None => TimeRange::ALL,
             Some(ms) => {
                 let first_ms = now_ms.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX));
-                TimeRange::new(table.schema.kind.time_unit().from_millis(first_ms), i64::MAX)
+                TimeRange::new(
+                    table.schema.kind.time_unit().from_millis(first_ms),
+                    i64::MAX,
+                )
             }
         }
     }
@@ -212,8 +228,8 @@ impl Snapshot {
         self.sequence
     }
 
-    /// When the last commit was made, in milliseconds since 1970: the latest of the clocks of all commits so far, so that it never
-    /// goes back.
+    /// When the last commit was made, in milliseconds since 1970: the latest of the clocks of all
+    /// commits so far, so that it never goes back.
     pub fn time_ms(&self) -> i64 {
         self.time_ms
     }
@@ -235,12 +251,16 @@ impl Snapshot {
 
     /// A segment, if it is (still) there.
     pub fn segment(&self, segment: &SegmentRef) -> Option<&Arc<SegmentMeta>> {
-        self.table(&segment.database, &segment.table)?.segment(segment.day, segment.id)
+        self.table(&segment.database, &segment.table)?
+            .segment(segment.day, segment.id)
     }
 
     /// All segments.
     pub fn segments(&self) -> impl Iterator<Item = &Arc<SegmentMeta>> {
-        self.databases().flat_map(|database| database.tables.values()).flat_map(|table| table.days.values()).flat_map(|day| day.iter())
+        self.databases()
+            .flat_map(|database| database.tables.values())
+            .flat_map(|table| table.days.values())
+            .flat_map(|day| day.iter())
     }
 
     /// Segments that went and whose files may still be there.

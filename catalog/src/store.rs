@@ -1,8 +1,9 @@
 //! The object store: the only place where anything outlives the process.
 //!
-//! [`Store`] is a thin handle over any [`ObjectStore`] with a prefix. It adds what the rest needs to decide
-//! by: put-if-absent with two good outcomes, and errors whose kinds say what to do. The whole commit protocol
-//! needs no more than put-if-absent, so it runs the same on S3, on a folder and in memory.
+//! [`Store`] is a thin handle over any [`ObjectStore`] with a prefix. It adds what the rest needs
+//! to decide by: put-if-absent with two good outcomes, and errors whose kinds say what to do. The
+//! whole commit protocol needs no more than put-if-absent, so it runs the same on S3, on a folder
+//! and in memory.
 //!
 //! - [`local`]: a folder, with every put synced to disk (`object_store`'s own never syncs).
 //! - [`faulty`]: wraps another store and fails as real ones do, by a seed; for tests.
@@ -20,7 +21,9 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+};
 
 pub mod faulty;
 pub mod local;
@@ -46,8 +49,8 @@ pub enum StoreError {
         /// What the store said.
         reason: String,
     },
-    /// The store did not answer, or answered that it cannot now: try again later. Whether a put took effect
-    /// is not known.
+    /// The store did not answer, or answered that it cannot now: try again later. Whether a put
+    /// took effect is not known.
     #[error("the store is not available ({key}): {reason}")]
     Unavailable {
         /// The object.
@@ -110,7 +113,10 @@ fn is_full(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            if matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            if matches!(
+                io.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) {
                 return true;
             }
             // An io::Error is transparent: `source` skips what it wraps.
@@ -129,7 +135,8 @@ fn is_full(error: &(dyn StdError + 'static)) -> bool {
 pub enum PutOutcome {
     /// The object is ours and durable.
     Created,
-    /// There is an object by this name; it may be ours, from a try whose answer was lost: read it back.
+    /// There is an object by this name; it may be ours, from a try whose answer was lost: read it
+    /// back.
     AlreadyExists,
 }
 
@@ -182,18 +189,33 @@ impl fmt::Display for Store {
 impl Store {
     /// Over any store, with all keys below `prefix` (empty for none).
     pub fn new(inner: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, StoreError> {
-        let name = if prefix.is_empty() { inner.to_string() } else { format!("{inner}/{prefix}") };
+        let name = if prefix.is_empty() {
+            inner.to_string()
+        } else {
+            format!("{inner}/{prefix}")
+        };
         Self::named(inner, prefix, name)
     }
 
     fn named(inner: Arc<dyn ObjectStore>, prefix: &str, name: String) -> Result<Self, StoreError> {
-        let prefix = Path::parse(prefix).map_err(|error| other(prefix, format!("not a prefix: {error}")))?;
-        Ok(Self { inner, prefix, name: name.into(), folder: None })
+        let prefix =
+            Path::parse(prefix).map_err(|error| other(prefix, format!("not a prefix: {error}")))?;
+        Ok(Self {
+            inner,
+            prefix,
+            name: name.into(),
+            folder: None,
+        })
     }
 
     /// A store in memory, gone with the last handle.
     pub fn memory() -> Self {
-        Self { inner: Arc::new(InMemory::new()), prefix: Path::default(), name: "memory:".into(), folder: None }
+        Self {
+            inner: Arc::new(InMemory::new()),
+            prefix: Path::default(),
+            name: "memory:".into(),
+            folder: None,
+        }
     }
 
     /// Opens `memory:`, `s3://bucket/prefix`, `file:///folder` or a folder, which is created if it is not there.
@@ -205,7 +227,9 @@ impl Store {
 
     /// The same for those who only read: a folder must be there, and nothing in it is changed.
     pub fn open_to_read(address: &str, s3: &S3Settings) -> Result<Self, StoreError> {
-        Self::open_with(address, s3, |folder| local::LocalStore::open_existing(folder))
+        Self::open_with(address, s3, |folder| {
+            local::LocalStore::open_existing(folder)
+        })
     }
 
     fn open_with(
@@ -224,19 +248,32 @@ impl Store {
         let folder = match address.strip_prefix("file://") {
             Some(path) => path,
             None if address.contains("://") => {
-                return Err(other(address, "not a store: use a folder, s3://bucket/prefix or memory:".to_owned()));
+                return Err(other(
+                    address,
+                    "not a store: use a folder, s3://bucket/prefix or memory:".to_owned(),
+                ));
             }
             None => address,
         };
-        let inner = open_folder(folder).map_err(|error| StoreError::from_object_store(folder, &error))?;
+        let inner =
+            open_folder(folder).map_err(|error| StoreError::from_object_store(folder, &error))?;
         let store = Self::named(Arc::new(inner), "", address.to_owned())?;
-        Ok(Self { folder: Some(std::path::Path::new(folder).into()), ..store })
+        Ok(Self {
+            folder: Some(std::path::Path::new(folder).into()),
+            ..store
+        })
     }
 
-    /// Files that puts which did not end have left in a folder, by their paths in it, and how long nobody has written to them.
-    #[expect(clippy::disallowed_methods, reason = "a folder of the machine is in no simulation")]
+    /// Files that puts which did not end have left in a folder, by their paths in it, and how long
+    /// nobody has written to them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a folder of the machine is in no simulation"
+    )]
     pub async fn temporaries(&self) -> Result<Vec<(String, Duration)>, StoreError> {
-        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let Some(folder) = self.folder.clone() else {
+            return Ok(Vec::new());
+        };
         let found = tokio::task::spawn_blocking(move || local::temporaries(&folder)).await;
         found.map_err(|error| other(&self.name, error.to_string()))
     }
@@ -248,27 +285,48 @@ impl Store {
 
     /// The full path of a key on the store below.
     pub fn path(&self, key: &str) -> Result<Path, StoreError> {
-        let key_path = Path::parse(key).map_err(|error| other(key, format!("not a key: {error}")))?;
+        let key_path =
+            Path::parse(key).map_err(|error| other(key, format!("not a key: {error}")))?;
         if self.prefix.is_root() {
             return Ok(key_path);
         }
-        Path::parse(format!("{}/{key}", self.prefix)).map_err(|error| other(key, format!("not a key: {error}")))
+        Path::parse(format!("{}/{key}", self.prefix))
+            .map_err(|error| other(key, format!("not a key: {error}")))
     }
 
     /// Writes an object if there is none by this name. It is durable when this returns `Created`.
     ///
     /// After [`StoreError::Unavailable`] it may be there or not, or appear later.
-    pub async fn put_if_absent(&self, key: &str, bytes: impl Into<PutPayload> + Send) -> Result<PutOutcome, StoreError> {
-        match self.inner.put_opts(&self.path(key)?, bytes.into(), PutMode::Create.into()).await {
+    pub async fn put_if_absent(
+        &self,
+        key: &str,
+        bytes: impl Into<PutPayload> + Send,
+    ) -> Result<PutOutcome, StoreError> {
+        match self
+            .inner
+            .put_opts(&self.path(key)?, bytes.into(), PutMode::Create.into())
+            .await
+        {
             Ok(_) => Ok(PutOutcome::Created),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(PutOutcome::AlreadyExists),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(PutOutcome::AlreadyExists),
             Err(error) => Err(put_error(key, &error)),
         }
     }
 
     /// Writes an object, over one that may be there. It is durable when this returns.
-    pub async fn put(&self, key: &str, bytes: impl Into<PutPayload> + Send) -> Result<(), StoreError> {
-        match self.inner.put_opts(&self.path(key)?, bytes.into(), PutMode::Overwrite.into()).await {
+    pub async fn put(
+        &self,
+        key: &str,
+        bytes: impl Into<PutPayload> + Send,
+    ) -> Result<(), StoreError> {
+        match self
+            .inner
+            .put_opts(&self.path(key)?, bytes.into(), PutMode::Overwrite.into())
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) => Err(put_error(key, &error)),
         }
@@ -284,20 +342,44 @@ impl Store {
     /// Reads bytes of an object. A range that does not lie within it is an error.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let wanted = range.end.saturating_sub(range.start);
-        let bytes = self.inner.get_range(&self.path(key)?, range).await.map_err(|error| StoreError::from_object_store(key, &error))?;
+        let bytes = self
+            .inner
+            .get_range(&self.path(key)?, range)
+            .await
+            .map_err(|error| StoreError::from_object_store(key, &error))?;
         whole(key, bytes, wanted)
     }
 
     /// Reads several ranges of an object; ranges that lie close together are read by one request.
-    pub async fn get_ranges(&self, key: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
-        let found = self.inner.get_ranges(&self.path(key)?, ranges).await.map_err(|error| StoreError::from_object_store(key, &error))?;
-        found.into_iter().zip(ranges).map(|(bytes, range)| whole(key, bytes, range.end.saturating_sub(range.start))).collect()
+    pub async fn get_ranges(
+        &self,
+        key: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let found = self
+            .inner
+            .get_ranges(&self.path(key)?, ranges)
+            .await
+            .map_err(|error| StoreError::from_object_store(key, &error))?;
+        found
+            .into_iter()
+            .zip(ranges)
+            .map(|(bytes, range)| whole(key, bytes, range.end.saturating_sub(range.start)))
+            .collect()
     }
 
     /// Size and age of an object.
     pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        let meta = self.inner.head(&self.path(key)?).await.map_err(|error| StoreError::from_object_store(key, &error))?;
-        Ok(ObjectInfo { key: key.to_owned(), bytes: meta.size, modified_ms: meta.last_modified.timestamp_millis() })
+        let meta = self
+            .inner
+            .head(&self.path(key)?)
+            .await
+            .map_err(|error| StoreError::from_object_store(key, &error))?;
+        Ok(ObjectInfo {
+            key: key.to_owned(),
+            bytes: meta.size,
+            modified_ms: meta.last_modified.timestamp_millis(),
+        })
     }
 
     /// Deletes an object; that it is gone already is no error.
@@ -319,9 +401,18 @@ impl Store {
     }
 
     /// Everything below a folder whose key comes after `after`, in no particular order.
-    pub fn list_from(&self, folder: &str, after: &str) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
-        match self.path(folder).and_then(|path| Ok((path, self.path(after)?))) {
-            Ok((path, after)) => self.infos(folder, self.inner.list_with_offset(Some(&path), &after)),
+    pub fn list_from(
+        &self,
+        folder: &str,
+        after: &str,
+    ) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
+        match self
+            .path(folder)
+            .and_then(|path| Ok((path, self.path(after)?)))
+        {
+            Ok((path, after)) => {
+                self.infos(folder, self.inner.list_with_offset(Some(&path), &after))
+            }
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         }
     }
@@ -332,59 +423,103 @@ impl Store {
         metas: BoxStream<'static, object_store::Result<object_store::ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectInfo, StoreError>> {
         let folder = folder.to_owned();
-        let skip = if self.prefix.is_root() { 0 } else { self.prefix.as_ref().len() + 1 };
+        let skip = if self.prefix.is_root() {
+            0
+        } else {
+            self.prefix.as_ref().len() + 1
+        };
         metas
             .map_ok(move |meta| ObjectInfo {
-                key: meta.location.as_ref().get(skip..).unwrap_or_default().to_owned(),
+                key: meta
+                    .location
+                    .as_ref()
+                    .get(skip..)
+                    .unwrap_or_default()
+                    .to_owned(),
                 bytes: meta.size,
                 modified_ms: meta.last_modified.timestamp_millis(),
             })
-            .map_err(move |error| match StoreError::from_object_store(&folder, &error) {
-                // A folder that is not there lists as empty; what is not found here is the bucket.
-                StoreError::NotFound { key } => StoreError::Unavailable { key, reason: chain_text(&error) },
-                error => error,
-            })
+            .map_err(
+                move |error| match StoreError::from_object_store(&folder, &error) {
+                    // A folder that is not there lists as empty; what is not found here is the
+                    // bucket.
+                    StoreError::NotFound { key } => StoreError::Unavailable {
+                        key,
+                        reason: chain_text(&error),
+                    },
+                    error => error,
+                },
+            )
             .boxed()
     }
 }
 
-/// Stores cut a range that ends after the object; here nothing reads beyond what the catalog promised.
+/// Stores cut a range that ends after the object; here nothing reads beyond what the catalog
+/// promised.
 fn whole(key: &str, bytes: Bytes, wanted: u64) -> Result<Bytes, StoreError> {
     if bytes.len() as u64 == wanted {
         return Ok(bytes);
     }
-    Err(StoreError::Corrupt { key: key.to_owned(), reason: format!("it ends early: {} of {wanted} bytes", bytes.len()) })
+    Err(StoreError::Corrupt {
+        key: key.to_owned(),
+        reason: format!("it ends early: {} of {wanted} bytes", bytes.len()),
+    })
 }
 
 fn other(key: &str, reason: String) -> StoreError {
-    StoreError::Other { key: key.to_owned(), reason }
+    StoreError::Other {
+        key: key.to_owned(),
+        reason,
+    }
 }
 
 /// Nothing that is put can be "not found", except what it is put into.
 fn put_error(key: &str, error: &object_store::Error) -> StoreError {
     match StoreError::from_object_store(key, error) {
-        StoreError::NotFound { key } => StoreError::Other { key, reason: format!("the bucket does not exist: {}", chain_text(error)) },
+        StoreError::NotFound { key } => StoreError::Other {
+            key,
+            reason: format!("the bucket does not exist: {}", chain_text(error)),
+        },
         error => error,
     }
 }
 
-fn open_s3(address: &str, bucket: &str, settings: &S3Settings) -> Result<Arc<dyn ObjectStore>, StoreError> {
+fn open_s3(
+    address: &str,
+    bucket: &str,
+    settings: &S3Settings,
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
     if bucket.is_empty() {
-        return Err(other(address, "there is no bucket in it: use s3://bucket/prefix".to_owned()));
+        return Err(other(
+            address,
+            "there is no bucket in it: use s3://bucket/prefix".to_owned(),
+        ));
     }
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(RetryConfig {
-        backoff: BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(1), base: 2.0 },
-        max_retries: 5,
-        retry_timeout: S3_RETRY_TIMEOUT,
-    });
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(50),
+                max_backoff: Duration::from_secs(1),
+                base: 2.0,
+            },
+            max_retries: 5,
+            retry_timeout: S3_RETRY_TIMEOUT,
+        });
     if let Some(endpoint) = &settings.endpoint {
         builder = builder.with_endpoint(endpoint);
     }
     if settings.allow_http {
         builder = builder.with_allow_http(true);
     }
-    builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), "2 seconds");
-    if builder.get_config_value(&AmazonS3ConfigKey::Region).is_none() {
+    builder = builder.with_config(
+        AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout),
+        "2 seconds",
+    );
+    if builder
+        .get_config_value(&AmazonS3ConfigKey::Region)
+        .is_none()
+    {
         builder = builder.with_region("us-east-1");
     }
     match builder.build() {

@@ -1,11 +1,13 @@
-//! Checks that everything on the store is what the catalog says, and that the catalog agrees with itself. Repairs nothing.
+//! Checks that everything on the store is what the catalog says, and that the catalog agrees with
+//! itself. Repairs nothing.
 //!
-//! In order: the log of commits and the checkpoints (`log`), every segment of the newest state file by file and row by row
-//! (`segments`, `rows`), what no commit names (`orphans`). Write-ahead logs are the ingester's and checked by it, into the
-//! same [`Report`].
+//! In order: the log of commits and the checkpoints (`log`), every segment of the newest state file
+//! by file and row by row (`segments`, `rows`), what no commit names (`orphans`). Write-ahead logs
+//! are the ingester's and checked by it, into the same [`Report`].
 //!
-//! It may run beside a server. What looks wrong is then compared with the newest catalog: a segment that was merged meanwhile
-//! may be gone. Memory holds the catalog, and of a few segments at a time the series index and one row group.
+//! It may run beside a server. What looks wrong is then compared with the newest catalog: a segment
+//! that was merged meanwhile may be gone. Memory holds the catalog, and of a few segments at a time
+//! the series index and one row group.
 
 use std::fmt;
 
@@ -45,17 +47,31 @@ pub struct Finding {
 impl Finding {
     /// Something is lost or wrong.
     pub fn damage(object: impl Into<String>, problem: impl ToString, advice: &'static str) -> Self {
-        Self { severity: Severity::Damage, object: object.into(), problem: problem.to_string(), advice }
+        Self {
+            severity: Severity::Damage,
+            object: object.into(),
+            problem: problem.to_string(),
+            advice,
+        }
     }
 
     /// Something that does no harm.
     pub fn note(object: impl Into<String>, problem: impl ToString, advice: &'static str) -> Self {
-        Self { severity: Severity::Note, object: object.into(), problem: problem.to_string(), advice }
+        Self {
+            severity: Severity::Note,
+            object: object.into(),
+            problem: problem.to_string(),
+            advice,
+        }
     }
 
     /// The store did not deliver, so that nothing is known.
     pub fn unread(object: impl Into<String>, error: impl ToString) -> Self {
-        Self::damage(object, format!("it could not be checked: {}", error.to_string()), "see that the store answers, and verify again")
+        Self::damage(
+            object,
+            format!("it could not be checked: {}", error.to_string()),
+            "see that the store answers, and verify again",
+        )
     }
 }
 
@@ -103,7 +119,12 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// A report without findings.
     pub fn new(emit: &'a mut (dyn FnMut(&Finding) + Send)) -> Self {
-        Self { emit, checked: Checked::default(), damage: 0, notes: 0 }
+        Self {
+            emit,
+            checked: Checked::default(),
+            damage: 0,
+            notes: 0,
+        }
     }
 
     /// Adds a finding.
@@ -122,10 +143,19 @@ impl<'a> Report<'a> {
 
     /// One line about all.
     pub fn summary(&self) -> String {
-        let Checked { records, checkpoints, segments, rows, bytes, log_objects, young_orphans } = self.checked;
+        let Checked {
+            records,
+            checkpoints,
+            segments,
+            rows,
+            bytes,
+            log_objects,
+            young_orphans,
+        } = self.checked;
         format!(
-            "checked {records} commit records, {checkpoints} checkpoints, {segments} segments ({rows} rows, {bytes} bytes), {log_objects} \
-             write-ahead log objects; {young_orphans} files await their commit; {} damaged, {} notes",
+            "checked {records} commit records, {checkpoints} checkpoints, {segments} segments \
+             ({rows} rows, {bytes} bytes), {log_objects} write-ahead log objects; {young_orphans} \
+             files await their commit; {} damaged, {} notes",
             self.damage, self.notes
         )
     }
@@ -136,7 +166,8 @@ impl<'a> Report<'a> {
 pub struct Followed {
     log: Log,
     snapshot: Snapshot,
-    /// Whether `snapshot` is what all records give; if not, it may name too few or too many segments.
+    /// Whether `snapshot` is what all records give; if not, it may name too few or too many
+    /// segments.
     is_complete: bool,
 }
 
@@ -146,7 +177,8 @@ impl Followed {
         &self.snapshot
     }
 
-    /// Applies what was committed meanwhile. A record that does not fit was reported, or will be by the next check.
+    /// Applies what was committed meanwhile. A record that does not fit was reported, or will be by
+    /// the next check.
     pub async fn refresh(&mut self) -> Result<(), StoreError> {
         while self.is_complete {
             match self.log.read(self.snapshot.sequence() + 1).await {
@@ -162,10 +194,15 @@ impl Followed {
     }
 }
 
-/// Checks all but the write-ahead logs, and returns the catalog for those. `now_ms` is milliseconds since 1970.
+/// Checks all but the write-ahead logs, and returns the catalog for those. `now_ms` is milliseconds
+/// since 1970.
 ///
 /// An error means that the store does not answer; what is wrong with objects is in the report.
-pub async fn verify(store: &Store, now_ms: u64, report: &mut Report<'_>) -> Result<Followed, StoreError> {
+pub async fn verify(
+    store: &Store,
+    now_ms: u64,
+    report: &mut Report<'_>,
+) -> Result<Followed, StoreError> {
     let mut followed = log::check(store, report).await?;
     segments::check(store, &mut followed, report).await?;
     orphans::check(store, &mut followed, now_ms, report).await?;

@@ -15,7 +15,8 @@ use crate::merge::{MergeError, merge};
 use crate::policy::{Goal, Plan, plans};
 use crate::quarantine::{Quarantine, damaged};
 
-/// Merges that fail one after the other before the rest is left for the next time: the store is away, or full.
+/// Merges that fail one after the other before the rest is left for the next time: the store is
+/// away, or full.
 const FAILURES: usize = 3;
 
 /// Why not everything was merged.
@@ -52,13 +53,15 @@ pub struct CompactorOptions {
     pub interval: Duration,
     /// How long a replaced segment's files stay at least: longer than any query runs.
     pub grace: Duration,
-    /// How far back states of the past can be read: files that they name stay for so long, and for the grace period.
+    /// How far back states of the past can be read: files that they name stay for so long, and for
+    /// the grace period.
     pub time_travel_window: Duration,
     /// How often to look through a table's folder for files that no commit names.
     pub sweep_interval: Duration,
     /// After how long a damaged segment is looked at again.
     pub recheck: Duration,
-    /// How merged files of metrics tables hold values. Files that need not be merged stay as they are.
+    /// How merged files of metrics tables hold values. Files that need not be merged stay as they
+    /// are.
     pub value_layout: ValueLayout,
 }
 
@@ -99,9 +102,18 @@ enum Outcome {
 impl Compactor {
     /// A compactor that runs in the background for as long as it is held.
     pub fn start(catalog: Arc<Catalog>, options: CompactorOptions) -> Arc<Self> {
-        let garbage = Garbage::new(options.grace.saturating_add(options.time_travel_window), options.sweep_interval);
+        let garbage = Garbage::new(
+            options.grace.saturating_add(options.time_travel_window),
+            options.sweep_interval,
+        );
         let quarantine = Quarantine::new(options.recheck);
-        let compactor = Arc::new(Self { catalog, options, running: tokio::sync::Mutex::default(), garbage, quarantine });
+        let compactor = Arc::new(Self {
+            catalog,
+            options,
+            running: tokio::sync::Mutex::default(),
+            garbage,
+            quarantine,
+        });
         tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
         compactor
     }
@@ -111,12 +123,15 @@ impl Compactor {
         &self.quarantine
     }
 
-    /// Merges until nothing is left to merge. Returns the number of merges. A day whose merge fails does not keep others from
-    /// theirs. With [`Goal::Full`] damaged segments that had to be left are an error.
+    /// Merges until nothing is left to merge. Returns the number of merges. A day whose merge fails
+    /// does not keep others from theirs. With [`Goal::Full`] damaged segments that had to be
+    /// left are an error.
     pub async fn compact(&self, goal: Goal) -> Result<usize, CompactError> {
         let _running = self.running.lock().await;
         let now_ms = || self.catalog.environment().now_ms();
-        self.quarantine.recheck(self.catalog.store(), &self.catalog.snapshot(), now_ms()).await;
+        self.quarantine
+            .recheck(self.catalog.store(), &self.catalog.snapshot(), now_ms())
+            .await;
         let (mut merges, mut in_a_row) = (0, 0);
         let (mut failures, mut first_failure) = (HashSet::<(Arc<str>, Arc<str>, Day)>::new(), None);
         'all: loop {
@@ -133,7 +148,9 @@ impl Compactor {
                         in_a_row = 0;
                         merges += usize::from(matches!(outcome, Outcome::Merged));
                     }
-                    Err(error @ CompactError::Catalog(CatalogError::Fenced { .. })) => return Err(error),
+                    Err(error @ CompactError::Catalog(CatalogError::Fenced { .. })) => {
+                        return Err(error);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a merge failed; it will be tried again");
                         failures.extend(day_of(&plan));
@@ -147,32 +164,60 @@ impl Compactor {
             }
         }
         match (first_failure, self.quarantine.error()) {
-            (Some(first), _) => Err(CompactError::Some { count: failures.len(), first: Box::new(first) }),
-            (None, Some(error)) if goal == Goal::Full => Err(CompactError::Quarantined { count: self.quarantine.held().len(), error }),
+            (Some(first), _) => Err(CompactError::Some {
+                count: failures.len(),
+                first: Box::new(first),
+            }),
+            (None, Some(error)) if goal == Goal::Full => Err(CompactError::Quarantined {
+                count: self.quarantine.held().len(),
+                error,
+            }),
             _ => Ok(merges),
         }
     }
 
     /// Runs one plan.
     async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<Outcome, CompactError> {
-        let Some(first) = plan.segments.first() else { return Ok(Outcome::ForNothing) };
-        let Some(table) = snapshot.table(&first.database, &first.table) else { return Ok(Outcome::ForNothing) };
+        let Some(first) = plan.segments.first() else {
+            return Ok(Outcome::ForNothing);
+        };
+        let Some(table) = snapshot.table(&first.database, &first.table) else {
+            return Ok(Outcome::ForNothing);
+        };
         let started = Instant::now();
         let now_ms = || self.catalog.environment().now_ms();
         // What goes as a whole is not read.
-        let inputs = if plan.windows.is_empty() { &[] } else { &plan.segments[..] };
-        let found = damaged(self.catalog.store(), inputs).await.map_err(MergeError::from)?;
+        let inputs = if plan.windows.is_empty() {
+            &[]
+        } else {
+            &plan.segments[..]
+        };
+        let found = damaged(self.catalog.store(), inputs)
+            .await
+            .map_err(MergeError::from)?;
         if !found.is_empty() {
-            found.into_iter().for_each(|(segment, error)| self.quarantine.put(segment, error, now_ms()));
+            found
+                .into_iter()
+                .for_each(|(segment, error)| self.quarantine.put(segment, error, now_ms()));
             return Ok(Outcome::Damaged);
         }
-        let added = match merge(self.catalog.store(), self.catalog.environment(), table, plan, self.options.value_layout).await {
+        let added = match merge(
+            self.catalog.store(),
+            self.catalog.environment(),
+            table,
+            plan,
+            self.options.value_layout,
+        )
+        .await
+        {
             Ok(added) => added,
             Err(error) => return self.quarantine_input(plan, error),
         };
         let now = now_ms().max(0) as u64;
         if added.iter().any(|segment| segment.id.is_stale(now)) {
-            tracing::warn!("a merge took half a day: its files may be gone already, it is done again");
+            tracing::warn!(
+                "a merge took half a day: its files may be gone already, it is done again"
+            );
             return Ok(Outcome::ForNothing);
         }
         let removed: Vec<_> = plan.segments.iter().map(|s| s.reference()).collect();
@@ -195,27 +240,45 @@ impl Compactor {
 
     /// A file that is as it was written may still not be readable, or have gone while it was read.
     fn quarantine_input(&self, plan: &Plan, error: MergeError) -> Result<Outcome, CompactError> {
-        let MergeError::Segment(damage @ SegmentError::Corrupt { object, .. }) = &error else { return Err(error.into()) };
+        let MergeError::Segment(damage @ SegmentError::Corrupt { object, .. }) = &error else {
+            return Err(error.into());
+        };
         let id = keys::segment_of_file(object);
-        let Some(segment) = plan.segments.iter().find(|segment| Some(segment.id) == id) else { return Err(error.into()) };
-        self.quarantine.put(Arc::clone(segment), damage.clone(), self.catalog.environment().now_ms());
+        let Some(segment) = plan.segments.iter().find(|segment| Some(segment.id) == id) else {
+            return Err(error.into());
+        };
+        self.quarantine.put(
+            Arc::clone(segment),
+            damage.clone(),
+            self.catalog.environment().now_ms(),
+        );
         Ok(Outcome::Damaged)
     }
 
     /// Deletes what nothing names any more.
     pub async fn collect(&self) -> Result<(), CollectError> {
-        self.garbage.collect(&self.catalog, self.catalog.environment().now_ms()).await
+        self.garbage
+            .collect(&self.catalog, self.catalog.environment().now_ms())
+            .await
     }
 }
 
 fn day_of(plan: &Plan) -> Option<(Arc<str>, Arc<str>, Day)> {
-    plan.segments.first().map(|first| (Arc::clone(&first.database), Arc::clone(&first.table), first.day))
+    plan.segments.first().map(|first| {
+        (
+            Arc::clone(&first.database),
+            Arc::clone(&first.table),
+            first.day,
+        )
+    })
 }
 
 async fn run(compactor: Weak<Compactor>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        let Some(compactor) = compactor.upgrade() else { return };
+        let Some(compactor) = compactor.upgrade() else {
+            return;
+        };
         match compactor.compact(Goal::Steady).await {
             Ok(_) => {}
             Err(CompactError::Catalog(CatalogError::Fenced { .. })) => return,

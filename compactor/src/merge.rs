@@ -1,5 +1,5 @@
-//! Reads the inputs of a merge unit by unit and writes the result as it comes: what is in memory are two units and
-//! one row group, however large the inputs are.
+//! Reads the inputs of a merge unit by unit and writes the result as it comes: what is in memory
+//! are two units and one row group, however large the inputs are.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ pub enum MergeError {
     Store(#[from] StoreError),
 }
 
-/// Merges the inputs of a plan, whatever their layouts are, into segments of one. The results are on the store and in no commit yet.
+/// Merges the inputs of a plan, whatever their layouts are, into segments of one. The results are
+/// on the store and in no commit yet.
 pub async fn merge(
     store: &Store,
     environment: &Environment,
@@ -46,7 +47,11 @@ pub async fn merge(
     }
     let sources: Vec<Source> = try_join_all(plan_of.segments.iter().map(|meta| async move {
         let tombstones = table.tombstones_of(meta).cloned().collect();
-        Ok::<_, SegmentError>(Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, Arc::new(meta.open(store, kind).await?)))
+        Ok::<_, SegmentError>(Source::Segment(
+            WriteOrder::Segment(meta.order.1),
+            tombstones,
+            Arc::new(meta.open(store, kind).await?),
+        ))
     }))
     .await?;
     let labels = sources.iter().flat_map(|source| match source {
@@ -59,17 +64,32 @@ pub async fn merge(
 
     let mut results = Vec::new();
     for &range in &plan_of.windows {
-        let request = ScanRequest { fields: Arc::clone(&fields), matchers: Vec::new(), range };
-        let mut units = plan(kind, sources.clone(), request, Some(&order)).units.into_iter();
+        let request = ScanRequest {
+            fields: Arc::clone(&fields),
+            matchers: Vec::new(),
+            range,
+        };
+        let mut units = plan(kind, sources.clone(), request, Some(&order))
+            .units
+            .into_iter();
         let mut output: Option<Output> = None;
         let mut rows = read(units.next()).await?;
         while let Some(unit) = rows {
             let current = match output.take() {
                 Some(output) => output,
-                None => Output::open(store, environment.segment_id(), table, plan_of, &order, &fields, layout)?,
+                None => Output::open(
+                    store,
+                    environment.segment_id(),
+                    table,
+                    plan_of,
+                    &order,
+                    &fields,
+                    layout,
+                )?,
             };
             // While one unit is encoded the next is read.
-            let (current, next) = try_join(current.push(environment, unit), read(units.next())).await?;
+            let (current, next) =
+                try_join(current.push(environment, unit), read(units.next())).await?;
             rows = next;
             if current.writer.bytes() >= TARGET_BYTES {
                 results.extend(current.finish(store, environment).await?);
@@ -92,8 +112,14 @@ async fn read(unit: Option<ScanUnit>) -> Result<Option<SortedRows>, MergeError> 
 }
 
 /// Work of the encoder, which takes too long for a thread that serves requests.
-async fn encode<T: Send + 'static>(environment: &Environment, work: impl FnOnce() -> T + Send + 'static) -> Result<T, SegmentError> {
-    environment.run_blocking(work).await.map_err(|error| SegmentError::Encode(error.to_string()))
+async fn encode<T: Send + 'static>(
+    environment: &Environment,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SegmentError> {
+    environment
+        .run_blocking(work)
+        .await
+        .map_err(|error| SegmentError::Encode(error.to_string()))
 }
 
 /// A segment that is being written.
@@ -115,13 +141,23 @@ impl Output {
         layout: ValueLayout,
     ) -> Result<Self, MergeError> {
         let kind = table.schema.kind;
-        let Some(first) = plan.segments.first() else { return Err(SegmentError::Encode("a merge without inputs".to_owned()).into()) };
-        let orders = plan.segments.iter().map(|s| s.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
+        let Some(first) = plan.segments.first() else {
+            return Err(SegmentError::Encode("a merge without inputs".to_owned()).into());
+        };
+        let orders = plan
+            .segments
+            .iter()
+            .map(|s| s.order)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            .unwrap_or((0, 0));
         let meta = SegmentMeta {
             id,
             level: plan.level,
             order: orders,
-            deletes_applied: table.tombstones.last().map_or(0, |tombstone| tombstone.sequence),
+            deletes_applied: table
+                .tombstones
+                .last()
+                .map_or(0, |tombstone| tombstone.sequence),
             sort_tags: match kind {
                 TableKind::Metrics | TableKind::Exemplars => Vec::new().into(),
                 TableKind::Wide => order.0.iter().map(|tag| tag.to_string()).collect(),
@@ -129,7 +165,10 @@ impl Output {
             ..(**first).clone()
         };
         let key = meta.data_key();
-        let note = [("tidelake.write_order", format!("{}..{}", orders.0, orders.1))];
+        let note = [(
+            "tidelake.write_order",
+            format!("{}..{}", orders.0, orders.1),
+        )];
         let effort = match plan.level {
             // Soon merged again.
             0 => Effort::Fresh,
@@ -137,21 +176,47 @@ impl Output {
             1 => Effort::Compacted,
             _ => Effort::Settled,
         };
-        let writer = SegmentWriter::with_layout(kind, order.clone(), Arc::clone(fields), effort, layout, &note)?;
+        let writer = SegmentWriter::with_layout(
+            kind,
+            order.clone(),
+            Arc::clone(fields),
+            effort,
+            layout,
+            &note,
+        )?;
         let upload = BufWriter::new(Arc::clone(store.object_store()), store.path(&key)?);
-        Ok(Self { meta, key, writer, upload })
+        Ok(Self {
+            meta,
+            key,
+            writer,
+            upload,
+        })
     }
 
     async fn push(self, environment: &Environment, rows: SortedRows) -> Result<Self, MergeError> {
-        let Self { meta, key, mut writer, mut upload } = self;
+        let Self {
+            meta,
+            key,
+            mut writer,
+            mut upload,
+        } = self;
         let pushed = move || writer.push(&rows).map(|()| (writer.take_bytes(), writer));
         let (bytes, writer) = encode(environment, pushed).await??;
         put(&mut upload, &key, bytes).await?;
-        Ok(Self { meta, key, writer, upload })
+        Ok(Self {
+            meta,
+            key,
+            writer,
+            upload,
+        })
     }
 
     /// `None` if no rows came.
-    async fn finish(mut self, store: &Store, environment: &Environment) -> Result<Option<SegmentMeta>, MergeError> {
+    async fn finish(
+        mut self,
+        store: &Store,
+        environment: &Environment,
+    ) -> Result<Option<SegmentMeta>, MergeError> {
         let writer = self.writer;
         let done: WrittenSegment = encode(environment, move || writer.finish()).await??;
         if done.rows == 0 {
@@ -159,7 +224,10 @@ impl Output {
             return Ok(None);
         }
         put(&mut self.upload, &self.key, done.data_tail).await?;
-        self.upload.shutdown().await.map_err(|error| unavailable(&self.key, error))?;
+        self.upload
+            .shutdown()
+            .await
+            .map_err(|error| unavailable(&self.key, error))?;
         let meta = SegmentMeta {
             time: done.time,
             rows: done.rows,
@@ -176,12 +244,19 @@ impl Output {
 }
 
 fn unavailable(key: &str, error: impl ToString) -> MergeError {
-    StoreError::Unavailable { key: key.to_owned(), reason: error.to_string() }.into()
+    StoreError::Unavailable {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    }
+    .into()
 }
 
 async fn put(upload: &mut BufWriter, key: &str, bytes: Vec<u8>) -> Result<(), MergeError> {
     if bytes.is_empty() {
         return Ok(());
     }
-    upload.put(Bytes::from(bytes)).await.map_err(|error| unavailable(key, error))
+    upload
+        .put(Bytes::from(bytes))
+        .await
+        .map_err(|error| unavailable(key, error))
 }

@@ -1,19 +1,23 @@
 //! Which segments to merge: a pure function of the catalog's state and the time.
 //!
-//! Within a day of a table there are three levels. Level 0 is as flushed, or several of those merged; it may overlap anything.
-//! Level 1 is cut at every two hours, level 2 holds the day; within each of them no two segments share a series and a time.
+//! Within a day of a table there are three levels. Level 0 is as flushed, or several of those
+//! merged; it may overlap anything. Level 1 is cut at every two hours, level 2 holds the day;
+//! within each of them no two segments share a series and a time.
 //!
-//! **Order.** A row in level 0 was written after every row of level 1 with its series and time, and that after every row of
-//! level 2. It stays so because a merge into level 1 takes *all* of level 0, and a merge within level 0 takes neighbours in
-//! write order. A flush that comes meanwhile has a higher order than all of them.
+//! **Order.** A row in level 0 was written after every row of level 1 with its series and time, and
+//! that after every row of level 2. It stays so because a merge into level 1 takes *all* of level
+//! 0, and a merge within level 0 takes neighbours in write order. A flush that comes meanwhile has
+//! a higher order than all of them.
 //!
-//! **Damage.** A segment that cannot be read is *held*: it stays, and so does what cannot pass it. Level 0 that is not older than
-//! all of held level 0 stays in level 0, where what lies between two held segments still becomes one. Held level 1 keeps its two
-//! hours, and any held level 1 or 2 the day, from being rewritten. So level 0 remains newer than level 1, and that newer than level 2.
+//! **Damage.** A segment that cannot be read is *held*: it stays, and so does what cannot pass it.
+//! Level 0 that is not older than all of held level 0 stays in level 0, where what lies between two
+//! held segments still becomes one. Held level 1 keeps its two hours, and any held level 1 or 2 the
+//! day, from being rewritten. So level 0 remains newer than level 1, and that newer than level 2.
 //!
-//! **Cost.** A byte that arrives in time is written three times: flushed, merged into its two hours, and into its day. Level 1 is
-//! only rewritten for late rows when they are as many as what is rewritten, so that lateness costs at most about one more; until then
-//! they wait in level 0, where sixteen of a size become one.
+//! **Cost.** A byte that arrives in time is written three times: flushed, merged into its two
+//! hours, and into its day. Level 1 is only rewritten for late rows when they are as many as what
+//! is rewritten, so that lateness costs at most about one more; until then they wait in level 0,
+//! where sixteen of a size become one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,8 +31,8 @@ const READY: usize = 12;
 /// Neighbours of a size in level 0 that become one.
 const FAN_IN: usize = 16;
 
-/// Inputs of one merge beyond which a day is merged in steps: each input costs memory for its index. A day of more
-/// segments than this never rests while two of level 0 can become one.
+/// Inputs of one merge beyond which a day is merged in steps: each input costs memory for its
+/// index. A day of more segments than this never rests while two of level 0 can become one.
 pub const MAX_INPUTS: usize = 64;
 
 /// Sizes of level 0 differ if one is so many times the other.
@@ -49,8 +53,8 @@ const WORTH_REWRITING: u64 = 10;
 /// A day of fewer bytes is rewritten for anything.
 const SMALL_DAY_BYTES: u64 = 64 << 20;
 
-/// Rows that are deleted leave the files when the delete is so old, if nothing else rewrites them before: deletes that come together
-/// are then applied together.
+/// Rows that are deleted leave the files when the delete is so old, if nothing else rewrites them
+/// before: deletes that come together are then applied together.
 const DELETES_WAIT_MS: i64 = 3_600_000;
 
 /// Segments of one table and day to be merged, in write order.
@@ -60,8 +64,8 @@ pub struct Plan {
     pub segments: Vec<Arc<SegmentMeta>>,
     /// The level of the results.
     pub level: u8,
-    /// Where the results are cut by time: each holds rows of one of these, which ascend and cover all rows of the inputs that are
-    /// not expired. There are none if all are.
+    /// Where the results are cut by time: each holds rows of one of these, which ascend and cover
+    /// all rows of the inputs that are not expired. There are none if all are.
     pub windows: Vec<TimeRange>,
 }
 
@@ -76,10 +80,15 @@ pub enum Goal {
 
 /// What there is to merge. Segments in `held` cannot be read. `now_ms` is milliseconds since 1970.
 pub fn plans(snapshot: &Snapshot, held: &HashSet<SegmentId>, goal: Goal, now_ms: i64) -> Vec<Plan> {
-    let tables = snapshot.databases().flat_map(|database| database.tables.values().map(move |table| (database, table)));
+    let tables = snapshot
+        .databases()
+        .flat_map(|database| database.tables.values().map(move |table| (database, table)));
     let day_plans = tables.flat_map(|(database, table)| {
         let kept = database.kept(table, now_ms);
-        table.days.values().filter_map(move |segments| plan_day(table, segments, held, kept, goal, now_ms))
+        table
+            .days
+            .values()
+            .filter_map(move |segments| plan_day(table, segments, held, kept, goal, now_ms))
     });
     day_plans.collect()
 }
@@ -93,30 +102,75 @@ fn plan_day(
     goal: Goal,
     now_ms: i64,
 ) -> Option<Plan> {
-    let expired: Vec<_> = segments.iter().filter(|segment| segment.time.max < kept.min).cloned().collect();
+    let expired: Vec<_> = segments
+        .iter()
+        .filter(|segment| segment.time.max < kept.min)
+        .cloned()
+        .collect();
     if !expired.is_empty() {
-        return Some(Plan { segments: expired, level: 0, windows: Vec::new() });
+        return Some(Plan {
+            segments: expired,
+            level: 0,
+            windows: Vec::new(),
+        });
     }
     let levels = Levels::of(segments, table.schema.kind.time_unit()).holding(held);
-    let mut plan = levels.plan(goal, now_ms).or_else(|| apply_deletes(table, segments, held, goal, now_ms))?;
-    plan.windows = plan.windows.iter().map(|window| window.intersect(&kept)).filter(|window| !window.is_empty()).collect();
+    let mut plan = levels
+        .plan(goal, now_ms)
+        .or_else(|| apply_deletes(table, segments, held, goal, now_ms))?;
+    plan.windows = plan
+        .windows
+        .iter()
+        .map(|window| window.intersect(&kept))
+        .filter(|window| !window.is_empty())
+        .collect();
     Some(plan)
 }
 
 /// A segment is written again, in its place, without the rows that are deleted.
-fn apply_deletes(table: &Table, segments: &[Arc<SegmentMeta>], held: &HashSet<SegmentId>, goal: Goal, now_ms: i64) -> Option<Plan> {
-    let is_due = |delete: &Tombstone| goal == Goal::Full || delete.time_ms.saturating_add(DELETES_WAIT_MS) <= now_ms;
-    let mut readable = segments.iter().filter(|segment| !held.contains(&segment.id));
-    let segment = readable.find(|segment| table.tombstones_of(segment).any(|delete| is_due(delete)))?;
-    Some(Plan { segments: vec![Arc::clone(segment)], level: segment.level, windows: vec![TimeRange::ALL] })
+fn apply_deletes(
+    table: &Table,
+    segments: &[Arc<SegmentMeta>],
+    held: &HashSet<SegmentId>,
+    goal: Goal,
+    now_ms: i64,
+) -> Option<Plan> {
+    let is_due = |delete: &Tombstone| {
+        goal == Goal::Full || delete.time_ms.saturating_add(DELETES_WAIT_MS) <= now_ms
+    };
+    let mut readable = segments
+        .iter()
+        .filter(|segment| !held.contains(&segment.id));
+    let segment =
+        readable.find(|segment| table.tombstones_of(segment).any(|delete| is_due(delete)))?;
+    Some(Plan {
+        segments: vec![Arc::clone(segment)],
+        level: segment.level,
+        windows: vec![TimeRange::ALL],
+    })
 }
 
-/// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep pace. Only those count that can
-/// become one: beyond [`MAX_INPUTS`] there is always something to merge.
+/// Segments of level 0 on the day of a table that has most: what backs up when merging cannot keep
+/// pace. Only those count that can become one: beyond [`MAX_INPUTS`] there is always something to
+/// merge.
 pub fn backlog(snapshot: &Snapshot, held: &HashSet<SegmentId>) -> usize {
     let tables = snapshot.databases().flat_map(|d| d.tables.values());
-    let days = tables.flat_map(|table| table.days.values().map(|day| (table.schema.kind.time_unit(), day)));
-    days.map(|(unit, segments)| Levels::of(segments, unit).holding(held).runs().map(<[_]>::len).max().unwrap_or(0)).max().unwrap_or(0)
+    let days = tables.flat_map(|table| {
+        table
+            .days
+            .values()
+            .map(|day| (table.schema.kind.time_unit(), day))
+    });
+    days.map(|(unit, segments)| {
+        Levels::of(segments, unit)
+            .holding(held)
+            .runs()
+            .map(<[_]>::len)
+            .max()
+            .unwrap_or(0)
+    })
+    .max()
+    .unwrap_or(0)
 }
 
 /// The segments of one day, each level in write order.
@@ -133,7 +187,10 @@ struct Levels<'a> {
 }
 
 fn bytes<'a>(segments: impl IntoIterator<Item = &'a &'a Arc<SegmentMeta>>) -> u64 {
-    segments.into_iter().map(|s| s.data_bytes + s.index_bytes).sum()
+    segments
+        .into_iter()
+        .map(|s| s.data_bytes + s.index_bytes)
+        .sum()
 }
 
 impl<'a> Levels<'a> {
@@ -144,23 +201,51 @@ impl<'a> Levels<'a> {
             found
         };
         let (fresh, windows, day) = (level(|l| l == 0), level(|l| l == 1), level(|l| l > 1));
-        Self { unit, fresh, staying: Vec::new(), windows, day, is_day_held: false }
+        Self {
+            unit,
+            fresh,
+            staying: Vec::new(),
+            windows,
+            day,
+            is_day_held: false,
+        }
     }
 
     /// The same without what cannot be read and what cannot pass it.
     fn holding(mut self, held: &HashSet<SegmentId>) -> Self {
         let is_held = |s: &&Arc<SegmentMeta>| held.contains(&s.id);
-        if held.is_empty() || !self.fresh.iter().chain(&self.windows).chain(&self.day).any(is_held) {
+        if held.is_empty()
+            || !self
+                .fresh
+                .iter()
+                .chain(&self.windows)
+                .chain(&self.day)
+                .any(is_held)
+        {
             return self;
         }
         self.is_day_held = self.windows.iter().chain(&self.day).any(is_held);
         let mut windows = self.all_windows();
-        windows.retain(|window| self.windows.iter().any(|s| is_held(s) && s.time.overlaps(window)));
-        let is_in_held_window = |s: &&Arc<SegmentMeta>| windows.iter().any(|window| s.time.overlaps(window));
-        let first = self.fresh.iter().position(|s| is_held(s) || is_in_held_window(s)).unwrap_or(self.fresh.len());
+        windows.retain(|window| {
+            self.windows
+                .iter()
+                .any(|s| is_held(s) && s.time.overlaps(window))
+        });
+        let is_in_held_window =
+            |s: &&Arc<SegmentMeta>| windows.iter().any(|window| s.time.overlaps(window));
+        let first = self
+            .fresh
+            .iter()
+            .position(|s| is_held(s) || is_in_held_window(s))
+            .unwrap_or(self.fresh.len());
         let rest = self.fresh.split_off(first);
-        self.staying = rest.split(is_held).filter(|run| !run.is_empty()).map(<[_]>::to_vec).collect();
-        self.windows.retain(|s| !is_held(s) && !is_in_held_window(s));
+        self.staying = rest
+            .split(is_held)
+            .filter(|run| !run.is_empty())
+            .map(<[_]>::to_vec)
+            .collect();
+        self.windows
+            .retain(|s| !is_held(s) && !is_in_held_window(s));
         self.day.retain(|s| !is_held(s));
         self
     }
@@ -177,10 +262,14 @@ impl<'a> Levels<'a> {
 
     /// The windows of a day.
     fn all_windows(&self) -> Vec<TimeRange> {
-        let Some(first) = self.lower().next() else { return Vec::new() };
+        let Some(first) = self.lower().next() else {
+            return Vec::new();
+        };
         let (day, length) = (first.day.range(self.unit), self.unit.from_millis(WINDOW_MS));
         let starts = (0..12).map(|number| day.min.saturating_add(length.saturating_mul(number)));
-        starts.map(|start| TimeRange::new(start, start.saturating_add(length - 1).min(day.max))).collect()
+        starts
+            .map(|start| TimeRange::new(start, start.saturating_add(length - 1).min(day.max)))
+            .collect()
     }
 
     fn plan(&self, goal: Goal, now_ms: i64) -> Option<Plan> {
@@ -194,10 +283,15 @@ impl<'a> Levels<'a> {
             return Some(plan);
         }
         if goal == Goal::Full {
-            return self.merge_day().or_else(|| self.merge_windows(goal)).or_else(|| self.merge_neighbours(2));
+            return self
+                .merge_day()
+                .or_else(|| self.merge_windows(goal))
+                .or_else(|| self.merge_neighbours(2));
         }
         if !self.is_over(now_ms) {
-            return self.merge_windows(goal).or_else(|| self.merge_neighbours(FAN_IN));
+            return self
+                .merge_windows(goal)
+                .or_else(|| self.merge_neighbours(FAN_IN));
         }
         if self.is_worth_a_day(now_ms)
             && let Some(plan) = self.merge_day()
@@ -214,7 +308,10 @@ impl<'a> Levels<'a> {
     }
 
     fn is_over(&self, now_ms: i64) -> bool {
-        let day = self.lower().next().map(|s| s.day.range(TimeUnit::Millisecond));
+        let day = self
+            .lower()
+            .next()
+            .map(|s| s.day.range(TimeUnit::Millisecond));
         day.is_some_and(|day| day.max.saturating_add(SETTLED_MS) < now_ms)
     }
 
@@ -226,36 +323,77 @@ impl<'a> Levels<'a> {
 
     /// Whether a day that is over is to be rewritten for what is in the lower levels.
     fn is_worth_a_day(&self, now_ms: i64) -> bool {
-        let (late, day) = (bytes(self.fresh.iter().chain(&self.windows)), bytes(&self.day));
-        late >= day || (self.is_quiet(now_ms) && (late.saturating_mul(WORTH_REWRITING) >= day || day < SMALL_DAY_BYTES))
+        let (late, day) = (
+            bytes(self.fresh.iter().chain(&self.windows)),
+            bytes(&self.day),
+        );
+        late >= day
+            || (self.is_quiet(now_ms)
+                && (late.saturating_mul(WORTH_REWRITING) >= day || day < SMALL_DAY_BYTES))
     }
 
     fn merge_day(&self) -> Option<Plan> {
         if self.is_day_held || (self.fresh.is_empty() && self.windows.is_empty()) {
             return None;
         }
-        let segments: Vec<_> = self.day.iter().chain(&self.windows).chain(&self.fresh).map(|s| Arc::clone(s)).collect();
-        Some(Plan { segments, level: 2, windows: vec![TimeRange::ALL] })
+        let segments: Vec<_> = self
+            .day
+            .iter()
+            .chain(&self.windows)
+            .chain(&self.fresh)
+            .map(|s| Arc::clone(s))
+            .collect();
+        Some(Plan {
+            segments,
+            level: 2,
+            windows: vec![TimeRange::ALL],
+        })
     }
 
     /// All of level 0 and what it overlaps in level 1.
     fn merge_windows(&self, goal: Goal) -> Option<Plan> {
-        let reach = self.fresh.iter().map(|s| s.time).reduce(|a, b| a.union(&b))?;
+        let reach = self
+            .fresh
+            .iter()
+            .map(|s| s.time)
+            .reduce(|a, b| a.union(&b))?;
         let mut windows = self.all_windows();
         windows.retain(|w| self.fresh.iter().any(|s| s.time.overlaps(w)));
-        let old: Vec<_> = self.windows.iter().filter(|s| s.time.overlaps(&reach) && windows.iter().any(|w| s.time.overlaps(w))).collect();
-        let is_ready = goal == Goal::Full || self.fresh.len() >= READY && bytes(&self.fresh) >= bytes(old.iter().copied());
-        is_ready.then(|| Plan { segments: old.into_iter().chain(&self.fresh).map(|s| Arc::clone(s)).collect(), level: 1, windows })
+        let old: Vec<_> = self
+            .windows
+            .iter()
+            .filter(|s| s.time.overlaps(&reach) && windows.iter().any(|w| s.time.overlaps(w)))
+            .collect();
+        let is_ready = goal == Goal::Full
+            || self.fresh.len() >= READY && bytes(&self.fresh) >= bytes(old.iter().copied());
+        is_ready.then(|| Plan {
+            segments: old
+                .into_iter()
+                .chain(&self.fresh)
+                .map(|s| Arc::clone(s))
+                .collect(),
+            level: 1,
+            windows,
+        })
     }
 
-    /// Neighbours in level 0 become one: the youngest run of at least `enough` that are alike in size. Of fewer than
-    /// [`FAN_IN`] the size does not matter.
+    /// Neighbours in level 0 become one: the youngest run of at least `enough` that are alike in
+    /// size. Of fewer than [`FAN_IN`] the size does not matter.
     fn merge_neighbours(&self, enough: usize) -> Option<Plan> {
         let class = |s: &Arc<SegmentMeta>| (s.data_bytes + s.index_bytes).max(1).ilog(SIZE_CLASS);
-        let are_alike = |a: &&Arc<SegmentMeta>, b: &&Arc<SegmentMeta>| enough < FAN_IN || class(a).abs_diff(class(b)) <= 1;
-        let run = self.runs().rev().find_map(|run| run.chunk_by(are_alike).rfind(|run| run.len() >= enough))?;
+        let are_alike = |a: &&Arc<SegmentMeta>, b: &&Arc<SegmentMeta>| {
+            enough < FAN_IN || class(a).abs_diff(class(b)) <= 1
+        };
+        let run = self
+            .runs()
+            .rev()
+            .find_map(|run| run.chunk_by(are_alike).rfind(|run| run.len() >= enough))?;
         let run = &run[..run.len().min(MAX_INPUTS)];
-        Some(Plan { segments: run.iter().map(|s| Arc::clone(s)).collect(), level: 0, windows: vec![TimeRange::ALL] })
+        Some(Plan {
+            segments: run.iter().map(|s| Arc::clone(s)).collect(),
+            level: 0,
+            windows: vec![TimeRange::ALL],
+        })
     }
 }
 

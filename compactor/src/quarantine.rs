@@ -1,7 +1,8 @@
 //! Segments that cannot be merged because a file of theirs is damaged or gone.
 //!
-//! They are remembered, never dropped: what they still hold is read by queries, and the rest may be restored. Each is looked at
-//! again after a while, so that a restored file is merged without anybody saying so.
+//! They are remembered, never dropped: what they still hold is read by queries, and the rest may be
+//! restored. Each is looked at again after a while, so that a restored file is merged without
+//! anybody saying so.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -35,7 +36,11 @@ pub struct Quarantine {
 impl Quarantine {
     /// An empty one, in which segments are looked at again after `recheck`.
     pub fn new(recheck: Duration) -> Self {
-        Self { recheck, entries: Mutex::default(), held: watch::Sender::default() }
+        Self {
+            recheck,
+            entries: Mutex::default(),
+            held: watch::Sender::default(),
+        }
     }
 
     /// The segments in it.
@@ -50,7 +55,11 @@ impl Quarantine {
 
     /// What is wrong with one of them.
     pub fn error(&self) -> Option<SegmentError> {
-        self.entries.lock().values().next().map(|entry| entry.error.clone())
+        self.entries
+            .lock()
+            .values()
+            .next()
+            .map(|entry| entry.error.clone())
     }
 
     /// Puts a segment in.
@@ -59,16 +68,31 @@ impl Quarantine {
             %error, database = %segment.database, table = %segment.table, day = %segment.day, rows = segment.rows,
             "a segment is damaged and is not merged; restore the file, it is looked at again in {} s", self.recheck.as_secs()
         );
-        self.entries.lock().insert(segment.id, Entry { segment, error, checked_ms: now_ms });
+        self.entries.lock().insert(
+            segment.id,
+            Entry {
+                segment,
+                error,
+                checked_ms: now_ms,
+            },
+        );
         self.publish();
     }
 
     /// Forgets segments that are no longer there, and lets out those that are whole again.
     pub async fn recheck(&self, store: &Store, snapshot: &Snapshot, now_ms: i64) {
-        self.entries.lock().retain(|_, entry| snapshot.segment(&entry.segment.reference()).is_some());
+        self.entries
+            .lock()
+            .retain(|_, entry| snapshot.segment(&entry.segment.reference()).is_some());
         let recheck = i64::try_from(self.recheck.as_millis()).unwrap_or(i64::MAX);
         let is_due = |entry: &&Entry| entry.checked_ms.saturating_add(recheck) <= now_ms;
-        let due: Vec<_> = self.entries.lock().values().filter(is_due).map(|entry| Arc::clone(&entry.segment)).collect();
+        let due: Vec<_> = self
+            .entries
+            .lock()
+            .values()
+            .filter(is_due)
+            .map(|entry| Arc::clone(&entry.segment))
+            .collect();
         for segment in due {
             match check(store, &segment).await {
                 Ok(()) => {
@@ -95,14 +119,18 @@ impl Quarantine {
     }
 }
 
-/// Whether both files are, byte by byte, what the catalog says. A merge of changed bytes would make them true for ever.
+/// Whether both files are, byte by byte, what the catalog says. A merge of changed bytes would make
+/// them true for ever.
 async fn check(store: &Store, segment: &SegmentMeta) -> Result<(), SegmentError> {
     segment.check_index_file(store).await?;
     segment.check_data_file(store).await
 }
 
 /// Checks the inputs of a merge; returns the damaged ones.
-pub(crate) async fn damaged(store: &Store, segments: &[Arc<SegmentMeta>]) -> Result<Vec<(Arc<SegmentMeta>, SegmentError)>, SegmentError> {
+pub(crate) async fn damaged(
+    store: &Store,
+    segments: &[Arc<SegmentMeta>],
+) -> Result<Vec<(Arc<SegmentMeta>, SegmentError)>, SegmentError> {
     let checks = segments.iter().cloned().map(|segment| async move {
         match check(store, &segment).await {
             Ok(()) => Ok(None),
@@ -110,5 +138,9 @@ pub(crate) async fn damaged(store: &Store, segments: &[Arc<SegmentMeta>]) -> Res
             Err(error) => Err(error),
         }
     });
-    stream::iter(checks).buffer_unordered(AT_ONCE).try_filter_map(futures::future::ok).try_collect().await
+    stream::iter(checks)
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(futures::future::ok)
+        .try_collect()
+        .await
 }

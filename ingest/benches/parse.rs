@@ -40,11 +40,41 @@ impl TableLookup for OneTable {
 fn lines(value: impl Fn(usize) -> String) -> String {
     let mut body = String::new();
     for host in 0..HOSTS {
-        write!(body, "cpu,hostname=host_{host},region=eu-west-1,datacenter=eu-west-1c,rack={},os=Ubuntu16.04LTS", host % 90).unwrap();
-        write!(body, ",arch=x64,team=NYC,service={},service_version=0,service_environment=test ", host % 19).unwrap();
-        for (i, field) in ["user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"].iter().enumerate()
+        write!(
+            body,
+            "cpu,hostname=host_{host},region=eu-west-1,datacenter=eu-west-1c,rack={},os=Ubuntu16.\
+             04LTS",
+            host % 90
+        )
+        .unwrap();
+        write!(
+            body,
+            ",arch=x64,team=NYC,service={},service_version=0,service_environment=test ",
+            host % 19
+        )
+        .unwrap();
+        for (i, field) in [
+            "user",
+            "system",
+            "idle",
+            "nice",
+            "iowait",
+            "irq",
+            "softirq",
+            "steal",
+            "guest",
+            "guest_nice",
+        ]
+        .iter()
+        .enumerate()
         {
-            write!(body, "{}usage_{field}={}", if i > 0 { "," } else { "" }, value(host * 31 + i * 7)).unwrap();
+            write!(
+                body,
+                "{}usage_{field}={}",
+                if i > 0 { "," } else { "" },
+                value(host * 31 + i * 7)
+            )
+            .unwrap();
         }
         writeln!(body, " 1700000000{host:09}").unwrap();
     }
@@ -61,11 +91,19 @@ fn line_protocol(c: &mut Criterion) {
         ("long_floats", lines(|n| format!("{:?}", (n as f64).sqrt()))),
         ("strings", lines(|n| format!("\"state {}\"", n % 100))),
     ] {
-        let mut tables = OneTable { schema: None, registry: Arc::new(SeriesRegistry::new(1 << 30)) };
+        let mut tables = OneTable {
+            schema: None,
+            registry: Arc::new(SeriesRegistry::new(1 << 30)),
+        };
         let parsed = line_protocol::parse(body.as_bytes(), &options, &tables);
         assert_eq!(parsed.lines_ok, HOSTS);
-        tables.schema = Some(Arc::new(TableSchema { kind: TableKind::Wide, columns: parsed.tables[0].new_columns.clone() }));
-        group.bench_function(name, |b| b.iter(|| line_protocol::parse(body.as_bytes(), &options, &tables)));
+        tables.schema = Some(Arc::new(TableSchema {
+            kind: TableKind::Wide,
+            columns: parsed.tables[0].new_columns.clone(),
+        }));
+        group.bench_function(name, |b| {
+            b.iter(|| line_protocol::parse(body.as_bytes(), &options, &tables))
+        });
     }
     group.finish();
 }
@@ -135,7 +173,10 @@ fn write_request_2(series: usize) -> Vec<u8> {
     let (mut body, mut messages) = (vec![4 << 3 | 2, 0], Vec::new());
     for i in 0..series {
         let mut references = Vec::new();
-        for text in labels(&instance(i)).into_iter().flat_map(|(name, value)| [name, value]) {
+        for text in labels(&instance(i))
+            .into_iter()
+            .flat_map(|(name, value)| [name, value])
+        {
             let next = symbols.len() as u64;
             let reference = *symbols.entry(text.to_owned()).or_insert_with(|| {
                 bytes(&mut body, 4, text.as_bytes());
@@ -158,14 +199,26 @@ fn remote_write(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SERIES as u64));
     let body = write_request(SERIES);
     let registry = SeriesRegistry::new(1 << 30);
-    assert_eq!(v1::decode(&body, &registry, Oldest::NONE).map(|w| w.samples), Ok(SERIES));
-    group.bench_function("one_sample_per_series", |b| b.iter(|| v1::decode(&body, &registry, Oldest::NONE)));
-    group.bench_function("unknown_series", |b| b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30), Oldest::NONE)));
+    assert_eq!(
+        v1::decode(&body, &registry, Oldest::NONE).map(|w| w.samples),
+        Ok(SERIES)
+    );
+    group.bench_function("one_sample_per_series", |b| {
+        b.iter(|| v1::decode(&body, &registry, Oldest::NONE))
+    });
+    group.bench_function("unknown_series", |b| {
+        b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30), Oldest::NONE))
+    });
     let body = write_request_2(SERIES);
     let registry = SeriesRegistry::new(1 << 30);
-    assert_eq!(v2::decode(&body, &registry, Oldest::NONE).map(|w| w.samples), Ok(SERIES));
+    assert_eq!(
+        v2::decode(&body, &registry, Oldest::NONE).map(|w| w.samples),
+        Ok(SERIES)
+    );
     assert_eq!(registry.len(), SERIES);
-    group.bench_function("version_2", |b| b.iter(|| v2::decode(&body, &registry, Oldest::NONE)));
+    group.bench_function("version_2", |b| {
+        b.iter(|| v2::decode(&body, &registry, Oldest::NONE))
+    });
     group.finish();
 }
 

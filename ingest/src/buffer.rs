@@ -1,14 +1,16 @@
 //! Rows that are durable in the write-ahead log but not yet in a segment.
 //!
-//! Rows of a table are appended to its open chunk in the order of the log. A full chunk is frozen: it never
-//! changes again, and is sorted by whoever needs it first, outside every lock. A flush takes all chunks there
-//! are at one position of the log ([`Buffer::rotate`]), writes them as segments and lets them go
-//! ([`Buffer::release`]) once the catalog names the segments. Until then queries read them here.
+//! Rows of a table are appended to its open chunk in the order of the log. A full chunk is frozen:
+//! it never changes again, and is sorted by whoever needs it first, outside every lock. A flush
+//! takes all chunks there are at one position of the log ([`Buffer::rotate`]), writes them as
+//! segments and lets them go ([`Buffer::release`]) once the catalog names the segments. Until then
+//! queries read them here.
 //!
 //! Invariants:
 //! - no lock is held while rows are sorted;
 //! - a row leaves the buffer only after the catalog commit that names its segment;
-//! - between two rotations the chunks of a table hold exactly the log's rows between the two positions.
+//! - between two rotations the chunks of a table hold exactly the log's rows between the two
+//!   positions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,10 +28,11 @@ use chunk::{Chunk, OpenChunk};
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
 
-/// Rows of a chunk. Small enough to be sorted within milliseconds when a query meets an unsorted one.
+/// Rows of a chunk. Small enough to be sorted within milliseconds when a query meets an unsorted
+/// one.
 const CHUNK_ROWS: usize = 256 * 1024;
-/// So many chunks at the end of a table that are smaller than half a chunk are merged into one: queries
-/// freeze what they find, and would otherwise leave a trail of tiny chunks.
+/// So many chunks at the end of a table that are smaller than half a chunk are merged into one:
+/// queries freeze what they find, and would otherwise leave a trail of tiny chunks.
 const SMALL_CHUNKS: usize = 8;
 
 /// A table of a database.
@@ -39,7 +42,8 @@ pub struct TableName {
     pub database: Arc<str>,
     /// The table.
     pub table: Arc<str>,
-    /// Which table of this name, as the catalog counts: a dropped one and its successor share nothing.
+    /// Which table of this name, as the catalog counts: a dropped one and its successor share
+    /// nothing.
     pub id: u64,
 }
 
@@ -99,7 +103,13 @@ impl Buffer {
     }
 
     /// Appends rows of one table. Calls come in the order of the log, one at a time.
-    pub fn append(&self, name: &TableName, kind: TableKind, registry: &Arc<SeriesRegistry>, rows: Rows) {
+    pub fn append(
+        &self,
+        name: &TableName,
+        kind: TableKind,
+        registry: &Arc<SeriesRegistry>,
+        rows: Rows,
+    ) {
         if rows.is_empty() {
             return;
         }
@@ -109,10 +119,16 @@ impl Buffer {
         self.rows.fetch_add(rows.len(), Ordering::Relaxed);
         let mut chunks = table.chunks.lock();
         // Numbers of series mean something only within their registry.
-        if chunks.open.as_ref().is_some_and(|open| !open.same_registry(registry)) {
+        if chunks
+            .open
+            .as_ref()
+            .is_some_and(|open| !open.same_registry(registry))
+        {
             self.freeze(&mut chunks);
         }
-        let open = chunks.open.get_or_insert_with(|| OpenChunk::new(kind, Arc::clone(registry)));
+        let open = chunks
+            .open
+            .get_or_insert_with(|| OpenChunk::new(kind, Arc::clone(registry)));
         open.append(rows, bytes);
         if open.rows() >= CHUNK_ROWS {
             self.freeze(&mut chunks);
@@ -124,7 +140,12 @@ impl Buffer {
             return Arc::clone(table);
         }
         let mut tables = self.tables.write();
-        Arc::clone(tables.entry(name.clone()).or_insert_with(|| Arc::new(TableBuffer { kind, chunks: Mutex::default() })))
+        Arc::clone(tables.entry(name.clone()).or_insert_with(|| {
+            Arc::new(TableBuffer {
+                kind,
+                chunks: Mutex::default(),
+            })
+        }))
     }
 
     fn freeze(&self, chunks: &mut TableChunks) {
@@ -134,39 +155,79 @@ impl Buffer {
         }
     }
 
-    /// The rows of a table whose times may lie in the range, sorted, in no particular order of chunks.
+    /// The rows of a table whose times may lie in the range, sorted, in no particular order of
+    /// chunks.
     pub fn recent(&self, name: &TableName, range: TimeRange) -> Vec<RecentRows> {
-        let Some(table) = self.tables.read().get(name).cloned() else { return Vec::new() };
+        let Some(table) = self.tables.read().get(name).cloned() else {
+            return Vec::new();
+        };
         let (all, small) = {
             let mut chunks = table.chunks.lock();
             self.freeze(&mut chunks);
-            let all: Vec<Arc<Chunk>> = chunks.flushing.iter().chain(&chunks.frozen).cloned().collect();
-            let small = chunks.frozen.iter().rev().take_while(|chunk| chunk.rows() < CHUNK_ROWS / 2).count();
-            (all, if small >= SMALL_CHUNKS { chunks.frozen[chunks.frozen.len() - small..].to_vec() } else { Vec::new() })
+            let all: Vec<Arc<Chunk>> = chunks
+                .flushing
+                .iter()
+                .chain(&chunks.frozen)
+                .cloned()
+                .collect();
+            let small = chunks
+                .frozen
+                .iter()
+                .rev()
+                .take_while(|chunk| chunk.rows() < CHUNK_ROWS / 2)
+                .count();
+            (
+                all,
+                if small >= SMALL_CHUNKS {
+                    chunks.frozen[chunks.frozen.len() - small..].to_vec()
+                } else {
+                    Vec::new()
+                },
+            )
         };
         if !small.is_empty() {
             self.consolidate(&table, &small);
         }
-        let overlapping = all.into_iter().filter(|chunk| chunk.time_range().overlaps(&range));
-        overlapping.map(|chunk| RecentRows { order: chunk.order(), rows: chunk.sorted() }).collect()
+        let overlapping = all
+            .into_iter()
+            .filter(|chunk| chunk.time_range().overlaps(&range));
+        overlapping
+            .map(|chunk| RecentRows {
+                order: chunk.order(),
+                rows: chunk.sorted(),
+            })
+            .collect()
     }
 
     /// Replaces chunks by one with the same rows. Gives up if a flush took them meanwhile.
     fn consolidate(&self, table: &TableBuffer, small: &[Arc<Chunk>]) {
-        let Some(merged) = Chunk::merge(table.kind, small) else { return };
+        let Some(merged) = Chunk::merge(table.kind, small) else {
+            return;
+        };
         let mut chunks = table.chunks.lock();
-        let same = |a: &[Arc<Chunk>]| a.len() == small.len() && a.iter().zip(small).all(|(a, b)| Arc::ptr_eq(a, b));
-        let Some(at) = chunks.frozen.windows(small.len()).position(same) else { return };
+        let same = |a: &[Arc<Chunk>]| {
+            a.len() == small.len() && a.iter().zip(small).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let Some(at) = chunks.frozen.windows(small.len()).position(same) else {
+            return;
+        };
         let (before, after): (usize, usize) = (small.iter().map(|c| c.rows()).sum(), merged.rows());
-        chunks.frozen.splice(at..at + small.len(), [Arc::new(merged)]);
+        chunks
+            .frozen
+            .splice(at..at + small.len(), [Arc::new(merged)]);
         self.rows.fetch_sub(before - after, Ordering::Relaxed);
     }
 
-    /// Takes all chunks for a flush. The caller makes sure that no append runs, so that the chunks hold the log
-    /// up to one position. While chunks of an earlier rotation are not released the same ones come again.
+    /// Takes all chunks for a flush. The caller makes sure that no append runs, so that the chunks
+    /// hold the log up to one position. While chunks of an earlier rotation are not released
+    /// the same ones come again.
     pub fn rotate(&self) -> Rotated {
-        let mut names: Vec<(TableName, Arc<TableBuffer>)> =
-            self.tables.read().iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect();
+        let mut names: Vec<(TableName, Arc<TableBuffer>)> = self
+            .tables
+            .read()
+            .iter()
+            .map(|(name, table)| (name.clone(), Arc::clone(table)))
+            .collect();
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let take = |(name, table): (TableName, Arc<TableBuffer>)| {
             let mut chunks = table.chunks.lock();
@@ -175,16 +236,30 @@ impl Buffer {
             chunks.flushing.extend(frozen);
             (name, table.kind, chunks.flushing.clone())
         };
-        Rotated { tables: names.into_iter().map(take).filter(|(_, _, chunks)| !chunks.is_empty()).collect() }
+        Rotated {
+            tables: names
+                .into_iter()
+                .map(take)
+                .filter(|(_, _, chunks)| !chunks.is_empty())
+                .collect(),
+        }
     }
 
     /// Lets the chunks of a rotation go: the catalog names their segments.
     pub fn release(&self, rotated: &Rotated) {
         for (name, _, written) in &rotated.tables {
-            let Some(table) = self.tables.read().get(name).cloned() else { continue };
-            table.chunks.lock().flushing.retain(|chunk| !written.iter().any(|w| Arc::ptr_eq(w, chunk)));
-            self.bytes.fetch_sub(written.iter().map(|c| c.bytes()).sum(), Ordering::Relaxed);
-            self.rows.fetch_sub(written.iter().map(|c| c.rows()).sum(), Ordering::Relaxed);
+            let Some(table) = self.tables.read().get(name).cloned() else {
+                continue;
+            };
+            table
+                .chunks
+                .lock()
+                .flushing
+                .retain(|chunk| !written.iter().any(|w| Arc::ptr_eq(w, chunk)));
+            self.bytes
+                .fetch_sub(written.iter().map(|c| c.bytes()).sum(), Ordering::Relaxed);
+            self.rows
+                .fetch_sub(written.iter().map(|c| c.rows()).sum(), Ordering::Relaxed);
         }
     }
 }
@@ -196,8 +271,11 @@ impl Buffer {
             let chunks = table.chunks.lock();
             chunks.flushing.is_empty() && chunks.frozen.is_empty() && chunks.open.is_none()
         };
-        // Whoever appends to one now would append to a table that is gone: that one holds its own handle.
-        self.tables.write().retain(|name, table| is_there(name) || Arc::strong_count(table) > 1 || !is_empty(table));
+        // Whoever appends to one now would append to a table that is gone: that one holds its own
+        // handle.
+        self.tables.write().retain(|name, table| {
+            is_there(name) || Arc::strong_count(table) > 1 || !is_empty(table)
+        });
     }
 }
 
@@ -209,9 +287,19 @@ impl Rotated {
 
     /// The tables with their sorted rows, in the order of writes.
     pub fn tables(&self) -> impl Iterator<Item = (&TableName, TableKind, Vec<RecentRows>)> {
-        self.tables
-            .iter()
-            .map(|(name, kind, chunks)| (name, *kind, chunks.iter().map(|c| RecentRows { order: c.order(), rows: c.sorted() }).collect()))
+        self.tables.iter().map(|(name, kind, chunks)| {
+            (
+                name,
+                *kind,
+                chunks
+                    .iter()
+                    .map(|c| RecentRows {
+                        order: c.order(),
+                        rows: c.sorted(),
+                    })
+                    .collect(),
+            )
+        })
     }
 }
 

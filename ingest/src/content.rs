@@ -1,7 +1,7 @@
 //! Bodies as sent: what they are compressed with, and how large they may become.
 //!
-//! A body of a few kilobytes can inflate to gigabytes. Every decoder here stops at a limit, and none
-//! allocates on the word of a header that the compressed bytes cannot keep.
+//! A body of a few kilobytes can inflate to gigabytes. Every decoder here stops at a limit, and
+//! none allocates on the word of a header that the compressed bytes cannot keep.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -10,7 +10,10 @@ use std::io::Read;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
     /// The body is larger than allowed, as sent or inflated (413).
-    #[error("the body is larger than the limit of {limit} bytes after decompression; send it in smaller parts")]
+    #[error(
+        "the body is larger than the limit of {limit} bytes after decompression; send it in \
+         smaller parts"
+    )]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
@@ -25,7 +28,8 @@ pub enum ContentError {
 
 pub use crate::wal::ContentEncoding as Encoding;
 
-/// The coding that a `Content-Encoding` header names. One coding only: a stack of them is not supported.
+/// The coding that a `Content-Encoding` header names. One coding only: a stack of them is not
+/// supported.
 pub fn encoding_of(value: &str) -> Result<Encoding, ContentError> {
     let name = value.trim();
     let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -38,33 +42,51 @@ pub fn encoding_of(value: &str) -> Result<Encoding, ContentError> {
     }
 }
 
-/// Largest window that a zstd frame may ask for, as a power of two: the one that RFC 8878 advises to support.
+/// Largest window that a zstd frame may ask for, as a power of two: the one that RFC 8878 advises
+/// to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// A snappy block cannot shrink by more than this: three bytes copy at most 64.
 const SNAPPY_MAX_RATIO: usize = 22;
 
 /// The body without its compression, at most `limit` bytes.
-pub fn decompress(body: &[u8], encoding: Encoding, limit: usize) -> Result<Cow<'_, [u8]>, ContentError> {
+pub fn decompress(
+    body: &[u8],
+    encoding: Encoding,
+    limit: usize,
+) -> Result<Cow<'_, [u8]>, ContentError> {
     match encoding {
         Encoding::Identity if body.len() > limit => Err(ContentError::TooLarge { limit }),
         Encoding::Identity => Ok(Cow::Borrowed(body)),
-        Encoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), body.len(), limit, "gzip").map(Cow::Owned),
+        Encoding::Gzip => read_all(
+            flate2::bufread::MultiGzDecoder::new(body),
+            body.len(),
+            limit,
+            "gzip",
+        )
+        .map(Cow::Owned),
         Encoding::Snappy => snappy(body, limit).map(Cow::Owned),
         Encoding::Zstd => zstd(body, limit).map(Cow::Owned),
     }
 }
 
 fn snappy(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
-    let corrupt = |error: &dyn std::fmt::Display| ContentError::Corrupt(format!("snappy (block format): {error}"));
+    let corrupt = |error: &dyn std::fmt::Display| {
+        ContentError::Corrupt(format!("snappy (block format): {error}"))
+    };
     let len = snap::raw::decompress_len(body).map_err(|e| corrupt(&e))?;
     if len > limit {
         return Err(ContentError::TooLarge { limit });
     }
     if len > body.len().saturating_mul(SNAPPY_MAX_RATIO) {
-        return Err(corrupt(&format_args!("the header promises {len} bytes, too many for a body of {}", body.len())));
+        return Err(corrupt(&format_args!(
+            "the header promises {len} bytes, too many for a body of {}",
+            body.len()
+        )));
     }
     let mut out = vec![0; len];
-    let written = snap::raw::Decoder::new().decompress(body, &mut out).map_err(|e| corrupt(&e))?;
+    let written = snap::raw::Decoder::new()
+        .decompress(body, &mut out)
+        .map_err(|e| corrupt(&e))?;
     out.truncate(written);
     Ok(out)
 }
@@ -75,15 +97,26 @@ fn zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
         return Err(ContentError::Corrupt("zstd: no frame".to_owned()));
     }
     let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(corrupt)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(corrupt)?;
+    decoder
+        .window_log_max(ZSTD_WINDOW_LOG_MAX)
+        .map_err(corrupt)?;
     read_all(decoder, body.len(), limit, "zstd")
 }
 
-fn read_all(mut decoder: impl Read, compressed: usize, limit: usize, name: &str) -> Result<Vec<u8>, ContentError> {
+fn read_all(
+    mut decoder: impl Read,
+    compressed: usize,
+    limit: usize,
+    name: &str,
+) -> Result<Vec<u8>, ContentError> {
     let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
     // One byte more than allowed tells "exactly the limit" from "too large".
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.by_ref().take(most).read_to_end(&mut out).map_err(|e| ContentError::Corrupt(format!("{name}: {e}")))?;
+    decoder
+        .by_ref()
+        .take(most)
+        .read_to_end(&mut out)
+        .map_err(|e| ContentError::Corrupt(format!("{name}: {e}")))?;
     if out.len() > limit {
         return Err(ContentError::TooLarge { limit });
     }
@@ -113,12 +146,20 @@ mod tests {
         }
     }
 
-    const ALL: [Encoding; 4] = [Encoding::Identity, Encoding::Gzip, Encoding::Snappy, Encoding::Zstd];
+    const ALL: [Encoding; 4] = [
+        Encoding::Identity,
+        Encoding::Gzip,
+        Encoding::Snappy,
+        Encoding::Zstd,
+    ];
 
     #[track_caller]
     fn check_corrupt(encoding: Encoding, body: &[u8]) {
         let result = decompress(body, encoding, LIMIT);
-        assert!(matches!(result, Err(ContentError::Corrupt(_))), "{encoding:?}: {result:?}");
+        assert!(
+            matches!(result, Err(ContentError::Corrupt(_))),
+            "{encoding:?}: {result:?}"
+        );
     }
 
     #[test]
@@ -127,10 +168,22 @@ mod tests {
         for encoding in ALL {
             for data in [&b""[..], b"x", &text] {
                 let body = compress(encoding, data);
-                assert_eq!(decompress(&body, encoding, LIMIT).unwrap(), data, "{encoding:?}");
-                assert_eq!(decompress(&body, encoding, data.len()).unwrap(), data, "{encoding:?}");
+                assert_eq!(
+                    decompress(&body, encoding, LIMIT).unwrap(),
+                    data,
+                    "{encoding:?}"
+                );
+                assert_eq!(
+                    decompress(&body, encoding, data.len()).unwrap(),
+                    data,
+                    "{encoding:?}"
+                );
                 if let Some(limit) = data.len().checked_sub(1) {
-                    assert_eq!(decompress(&body, encoding, limit), Err(ContentError::TooLarge { limit }), "{encoding:?}");
+                    assert_eq!(
+                        decompress(&body, encoding, limit),
+                        Err(ContentError::TooLarge { limit }),
+                        "{encoding:?}"
+                    );
                 }
             }
         }
@@ -141,7 +194,11 @@ mod tests {
         let zeros = vec![0; 8 << 20];
         for encoding in ALL {
             let body = compress(encoding, &zeros);
-            assert_eq!(decompress(&body, encoding, LIMIT), Err(ContentError::TooLarge { limit: LIMIT }), "{encoding:?}");
+            assert_eq!(
+                decompress(&body, encoding, LIMIT),
+                Err(ContentError::TooLarge { limit: LIMIT }),
+                "{encoding:?}"
+            );
         }
     }
 
@@ -167,8 +224,14 @@ mod tests {
     #[test]
     fn gzip_members_follow_one_another_and_nothing_else_does() {
         let two = [gzip(b"one "), gzip(b"two")].concat();
-        assert_eq!(decompress(&two, Encoding::Gzip, LIMIT).unwrap(), &b"one two"[..]);
-        check_corrupt(Encoding::Gzip, &[gzip(b"one"), b"\x00\x01garbage".to_vec()].concat());
+        assert_eq!(
+            decompress(&two, Encoding::Gzip, LIMIT).unwrap(),
+            &b"one two"[..]
+        );
+        check_corrupt(
+            Encoding::Gzip,
+            &[gzip(b"one"), b"\x00\x01garbage".to_vec()].concat(),
+        );
         check_corrupt(Encoding::Gzip, b"");
         check_corrupt(Encoding::Gzip, b"m f=1");
         let mut body = gzip(b"some text");
@@ -190,7 +253,8 @@ mod tests {
 
     #[test]
     fn headers_are_known_by_name() {
-        let check = |header: &str, expected| assert_eq!(encoding_of(header).ok(), expected, "{header:?}");
+        let check =
+            |header: &str, expected| assert_eq!(encoding_of(header).ok(), expected, "{header:?}");
         check("", Some(Encoding::Identity));
         check(" GZIP ", Some(Encoding::Gzip));
         check("x-gzip", Some(Encoding::Gzip));

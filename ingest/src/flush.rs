@@ -28,8 +28,8 @@ pub enum FlushError {
     Store(#[from] StoreError),
 }
 
-/// Writes every table and day of a rotation as one segment each. `origin` says, in the files' metadata, up to
-/// where in which log the rows come from.
+/// Writes every table and day of a rotation as one segment each. `origin` says, in the files'
+/// metadata, up to where in which log the rows come from.
 pub async fn write_segments(
     store: &Store,
     environment: &Environment,
@@ -40,10 +40,22 @@ pub async fn write_segments(
     for (name, kind, chunks) in rotated.tables() {
         let chunks = Arc::new(chunks);
         for day in days(kind.time_unit(), &chunks) {
-            jobs.push(write_day(store.clone(), environment.clone(), name.clone(), kind, Arc::clone(&chunks), day, origin.to_owned()));
+            jobs.push(write_day(
+                store.clone(),
+                environment.clone(),
+                name.clone(),
+                kind,
+                Arc::clone(&chunks),
+                day,
+                origin.to_owned(),
+            ));
         }
     }
-    stream::iter(jobs).buffer_unordered(AT_ONCE).try_filter_map(futures::future::ok).try_collect().await
+    stream::iter(jobs)
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(futures::future::ok)
+        .try_collect()
+        .await
 }
 
 /// The days on which there are rows.
@@ -86,12 +98,26 @@ async fn write_day(
 ) -> Result<Option<SegmentMeta>, FlushError> {
     let range = day.range(kind.time_unit());
     let encode = move || -> Result<_, SegmentError> {
-        let sources: Vec<Source> = chunks.iter().map(|c| Source::Rows(WriteOrder::Recent(c.order), Arc::clone(&c.rows))).collect();
-        let labels = chunks.iter().flat_map(|c| c.rows.runs.iter().map(|run| &run.series.labels));
+        let sources: Vec<Source> = chunks
+            .iter()
+            .map(|c| Source::Rows(WriteOrder::Recent(c.order), Arc::clone(&c.rows)))
+            .collect();
+        let labels = chunks
+            .iter()
+            .flat_map(|c| c.rows.runs.iter().map(|run| &run.series.labels));
         let order = SortOrder::choose(kind, labels);
-        let request = ScanRequest { fields: fields(&chunks), matchers: Vec::new(), range };
-        let mut writer =
-            SegmentWriter::new(kind, order.clone(), Arc::clone(&request.fields), Effort::Fresh, &[("tidelake.write_order", origin)])?;
+        let request = ScanRequest {
+            fields: fields(&chunks),
+            matchers: Vec::new(),
+            range,
+        };
+        let mut writer = SegmentWriter::new(
+            kind,
+            order.clone(),
+            Arc::clone(&request.fields),
+            Effort::Fresh,
+            &[("tidelake.write_order", origin)],
+        )?;
         let mut data = Vec::new();
         for unit in plan(kind, sources, request, Some(&order)).units {
             // All sources are in memory: this future never waits.
@@ -103,7 +129,8 @@ async fn write_day(
         Ok((data, done, order))
     };
     let encoded = environment.run_blocking(encode).await;
-    let (data, done, order) = encoded.map_err(|error| SegmentError::Encode(error.to_string()))??;
+    let (data, done, order) =
+        encoded.map_err(|error| SegmentError::Encode(error.to_string()))??;
     if done.rows == 0 {
         return Ok(None);
     }

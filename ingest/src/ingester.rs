@@ -1,9 +1,10 @@
-//! The write path of one node, put together: prepare -> write-ahead log -> buffer -> acknowledgment, and from
-//! time to time buffer -> segments -> catalog commit -> the log is cut.
+//! The write path of one node, put together: prepare -> write-ahead log -> buffer ->
+//! acknowledgment, and from time to time buffer -> segments -> catalog commit -> the log is cut.
 //!
 //! Invariants:
 //! - nothing is acknowledged before it is durable in the log and visible in the buffer;
-//! - the commit of a flush names its segments and the position of the log that they cover, both or neither;
+//! - the commit of a flush names its segments and the position of the log that they cover, both or
+//!   neither;
 //! - objects of the log are deleted only after that commit.
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::wal::clock::SystemClock;
 use crate::wal::{
-    FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions, WalPosition, WalState, WalWriter, WriterId,
+    FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
+    WalPosition, WalState, WalWriter, WriterId,
 };
 
 /// Largest decompressed body that replay takes.
@@ -32,7 +34,8 @@ const MAX_REPLAYED_BYTES: usize = 1 << 30;
 /// When clients should try again whose writes are put off: a merge takes seconds.
 const PUT_OFF_RETRY_S: u64 = 5;
 
-/// Pause before what earlier processes left of the log is looked for again, after a store has failed.
+/// Pause before what earlier processes left of the log is looked for again, after a store has
+/// failed.
 const SWEEP_RETRY: Duration = Duration::from_secs(60);
 
 /// Settings of the write path.
@@ -109,8 +112,8 @@ pub struct Ingester {
     registries: Arc<Registries>,
     preparer: Preparer,
     wal: WalWriter<Vec<TableBatch>>,
-    /// Everything before this position is in the buffer or in segments. Held while a group is applied and while
-    /// the buffer is rotated, so that a rotation falls between two groups.
+    /// Everything before this position is in the buffer or in segments. Held while a group is
+    /// applied and while the buffer is rotated, so that a rotation falls between two groups.
     applied: Arc<Mutex<WalPosition>>,
     flush: tokio::sync::Mutex<FlushState>,
     full: Arc<Notify>,
@@ -123,7 +126,9 @@ pub struct Ingester {
 
 impl std::fmt::Debug for Ingester {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ingester").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Ingester")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,19 +141,36 @@ fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
 }
 
 impl Ingester {
-    /// Replays what the node's log holds beyond its segments, fences older processes of the node, and opens for
-    /// writes. The catalog must be registered as the node.
-    pub async fn start(catalog: Arc<Catalog>, options: IngestOptions) -> Result<Arc<Self>, IngestError> {
+    /// Replays what the node's log holds beyond its segments, fences older processes of the node,
+    /// and opens for writes. The catalog must be registered as the node.
+    pub async fn start(
+        catalog: Arc<Catalog>,
+        options: IngestOptions,
+    ) -> Result<Arc<Self>, IngestError> {
         let store = catalog.store().clone();
         let Some((node, epoch)) = catalog.node() else {
-            return Err(IngestError::Internal("the catalog is not registered as a node".to_owned()));
+            return Err(IngestError::Internal(
+                "the catalog is not registered as a node".to_owned(),
+            ));
         };
         let registries = Arc::new(Registries::new(options.series_bytes));
         // What was acknowledged under larger limits than today's must come back all the same.
-        let preparer = Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), MAX_REPLAYED_BYTES, MAX_REPLAYED_BYTES);
+        let preparer = Preparer::new(
+            Arc::clone(&catalog),
+            Arc::clone(&registries),
+            MAX_REPLAYED_BYTES,
+            MAX_REPLAYED_BYTES,
+        );
         let buffer = Arc::new(Buffer::new());
-        let covered = catalog.snapshot().node(&node).map(|n| n.wal).unwrap_or_default();
-        let covered = WalPosition { epoch: covered.epoch, seq: covered.next_seq };
+        let covered = catalog
+            .snapshot()
+            .node(&node)
+            .map(|n| n.wal)
+            .unwrap_or_default();
+        let covered = WalPosition {
+            epoch: covered.epoch,
+            seq: covered.next_seq,
+        };
         let writer = WriterId::draw(catalog.environment());
 
         let clock = Arc::new(SystemClock::default());
@@ -156,10 +178,28 @@ impl Ingester {
             crate::wal::ReplayError::Superseded { .. } => IngestError::Fenced(error.to_string()),
             error => IngestError::Internal(error.to_string()),
         };
-        let mut replay =
-            Replay::open(store.clone(), &node, covered, epoch, writer, ReplayOptions::default(), clock).await.map_err(replay_error)?;
+        let mut replay = Replay::open(
+            store.clone(),
+            &node,
+            covered,
+            epoch,
+            writer,
+            ReplayOptions::default(),
+            clock,
+        )
+        .await
+        .map_err(replay_error)?;
         let mut flush = FlushState {
-            truncator: Truncator::new(store.clone(), &node, WalPosition { epoch, seq: FIRST_SEQ }, replay.report(), Arc::default()),
+            truncator: Truncator::new(
+                store.clone(),
+                &node,
+                WalPosition {
+                    epoch,
+                    seq: FIRST_SEQ,
+                },
+                replay.report(),
+                Arc::default(),
+            ),
             covered,
             pending: None,
         };
@@ -168,27 +208,60 @@ impl Ingester {
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
-                        flush_to(&catalog, &node, &buffer, &registries, &mut flush, group.position).await?;
+                        flush_to(
+                            &catalog,
+                            &node,
+                            &buffer,
+                            &registries,
+                            &mut flush,
+                            group.position,
+                        )
+                        .await?;
                         preparer.prepare(frame, true).await
                     }
                     other => other,
                 };
-                apply(&buffer, prepared.map_err(|error| replay_failed(&group.position, error))?.tables);
+                apply(
+                    &buffer,
+                    prepared
+                        .map_err(|error| replay_failed(&group.position, error))?
+                        .tables,
+                );
             }
             if buffer.bytes() >= options.flush_bytes {
-                flush_to(&catalog, &node, &buffer, &registries, &mut flush, group.position.next()).await?;
+                flush_to(
+                    &catalog,
+                    &node,
+                    &buffer,
+                    &registries,
+                    &mut flush,
+                    group.position.next(),
+                )
+                .await?;
             }
         }
         let report = replay.report().clone();
         if report.frames > 0 {
-            tracing::info!(requests = report.frames, rows = buffer.rows(), "write-ahead log replayed");
+            tracing::info!(
+                requests = report.frames,
+                rows = buffer.rows(),
+                "write-ahead log replayed"
+            );
         }
 
-        let start = WalPosition { epoch, seq: FIRST_SEQ };
+        let start = WalPosition {
+            epoch,
+            seq: FIRST_SEQ,
+        };
         let applied = Arc::new(Mutex::new(start));
         let full = Arc::new(Notify::new());
         let sink = {
-            let (buffer, applied, full, flush_bytes) = (Arc::clone(&buffer), Arc::clone(&applied), Arc::clone(&full), options.flush_bytes);
+            let (buffer, applied, full, flush_bytes) = (
+                Arc::clone(&buffer),
+                Arc::clone(&applied),
+                Arc::clone(&full),
+                options.flush_bytes,
+            );
             move |position: WalPosition, groups: Vec<Vec<TableBatch>>| {
                 let mut applied = applied.lock();
                 groups.into_iter().for_each(|tables| apply(&buffer, tables));
@@ -198,9 +271,20 @@ impl Ingester {
                 }
             }
         };
-        let preparer =
-            Preparer::new(Arc::clone(&catalog), Arc::clone(&registries), options.max_lines_bytes, options.max_remote_write_bytes);
-        let wal = WalWriter::start(store.clone(), &node, start, writer, options.wal.clone(), sink);
+        let preparer = Preparer::new(
+            Arc::clone(&catalog),
+            Arc::clone(&registries),
+            options.max_lines_bytes,
+            options.max_remote_write_bytes,
+        );
+        let wal = WalWriter::start(
+            store.clone(),
+            &node,
+            start,
+            writer,
+            options.wal.clone(),
+            sink,
+        );
         flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
         let ingester = Arc::new(Self {
             catalog,
@@ -217,8 +301,15 @@ impl Ingester {
             counters: IngestCounters::default(),
             options,
         });
-        tokio::spawn(flush_when_due(Arc::downgrade(&ingester), Arc::clone(&ingester.full), ingester.options.flush_interval));
-        tokio::spawn(watch_for_fence(Arc::downgrade(&ingester), ingester.options.fence_check_interval));
+        tokio::spawn(flush_when_due(
+            Arc::downgrade(&ingester),
+            Arc::clone(&ingester.full),
+            ingester.options.flush_interval,
+        ));
+        tokio::spawn(watch_for_fence(
+            Arc::downgrade(&ingester),
+            ingester.options.fence_check_interval,
+        ));
         tokio::spawn(watch_log(Arc::downgrade(&ingester), ingester.wal.state()));
         tokio::spawn(sweep_log(Arc::downgrade(&ingester), covered));
         Ok(ingester)
@@ -229,8 +320,13 @@ impl Ingester {
         let result = self.try_write(request).await;
         match &result {
             Ok(outcome) => {
-                self.counters.written.fetch_add(outcome.written.samples + outcome.written.histograms, Ordering::Relaxed);
-                self.counters.refused.fetch_add(outcome.refused, Ordering::Relaxed);
+                self.counters.written.fetch_add(
+                    outcome.written.samples + outcome.written.histograms,
+                    Ordering::Relaxed,
+                );
+                self.counters
+                    .refused
+                    .fetch_add(outcome.refused, Ordering::Relaxed);
             }
             Err(IngestError::Unavailable { .. }) => {
                 self.counters.deferred.fetch_add(1, Ordering::Relaxed);
@@ -245,17 +341,24 @@ impl Ingester {
         let (buffered, limit) = (self.buffer.bytes(), self.options.buffer_bytes);
         if buffered >= limit {
             self.full.notify_one();
-            return Err(IngestError::unavailable(format!("{buffered} bytes wait to be flushed, at most {limit} are allowed")));
+            return Err(IngestError::unavailable(format!(
+                "{buffered} bytes wait to be flushed, at most {limit} are allowed"
+            )));
         }
         if let Some(reason) = self.put_off.read().clone() {
-            return Err(IngestError::Unavailable { reason: reason.to_string(), retry_after_s: PUT_OFF_RETRY_S });
+            return Err(IngestError::Unavailable {
+                reason: reason.to_string(),
+                retry_after_s: PUT_OFF_RETRY_S,
+            });
         }
         // Before anything is committed for it: a fenced or broken log takes nothing.
         let state = self.wal.state().borrow().clone();
         match state {
             WalState::Open => {}
             WalState::Unavailable { reason } => {
-                return Err(IngestError::unavailable(format!("the write-ahead log cannot be written: {reason}")));
+                return Err(IngestError::unavailable(format!(
+                    "the write-ahead log cannot be written: {reason}"
+                )));
             }
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
@@ -275,9 +378,16 @@ impl Ingester {
             }
             Err(error) => return Err(error),
         };
-        let Written { samples, histograms, exemplars } = prepared.outcome.written;
+        let Written {
+            samples,
+            histograms,
+            exemplars,
+        } = prepared.outcome.written;
         if samples + histograms + exemplars > 0 {
-            self.wal.append(frame, prepared.tables).await.map_err(wal_error)?;
+            self.wal
+                .append(frame, prepared.tables)
+                .await
+                .map_err(wal_error)?;
         }
         Ok(prepared.outcome)
     }
@@ -290,8 +400,17 @@ impl Ingester {
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
     pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
         let snapshot = self.catalog.snapshot();
-        let Some(found) = snapshot.table(database, table) else { return Vec::new() };
-        self.buffer.recent(&TableName { database: database.into(), table: Arc::clone(&found.name), id: found.id }, range)
+        let Some(found) = snapshot.table(database, table) else {
+            return Vec::new();
+        };
+        self.buffer.recent(
+            &TableName {
+                database: database.into(),
+                table: Arc::clone(&found.name),
+                id: found.id,
+            },
+            range,
+        )
     }
 
     /// Returns when everything that was buffered at the call is in segments that the catalog names.
@@ -310,14 +429,19 @@ impl Ingester {
             }
         };
         match &result {
-            Ok(()) => self.counters.flushes.fetch_add(u64::from(flushed > 0), Ordering::Relaxed),
+            Ok(()) => self
+                .counters
+                .flushes
+                .fetch_add(u64::from(flushed > 0), Ordering::Relaxed),
             Err(IngestError::Fenced(reason)) => {
                 self.fence(reason);
                 0
             }
             Err(_) => self.counters.failed_flushes.fetch_add(1, Ordering::Relaxed),
         };
-        self.counters.flushed_rows.fetch_add(flushed, Ordering::Relaxed);
+        self.counters
+            .flushed_rows
+            .fetch_add(flushed, Ordering::Relaxed);
         result
     }
 
@@ -331,18 +455,28 @@ impl Ingester {
                 return Ok(0);
             }
             let segments = encode(&self.catalog, &self.node, &rotated, covered).await?;
-            state.pending = Some(Pending { rotated, covered, segments });
+            state.pending = Some(Pending {
+                rotated,
+                covered,
+                segments,
+            });
         }
         self.renew_stale(state).await?;
-        let Some(pending) = &state.pending else { return Ok(0) };
+        let Some(pending) = &state.pending else {
+            return Ok(0);
+        };
         let rows = pending.segments.iter().map(|s| s.rows).sum();
         commit(&self.catalog, pending).await?;
         if let Some(pending) = state.pending.take() {
             self.buffer.release(&pending.rotated);
             self.registries.renew();
             let snapshot = self.catalog.snapshot();
-            let is_there =
-                |name: &TableName| name.id == 0 || snapshot.table(&name.database, &name.table).is_some_and(|table| table.id == name.id);
+            let is_there = |name: &TableName| {
+                name.id == 0
+                    || snapshot
+                        .table(&name.database, &name.table)
+                        .is_some_and(|table| table.id == name.id)
+            };
             self.registries.retain(is_there);
             self.buffer.retain(is_there);
             state.covered = pending.covered;
@@ -351,14 +485,25 @@ impl Ingester {
         Ok(rows)
     }
 
-    /// Segments that could not be committed for half a day may be taken for orphans and deleted: they are written again.
+    /// Segments that could not be committed for half a day may be taken for orphans and deleted:
+    /// they are written again.
     async fn renew_stale(&self, state: &mut FlushState) -> Result<(), IngestError> {
         let now_ms = u64::try_from(self.catalog.environment().now_ms()).unwrap_or(0);
-        let Some(pending) = &mut state.pending else { return Ok(()) };
-        if pending.segments.iter().any(|segment| segment.id.is_stale(now_ms))
-            && !self.catalog.was_committed(&pending.segments).await.map_err(catalog_error)?
+        let Some(pending) = &mut state.pending else {
+            return Ok(());
+        };
+        if pending
+            .segments
+            .iter()
+            .any(|segment| segment.id.is_stale(now_ms))
+            && !self
+                .catalog
+                .was_committed(&pending.segments)
+                .await
+                .map_err(catalog_error)?
         {
-            pending.segments = encode(&self.catalog, &self.node, &pending.rotated, pending.covered).await?;
+            pending.segments =
+                encode(&self.catalog, &self.node, &pending.rotated, pending.covered).await?;
         }
         Ok(())
     }
@@ -369,8 +514,8 @@ impl Ingester {
         self.flush().await
     }
 
-    /// Returns, with the reason, when another process has taken this node over. The caller must exit and touch
-    /// nothing.
+    /// Returns, with the reason, when another process has taken this node over. The caller must
+    /// exit and touch nothing.
     pub async fn fenced(&self) -> String {
         let mut fenced = self.fenced.subscribe();
         loop {
@@ -420,14 +565,28 @@ impl Ingester {
     }
 }
 
-async fn encode(catalog: &Catalog, node: &str, rotated: &Rotated, covered: WalPosition) -> Result<Vec<SegmentMeta>, IngestError> {
+async fn encode(
+    catalog: &Catalog,
+    node: &str,
+    rotated: &Rotated,
+    covered: WalPosition,
+) -> Result<Vec<SegmentMeta>, IngestError> {
     let origin = format!("{node}/{covered}");
-    write_segments(catalog.store(), catalog.environment(), rotated, &origin).await.map_err(IngestError::unavailable)
+    write_segments(catalog.store(), catalog.environment(), rotated, &origin)
+        .await
+        .map_err(IngestError::unavailable)
 }
 
 async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError> {
-    let covered = snapshot::WalPosition { epoch: pending.covered.epoch, next_seq: pending.covered.seq };
-    catalog.commit_flush(covered, &pending.segments).await.map(drop).map_err(catalog_error)
+    let covered = snapshot::WalPosition {
+        epoch: pending.covered.epoch,
+        next_seq: pending.covered.seq,
+    };
+    catalog
+        .commit_flush(covered, &pending.segments)
+        .await
+        .map(drop)
+        .map_err(catalog_error)
 }
 
 /// A flush while the log is replayed, when nothing else runs.
@@ -441,7 +600,11 @@ async fn flush_to(
 ) -> Result<(), IngestError> {
     let rotated = buffer.rotate();
     let segments = encode(catalog, node, &rotated, covered).await?;
-    let pending = Pending { rotated, covered, segments };
+    let pending = Pending {
+        rotated,
+        covered,
+        segments,
+    };
     commit(catalog, &pending).await?;
     buffer.release(&pending.rotated);
     registries.renew();
@@ -452,9 +615,10 @@ async fn flush_to(
 fn replay_failed(position: &WalPosition, error: IngestError) -> IngestError {
     match error {
         fenced @ IngestError::Fenced(_) => fenced,
-        error => {
-            IngestError::Internal(format!("an acknowledged request of the write-ahead log at {position} cannot be read again: {error}"))
-        }
+        error => IngestError::Internal(format!(
+            "an acknowledged request of the write-ahead log at {position} cannot be read again: \
+             {error}"
+        )),
     }
 }
 
@@ -462,14 +626,22 @@ fn wal_error(error: WalError) -> IngestError {
     match error {
         WalError::Fenced { .. } => IngestError::Fenced(error.to_string()),
         WalError::TooLarge(_) => IngestError::TooLarge(error.to_string()),
-        WalError::Overloaded { .. } | WalError::Unavailable { .. } | WalError::Closed => IngestError::unavailable(error),
+        WalError::Overloaded { .. } | WalError::Unavailable { .. } | WalError::Closed => {
+            IngestError::unavailable(error)
+        }
     }
 }
 
-async fn flush_when_due(ingester: std::sync::Weak<Ingester>, full: Arc<Notify>, interval: Duration) {
+async fn flush_when_due(
+    ingester: std::sync::Weak<Ingester>,
+    full: Arc<Notify>,
+    interval: Duration,
+) {
     loop {
         let _ = tokio::time::timeout(interval, full.notified()).await;
-        let Some(ingester) = ingester.upgrade() else { return };
+        let Some(ingester) = ingester.upgrade() else {
+            return;
+        };
         while let Err(error) = ingester.flush().await {
             if matches!(error, IngestError::Fenced(_)) {
                 return;
@@ -483,16 +655,25 @@ async fn flush_when_due(ingester: std::sync::Weak<Ingester>, full: Arc<Notify>, 
 /// Deletes what is covered and was still there at the start.
 async fn sweep_log(ingester: std::sync::Weak<Ingester>, covered: WalPosition) {
     loop {
-        let Some((store, node)) = ingester.upgrade().map(|ingester| (ingester.catalog.store().clone(), ingester.node.clone())) else {
+        let Some((store, node)) = ingester
+            .upgrade()
+            .map(|ingester| (ingester.catalog.store().clone(), ingester.node.clone()))
+        else {
             return;
         };
         match Truncator::sweep(&store, &node, covered).await {
             Ok(0) => return,
             Ok(deleted) => {
-                tracing::info!(deleted, "covered objects of the write-ahead log that an earlier process left were deleted");
+                tracing::info!(
+                    deleted,
+                    "covered objects of the write-ahead log that an earlier process left were \
+                     deleted"
+                );
                 return;
             }
-            Err(error) => tracing::warn!(%error, "what an earlier process left of the write-ahead log could not be deleted yet"),
+            Err(error) => {
+                tracing::warn!(%error, "what an earlier process left of the write-ahead log could not be deleted yet")
+            }
         }
         tokio::time::sleep(SWEEP_RETRY).await;
     }
@@ -501,10 +682,15 @@ async fn sweep_log(ingester: std::sync::Weak<Ingester>, covered: WalPosition) {
 async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        let Some(ingester) = ingester.upgrade() else { return };
+        let Some(ingester) = ingester.upgrade() else {
+            return;
+        };
         // A store that is away says nothing about fences.
         if ingester.catalog.refresh().await.is_ok() && ingester.catalog.is_fenced() {
-            ingester.fence(&format!("a newer process has registered as node {:?}", ingester.node));
+            ingester.fence(&format!(
+                "a newer process has registered as node {:?}",
+                ingester.node
+            ));
             return;
         }
     }
@@ -513,9 +699,13 @@ async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Duration
 async fn watch_log(ingester: std::sync::Weak<Ingester>, mut state: watch::Receiver<WalState>) {
     while state.changed().await.is_ok() {
         let now = state.borrow_and_update().clone();
-        let Some(ingester) = ingester.upgrade() else { return };
+        let Some(ingester) = ingester.upgrade() else {
+            return;
+        };
         match now {
-            WalState::Fenced { key } => ingester.fence(&format!("another process took over this node's log: {key} holds its object")),
+            WalState::Fenced { key } => ingester.fence(&format!(
+                "another process took over this node's log: {key} holds its object"
+            )),
             WalState::Unavailable { reason } => {
                 tracing::warn!(%reason, "the write-ahead log cannot be written; writes are answered 503 until it can")
             }

@@ -3,12 +3,15 @@
 //! In the order in which a write passes them ([`ingester`] is the whole way):
 //!
 //! 1. [`request`]: what comes in, and what becomes of it.
-//! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and [`remote_write`] make columns of
-//!    bytes ([`rows`]), [`retention`] says what is too old; [`series_registry`] turns label sections as received into series numbers; new tables and
+//! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and
+//!    [`remote_write`] make columns of bytes ([`rows`]), [`retention`] says what is too old;
+//!    [`series_registry`] turns label sections as received into series numbers; new tables and
 //!    columns are committed to the catalog.
-//! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told "stored".
+//! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told
+//!    "stored".
 //! 4. [`buffer`]: its rows become visible to queries.
-//! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be cut.
+//! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be
+//!    cut.
 pub mod buffer;
 pub mod content;
 pub mod flush;

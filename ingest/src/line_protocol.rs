@@ -1,16 +1,16 @@
 //! Line protocol: `measurement,tag=value field=1.5,other=2i 1700000000000000000`.
 //!
-//! Bytes go straight into columns. A line that looks like the one before it (same measurement, same fields
-//! in the same order, a series that the registry knows) allocates nothing: the measurement and the keys are
-//! compared with what they were, the tags are found by their hash.
+//! Bytes go straight into columns. A line that looks like the one before it (same measurement, same
+//! fields in the same order, a series that the registry knows) allocates nothing: the measurement
+//! and the keys are compared with what they were, the tags are found by their hash.
 //!
-//! A line counts whole or not at all. It is appended while it is read and taken back if it turns out to be
-//! bad, together with the columns and series that only it would have added. A bad line does not harm its
-//! neighbours: reading goes on behind it, with a string that goes over several lines skipped as one, so
-//! that text inside a string is never read as a line.
+//! A line counts whole or not at all. It is appended while it is read and taken back if it turns
+//! out to be bad, together with the columns and series that only it would have added. A bad line
+//! does not harm its neighbours: reading goes on behind it, with a string that goes over several
+//! lines skipped as one, so that text inside a string is never read as a line.
 //!
-//! In the order of the data: `syntax` (where things end), `value` (numbers, strings, times), `table`
-//! (columns of one table).
+//! In the order of the data: `syntax` (where things end), `value` (numbers, strings, times),
+//! `table` (columns of one table).
 
 mod syntax;
 mod table;
@@ -51,7 +51,14 @@ pub struct LineLimits {
 
 impl Default for LineLimits {
     fn default() -> Self {
-        Self { line_bytes: 8 << 20, name_bytes: 4096, tags_bytes: 65_535, columns: 2_000, new_tables: 5_000, errors: 10_000 }
+        Self {
+            line_bytes: 8 << 20,
+            name_bytes: 4096,
+            tags_bytes: 65_535,
+            columns: 2_000,
+            new_tables: 5_000,
+            errors: 10_000,
+        }
     }
 }
 
@@ -69,7 +76,11 @@ pub struct LineOptions {
 impl LineOptions {
     /// With the default limits.
     pub fn new(precision: Precision, now_ns: i64) -> Self {
-        Self { precision, now_ns, limits: LineLimits::default() }
+        Self {
+            precision,
+            now_ns,
+            limits: LineLimits::default(),
+        }
     }
 }
 
@@ -77,8 +88,8 @@ impl LineOptions {
 pub trait TableLookup {
     /// The table's columns as the catalog has them now; `None` if there is no such table.
     fn schema(&self, table: &str) -> Option<Arc<TableSchema>>;
-    /// The one registry of a table, made if need be. For a table that is not in the catalog it is asked for
-    /// only if a good line names the table.
+    /// The one registry of a table, made if need be. For a table that is not in the catalog it is
+    /// asked for only if a good line names the table.
     fn registry(&self, table: &str) -> Arc<SeriesRegistry>;
     /// The oldest time that a table takes, also one that is not in the catalog yet.
     fn oldest(&self, table: &str) -> Oldest;
@@ -95,7 +106,8 @@ pub struct ParsedLines {
     pub lines_ok: usize,
     /// Number of bad lines.
     pub lines_refused: usize,
-    /// Whether lines were refused because a series registry is full: the client may send them again later.
+    /// Whether lines were refused because a series registry is full: the client may send them
+    /// again later.
     pub registry_full: bool,
 }
 
@@ -108,8 +120,8 @@ pub struct TableRows {
     pub is_new: bool,
     /// Tags and fields that are not in the catalog yet, in the order in which they appear.
     pub new_columns: Vec<Column>,
-    /// Nearly always one batch. Lines whose fields have little in common go to several, in order: one batch
-    /// would consist mostly of gaps.
+    /// Nearly always one batch. Lines whose fields have little in common go to several, in order:
+    /// one batch would consist mostly of gaps.
     pub batches: Vec<Rows>,
     /// The registry that the rows' series belong to.
     pub registry: Arc<SeriesRegistry>,
@@ -148,7 +160,11 @@ pub fn parse(body: &[u8], options: &LineOptions, lookup: &dyn TableLookup) -> Pa
     };
     // Strings of a column are found by 32-bit offsets.
     if u32::try_from(body.len()).is_err() {
-        parser.refuse(0, body.len().min(ORIGINAL_BYTES), "the body is larger than 4 GiB".to_owned());
+        parser.refuse(
+            0,
+            body.len().min(ORIGINAL_BYTES),
+            "the body is larger than 4 GiB".to_owned(),
+        );
         return parser.out;
     }
     parser.run();
@@ -205,7 +221,8 @@ impl<'b> Parser<'b> {
                 self.at = next;
                 self.line += 1;
             } else if self.body[text] == b'#' {
-                self.at = memchr::memchr(b'\n', &self.body[text..]).map_or(self.body.len(), |n| text + n + 1);
+                self.at = memchr::memchr(b'\n', &self.body[text..])
+                    .map_or(self.body.len(), |n| text + n + 1);
                 self.line += 1;
             } else {
                 return Some((start, text));
@@ -235,8 +252,12 @@ impl<'b> Parser<'b> {
                 }
             }
             // Peek at the next line; if it is another table's, it is looked at again by the caller.
-            let Some((next_start, text)) = self.next_line() else { return };
-            if self.body[text..].starts_with(name) && matches!(self.body.get(text + name.len()), Some(b',' | b' ')) {
+            let Some((next_start, text)) = self.next_line() else {
+                return;
+            };
+            if self.body[text..].starts_with(name)
+                && matches!(self.body.get(text + name.len()), Some(b',' | b' '))
+            {
                 (start, end) = (next_start, text + name.len());
             } else {
                 self.at = next_start;
@@ -259,14 +280,18 @@ impl<'b> Parser<'b> {
             None => {
                 let schema = self.lookup.schema(&name);
                 if schema.is_none() && self.new_tables >= limits.new_tables {
-                    return Err(format!("the body names more than {} tables that do not exist yet", limits.new_tables));
+                    return Err(format!(
+                        "the body names more than {} tables that do not exist yet",
+                        limits.new_tables
+                    ));
                 }
                 self.new_tables += usize::from(schema.is_none());
                 let registry = schema.as_ref().map(|_| self.lookup.registry(&name));
                 let name: Arc<str> = name.as_ref().into();
                 self.by_name.insert(name.clone(), self.tables.len());
                 let oldest = self.lookup.oldest(&name);
-                self.tables.push(TableBuilder::new(name, schema, registry, oldest));
+                self.tables
+                    .push(TableBuilder::new(name, schema, registry, oldest));
                 self.tables.len() - 1
             }
         };
@@ -274,8 +299,8 @@ impl<'b> Parser<'b> {
         Ok(table)
     }
 
-    /// Forgets the newest table if its only line was bad: a body that is no line protocol at all would
-    /// otherwise count as thousands of tables.
+    /// Forgets the newest table if its only line was bad: a body that is no line protocol at all
+    /// would otherwise count as thousands of tables.
     fn forget_if_empty(&mut self, table: usize, raw: &[u8]) -> bool {
         if table + 1 != self.tables.len() || !self.tables[table].is_empty() {
             return false;
@@ -302,7 +327,11 @@ impl<'b> Parser<'b> {
         if self.out.errors.len() < self.options.limits.errors {
             // A message quotes what is wrong, which may be as long as a line.
             let message = quote(message.as_bytes());
-            self.out.errors.push(LineError { line: self.line, original: quote(&self.body[start..end]), message });
+            self.out.errors.push(LineError {
+                line: self.line,
+                original: quote(&self.body[start..end]),
+                message,
+            });
         }
     }
 
@@ -310,15 +339,22 @@ impl<'b> Parser<'b> {
         let body = self.body;
         for table in self.tables {
             let name = table.name.clone();
-            let Some(finished) = table.finish(|| self.lookup.registry(&name)) else { continue };
+            let Some(finished) = table.finish(|| self.lookup.registry(&name)) else {
+                continue;
+            };
             for (refused, error) in finished.refused {
                 self.out.lines_ok -= 1;
                 self.out.lines_refused += 1;
-                self.out.registry_full |= matches!(error, crate::series_registry::SeriesError::Full { .. });
+                self.out.registry_full |=
+                    matches!(error, crate::series_registry::SeriesError::Full { .. });
                 if self.out.errors.len() < self.options.limits.errors {
                     let end = syntax::skip_line(body, refused.start).end;
                     let original = quote(&body[refused.start..end]);
-                    self.out.errors.push(LineError { line: refused.line, original, message: quote(error.to_string().as_bytes()) });
+                    self.out.errors.push(LineError {
+                        line: refused.line,
+                        original,
+                        message: quote(error.to_string().as_bytes()),
+                    });
                 }
             }
             if let Some(rows) = finished.rows {
@@ -330,12 +366,16 @@ impl<'b> Parser<'b> {
     }
 }
 
-/// The beginning of a text, for an error. Not marked as cut, so that it is a prefix of what was sent.
+/// The beginning of a text, for an error. Not marked as cut, so that it is a prefix of what was
+/// sent.
 fn quote(text: &[u8]) -> String {
     let mut cut = text.len();
     if cut > ORIGINAL_BYTES {
         // Not in the middle of a character: continuation bytes are 10xxxxxx.
-        cut = (ORIGINAL_BYTES - 3..=ORIGINAL_BYTES).rev().find(|&n| text[n] & 0xc0 != 0x80).unwrap_or(ORIGINAL_BYTES);
+        cut = (ORIGINAL_BYTES - 3..=ORIGINAL_BYTES)
+            .rev()
+            .find(|&n| text[n] & 0xc0 != 0x80)
+            .unwrap_or(ORIGINAL_BYTES);
     }
     String::from_utf8_lossy(&text[..cut]).into_owned()
 }

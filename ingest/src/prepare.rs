@@ -1,7 +1,9 @@
-//! From a request to rows: decompress, parse, and make sure that the catalog has every column first.
+//! From a request to rows: decompress, parse, and make sure that the catalog has every column
+//! first.
 //!
-//! Replay runs the same code on the same bytes. It sees the catalog as it is later, which has every table and
-//! column that was there when the request came, so that a line that was good then is good now.
+//! Replay runs the same code on the same bytes. It sees the catalog as it is later, which has every
+//! table and column that was there when the request came, so that a line that was good then is good
+//! now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,15 +63,24 @@ struct Lookup<'a> {
 
 impl TableLookup for Lookup<'_> {
     fn schema(&self, table: &str) -> Option<Arc<TableSchema>> {
-        self.snapshot.table(self.database, table).map(|t| Arc::clone(&t.schema))
+        self.snapshot
+            .table(self.database, table)
+            .map(|t| Arc::clone(&t.schema))
     }
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
-        self.registries.get(&table_name(self.snapshot, self.database, table))
+        self.registries
+            .get(&table_name(self.snapshot, self.database, table))
     }
 
     fn oldest(&self, table: &str) -> Oldest {
-        oldest(self.snapshot, self.database, table, TableKind::Wide, self.now_ms)
+        oldest(
+            self.snapshot,
+            self.database,
+            table,
+            TableKind::Wide,
+            self.now_ms,
+        )
     }
 }
 
@@ -79,8 +90,16 @@ fn received_ms(frame: &Frame) -> i64 {
 }
 
 /// The oldest time that a table takes.
-fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now_ms: i64) -> Oldest {
-    let Some(database) = snapshot.database(database) else { return Oldest::NONE };
+fn oldest(
+    snapshot: &Snapshot,
+    database: &str,
+    table: &str,
+    kind: TableKind,
+    now_ms: i64,
+) -> Oldest {
+    let Some(database) = snapshot.database(database) else {
+        return Oldest::NONE;
+    };
     let retention_ms = match (database.table(table), database.retention) {
         (Some(table), _) => database.retention_ms(table),
         (None, Retention::Millis(ms)) => Some(ms),
@@ -91,33 +110,61 @@ fn oldest(snapshot: &Snapshot, database: &str, table: &str, kind: TableKind, now
 
 impl Preparer {
     /// The last two bound decompressed bodies.
-    pub fn new(catalog: Arc<Catalog>, registries: Arc<Registries>, max_lines_bytes: usize, max_remote_write_bytes: usize) -> Self {
-        Self { catalog, registries, max_lines_bytes, max_remote_write_bytes }
+    pub fn new(
+        catalog: Arc<Catalog>,
+        registries: Arc<Registries>,
+        max_lines_bytes: usize,
+        max_remote_write_bytes: usize,
+    ) -> Self {
+        Self {
+            catalog,
+            registries,
+            max_lines_bytes,
+            max_remote_write_bytes,
+        }
     }
 
-    /// Reads a request. Its new tables and columns are committed when this returns. Without `accept_partial` one bad
-    /// line refuses all.
-    pub async fn prepare(&self, frame: &Frame, accept_partial: bool) -> Result<Prepared, IngestError> {
+    /// Reads a request. Its new tables and columns are committed when this returns. Without
+    /// `accept_partial` one bad line refuses all.
+    pub async fn prepare(
+        &self,
+        frame: &Frame,
+        accept_partial: bool,
+    ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
-        let body = content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
+        let body =
+            content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
         match frame.protocol {
-            Protocol::LineProtocol { precision } => self.lines(frame, &body, precision, accept_partial).await,
+            Protocol::LineProtocol { precision } => {
+                self.lines(frame, &body, precision, accept_partial).await
+            }
             Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
             Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
         }
     }
 
-    async fn lines(&self, frame: &Frame, body: &[u8], precision: Precision, accept_partial: bool) -> Result<Prepared, IngestError> {
+    async fn lines(
+        &self,
+        frame: &Frame,
+        body: &[u8],
+        precision: Precision,
+        accept_partial: bool,
+    ) -> Result<Prepared, IngestError> {
         let options = LineOptions::new(precision, frame.received_ns);
         let mut tries = 0;
         loop {
             let snapshot = self.catalog.snapshot();
             let parsed = {
                 let (database, registries) = (&frame.database, &self.registries);
-                let lookup = Lookup { snapshot: &snapshot, database, registries, now_ms: received_ms(frame) };
+                let lookup = Lookup {
+                    snapshot: &snapshot,
+                    database,
+                    registries,
+                    now_ms: received_ms(frame),
+                };
                 line_protocol::parse(body, &options, &lookup)
             };
             // The whole request, or a replay with more memory would bring back what was refused.
@@ -125,16 +172,29 @@ impl Preparer {
                 return Err(full());
             }
             if !accept_partial && parsed.lines_refused > 0 {
-                let outcome = WriteOutcome { errors: parsed.errors, refused: parsed.lines_refused as u64, ..WriteOutcome::default() };
-                return Ok(Prepared { tables: Vec::new(), outcome });
+                let outcome = WriteOutcome {
+                    errors: parsed.errors,
+                    refused: parsed.lines_refused as u64,
+                    ..WriteOutcome::default()
+                };
+                return Ok(Prepared {
+                    tables: Vec::new(),
+                    outcome,
+                });
             }
-            let missing: Vec<TableColumns> = parsed.tables.iter().filter(|t| t.is_new || !t.new_columns.is_empty()).map(columns).collect();
+            let missing: Vec<TableColumns> = parsed
+                .tables
+                .iter()
+                .filter(|t| t.is_new || !t.new_columns.is_empty())
+                .map(columns)
+                .collect();
             if !missing.is_empty() {
                 match self.catalog.ensure_columns(&frame.database, &missing).await {
                     Ok(created) => {
                         let replaced = |t: &line_protocol::TableRows| {
                             !t.is_new
-                                && table_name(&created, &frame.database, &t.table).id != table_name(&snapshot, &frame.database, &t.table).id
+                                && table_name(&created, &frame.database, &t.table).id
+                                    != table_name(&snapshot, &frame.database, &t.table).id
                         };
                         // Dropped and made anew since, with other columns: the lines decide anew.
                         if parsed.tables.iter().any(replaced) && tries < TRIES {
@@ -143,11 +203,18 @@ impl Preparer {
                         }
                         for table in parsed.tables.iter().filter(|t| t.is_new) {
                             let name = table_name(&created, &frame.database, &table.table);
-                            self.registries.adopt(&TableName { id: 0, ..name.clone() }, &name);
+                            self.registries.adopt(
+                                &TableName {
+                                    id: 0,
+                                    ..name.clone()
+                                },
+                                &name,
+                            );
                         }
                         return Ok(prepared_lines(&created, &frame.database, parsed));
                     }
-                    // Another writer was first with a column of another type: the lines decide anew.
+                    // Another writer was first with a column of another type: the lines decide
+                    // anew.
                     Err(CatalogError::Refused(_)) if tries < TRIES => {
                         tries += 1;
                         continue;
@@ -159,26 +226,57 @@ impl Preparer {
         }
     }
 
-    async fn samples(&self, frame: &Frame, body: &[u8], decode: Decode) -> Result<Prepared, IngestError> {
+    async fn samples(
+        &self,
+        frame: &Frame,
+        body: &[u8],
+        decode: Decode,
+    ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
         let registry = self.registries.get(&name);
-        let oldest = oldest(&snapshot, &frame.database, METRICS_TABLE, TableKind::Metrics, received_ms(frame));
-        let parsed = decode(body, &registry, oldest).map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let oldest = oldest(
+            &snapshot,
+            &frame.database,
+            METRICS_TABLE,
+            TableKind::Metrics,
+            received_ms(frame),
+        );
+        let parsed = decode(body, &registry, oldest)
+            .map_err(|error| IngestError::BadRequest(error.to_string()))?;
         if parsed.registry_full {
             return Err(full());
         }
         let mut exemplars_name = table_name(&snapshot, &frame.database, EXEMPLARS_TABLE);
         let missing: Vec<TableColumns> = [
-            missing_columns(&snapshot, &frame.database, METRICS_TABLE, TableSchema::metrics(), &parsed.rows),
-            missing_columns(&snapshot, &frame.database, EXEMPLARS_TABLE, TableSchema::exemplars(), &parsed.exemplars),
+            missing_columns(
+                &snapshot,
+                &frame.database,
+                METRICS_TABLE,
+                TableSchema::metrics(),
+                &parsed.rows,
+            ),
+            missing_columns(
+                &snapshot,
+                &frame.database,
+                EXEMPLARS_TABLE,
+                TableSchema::exemplars(),
+                &parsed.exemplars,
+            ),
         ]
         .into_iter()
         .flatten()
         .collect();
         if !missing.is_empty() {
-            let created = self.catalog.ensure_columns(&frame.database, &missing).await.map_err(catalog_error)?;
-            let before = std::mem::replace(&mut name, table_name(&created, &frame.database, METRICS_TABLE));
+            let created = self
+                .catalog
+                .ensure_columns(&frame.database, &missing)
+                .await
+                .map_err(catalog_error)?;
+            let before = std::mem::replace(
+                &mut name,
+                table_name(&created, &frame.database, METRICS_TABLE),
+            );
             if before.id == 0 && name.id != 0 {
                 self.registries.adopt(&before, &name);
             }
@@ -191,7 +289,15 @@ impl Preparer {
                 histograms: parsed.histograms as u64,
                 exemplars: parsed.exemplars.len() as u64,
             },
-            errors: parsed.errors.into_iter().map(|message| LineError { line: 0, original: String::new(), message }).collect(),
+            errors: parsed
+                .errors
+                .into_iter()
+                .map(|message| LineError {
+                    line: 0,
+                    original: String::new(),
+                    message,
+                })
+                .collect(),
             refused: parsed.refused as u64,
         };
         // Exemplars are of the series of the samples.
@@ -201,58 +307,117 @@ impl Preparer {
             registry: Arc::clone(&registry),
             batches: vec![parsed.exemplars],
         };
-        let samples = TableBatch { name, kind: TableKind::Metrics, registry, batches: vec![parsed.rows] };
-        Ok(Prepared { tables: vec![samples, exemplars], outcome })
+        let samples = TableBatch {
+            name,
+            kind: TableKind::Metrics,
+            registry,
+            batches: vec![parsed.rows],
+        };
+        Ok(Prepared {
+            tables: vec![samples, exemplars],
+            outcome,
+        })
     }
 
     /// Commits what is new about metric families.
-    async fn keep_metadata(&self, database: &str, parsed: &WrittenSamples) -> Result<(), IngestError> {
+    async fn keep_metadata(
+        &self,
+        database: &str,
+        parsed: &WrittenSamples,
+    ) -> Result<(), IngestError> {
         if parsed.metadata.is_empty() {
             return Ok(());
         }
         let snapshot = self.catalog.snapshot();
         let known = snapshot.database(database).map(|d| Arc::clone(&d.metadata));
-        let said = parsed.metadata.iter().filter(|m| !m.family.is_empty()).map(|m| {
-            let metadata = MetricMetadata { kind: m.kind, help: m.help.as_str().into(), unit: m.unit.as_str().into() };
-            (m.family.clone(), metadata)
-        });
-        let news: BTreeMap<String, MetricMetadata> =
-            said.filter(|(family, metadata)| known.as_ref().and_then(|k| k.get(family.as_str())) != Some(metadata)).collect();
+        let said = parsed
+            .metadata
+            .iter()
+            .filter(|m| !m.family.is_empty())
+            .map(|m| {
+                let metadata = MetricMetadata {
+                    kind: m.kind,
+                    help: m.help.as_str().into(),
+                    unit: m.unit.as_str().into(),
+                };
+                (m.family.clone(), metadata)
+            });
+        let news: BTreeMap<String, MetricMetadata> = said
+            .filter(|(family, metadata)| {
+                known.as_ref().and_then(|k| k.get(family.as_str())) != Some(metadata)
+            })
+            .collect();
         if !news.is_empty() {
-            self.catalog.set_metadata(database, &news).await.map_err(catalog_error)?;
+            self.catalog
+                .set_metadata(database, &news)
+                .await
+                .map_err(catalog_error)?;
         }
         Ok(())
     }
 }
 
-/// What a table needs for these rows and does not have: its usual columns if it is not there, any other with the first row that has
-/// it.
-fn missing_columns(snapshot: &Snapshot, database: &str, table: &str, usual: TableSchema, rows: &Rows) -> Option<TableColumns> {
+/// What a table needs for these rows and does not have: its usual columns if it is not there, any
+/// other with the first row that has it.
+fn missing_columns(
+    snapshot: &Snapshot,
+    database: &str,
+    table: &str,
+    usual: TableSchema,
+    rows: &Rows,
+) -> Option<TableColumns> {
     let found = snapshot.table(database, table);
     let known = found.map_or(&usual, |found| &found.schema);
-    let more: Vec<&FieldColumn> = rows.fields.iter().filter(|field| known.column(&field.name).is_none()).collect();
+    let more: Vec<&FieldColumn> = rows
+        .fields
+        .iter()
+        .filter(|field| known.column(&field.name).is_none())
+        .collect();
     if rows.is_empty() || (found.is_some() && more.is_empty()) {
         return None;
     }
-    let columns = usual.columns.iter().map(|c| (c.name.to_string(), c.kind)).chain(more.iter().map(|f| (f.name.to_string(), f.kind)));
-    Some(TableColumns { table: table.to_owned(), kind: usual.kind, columns: columns.collect() })
+    let columns = usual
+        .columns
+        .iter()
+        .map(|c| (c.name.to_string(), c.kind))
+        .chain(more.iter().map(|f| (f.name.to_string(), f.kind)));
+    Some(TableColumns {
+        table: table.to_owned(),
+        kind: usual.kind,
+        columns: columns.collect(),
+    })
 }
 
 fn columns(table: &line_protocol::TableRows) -> TableColumns {
-    let columns: Vec<(String, ColumnType)> = table.new_columns.iter().map(|c| (c.name.to_string(), c.kind)).collect();
-    TableColumns { table: table.table.to_string(), kind: TableKind::Wide, columns }
+    let columns: Vec<(String, ColumnType)> = table
+        .new_columns
+        .iter()
+        .map(|c| (c.name.to_string(), c.kind))
+        .collect();
+    TableColumns {
+        table: table.table.to_string(),
+        kind: TableKind::Wide,
+        columns,
+    }
 }
 
 /// A table by name, with the id of the one that there is; 0 if there is none.
 fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableName {
     let found = snapshot.table(database, table);
     let name = found.map_or_else(|| table.into(), |found| Arc::clone(&found.name));
-    TableName { database: Arc::clone(database), table: name, id: found.map_or(0, |found| found.id) }
+    TableName {
+        database: Arc::clone(database),
+        table: name,
+        id: found.map_or(0, |found| found.id),
+    }
 }
 
 fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines) -> Prepared {
     let outcome = WriteOutcome {
-        written: Written { samples: parsed.lines_ok as u64, ..Written::default() },
+        written: Written {
+            samples: parsed.lines_ok as u64,
+            ..Written::default()
+        },
         errors: parsed.errors,
         refused: parsed.lines_refused as u64,
     };
@@ -262,11 +427,17 @@ fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines)
         registry: table.registry,
         batches: table.batches,
     };
-    Prepared { tables: parsed.tables.into_iter().map(batch).collect(), outcome }
+    Prepared {
+        tables: parsed.tables.into_iter().map(batch).collect(),
+        outcome,
+    }
 }
 
 fn full() -> IngestError {
-    IngestError::Unavailable { reason: "the memory for new series is used up until the next flush".to_owned(), retry_after_s: 10 }
+    IngestError::Unavailable {
+        reason: "the memory for new series is used up until the next flush".to_owned(),
+        retry_after_s: 10,
+    }
 }
 
 fn content_error(error: ContentError) -> IngestError {

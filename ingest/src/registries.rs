@@ -8,8 +8,9 @@ use parking_lot::RwLock;
 use crate::buffer::TableName;
 use crate::series_registry::SeriesRegistry;
 
-/// One registry per table. Series that are gone would fill it for ever, so a registry that has grown large is
-/// replaced by an empty one ([`renew`](Self::renew)); rows that were read with the old one keep it alive.
+/// One registry per table. Series that are gone would fill it for ever, so a registry that has
+/// grown large is replaced by an empty one ([`renew`](Self::renew)); rows that were read with the
+/// old one keep it alive.
 #[derive(Debug)]
 pub struct Registries {
     tables: RwLock<HashMap<TableName, Arc<SeriesRegistry>>>,
@@ -19,7 +20,10 @@ pub struct Registries {
 impl Registries {
     /// Registries that take at most `limit_bytes` each.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { tables: RwLock::default(), limit_bytes }
+        Self {
+            tables: RwLock::default(),
+            limit_bytes,
+        }
     }
 
     /// The registry of a table, made if need be.
@@ -28,10 +32,15 @@ impl Registries {
             return Arc::clone(registry);
         }
         let mut tables = self.tables.write();
-        Arc::clone(tables.entry(name.clone()).or_insert_with(|| Arc::new(SeriesRegistry::new(self.limit_bytes))))
+        Arc::clone(
+            tables
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(SeriesRegistry::new(self.limit_bytes))),
+        )
     }
 
-    /// The registry of a table that was made before the catalog had the table is from now on known by its id.
+    /// The registry of a table that was made before the catalog had the table is from now on known
+    /// by its id.
     pub fn adopt(&self, before: &TableName, name: &TableName) {
         let mut tables = self.tables.write();
         if let Some(registry) = tables.remove(before) {
@@ -46,11 +55,17 @@ impl Registries {
 
     /// Replaces registries that are more than half full. Series that still come register again.
     pub fn renew(&self) {
-        self.tables.write().retain(|_, registry| registry.bytes() <= self.limit_bytes / 2);
+        self.tables
+            .write()
+            .retain(|_, registry| registry.bytes() <= self.limit_bytes / 2);
     }
 
     /// Series in all registries.
     pub fn series(&self) -> usize {
-        self.tables.read().values().map(|registry| registry.len()).sum()
+        self.tables
+            .read()
+            .values()
+            .map(|registry| registry.len())
+            .sum()
     }
 }

@@ -1,13 +1,14 @@
 //! Prometheus remote write: protobuf bodies, already decompressed, into rows of a metrics table.
 //!
-//! Messages are decoded by hand, straight into columns. A series is found by the bytes of its label fields
-//! as they stand in the message, so that the labels of a known series are never looked at.
+//! Messages are decoded by hand, straight into columns. A series is found by the bytes of its label
+//! fields as they stand in the message, so that the labels of a known series are never looked at.
 //!
-//! A malformed message refuses the body. A series that says what cannot be (no name, a label twice) is
-//! refused alone and named; the others are kept.
+//! A malformed message refuses the body. A series that says what cannot be (no name, a label twice)
+//! is refused alone and named; the others are kept.
 //!
-//! In the order of the data: `wire` (fields of a protobuf message), [`v1`] (`prometheus.WriteRequest`), [`v2`]
-//! (`io.prometheus.write.v2.Request`), `histogram` (native histograms), `exemplar`, `label_fields` (labels), `samples` (columns).
+//! In the order of the data: `wire` (fields of a protobuf message), [`v1`]
+//! (`prometheus.WriteRequest`), [`v2`] (`io.prometheus.write.v2.Request`), `histogram` (native
+//! histograms), `exemplar`, `label_fields` (labels), `samples` (columns).
 
 mod exemplar;
 mod histogram;
@@ -40,13 +41,15 @@ pub struct DecodeError(pub(crate) String);
 /// What a body holds.
 #[derive(Debug, Default)]
 pub struct WrittenSamples {
-    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`], when their counts began in
-    /// [`START_TIME_COLUMN`]; a column that would be empty is left out. Series by their index in the registry that was given.
+    /// Float samples in the column [`VALUE_COLUMN`], native histograms in [`HISTOGRAM_COLUMN`],
+    /// when their counts began in [`START_TIME_COLUMN`]; a column that would be empty is left
+    /// out. Series by their index in the registry that was given.
     pub rows: Rows,
     /// What the sender says about metric families.
     pub metadata: Vec<Metadata>,
-    /// Exemplars of series that were kept, as rows of the exemplars table: columns [`VALUE_COLUMN`] and [`LABELS_COLUMN`]. Series by
-    /// their index in the registry that was given.
+    /// Exemplars of series that were kept, as rows of the exemplars table: columns
+    /// [`VALUE_COLUMN`] and [`LABELS_COLUMN`]. Series by their index in the registry that was
+    /// given.
     pub exemplars: Rows,
     /// Why series or histograms were refused, each naming its series; at most 1,000.
     pub errors: Vec<String>,
@@ -56,7 +59,8 @@ pub struct WrittenSamples {
     pub samples: usize,
     /// Number of histograms in `rows`.
     pub histograms: usize,
-    /// Whether series were refused because the registry is full: the sender may send them again later.
+    /// Whether series were refused because the registry is full: the sender may send them again
+    /// later.
     pub registry_full: bool,
 }
 
@@ -75,7 +79,8 @@ pub struct Metadata {
 
 pub use tidelake_catalog::MetricKind;
 
-/// The type with a number of `prompb.MetricMetadata.MetricType`; unknown numbers are the unknown type.
+/// The type with a number of `prompb.MetricMetadata.MetricType`; unknown numbers are the unknown
+/// type.
 pub(crate) fn metric_kind(number: u64) -> MetricKind {
     match number {
         1 => MetricKind::Counter,

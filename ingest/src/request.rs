@@ -31,13 +31,14 @@ pub struct Written {
     pub exemplars: u64,
 }
 
-/// What was written and what was refused. When this is returned, everything that was not refused is durable and
-/// visible.
+/// What was written and what was refused. When this is returned, everything that was not refused is
+/// durable and visible.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
     /// What was kept.
     pub written: Written,
-    /// What was refused and why, in order; a long list is cut. `line` is 0 where there are no lines.
+    /// What was refused and why, in order; a long list is cut. `line` is 0 where there are no
+    /// lines.
     pub errors: Vec<LineError>,
     /// How much was refused, with what `errors` leaves out.
     pub refused: u64,
@@ -74,6 +75,9 @@ pub enum IngestError {
 impl IngestError {
     /// Something is missing that should be back soon.
     pub(crate) fn unavailable(reason: impl ToString) -> Self {
-        Self::Unavailable { reason: reason.to_string(), retry_after_s: 1 }
+        Self::Unavailable {
+            reason: reason.to_string(),
+            retry_after_s: 1,
+        }
     }
 }

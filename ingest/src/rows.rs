@@ -1,7 +1,7 @@
 //! Rows as every protocol leaves them: columns of one table, series by index.
 //!
-//! A row is a series, a time and some fields. Rows keep the order in which they were received, because of
-//! two rows with one series and time the later one wins, field by field.
+//! A row is a series, a time and some fields. Rows keep the order in which they were received,
+//! because of two rows with one series and time the later one wins, field by field.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use tidelake_catalog::model::{ColumnType, Histogram};
 /// Rows of one table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
-    /// For each row the index of its series in the table's [`SeriesRegistry`](crate::series_registry::SeriesRegistry).
+    /// For each row the index of its series in the table's
+    /// [`SeriesRegistry`](crate::series_registry::SeriesRegistry).
     pub series: Vec<u32>,
     /// For each row its time, in the table's unit.
     pub time: Vec<i64>,
@@ -68,7 +69,12 @@ impl Rows {
 
     /// Bytes of memory that the rows hold, without the spare capacity.
     pub fn bytes(&self) -> usize {
-        self.len() * 12 + self.fields.iter().map(|f| f.values.bytes() + f.validity.as_ref().map_or(0, |v| v.len() / 8)).sum::<usize>()
+        self.len() * 12
+            + self
+                .fields
+                .iter()
+                .map(|f| f.values.bytes() + f.validity.as_ref().map_or(0, |v| v.len() / 8))
+                .sum::<usize>()
     }
 
     /// Leaves out the rows for which `keep` is false, and then the fields that no row has.
@@ -100,8 +106,12 @@ impl Rows {
                     (*ends, *bytes) = (kept_ends, kept_bytes);
                 }
                 FieldValues::Histogram(list) => {
-                    let new_row: Vec<u32> =
-                        keep.iter().scan(0u32, |next, &k| Some(std::mem::replace(next, *next + u32::from(k)))).collect();
+                    let new_row: Vec<u32> = keep
+                        .iter()
+                        .scan(0u32, |next, &k| {
+                            Some(std::mem::replace(next, *next + u32::from(k)))
+                        })
+                        .collect();
                     list.retain(|(row, _)| keep.get(*row as usize).copied().unwrap_or(false));
                     for (row, _) in list {
                         *row = new_row[*row as usize];
@@ -143,15 +153,24 @@ impl FieldValues {
             ColumnType::Integer | ColumnType::Timestamp => FieldValues::Integer(Vec::new()),
             ColumnType::Unsigned => FieldValues::Unsigned(Vec::new()),
             ColumnType::Boolean => FieldValues::Boolean(Vec::new()),
-            ColumnType::String | ColumnType::Tag | ColumnType::Labels => FieldValues::String { ends: Vec::new(), bytes: Vec::new() },
+            ColumnType::String | ColumnType::Tag | ColumnType::Labels => FieldValues::String {
+                ends: Vec::new(),
+                bytes: Vec::new(),
+            },
             ColumnType::Histogram => FieldValues::Histogram(Vec::new()),
         }
     }
 
     /// The string of a row; `None` if these are no strings, or there is no such row.
     pub fn string(&self, row: usize) -> Option<&str> {
-        let FieldValues::String { ends, bytes } = self else { return None };
-        let start = if row == 0 { 0 } else { *ends.get(row - 1)? as usize };
+        let FieldValues::String { ends, bytes } = self else {
+            return None;
+        };
+        let start = if row == 0 {
+            0
+        } else {
+            *ends.get(row - 1)? as usize
+        };
         std::str::from_utf8(bytes.get(start..*ends.get(row)? as usize)?).ok()
     }
 
@@ -169,7 +188,12 @@ impl FieldValues {
 
 fn histogram_bytes(h: &Histogram) -> usize {
     size_of::<Histogram>()
-        + (h.positive_spans.len() + h.negative_spans.len() + h.positive_counts.len() + h.negative_counts.len() + h.custom_values.len()) * 8
+        + (h.positive_spans.len()
+            + h.negative_spans.len()
+            + h.positive_counts.len()
+            + h.negative_counts.len()
+            + h.custom_values.len())
+            * 8
 }
 
 /// A field while its rows arrive. Rows that lack it cost nothing until a later row has it.
@@ -184,7 +208,11 @@ pub(crate) struct ColumnBuilder {
 
 impl ColumnBuilder {
     pub(crate) fn new(kind: ColumnType) -> Self {
-        Self { values: FieldValues::empty(kind), len: 0, validity: None }
+        Self {
+            values: FieldValues::empty(kind),
+            len: 0,
+            validity: None,
+        }
     }
 
     /// Rows so far: more than `row` if that row has the field already.
@@ -248,15 +276,28 @@ impl ColumnBuilder {
     }
 
     /// The column of `rows` rows, or `None` if no row has the field.
-    pub(crate) fn finish(mut self, name: Arc<str>, kind: ColumnType, rows: usize) -> Option<FieldColumn> {
+    pub(crate) fn finish(
+        mut self,
+        name: Arc<str>,
+        kind: ColumnType,
+        rows: usize,
+    ) -> Option<FieldColumn> {
         if self.len < rows {
             self.pad_to(rows);
         }
-        let validity = self.validity.map(|mut v| NullBuffer::new(v.finish())).filter(|v| v.null_count() > 0);
+        let validity = self
+            .validity
+            .map(|mut v| NullBuffer::new(v.finish()))
+            .filter(|v| v.null_count() > 0);
         if rows == 0 || validity.as_ref().is_some_and(|v| v.null_count() == rows) {
             return None;
         }
-        Some(FieldColumn { name, kind, values: self.values, validity })
+        Some(FieldColumn {
+            name,
+            kind,
+            values: self.values,
+            validity,
+        })
     }
 }
 
@@ -265,7 +306,9 @@ mod tests {
     use super::*;
 
     fn push(builder: &mut ColumnBuilder, row: usize, text: &str) {
-        let FieldValues::String { ends, bytes } = builder.open_row(row) else { panic!("strings") };
+        let FieldValues::String { ends, bytes } = builder.open_row(row) else {
+            panic!("strings")
+        };
         bytes.extend_from_slice(text.as_bytes());
         ends.push(bytes.len() as u32);
     }
@@ -278,7 +321,13 @@ mod tests {
         builder.truncate(2);
         push(&mut builder, 3, "three");
         let column = builder.finish("f".into(), ColumnType::String, 5).unwrap();
-        let rows: Vec<_> = (0..5).map(|row| column.is_valid(row).then(|| column.values.string(row).unwrap())).collect();
+        let rows: Vec<_> = (0..5)
+            .map(|row| {
+                column
+                    .is_valid(row)
+                    .then(|| column.values.string(row).unwrap())
+            })
+            .collect();
         assert_eq!(rows, [None, Some("one"), None, Some("three"), None]);
         assert_eq!(column.values.string(5), None);
     }
@@ -308,15 +357,30 @@ mod tests {
                 FieldColumn {
                     name: "h".into(),
                     kind: ColumnType::Histogram,
-                    values: FieldValues::Histogram(vec![(0, histogram.clone()), (2, histogram.clone())]),
+                    values: FieldValues::Histogram(vec![
+                        (0, histogram.clone()),
+                        (2, histogram.clone()),
+                    ]),
                     validity: Some(NullBuffer::from(vec![true, false, true])),
                 },
             ],
         };
         rows.retain(&[false, true, true]);
-        assert_eq!((rows.series.as_slice(), rows.time.as_slice()), ([8, 9].as_slice(), [2, 3].as_slice()));
-        assert_eq!(rows.fields.iter().map(|f| &*f.name).collect::<Vec<_>>(), ["s", "h"]);
-        assert_eq!((rows.fields[0].is_valid(0), rows.fields[0].values.string(1)), (false, Some("c")));
-        assert_eq!(rows.fields[1].values, FieldValues::Histogram(vec![(1, histogram)]));
+        assert_eq!(
+            (rows.series.as_slice(), rows.time.as_slice()),
+            ([8, 9].as_slice(), [2, 3].as_slice())
+        );
+        assert_eq!(
+            rows.fields.iter().map(|f| &*f.name).collect::<Vec<_>>(),
+            ["s", "h"]
+        );
+        assert_eq!(
+            (rows.fields[0].is_valid(0), rows.fields[0].values.string(1)),
+            (false, Some("c"))
+        );
+        assert_eq!(
+            rows.fields[1].values,
+            FieldValues::Histogram(vec![(1, histogram)])
+        );
     }
 }

@@ -1,13 +1,15 @@
-//! The series of one table: from the bytes that a client sends to a small number, and back to labels.
+//! The series of one table: from the bytes that a client sends to a small number, and back to
+//! labels.
 //!
-//! A client sends the label section of a series in the same bytes every time. The registry therefore
-//! remembers sections as received ("spellings"): a known one is found by its hash and verified byte by byte,
-//! and no label is parsed and no string built. Only an unknown spelling is parsed, brought into canonical
-//! form and looked up by its labels, so that another spelling of a known series gives the same number.
+//! A client sends the label section of a series in the same bytes every time. The registry
+//! therefore remembers sections as received ("spellings"): a known one is found by its hash and
+//! verified byte by byte, and no label is parsed and no string built. Only an unknown spelling is
+//! parsed, brought into canonical form and looked up by its labels, so that another spelling of a
+//! known series gives the same number.
 //!
-//! Series are only ever added. Their numbers hold for the life of the process, not on disk; files name a
-//! series by [`Series::id`]. Two label sets with one id must never be mixed: the one that comes second
-//! is refused.
+//! Series are only ever added. Their numbers hold for the life of the process, not on disk; files
+//! name a series by [`Series::id`]. Two label sets with one id must never be mixed: the one that
+//! comes second is refused.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -20,8 +22,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Entries per allocation.
 const CHUNK: usize = 128;
-/// Spellings remembered per series; more only cost the parsing. A client that orders tags at random could
-/// otherwise fill the memory with permutations of a few series.
+/// Spellings remembered per series; more only cost the parsing. A client that orders tags at random
+/// could otherwise fill the memory with permutations of a few series.
 const SPELLINGS: u8 = 8;
 /// Numbers from here on are free for those who need to mark a series that is not registered yet.
 pub(crate) const MAX_SERIES: u32 = 1 << 31;
@@ -29,8 +31,8 @@ pub(crate) const MAX_SERIES: u32 = 1 << 31;
 /// A series of a table.
 #[derive(Debug, Clone)]
 pub struct SeriesEntry {
-    /// Its canonical labels (for a wide table the tags, for a metrics table all labels with `__name__`) and
-    /// their hash, unique in the registry.
+    /// Its canonical labels (for a wide table the tags, for a metrics table all labels with
+    /// `__name__`) and their hash, unique in the registry.
     pub series: Arc<Series>,
     names: u32,
 }
@@ -39,7 +41,10 @@ pub struct SeriesEntry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SeriesError {
     /// Another series has the same id. Nothing can be done but to change a label.
-    #[error("series {refused} has the same 64-bit id {id:016x} as series {existing}; change one of its labels")]
+    #[error(
+        "series {refused} has the same 64-bit id {id:016x} as series {existing}; change one of \
+         its labels"
+    )]
     Collision {
         /// The series that is there.
         existing: Labels,
@@ -64,7 +69,8 @@ pub(crate) struct NewSeries {
     labels: Labels,
 }
 
-/// The hash of a label section as received. Seeded per process, so that nobody can prepare collisions.
+/// The hash of a label section as received. Seeded per process, so that nobody can prepare
+/// collisions.
 #[inline]
 pub(crate) fn hash_raw(raw: &[u8]) -> u64 {
     static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0u8));
@@ -87,7 +93,8 @@ struct Known {
 struct Inner {
     spellings: HashTable<Spelling>,
     by_id: HashMap<u64, Known>,
-    /// Distinct sets of label names, so that a parser checks each set against the schema only once.
+    /// Distinct sets of label names, so that a parser checks each set against the schema only
+    /// once.
     names: HashMap<Labels, u32>,
     entries: SeriesSnapshot,
     bytes: usize,
@@ -102,7 +109,10 @@ pub struct SeriesRegistry {
 
 impl std::fmt::Debug for SeriesRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SeriesRegistry").field("len", &self.len()).field("limit_bytes", &self.limit_bytes).finish_non_exhaustive()
+        f.debug_struct("SeriesRegistry")
+            .field("len", &self.len())
+            .field("limit_bytes", &self.limit_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,7 +124,11 @@ impl SeriesRegistry {
 
     /// As [`new`](Self::new), with ids from another function, to test what a collision does.
     pub(crate) fn with_ids(limit_bytes: usize, id_of: fn(&Labels) -> u64) -> Self {
-        Self { inner: RwLock::default(), limit_bytes, id_of }
+        Self {
+            inner: RwLock::default(),
+            limit_bytes,
+            id_of,
+        }
     }
 
     /// Number of series.
@@ -148,8 +162,8 @@ impl SeriesRegistry {
         self.inner.write().add(labels, id, self.limit_bytes)
     }
 
-    /// Keeps additions out until the guard is dropped. A thread must hold at most one such guard at a time:
-    /// with two, it and another thread can wait for each other.
+    /// Keeps additions out until the guard is dropped. A thread must hold at most one such guard at
+    /// a time: with two, it and another thread can wait for each other.
     pub(crate) fn read(&self) -> KnownSeries<'_> {
         KnownSeries(self.inner.read())
     }
@@ -160,12 +174,19 @@ impl SeriesRegistry {
             return Vec::new();
         }
         let mut inner = self.inner.write();
-        new.into_iter().map(|item| inner.insert(item, self.limit_bytes, self.id_of)).collect()
+        new.into_iter()
+            .map(|item| inner.insert(item, self.limit_bytes, self.id_of))
+            .collect()
     }
 }
 
 impl Inner {
-    fn insert(&mut self, new: NewSeries, limit_bytes: usize, id_of: fn(&Labels) -> u64) -> Result<u32, SeriesError> {
+    fn insert(
+        &mut self,
+        new: NewSeries,
+        limit_bytes: usize,
+        id_of: fn(&Labels) -> u64,
+    ) -> Result<u32, SeriesError> {
         // Another request may have brought the same since this one looked.
         if let Some((series, _)) = self.find(new.hash, &new.raw) {
             return Ok(series);
@@ -180,7 +201,12 @@ impl Inner {
         {
             known.spellings += 1;
             self.bytes += cost;
-            let spelling = Spelling { hash: new.hash, raw: new.raw, series, names: entry.names };
+            let spelling = Spelling {
+                hash: new.hash,
+                raw: new.raw,
+                series,
+                names: entry.names,
+            };
             self.spellings.insert_unique(new.hash, spelling, |s| s.hash);
         }
         Ok(series)
@@ -189,9 +215,11 @@ impl Inner {
     fn add(&mut self, labels: Labels, id: u64, limit_bytes: usize) -> Result<u32, SeriesError> {
         if let Some(&Known { series, .. }) = self.by_id.get(&id) {
             return match self.entries.get(series) {
-                Some(existing) if existing.series.labels != labels => {
-                    Err(SeriesError::Collision { existing: existing.series.labels.clone(), refused: labels, id })
-                }
+                Some(existing) if existing.series.labels != labels => Err(SeriesError::Collision {
+                    existing: existing.series.labels.clone(),
+                    refused: labels,
+                    id,
+                }),
                 _ => Ok(series),
             };
         }
@@ -200,16 +228,29 @@ impl Inner {
         if self.bytes + cost > limit_bytes {
             return Err(full);
         }
-        let series = u32::try_from(self.entries.len).ok().filter(|&n| n < MAX_SERIES).ok_or(full)?;
+        let series = u32::try_from(self.entries.len)
+            .ok()
+            .filter(|&n| n < MAX_SERIES)
+            .ok_or(full)?;
         self.bytes += cost;
         let names = self.intern_names(&labels);
-        self.entries.push(SeriesEntry { series: Arc::new(Series { id, labels }), names });
-        self.by_id.insert(id, Known { series, spellings: 0 });
+        self.entries.push(SeriesEntry {
+            series: Arc::new(Series { id, labels }),
+            names,
+        });
+        self.by_id.insert(
+            id,
+            Known {
+                series,
+                spellings: 0,
+            },
+        );
         Ok(series)
     }
 
     fn intern_names(&mut self, labels: &Labels) -> u32 {
-        // As label sets are kept, with the same value for each: lengths tell names apart as no separator could.
+        // As label sets are kept, with the same value for each: lengths tell names apart as no
+        // separator could.
         let key = Labels::from_sorted(labels.iter().map(|(name, _)| (name, "-")));
         if let Some(&known) = self.names.get(&key) {
             return known;
@@ -222,7 +263,9 @@ impl Inner {
 
     #[inline]
     fn find(&self, hash: u64, raw: &[u8]) -> Option<(u32, u32)> {
-        self.spellings.find(hash, |s| s.hash == hash && *s.raw == *raw).map(|s| (s.series, s.names))
+        self.spellings
+            .find(hash, |s| s.hash == hash && *s.raw == *raw)
+            .map(|s| (s.series, s.names))
     }
 }
 
@@ -277,15 +320,23 @@ impl SeriesSnapshot {
 
     /// All series, in the order of their indexes.
     pub fn iter(&self) -> impl Iterator<Item = &SeriesEntry> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.len).filter_map(OnceLock::get)
+        self.chunks
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .take(self.len)
+            .filter_map(OnceLock::get)
     }
 
     /// Adds to the chunks that snapshots share; they do not look beyond their own length.
     fn push(&mut self, entry: SeriesEntry) {
         if self.len == self.chunks.len() * CHUNK {
-            self.chunks.push(std::iter::repeat_with(OnceLock::new).take(CHUNK).collect());
+            self.chunks
+                .push(std::iter::repeat_with(OnceLock::new).take(CHUNK).collect());
         }
-        if let Some(slot) = self.chunks.last().and_then(|chunk| chunk.get(self.len % CHUNK))
+        if let Some(slot) = self
+            .chunks
+            .last()
+            .and_then(|chunk| chunk.get(self.len % CHUNK))
             && slot.set(entry).is_ok()
         {
             self.len += 1;
@@ -307,15 +358,26 @@ impl NewSeriesSet {
         if self.list.is_empty() {
             return None;
         }
-        self.index.find(hash, |&at| self.list.get(at as usize).is_some_and(|s| s.hash == hash && *s.raw == *raw)).copied()
+        self.index
+            .find(hash, |&at| {
+                self.list
+                    .get(at as usize)
+                    .is_some_and(|s| s.hash == hash && *s.raw == *raw)
+            })
+            .copied()
     }
 
     /// Adds a spelling that is not there; gives its place.
     pub(crate) fn push(&mut self, hash: u64, raw: &[u8], labels: Labels) -> u32 {
         let at = self.list.len() as u32;
-        self.list.push(NewSeries { hash, raw: raw.into(), labels });
+        self.list.push(NewSeries {
+            hash,
+            raw: raw.into(),
+            labels,
+        });
         let list = &self.list;
-        self.index.insert_unique(hash, at, |&at| list.get(at as usize).map_or(0, |s| s.hash));
+        self.index
+            .insert_unique(hash, at, |&at| list.get(at as usize).map_or(0, |s| s.hash));
         at
     }
 
@@ -357,7 +419,10 @@ mod tests {
     }
 
     fn find(registry: &SeriesRegistry, raw: &str) -> Option<u32> {
-        registry.read().find(hash_raw(raw.as_bytes()), raw.as_bytes()).map(|(series, _)| series)
+        registry
+            .read()
+            .find(hash_raw(raw.as_bytes()), raw.as_bytes())
+            .map(|(series, _)| series)
     }
 
     #[test]
@@ -367,7 +432,14 @@ mod tests {
         assert_eq!(insert(&registry, ",a=1", labels("1")), Ok(0));
         assert_eq!(insert(&registry, ",a=2", labels("2")), Ok(1));
         assert_eq!(insert(&registry, ",a=1,b=", labels("1")), Ok(0));
-        assert_eq!((find(&registry, ",a=1"), find(&registry, ",a=1,b="), find(&registry, ",a=2")), (Some(0), Some(0), Some(1)));
+        assert_eq!(
+            (
+                find(&registry, ",a=1"),
+                find(&registry, ",a=1,b="),
+                find(&registry, ",a=2")
+            ),
+            (Some(0), Some(0), Some(1))
+        );
         assert_eq!(registry.register(labels("2")), Ok(1));
         assert_eq!(registry.len(), 2);
     }
@@ -379,7 +451,12 @@ mod tests {
         for raw in &raws {
             assert_eq!(insert(&registry, raw, labels("1")), Ok(0));
         }
-        assert_eq!(raws.iter().filter(|raw| find(&registry, raw).is_some()).count(), usize::from(SPELLINGS));
+        assert_eq!(
+            raws.iter()
+                .filter(|raw| find(&registry, raw).is_some())
+                .count(),
+            usize::from(SPELLINGS)
+        );
     }
 
     #[test]
@@ -387,20 +464,36 @@ mod tests {
         let registry = SeriesRegistry::with_ids(1 << 20, |_| 42);
         assert_eq!(insert(&registry, ",a=1", labels("1")), Ok(0));
         let error = insert(&registry, ",a=2", labels("2")).unwrap_err();
-        assert_eq!(error, SeriesError::Collision { existing: labels("1"), refused: labels("2"), id: 42 });
+        assert_eq!(
+            error,
+            SeriesError::Collision {
+                existing: labels("1"),
+                refused: labels("2"),
+                id: 42
+            }
+        );
         assert!(error.to_string().contains(r#"{a="2"}"#), "{error}");
-        assert_eq!(insert(&registry, ",a=1,", labels("1")), Ok(0), "the first is still itself");
+        assert_eq!(
+            insert(&registry, ",a=1,", labels("1")),
+            Ok(0),
+            "the first is still itself"
+        );
         assert_eq!((registry.len(), find(&registry, ",a=2")), (1, None));
     }
 
     #[test]
     fn a_full_registry_refuses_series_but_knows_those_it_has() {
         let registry = SeriesRegistry::new(600);
-        let added = (0..100).take_while(|i| insert(&registry, &format!(",a={i}"), labels(&i.to_string())).is_ok()).count();
+        let added = (0..100)
+            .take_while(|i| insert(&registry, &format!(",a={i}"), labels(&i.to_string())).is_ok())
+            .count();
         assert!((1..100).contains(&added), "{added}");
         assert!(registry.bytes() <= 600);
         assert_eq!(insert(&registry, ",a=0,", labels("0")), Ok(0));
-        assert_eq!(registry.register(labels("new")), Err(SeriesError::Full { limit: 600 }));
+        assert_eq!(
+            registry.register(labels("new")),
+            Err(SeriesError::Full { limit: 600 })
+        );
     }
 
     #[test]
@@ -412,20 +505,42 @@ mod tests {
         }
         let after = registry.entries();
         registry.register(labels("more")).unwrap();
-        assert_eq!((before.len(), before.iter().count(), after.len(), after.iter().count()), (0, 0, 1000, 1000));
+        assert_eq!(
+            (
+                before.len(),
+                before.iter().count(),
+                after.len(),
+                after.iter().count()
+            ),
+            (0, 0, 1000, 1000)
+        );
         assert!(after.get(1000).is_none());
         assert!(
-            after.iter().enumerate().all(|(i, e)| e.series.labels == labels(&i.to_string()) && e.series.id == e.series.labels.series_id())
+            after
+                .iter()
+                .enumerate()
+                .all(|(i, e)| e.series.labels == labels(&i.to_string())
+                    && e.series.id == e.series.labels.series_id())
         );
     }
 
     #[test]
     fn sets_of_names_are_told_apart() {
         let registry = SeriesRegistry::new(1 << 20);
-        for (raw, pairs) in [("1", vec![("a", "x"), ("b", "y")]), ("2", vec![("a", "1"), ("b", "2")]), ("3", vec![("a1:b", "y")])] {
+        for (raw, pairs) in [
+            ("1", vec![("a", "x"), ("b", "y")]),
+            ("2", vec![("a", "1"), ("b", "2")]),
+            ("3", vec![("a1:b", "y")]),
+        ] {
             insert(&registry, raw, Labels::from_pairs(pairs)).unwrap();
         }
-        let names = |raw: &str| registry.read().find(hash_raw(raw.as_bytes()), raw.as_bytes()).unwrap().1;
+        let names = |raw: &str| {
+            registry
+                .read()
+                .find(hash_raw(raw.as_bytes()), raw.as_bytes())
+                .unwrap()
+                .1
+        };
         assert_eq!(names("1"), names("2"));
         assert_ne!(names("1"), names("3"));
     }
@@ -437,13 +552,20 @@ mod tests {
             .map(|_| {
                 let registry = registry.clone();
                 std::thread::spawn(move || {
-                    (0..500).map(|i| insert(&registry, &format!(",a={i}"), labels(&i.to_string())).unwrap()).collect::<Vec<_>>()
+                    (0..500)
+                        .map(|i| {
+                            insert(&registry, &format!(",a={i}"), labels(&i.to_string())).unwrap()
+                        })
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();
         for series in threads.into_iter().map(|t| t.join().unwrap()) {
             for (i, series) in series.into_iter().enumerate() {
-                assert_eq!(registry.entry(series).unwrap().series.labels, labels(&i.to_string()));
+                assert_eq!(
+                    registry.entry(series).unwrap().series.labels,
+                    labels(&i.to_string())
+                );
             }
         }
         assert_eq!(registry.len(), 500);
@@ -455,6 +577,9 @@ mod tests {
         set.push(1, b"a", labels("a"));
         set.push(1, b"b", labels("b"));
         set.truncate(1);
-        assert_eq!((set.find(1, b"a"), set.find(1, b"b"), set.len()), (Some(0), None, 1));
+        assert_eq!(
+            (set.find(1, b"a"), set.find(1, b"b"), set.len()),
+            (Some(0), None, 1)
+        );
     }
 }

@@ -1,23 +1,25 @@
 //! The write-ahead log: requests as they came, durable before they are acknowledged.
 //!
-//! What is logged is the request (database, protocol, time of receipt, body), not what became of it, so that
-//! replaying runs the same code as receiving did, and logging costs no encoding. Many requests share one
-//! object (a *group*), because every object costs a sync on a folder and money on S3.
+//! What is logged is the request (database, protocol, time of receipt, body), not what became of
+//! it, so that replaying runs the same code as receiving did, and logging costs no encoding. Many
+//! requests share one object (a *group*), because every object costs a sync on a folder and money
+//! on S3.
 //!
 //! - [`frame`]: how a group lies in an object; specified in `FORMAT.md`.
 //! - [`writer`]: group commit in strict order, with 503 instead of waiting while the store is gone.
 //! - [`replay`]: what is in the log after a position, and the fences that stop older processes.
 //! - [`truncate`]: deletes what segments cover.
 //! - [`verify`]: whether a replay would succeed, for `tidelake verify`.
-//! - [`metrics`], [`clock`]: what the server exports, and time, passed in so that tests can turn it.
+//! - [`metrics`], [`clock`]: what the server exports, and time, passed in so that tests can turn
+//!   it.
 //!
 //! What never happens here:
 //!
 //! - An object is overwritten, or put without "if absent".
 //! - A group is acknowledged or applied before all earlier ones of its epoch are durable.
 //! - Two different groups are tried under one key by one process.
-//! - A group that became durable is not applied, even when its clients were told 503: memory is always what a
-//!   replay would give.
+//! - A group that became durable is not applied, even when its clients were told 503: memory is
+//!   always what a replay would give.
 //! - A fence of an older epoch is deleted.
 
 use std::fmt;
@@ -44,11 +46,12 @@ pub use writer::{Ack, Sink, WalError, WalOptions, WalState, WalWriter};
 /// The sequence number of the first object of every epoch.
 pub const FIRST_SEQ: u64 = 0;
 
-/// Most groups that any writer may have in flight. An object this far beyond a missing one cannot have been
-/// put while the missing one was being tried, so replay takes it as a sign of loss.
+/// Most groups that any writer may have in flight. An object this far beyond a missing one cannot
+/// have been put while the missing one was being tried, so replay takes it as a sign of loss.
 pub const MAX_IN_FLIGHT: usize = 16;
 
-/// A place in a node's log: the object `seq` of `epoch`. As a bound it means everything before that object.
+/// A place in a node's log: the object `seq` of `epoch`. As a bound it means everything before that
+/// object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalPosition {
     /// Which life of the node.
@@ -60,21 +63,30 @@ pub struct WalPosition {
 impl WalPosition {
     /// The object after this one, in the same epoch.
     pub const fn next(self) -> Self {
-        Self { epoch: self.epoch, seq: self.seq.saturating_add(1) }
+        Self {
+            epoch: self.epoch,
+            seq: self.seq.saturating_add(1),
+        }
     }
 }
 
 /// The first position that is not covered.
 impl From<snapshot::WalPosition> for WalPosition {
     fn from(covered: snapshot::WalPosition) -> Self {
-        Self { epoch: covered.epoch, seq: covered.next_seq }
+        Self {
+            epoch: covered.epoch,
+            seq: covered.next_seq,
+        }
     }
 }
 
 /// As a bound: what is before the position is covered.
 impl From<WalPosition> for snapshot::WalPosition {
     fn from(position: WalPosition) -> Self {
-        Self { epoch: position.epoch, next_seq: position.seq }
+        Self {
+            epoch: position.epoch,
+            next_seq: position.seq,
+        }
     }
 }
 

@@ -3,14 +3,16 @@
 use chrono::{DateTime, NaiveDateTime};
 pub use tidelake_catalog::AsOf;
 
-/// Reads what users write: a plain integer is the number of a commit, any other number a time in seconds since 1970, and a
-/// text a time by RFC 3339 (a blank for the `T` is as good; without zone it is in UTC).
+/// Reads what users write: a plain integer is the number of a commit, any other number a time in
+/// seconds since 1970, and a text a time by RFC 3339 (a blank for the `T` is as good; without zone
+/// it is in UTC).
 pub fn parse_as_of(text: &str) -> Result<AsOf, String> {
     let text = text.trim();
     let bad = || {
         let shown: String = text.chars().take(60).collect();
         format!(
-            "{shown:?} is neither the number of a commit, nor seconds since 1970 with a fraction, nor a time such as 2026-11-25T10:00:00Z"
+            "{shown:?} is neither the number of a commit, nor seconds since 1970 with a fraction, \
+             nor a time such as 2026-11-25T10:00:00Z"
         )
     };
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -30,7 +32,9 @@ pub(crate) fn time_ms(text: &str) -> Option<i64> {
         return Some(time.timestamp_millis());
     }
     let zoneless = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
-    let time = zoneless.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
+    let time = zoneless
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
     Some(time.and_utc().timestamp_millis())
 }
 
@@ -40,16 +44,37 @@ mod tests {
 
     #[test]
     fn numbers_of_commits_and_times() {
-        let check = |text: &str, expected: Option<AsOf>| assert_eq!(parse_as_of(text).ok(), expected, "{text:?}");
+        let check = |text: &str, expected: Option<AsOf>| {
+            assert_eq!(parse_as_of(text).ok(), expected, "{text:?}")
+        };
         check("0", Some(AsOf::Sequence(0)));
         check("42", Some(AsOf::Sequence(42)));
         check("42.0", Some(AsOf::TimeMs(42_000)));
         check("1764064800.125", Some(AsOf::TimeMs(1_764_064_800_125)));
-        check("2025-11-25T10:00:00Z", Some(AsOf::TimeMs(1_764_064_800_000)));
-        check("2025-11-25T11:00:00.5+01:00", Some(AsOf::TimeMs(1_764_064_800_500)));
-        check("2025-11-25 10:00:00Z", Some(AsOf::TimeMs(1_764_064_800_000)));
+        check(
+            "2025-11-25T10:00:00Z",
+            Some(AsOf::TimeMs(1_764_064_800_000)),
+        );
+        check(
+            "2025-11-25T11:00:00.5+01:00",
+            Some(AsOf::TimeMs(1_764_064_800_500)),
+        );
+        check(
+            "2025-11-25 10:00:00Z",
+            Some(AsOf::TimeMs(1_764_064_800_000)),
+        );
         check("2025-11-25 10:00:00", Some(AsOf::TimeMs(1_764_064_800_000)));
-        for bad in ["", "x", "NaN", "inf", "1e300", "-", "99999999999999999999999", "2025-11-25", "10:00"] {
+        for bad in [
+            "",
+            "x",
+            "NaN",
+            "inf",
+            "1e300",
+            "-",
+            "99999999999999999999999",
+            "2025-11-25",
+            "10:00",
+        ] {
             check(bad, None);
         }
     }

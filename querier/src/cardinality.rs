@@ -1,4 +1,5 @@
-//! How many series there are, and of what: which metrics, labels and label values make a database large.
+//! How many series there are, and of what: which metrics, labels and label values make a database
+//! large.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -35,15 +36,23 @@ pub struct Cardinality {
     pub by_pair: Ranking,
 }
 
-/// Counts the series that may have samples in a range of milliseconds; each ranking has at most `most` entries.
-pub async fn cardinality(tables: &Tables, database: &str, range: TimeRange, most: usize) -> Result<Cardinality, SegmentError> {
+/// Counts the series that may have samples in a range of milliseconds; each ranking has at most
+/// `most` entries.
+pub async fn cardinality(
+    tables: &Tables,
+    database: &str,
+    range: TimeRange,
+    most: usize,
+) -> Result<Cardinality, SegmentError> {
     let mut series = 0;
     let mut counts: HashMap<String, HashMap<String, u64>> = HashMap::new();
     let mut count = |label: &str, value: &str| {
         if !counts.contains_key(label) {
             counts.insert(label.to_owned(), HashMap::new());
         }
-        let Some(values) = counts.get_mut(label) else { return };
+        let Some(values) = counts.get_mut(label) else {
+            return;
+        };
         match values.get_mut(value) {
             Some(count) => *count += 1,
             None => drop(values.insert(value.to_owned(), 1)),
@@ -57,36 +66,74 @@ pub async fn cardinality(tables: &Tables, database: &str, range: TimeRange, most
     })
     .await?;
     let (pieces, times) = extent(tables, database, range).await?;
-    let bytes = |values: &HashMap<String, u64>| values.iter().map(|(value, count)| value.len() as u64 * count).sum();
+    let bytes = |values: &HashMap<String, u64>| {
+        values
+            .iter()
+            .map(|(value, count)| value.len() as u64 * count)
+            .sum()
+    };
     let metrics = counts.get(METRIC_NAME).into_iter().flatten();
-    let pairs = counts.iter().flat_map(|(label, values)| values.iter().map(move |(value, count)| ((label, value), *count)));
+    let pairs = counts.iter().flat_map(|(label, values)| {
+        values
+            .iter()
+            .map(move |(value, count)| ((label, value), *count))
+    });
     Ok(Cardinality {
         series,
         label_pairs: counts.values().map(|values| values.len() as u64).sum(),
         pieces,
         times,
-        by_metric: top(metrics.map(|(name, count)| (name, *count)), most, |name| (*name).clone()),
-        values_by_label: top(counts.iter().map(|(label, values)| (label, values.len() as u64)), most, |label| (*label).clone()),
-        bytes_by_label: top(counts.iter().map(|(label, values)| (label, bytes(values))), most, |label| (*label).clone()),
+        by_metric: top(metrics.map(|(name, count)| (name, *count)), most, |name| {
+            (*name).clone()
+        }),
+        values_by_label: top(
+            counts
+                .iter()
+                .map(|(label, values)| (label, values.len() as u64)),
+            most,
+            |label| (*label).clone(),
+        ),
+        bytes_by_label: top(
+            counts.iter().map(|(label, values)| (label, bytes(values))),
+            most,
+            |label| (*label).clone(),
+        ),
         by_pair: top(pairs, most, |(label, value)| format!("{label}={value}")),
     })
 }
 
 /// How many segments and chunks of recent rows reach into a range, and from when to when these are.
-async fn extent(tables: &Tables, database: &str, range: TimeRange) -> Result<(u64, Option<TimeRange>), SegmentError> {
+async fn extent(
+    tables: &Tables,
+    database: &str,
+    range: TimeRange,
+) -> Result<(u64, Option<TimeRange>), SegmentError> {
     let snapshot = tables.snapshot();
-    let wide = tables.wide_tables(database).into_iter().map(|(name, _)| name);
+    let wide = tables
+        .wide_tables(database)
+        .into_iter()
+        .map(|(name, _)| name);
     let (mut pieces, mut times) = (0, None::<TimeRange>);
     for name in wide.chain([METRICS_TABLE.into()]) {
-        let Some(table) = snapshot.table(database, &name) else { continue };
+        let Some(table) = snapshot.table(database, &name) else {
+            continue;
+        };
         let unit = table.schema.kind.time_unit();
         let range = to_unit(range, unit);
         let found = tables.sources(database, &name, range).await?;
-        let rows = found.iter().flat_map(|found| &found.sources).filter_map(|source| match source {
-            Source::Rows(_, rows) => rows.time_range(),
-            Source::Segment(..) => None,
-        });
-        for piece in table.segments(range).map(|segment| segment.time).chain(rows) {
+        let rows =
+            found
+                .iter()
+                .flat_map(|found| &found.sources)
+                .filter_map(|source| match source {
+                    Source::Rows(_, rows) => rows.time_range(),
+                    Source::Segment(..) => None,
+                });
+        for piece in table
+            .segments(range)
+            .map(|segment| segment.time)
+            .chain(rows)
+        {
             pieces += 1;
             let piece = TimeRange::new(unit.to_millis(piece.min), unit.to_millis(piece.max));
             times = Some(times.map_or(piece, |times| times.union(&piece)));
@@ -96,7 +143,11 @@ async fn extent(tables: &Tables, database: &str, range: TimeRange) -> Result<(u6
 }
 
 /// The largest counts, of equal ones the first by name; only these get a text.
-fn top<T: Ord>(counts: impl Iterator<Item = (T, u64)>, most: usize, text: impl Fn(&T) -> String) -> Ranking {
+fn top<T: Ord>(
+    counts: impl Iterator<Item = (T, u64)>,
+    most: usize,
+    text: impl Fn(&T) -> String,
+) -> Ranking {
     let mut kept = BinaryHeap::new();
     for (name, count) in counts {
         kept.push((Reverse(count), name));
@@ -104,7 +155,10 @@ fn top<T: Ord>(counts: impl Iterator<Item = (T, u64)>, most: usize, text: impl F
             kept.pop();
         }
     }
-    kept.into_sorted_vec().into_iter().map(|(Reverse(count), name)| (text(&name), count)).collect()
+    kept.into_sorted_vec()
+        .into_iter()
+        .map(|(Reverse(count), name)| (text(&name), count))
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,8 +169,14 @@ mod tests {
     fn rankings_have_the_largest_first_and_no_more_than_asked_for() {
         let check = |most: usize, expected: &[(&str, u64)]| {
             let counts = [("b", 2), ("a", 2), ("d", 9), ("c", 1)];
-            let expected: Ranking = expected.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-            assert_eq!(top(counts.into_iter(), most, |name| (*name).to_owned()), expected);
+            let expected: Ranking = expected
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect();
+            assert_eq!(
+                top(counts.into_iter(), most, |name| (*name).to_owned()),
+                expected
+            );
         };
         check(0, &[]);
         check(1, &[("d", 9)]);

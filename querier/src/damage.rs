@@ -1,7 +1,8 @@
 //! Segments that were found damaged.
 //!
-//! A query that needs one fails and names it. A query that may be answered in part leaves it out, and says so. For that it has to
-//! know before it reads; so damage is remembered for a while, and a query that meets more of it is run again.
+//! A query that needs one fails and names it. A query that may be answered in part leaves it out,
+//! and says so. For that it has to know before it reads; so damage is remembered for a while, and a
+//! query that meets more of it is run again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +25,9 @@ pub(crate) struct Damaged(Mutex<HashMap<SegmentId, (String, Instant)>>);
 impl Damaged {
     /// Remembers an error, if it is damage of a segment.
     pub(crate) fn note(&self, error: &SegmentError) -> Option<SegmentId> {
-        let SegmentError::Corrupt { object, .. } = error else { return None };
+        let SegmentError::Corrupt { object, .. } = error else {
+            return None;
+        };
         let id = keys::segment_of_file(object)?;
         let mut damaged = self.0.lock();
         damaged.retain(|_, (_, seen)| seen.elapsed() < REMEMBERED);
@@ -34,7 +37,11 @@ impl Damaged {
 
     /// What is wrong with a segment, as far as is remembered.
     pub(crate) fn get(&self, id: SegmentId) -> Option<String> {
-        self.0.lock().get(&id).filter(|(_, seen)| seen.elapsed() < REMEMBERED).map(|(error, _)| error.clone())
+        self.0
+            .lock()
+            .get(&id)
+            .filter(|(_, seen)| seen.elapsed() < REMEMBERED)
+            .map(|(error, _)| error.clone())
     }
 }
 
@@ -49,6 +56,10 @@ impl LeftOut {
 
     /// One sentence for each.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.0.lock().values().map(|error| format!("the answer is partial, a segment is left out: {error}")).collect()
+        self.0
+            .lock()
+            .values()
+            .map(|error| format!("the answer is partial, a segment is left out: {error}"))
+            .collect()
     }
 }

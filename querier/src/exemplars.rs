@@ -34,7 +34,8 @@ pub struct SeriesExemplars {
     pub exemplars: Vec<Exemplar>,
 }
 
-/// The exemplars in the range (milliseconds) of the series that pass all matchers of any set; series sorted, each once.
+/// The exemplars in the range (milliseconds) of the series that pass all matchers of any set;
+/// series sorted, each once.
 ///
 /// # Errors
 /// Also if there are more than `limit`.
@@ -48,36 +49,62 @@ pub async fn exemplars(
     let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
     let mut count = 0;
     for (number, matchers) in sets.iter().enumerate() {
-        let request = ScanRequest { fields: TableSchema::exemplars().columns.into(), matchers: matchers.clone(), range };
-        let plan = tables.scan(database, EXEMPLARS_TABLE, request).await.map_err(source_error)?;
+        let request = ScanRequest {
+            fields: TableSchema::exemplars().columns.into(),
+            matchers: matchers.clone(),
+            range,
+        };
+        let plan = tables
+            .scan(database, EXEMPLARS_TABLE, request)
+            .await
+            .map_err(source_error)?;
         for unit in plan.units {
             let rows = tables.read(&unit).await.map_err(source_error)?;
             let columns = Columns::of(&rows).ok_or_else(|| {
-                QueryError::Source(SourceError::Unavailable("the exemplars table has a column of the wrong type".to_owned()))
+                QueryError::Source(SourceError::Unavailable(
+                    "the exemplars table has a column of the wrong type".to_owned(),
+                ))
             })?;
             for run in &rows.runs {
                 let labels = &run.series.labels;
                 // What an earlier selector has found already.
-                if sets[..number].iter().any(|set| set.iter().all(|matcher| matcher.matches_labels(labels))) {
+                if sets[..number]
+                    .iter()
+                    .any(|set| set.iter().all(|matcher| matcher.matches_labels(labels)))
+                {
                     continue;
                 }
                 count += run.rows.len() as u64;
                 if count > limit {
-                    let why = format!("the query selects more than {limit} exemplars; select fewer series or a shorter time");
+                    let why = format!(
+                        "the query selects more than {limit} exemplars; select fewer series or a \
+                         shorter time"
+                    );
                     return Err(QueryError::Source(SourceError::LimitExceeded(why)));
                 }
                 let mut exemplars: Vec<Exemplar> = run
                     .rows
                     .clone()
-                    .map(|row| Exemplar { labels: columns.labels(row), value: columns.values[row], time: rows.time[row] })
+                    .map(|row| Exemplar {
+                        labels: columns.labels(row),
+                        value: columns.values[row],
+                        time: rows.time[row],
+                    })
                     .collect();
-                exemplars
-                    .sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.labels.cmp(&b.labels)).then_with(|| a.value.total_cmp(&b.value)));
+                exemplars.sort_by(|a, b| {
+                    a.time
+                        .cmp(&b.time)
+                        .then_with(|| a.labels.cmp(&b.labels))
+                        .then_with(|| a.value.total_cmp(&b.value))
+                });
                 found.insert(labels.clone(), exemplars);
             }
         }
     }
-    Ok(found.into_iter().map(|(labels, exemplars)| SeriesExemplars { labels, exemplars }).collect())
+    Ok(found
+        .into_iter()
+        .map(|(labels, exemplars)| SeriesExemplars { labels, exemplars })
+        .collect())
 }
 
 struct Columns<'a> {
@@ -87,15 +114,26 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn of(rows: &'a SortedRows) -> Option<Self> {
-        let values = rows.column("value")?.as_primitive_opt::<Float64Type>()?.values();
+        let values = rows
+            .column("value")?
+            .as_primitive_opt::<Float64Type>()?
+            .values();
         let labels = rows.column(LABELS_COLUMN)?.as_map_opt()?;
         let is_text = |array: &arrow::array::ArrayRef| array.as_string_opt::<i32>().is_some();
         (is_text(labels.keys()) && is_text(labels.values())).then_some(Self { values, labels })
     }
 
     fn labels(&self, row: usize) -> Labels {
-        let range = self.labels.value_offsets()[row] as usize..self.labels.value_offsets()[row + 1] as usize;
-        let (names, values) = (self.labels.keys().as_string::<i32>(), self.labels.values().as_string::<i32>());
-        Labels::from_pairs(range.filter(|at| values.is_valid(*at)).map(|at| (names.value(at), values.value(at))))
+        let range = self.labels.value_offsets()[row] as usize
+            ..self.labels.value_offsets()[row + 1] as usize;
+        let (names, values) = (
+            self.labels.keys().as_string::<i32>(),
+            self.labels.values().as_string::<i32>(),
+        );
+        Labels::from_pairs(
+            range
+                .filter(|at| values.is_valid(*at))
+                .map(|at| (names.value(at), values.value(at))),
+        )
     }
 }

@@ -8,9 +8,9 @@ use tidelake_catalog::segment::SegmentError;
 use crate::samples::{field_metrics, named, tag_matchers, to_unit};
 use crate::tables::Tables;
 
-/// Calls `visit` with the labels of each series of the database that passes all matchers of at least one set
-/// and may have samples in the range of milliseconds. Without sets all series pass. A series may be visited
-/// more than once, but not without sets.
+/// Calls `visit` with the labels of each series of the database that passes all matchers of at
+/// least one set and may have samples in the range of milliseconds. Without sets all series pass. A
+/// series may be visited more than once, but not without sets.
 pub(crate) async fn visit(
     tables: &Tables,
     database: &str,
@@ -20,14 +20,20 @@ pub(crate) async fn visit(
 ) -> Result<(), SegmentError> {
     let all = [Vec::new()];
     for matchers in if sets.is_empty() { &all[..] } else { sets } {
-        for series in tables.series(database, METRICS_TABLE, matchers, range).await? {
+        for series in tables
+            .series(database, METRICS_TABLE, matchers, range)
+            .await?
+        {
             visit(&series.labels, None);
         }
         let tags = tag_matchers(matchers);
         let mut last: Option<(std::sync::Arc<str>, Vec<_>)> = None;
         for metric in field_metrics(tables, database, matchers) {
             // All fields of a table have its series.
-            if last.as_ref().is_none_or(|(table, _)| *table != metric.table) {
+            if last
+                .as_ref()
+                .is_none_or(|(table, _)| *table != metric.table)
+            {
                 let range = to_unit(range, metric.schema.kind.time_unit());
                 let series = tables.series(database, &metric.table, &tags, range).await?;
                 last = Some((metric.table.clone(), series));
@@ -40,8 +46,8 @@ pub(crate) async fn visit(
     Ok(())
 }
 
-/// A wide table of which a selector selects a field that has values in the range, if there is one, and the field's name as a
-/// metric.
+/// A wide table of which a selector selects a field that has values in the range, if there is one,
+/// and the field's name as a metric.
 pub async fn selected_field(
     tables: &Tables,
     database: &str,
@@ -55,7 +61,11 @@ pub async fn selected_field(
             continue;
         }
         let range = to_unit(range, metric.schema.kind.time_unit());
-        if !tables.series(database, &metric.table, &tags, range).await?.is_empty() {
+        if !tables
+            .series(database, &metric.table, &tags, range)
+            .await?
+            .is_empty()
+        {
             return Ok(Some((metric.table.to_string(), metric.name)));
         }
         empty = Some(metric.table);
@@ -64,7 +74,12 @@ pub async fn selected_field(
 }
 
 /// The label sets, sorted, each once.
-pub async fn series(tables: &Tables, database: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<Labels>, SegmentError> {
+pub async fn series(
+    tables: &Tables,
+    database: &str,
+    sets: &[Vec<Matcher>],
+    range: TimeRange,
+) -> Result<Vec<Labels>, SegmentError> {
     let mut found = BTreeSet::new();
     visit(tables, database, sets, range, |labels, name| {
         found.insert(name.map_or_else(|| labels.clone(), |name| named(labels, name)));
@@ -74,10 +89,19 @@ pub async fn series(tables: &Tables, database: &str, sets: &[Vec<Matcher>], rang
 }
 
 /// The names of labels, sorted.
-pub async fn names(tables: &Tables, database: &str, sets: &[Vec<Matcher>], range: TimeRange) -> Result<Vec<String>, SegmentError> {
+pub async fn names(
+    tables: &Tables,
+    database: &str,
+    sets: &[Vec<Matcher>],
+    range: TimeRange,
+) -> Result<Vec<String>, SegmentError> {
     let mut found = BTreeSet::new();
     visit(tables, database, sets, range, |labels, metric| {
-        for name in labels.iter().map(|(name, _)| name).chain(metric.map(|_| METRIC_NAME)) {
+        for name in labels
+            .iter()
+            .map(|(name, _)| name)
+            .chain(metric.map(|_| METRIC_NAME))
+        {
             if !found.contains(name) {
                 found.insert(name.to_owned());
             }
@@ -97,7 +121,11 @@ pub async fn values(
 ) -> Result<Vec<String>, SegmentError> {
     let mut found = BTreeSet::new();
     visit(tables, database, sets, range, |labels, metric| {
-        let value = if label == METRIC_NAME { metric.or_else(|| labels.get(label)) } else { labels.get(label) };
+        let value = if label == METRIC_NAME {
+            metric.or_else(|| labels.get(label))
+        } else {
+            labels.get(label)
+        };
         if let Some(value) = value
             && !found.contains(value)
         {

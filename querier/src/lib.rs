@@ -1,13 +1,14 @@
 //! Reads: PromQL and SQL over segments and recent rows. The querier never writes an object.
 //!
-//! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and recent rows; `damage`: what is left
-//!   out of partial answers;
-//! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables, [`sorted_samples`] whoever reads
-//!   samples as they are;
+//! - [`tables`]: what there is to read of a table: segments (opened through `segment_cache`) and
+//!   recent rows; `damage`: what is left out of partial answers;
+//! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables,
+//!   [`sorted_samples`] whoever reads samples as they are;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
-//! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many there are, and of what.
+//! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many
+//!   there are, and of what.
 pub mod as_of;
 pub mod cardinality;
 mod damage;

@@ -1,7 +1,7 @@
 //! PromQL: text -> [`parse`] -> expression tree -> [`exec`] over series batches -> answer.
 //!
-//! The engine reads samples through one seam, [`source::SampleSource`], and knows nothing of files, buffers or
-//! SQL. It never writes.
+//! The engine reads samples through one seam, [`source::SampleSource`], and knows nothing of files,
+//! buffers or SQL. It never writes.
 pub mod digits;
 pub mod exec;
 pub(crate) mod functions;

@@ -12,14 +12,17 @@ use tokio::time::Instant;
 use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
 use crate::labels;
-use crate::promql::exec::{EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze};
+use crate::promql::exec::{
+    EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze,
+};
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
 use crate::sql::{Command, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
 
-/// Times that a query which may be answered in part is run: each but the last has met damage that was not known before.
+/// Times that a query which may be answered in part is run: each but the last has met damage that
+/// was not known before.
 pub const PARTIAL_TRIES: usize = 16;
 
 /// What was found, and what was left out of it.
@@ -47,14 +50,24 @@ impl Querier {
         let meter = ReadMeter::unlimited(Vec::new());
         let tables = tables.counted(&meter);
         let sql = SqlEngine::new(Arc::new(tables.clone()), sql)?;
-        Ok(Self { tables, promql, sql, meter })
+        Ok(Self {
+            tables,
+            promql,
+            sql,
+            meter,
+        })
     }
 
     /// The same over the tables as they were in a state of the past.
     pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
         let tables = self.tables.at(snapshot);
         let sql = self.sql.over(Arc::new(tables.clone()));
-        Self { tables, promql: self.promql.clone(), sql, meter: Arc::clone(&self.meter) }
+        Self {
+            tables,
+            promql: self.promql.clone(),
+            sql,
+            meter: Arc::clone(&self.meter),
+        }
     }
 
     /// The tables that are read.
@@ -72,8 +85,8 @@ impl Querier {
         &self.promql
     }
 
-    /// Evaluates a PromQL expression over a database; `text` is what it was parsed from. If `partial`, damaged segments are left
-    /// out, and warnings say so.
+    /// Evaluates a PromQL expression over a database; `text` is what it was parsed from. If
+    /// `partial`, damaged segments are left out, and warnings say so.
     pub async fn promql(
         &self,
         database: &str,
@@ -83,8 +96,12 @@ impl Querier {
         options: &EngineOptions,
         partial: bool,
     ) -> Result<QueryOutput, QueryError> {
-        let work = |source, options| async move { evaluate(expr, text, params, source, &options).await };
-        let Answer { value: mut output, warnings } = self.computed(database, options, partial, work).await?;
+        let work =
+            |source, options| async move { evaluate(expr, text, params, source, &options).await };
+        let Answer {
+            value: mut output,
+            warnings,
+        } = self.computed(database, options, partial, work).await?;
         output.annotations.warnings.extend(warnings);
         Ok(output)
     }
@@ -99,8 +116,13 @@ impl Querier {
         options: &EngineOptions,
         partial: bool,
     ) -> Result<Explained, QueryError> {
-        let work = |source, options| async move { explain_analyze(expr, text, params, source, &options).await };
-        let Answer { value: mut explained, warnings } = self.computed(database, options, partial, work).await?;
+        let work = |source, options| async move {
+            explain_analyze(expr, text, params, source, &options).await
+        };
+        let Answer {
+            value: mut explained,
+            warnings,
+        } = self.computed(database, options, partial, work).await?;
         explained.annotations.warnings.extend(warnings);
         Ok(explained)
     }
@@ -115,7 +137,10 @@ impl Querier {
     ) -> Result<Answer<T>, QueryError> {
         let begun = Instant::now();
         let run = |tables| {
-            let options = EngineOptions { timeout: options.timeout.saturating_sub(begun.elapsed()), ..options.clone() };
+            let options = EngineOptions {
+                timeout: options.timeout.saturating_sub(begun.elapsed()),
+                ..options.clone()
+            };
             work(Arc::new(DatabaseSamples::new(tables, database)), options)
         };
         self.answer(partial, run, is_damaged_source).await
@@ -127,12 +152,18 @@ impl Querier {
     }
 
     /// What a SQL statement wants to have changed.
-    pub async fn sql_command(&self, database: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+    pub async fn sql_command(
+        &self,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<Command, SqlError> {
         self.sql.command(database, text, params).await
     }
 
-    /// Plans a SQL query and starts it. If `partial`, segments that are known to be damaged are left out. One that is met later
-    /// breaks the stream off; then the query can be asked again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet.
+    /// Plans a SQL query and starts it. If `partial`, segments that are known to be damaged are
+    /// left out. One that is met later breaks the stream off; then the query can be asked
+    /// again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet.
     pub async fn sql(
         &self,
         database: &str,
@@ -140,9 +171,15 @@ impl Querier {
         params: HashMap<String, SqlParam>,
         partial: bool,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
-        let tables = self.tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+        let tables = self
+            .tables
+            .counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
         let tables = if partial { tables.partial() } else { tables };
-        let mut answer = self.sql.over(Arc::new(tables.clone())).query(database, text, params).await?;
+        let mut answer = self
+            .sql
+            .over(Arc::new(tables.clone()))
+            .query(database, text, params)
+            .await?;
         // Everything is opened while the query is planned.
         answer.warnings.splice(0..0, tables.warnings());
         Ok(answer)
@@ -155,20 +192,29 @@ impl Querier {
         is_damage: impl Fn(&E) -> bool,
     ) -> Result<Answer<T>, E> {
         if !partial {
-            return Ok(Answer { value: run(self.tables.clone()).await?, warnings: Vec::new() });
+            return Ok(Answer {
+                value: run(self.tables.clone()).await?,
+                warnings: Vec::new(),
+            });
         }
         let mut tries = 1;
         loop {
             let tables = self.tables.partial();
             match run(tables.clone()).await {
-                Ok(value) => return Ok(Answer { value, warnings: tables.warnings() }),
+                Ok(value) => {
+                    return Ok(Answer {
+                        value,
+                        warnings: tables.warnings(),
+                    });
+                }
                 Err(error) if is_damage(&error) && tries < PARTIAL_TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The series that pass all matchers of a set and may have samples in the range (milliseconds); sorted.
+    /// The series that pass all matchers of a set and may have samples in the range (milliseconds);
+    /// sorted.
     pub async fn series(
         &self,
         database: &str,
@@ -176,7 +222,12 @@ impl Querier {
         range: TimeRange,
         partial: bool,
     ) -> Result<Answer<Vec<Labels>>, SegmentError> {
-        self.answer(partial, |tables| async move { labels::series(&tables, database, sets, range).await }, is_damage).await
+        self.answer(
+            partial,
+            |tables| async move { labels::series(&tables, database, sets, range).await },
+            is_damage,
+        )
+        .await
     }
 
     /// The label names of those series; sorted.
@@ -187,7 +238,12 @@ impl Querier {
         range: TimeRange,
         partial: bool,
     ) -> Result<Answer<Vec<String>>, SegmentError> {
-        self.answer(partial, |tables| async move { labels::names(&tables, database, sets, range).await }, is_damage).await
+        self.answer(
+            partial,
+            |tables| async move { labels::names(&tables, database, sets, range).await },
+            is_damage,
+        )
+        .await
     }
 
     /// The values of a label of those series; sorted.
@@ -199,10 +255,16 @@ impl Querier {
         range: TimeRange,
         partial: bool,
     ) -> Result<Answer<Vec<String>>, SegmentError> {
-        self.answer(partial, |tables| async move { labels::values(&tables, database, label, sets, range).await }, is_damage).await
+        self.answer(
+            partial,
+            |tables| async move { labels::values(&tables, database, label, sets, range).await },
+            is_damage,
+        )
+        .await
     }
 
-    /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set, at most `limit`.
+    /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set,
+    /// at most `limit`.
     pub async fn exemplars(
         &self,
         database: &str,
@@ -218,7 +280,8 @@ impl Querier {
         self.answer(partial, run, is_damaged_source).await
     }
 
-    /// Counts the series that may have samples in the range (milliseconds); rankings have at most `most` entries.
+    /// Counts the series that may have samples in the range (milliseconds); rankings have at most
+    /// `most` entries.
     pub async fn cardinality(
         &self,
         database: &str,
@@ -226,13 +289,18 @@ impl Querier {
         most: usize,
         partial: bool,
     ) -> Result<Answer<Cardinality>, SegmentError> {
-        let run = |tables| async move { cardinality::cardinality(&tables, database, range, most).await };
+        let run =
+            |tables| async move { cardinality::cardinality(&tables, database, range, most).await };
         self.answer(partial, run, is_damage).await
     }
 
     /// What senders said about the metric families of a database.
     pub fn metadata(&self, database: &str) -> Arc<BTreeMap<Arc<str>, MetricMetadata>> {
-        self.tables.snapshot().database(database).map(|d| Arc::clone(&d.metadata)).unwrap_or_default()
+        self.tables
+            .snapshot()
+            .database(database)
+            .map(|d| Arc::clone(&d.metadata))
+            .unwrap_or_default()
     }
 }
 

@@ -1,6 +1,8 @@
-//! Tables as PromQL sees them: the metrics table, and every numeric field of a wide table as a metric.
+//! Tables as PromQL sees them: the metrics table, and every numeric field of a wide table as a
+//! metric.
 //!
-//! Field `usage_user` of measurement `cpu` is the metric `cpu_usage_user`; a field called `value` is just `cpu`.
+//! Field `usage_user` of measurement `cpu` is the metric `cpu_usage_user`; a field called `value`
+//! is just `cpu`.
 
 use std::sync::Arc;
 
@@ -13,7 +15,8 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tidelake_catalog::model::histogram::HistogramArray;
 use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
-    Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange, TimeUnit,
+    Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind,
+    TableSchema, TimeRange, TimeUnit,
 };
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by};
 use tidelake_catalog::segment::{SegmentError, SortedRows};
@@ -32,16 +35,39 @@ pub(crate) struct FieldMetric {
 }
 
 /// The fields of a database's wide tables that are metrics whose names pass.
-pub(crate) fn field_metrics(tables: &Tables, database: &str, matchers: &[Matcher]) -> Vec<FieldMetric> {
+pub(crate) fn field_metrics(
+    tables: &Tables,
+    database: &str,
+    matchers: &[Matcher],
+) -> Vec<FieldMetric> {
     let mut found = Vec::new();
     for (table, schema) in tables.wide_tables(database) {
         for field in schema.fields() {
-            if !matches!(field.kind, ColumnType::Float | ColumnType::Integer | ColumnType::Unsigned | ColumnType::Boolean) {
+            if !matches!(
+                field.kind,
+                ColumnType::Float
+                    | ColumnType::Integer
+                    | ColumnType::Unsigned
+                    | ColumnType::Boolean
+            ) {
                 continue;
             }
-            let name = if &*field.name == "value" { table.to_string() } else { format!("{table}_{}", field.name) };
-            if matchers.iter().filter(|m| m.name == METRIC_NAME).all(|m| m.matches(&name)) {
-                found.push(FieldMetric { table: Arc::clone(&table), schema: Arc::clone(&schema), field: field.clone(), name });
+            let name = if &*field.name == "value" {
+                table.to_string()
+            } else {
+                format!("{table}_{}", field.name)
+            };
+            if matchers
+                .iter()
+                .filter(|m| m.name == METRIC_NAME)
+                .all(|m| m.matches(&name))
+            {
+                found.push(FieldMetric {
+                    table: Arc::clone(&table),
+                    schema: Arc::clone(&schema),
+                    field: field.clone(),
+                    name,
+                });
             }
         }
     }
@@ -50,14 +76,21 @@ pub(crate) fn field_metrics(tables: &Tables, database: &str, matchers: &[Matcher
 
 /// The matchers that apply to tags.
 pub(crate) fn tag_matchers(matchers: &[Matcher]) -> Vec<Matcher> {
-    matchers.iter().filter(|m| m.name != METRIC_NAME).cloned().collect()
+    matchers
+        .iter()
+        .filter(|m| m.name != METRIC_NAME)
+        .cloned()
+        .collect()
 }
 
 /// A range of milliseconds in the unit of a table.
 pub(crate) fn to_unit(range: TimeRange, unit: TimeUnit) -> TimeRange {
     match unit {
         TimeUnit::Millisecond => range,
-        TimeUnit::Nanosecond => TimeRange::new(unit.from_millis(range.min), unit.from_millis(range.max).saturating_add(999_999)),
+        TimeUnit::Nanosecond => TimeRange::new(
+            unit.from_millis(range.min),
+            unit.from_millis(range.max).saturating_add(999_999),
+        ),
     }
 }
 
@@ -71,13 +104,19 @@ pub struct DatabaseSamples {
 impl DatabaseSamples {
     /// The samples of a database.
     pub fn new(tables: Tables, database: &str) -> Self {
-        Self { tables, database: database.into() }
+        Self {
+            tables,
+            database: database.into(),
+        }
     }
 }
 
 /// What is said to a query that reads too much.
 pub(crate) fn too_many_bytes(limit: u64) -> String {
-    format!("more than {limit} bytes would be read from the store; narrow the selectors or the time range, or raise max_query_read_bytes")
+    format!(
+        "more than {limit} bytes would be read from the store; narrow the selectors or the time \
+         range, or raise max_query_read_bytes"
+    )
 }
 
 /// Why rows could not be read, in the words of PromQL.
@@ -89,13 +128,15 @@ pub(crate) fn source_error(error: SegmentError) -> SourceError {
     }
 }
 
-/// The series of one table that are to be read: samples that were sent as such, or a field of a wide table as the metric `name`.
+/// The series of one table that are to be read: samples that were sent as such, or a field of a
+/// wide table as the metric `name`.
 pub(crate) struct Feed {
     pub(crate) units: Vec<ScanUnit>,
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// What a selector selects, table by table; if `sorted`, the series of each feed come in the order of their labels.
+/// What a selector selects, table by table; if `sorted`, the series of each feed come in the order
+/// of their labels.
 pub(crate) async fn feeds(
     tables: &Tables,
     database: &str,
@@ -105,32 +146,66 @@ pub(crate) async fn feeds(
 ) -> Result<Vec<Feed>, SegmentError> {
     let mut feeds = Vec::new();
     if let Some(found) = tables.sources(database, METRICS_TABLE, range).await? {
-        // Most databases have no histograms and no start times: these columns are read only where one is.
-        let present = |field: &Column| &*field.name == "value" || found.sources.iter().any(|source| source.has_field(&field.name));
-        let fields = found.schema.fields().filter(|f| present(f)).cloned().collect();
-        let scan = ScanRequest { fields, matchers: matchers.to_vec(), range: range.intersect(&found.kept) };
+        // Most databases have no histograms and no start times: these columns are read only where
+        // one is.
+        let present = |field: &Column| {
+            &*field.name == "value"
+                || found
+                    .sources
+                    .iter()
+                    .any(|source| source.has_field(&field.name))
+        };
+        let fields = found
+            .schema
+            .fields()
+            .filter(|f| present(f))
+            .cloned()
+            .collect();
+        let scan = ScanRequest {
+            fields,
+            matchers: matchers.to_vec(),
+            range: range.intersect(&found.kept),
+        };
         let plan = match sorted {
             true => plan_by(TableKind::Metrics, found.sources, scan, Labels::clone),
             false => plan(TableKind::Metrics, found.sources, scan, None),
         };
-        feeds.push(Feed { units: plan.units, name: None });
+        feeds.push(Feed {
+            units: plan.units,
+            name: None,
+        });
     }
     for metric in field_metrics(tables, database, matchers) {
         let range = to_unit(range, metric.schema.kind.time_unit());
-        let Some(found) = tables.sources(database, &metric.table, range).await? else { continue };
+        let Some(found) = tables.sources(database, &metric.table, range).await? else {
+            continue;
+        };
         let range = range.intersect(&found.kept);
-        let scan = ScanRequest { fields: [metric.field.clone()].into(), matchers: tag_matchers(matchers), range };
+        let scan = ScanRequest {
+            fields: [metric.field.clone()].into(),
+            matchers: tag_matchers(matchers),
+            range,
+        };
         let plan = match sorted {
-            true => plan_by(found.schema.kind, found.sources, scan, |tags| named(tags, &metric.name)),
+            true => plan_by(found.schema.kind, found.sources, scan, |tags| {
+                named(tags, &metric.name)
+            }),
             false => plan(found.schema.kind, found.sources, scan, None),
         };
-        feeds.push(Feed { units: plan.units, name: Some(metric.name.into()) });
+        feeds.push(Feed {
+            units: plan.units,
+            name: Some(metric.name.into()),
+        });
     }
     Ok(feeds)
 }
 
 /// Reads a unit of a feed.
-async fn read_here(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Result<Vec<SeriesSamples>, SourceError> {
+async fn read_here(
+    tables: Tables,
+    unit: ScanUnit,
+    name: Option<Arc<str>>,
+) -> Result<Vec<SeriesSamples>, SourceError> {
     let rows = tables.read(&unit).await.map_err(source_error)?;
     match name {
         None => metric_samples(&rows),
@@ -139,17 +214,27 @@ async fn read_here(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Re
 }
 
 /// Reads a unit of a feed, in a task of its own.
-pub(crate) async fn read_unit(tables: Tables, unit: ScanUnit, name: Option<Arc<str>>) -> Result<Vec<SeriesSamples>, SourceError> {
+pub(crate) async fn read_unit(
+    tables: Tables,
+    unit: ScanUnit,
+    name: Option<Arc<str>>,
+) -> Result<Vec<SeriesSamples>, SourceError> {
     let task = SpawnedTask::spawn(read_here(tables, unit, name));
-    task.await.map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
+    task.await
+        .map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
 }
 
 /// Refuses to read more series than are allowed.
 pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceError> {
-    let series: usize = feeds.iter().flat_map(|feed| &feed.units).map(|unit| unit.series().len()).sum();
+    let series: usize = feeds
+        .iter()
+        .flat_map(|feed| &feed.units)
+        .map(|unit| unit.series().len())
+        .sum();
     if series > most {
         return Err(SourceError::LimitExceeded(format!(
-            "a selector matches {series} series, at most {most} are allowed; narrow it, or raise max_query_series"
+            "a selector matches {series} series, at most {most} are allowed; narrow it, or raise \
+             max_query_series"
         )));
     }
     Ok(())
@@ -157,12 +242,25 @@ pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceErro
 
 #[async_trait]
 impl SampleSource for DatabaseSamples {
-    async fn select(&self, request: SelectRequest) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
-        let SelectRequest { matchers, range, limits, meter, alone } = request;
+    async fn select(
+        &self,
+        request: SelectRequest,
+    ) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
+        let SelectRequest {
+            matchers,
+            range,
+            limits,
+            meter,
+            alone,
+        } = request;
         let tables = self.tables.counted(&meter);
-        let feeds = feeds(&tables, &self.database, &matchers, range, false).await.map_err(source_error)?;
+        let feeds = feeds(&tables, &self.database, &matchers, range, false)
+            .await
+            .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
-        let jobs = feeds.into_iter().flat_map(|Feed { units, name }| units.into_iter().map(move |unit| (unit, name.clone())));
+        let jobs = feeds.into_iter().flat_map(|Feed { units, name }| {
+            units.into_iter().map(move |unit| (unit, name.clone()))
+        });
         let jobs: Vec<_> = jobs.collect();
         // To hand over all there is to another thread gains nothing.
         let is_single = alone && jobs.len() == 1;
@@ -171,21 +269,39 @@ impl SampleSource for DatabaseSamples {
             false => read_unit(tables.clone(), unit, name).right_future(),
         };
         // In order, so that sums over series do not depend on timing.
-        Ok(stream::iter(jobs).map(read).buffered(processors()).try_filter(|batch| futures::future::ready(!batch.is_empty())).boxed())
+        Ok(stream::iter(jobs)
+            .map(read)
+            .buffered(processors())
+            .try_filter(|batch| futures::future::ready(!batch.is_empty()))
+            .boxed())
     }
 }
 
 fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> {
-    let corrupt = |what: &str| SourceError::Unavailable(format!("the metrics table has a column of the wrong type: {what}"));
-    let values = rows.column("value").and_then(|c| c.as_primitive_opt::<Float64Type>()).ok_or_else(|| corrupt("value"))?;
+    let corrupt = |what: &str| {
+        SourceError::Unavailable(format!(
+            "the metrics table has a column of the wrong type: {what}"
+        ))
+    };
+    let values = rows
+        .column("value")
+        .and_then(|c| c.as_primitive_opt::<Float64Type>())
+        .ok_or_else(|| corrupt("value"))?;
     let histograms = match rows.column("histogram") {
-        Some(array) => {
-            Some(array.as_struct_opt().and_then(|array| HistogramArray::try_new(array).ok()).ok_or_else(|| corrupt("histogram"))?)
-        }
+        Some(array) => Some(
+            array
+                .as_struct_opt()
+                .and_then(|array| HistogramArray::try_new(array).ok())
+                .ok_or_else(|| corrupt("histogram"))?,
+        ),
         None => None,
     };
     let start_times = match rows.column(START_TIME_COLUMN) {
-        Some(array) => Some(array.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(|| corrupt(START_TIME_COLUMN))?),
+        Some(array) => Some(
+            array
+                .as_primitive_opt::<TimestampMillisecondType>()
+                .ok_or_else(|| corrupt(START_TIME_COLUMN))?,
+        ),
         None => None,
     };
     let series = rows.runs.iter().map(|run| {
@@ -199,7 +315,13 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         if let Some(array) = start_times
             && array.null_count() < array.len()
         {
-            let known = run.rows.clone().map(|row| if array.is_valid(row) { array.value(row) } else { 0 });
+            let known = run.rows.clone().map(|row| {
+                if array.is_valid(row) {
+                    array.value(row)
+                } else {
+                    0
+                }
+            });
             samples.start_times = known.collect();
             if samples.start_times.iter().all(|time| *time == 0) {
                 samples.start_times = Vec::new();
@@ -221,11 +343,16 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
 
 /// Nanoseconds become milliseconds; of several rows in one millisecond the last counts.
 fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
-    let Some(column) = rows.columns.first() else { return Vec::new() };
+    let Some(column) = rows.columns.first() else {
+        return Vec::new();
+    };
     let value = number(column);
     let mut out = Vec::with_capacity(rows.runs.len());
     for run in &rows.runs {
-        let (mut times, mut values) = (Vec::with_capacity(run.rows.len()), Vec::with_capacity(run.rows.len()));
+        let (mut times, mut values) = (
+            Vec::with_capacity(run.rows.len()),
+            Vec::with_capacity(run.rows.len()),
+        );
         for row in run.rows.clone() {
             if column.is_null(row) {
                 continue;
@@ -239,7 +366,12 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
             values.push(value(row));
         }
         if !times.is_empty() {
-            out.push(SeriesSamples { labels: named(&run.series.labels, name), times, values, ..SeriesSamples::default() });
+            out.push(SeriesSamples {
+                labels: named(&run.series.labels, name),
+                times,
+                values,
+                ..SeriesSamples::default()
+            });
         }
     }
     out

@@ -32,11 +32,19 @@ pub(crate) struct SegmentCache {
 
 impl SegmentCache {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { inner: Mutex::default(), limit, uses: AtomicU64::new(0) }
+        Self {
+            inner: Mutex::default(),
+            limit,
+            uses: AtomicU64::new(0),
+        }
     }
 
     /// The open segment; `open` runs once however many ask at a time. A failure is not remembered.
-    pub(crate) async fn open<F, Fut>(&self, meta: &SegmentMeta, open: F) -> Result<Arc<OpenSegment>, SegmentError>
+    pub(crate) async fn open<F, Fut>(
+        &self,
+        meta: &SegmentMeta,
+        open: F,
+    ) -> Result<Arc<OpenSegment>, SegmentError>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<OpenSegment, SegmentError>>,
@@ -51,7 +59,10 @@ impl SegmentCache {
         if let Some(segment) = cell.get() {
             return Ok(Arc::clone(segment));
         }
-        let opened = cell.get_or_try_init(|| async { Ok::<_, SegmentError>(Arc::new(open().await?)) }).await.cloned();
+        let opened = cell
+            .get_or_try_init(|| async { Ok::<_, SegmentError>(Arc::new(open().await?)) })
+            .await
+            .cloned();
         let mut inner = self.inner.lock();
         match &opened {
             Ok(segment) if segment.damage().is_none() => {
@@ -88,7 +99,12 @@ impl Inner {
             return;
         }
         // Down to nine tenths, so that not every further segment pays for sorting.
-        let mut by_use: Vec<(u64, SegmentId)> = self.entries.iter().filter(|(_, e)| e.bytes > 0).map(|(id, e)| (e.used, *id)).collect();
+        let mut by_use: Vec<(u64, SegmentId)> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.bytes > 0)
+            .map(|(id, e)| (e.used, *id))
+            .collect();
         by_use.sort_unstable();
         for (_, id) in by_use {
             if self.bytes <= limit / 10 * 9 {

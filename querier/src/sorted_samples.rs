@@ -1,7 +1,9 @@
-//! Series one after another in the order of their labels, over all tables, without holding more of them than the order needs.
+//! Series one after another in the order of their labels, over all tables, without holding more of
+//! them than the order needs.
 //!
-//! Every feed is sorted by itself and knows its series before it reads a sample, so the next series is that of the feed whose next
-//! label set is the least. A feed has at most one unit in memory, and only one from whose series others have still to be told apart.
+//! Every feed is sorted by itself and knows its series before it reads a sample, so the next series
+//! is that of the feed whose next label set is the least. A feed has at most one unit in memory,
+//! and only one from whose series others have still to be told apart.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -39,12 +41,17 @@ impl Pending {
             return Some(series.labels.clone());
         }
         let labels = &self.units.front()?.series().next()?.labels;
-        Some(self.name.as_ref().map_or_else(|| labels.clone(), |name| named(labels, name)))
+        Some(
+            self.name
+                .as_ref()
+                .map_or_else(|| labels.clone(), |name| named(labels, name)),
+        )
     }
 }
 
 impl SortedSamples {
-    /// Selects series with samples in the range (milliseconds). At most `max_samples` are held at a time.
+    /// Selects series with samples in the range (milliseconds). At most `max_samples` are held at a
+    /// time.
     pub async fn select(
         tables: Tables,
         database: &str,
@@ -53,33 +60,59 @@ impl SortedSamples {
         limits: SelectLimits,
         max_samples: u64,
     ) -> Result<Self, SourceError> {
-        let feeds = feeds(&tables, database, matchers, range, true).await.map_err(source_error)?;
+        let feeds = feeds(&tables, database, matchers, range, true)
+            .await
+            .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
-        let pending = |Feed { units, name }: Feed| Pending { name, ready: VecDeque::new(), units: units.into() };
+        let pending = |Feed { units, name }: Feed| Pending {
+            name,
+            ready: VecDeque::new(),
+            units: units.into(),
+        };
         let feeds: Vec<Pending> = feeds.into_iter().map(pending).collect();
-        let next = feeds.iter().enumerate().filter_map(|(at, feed)| Some(Reverse((feed.next_labels()?, at)))).collect();
-        Ok(Self { tables, feeds, next, held: 0, max_samples })
+        let next = feeds
+            .iter()
+            .enumerate()
+            .filter_map(|(at, feed)| Some(Reverse((feed.next_labels()?, at))))
+            .collect();
+        Ok(Self {
+            tables,
+            feeds,
+            next,
+            held: 0,
+            max_samples,
+        })
     }
 
     /// The next series; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<SeriesSamples>, SourceError> {
         while let Some(Reverse((_, at))) = self.next.pop() {
-            let Some(feed) = self.feeds.get_mut(at) else { continue };
+            let Some(feed) = self.feeds.get_mut(at) else {
+                continue;
+            };
             let series = feed.ready.pop_front();
             if let Some(series) = &series {
                 self.held = self.held.saturating_sub(series.weight());
             } else if let Some(unit) = feed.units.pop_front() {
                 // Some of its series may have no samples; what comes first is known only now.
                 let read = read_unit(self.tables.clone(), unit, feed.name.clone()).await?;
-                self.held = self.held.saturating_add(read.iter().map(SeriesSamples::weight).sum());
+                self.held = self
+                    .held
+                    .saturating_add(read.iter().map(SeriesSamples::weight).sum());
                 if self.held > self.max_samples {
                     let limit = self.max_samples;
-                    return Err(SourceError::LimitExceeded(format!("more than {limit} samples would be held at a time")));
+                    return Err(SourceError::LimitExceeded(format!(
+                        "more than {limit} samples would be held at a time"
+                    )));
                 }
                 feed.ready = read.into();
             }
-            self.next.extend(feed.next_labels().map(|labels| Reverse((labels, at))));
-            if series.as_ref().is_some_and(|series| !series.times.is_empty()) {
+            self.next
+                .extend(feed.next_labels().map(|labels| Reverse((labels, at))));
+            if series
+                .as_ref()
+                .is_some_and(|series| !series.times.is_empty())
+            {
                 return Ok(series);
             }
         }

@@ -2,17 +2,22 @@
 //!
 //! In the order in which a query passes them:
 //!
-//! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the query;
-//! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for what follows;
+//! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the
+//!    query;
+//! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
+//!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan, with `promql` for what the function of that name answers, and `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range;
+//! 4. `session`: statement to plan, with `promql` for what the function of that name answers, and
+//!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
-//! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in time.
+//! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in
+//!    time.
 //!
-//! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`), which others carry out.
+//! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`),
+//! which others carry out.
 //!
-//! What never happens here: a query names no file, URL or other database, writes nothing, changes no
-//! setting, and no text is looked at per row of a tag.
+//! What never happens here: a query names no file, URL or other database, writes nothing, changes
+//! no setting, and no text is looked at per row of a tag.
 
 mod batches;
 mod catalog;
@@ -123,11 +128,15 @@ pub struct SqlEngine {
 }
 
 impl SqlEngine {
-    /// An engine over tables. Fails if the options cannot be used, for example if the spill directory
-    /// cannot be created.
+    /// An engine over tables. Fails if the options cannot be used, for example if the spill
+    /// directory cannot be created.
     pub fn new(source: Arc<dyn RowSource>, options: SqlOptions) -> Result<Self, SqlError> {
         let template = Arc::new(session::template(&options)?);
-        Ok(Self { source, options: Arc::new(options), template })
+        Ok(Self {
+            source,
+            options: Arc::new(options),
+            template,
+        })
     }
 
     /// Looks at a text, without reading it to its end.
@@ -137,11 +146,16 @@ impl SqlEngine {
 
     /// The same over other tables.
     pub fn over(&self, source: Arc<dyn RowSource>) -> Self {
-        Self { source, options: Arc::clone(&self.options), template: Arc::clone(&self.template) }
+        Self {
+            source,
+            options: Arc::clone(&self.options),
+            template: Arc::clone(&self.template),
+        }
     }
 
-    /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`]. What it reads is the state
-    /// that the tables of this engine are in, whatever [`SqlText::as_of`] says.
+    /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
+    /// What it reads is the state that the tables of this engine are in, whatever
+    /// [`SqlText::as_of`] says.
     ///
     /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.
     pub async fn query(
@@ -152,14 +166,26 @@ impl SqlEngine {
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let deadline = self.deadline();
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let promql = EngineOptions { timeout: self.options.timeout.unwrap_or(Duration::MAX), ..self.options.promql.clone() };
-        let promql = PromqlCalls::new(source.samples(&db), promql, self.options.environment.now_ms());
-        let planning = planning::on_large_stack(&self.options.environment, self.options.threads.as_ref(), move || async move {
-            let statement = statement::parse(text)?;
-            let database = catalog::Database::open(source, &db)?;
-            let planned = session::plan(&template, &database, &db, statement, params, &promql).await?;
-            Ok((planned, promql.warnings()))
-        });
+        let promql = EngineOptions {
+            timeout: self.options.timeout.unwrap_or(Duration::MAX),
+            ..self.options.promql.clone()
+        };
+        let promql = PromqlCalls::new(
+            source.samples(&db),
+            promql,
+            self.options.environment.now_ms(),
+        );
+        let planning = planning::on_large_stack(
+            &self.options.environment,
+            self.options.threads.as_ref(),
+            move || async move {
+                let statement = statement::parse(text)?;
+                let database = catalog::Database::open(source, &db)?;
+                let planned =
+                    session::plan(&template, &database, &db, statement, params, &promql).await?;
+                Ok((planned, promql.warnings()))
+            },
+        );
         let (planned, warnings) = until(deadline, planning).await?;
         let stream = match &self.options.threads {
             Some(threads) => {
@@ -176,25 +202,42 @@ impl SqlEngine {
         Ok(Answer { value, warnings })
     }
 
-    /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is changed by this.
-    pub async fn command(&self, db: &str, text: SqlText, params: HashMap<String, SqlParam>) -> Result<Command, SqlError> {
+    /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is
+    /// changed by this.
+    pub async fn command(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<Command, SqlError> {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let planning = planning::on_large_stack(&self.options.environment, self.options.threads.as_ref(), move || async move {
-            let draft = command::parse(text)?;
-            deletion::resolve(&template, source, &db, draft, params).await
-        });
+        let planning = planning::on_large_stack(
+            &self.options.environment,
+            self.options.threads.as_ref(),
+            move || async move {
+                let draft = command::parse(text)?;
+                deletion::resolve(&template, source, &db, draft, params).await
+            },
+        );
         until(self.deadline(), planning).await
     }
 
     fn deadline(&self) -> Option<Instant> {
         // A deadline too far away to be told is none.
-        self.options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+        self.options
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout))
     }
 }
 
-async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+async fn until<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, SqlError>>,
+) -> Result<T, SqlError> {
     match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| SqlError::Timeout)?,
+        Some(deadline) => tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| SqlError::Timeout)?,
         None => work.await,
     }
 }

@@ -32,7 +32,10 @@ impl RowSource for Tables {
     }
 
     fn retention(&self, db: &str) -> Vec<RetentionSetting> {
-        self.snapshot().database(db).map(|database| settings(database)).unwrap_or_default()
+        self.snapshot()
+            .database(db)
+            .map(|database| settings(database))
+            .unwrap_or_default()
     }
 
     fn samples(&self, db: &str) -> Arc<dyn SampleSource> {
@@ -44,17 +47,42 @@ impl RowSource for Tables {
     }
 
     fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>> {
-        self.snapshot().table(db, table).map(|table| Arc::clone(&table.schema))
+        self.snapshot()
+            .table(db, table)
+            .map(|table| Arc::clone(&table.schema))
     }
 
-    async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
-        let request = ScanRequest { fields: request.fields.into(), matchers: request.matchers, range: request.range };
-        let plan = Tables::scan(self, db, table, request).await.map_err(sql_error)?;
-        Ok(plan.units.into_iter().map(|unit| Arc::new(TableUnit(self.clone(), unit)) as Arc<dyn RowUnit>).collect())
+    async fn scan(
+        &self,
+        db: &str,
+        table: &str,
+        request: RowRequest,
+    ) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
+        let request = ScanRequest {
+            fields: request.fields.into(),
+            matchers: request.matchers,
+            range: request.range,
+        };
+        let plan = Tables::scan(self, db, table, request)
+            .await
+            .map_err(sql_error)?;
+        Ok(plan
+            .units
+            .into_iter()
+            .map(|unit| Arc::new(TableUnit(self.clone(), unit)) as Arc<dyn RowUnit>)
+            .collect())
     }
 
-    async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError> {
-        Tables::series(self, db, table, matchers, range).await.map_err(sql_error)
+    async fn series(
+        &self,
+        db: &str,
+        table: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Arc<Series>>, SqlError> {
+        Tables::series(self, db, table, matchers, range)
+            .await
+            .map_err(sql_error)
     }
 
     async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError> {

@@ -1,7 +1,7 @@
 //! What there is to read of a table: segments named by the catalog and rows not yet in one.
 //!
-//! Recent rows are taken before the catalog's snapshot: a flush in between then shows its rows twice, which the
-//! merge undoes, and never not at all.
+//! Recent rows are taken before the catalog's snapshot: a flush in between then shows its rows
+//! twice, which the merge undoes, and never not at all.
 
 use std::sync::Arc;
 
@@ -23,8 +23,14 @@ const OPEN_AT_ONCE: usize = 16;
 /// Rows that are acknowledged but not yet in a segment.
 #[async_trait]
 pub trait RecentRows: Send + Sync + 'static {
-    /// Sorted rows of a table whose times may lie in the range, each with its place in the order of writes.
-    async fn recent(&self, database: &str, table: &str, range: TimeRange) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError>;
+    /// Sorted rows of a table whose times may lie in the range, each with its place in the order of
+    /// writes.
+    async fn recent(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError>;
 }
 
 /// A process that only reads what is on the store.
@@ -33,7 +39,12 @@ pub struct NoRecentRows;
 
 #[async_trait]
 impl RecentRows for NoRecentRows {
-    async fn recent(&self, _: &str, _: &str, _: TimeRange) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+    async fn recent(
+        &self,
+        _: &str,
+        _: &str,
+        _: TimeRange,
+    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
         Ok(Vec::new())
     }
 }
@@ -77,16 +88,36 @@ impl std::fmt::Debug for Tables {
 
 impl Tables {
     /// Tables of a catalog; `cache_bytes` bounds the indexes and footers that are kept.
-    pub fn new(catalog: Arc<Catalog>, store: Store, recent: Arc<dyn RecentRows>, cache_bytes: usize) -> Self {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        store: Store,
+        recent: Arc<dyn RecentRows>,
+        cache_bytes: usize,
+    ) -> Self {
         let segments = SegmentCache::new(cache_bytes);
-        let inner = Arc::new(Inner { catalog, store, recent, segments, damaged: Damaged::default() });
-        Self { inner, at: None, left_out: None, meter: None }
+        let inner = Arc::new(Inner {
+            catalog,
+            store,
+            recent,
+            segments,
+            damaged: Damaged::default(),
+        });
+        Self {
+            inner,
+            at: None,
+            left_out: None,
+            meter: None,
+        }
     }
 
-    /// The same tables for one query that may be answered in part: damaged segments that are known are left out. It may still fail
-    /// for one that is not known yet, and will know it when it is run again.
+    /// The same tables for one query that may be answered in part: damaged segments that are known
+    /// are left out. It may still fail for one that is not known yet, and will know it when it
+    /// is run again.
     pub fn partial(&self) -> Self {
-        Self { left_out: Some(Arc::default()), ..self.clone() }
+        Self {
+            left_out: Some(Arc::default()),
+            ..self.clone()
+        }
     }
 
     /// The same tables for one reader, whose reads a meter counts besides those that do already.
@@ -95,65 +126,111 @@ impl Tables {
             Some(others) => ReadMeter::unlimited(vec![Arc::clone(others), Arc::clone(meter)]),
             None => Arc::clone(meter),
         };
-        Self { meter: Some(meter), ..self.clone() }
+        Self {
+            meter: Some(meter),
+            ..self.clone()
+        }
     }
 
     /// What was left out, as sentences.
     pub fn warnings(&self) -> Vec<String> {
-        self.left_out.as_ref().map_or_else(Vec::new, |left_out| left_out.warnings())
+        self.left_out
+            .as_ref()
+            .map_or_else(Vec::new, |left_out| left_out.warnings())
     }
 
     /// The tables as they were in a state of the past: what was in segments then, and nothing else.
     pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
-        Self { at: Some(snapshot), ..self.clone() }
+        Self {
+            at: Some(snapshot),
+            ..self.clone()
+        }
     }
 
     /// The catalog as it is read.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.at.clone().unwrap_or_else(|| self.inner.catalog.snapshot())
+        self.at
+            .clone()
+            .unwrap_or_else(|| self.inner.catalog.snapshot())
     }
 
     /// Names of the databases.
     pub fn databases(&self) -> Vec<String> {
-        self.snapshot().databases().map(|d| d.name.to_string()).collect()
+        self.snapshot()
+            .databases()
+            .map(|d| d.name.to_string())
+            .collect()
     }
 
     /// The wide tables of a database.
     pub fn wide_tables(&self, database: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         let snapshot = self.snapshot();
-        let tables = snapshot.database(database).into_iter().flat_map(|d| d.tables.values());
-        tables.filter(|t| t.schema.kind == TableKind::Wide).map(|t| (Arc::clone(&t.name), Arc::clone(&t.schema))).collect()
+        let tables = snapshot
+            .database(database)
+            .into_iter()
+            .flat_map(|d| d.tables.values());
+        tables
+            .filter(|t| t.schema.kind == TableKind::Wide)
+            .map(|t| (Arc::clone(&t.name), Arc::clone(&t.schema)))
+            .collect()
     }
 
     /// Where the rows of a table are; `None` if there is no such table.
-    pub async fn sources(&self, database: &str, table: &str, range: TimeRange) -> Result<Option<TableSources>, SegmentError> {
+    pub async fn sources(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Option<TableSources>, SegmentError> {
         let (recent, snapshot) = self.recent_and_snapshot(database, table, range).await?;
-        let Some(database) = snapshot.database(database) else { return Ok(None) };
-        let Some(table) = database.table(table) else { return Ok(None) };
+        let Some(database) = snapshot.database(database) else {
+            return Ok(None);
+        };
+        let Some(table) = database.table(table) else {
+            return Ok(None);
+        };
         let schema = Arc::clone(&table.schema);
         // A state of the past had the rows that were not expired then.
-        let now_ms = if self.at.is_some() { snapshot.time_ms() } else { self.inner.catalog.environment().now_ms() };
+        let now_ms = if self.at.is_some() {
+            snapshot.time_ms()
+        } else {
+            self.inner.catalog.environment().now_ms()
+        };
         let kept = database.kept(table, now_ms);
-        let metas: Vec<Arc<SegmentMeta>> = table.segments(range.intersect(&kept)).cloned().collect();
+        let metas: Vec<Arc<SegmentMeta>> =
+            table.segments(range.intersect(&kept)).cloned().collect();
         let opened = metas.into_iter().map(|meta| {
             let kind = schema.kind;
             let tombstones = table.tombstones_of(&meta).cloned().collect();
             async move {
                 let segment = self.open(&meta, kind).await?;
-                Ok::<_, SegmentError>(segment.map(|segment| Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment)))
+                Ok::<_, SegmentError>(segment.map(|segment| {
+                    Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment)
+                }))
             }
         });
-        let opened = stream::iter(opened).buffered(OPEN_AT_ONCE).try_filter_map(futures::future::ok);
+        let opened = stream::iter(opened)
+            .buffered(OPEN_AT_ONCE)
+            .try_filter_map(futures::future::ok);
         let mut sources: Vec<Source> = opened.try_collect().await?;
         if let Some(meter) = &self.meter {
             meter.looked_at(sources.len(), recent.len());
         }
-        sources.extend(recent.into_iter().map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)));
-        Ok(Some(TableSources { schema, sources, kept }))
+        sources.extend(
+            recent
+                .into_iter()
+                .map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)),
+        );
+        Ok(Some(TableSources {
+            schema,
+            sources,
+            kept,
+        }))
     }
 
-    /// Recent rows, and a state from just after they were taken. Rows that were recent before a delete and are in segments after
-    /// it must not come as recent ones, which no delete concerns: a delete in between begins anew.
+    /// Recent rows, and a state from just after they were taken. Rows that were recent before a
+    /// delete and are in segments after it must not come as recent ones, which no delete
+    /// concerns: a delete in between begins anew.
     async fn recent_and_snapshot(
         &self,
         database: &str,
@@ -165,7 +242,10 @@ impl Tables {
         }
         let removals = |snapshot: &Snapshot| {
             let table = snapshot.table(database, table)?;
-            Some((table.id, table.tombstones.last().map(|tombstone| tombstone.sequence)))
+            Some((
+                table.id,
+                table.tombstones.last().map(|tombstone| tombstone.sequence),
+            ))
         };
         loop {
             let before = removals(&self.snapshot());
@@ -178,16 +258,29 @@ impl Tables {
     }
 
     /// An open segment; `None` if it is damaged and may be left out.
-    async fn open(&self, meta: &SegmentMeta, kind: TableKind) -> Result<Option<Arc<OpenSegment>>, SegmentError> {
-        let Inner { store, segments, damaged, .. } = &*self.inner;
+    async fn open(
+        &self,
+        meta: &SegmentMeta,
+        kind: TableKind,
+    ) -> Result<Option<Arc<OpenSegment>>, SegmentError> {
+        let Inner {
+            store,
+            segments,
+            damaged,
+            ..
+        } = &*self.inner;
         if let Some(left_out) = &self.left_out
             && let Some(error) = damaged.get(meta.id)
         {
             left_out.add(meta.id, error);
             return Ok(None);
         }
-        let opened = segments.open(meta, || meta.open_counted(store, kind, self.meter.clone())).await;
-        let Err(error) = opened else { return opened.map(Some) };
+        let opened = segments
+            .open(meta, || meta.open_counted(store, kind, self.meter.clone()))
+            .await;
+        let Err(error) = opened else {
+            return opened.map(Some);
+        };
         match (damaged.note(&error), &self.left_out) {
             (Some(id), Some(left_out)) => {
                 left_out.add(id, error.to_string());
@@ -210,7 +303,12 @@ impl Tables {
     }
 
     /// Plans the reading of a table. A table that does not exist has no units.
-    pub async fn scan(&self, database: &str, table: &str, mut request: ScanRequest) -> Result<ScanPlan, SegmentError> {
+    pub async fn scan(
+        &self,
+        database: &str,
+        table: &str,
+        mut request: ScanRequest,
+    ) -> Result<ScanPlan, SegmentError> {
         match self.sources(database, table, request.range).await? {
             Some(found) => {
                 request.range = request.range.intersect(&found.kept);
@@ -228,25 +326,46 @@ impl Tables {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<Arc<Series>>, SegmentError> {
-        let request = ScanRequest { fields: Arc::<[Column]>::from([]), matchers: matchers.to_vec(), range };
+        let request = ScanRequest {
+            fields: Arc::<[Column]>::from([]),
+            matchers: matchers.to_vec(),
+            range,
+        };
         let plan = self.scan(database, table, request).await?;
-        Ok(plan.units.iter().flat_map(|unit| unit.series().cloned()).collect())
+        Ok(plan
+            .units
+            .iter()
+            .flat_map(|unit| unit.series().cloned())
+            .collect())
     }
 
     /// Names of the metrics in the metrics table, ascending.
     pub async fn metric_names(&self, database: &str) -> Result<Vec<String>, SegmentError> {
-        let Some(found) = self.sources(database, METRICS_TABLE, TimeRange::ALL).await? else { return Ok(Vec::new()) };
+        let Some(found) = self
+            .sources(database, METRICS_TABLE, TimeRange::ALL)
+            .await?
+        else {
+            return Ok(Vec::new());
+        };
         let mut names = std::collections::BTreeSet::new();
         let is_whole = |source: &Source| !matches!(source, Source::Segment(_, tombstones, _) if !tombstones.is_empty());
         if !found.sources.iter().all(is_whole) || found.kept != TimeRange::ALL {
             // Series have to be looked at one by one: of some all rows are gone.
-            let series = self.series(database, METRICS_TABLE, &[], TimeRange::ALL).await?;
-            names.extend(series.iter().map(|series| series.labels.metric_name().to_owned()));
+            let series = self
+                .series(database, METRICS_TABLE, &[], TimeRange::ALL)
+                .await?;
+            names.extend(
+                series
+                    .iter()
+                    .map(|series| series.labels.metric_name().to_owned()),
+            );
             return Ok(names.into_iter().collect());
         }
         for source in &found.sources {
             match source {
-                Source::Segment(_, _, segment) => names.extend(segment.index().metric_names().map(str::to_owned)),
+                Source::Segment(_, _, segment) => {
+                    names.extend(segment.index().metric_names().map(str::to_owned))
+                }
                 Source::Rows(_, rows) => {
                     for run in &rows.runs {
                         let name = run.series.labels.metric_name();

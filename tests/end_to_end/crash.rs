@@ -1,7 +1,7 @@
 //! kill -9 at random moments, again and again on the same data.
 //!
-//! `TIDELAKE_TEST_SEED` replays the choices of a run (not the timing of the machine), `TIDELAKE_CRASH_ROUNDS` asks for more
-//! rounds.
+//! `TIDELAKE_TEST_SEED` replays the choices of a run (not the timing of the machine),
+//! `TIDELAKE_CRASH_ROUNDS` asks for more rounds.
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -20,7 +20,10 @@ const ROUNDS: u32 = 6;
 
 fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
 }
 
 async fn nothing_acknowledged_is_lost(place: &Place) {
@@ -43,14 +46,24 @@ async fn nothing_acknowledged_is_lost(place: &Place) {
         if random.random_bool(0.5) {
             ledger.send_again(&client).await;
         }
-        ledger.check_queries(&client, &format!("seed {seed}, round {round}")).await;
-        assert!(ledger.kept() > before, "nothing was written in round {round}");
+        ledger
+            .check_queries(&client, &format!("seed {seed}, round {round}"))
+            .await;
+        assert!(
+            ledger.kept() > before,
+            "nothing was written in round {round}"
+        );
     }
     let client = server.client();
     client.flush().await;
     client.compact().await;
-    ledger.check_queries(&client, &format!("seed {seed}, merged")).await;
-    ledger.check(&files::points(place).await, &format!("seed {seed}, Parquet files"));
+    ledger
+        .check_queries(&client, &format!("seed {seed}, merged"))
+        .await;
+    ledger.check(
+        &files::points(place).await,
+        &format!("seed {seed}, Parquet files"),
+    );
     eprintln!("{} points in {rounds} rounds", ledger.kept());
 }
 
@@ -58,7 +71,9 @@ async fn nothing_acknowledged_is_lost(place: &Place) {
 async fn write_and_kill(server: &mut Server, ledger: &mut Ledger, random: &mut StdRng) {
     let client = server.client();
     let life = Duration::from_millis(random.random_range(50..900));
-    let disturbances: Vec<(u64, bool)> = (0..64).map(|_| (random.random_range(0..150), random.random_bool(0.7))).collect();
+    let disturbances: Vec<(u64, bool)> = (0..64)
+        .map(|_| (random.random_range(0..150), random.random_bool(0.7)))
+        .collect();
     let disturbing = tokio::spawn(disturb(client.clone(), disturbances));
     let kill = async {
         tokio::time::sleep(life).await;
@@ -67,7 +82,10 @@ async fn write_and_kill(server: &mut Server, ledger: &mut Ledger, random: &mut S
     let (ends, ()) = tokio::join!(ledger.write_until_refused(&client), kill);
     disturbing.abort();
     for end in ends {
-        assert!(matches!(end, End::Broken(_)), "refused before the end: {end:?}");
+        assert!(
+            matches!(end, End::Broken(_)),
+            "refused before the end: {end:?}"
+        );
     }
 }
 
@@ -75,9 +93,17 @@ async fn write_and_kill(server: &mut Server, ledger: &mut Ledger, random: &mut S
 async fn disturb(client: Client, moments: Vec<(u64, bool)>) {
     for (pause_ms, is_flush) in moments {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        let path = if is_flush { "/admin/flush" } else { "/admin/compact" };
+        let path = if is_flush {
+            "/admin/flush"
+        } else {
+            "/admin/compact"
+        };
         // The last one is cut off.
-        if client.try_send("POST", path, &[], &[], "").await.is_ok_and(|reply| reply.status != 204) {
+        if client
+            .try_send("POST", path, &[], &[], "")
+            .await
+            .is_ok_and(|reply| reply.status != 204)
+        {
             panic!("{path} failed");
         }
     }

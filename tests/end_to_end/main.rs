@@ -1,24 +1,34 @@
 //! Tidelake from outside: real processes, real requests, real signals.
 //!
-//! A server is this test binary started once more (see [`server`]), so that it can be killed at any moment like the real one.
-//! Where its data lie is a [`place`]: most tests run on a folder and in memory, and on S3 when `TIDELAKE_TEST_S3_ENDPOINT`
-//! (with `TIDELAKE_TEST_S3_BUCKET` and the usual `AWS_*` variables) names a server.
+//! A server is this test binary started once more (see [`server`]), so that it can be killed at any
+//! moment like the real one. Where its data lie is a [`place`]: most tests run on a folder and in
+//! memory, and on S3 when `TIDELAKE_TEST_S3_ENDPOINT` (with `TIDELAKE_TEST_S3_BUCKET` and the usual
+//! `AWS_*` variables) names a server.
 //!
-//! - [`whole_way`]: what is written by any protocol is read by any other, before and after each step of its life
+//! - [`whole_way`]: what is written by any protocol is read by any other, before and after each
+//!   step of its life
 //! - [`start_times`]: when a count began is kept as long as the samples, and used
-//! - [`exemplars`]: exemplars live as long as their series' samples, through kill -9 and merges, and go with them
+//! - [`exemplars`]: exemplars live as long as their series' samples, through kill -9 and merges,
+//!   and go with them
 //! - [`overwrite`]: the last write wins
-//! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of before for a while
-//! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of a request; [`ledger`] knows
-//!   what must be there, [`files`] reads what is in the Parquet files
+//! - [`deletes`], [`retention`], [`time_travel`]: what goes is gone at once, and can be read as of
+//!   before for a while
+//! - [`crash`]: kill -9 at random moments loses nothing that was acknowledged and shows no half of
+//!   a request; [`ledger`] knows what must be there, [`files`] reads what is in the Parquet files
 //! - [`stop`]: Ctrl-C leaves nothing to replay
 //! - [`fencing`]: of two processes with one name the newer one wins
 //! - [`decimal`]: answers do not depend on the layout of values
-//! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it is restored
+//! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it
+//!   is restored
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
-//! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a query
-//! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is lost
-#![allow(clippy::print_stderr, reason = "tests say what they skip and which seed they use")]
+//! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
+//!   query
+//! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
+//!   lost
+#![allow(
+    clippy::print_stderr,
+    reason = "tests say what they skip and which seed they use"
+)]
 #![allow(clippy::disallowed_methods, reason = "real processes have real clocks")]
 
 mod bad_input;

@@ -1,4 +1,5 @@
-//! Of several writes of one series and time the last one wins, field by field, wherever the earlier ones are.
+//! Of several writes of one series and time the last one wins, field by field, wherever the earlier
+//! ones are.
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -13,11 +14,15 @@ const TIME_NS: &str = "1700000000000000000";
 const TIME_MS: i64 = 1_700_000_000_000;
 
 async fn write_a(client: &Client, a: f64) {
-    client.write_lines(&format!("m,host=x a={a} {TIME_NS}")).await;
+    client
+        .write_lines(&format!("m,host=x a={a} {TIME_NS}"))
+        .await;
 }
 
 async fn write_b(client: &Client, b: f64) {
-    client.write_lines(&format!("m,host=x b={b} {TIME_NS}")).await;
+    client
+        .write_lines(&format!("m,host=x b={b} {TIME_NS}"))
+        .await;
 }
 
 async fn write_sample(client: &Client, value: f64) {
@@ -30,12 +35,28 @@ fn sample(value: f64) -> Message {
 
 /// Fields `a` and `b` of the one row of `m`, and the one sample of `s`.
 async fn check(client: &Client, a: f64, b: f64, s: f64, stage: &str) {
-    assert_eq!(json!(client.sql("SELECT a, b FROM m").await), json!([{ "a": a, "b": b }]), "{stage}");
-    assert_eq!(json!(client.sql("SELECT count(*) AS n, sum(value) AS v FROM s").await), json!([{ "n": 1, "v": s }]), "{stage}");
+    assert_eq!(
+        json!(client.sql("SELECT a, b FROM m").await),
+        json!([{ "a": a, "b": b }]),
+        "{stage}"
+    );
+    assert_eq!(
+        json!(
+            client
+                .sql("SELECT count(*) AS n, sum(value) AS v FROM s")
+                .await
+        ),
+        json!([{ "n": 1, "v": s }]),
+        "{stage}"
+    );
     for (query, value) in [("m_a", a), ("m_b", b), ("s", s)] {
         let result = client.promql(&format!("{query}[1m]"), "1700000000").await;
         let values: Vec<&Value> = result.iter().map(|series| &series["values"]).collect();
-        assert_eq!(json!(values), json!([[[1_700_000_000, value.to_string()]]]), "{stage}: {query}");
+        assert_eq!(
+            json!(values),
+            json!([[[1_700_000_000, value.to_string()]]]),
+            "{stage}: {query}"
+        );
     }
 }
 
@@ -44,8 +65,15 @@ async fn the_last_write_wins(place: &Place) {
     let client = server.client();
 
     // Within one request.
-    client.write_lines(&format!("m,host=x a=0,b=0 {TIME_NS}\nm,host=x a=1 {TIME_NS}\n")).await;
-    let twice = Message::default().series(&[("__name__", "s"), ("host", "x")], &[(TIME_MS, 0.0), (TIME_MS, 1.0)]);
+    client
+        .write_lines(&format!(
+            "m,host=x a=0,b=0 {TIME_NS}\nm,host=x a=1 {TIME_NS}\n"
+        ))
+        .await;
+    let twice = Message::default().series(
+        &[("__name__", "s"), ("host", "x")],
+        &[(TIME_MS, 0.0), (TIME_MS, 1.0)],
+    );
     client.write_samples(&twice).await;
     check(&client, 1.0, 0.0, 1.0, "in one request").await;
 
@@ -79,8 +107,14 @@ async fn the_last_write_wins(place: &Place) {
     // A flush that also holds other days and series takes part in the same order.
     client.write_lines("m,host=early a=1 1000000000\n").await;
     client.flush().await;
-    assert_eq!(json!(client.sql("SELECT a FROM m WHERE host = 'early'").await), json!([{ "a": 1.0 }]));
-    assert_eq!(json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await), json!([{ "a": -5.0, "b": 6.5 }]));
+    assert_eq!(
+        json!(client.sql("SELECT a FROM m WHERE host = 'early'").await),
+        json!([{ "a": 1.0 }])
+    );
+    assert_eq!(
+        json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await),
+        json!([{ "a": -5.0, "b": 6.5 }])
+    );
 
     if place.is_durable() {
         check_restarts(server, place).await;
@@ -90,8 +124,16 @@ async fn the_last_write_wins(place: &Place) {
 async fn check_restarts(mut server: Server, place: &Place) {
     let check = async |server: &Server, stage: &str| {
         let client = server.client();
-        assert_eq!(json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await), json!([{ "a": 7.0, "b": 6.5 }]), "{stage}");
-        assert_eq!(client.promql("s", "1700000000").await[0]["value"][1], "7", "{stage}");
+        assert_eq!(
+            json!(client.sql("SELECT a, b FROM m WHERE host = 'x'").await),
+            json!([{ "a": 7.0, "b": 6.5 }]),
+            "{stage}"
+        );
+        assert_eq!(
+            client.promql("s", "1700000000").await[0]["value"][1],
+            "7",
+            "{stage}"
+        );
     };
     let client = server.client();
     for value in [8.0, 7.0] {

@@ -32,18 +32,33 @@ impl Place {
             eprintln!("skipped: S3 server not found (TIDELAKE_TEST_S3_ENDPOINT)");
             return None;
         };
-        let bucket = std::env::var("TIDELAKE_TEST_S3_BUCKET").expect("TIDELAKE_TEST_S3_BUCKET names the bucket to use");
-        Some(Self::S3 { endpoint, address: format!("s3://{bucket}/end-to-end/{:016x}", rand::random::<u64>()) })
+        let bucket = std::env::var("TIDELAKE_TEST_S3_BUCKET")
+            .expect("TIDELAKE_TEST_S3_BUCKET names the bucket to use");
+        Some(Self::S3 {
+            endpoint,
+            address: format!("s3://{bucket}/end-to-end/{:016x}", rand::random::<u64>()),
+        })
     }
 
     /// The flags that lead a process there.
     pub fn flags(&self) -> Vec<String> {
         let words = match self {
-            Self::Folder(folder) => vec!["--data-dir", folder.path().to_str().expect("a folder with a plain name")],
+            Self::Folder(folder) => vec![
+                "--data-dir",
+                folder.path().to_str().expect("a folder with a plain name"),
+            ],
             Self::Memory => vec!["--store", "memory:"],
             // A shorter interval than the default, which saves requests and not time.
             Self::S3 { endpoint, address } => {
-                vec!["--store", address, "--s3-endpoint", endpoint, "--s3-allow-http", "--wal-interval-ms", "20"]
+                vec![
+                    "--store",
+                    address,
+                    "--s3-endpoint",
+                    endpoint,
+                    "--s3-allow-http",
+                    "--wal-interval-ms",
+                    "20",
+                ]
             }
         };
         words.into_iter().map(str::to_owned).collect()
@@ -56,22 +71,40 @@ impl Place {
 
     fn store(&self) -> Store {
         let (address, endpoint) = match self {
-            Self::Folder(folder) => (folder.path().to_str().expect("a folder with a plain name"), None),
+            Self::Folder(folder) => (
+                folder.path().to_str().expect("a folder with a plain name"),
+                None,
+            ),
             Self::Memory => panic!("nobody can look into the memory of another process"),
             Self::S3 { endpoint, address } => (address.as_str(), Some(endpoint.clone())),
         };
-        Store::open(address, &S3Settings { endpoint, allow_http: true }).expect("the store opens")
+        Store::open(
+            address,
+            &S3Settings {
+                endpoint,
+                allow_http: true,
+            },
+        )
+        .expect("the store opens")
     }
 
     /// The bytes of an object.
     pub async fn read(&self, key: &str) -> Bytes {
-        self.store().get(key).await.unwrap_or_else(|error| panic!("{key}: {error}"))
+        self.store()
+            .get(key)
+            .await
+            .unwrap_or_else(|error| panic!("{key}: {error}"))
     }
 
     /// Keys and sizes below a folder of keys, sorted.
     pub async fn list(&self, folder: &str) -> Vec<(String, u64)> {
-        let mut found: Vec<_> =
-            self.store().list(folder).map_ok(|info| (info.key, info.bytes)).try_collect().await.expect("the store lists");
+        let mut found: Vec<_> = self
+            .store()
+            .list(folder)
+            .map_ok(|info| (info.key, info.bytes))
+            .try_collect()
+            .await
+            .expect("the store lists");
         found.sort();
         found
     }

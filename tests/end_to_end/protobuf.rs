@@ -7,17 +7,30 @@ pub struct Message(Vec<u8>);
 impl Message {
     /// Adds a series; times in milliseconds.
     pub fn series(mut self, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> Self {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
         self.push(&labels, samples);
         self
     }
 
     /// Adds one exemplar of a series: time, value and labels.
-    pub fn exemplar(mut self, labels: &[(&str, &str)], time: i64, value: f64, own_labels: &[(&str, &str)]) -> Self {
+    pub fn exemplar(
+        mut self,
+        labels: &[(&str, &str)],
+        time: i64,
+        value: f64,
+        own_labels: &[(&str, &str)],
+    ) -> Self {
         let mut series = Vec::new();
-        labels.iter().for_each(|label| label_field(&mut series, *label));
+        labels
+            .iter()
+            .for_each(|label| label_field(&mut series, *label));
         let mut exemplar = Vec::new();
-        own_labels.iter().for_each(|label| label_field(&mut exemplar, *label));
+        own_labels
+            .iter()
+            .for_each(|label| label_field(&mut exemplar, *label));
         exemplar.push(2 << 3 | 1);
         exemplar.extend_from_slice(&value.to_le_bytes());
         exemplar.push(3 << 3);
@@ -89,7 +102,11 @@ impl Message2 {
     }
 
     /// Adds exemplars of a series: time, value and labels.
-    pub fn exemplars(mut self, labels: &[(&str, &str)], exemplars: &[(i64, f64, &[(&str, &str)])]) -> Self {
+    pub fn exemplars(
+        mut self,
+        labels: &[(&str, &str)],
+        exemplars: &[(i64, f64, &[(&str, &str)])],
+    ) -> Self {
         let mut series = Vec::new();
         let references = self.references(labels);
         bytes_field(&mut series, 1, &references);
@@ -110,10 +127,14 @@ impl Message2 {
     fn references(&mut self, labels: &[(&str, &str)]) -> Vec<u8> {
         let mut references = Vec::new();
         for text in labels.iter().flat_map(|(name, value)| [name, value]) {
-            let at = self.symbols.iter().position(|symbol| symbol == text).unwrap_or_else(|| {
-                self.symbols.push((*text).to_owned());
-                self.symbols.len() - 1
-            });
+            let at = self
+                .symbols
+                .iter()
+                .position(|symbol| symbol == text)
+                .unwrap_or_else(|| {
+                    self.symbols.push((*text).to_owned());
+                    self.symbols.len() - 1
+                });
             // Symbol 0 is the empty one.
             varint(&mut references, at as u64 + 1);
         }
@@ -124,7 +145,9 @@ impl Message2 {
     pub fn snappy(&self) -> Vec<u8> {
         let mut body = Vec::new();
         bytes_field(&mut body, 4, b"");
-        self.symbols.iter().for_each(|symbol| bytes_field(&mut body, 4, symbol.as_bytes()));
+        self.symbols
+            .iter()
+            .for_each(|symbol| bytes_field(&mut body, 4, symbol.as_bytes()));
         body.extend_from_slice(&self.series);
         snappy(&body)
     }
@@ -132,7 +155,9 @@ impl Message2 {
 
 /// Bytes as a snappy block.
 pub fn snappy(bytes: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(bytes).expect("small enough for snappy")
+    snap::raw::Encoder::new()
+        .compress_vec(bytes)
+        .expect("small enough for snappy")
 }
 
 fn label_field(out: &mut Vec<u8>, (name, value): (&str, &str)) {
@@ -156,8 +181,14 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A `prometheus.ReadRequest`: the kinds of answers that are accepted, and for each query its matchers (kind, label, value).
-pub fn read_request(accepted: &[u64], queries: &[&[(u8, &str, &str)]], start_ms: i64, end_ms: i64) -> Vec<u8> {
+/// A `prometheus.ReadRequest`: the kinds of answers that are accepted, and for each query its
+/// matchers (kind, label, value).
+pub fn read_request(
+    accepted: &[u64],
+    queries: &[&[(u8, &str, &str)]],
+    start_ms: i64,
+    end_ms: i64,
+) -> Vec<u8> {
     let mut request = Vec::new();
     for matchers in queries {
         let mut query = Vec::new();

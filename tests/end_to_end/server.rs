@@ -1,7 +1,7 @@
 //! Servers as processes of their own.
 //!
-//! The test binary starts itself with the one test `server_process` selected and the command line in a variable, so that
-//! `cargo test` needs no other binary to be built first.
+//! The test binary starts itself with the one test `server_process` selected and the command line
+//! in a variable, so that `cargo test` needs no other binary to be built first.
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -23,7 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The command line that this process was started for, if it was started as a server.
 pub fn arguments() -> Option<Vec<OsString>> {
     let lines = std::env::var(ARGUMENTS).ok()?;
-    Some(std::iter::once("tidelake").chain(lines.lines()).map(OsString::from).collect())
+    Some(
+        std::iter::once("tidelake")
+            .chain(lines.lines())
+            .map(OsString::from)
+            .collect(),
+    )
 }
 
 fn command(arguments: &[String], log: &Path) -> Command {
@@ -53,12 +58,19 @@ impl Server {
     pub async fn start_with(place: &Place, flags: &[&str]) -> Self {
         let (child, log) = spawn(place, flags);
         // From here on a panic kills the process.
-        let mut server = Self { child, log, client: Client::new(String::new()) };
+        let mut server = Self {
+            child,
+            log,
+            client: Client::new(String::new()),
+        };
         let stdout = server.child.stdout.take().expect("stdout is piped");
         let url = match tokio::time::timeout(PATIENCE, greeting(stdout)).await {
             Ok(Ok(url)) => url,
             Ok(Err(_)) => panic!("the server ended before it was ready:\n{}", server.log()),
-            Err(_) => panic!("the server was not ready in {PATIENCE:?}:\n{}", server.log()),
+            Err(_) => panic!(
+                "the server was not ready in {PATIENCE:?}:\n{}",
+                server.log()
+            ),
         };
         server.client = Client::new(url);
         server.client.get("/ready", &[]).await.expect(200);
@@ -84,7 +96,10 @@ impl Server {
     /// Sends a signal by its name, such as `INT`.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([format!("-{name}"), pid]).status().expect("the program kill");
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), pid])
+            .status()
+            .expect("the program kill");
         assert!(sent.success(), "signal {name} could not be sent");
     }
 
@@ -95,7 +110,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("its status") {
                 return status.code();
             }
-            assert!(begun.elapsed() < PATIENCE, "the server did not end in {PATIENCE:?}:\n{}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the server did not end in {PATIENCE:?}:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -128,11 +147,14 @@ fn spawn(place: &Place, flags: &[&str]) -> (Child, NamedTempFile) {
     arguments.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
     arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let log = NamedTempFile::new().expect("a file for the log");
-    let child = command(&arguments, log.path()).spawn().expect("this binary starts");
+    let child = command(&arguments, log.path())
+        .spawn()
+        .expect("this binary starts");
     (child, log)
 }
 
-/// Starts a server and kills it after so long, most likely while it reads the catalog or the write-ahead log.
+/// Starts a server and kills it after so long, most likely while it reads the catalog or the
+/// write-ahead log.
 pub async fn start_and_kill(place: &Place, after: Duration) {
     let (mut child, _log) = spawn(place, &[]);
     tokio::time::sleep(after).await;
@@ -140,7 +162,8 @@ pub async fn start_and_kill(place: &Place, after: Duration) {
     child.wait().expect("its status");
 }
 
-/// The URL in the greeting that a server prints when it is ready; an error if its output ends before.
+/// The URL in the greeting that a server prints when it is ready; an error if its output ends
+/// before.
 fn greeting(stdout: ChildStdout) -> oneshot::Receiver<String> {
     let (found, url) = oneshot::channel();
     // Reads to the end, so that the server never waits for a full pipe.
@@ -169,9 +192,16 @@ pub fn finish(words: &[&str], place: &Place) -> (Option<i32>, String) {
     let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     arguments.extend(place.flags());
     let log = NamedTempFile::new().expect("a file for the log");
-    let mut child = command(&arguments, log.path()).spawn().expect("this binary starts");
+    let mut child = command(&arguments, log.path())
+        .spawn()
+        .expect("this binary starts");
     let mut out = String::new();
-    child.stdout.take().expect("stdout is piped").read_to_string(&mut out).expect("its output is text");
+    child
+        .stdout
+        .take()
+        .expect("stdout is piped")
+        .read_to_string(&mut out)
+        .expect("its output is text");
     let status = child.wait().expect("its status");
     if !status.success() {
         out.push_str(&std::fs::read_to_string(log.path()).unwrap_or_default());

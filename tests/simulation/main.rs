@@ -1,4 +1,5 @@
-//! The whole engine in one process, under simulated time, over a store that fails: one seed, one course of events.
+//! The whole engine in one process, under simulated time, over a store that fails: one seed, one
+//! course of events.
 //!
 //! - [`network`]: the store, what goes wrong on the way to it, and how a process dies
 //! - [`process`]: one life: catalog, ingester, compactor, querier, put together as the server does
@@ -8,7 +9,11 @@
 //!
 //! `cargo test` runs a few hundred seeds. `TIDELAKE_SIM_SEED=n` runs one and prints what happened;
 //! `TIDELAKE_SIM_SEEDS=10000` runs as many, from `TIDELAKE_SIM_FIRST` on.
-#![allow(clippy::print_stderr, clippy::print_stdout, reason = "seeds, traces and figures are for people")]
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "seeds, traces and figures are for people"
+)]
 
 mod figures;
 mod model;
@@ -46,11 +51,16 @@ struct Outcome {
 /// Runs one seed on this thread.
 fn simulate(seed: u64, keep_events: bool) -> Outcome {
     panics::note();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             let trace = Arc::new(trace::Trace::new(keep_events));
-            let network = network::Network::new(seed ^ 0x5EED, seed.is_multiple_of(3), Arc::clone(&trace));
+            let network =
+                network::Network::new(seed ^ 0x5EED, seed.is_multiple_of(3), Arc::clone(&trace));
             let (verdict, figures) = match world::World::new(seed, network).await {
                 Ok(mut world) => {
                     let verdict = world.run().await;
@@ -59,11 +69,19 @@ fn simulate(seed: u64, keep_events: bool) -> Outcome {
                 Err(error) => (Err(error), Figures::default()),
             };
             let (hash, events) = trace.take();
-            Outcome { verdict, figures, hash, events }
+            Outcome {
+                verdict,
+                figures,
+                hash,
+                events,
+            }
         })
     }));
     let outcome = outcome.unwrap_or_else(|_| Outcome {
-        verdict: Err(format!("the simulation panicked: {}", panics::first().unwrap_or_default())),
+        verdict: Err(format!(
+            "the simulation panicked: {}",
+            panics::first().unwrap_or_default()
+        )),
         figures: Figures::default(),
         hash: 0,
         events: Vec::new(),
@@ -75,18 +93,27 @@ fn simulate(seed: u64, keep_events: bool) -> Outcome {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
 }
 
 /// Runs work with the stack that a simulation needs.
 fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let thread = std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, work)
+            .expect("a thread");
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// Runs seeds on all cores. Returns the figures and, for the first few seeds that failed, what was wrong.
+/// Runs seeds on all cores. Returns the figures and, for the first few seeds that failed, what was
+/// wrong.
 fn simulate_all(first: u64, count: u64) -> (Figures, Vec<(u64, String)>) {
     let next = AtomicU64::new(first);
     let sum = Mutex::new((Figures::default(), Vec::new()));
@@ -110,7 +137,10 @@ fn simulate_all(first: u64, count: u64) -> (Figures, Vec<(u64, String)>) {
     };
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread");
+            std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, work)
+                .expect("a thread");
         }
     });
     sum.into_inner()
@@ -124,7 +154,10 @@ fn tell(seed: u64) -> world::Verdict {
         Err(violation) => violation.clone(),
     };
     let events = outcome.events.join("\n");
-    eprintln!("{events}\nseed {seed}: {verdict}\n{}\nTIDELAKE_SIM_SEED={seed} runs it again", outcome.figures);
+    eprintln!(
+        "{events}\nseed {seed}: {verdict}\n{}\nTIDELAKE_SIM_SEED={seed} runs it again",
+        outcome.figures
+    );
     outcome.verdict
 }
 
@@ -140,18 +173,33 @@ fn no_seed_finds_anything_wrong() {
     failed.sort();
     if let Some((seed, _)) = failed.first() {
         let _ = tell(*seed);
-        panic!("{} of {count} seeds failed: {:?}", failed.len(), failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());
+        panic!(
+            "{} of {count} seeds failed: {:?}",
+            failed.len(),
+            failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>()
+        );
     }
     let missing = figures.missing();
-    assert!(count < SEEDS || missing.is_empty(), "the simulation misses something: {missing:?}");
+    assert!(
+        count < SEEDS || missing.is_empty(),
+        "the simulation misses something: {missing:?}"
+    );
 }
 
 #[test]
 fn a_seed_is_one_course_of_events() {
     for seed in 0..number("TIDELAKE_SIM_SAME").unwrap_or(4) {
         let (one, other) = on_large_stack(|| (simulate(seed, true), simulate(seed, true)));
-        let differ = one.events.iter().zip(&other.events).find(|(one, other)| one != other);
+        let differ = one
+            .events
+            .iter()
+            .zip(&other.events)
+            .find(|(one, other)| one != other);
         assert_eq!(differ, None, "seed {seed}");
-        assert_eq!((one.hash, one.figures, one.verdict), (other.hash, other.figures, other.verdict), "seed {seed}");
+        assert_eq!(
+            (one.hash, one.figures, one.verdict),
+            (other.hash, other.figures, other.verdict),
+            "seed {seed}"
+        );
     }
 }

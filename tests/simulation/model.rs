@@ -1,9 +1,11 @@
 //! What must be readable, may be, and must not.
 //!
-//! A *cell* is a field of a series at a time. Each client writes cells that nobody else writes, one request at a time, so the
-//! versions of a cell have an order: that of the requests. A read must show the last version that was confirmed before the read
-//! began, or a later one that may have been stored; a version that was refused, or overwritten, never. Every value is written once
-//! in a simulation, so that a value tells which request it came from. What was seen once is confirmed: it must not vanish again.
+//! A *cell* is a field of a series at a time. Each client writes cells that nobody else writes, one
+//! request at a time, so the versions of a cell have an order: that of the requests. A read must
+//! show the last version that was confirmed before the read began, or a later one that may have
+//! been stored; a version that was refused, or overwritten, never. Every value is written once in a
+//! simulation, so that a value tells which request it came from. What was seen once is confirmed:
+//! it must not vanish again.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +69,10 @@ pub struct Model {
 
 impl Model {
     pub fn new(nodes: usize) -> Self {
-        Self { flushes: vec![Vec::new(); nodes], ..Self::default() }
+        Self {
+            flushes: vec![Vec::new(); nodes],
+            ..Self::default()
+        }
     }
 
     /// The present moment.
@@ -79,26 +84,71 @@ impl Model {
     /// A client is about to write cells.
     pub fn begin(&mut self, node: usize, cells: Vec<(String, CellKey, String)>) -> RequestId {
         let request = self.requests.len();
-        let columns = cells.iter().map(|(table, (_, _, field), _)| (table.clone(), field.clone())).collect();
-        self.requests.push(Request { node, state: State::Unknown, acknowledged: false, columns });
+        let columns = cells
+            .iter()
+            .map(|(table, (_, _, field), _)| (table.clone(), field.clone()))
+            .collect();
+        self.requests.push(Request {
+            node,
+            state: State::Unknown,
+            acknowledged: false,
+            columns,
+        });
         for (table, key, value) in cells {
-            let versions = self.tables.entry(table).or_default().entry(key).or_default();
+            let versions = self
+                .tables
+                .entry(table)
+                .or_default()
+                .entry(key)
+                .or_default();
             // Of several in one request the last counts.
             versions.retain(|version| version.request != request);
-            versions.push(Version { request, value: Some(value), lingers: false });
+            versions.push(Version {
+                request,
+                value: Some(value),
+                lingers: false,
+            });
         }
         request
     }
 
     /// A client is about to delete its cells of a table that `goes` names.
-    pub fn begin_delete(&mut self, node: usize, table: &str, goes: impl Fn(&CellKey) -> bool) -> RequestId {
+    pub fn begin_delete(
+        &mut self,
+        node: usize,
+        table: &str,
+        goes: impl Fn(&CellKey) -> bool,
+    ) -> RequestId {
         let request = self.requests.len();
-        self.requests.push(Request { node, state: State::Unknown, acknowledged: false, columns: BTreeSet::new() });
-        let cells = self.tables.get_mut(table).into_iter().flat_map(BTreeMap::iter_mut).filter(|(key, _)| goes(key));
+        self.requests.push(Request {
+            node,
+            state: State::Unknown,
+            acknowledged: false,
+            columns: BTreeSet::new(),
+        });
+        let cells = self
+            .tables
+            .get_mut(table)
+            .into_iter()
+            .flat_map(BTreeMap::iter_mut)
+            .filter(|(key, _)| goes(key));
         for (_, versions) in cells {
-            let is_open = |version: &&Version| version.value.is_some() && self.requests[version.request].state == State::Unknown;
-            let open: Vec<_> = versions.iter().filter(is_open).map(|version| Version { lingers: true, ..version.clone() }).collect();
-            versions.push(Version { request, value: None, lingers: false });
+            let is_open = |version: &&Version| {
+                version.value.is_some() && self.requests[version.request].state == State::Unknown
+            };
+            let open: Vec<_> = versions
+                .iter()
+                .filter(is_open)
+                .map(|version| Version {
+                    lingers: true,
+                    ..version.clone()
+                })
+                .collect();
+            versions.push(Version {
+                request,
+                value: None,
+                lingers: false,
+            });
             versions.extend(open);
         }
         request
@@ -128,13 +178,24 @@ impl Model {
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.requests.iter().filter(|request| request.acknowledged).count()
+        self.requests
+            .iter()
+            .filter(|request| request.acknowledged)
+            .count()
     }
 
     /// Cells that must be readable.
     pub fn acknowledged_cells(&self) -> usize {
-        let is_there = |versions: &Vec<Version>| versions.iter().any(|version| self.requests[version.request].acknowledged);
-        self.tables.values().flat_map(BTreeMap::values).filter(|versions| is_there(versions)).count()
+        let is_there = |versions: &Vec<Version>| {
+            versions
+                .iter()
+                .any(|version| self.requests[version.request].acknowledged)
+        };
+        self.tables
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter(|versions| is_there(versions))
+            .count()
     }
 
     /// All tables that somebody wrote to.
@@ -157,12 +218,23 @@ impl Model {
     /// All times at which somebody wrote to a table.
     pub fn times(&self, table: &str) -> Vec<i64> {
         let keys = self.tables.get(table).into_iter().flat_map(BTreeMap::keys);
-        keys.map(|(_, time, _)| *time).collect::<BTreeSet<_>>().into_iter().collect()
+        keys.map(|(_, time, _)| *time)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Cells that a client wrote before, in the order of their keys.
-    pub fn keys<'a>(&'a self, table: &str, series: &'a str) -> impl Iterator<Item = &'a CellKey> + use<'a> {
-        self.tables.get(table).into_iter().flat_map(BTreeMap::keys).filter(move |(other, _, _)| other == series)
+    pub fn keys<'a>(
+        &'a self,
+        table: &str,
+        series: &'a str,
+    ) -> impl Iterator<Item = &'a CellKey> + use<'a> {
+        self.tables
+            .get(table)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .filter(move |(other, _, _)| other == series)
     }
 
     /// A flush of a node that began at `began` is in the catalog as of `sequence`.
@@ -170,11 +242,18 @@ impl Model {
         self.flushes[node].push((sequence, began));
     }
 
-    /// What a read must show that begins now: all of `own`, and of other nodes what was flushed as of `sequence`.
+    /// What a read must show that begins now: all of `own`, and of other nodes what was flushed as
+    /// of `sequence`.
     pub fn floor(&mut self, own: Option<usize>, sequence: u64) -> Floor {
         let now = self.now();
-        let flushed =
-            |flushes: &Vec<(u64, u64)>| flushes.iter().filter(|(s, _)| *s <= sequence).map(|(_, began)| *began).max().unwrap_or(0);
+        let flushed = |flushes: &Vec<(u64, u64)>| {
+            flushes
+                .iter()
+                .filter(|(s, _)| *s <= sequence)
+                .map(|(_, began)| *began)
+                .max()
+                .unwrap_or(0)
+        };
         let mut floors: Vec<u64> = self.flushes.iter().map(flushed).collect();
         if let Some(own) = own {
             floors[own] = now;
@@ -189,12 +268,20 @@ impl Model {
     }
 
     /// Judges what was read of a table. `is_read` says which cells the read was about.
-    pub fn judge(&mut self, table: &str, cells: &Cells, floor: &Floor, is_read: impl Fn(&CellKey) -> bool) -> Result<(), String> {
+    pub fn judge(
+        &mut self,
+        table: &str,
+        cells: &Cells,
+        floor: &Floor,
+        is_read: impl Fn(&CellKey) -> bool,
+    ) -> Result<(), String> {
         let mut evidence = Evidence::default();
         let empty = BTreeMap::new();
         let known = self.tables.get(table).unwrap_or(&empty);
         if let Some((key, value)) = cells.iter().find(|(key, _)| !known.contains_key(*key)) {
-            return Err(format!("nobody wrote {key:?} of {table}, but {value} is there"));
+            return Err(format!(
+                "nobody wrote {key:?} of {table}, but {value} is there"
+            ));
         }
         for (key, versions) in known.iter().filter(|(key, _)| is_read(key)) {
             let state = |version: &Version| self.requests[version.request].state;
@@ -207,28 +294,49 @@ impl Model {
             };
             let due = versions.iter().rposition(is_due);
             let found = match cells.get(key) {
-                None => versions.iter().rposition(|version| version.value.is_none() && state(version) != State::Nothing),
-                Some(value) => match versions.iter().rposition(|version| version.value.as_ref() == Some(value)) {
+                None => versions.iter().rposition(|version| {
+                    version.value.is_none() && state(version) != State::Nothing
+                }),
+                Some(value) => match versions
+                    .iter()
+                    .rposition(|version| version.value.as_ref() == Some(value))
+                {
                     Some(found) if state(&versions[found]) == State::Nothing => {
-                        return Err(format!("{key:?} of {table} is {value}, which was refused (request {})", versions[found].request));
+                        return Err(format!(
+                            "{key:?} of {table} is {value}, which was refused (request {})",
+                            versions[found].request
+                        ));
                     }
                     Some(found) => Some(found),
-                    None => return Err(format!("{key:?} of {table} is {value}, which nobody wrote there: {versions:?}")),
+                    None => {
+                        return Err(format!(
+                            "{key:?} of {table} is {value}, which nobody wrote there: {versions:?}"
+                        ));
+                    }
                 },
             };
             if found < due {
                 let due = due.map(|due| &versions[due]);
                 let found = found.map(|found| &versions[found]);
-                return Err(format!("{key:?} of {table} must be {due:?} or later, but is {found:?}"));
+                return Err(format!(
+                    "{key:?} of {table} must be {due:?} or later, but is {found:?}"
+                ));
             }
             // A delete may leave half of a request.
             if versions.iter().any(|version| version.value.is_none()) {
                 if let Some(found) = found {
                     let after = &versions[due.map_or(0, |due| due + 1)..];
-                    let deletes = after.iter().filter(|version| version.value.is_none() && state(version) != State::Nothing).count();
-                    // That nothing is there says that a delete took effect only if something was, and only if it is clear which.
+                    let deletes = after
+                        .iter()
+                        .filter(|version| {
+                            version.value.is_none() && state(version) != State::Nothing
+                        })
+                        .count();
+                    // That nothing is there says that a delete took effect only if something was,
+                    // and only if it is clear which.
                     if versions[found].value.is_some()
-                        || (due.is_some_and(|due| due < found && versions[due].value.is_some()) && deletes == 1)
+                        || (due.is_some_and(|due| due < found && versions[due].value.is_some())
+                            && deletes == 1)
                     {
                         evidence.seen.push(versions[found].request);
                     }
@@ -238,12 +346,19 @@ impl Model {
             if let Some(found) = found {
                 evidence.add(versions[found].request, true, key)?;
             }
-            for later in versions[found.map_or(0, |found| found + 1)..].iter().filter(|version| state(version) != State::Nothing) {
+            for later in versions[found.map_or(0, |found| found + 1)..]
+                .iter()
+                .filter(|version| state(version) != State::Nothing)
+            {
                 evidence.add(later.request, false, key)?;
             }
         }
         let now = self.now();
-        let there = evidence.whole.into_iter().filter(|(_, (is_there, _))| *is_there).map(|(request, _)| request);
+        let there = evidence
+            .whole
+            .into_iter()
+            .filter(|(_, (is_there, _))| *is_there)
+            .map(|(request, _)| request);
         for request in there.chain(evidence.seen) {
             let request = &mut self.requests[request];
             if request.state == State::Unknown {
@@ -273,7 +388,8 @@ impl Evidence {
             Entry::Occupied(entry) => {
                 let other = &entry.get().1;
                 Err(format!(
-                    "half of request {request} is there: {} {key:?}, but not the other of it and {other:?}",
+                    "half of request {request} is there: {} {key:?}, but not the other of it and \
+                     {other:?}",
                     if is_there { "it has" } else { "it lacks" }
                 ))
             }

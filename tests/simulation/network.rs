@@ -1,16 +1,19 @@
 //! The store at the other end of a simulated network, and the one place where a process can die.
 //!
-//! Objects lie in memory. Every request is a task of its own, which lives on when its sender is gone: a put may take effect long
-//! after the process that sent it was killed, or gave it up. By the seed a request fails before its effect, or has its effect and
-//! loses its answer; it is slow, overtakes another, or hangs for a minute.
+//! Objects lie in memory. Every request is a task of its own, which lives on when its sender is
+//! gone: a put may take effect long after the process that sent it was killed, or gave it up. By
+//! the seed a request fails before its effect, or has its effect and loses its answer; it is slow,
+//! overtakes another, or hangs for a minute.
 //!
-//! Each life of a process has its own handle with a [`Gate`]. A life dies at its so-and-so-many-th request, before or after its
-//! effect; from then on none of its requests returns. When the simulation buries it, whatever waits for the store unwinds, which
-//! ends the tasks of that life where they stand: a crash at an await point.
+//! Each life of a process has its own handle with a [`Gate`]. A life dies at its so-and-so-many-th
+//! request, before or after its effect; from then on none of its requests returns. When the
+//! simulation buries it, whatever waits for the store unwinds, which ends the tasks of that life
+//! where they stand: a crash at an await point.
 //!
-//! A store that is a *folder* differs in what a crash does. Puts are atomic there too: they write a temporary file, sync it and link
-//! it, so what can be torn is a temporary file, which has no name that anybody reads or lists. But a request dies with its process,
-//! done or not; and a power loss ends all processes at once, undoes deletions (they are not synced) and puts that were not
+//! A store that is a *folder* differs in what a crash does. Puts are atomic there too: they write a
+//! temporary file, sync it and link it, so what can be torn is a temporary file, which has no name
+//! that anybody reads or lists. But a request dies with its process, done or not; and a power loss
+//! ends all processes at once, undoes deletions (they are not synced) and puts that were not
 //! answered yet, unless a later put has synced their folder.
 
 use std::collections::BTreeMap;
@@ -28,8 +31,9 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -96,11 +100,16 @@ struct Fate {
 }
 
 fn fault(what: &str) -> Error {
-    Error::Generic { store: "simulated", source: what.into() }
+    Error::Generic {
+        store: "simulated",
+        source: what.into(),
+    }
 }
 
 fn parent(path: &Path) -> &str {
-    path.as_ref().rsplit_once('/').map_or("", |(parent, _)| parent)
+    path.as_ref()
+        .rsplit_once('/')
+        .map_or("", |(parent, _)| parent)
 }
 
 impl Network {
@@ -136,19 +145,27 @@ impl Network {
 
     /// The store as it is, without a network before it.
     pub fn direct(&self) -> Store {
-        Store::new(Arc::clone(&self.inner) as Arc<dyn ObjectStore>, "").expect("no prefix is a prefix")
+        Store::new(Arc::clone(&self.inner) as Arc<dyn ObjectStore>, "")
+            .expect("no prefix is a prefix")
     }
 
     /// The store as a process sees it.
     pub fn store(self: &Arc<Self>, gate: &Arc<Gate>) -> Store {
-        let handle = Handle { network: Arc::clone(self), gate: Arc::clone(gate) };
+        let handle = Handle {
+            network: Arc::clone(self),
+            gate: Arc::clone(gate),
+        };
         Store::new(Arc::new(handle), "").expect("no prefix is a prefix")
     }
 
     fn fate(&self) -> Fate {
         let faults = self.faults();
         let random = &mut *self.random.lock();
-        let hang = if random.random_bool(faults.hang) { HANG } else { Duration::ZERO };
+        let hang = if random.random_bool(faults.hang) {
+            HANG
+        } else {
+            Duration::ZERO
+        };
         let mut delay = || Duration::from_millis(random.random_range(0..=faults.delay_ms));
         let (before, after) = (delay() + hang, delay());
         Fate {
@@ -167,7 +184,10 @@ impl Network {
         let (deleted, unanswered) = {
             let mut folder = folder.lock();
             folder.losses += 1;
-            (std::mem::take(&mut folder.deleted), std::mem::take(&mut folder.unanswered))
+            (
+                std::mem::take(&mut folder.deleted),
+                std::mem::take(&mut folder.unanswered),
+            )
         };
         for (at, path, bytes) in deleted {
             let undone = self.random.lock().random_bool(0.5);
@@ -189,15 +209,26 @@ impl Network {
     }
 
     fn losses(&self) -> u64 {
-        self.folder.as_ref().map_or(0, |folder| folder.lock().losses)
+        self.folder
+            .as_ref()
+            .map_or(0, |folder| folder.lock().losses)
     }
 
     async fn bytes(&self, path: &Path) -> Option<Bytes> {
         self.inner.get(path).await.ok()?.bytes().await.ok()
     }
 
-    async fn put(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let before = if self.is_folder() { self.bytes(path).await } else { None };
+    async fn put(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let before = if self.is_folder() {
+            self.bytes(path).await
+        } else {
+            None
+        };
         let result = self.inner.put_opts(path, payload, options).await?;
         if let Some(sequence) = keys::parse_log_record(path.as_ref()) {
             self.commits.lock().insert(sequence, Instant::now());
@@ -211,7 +242,10 @@ impl Network {
     /// A put was answered: its folder is synced.
     fn answered(&self, path: &Path) {
         if let Some(folder) = &self.folder {
-            folder.lock().unanswered.retain(|(other, _)| parent(other) != parent(path));
+            folder
+                .lock()
+                .unanswered
+                .retain(|(other, _)| parent(other) != parent(path));
         }
     }
 
@@ -219,7 +253,10 @@ impl Network {
         if let Some(folder) = &self.folder
             && let Some(bytes) = self.bytes(path).await
         {
-            folder.lock().deleted.push((Instant::now(), path.clone(), bytes));
+            folder
+                .lock()
+                .deleted
+                .push((Instant::now(), path.clone(), bytes));
         }
         self.inner.delete(path).await
     }
@@ -241,7 +278,8 @@ enum Phase {
 pub struct Gate {
     pub life: usize,
     phase: Mutex<Phase>,
-    /// Wakes those who wait in the order in which they came; tokio's `watch` wakes them in any order.
+    /// Wakes those who wait in the order in which they came; tokio's `watch` wakes them in any
+    /// order.
     changed: Notify,
     /// Requests until it dies,
     left: AtomicU64,
@@ -255,7 +293,13 @@ pub struct Killed;
 impl Gate {
     /// For a life that dies at request `dies_at`.
     pub fn new(life: usize, dies_at: u64, dies_after: bool) -> Arc<Self> {
-        Arc::new(Self { life, phase: Mutex::new(Phase::Running), changed: Notify::new(), left: AtomicU64::new(dies_at), dies_after })
+        Arc::new(Self {
+            life,
+            phase: Mutex::new(Phase::Running),
+            changed: Notify::new(),
+            left: AtomicU64::new(dies_at),
+            dies_after,
+        })
     }
 
     pub fn is_dead(&self) -> bool {
@@ -267,7 +311,11 @@ impl Gate {
     }
 
     pub fn set_paused(&self, paused: bool) {
-        let phase = if paused { Phase::Paused } else { Phase::Running };
+        let phase = if paused {
+            Phase::Paused
+        } else {
+            Phase::Running
+        };
         if !self.is_dead() {
             self.set(phase);
         }
@@ -334,16 +382,34 @@ impl fmt::Display for Handle {
 
 impl Handle {
     /// Sends a request that goes on without us, and waits for its answer.
-    async fn call<T: Send + 'static>(&self, what: String, is_put: bool, effect: BoxFuture<'static, Result<T>>) -> Result<T> {
+    async fn call<T: Send + 'static>(
+        &self,
+        what: String,
+        is_put: bool,
+        effect: BoxFuture<'static, Result<T>>,
+    ) -> Result<T> {
         let is_last = self.gate.enter().await;
         let mut fate = self.network.fate();
         if is_last {
-            fate = Fate { error: false, full: false, survives: true, ..fate };
+            fate = Fate {
+                error: false,
+                full: false,
+                survives: true,
+                ..fate
+            };
         }
         let (sender, receiver) = oneshot::channel();
         self.network.in_flight.fetch_add(1, Ordering::Relaxed);
         self.network.requests.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(carry(Arc::clone(&self.network), Arc::clone(&self.gate), what, is_put, fate, effect, sender));
+        tokio::spawn(carry(
+            Arc::clone(&self.network),
+            Arc::clone(&self.gate),
+            what,
+            is_put,
+            fate,
+            effect,
+            sender,
+        ));
         let answer = receiver.await;
         self.gate.until_running().await;
         answer.unwrap_or_else(|_| Err(fault("the network is gone")))
@@ -362,11 +428,15 @@ async fn carry<T: Send + 'static>(
 ) {
     let losses = network.losses();
     tokio::time::sleep(fate.before).await;
-    let cut_off = network.is_folder() && ((gate.is_dead() && !fate.survives) || network.losses() != losses);
+    let cut_off =
+        network.is_folder() && ((gate.is_dead() && !fate.survives) || network.losses() != losses);
     let result = if cut_off || fate.error {
         Err(fault("the request failed"))
     } else if is_put && fate.full {
-        Err(Error::Generic { store: "simulated", source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() })
+        Err(Error::Generic {
+            store: "simulated",
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+        })
     } else {
         effect.await
     };
@@ -381,33 +451,57 @@ async fn carry<T: Send + 'static>(
     note!(network.trace, "  L{} {what}: {outcome}{lost}", gate.life);
     tokio::time::sleep(fate.after).await;
     network.in_flight.fetch_sub(1, Ordering::Relaxed);
-    let _ = sender.send(if fate.lost { Err(fault("the answer was lost")) } else { result });
+    let _ = sender.send(if fate.lost {
+        Err(fault("the answer was lost"))
+    } else {
+        result
+    });
 }
 
 #[async_trait]
 impl ObjectStore for Handle {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         let (network, path) = (Arc::clone(&self.network), location.clone());
         let effect = async move { network.put(&path, payload, options).await };
-        let result = self.call(format!("put {location}"), true, effect.boxed()).await;
+        let result = self
+            .call(format!("put {location}"), true, effect.boxed())
+            .await;
         if matches!(result, Ok(_) | Err(Error::AlreadyExists { .. })) {
             self.network.answered(location);
         }
         result
     }
 
-    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.call(format!("begin {location}"), true, async { Ok(()) }.boxed()).await?;
-        Ok(Box::new(Upload { handle: self.clone(), path: location.clone(), parts: Vec::new() }))
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.call(format!("begin {location}"), true, async { Ok(()) }.boxed())
+            .await?;
+        Ok(Box::new(Upload {
+            handle: self.clone(),
+            path: location.clone(),
+            parts: Vec::new(),
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let (network, path) = (Arc::clone(&self.network), location.clone());
         let effect = async move { network.inner.get_opts(&path, options).await };
-        self.call(format!("get {location}"), false, effect.boxed()).await
+        self.call(format!("get {location}"), false, effect.boxed())
+            .await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         let handle = self.clone();
         let delete = move |path: Path| {
             let (handle, network) = (handle.clone(), Arc::clone(&handle.network));
@@ -424,14 +518,19 @@ impl ObjectStore for Handle {
         self.listed(prefix.cloned(), None)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.listed(prefix.cloned(), Some(offset.clone()))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let (network, prefix) = (Arc::clone(&self.network), prefix.cloned());
         let effect = async move { network.inner.list_with_delimiter(prefix.as_ref()).await };
-        self.call("list a folder".to_owned(), false, effect.boxed()).await
+        self.call("list a folder".to_owned(), false, effect.boxed())
+            .await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -443,10 +542,17 @@ impl ObjectStore for Handle {
 
 impl Handle {
     /// The whole listing is one request.
-    fn listed(&self, prefix: Option<Path>, offset: Option<Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn listed(
+        &self,
+        prefix: Option<Path>,
+        offset: Option<Path>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         let handle = self.clone();
         let listing = async move {
-            let what = format!("list {}", prefix.as_ref().map_or("", |prefix| prefix.as_ref()));
+            let what = format!(
+                "list {}",
+                prefix.as_ref().map_or("", |prefix| prefix.as_ref())
+            );
             let network = Arc::clone(&handle.network);
             let effect = async move {
                 let metas = match &offset {
@@ -479,8 +585,14 @@ impl MultipartUpload for Upload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let payload: PutPayload = self.parts.iter().flat_map(|part| part.iter().cloned()).collect();
-        self.handle.put_opts(&self.path, payload, PutOptions::default()).await
+        let payload: PutPayload = self
+            .parts
+            .iter()
+            .flat_map(|part| part.iter().cloned())
+            .collect();
+        self.handle
+            .put_opts(&self.path, payload, PutOptions::default())
+            .await
     }
 
     async fn abort(&mut self) -> Result<()> {

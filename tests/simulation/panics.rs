@@ -1,4 +1,5 @@
-//! Panics of simulated tasks are violations: the runtime swallows them, so they are noted by the hook.
+//! Panics of simulated tasks are violations: the runtime swallows them, so they are noted by the
+//! hook.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -13,7 +14,12 @@ pub fn note() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let is_noted = PANICS.with_borrow_mut(|panics| panics.as_mut().map(|panics| panics.push(info.to_string())).is_some());
+            let is_noted = PANICS.with_borrow_mut(|panics| {
+                panics
+                    .as_mut()
+                    .map(|panics| panics.push(info.to_string()))
+                    .is_some()
+            });
             if !is_noted {
                 before(info);
             }

@@ -1,4 +1,5 @@
-//! One life of a process: the whole engine over its own handle of the store, put together as the server does.
+//! One life of a process: the whole engine over its own handle of the store, put together as the
+//! server does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +29,19 @@ pub struct Settings {
 impl Settings {
     pub fn draw(random: &mut StdRng, is_folder: bool) -> Self {
         let mut pick = |choices: &[u64]| choices[random.random_range(0..choices.len())];
-        let base = if is_folder { WalOptions::local() } else { WalOptions::remote() };
+        let base = if is_folder {
+            WalOptions::local()
+        } else {
+            WalOptions::remote()
+        };
         let wal = WalOptions {
             group_bytes: pick(&[200, 2000, 8 << 20]) as usize,
             queued_bytes: pick(&[1000, 100_000, 64 << 20]) as usize,
-            max_in_flight: if is_folder { 1 } else { pick(&[1, 4, 16]) as usize },
+            max_in_flight: if is_folder {
+                1
+            } else {
+                pick(&[1, 4, 16]) as usize
+            },
             ..base
         };
         let ingest = IngestOptions {
@@ -52,7 +61,11 @@ impl Settings {
             value_layout: [ValueLayout::Plain, ValueLayout::Decimal][pick(&[0, 1]) as usize],
             ..CompactorOptions::default()
         };
-        Self { checkpoint_every: pick(&[3, 10, 100]), ingest, compactor }
+        Self {
+            checkpoint_every: pick(&[3, 10, 100]),
+            ingest,
+            compactor,
+        }
     }
 }
 
@@ -84,16 +97,32 @@ pub fn node_name(node: usize) -> String {
     format!("n{node}")
 }
 
-fn querier(catalog: &Arc<Catalog>, ingester: &Arc<Ingester>, store: Store, environment: &Environment) -> Result<Querier, StartError> {
+fn querier(
+    catalog: &Arc<Catalog>,
+    ingester: &Arc<Ingester>,
+    store: Store,
+    environment: &Environment,
+) -> Result<Querier, StartError> {
     let recent = Arc::new(OwnRows(Arc::clone(ingester)));
     let tables = Tables::new(Arc::clone(catalog), store, recent, 1 << 20);
-    let sql = SqlOptions { target_partitions: 1, environment: environment.clone(), ..SqlOptions::default() };
-    Querier::new(tables, EngineOptions::default(), sql).map_err(|error| StartError::Querier(error.to_string()))
+    let sql = SqlOptions {
+        target_partitions: 1,
+        environment: environment.clone(),
+        ..SqlOptions::default()
+    };
+    Querier::new(tables, EngineOptions::default(), sql)
+        .map_err(|error| StartError::Querier(error.to_string()))
 }
 
 impl Process {
     /// Starts a process of a node. `store` fails, `direct` does not.
-    pub async fn start(node: usize, store: Store, direct: Store, environment: Environment, settings: Settings) -> Result<Self, StartError> {
+    pub async fn start(
+        node: usize,
+        store: Store,
+        direct: Store,
+        environment: Environment,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
         let options = CatalogOptions {
             checkpoint_every: settings.checkpoint_every,
             load_timeout: Duration::from_secs(30),
@@ -106,6 +135,14 @@ impl Process {
         let judged = querier(&catalog, &ingester, direct, &environment)?;
         let querier = querier(&catalog, &ingester, store, &environment)?;
         let compactor = Compactor::start(Arc::clone(&catalog), settings.compactor);
-        Ok(Self { node, epoch, catalog, ingester, compactor, querier, judged })
+        Ok(Self {
+            node,
+            epoch,
+            catalog,
+            ingester,
+            compactor,
+            querier,
+            judged,
+        })
     }
 }

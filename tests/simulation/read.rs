@@ -27,7 +27,8 @@ pub enum ReadError {
     /// The store failed, which is right if it was let fail.
     #[error("no answer: {0}")]
     Unavailable(String),
-    /// A file that the catalog names is not there, which is right if the reader's catalog was too old.
+    /// A file that the catalog names is not there, which is right if the reader's catalog was too
+    /// old.
     #[error("a file is gone: {0}")]
     Missing(String),
     /// The answer is wrong by itself.
@@ -39,7 +40,11 @@ impl ReadError {
     /// An object is not what the catalog says.
     fn damaged(error: impl std::fmt::Display) -> Self {
         let text = error.to_string();
-        if text.contains("not on the store") { Self::Missing(text) } else { Self::Wrong(text) }
+        if text.contains("not on the store") {
+            Self::Missing(text)
+        } else {
+            Self::Wrong(text)
+        }
     }
 }
 
@@ -61,15 +66,25 @@ fn add(cells: &mut Cells, key: CellKey, value: String) -> Result<(), ReadError> 
 
 /// A series as the model names it.
 fn series_name(labels: &Labels) -> String {
-    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The units of a scan of all of a table.
 pub async fn plan(tables: &Tables, table: &str) -> Result<Vec<ScanUnit>, ReadError> {
     let snapshot = tables.snapshot();
-    let Some(found) = snapshot.table(DATABASE, table) else { return Ok(Vec::new()) };
+    let Some(found) = snapshot.table(DATABASE, table) else {
+        return Ok(Vec::new());
+    };
     let fields = found.schema.fields().cloned().collect();
-    let request = ScanRequest { fields, matchers: Vec::new(), range: TimeRange::ALL };
+    let request = ScanRequest {
+        fields,
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+    };
     Ok(tables.scan(DATABASE, table, request).await?.units)
 }
 
@@ -93,15 +108,22 @@ fn add_rows(cells: &mut Cells, rows: &SortedRows) -> Result<(), ReadError> {
         let shown = match column.data_type() {
             // Native histograms are not written here.
             DataType::Struct(_) => continue,
-            _ => ArrayFormatter::try_new(column, &options).map_err(|error| ReadError::Wrong(error.to_string()))?,
+            _ => ArrayFormatter::try_new(column, &options)
+                .map_err(|error| ReadError::Wrong(error.to_string()))?,
         };
         for run in &rows.runs {
             let series = series_name(&run.series.labels);
             if !rows.times(run).is_sorted_by(|a, b| a < b) {
-                return Err(ReadError::Wrong(format!("the times of {series} do not ascend")));
+                return Err(ReadError::Wrong(format!(
+                    "the times of {series} do not ascend"
+                )));
             }
             for row in run.rows.clone().filter(|row| !column.is_null(*row)) {
-                add(cells, (series.clone(), rows.time[row], field.name.to_string()), shown.value(row).to_string())?;
+                add(
+                    cells,
+                    (series.clone(), rows.time[row], field.name.to_string()),
+                    shown.value(row).to_string(),
+                )?;
             }
         }
     }
@@ -109,26 +131,56 @@ fn add_rows(cells: &mut Cells, rows: &SortedRows) -> Result<(), ReadError> {
 }
 
 /// A field of a table by PromQL.
-pub async fn promql(querier: &Querier, table: &str, field: &str, now_ms: i64) -> Result<Cells, ReadError> {
+pub async fn promql(
+    querier: &Querier,
+    table: &str,
+    field: &str,
+    now_ms: i64,
+) -> Result<Cells, ReadError> {
     let is_metrics = table == METRICS_TABLE;
-    let name = if is_metrics { "{__name__=~\".+\",instance=~\".+\"}".to_owned() } else { format!("{table}_{field}") };
+    let name = if is_metrics {
+        "{__name__=~\".+\",instance=~\".+\"}".to_owned()
+    } else {
+        format!("{table}_{field}")
+    };
     let text = format!("{name}[70y]");
     let expr = parse(&text).map_err(|error| ReadError::Wrong(error.to_string()))?;
     let params = QueryParams::instant(now_ms + 3 * 86_400_000);
-    let output = querier.promql(DATABASE, &expr, &text, params, &EngineOptions::default(), false).await;
+    let output = querier
+        .promql(
+            DATABASE,
+            &expr,
+            &text,
+            params,
+            &EngineOptions::default(),
+            false,
+        )
+        .await;
     let output = output.map_err(|error| match error {
         QueryError::Source(error @ SourceError::Corrupt { .. }) => ReadError::damaged(error),
-        QueryError::Source(SourceError::Unavailable(_)) | QueryError::Timeout => ReadError::Unavailable(error.to_string()),
+        QueryError::Source(SourceError::Unavailable(_)) | QueryError::Timeout => {
+            ReadError::Unavailable(error.to_string())
+        }
         error => ReadError::Wrong(format!("{text}: {error}")),
     })?;
-    let Value::RangeVector(series) = output.value else { return Err(ReadError::Wrong(format!("{text} is no range vector"))) };
+    let Value::RangeVector(series) = output.value else {
+        return Err(ReadError::Wrong(format!("{text} is no range vector")));
+    };
     let mut cells = Cells::new();
     for one in series {
-        let named = if is_metrics { one.labels.clone() } else { one.labels.retain(|name| name != METRIC_NAME) };
+        let named = if is_metrics {
+            one.labels.clone()
+        } else {
+            one.labels.retain(|name| name != METRIC_NAME)
+        };
         let named = series_name(&named);
         for (time, value) in one.floats {
             let time = if is_metrics { time } else { time * 1_000_000 };
-            add(&mut cells, (named.clone(), time, field.to_owned()), value.to_string())?;
+            add(
+                &mut cells,
+                (named.clone(), time, field.to_owned()),
+                value.to_string(),
+            )?;
         }
     }
     Ok(cells)
@@ -137,36 +189,59 @@ pub async fn promql(querier: &Querier, table: &str, field: &str, now_ms: i64) ->
 /// A table by SQL; of the metrics table one metric.
 pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, ReadError> {
     let is_metrics = table == METRICS_TABLE;
-    let text = if is_metrics { format!("SELECT * FROM metrics.\"{metric}\"") } else { format!("SELECT * FROM \"{table}\"") };
+    let text = if is_metrics {
+        format!("SELECT * FROM metrics.\"{metric}\"")
+    } else {
+        format!("SELECT * FROM \"{table}\"")
+    };
     let failed = |error: SqlError| match error {
         SqlError::Damaged { .. } => ReadError::damaged(error),
         SqlError::Unavailable(_) | SqlError::Timeout => ReadError::Unavailable(error.to_string()),
         error => ReadError::Wrong(format!("{text}: {error}")),
     };
     let statement = querier.read_sql(&text).map_err(failed)?;
-    let stream = match querier.sql(DATABASE, statement, HashMap::new(), false).await {
+    let stream = match querier
+        .sql(DATABASE, statement, HashMap::new(), false)
+        .await
+    {
         Ok(answer) => answer.value,
         // A table that is not there has no rows.
         Err(SqlError::NotFound(_)) => return Ok(Cells::new()),
         Err(error) => return Err(failed(error)),
     };
-    let batches: Vec<_> = stream.try_collect().await.map_err(|error| failed(SqlError::from_ref(&error)))?;
+    let batches: Vec<_> = stream
+        .try_collect()
+        .await
+        .map_err(|error| failed(SqlError::from_ref(&error)))?;
     let mut cells = Cells::new();
     let wrong = |error: arrow::error::ArrowError| ReadError::Wrong(error.to_string());
     for batch in batches {
         let schema = batch.schema();
-        let time = batch.column_by_name("time").ok_or_else(|| ReadError::Wrong(format!("{text} has no time")))?;
+        let time = batch
+            .column_by_name("time")
+            .ok_or_else(|| ReadError::Wrong(format!("{text} has no time")))?;
         let time = cast(time, &DataType::Int64).map_err(wrong)?;
         let time = time.as_primitive::<Int64Type>();
         let options = FormatOptions::default();
-        let shown: Vec<_> =
-            batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options)).collect::<Result<_, _>>().map_err(wrong)?;
+        let shown: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|c| ArrayFormatter::try_new(c, &options))
+            .collect::<Result<_, _>>()
+            .map_err(wrong)?;
         // Tags are what the model writes as tags.
         let is_tag = |name: &str| ["client", "host", "instance", "job"].contains(&name);
         for row in 0..batch.num_rows() {
             let mut tags: Vec<String> = Vec::new();
-            for (column, field) in schema.fields().iter().enumerate().filter(|(_, field)| is_tag(field.name())) {
-                if !batch.column(column).is_null(row) && !shown[column].value(row).to_string().is_empty() {
+            for (column, field) in schema
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| is_tag(field.name()))
+            {
+                if !batch.column(column).is_null(row)
+                    && !shown[column].value(row).to_string().is_empty()
+                {
                     tags.push(format!("{}={}", field.name(), shown[column].value(row)));
                 }
             }
@@ -175,8 +250,15 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
             if is_metrics {
                 series = format!("{METRIC_NAME}={metric},{series}");
             }
-            for (column, field) in schema.fields().iter().enumerate().filter(|(_, f)| !is_tag(f.name()) && f.name() != "time") {
-                if !batch.column(column).is_null(row) && !matches!(field.data_type(), DataType::Struct(_)) {
+            for (column, field) in schema
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, f)| !is_tag(f.name()) && f.name() != "time")
+            {
+                if !batch.column(column).is_null(row)
+                    && !matches!(field.data_type(), DataType::Struct(_))
+                {
                     let key = (series.clone(), time.value(row), field.name().clone());
                     add(&mut cells, key, shown[column].value(row).to_string())?;
                 }
@@ -192,7 +274,17 @@ pub struct OwnRows(pub Arc<tidelake_ingest::Ingester>);
 
 #[async_trait::async_trait]
 impl tidelake_querier::tables::RecentRows for OwnRows {
-    async fn recent(&self, database: &str, table: &str, range: TimeRange) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        Ok(self.0.recent(database, table, range).into_iter().map(|chunk| (chunk.order, chunk.rows)).collect())
+    async fn recent(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+        Ok(self
+            .0
+            .recent(database, table, range)
+            .into_iter()
+            .map(|chunk| (chunk.order, chunk.rows))
+            .collect())
     }
 }

@@ -23,7 +23,14 @@ struct Inner {
 
 impl Trace {
     pub fn new(keep: bool) -> Self {
-        Self { began: Instant::now(), inner: Mutex::new(Inner { hash: 0, lines: keep.then(Vec::new), line: String::new() }) }
+        Self {
+            began: Instant::now(),
+            inner: Mutex::new(Inner {
+                hash: 0,
+                lines: keep.then(Vec::new),
+                line: String::new(),
+            }),
+        }
     }
 
     /// Notes an event with its time.
@@ -32,9 +39,17 @@ impl Trace {
         inner.line.clear();
         let at = self.began.elapsed();
         // Writing to a string does not fail.
-        let _ = write!(inner.line, "{:>10}.{:03} {event}", at.as_secs(), at.subsec_millis());
-        inner.hash =
-            inner.line.bytes().fold(inner.hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(5));
+        let _ = write!(
+            inner.line,
+            "{:>10}.{:03} {event}",
+            at.as_secs(),
+            at.subsec_millis()
+        );
+        inner.hash = inner.line.bytes().fold(inner.hash, |hash, byte| {
+            (hash ^ u64::from(byte))
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(5)
+        });
         if let Some(lines) = &mut inner.lines {
             lines.push(inner.line.clone());
         }

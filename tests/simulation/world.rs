@@ -1,5 +1,5 @@
-//! One simulation: processes live and die beside each other, clients write and read, time passes, and after each step the model
-//! says whether all is right.
+//! One simulation: processes live and die beside each other, clients write and read, time passes,
+//! and after each step the model says whether all is right.
 
 mod checks;
 mod lives;
@@ -29,7 +29,8 @@ use crate::workload::Client;
 
 /// Clocks of processes differ by at most so much from the true time, either way.
 const SKEW_MS: i64 = 2000;
-/// What is left of a grace period when a reader has to be done: clocks differ, and it has to hear of commits.
+/// What is left of a grace period when a reader has to be done: clocks differ, and it has to hear
+/// of commits.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// What a process does last.
@@ -58,8 +59,14 @@ impl Shared {
 
     /// Whether a newer process of the node has registered.
     async fn is_superseded(&self, node: usize, epoch: u64) -> Result<bool, String> {
-        let snapshot = self.observer().refresh().await.map_err(|error| format!("the log cannot be read: {error}"))?;
-        Ok(snapshot.node(&node_name(node)).is_some_and(|newest| newest.epoch > epoch))
+        let snapshot = self
+            .observer()
+            .refresh()
+            .await
+            .map_err(|error| format!("the log cannot be read: {error}"))?;
+        Ok(snapshot
+            .node(&node_name(node))
+            .is_some_and(|newest| newest.epoch > epoch))
     }
 
     /// Whether a newer process of the node takes requests.
@@ -70,12 +77,16 @@ impl Shared {
     /// How long a catalog has not heard of a commit.
     fn staleness(&self, catalog: &Catalog) -> Duration {
         let commits = self.network.commits.lock();
-        commits.get(&(catalog.snapshot().sequence() + 1)).map_or(Duration::ZERO, Instant::elapsed)
+        commits
+            .get(&(catalog.snapshot().sequence() + 1))
+            .map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// How long a reader of this catalog may be sure of its files.
     fn sure_for(&self, catalog: &Catalog) -> Duration {
-        self.kept.saturating_sub(MARGIN).saturating_sub(self.staleness(catalog))
+        self.kept
+            .saturating_sub(MARGIN)
+            .saturating_sub(self.staleness(catalog))
     }
 }
 
@@ -149,11 +160,18 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         let settings = Settings::draw(&mut random, network.is_folder());
         let nodes = random.random_range(1..=2);
-        let clients = (0..random.random_range(nodes..=4)).map(|number| Client::new(number, number % nodes)).collect();
+        let clients = (0..random.random_range(nodes..=4))
+            .map(|number| Client::new(number, number % nodes))
+            .collect();
         // Some day of 2026, at any time of the day.
         let base_ms = 1_767_225_600_000 + random.random_range(0..300 * 86_400_000i64);
         let observer = observe(&network, base_ms).await?;
-        let reader = Tables::new(Arc::clone(&observer), network.direct(), Arc::new(NoRecentRows), 1 << 20);
+        let reader = Tables::new(
+            Arc::clone(&observer),
+            network.direct(),
+            Arc::new(NoRecentRows),
+            1 << 20,
+        );
         let shared = Shared {
             network: Arc::clone(&network),
             model: Mutex::new(Model::new(nodes)),
@@ -162,7 +180,11 @@ impl World {
             ready: Mutex::new(vec![0; nodes]),
             kept: settings.compactor.grace + settings.compactor.time_travel_window,
         };
-        note!(network.trace, "{nodes} nodes, folder: {}, {settings:?}", network.is_folder());
+        note!(
+            network.trace,
+            "{nodes} nodes, folder: {}, {settings:?}",
+            network.is_folder()
+        );
         Ok(Self {
             shared: Arc::new(shared),
             network,
@@ -186,7 +208,10 @@ impl World {
     pub fn figures(&self) -> Figures {
         let model = self.shared.model.lock();
         Figures {
-            requests: self.network.requests.load(std::sync::atomic::Ordering::Relaxed),
+            requests: self
+                .network
+                .requests
+                .load(std::sync::atomic::Ordering::Relaxed),
             acknowledged: model.acknowledged() as u64,
             points: model.acknowledged_cells() as u64,
             simulated_s: self.began.elapsed().as_secs(),
@@ -254,16 +279,22 @@ impl World {
             life.gate.set_paused(false);
         }
         self.drain().await;
-        let minutes = *[7, 60, 13 * 60, 26 * 60, 3 * 24 * 60].choose(&mut self.random).expect("there are some");
+        let minutes = *[7, 60, 13 * 60, 26 * 60, 3 * 24 * 60]
+            .choose(&mut self.random)
+            .expect("there are some");
         note!(self.network.trace, "{minutes} minutes go by");
         tokio::time::advance(Duration::from_secs(minutes * 60)).await;
         // Whoever wakes up looks at the catalog first.
-        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2)).await;
+        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2))
+            .await;
     }
 
     /// Waits until nothing is on the network.
     async fn drain(&mut self) {
-        self.network.set_faults(Faults { delay_ms: 5, ..Faults::default() });
+        self.network.set_faults(Faults {
+            delay_ms: 5,
+            ..Faults::default()
+        });
         for _ in 0..400 {
             tokio::time::sleep(Duration::from_millis(500)).await;
             if self.network.in_flight() == 0 {
@@ -275,15 +306,27 @@ impl World {
     fn change_faults(&mut self) {
         let random = &mut self.random;
         let delay_ms = *[0, 20, 400, 3000].choose(random).expect("there are some");
-        let well = Faults { delay_ms, ..Faults::default() };
+        let well = Faults {
+            delay_ms,
+            ..Faults::default()
+        };
         let faults = match random.random_range(0..10) {
             0..=1 | 8..=9 => well,
             2 => Faults { error: 0.2, ..well },
             3 => Faults { lost: 0.2, ..well },
             4 => Faults { error: 1.0, ..well },
-            5 => Faults { hang: 0.1, lost: 0.1, error: 0.1, ..well },
+            5 => Faults {
+                hang: 0.1,
+                lost: 0.1,
+                error: 0.1,
+                ..well
+            },
             6 => Faults { full: true, ..well },
-            _ => Faults { lost: 0.5, error: 0.2, ..well },
+            _ => Faults {
+                lost: 0.5,
+                error: 0.2,
+                ..well
+            },
         };
         note!(self.network.trace, "{faults:?}");
         self.network.set_faults(faults);
@@ -292,13 +335,19 @@ impl World {
     async fn jump_by(&mut self, duration: Duration) {
         self.drain().await;
         tokio::time::advance(duration).await;
-        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2)).await;
+        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2))
+            .await;
     }
 }
 
 /// A catalog that reads the log through no network.
 async fn observe(network: &Network, now_ms: i64) -> Result<Arc<Catalog>, String> {
-    let options = CatalogOptions { environment: Environment::simulated(0, now_ms), ..CatalogOptions::default() };
-    let catalog = Catalog::load(network.direct(), options).await.map_err(|error| format!("the log is broken: {error}"))?;
+    let options = CatalogOptions {
+        environment: Environment::simulated(0, now_ms),
+        ..CatalogOptions::default()
+    };
+    let catalog = Catalog::load(network.direct(), options)
+        .await
+        .map_err(|error| format!("the log is broken: {error}"))?;
     Ok(Arc::new(catalog))
 }

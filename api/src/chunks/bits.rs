@@ -8,13 +8,17 @@ pub struct Bits {
     free: u32,
 }
 
-/// The widths of a number whose size is said by ones in front of it: for all but the last, one `1` more each and a `0`.
+/// The widths of a number whose size is said by ones in front of it: for all but the last, one `1`
+/// more each and a `0`.
 const WIDTHS: [u32; 7] = [3, 6, 9, 12, 18, 25, 56];
 
 impl Bits {
     /// Bits that follow a header.
     pub fn after(header: &[u8]) -> Self {
-        Self { bytes: header.to_vec(), free: 0 }
+        Self {
+            bytes: header.to_vec(),
+            free: 0,
+        }
     }
 
     /// Appends the `count` lowest bits of a number; at most 64.
@@ -35,7 +39,8 @@ impl Bits {
         }
     }
 
-    /// Appends a number in groups of seven bits, the lowest first, each with a bit that says whether another follows.
+    /// Appends a number in groups of seven bits, the lowest first, each with a bit that says
+    /// whether another follows.
     pub fn write_uvarint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.write(value & 0x7f | 0x80, 8);
@@ -81,7 +86,8 @@ impl Bits {
     }
 }
 
-/// Whether a number fits so many bits. Their range is shifted by one against two's complement: the largest is a power of two.
+/// Whether a number fits so many bits. Their range is shifted by one against two's complement: the
+/// largest is a power of two.
 pub fn fits(value: i64, bits: u32) -> bool {
     let half = 1i64 << (bits - 1);
     (1 - half..=half).contains(&value)
@@ -98,7 +104,10 @@ pub struct Xor {
 impl Xor {
     /// After a first value, which was written as it is.
     pub fn new(value: f64) -> Self {
-        Self { bits: value.to_bits(), window: None }
+        Self {
+            bits: value.to_bits(),
+            window: None,
+        }
     }
 
     /// Appends the next value.
@@ -163,7 +172,10 @@ mod tests {
         check(|bits| bits.write_varbit_int(5), &[0b1100_0010, 0b1000_0000]);
         check(|bits| bits.write_varbit_uint(7), &[0b1011_1000]);
         check(|bits| bits.write_varbit_uint(8), &[0b1100_0100, 0]);
-        check(|bits| bits.write_varbit_int(i64::MIN), &[0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]);
+        check(
+            |bits| bits.write_varbit_int(i64::MIN),
+            &[0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],
+        );
         assert!(fits(4, 3) && fits(-3, 3) && !fits(5, 3) && !fits(-4, 3));
     }
 }

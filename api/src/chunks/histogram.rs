@@ -1,8 +1,10 @@
-//! A chunk of native histograms with float counts: two bytes that count the samples, one that says of counter resets, then bits: the
-//! layout of the buckets once, and for each histogram its time, its counts and its sum.
+//! A chunk of native histograms with float counts: two bytes that count the samples, one that says
+//! of counter resets, then bits: the layout of the buckets once, and for each histogram its time,
+//! its counts and its sum.
 //!
-//! All histograms of a chunk have one layout, and readers take it for granted that no counter was reset within a chunk; another chunk
-//! begins where either is not so. After a stale marker only stale markers follow.
+//! All histograms of a chunk have one layout, and readers take it for granted that no counter was
+//! reset within a chunk; another chunk begins where either is not so. After a stale marker only
+//! stale markers follow.
 use std::sync::Arc;
 
 use tidelake_catalog::model::histogram::{CUSTOM_BUCKETS_SCHEMA, ResetHint};
@@ -33,12 +35,23 @@ pub struct HistogramChunk {
 impl HistogramChunk {
     /// An empty chunk.
     pub fn new() -> Self {
-        Self { bits: Bits::after(&[0; 3]), samples: 0, flags: 0, time: 0, distance: 0, first: None, last: None, values: Vec::new() }
+        Self {
+            bits: Bits::after(&[0; 3]),
+            samples: 0,
+            flags: 0,
+            time: 0,
+            distance: 0,
+            first: None,
+            last: None,
+            values: Vec::new(),
+        }
     }
 
     /// Whether a histogram that comes next can be in this chunk.
     pub fn takes(&self, next: &Histogram) -> bool {
-        let (Some(first), Some(last)) = (&self.first, &self.last) else { return true };
+        let (Some(first), Some(last)) = (&self.first, &self.last) else {
+            return true;
+        };
         if is_stale(next.sum) {
             return true;
         }
@@ -54,11 +67,14 @@ impl HistogramChunk {
     pub fn push(&mut self, time: i64, histogram: &Arc<Histogram>) {
         let is_marker = is_stale(histogram.sum);
         // A marker has neither buckets nor a layout.
-        let bare = is_marker.then(|| Histogram { sum: histogram.sum, ..Histogram::default() });
+        let bare = is_marker.then(|| Histogram {
+            sum: histogram.sum,
+            ..Histogram::default()
+        });
         let written: &Histogram = bare.as_ref().unwrap_or(histogram);
         let numbers = [written.count, written.zero_count, written.sum];
-        let buckets =
-            buckets(&written.positive_spans, &written.positive_counts).chain(buckets(&written.negative_spans, &written.negative_counts));
+        let buckets = buckets(&written.positive_spans, &written.positive_counts)
+            .chain(buckets(&written.negative_spans, &written.negative_counts));
         let distance = time.wrapping_sub(self.time);
         if self.samples == 0 {
             self.flags = match histogram.reset_hint {
@@ -74,8 +90,13 @@ impl HistogramChunk {
             }
             self.first = Some(bare.map_or_else(|| Arc::clone(histogram), Arc::new));
         } else {
-            self.bits.write_varbit_int(distance.wrapping_sub(self.distance));
-            for (last, value) in self.values.iter_mut().zip(numbers.into_iter().chain(buckets)) {
+            self.bits
+                .write_varbit_int(distance.wrapping_sub(self.distance));
+            for (last, value) in self
+                .values
+                .iter_mut()
+                .zip(numbers.into_iter().chain(buckets))
+            {
                 last.write(&mut self.bits, value);
             }
             self.distance = distance;
@@ -102,12 +123,21 @@ fn has_layout_of(one: &Histogram, other: &Histogram) -> bool {
         && one.positive_spans == other.positive_spans
         && one.negative_spans == other.negative_spans
         && one.custom_values.len() == other.custom_values.len()
-        && one.custom_values.iter().zip(&other.custom_values).all(|(a, b)| a.to_bits() == b.to_bits())
+        && one
+            .custom_values
+            .iter()
+            .zip(&other.custom_values)
+            .all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 /// Whether anything that only grows is less than before. Both have one layout.
 fn is_reset(before: &Histogram, after: &Histogram) -> bool {
-    let fell = |before: &[f64], after: &[f64]| before.iter().zip(after).any(|(before, after)| after < before);
+    let fell = |before: &[f64], after: &[f64]| {
+        before
+            .iter()
+            .zip(after)
+            .any(|(before, after)| after < before)
+    };
     after.count < before.count
         || after.zero_count < before.zero_count
         || fell(&before.positive_counts, &after.positive_counts)
@@ -118,7 +148,11 @@ fn is_reset(before: &Histogram, after: &Histogram) -> bool {
 fn buckets<'a>(spans: &[Span], counts: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     let buckets: usize = spans.iter().map(|span| span.length as usize).sum();
     let missing = buckets.saturating_sub(counts.len());
-    counts.iter().copied().take(buckets).chain(std::iter::repeat_n(0.0, missing))
+    counts
+        .iter()
+        .copied()
+        .take(buckets)
+        .chain(std::iter::repeat_n(0.0, missing))
 }
 
 fn write_layout(bits: &mut Bits, histogram: &Histogram) {
@@ -133,7 +167,10 @@ fn write_layout(bits: &mut Bits, histogram: &Histogram) {
     }
     if histogram.schema == CUSTOM_BUCKETS_SCHEMA {
         bits.write_varbit_uint(histogram.custom_values.len() as u64);
-        histogram.custom_values.iter().for_each(|bound| write_custom_bound(bits, *bound));
+        histogram
+            .custom_values
+            .iter()
+            .for_each(|bound| write_custom_bound(bits, *bound));
     }
 }
 
@@ -154,7 +191,9 @@ fn write_zero_threshold(bits: &mut Bits, threshold: f64) {
 /// Thousandths up to 33,554.43 are short; others are a 0 and 64 bits.
 fn write_custom_bound(bits: &mut Bits, bound: f64) {
     let thousandths = (bound * 1000.0).round();
-    if (0.0..=33_554_430.0).contains(&(bound * 1000.0)) && (thousandths / 1000.0).to_bits() == bound.to_bits() {
+    if (0.0..=33_554_430.0).contains(&(bound * 1000.0))
+        && (thousandths / 1000.0).to_bits() == bound.to_bits()
+    {
         bits.write_varbit_uint(thousandths as u64 + 1);
     } else {
         bits.write(0, 1);

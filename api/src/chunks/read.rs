@@ -46,7 +46,11 @@ impl Reader<'_> {
 
     fn signed(&mut self, width: u32) -> i64 {
         let value = self.bits(width);
-        if (1..64).contains(&width) && value > 1 << (width - 1) { value as i64 - (1 << width) } else { value as i64 }
+        if (1..64).contains(&width) && value > 1 << (width - 1) {
+            value as i64 - (1 << width)
+        } else {
+            value as i64
+        }
     }
 
     fn varbit_uint(&mut self) -> u64 {
@@ -78,7 +82,10 @@ impl Reader<'_> {
         let count = self.varbit_uint();
         let span = |reader: &mut Self| {
             let length = reader.varbit_uint() as u32;
-            Span { length, offset: reader.varbit_int() as i32 }
+            Span {
+                length,
+                offset: reader.varbit_int() as i32,
+            }
         };
         (0..count).map(|_| span(self)).collect()
     }
@@ -87,7 +94,10 @@ impl Reader<'_> {
 /// The samples of a chunk of floats.
 pub fn floats(bytes: &[u8]) -> Vec<(i64, f64)> {
     let count = u16::from_be_bytes([bytes[0], bytes[1]]);
-    let mut reader = Reader { bytes: &bytes[2..], at: 0 };
+    let mut reader = Reader {
+        bytes: &bytes[2..],
+        at: 0,
+    };
     let (mut time, mut distance, mut value) = (0i64, 0i64, (0, 0, 0));
     let mut out = Vec::new();
     for number in 0..count {
@@ -113,7 +123,10 @@ pub fn floats(bytes: &[u8]) -> Vec<(i64, f64)> {
 /// The samples of a chunk of histograms, with what the chunk says of resets.
 pub fn histograms(bytes: &[u8]) -> Vec<(i64, Histogram)> {
     let count = u16::from_be_bytes([bytes[0], bytes[1]]);
-    let mut reader = Reader { bytes: &bytes[3..], at: 0 };
+    let mut reader = Reader {
+        bytes: &bytes[3..],
+        at: 0,
+    };
     let mut layout = Histogram {
         zero_threshold: match reader.bits(8) {
             0 => 0.0,
@@ -135,14 +148,19 @@ pub fn histograms(bytes: &[u8]) -> Vec<(i64, Histogram)> {
             .collect();
     }
     let length = |spans: &[Span]| spans.iter().map(|span| span.length as usize).sum::<usize>();
-    let (positive, negative) = (length(&layout.positive_spans), length(&layout.negative_spans));
+    let (positive, negative) = (
+        length(&layout.positive_spans),
+        length(&layout.negative_spans),
+    );
     let mut states = vec![(0u64, 0u32, 0u32); 3 + positive + negative];
     let (mut time, mut distance) = (0i64, 0i64);
     let mut out = Vec::new();
     for number in 0..count {
         if number == 0 {
             time = reader.varbit_int();
-            states.iter_mut().for_each(|state| state.0 = reader.bits(64));
+            states
+                .iter_mut()
+                .for_each(|state| state.0 = reader.bits(64));
         } else {
             distance += reader.varbit_int();
             time += distance;
@@ -161,7 +179,10 @@ pub fn histograms(bytes: &[u8]) -> Vec<(i64, Histogram)> {
             _ => ResetHint::No,
         };
         let histogram = match is_stale(values[2]) {
-            true => Histogram { sum: values[2], ..Histogram::default() },
+            true => Histogram {
+                sum: values[2],
+                ..Histogram::default()
+            },
             false => Histogram {
                 count: values[0],
                 zero_count: values[1],

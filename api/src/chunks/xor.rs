@@ -1,5 +1,6 @@
-//! A chunk of floats: two bytes that count the samples, then bits. The first time and value stand as they are; then the first
-//! distance, and for later times by how much the distance changed; of values what changed.
+//! A chunk of floats: two bytes that count the samples, then bits. The first time and value stand
+//! as they are; then the first distance, and for later times by how much the distance changed; of
+//! values what changed.
 use super::bits::{Bits, Xor, fits};
 
 /// Widths of a changed distance, each with the bits that announce it.
@@ -18,7 +19,13 @@ pub struct XorChunk {
 impl XorChunk {
     /// An empty chunk.
     pub fn new() -> Self {
-        Self { bits: Bits::after(&[0, 0]), samples: 0, time: 0, distance: 0, value: Xor::new(0.0) }
+        Self {
+            bits: Bits::after(&[0, 0]),
+            samples: 0,
+            time: 0,
+            distance: 0,
+            value: Xor::new(0.0),
+        }
     }
 
     /// Adds a sample, later than those before it. There must be less than 65,535.

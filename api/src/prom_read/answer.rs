@@ -6,8 +6,8 @@ use super::messages::{self, ChunkedReadResponse, ChunkedSeries, Sample, TimeSeri
 use crate::backend::SeriesSamples;
 use crate::chunks::{Chunk, ChunkWriter};
 
-/// Chunks of one frame. Prometheus takes every frame for a series of its own, so that a series should be in one; it refuses frames of
-/// more than 50 MB.
+/// Chunks of one frame. Prometheus takes every frame for a series of its own, so that a series
+/// should be in one; it refuses frames of more than 50 MB.
 const FRAME_BYTES: usize = 16 << 20;
 
 /// Appends frames with a series; `query` is the position of the query that it answers.
@@ -30,7 +30,8 @@ pub fn write_frames(out: &mut Vec<u8>, query: usize, series: &SeriesSamples) {
 fn chunks(series: &SeriesSamples) -> Vec<Chunk> {
     let mut writer = ChunkWriter::default();
     let mut histograms = series.histograms.iter().peekable();
-    let mut chunks = Vec::with_capacity(series.times.len() / usize::from(crate::chunks::MAX_SAMPLES) + 1);
+    let mut chunks =
+        Vec::with_capacity(series.times.len() / usize::from(crate::chunks::MAX_SAMPLES) + 1);
     for (at, (time, value)) in series.times.iter().zip(&series.values).enumerate() {
         let ended = match histograms.next_if(|(position, _)| *position as usize == at) {
             Some((_, histogram)) => writer.histogram(*time, histogram),
@@ -43,9 +44,21 @@ fn chunks(series: &SeriesSamples) -> Vec<Chunk> {
 }
 
 /// Its length, its checksum, and the message.
-fn write_frame(out: &mut Vec<u8>, query: usize, series: &SeriesSamples, chunks: Vec<messages::Chunk>) {
-    let series = ChunkedSeries { labels: messages::labels(&series.labels), chunks };
-    let message = ChunkedReadResponse { chunked_series: vec![series], query_index: query as i64 }.encode_to_vec();
+fn write_frame(
+    out: &mut Vec<u8>,
+    query: usize,
+    series: &SeriesSamples,
+    chunks: Vec<messages::Chunk>,
+) {
+    let series = ChunkedSeries {
+        labels: messages::labels(&series.labels),
+        chunks,
+    };
+    let message = ChunkedReadResponse {
+        chunked_series: vec![series],
+        query_index: query as i64,
+    }
+    .encode_to_vec();
     encode_varint(message.len() as u64, out);
     out.extend_from_slice(&crc32c::crc32c(&message).to_be_bytes());
     out.extend_from_slice(&message);
@@ -53,12 +66,20 @@ fn write_frame(out: &mut Vec<u8>, query: usize, series: &SeriesSamples, chunks: 
 
 /// Appends a series as field 1 of a `QueryResult`.
 pub fn write_series(out: &mut Vec<u8>, series: &SeriesSamples) {
-    let mut message = TimeSeries { labels: messages::labels(&series.labels), ..TimeSeries::default() };
+    let mut message = TimeSeries {
+        labels: messages::labels(&series.labels),
+        ..TimeSeries::default()
+    };
     let mut histograms = series.histograms.iter().peekable();
     for (at, (time, value)) in series.times.iter().zip(&series.values).enumerate() {
         match histograms.next_if(|(position, _)| *position as usize == at) {
-            Some((_, histogram)) => message.histograms.push(messages::Histogram::new(*time, histogram)),
-            None => message.samples.push(Sample { value: *value, timestamp: *time }),
+            Some((_, histogram)) => message
+                .histograms
+                .push(messages::Histogram::new(*time, histogram)),
+            None => message.samples.push(Sample {
+                value: *value,
+                timestamp: *time,
+            }),
         }
     }
     write_part(out, &message.encode_to_vec());
@@ -84,7 +105,13 @@ mod tests {
             labels: Labels::from_pairs([("__name__", "a"), ("b", "c")]),
             times: vec![1000, 2000, 3000],
             values: vec![1.5, f64::NAN, 2.5],
-            histograms: vec![(1, Arc::new(Histogram { count: 4.0, ..Histogram::default() }))],
+            histograms: vec![(
+                1,
+                Arc::new(Histogram {
+                    count: 4.0,
+                    ..Histogram::default()
+                }),
+            )],
             ..SeriesSamples::default()
         }
     }
@@ -96,11 +123,24 @@ mod tests {
         let mut rest = &out[..];
         let length = prost::encoding::decode_varint(&mut rest).unwrap() as usize;
         let (checksum, message) = rest.split_at(4);
-        assert_eq!((checksum, message.len()), (&crc32c::crc32c(message).to_be_bytes()[..], length));
+        assert_eq!(
+            (checksum, message.len()),
+            (&crc32c::crc32c(message).to_be_bytes()[..], length)
+        );
         let message = ChunkedReadResponse::decode(message).unwrap();
         assert_eq!(message.query_index, 3);
-        assert_eq!(message.chunked_series[0].labels[1], messages::Label { name: "b".into(), value: "c".into() });
-        let chunks: Vec<_> = message.chunked_series[0].chunks.iter().map(|c| (c.encoding, c.min_time_ms, c.max_time_ms)).collect();
+        assert_eq!(
+            message.chunked_series[0].labels[1],
+            messages::Label {
+                name: "b".into(),
+                value: "c".into()
+            }
+        );
+        let chunks: Vec<_> = message.chunked_series[0]
+            .chunks
+            .iter()
+            .map(|c| (c.encoding, c.min_time_ms, c.max_time_ms))
+            .collect();
         assert_eq!(chunks, [(1, 1000, 1000), (3, 2000, 2000), (1, 3000, 3000)]);
         // The check value of the algorithm.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
@@ -115,9 +155,31 @@ mod tests {
         assert_eq!((response[0], usize::from(response[1])), (0x0a, rest.len()));
         rest = &rest[2..];
         let series = TimeSeries::decode(rest).unwrap();
-        assert_eq!(series.samples, [Sample { value: 1.5, timestamp: 1000 }, Sample { value: 2.5, timestamp: 3000 }]);
-        assert_eq!((series.histograms[0].timestamp, series.histograms[0].count_float), (2000, Some(4.0)));
-        assert_eq!(series.histograms[0].zero_count_float, Some(0.0), "which of two fields is told even where it is 0");
+        assert_eq!(
+            series.samples,
+            [
+                Sample {
+                    value: 1.5,
+                    timestamp: 1000
+                },
+                Sample {
+                    value: 2.5,
+                    timestamp: 3000
+                }
+            ]
+        );
+        assert_eq!(
+            (
+                series.histograms[0].timestamp,
+                series.histograms[0].count_float
+            ),
+            (2000, Some(4.0))
+        );
+        assert_eq!(
+            series.histograms[0].zero_count_float,
+            Some(0.0),
+            "which of two fields is told even where it is 0"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The messages of remote read: `prompb/remote.proto` and `prompb/types.proto` of Prometheus, as far as they are used here.
+//! The messages of remote read: `prompb/remote.proto` and `prompb/types.proto` of Prometheus, as
+//! far as they are used here.
 use tidelake_catalog::model;
 use tidelake_catalog::model::histogram::ResetHint;
 
@@ -129,20 +130,44 @@ pub struct Chunk {
 
 /// Labels in their order.
 pub fn labels(labels: &model::Labels) -> Vec<Label> {
-    labels.iter().map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() }).collect()
+    labels
+        .iter()
+        .map(|(name, value)| Label {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+        .collect()
 }
 
 impl From<chunks::Chunk> for Chunk {
     fn from(chunk: chunks::Chunk) -> Self {
-        let chunks::Chunk { encoding, min_time_ms, max_time_ms, data } = chunk;
-        Self { min_time_ms, max_time_ms, encoding: encoding as i32, data }
+        let chunks::Chunk {
+            encoding,
+            min_time_ms,
+            max_time_ms,
+            data,
+        } = chunk;
+        Self {
+            min_time_ms,
+            max_time_ms,
+            encoding: encoding as i32,
+            data,
+        }
     }
 }
 
 impl Histogram {
     /// A histogram at a time in ms.
     pub fn new(timestamp: i64, histogram: &model::Histogram) -> Self {
-        let spans = |spans: &[model::Span]| spans.iter().map(|s| BucketSpan { offset: s.offset, length: s.length }).collect();
+        let spans = |spans: &[model::Span]| {
+            spans
+                .iter()
+                .map(|s| BucketSpan {
+                    offset: s.offset,
+                    length: s.length,
+                })
+                .collect()
+        };
         Self {
             count_float: Some(histogram.count),
             sum: histogram.sum,

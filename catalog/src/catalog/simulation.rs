@@ -1,8 +1,9 @@
-//! Many writers over a store that fails, by a seed. Run one again with `SEED=17 cargo test ... simulation`.
+//! Many writers over a store that fails, by a seed. Run one again with `SEED=17 cargo test ...
+//! simulation`.
 //!
-//! Each writer is a node that flushes, merges, dies and starts again; the process that it was goes on trying as
-//! a zombie. At the end the log itself is judged, by rules that are written here once more and do not
-//! use the code under test.
+//! Each writer is a node that flushes, merges, dies and starts again; the process that it was goes
+//! on trying as a zombie. At the end the log itself is judged, by rules that are written here once
+//! more and do not use the code under test.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -50,14 +51,28 @@ impl Writer {
     }
 
     async fn start(&mut self) -> Catalog {
-        let faults = Faults { error: 0.1, lost_answer: 0.1, max_delay: 3, ..Faults::default() };
+        let faults = Faults {
+            error: 0.1,
+            lost_answer: 0.1,
+            max_delay: 3,
+            ..Faults::default()
+        };
         let faulty = FaultyStore::new(Arc::clone(&self.memory), self.random.random(), faults);
         let store = Store::new(Arc::new(faulty), "").unwrap();
         loop {
-            let Ok(catalog) = Catalog::load(store.clone(), options()).await else { continue };
+            let Ok(catalog) = Catalog::load(store.clone(), options()).await else {
+                continue;
+            };
             while catalog.register(&self.node(), "").await.is_err() {}
-            let table = TableColumns { table: "cpu".to_owned(), kind: TableKind::Wide, columns: Vec::new() };
-            match self.until_answered(|| catalog.ensure_columns("default", std::slice::from_ref(&table))).await {
+            let table = TableColumns {
+                table: "cpu".to_owned(),
+                kind: TableKind::Wide,
+                columns: Vec::new(),
+            };
+            match self
+                .until_answered(|| catalog.ensure_columns("default", std::slice::from_ref(&table)))
+                .await
+            {
                 Ok(_) => return catalog,
                 Err(error) => panic!("seed {}: a fresh process was refused: {error}", self.seed),
             }
@@ -71,7 +86,9 @@ impl Writer {
     ) -> Result<Arc<Snapshot>, CatalogError> {
         loop {
             match ask().await {
-                Err(CatalogError::Store(StoreError::Unavailable { .. })) => self.told.lock().failed += 1,
+                Err(CatalogError::Store(StoreError::Unavailable { .. })) => {
+                    self.told.lock().failed += 1
+                }
                 answer => return answer,
             }
         }
@@ -84,31 +101,63 @@ impl Writer {
 
     /// A new segment of the one table.
     fn new_segment(&mut self, catalog: &Catalog) -> SegmentMeta {
-        let table_id = catalog.snapshot().table("default", "cpu").map_or(0, |table| table.id);
-        SegmentMeta { table_id, ..segment(self.new_id().0) }
+        let table_id = catalog
+            .snapshot()
+            .table("default", "cpu")
+            .map_or(0, |table| table.id);
+        SegmentMeta {
+            table_id,
+            ..segment(self.new_id().0)
+        }
     }
 
-    /// One flush, asked for until there is an answer, or given up after one try as a process that dies does.
-    async fn flush(&mut self, catalog: &Catalog, next_seq: u64, patient: bool) -> Result<(), CatalogError> {
-        let segments: Vec<_> = (0..self.random.random_range(1..3)).map(|_| self.new_segment(catalog)).collect();
-        let position = WalPosition { epoch: catalog.node().map_or(0, |(_, epoch)| epoch), next_seq };
+    /// One flush, asked for until there is an answer, or given up after one try as a process that
+    /// dies does.
+    async fn flush(
+        &mut self,
+        catalog: &Catalog,
+        next_seq: u64,
+        patient: bool,
+    ) -> Result<(), CatalogError> {
+        let segments: Vec<_> = (0..self.random.random_range(1..3))
+            .map(|_| self.new_segment(catalog))
+            .collect();
+        let position = WalPosition {
+            epoch: catalog.node().map_or(0, |(_, epoch)| epoch),
+            next_seq,
+        };
         let answer = if patient {
-            self.until_answered(|| catalog.commit_flush(position, &segments)).await
+            self.until_answered(|| catalog.commit_flush(position, &segments))
+                .await
         } else {
             catalog.commit_flush(position, &segments).await
         };
         answer?;
-        self.told.lock().flushed.extend(segments.iter().map(|segment| segment.id));
+        self.told
+            .lock()
+            .flushed
+            .extend(segments.iter().map(|segment| segment.id));
         Ok(())
     }
 
     async fn merge(&mut self, catalog: &Catalog) -> Result<(), CatalogError> {
         let snapshot = catalog.snapshot();
         let inputs: Vec<_> = snapshot.segments().choose_multiple(&mut self.random, 2);
-        let Some(order) = inputs.iter().map(|input| input.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
-        let merged = SegmentMeta { level: 1, order, ..self.new_segment(catalog) };
+        let Some(order) = inputs
+            .iter()
+            .map(|input| input.order)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        else {
+            return Ok(());
+        };
+        let merged = SegmentMeta {
+            level: 1,
+            order,
+            ..self.new_segment(catalog)
+        };
         let inputs: Vec<_> = inputs.iter().map(|input| input.reference()).collect();
-        self.until_answered(|| catalog.commit_compaction(&inputs, std::slice::from_ref(&merged))).await?;
+        self.until_answered(|| catalog.commit_compaction(&inputs, std::slice::from_ref(&merged)))
+            .await?;
         self.told.lock().merged.insert(merged.id);
         Ok(())
     }
@@ -121,7 +170,8 @@ impl Writer {
             let answer = match self.random.random_range(0..10) {
                 0 => {
                     // Two tasks of one process at once.
-                    let (a, b) = tokio::join!(catalog.refresh(), catalog.create_database("default"));
+                    let (a, b) =
+                        tokio::join!(catalog.refresh(), catalog.create_database("default"));
                     a.and(b).map(drop)
                 }
                 1..=3 => self.merge(&catalog).await,
@@ -135,7 +185,10 @@ impl Writer {
                     let zombie = zombies.swap_remove(self.random.random_range(0..zombies.len()));
                     match self.flush(&zombie, next_seq, true).await {
                         Err(CatalogError::Fenced { .. }) => self.told.lock().fenced += 1,
-                        answer => panic!("seed {}: a fenced process was answered {answer:?}", self.seed),
+                        answer => panic!(
+                            "seed {}: a fenced process was answered {answer:?}",
+                            self.seed
+                        ),
                     }
                     Ok(())
                 }
@@ -145,7 +198,10 @@ impl Writer {
                 // Others merge the same segments; that one of two is refused is right.
                 Ok(()) | Err(CatalogError::Refused(Refusal::SegmentGone { .. })) => {}
                 Err(CatalogError::Store(StoreError::Unavailable { .. })) => {}
-                Err(error) => panic!("seed {}: node {} at step {step}: {error}", self.seed, self.number),
+                Err(error) => panic!(
+                    "seed {}: node {} at step {step}: {error}",
+                    self.seed, self.number
+                ),
             }
         }
         vec![catalog]
@@ -158,38 +214,66 @@ fn judge(seed: u64, log: &[Record], told: &Told) -> HashSet<SegmentId> {
     let mut positions = HashMap::<&str, (u64, u64)>::new();
     let (mut live, mut ever, mut removed_ever) = (HashSet::new(), HashSet::new(), HashSet::new());
     for (i, record) in log.iter().enumerate() {
-        assert_eq!(record.sequence, i as u64 + 1, "seed {seed}: a gap in the log");
+        assert_eq!(
+            record.sequence,
+            i as u64 + 1,
+            "seed {seed}: a gap in the log"
+        );
         for change in &record.changes {
             match change.kind.as_ref().unwrap() {
                 Kind::RegisterNode(_) => {
                     let epoch = epochs.entry(&record.node).or_default();
                     *epoch += 1;
-                    assert_eq!(*epoch, record.epoch, "seed {seed}: record {}", record.sequence);
+                    assert_eq!(
+                        *epoch, record.epoch,
+                        "seed {seed}: record {}",
+                        record.sequence
+                    );
                 }
                 Kind::AdvanceWal(wal) => {
                     let to = (wal.epoch, wal.next_seq);
                     let from = positions.insert(&record.node, to);
-                    assert!(from < Some(to), "seed {seed}: the log of {} went back from {from:?} to {to:?}", record.node);
+                    assert!(
+                        from < Some(to),
+                        "seed {seed}: the log of {} went back from {from:?} to {to:?}",
+                        record.node
+                    );
                 }
                 Kind::ChangeSegments(change) => {
                     for removed in &change.removed {
                         let id = convert::id(removed.id_high, removed.id_low);
-                        assert!(live.remove(&id), "seed {seed}: record {} removes {id}, which is not there", record.sequence);
+                        assert!(
+                            live.remove(&id),
+                            "seed {seed}: record {} removes {id}, which is not there",
+                            record.sequence
+                        );
                         removed_ever.insert(id);
                     }
                     for added in &change.added {
                         let id = convert::id(added.id_high, added.id_low);
-                        assert!(ever.insert(id), "seed {seed}: record {} adds {id} a second time", record.sequence);
+                        assert!(
+                            ever.insert(id),
+                            "seed {seed}: record {} adds {id} a second time",
+                            record.sequence
+                        );
                         live.insert(id);
                     }
                 }
                 _ => {}
             }
         }
-        assert_eq!(epochs.get(record.node.as_str()), Some(&record.epoch), "seed {seed}: record {} is of a fenced epoch", record.sequence);
+        assert_eq!(
+            epochs.get(record.node.as_str()),
+            Some(&record.epoch),
+            "seed {seed}: record {} is of a fenced epoch",
+            record.sequence
+        );
     }
     for id in told.flushed.union(&told.merged) {
-        assert!(live.contains(id) || removed_ever.contains(id), "seed {seed}: acknowledged segment {id} is lost");
+        assert!(
+            live.contains(id) || removed_ever.contains(id),
+            "seed {seed}: acknowledged segment {id} is lost"
+        );
     }
     live
 }
@@ -199,9 +283,21 @@ async fn simulate(seed: u64) -> (usize, usize) {
     let told = Arc::new(Mutex::new(Told::default()));
     let writers = (0..WRITERS).map(|number| {
         let random = StdRng::seed_from_u64(seed * WRITERS + number);
-        Writer { seed, number, random, memory: Arc::clone(&memory), told: Arc::clone(&told), next_id: 0 }.run()
+        Writer {
+            seed,
+            number,
+            random,
+            memory: Arc::clone(&memory),
+            told: Arc::clone(&told),
+            next_id: 0,
+        }
+        .run()
     });
-    let catalogs: Vec<_> = futures::future::join_all(writers).await.into_iter().flatten().collect();
+    let catalogs: Vec<_> = futures::future::join_all(writers)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
 
     let store = Store::new(memory, "").unwrap();
     let log = Log::new(store.clone(), Duration::ZERO);
@@ -215,16 +311,27 @@ async fn simulate(seed: u64) -> (usize, usize) {
     .unwrap();
     let live = judge(seed, &records, &told.lock());
     let ids: HashSet<_> = replayed.segments().map(|segment| segment.id).collect();
-    assert_eq!(ids, live, "seed {seed}: the snapshot is not what the log says");
+    assert_eq!(
+        ids, live,
+        "seed {seed}: the snapshot is not what the log says"
+    );
     let loaded = Catalog::load(store, options()).await.unwrap().snapshot();
-    assert_eq!(*loaded, replayed, "seed {seed}: checkpoint and tail differ from the whole log");
+    assert_eq!(
+        *loaded, replayed,
+        "seed {seed}: checkpoint and tail differ from the whole log"
+    );
     for catalog in catalogs {
         let snapshot = loop {
             if let Ok(snapshot) = catalog.refresh().await {
                 break snapshot;
             }
         };
-        assert_eq!(*snapshot, replayed, "seed {seed}: node {:?} sees another state", catalog.node());
+        assert_eq!(
+            *snapshot,
+            replayed,
+            "seed {seed}: node {:?} sees another state",
+            catalog.node()
+        );
     }
     let told = told.lock();
     (told.fenced, told.failed)
@@ -232,7 +339,10 @@ async fn simulate(seed: u64) -> (usize, usize) {
 
 #[tokio::test]
 async fn no_commit_is_lost_doubled_or_made_by_a_fenced_process() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         simulate(seed).await;
         return;
     }
@@ -243,5 +353,8 @@ async fn no_commit_is_lost_doubled_or_made_by_a_fenced_process() {
         failed += more_failed;
     }
     // The simulation must reach what it is for.
-    assert!(fenced > 100 && failed > 100, "{fenced} fenced, {failed} failed");
+    assert!(
+        fenced > 100 && failed > 100,
+        "{fenced} fenced, {failed} failed"
+    );
 }

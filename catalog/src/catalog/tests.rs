@@ -10,14 +10,23 @@ use crate::snapshot::MetricKind;
 use crate::store::faulty::{Faults, FaultyStore};
 
 pub(super) fn options() -> CatalogOptions {
-    CatalogOptions { checkpoint_every: 5, load_timeout: Duration::ZERO, retry_delay: Duration::ZERO, ..CatalogOptions::default() }
+    CatalogOptions {
+        checkpoint_every: 5,
+        load_timeout: Duration::ZERO,
+        retry_delay: Duration::ZERO,
+        ..CatalogOptions::default()
+    }
 }
 
 /// A store in memory, the faults before it, and the same memory without faults.
 fn faulty() -> (Arc<FaultyStore>, Store, Store) {
     let memory = Arc::new(InMemory::new());
     let faults = Arc::new(FaultyStore::new(memory.clone(), 1, Faults::default()));
-    (faults.clone(), Store::new(faults, "").unwrap(), Store::new(memory, "").unwrap())
+    (
+        faults.clone(),
+        Store::new(faults, "").unwrap(),
+        Store::new(memory, "").unwrap(),
+    )
 }
 
 pub(super) async fn open(store: &Store, node: &str) -> Catalog {
@@ -26,8 +35,19 @@ pub(super) async fn open(store: &Store, node: &str) -> Catalog {
     catalog
 }
 
-pub(super) fn columns(table: &str, kind: TableKind, columns: &[(&str, ColumnType)]) -> TableColumns {
-    TableColumns { table: table.to_owned(), kind, columns: columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect() }
+pub(super) fn columns(
+    table: &str,
+    kind: TableKind,
+    columns: &[(&str, ColumnType)],
+) -> TableColumns {
+    TableColumns {
+        table: table.to_owned(),
+        kind,
+        columns: columns
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), *kind))
+            .collect(),
+    }
 }
 
 /// A segment of table `default.cpu` and day 0.
@@ -55,7 +75,17 @@ pub(super) fn segment(id: u128) -> SegmentMeta {
 
 async fn open_with_table(store: &Store) -> Catalog {
     let catalog = open(store, "n").await;
-    catalog.ensure_columns("default", &[columns("cpu", TableKind::Wide, &[("host", ColumnType::Tag)])]).await.unwrap();
+    catalog
+        .ensure_columns(
+            "default",
+            &[columns(
+                "cpu",
+                TableKind::Wide,
+                &[("host", ColumnType::Tag)],
+            )],
+        )
+        .await
+        .unwrap();
     catalog
 }
 
@@ -70,18 +100,52 @@ fn ids(snapshot: &Snapshot) -> Vec<u128> {
 #[tokio::test]
 async fn what_is_missing_is_created_in_one_commit() {
     let catalog = open(&Store::memory(), "n").await;
-    let wide = columns("cpu", TableKind::Wide, &[("host", ColumnType::Tag), ("usage", ColumnType::Float)]);
-    let metrics = columns("metrics", TableKind::Metrics, &[("value", ColumnType::Float)]);
-    let snapshot = catalog.ensure_columns("db", &[wide.clone(), metrics.clone()]).await.unwrap();
+    let wide = columns(
+        "cpu",
+        TableKind::Wide,
+        &[("host", ColumnType::Tag), ("usage", ColumnType::Float)],
+    );
+    let metrics = columns(
+        "metrics",
+        TableKind::Metrics,
+        &[("value", ColumnType::Float)],
+    );
+    let snapshot = catalog
+        .ensure_columns("db", &[wide.clone(), metrics.clone()])
+        .await
+        .unwrap();
     assert_eq!(snapshot.sequence(), 2);
-    let again = catalog.ensure_columns("db", &[wide, metrics]).await.unwrap();
+    let again = catalog
+        .ensure_columns("db", &[wide, metrics])
+        .await
+        .unwrap();
     assert_eq!(again.sequence(), 2, "nothing new, no commit");
-    let more = columns("cpu", TableKind::Wide, &[("usage", ColumnType::Float), ("idle", ColumnType::Integer)]);
+    let more = columns(
+        "cpu",
+        TableKind::Wide,
+        &[("usage", ColumnType::Float), ("idle", ColumnType::Integer)],
+    );
     let snapshot = catalog.ensure_columns("db", &[more]).await.unwrap();
-    let names: Vec<_> = snapshot.table("db", "cpu").unwrap().schema.columns.iter().map(|column| column.name.to_string()).collect();
-    assert_eq!((snapshot.sequence(), names), (3, vec!["host".to_owned(), "usage".to_owned(), "idle".to_owned()]));
+    let names: Vec<_> = snapshot
+        .table("db", "cpu")
+        .unwrap()
+        .schema
+        .columns
+        .iter()
+        .map(|column| column.name.to_string())
+        .collect();
+    assert_eq!(
+        (snapshot.sequence(), names),
+        (
+            3,
+            vec!["host".to_owned(), "usage".to_owned(), "idle".to_owned()]
+        )
+    );
     assert_eq!(catalog.create_database("db").await.unwrap().sequence(), 3);
-    assert_eq!(catalog.create_database("other").await.unwrap().sequence(), 4);
+    assert_eq!(
+        catalog.create_database("other").await.unwrap().sequence(),
+        4
+    );
 }
 
 #[tokio::test]
@@ -89,71 +153,254 @@ async fn conflicts_name_the_column_and_create_nothing() {
     let catalog = open_with_table(&Store::memory()).await;
     let check = async |tables: &[TableColumns], expected: &str| {
         let error = catalog.ensure_columns("default", tables).await.unwrap_err();
-        assert!(matches!(error, CatalogError::Refused(_)) && error.to_string().contains(expected), "{error}");
+        assert!(
+            matches!(error, CatalogError::Refused(_)) && error.to_string().contains(expected),
+            "{error}"
+        );
         assert_eq!(catalog.refresh().await.unwrap().sequence(), 2);
     };
     let fine = columns("new", TableKind::Wide, &[("a", ColumnType::Float)]);
     let conflict = columns("cpu", TableKind::Wide, &[("host", ColumnType::Float)]);
-    check(&[fine, conflict], "column \"host\" is a tag and cannot be written as a float").await;
-    check(&[columns("cpu", TableKind::Metrics, &[])], "is a wide table").await;
-    check(&[columns("", TableKind::Wide, &[])], "cannot be the name of a table").await;
-    check(&[columns(&"x".repeat(1025), TableKind::Wide, &[])], "1 to 1024 bytes").await;
-    check(&[columns("t", TableKind::Wide, &[("time", ColumnType::Float)])], "\"time\" cannot be the name of a column").await;
-    check(&[columns("t", TableKind::Wide, &[("a", ColumnType::Tag), ("a", ColumnType::Float)])], "is a tag and cannot be").await;
-    check(&[columns("t", TableKind::Wide, &[("a", ColumnType::Tag), ("a", ColumnType::Tag)])], "exists already").await;
+    check(
+        &[fine, conflict],
+        "column \"host\" is a tag and cannot be written as a float",
+    )
+    .await;
+    check(
+        &[columns("cpu", TableKind::Metrics, &[])],
+        "is a wide table",
+    )
+    .await;
+    check(
+        &[columns("", TableKind::Wide, &[])],
+        "cannot be the name of a table",
+    )
+    .await;
+    check(
+        &[columns(&"x".repeat(1025), TableKind::Wide, &[])],
+        "1 to 1024 bytes",
+    )
+    .await;
+    check(
+        &[columns(
+            "t",
+            TableKind::Wide,
+            &[("time", ColumnType::Float)],
+        )],
+        "\"time\" cannot be the name of a column",
+    )
+    .await;
+    check(
+        &[columns(
+            "t",
+            TableKind::Wide,
+            &[("a", ColumnType::Tag), ("a", ColumnType::Float)],
+        )],
+        "is a tag and cannot be",
+    )
+    .await;
+    check(
+        &[columns(
+            "t",
+            TableKind::Wide,
+            &[("a", ColumnType::Tag), ("a", ColumnType::Tag)],
+        )],
+        "exists already",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_flush_switches_segments_and_position_at_once() {
     let catalog = open_with_table(&Store::memory()).await;
-    let snapshot = catalog.commit_flush(wal(1, 7), &[segment(1), segment(2)]).await.unwrap();
-    assert_eq!((ids(&snapshot), snapshot.node("n").unwrap().wal), (vec![1, 2], wal(1, 7)));
-    assert!(snapshot.segments().all(|segment| segment.order == (3, 3)), "the write order is the commit's sequence");
-    // The same again is done already; without segments the position moves alone; with the same position segments come alone.
-    assert_eq!(catalog.commit_flush(wal(1, 7), &[segment(1), segment(2)]).await.unwrap().sequence(), 3);
-    assert_eq!(catalog.commit_flush(wal(1, 9), &[]).await.unwrap().node("n").unwrap().wal, wal(1, 9));
-    let snapshot = catalog.commit_flush(wal(1, 9), &[segment(3)]).await.unwrap();
+    let snapshot = catalog
+        .commit_flush(wal(1, 7), &[segment(1), segment(2)])
+        .await
+        .unwrap();
+    assert_eq!(
+        (ids(&snapshot), snapshot.node("n").unwrap().wal),
+        (vec![1, 2], wal(1, 7))
+    );
+    assert!(
+        snapshot.segments().all(|segment| segment.order == (3, 3)),
+        "the write order is the commit's sequence"
+    );
+    // The same again is done already; without segments the position moves alone; with the same
+    // position segments come alone.
+    assert_eq!(
+        catalog
+            .commit_flush(wal(1, 7), &[segment(1), segment(2)])
+            .await
+            .unwrap()
+            .sequence(),
+        3
+    );
+    assert_eq!(
+        catalog
+            .commit_flush(wal(1, 9), &[])
+            .await
+            .unwrap()
+            .node("n")
+            .unwrap()
+            .wal,
+        wal(1, 9)
+    );
+    let snapshot = catalog
+        .commit_flush(wal(1, 9), &[segment(3)])
+        .await
+        .unwrap();
     assert_eq!((ids(&snapshot), snapshot.sequence()), (vec![1, 2, 3], 5));
 }
 
 #[tokio::test]
 async fn what_cannot_be_is_refused() {
     let catalog = open_with_table(&Store::memory()).await;
-    catalog.commit_flush(wal(1, 7), &[segment(1)]).await.unwrap();
+    catalog
+        .commit_flush(wal(1, 7), &[segment(1)])
+        .await
+        .unwrap();
     let check = async |position: WalPosition, segment: SegmentMeta, expected: &str| {
-        let error = catalog.commit_flush(position, &[segment]).await.unwrap_err();
-        assert!(matches!(error, CatalogError::Refused(_)) && error.to_string().contains(expected), "{error} / {expected}");
+        let error = catalog
+            .commit_flush(position, &[segment])
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, CatalogError::Refused(_)) && error.to_string().contains(expected),
+            "{error} / {expected}"
+        );
         assert_eq!(catalog.snapshot().sequence(), 3);
     };
     check(wal(1, 6), segment(2), "cannot move from").await;
     check(wal(2, 0), segment(2), "cannot move from").await;
-    check(wal(1, 8), SegmentMeta { day: Day(1), ..segment(2) }, "are not within 1970-01-02").await;
-    check(wal(1, 8), SegmentMeta { time: TimeRange::new(-1, 1), ..segment(2) }, "are not within 1970-01-01").await;
-    check(wal(1, 8), SegmentMeta { order: (2, 1), ..segment(2) }, "write order 2 to 1").await;
-    check(wal(1, 8), SegmentMeta { order: (1, 5), ..segment(2) }, "write order 1 to 5").await;
-    check(wal(1, 8), SegmentMeta { rows: 1, ..segment(2) }, "1 rows of 2 series").await;
-    check(wal(1, 8), SegmentMeta { deletes_applied: 5, ..segment(2) }, "deletes up to commit 5 are not possible in commit 4").await;
-    let twice = catalog.commit_flush(wal(1, 8), &[segment(2), segment(2)]).await.unwrap_err();
-    assert!(twice.to_string().contains("there is one with this id"), "{twice}");
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            day: Day(1),
+            ..segment(2)
+        },
+        "are not within 1970-01-02",
+    )
+    .await;
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            time: TimeRange::new(-1, 1),
+            ..segment(2)
+        },
+        "are not within 1970-01-01",
+    )
+    .await;
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            order: (2, 1),
+            ..segment(2)
+        },
+        "write order 2 to 1",
+    )
+    .await;
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            order: (1, 5),
+            ..segment(2)
+        },
+        "write order 1 to 5",
+    )
+    .await;
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            rows: 1,
+            ..segment(2)
+        },
+        "1 rows of 2 series",
+    )
+    .await;
+    check(
+        wal(1, 8),
+        SegmentMeta {
+            deletes_applied: 5,
+            ..segment(2)
+        },
+        "deletes up to commit 5 are not possible in commit 4",
+    )
+    .await;
+    let twice = catalog
+        .commit_flush(wal(1, 8), &[segment(2), segment(2)])
+        .await
+        .unwrap_err();
+    assert!(
+        twice.to_string().contains("there is one with this id"),
+        "{twice}"
+    );
 }
 
 #[tokio::test]
 async fn a_merge_replaces_its_inputs_once() {
     let catalog = open_with_table(&Store::memory()).await;
-    catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();
-    catalog.commit_flush(wal(1, 2), &[segment(2)]).await.unwrap();
-    let before = catalog.commit_flush(wal(1, 3), &[segment(3)]).await.unwrap();
-    let merged = SegmentMeta { level: 1, order: (3, 4), ..segment(9) };
+    catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap();
+    catalog
+        .commit_flush(wal(1, 2), &[segment(2)])
+        .await
+        .unwrap();
+    let before = catalog
+        .commit_flush(wal(1, 3), &[segment(3)])
+        .await
+        .unwrap();
+    let merged = SegmentMeta {
+        level: 1,
+        order: (3, 4),
+        ..segment(9)
+    };
     let inputs = [segment(1).reference(), segment(2).reference()];
-    let snapshot = catalog.commit_compaction(&inputs, std::slice::from_ref(&merged)).await.unwrap();
-    assert_eq!(ids(&snapshot), [9, 3], "in write order, not in order of commits");
+    let snapshot = catalog
+        .commit_compaction(&inputs, std::slice::from_ref(&merged))
+        .await
+        .unwrap();
+    assert_eq!(
+        ids(&snapshot),
+        [9, 3],
+        "in write order, not in order of commits"
+    );
     assert_eq!(ids(&before), [1, 2, 3], "an older snapshot stays as it is");
-    assert_eq!(catalog.commit_compaction(&inputs, &[merged]).await.unwrap().sequence(), 6, "asked twice, done once");
-    let other = SegmentMeta { id: SegmentId(10), order: (3, 4), ..segment(10) };
-    let error = catalog.commit_compaction(&[segment(3).reference(), segment(1).reference()], &[other]).await.unwrap_err();
-    assert!(matches!(&error, CatalogError::Refused(Refusal::SegmentGone { segment }) if segment.id == SegmentId(1)), "{error}");
-    assert_eq!(ids(&catalog.snapshot()), [9, 3], "a refused merge removes nothing");
-    let empty = catalog.commit_compaction(&[SegmentId(9), SegmentId(3)].map(|id| segment(id.0).reference()), &[]).await.unwrap();
+    assert_eq!(
+        catalog
+            .commit_compaction(&inputs, &[merged])
+            .await
+            .unwrap()
+            .sequence(),
+        6,
+        "asked twice, done once"
+    );
+    let other = SegmentMeta {
+        id: SegmentId(10),
+        order: (3, 4),
+        ..segment(10)
+    };
+    let error = catalog
+        .commit_compaction(&[segment(3).reference(), segment(1).reference()], &[other])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, CatalogError::Refused(Refusal::SegmentGone { segment }) if segment.id == SegmentId(1)),
+        "{error}"
+    );
+    assert_eq!(
+        ids(&catalog.snapshot()),
+        [9, 3],
+        "a refused merge removes nothing"
+    );
+    let empty = catalog
+        .commit_compaction(
+            &[SegmentId(9), SegmentId(3)].map(|id| segment(id.0).reference()),
+            &[],
+        )
+        .await
+        .unwrap();
     assert!(empty.table("default", "cpu").unwrap().days.is_empty());
 }
 
@@ -162,17 +409,37 @@ async fn a_newer_process_fences_the_older() {
     let store = Store::memory();
     let old = open_with_table(&store).await;
     let new = open(&store, "n").await;
-    assert_eq!((old.node(), new.node()), (Some(("n".to_owned(), 1)), Some(("n".to_owned(), 2))));
+    assert_eq!(
+        (old.node(), new.node()),
+        (Some(("n".to_owned(), 1)), Some(("n".to_owned(), 2)))
+    );
     assert!(!old.is_fenced(), "it does not know yet");
-    let error = old.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap_err();
-    assert!(matches!(error, CatalogError::Fenced { epoch: 1, newest: 2, .. }), "{error}");
+    let error = old
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CatalogError::Fenced {
+                epoch: 1,
+                newest: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(old.is_fenced() && !new.is_fenced());
     let error = old.create_database("x").await.unwrap_err();
     assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
     new.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();
     assert_eq!(ids(&old.refresh().await.unwrap()), [1], "it may still read");
     let other = open(&store, "m").await;
-    assert_eq!((other.node().unwrap().1, new.is_fenced()), (1, false), "other nodes have other epochs");
+    assert_eq!(
+        (other.node().unwrap().1, new.is_fenced()),
+        (1, false),
+        "other nodes have other epochs"
+    );
 }
 
 #[tokio::test]
@@ -184,8 +451,13 @@ async fn two_writers_see_each_others_commits() {
     b.commit_flush(wal(1, 1), &[segment(2)]).await.unwrap();
     assert_eq!(ids(&seen.borrow_and_update()), [1, 2]);
     // What b cannot know yet is no reason to refuse: it looks first.
-    a.ensure_columns("default", &[columns("mem", TableKind::Wide, &[])]).await.unwrap();
-    let segment = SegmentMeta { table: "mem".into(), ..segment(3) };
+    a.ensure_columns("default", &[columns("mem", TableKind::Wide, &[])])
+        .await
+        .unwrap();
+    let segment = SegmentMeta {
+        table: "mem".into(),
+        ..segment(3)
+    };
     b.commit_flush(wal(1, 2), &[segment]).await.unwrap();
     assert_eq!(a.refresh().await.unwrap(), b.snapshot());
 }
@@ -194,15 +466,38 @@ async fn two_writers_see_each_others_commits() {
 async fn a_commit_whose_answer_is_lost_is_made_once() {
     let (faults, store, _) = faulty();
     let catalog = open_with_table(&store).await;
-    faults.set(Faults { lost_answer: 1.0, ..Faults::default() });
-    assert_eq!(catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap().sequence(), 3);
+    faults.set(Faults {
+        lost_answer: 1.0,
+        ..Faults::default()
+    });
+    assert_eq!(
+        catalog
+            .commit_flush(wal(1, 1), &[segment(1)])
+            .await
+            .unwrap()
+            .sequence(),
+        3
+    );
     // Nor is it known by reading back.
-    faults.set(Faults { lost_answer: 1.0, unreadable: true, ..Faults::default() });
-    let error = catalog.commit_flush(wal(1, 2), &[segment(2)]).await.unwrap_err();
-    assert!(matches!(error, CatalogError::Store(StoreError::Unavailable { .. })), "{error}");
+    faults.set(Faults {
+        lost_answer: 1.0,
+        unreadable: true,
+        ..Faults::default()
+    });
+    let error = catalog
+        .commit_flush(wal(1, 2), &[segment(2)])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, CatalogError::Store(StoreError::Unavailable { .. })),
+        "{error}"
+    );
     faults.set(Faults::default());
     assert_eq!(ids(&catalog.snapshot()), [1]);
-    let snapshot = catalog.commit_flush(wal(1, 2), &[segment(2)]).await.unwrap();
+    let snapshot = catalog
+        .commit_flush(wal(1, 2), &[segment(2)])
+        .await
+        .unwrap();
     assert_eq!((snapshot.sequence(), ids(&snapshot)), (4, vec![1, 2]));
 }
 
@@ -211,13 +506,30 @@ async fn a_commit_whose_answer_is_lost_is_made_once() {
 async fn a_late_commit_is_not_made_again_after_a_merge() {
     let (faults, store, without_faults) = faulty();
     let catalog = open_with_table(&store).await;
-    faults.set(Faults { lost_answer: 1.0, unreadable: true, ..Faults::default() });
-    catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap_err();
+    faults.set(Faults {
+        lost_answer: 1.0,
+        unreadable: true,
+        ..Faults::default()
+    });
+    catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap_err();
     faults.set(Faults::default());
     let merger = open(&without_faults, "merger").await;
-    let merged = SegmentMeta { level: 1, order: (3, 3), ..segment(2) };
-    merger.commit_compaction(&[segment(1).reference()], &[merged]).await.unwrap();
-    let snapshot = catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();
+    let merged = SegmentMeta {
+        level: 1,
+        order: (3, 3),
+        ..segment(2)
+    };
+    merger
+        .commit_compaction(&[segment(1).reference()], &[merged])
+        .await
+        .unwrap();
+    let snapshot = catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap();
     assert_eq!((ids(&snapshot), snapshot.sequence()), (vec![2], 5));
 }
 
@@ -225,18 +537,45 @@ async fn a_late_commit_is_not_made_again_after_a_merge() {
 async fn a_store_that_is_full_or_down_says_so_and_comes_back() {
     let (faults, store, _) = faulty();
     let catalog = open_with_table(&store).await;
-    faults.set(Faults { full: true, ..Faults::default() });
-    let error = catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap_err();
-    assert!(matches!(error, CatalogError::Store(StoreError::Full { .. })), "{error}");
+    faults.set(Faults {
+        full: true,
+        ..Faults::default()
+    });
+    let error = catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, CatalogError::Store(StoreError::Full { .. })),
+        "{error}"
+    );
     // On a full store a process starts to read, and registers later.
     let reader = Catalog::load(store.clone(), options()).await.unwrap();
-    assert!(matches!(reader.register("r", "").await, Err(CatalogError::Store(StoreError::Full { .. }))));
-    assert!(matches!(reader.create_database("x").await, Err(CatalogError::NotRegistered)));
-    faults.set(Faults { down: true, ..Faults::default() });
-    let error = catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap_err();
-    assert!(matches!(error, CatalogError::Store(StoreError::Unavailable { .. })), "{error}");
+    assert!(matches!(
+        reader.register("r", "").await,
+        Err(CatalogError::Store(StoreError::Full { .. }))
+    ));
+    assert!(matches!(
+        reader.create_database("x").await,
+        Err(CatalogError::NotRegistered)
+    ));
+    faults.set(Faults {
+        down: true,
+        ..Faults::default()
+    });
+    let error = catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, CatalogError::Store(StoreError::Unavailable { .. })),
+        "{error}"
+    );
     faults.set(Faults::default());
-    catalog.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();
+    catalog
+        .commit_flush(wal(1, 1), &[segment(1)])
+        .await
+        .unwrap();
     assert_eq!(reader.register("r", "").await.unwrap(), 1);
     assert_eq!(ids(&reader.snapshot()), [1]);
 }
@@ -245,10 +584,26 @@ async fn a_store_that_is_full_or_down_says_so_and_comes_back() {
 async fn loading_waits_for_a_store_that_is_not_up() {
     let (faults, store, _) = faulty();
     let expected = open_with_table(&store).await.snapshot();
-    for not_up in [Faults { down: true, ..Faults::default() }, Faults { unreadable: true, ..Faults::default() }] {
+    for not_up in [
+        Faults {
+            down: true,
+            ..Faults::default()
+        },
+        Faults {
+            unreadable: true,
+            ..Faults::default()
+        },
+    ] {
         faults.set(not_up);
-        assert!(Catalog::load(store.clone(), options()).await.is_err(), "no time to wait");
-        let patient = CatalogOptions { load_timeout: Duration::from_secs(60), retry_delay: Duration::from_millis(1), ..options() };
+        assert!(
+            Catalog::load(store.clone(), options()).await.is_err(),
+            "no time to wait"
+        );
+        let patient = CatalogOptions {
+            load_timeout: Duration::from_secs(60),
+            retry_delay: Duration::from_millis(1),
+            ..options()
+        };
         let loading = tokio::spawn(Catalog::load(store.clone(), patient));
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!loading.is_finished());
@@ -263,26 +618,50 @@ async fn checkpoints(store: &Store) -> Vec<u64> {
         tokio::task::yield_now().await;
     }
     let infos: Vec<_> = store.list(keys::CHECKPOINTS).try_collect().await.unwrap();
-    infos.iter().filter_map(|info| keys::parse_checkpoint(&info.key)).collect()
+    infos
+        .iter()
+        .filter_map(|info| keys::parse_checkpoint(&info.key))
+        .collect()
 }
 
 #[tokio::test]
 async fn loading_reads_the_newest_good_checkpoint_and_the_tail() {
     let store = Store::memory();
     let catalog = open_with_table(&store).await;
-    catalog.set_metadata("default", &[("up".to_owned(), MetricMetadata::default())].into()).await.unwrap();
+    catalog
+        .set_metadata(
+            "default",
+            &[("up".to_owned(), MetricMetadata::default())].into(),
+        )
+        .await
+        .unwrap();
     for i in 0..30 {
         catalog
             .commit_flush(
                 wal(1, i + 1),
-                &[segment(i.into()), SegmentMeta { day: Day(-1), time: TimeRange::new(-9, -3), ..segment((100 + i).into()) }],
+                &[
+                    segment(i.into()),
+                    SegmentMeta {
+                        day: Day(-1),
+                        time: TimeRange::new(-9, -3),
+                        ..segment((100 + i).into())
+                    },
+                ],
             )
             .await
             .unwrap();
         checkpoints(&store).await;
     }
-    assert_eq!(checkpoints(&store).await, [5, 10, 15, 20, 25, 30], "old ones become fewer later");
-    let load = async || Catalog::load(store.clone(), options()).await.map(|catalog| catalog.snapshot());
+    assert_eq!(
+        checkpoints(&store).await,
+        [5, 10, 15, 20, 25, 30],
+        "old ones become fewer later"
+    );
+    let load = async || {
+        Catalog::load(store.clone(), options())
+            .await
+            .map(|catalog| catalog.snapshot())
+    };
     let expected = catalog.snapshot();
     assert_eq!(expected.sequence(), 33);
     assert_eq!(load().await.unwrap(), expected);
@@ -293,21 +672,37 @@ async fn loading_reads_the_newest_good_checkpoint_and_the_tail() {
     assert_eq!(load().await.unwrap(), expected);
     // Broken checkpoints are left out.
     for checkpoint in [30, 25] {
-        store.put(&keys::checkpoint(checkpoint), "broken").await.unwrap();
+        store
+            .put(&keys::checkpoint(checkpoint), "broken")
+            .await
+            .unwrap();
         assert_eq!(load().await.unwrap(), expected);
     }
     for checkpoint in [20, 15, 10, 5] {
-        store.put(&keys::checkpoint(checkpoint), "broken").await.unwrap();
+        store
+            .put(&keys::checkpoint(checkpoint), "broken")
+            .await
+            .unwrap();
     }
     // Without any the first record is needed, and is named.
     let error = load().await.unwrap_err();
-    assert!(error.to_string().contains("object catalog/log/00000000000000000001 is corrupt"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("object catalog/log/00000000000000000001 is corrupt"),
+        "{error}"
+    );
     store.put(&keys::log_record(1), first).await.unwrap();
     assert_eq!(load().await.unwrap(), expected);
     // A record that is missing in the middle is never passed over.
     store.delete(&keys::log_record(32)).await.unwrap();
     let error = load().await.unwrap_err();
-    assert!(error.to_string().contains("catalog/log/00000000000000000032"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("catalog/log/00000000000000000032"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -315,55 +710,194 @@ async fn a_record_that_does_not_fit_is_corruption() {
     let check = async |record: Record, expected: &str| {
         let store = Store::memory();
         open_with_table(&store).await;
-        store.put(&keys::log_record(3), envelope::seal(&record)).await.unwrap();
+        store
+            .put(&keys::log_record(3), envelope::seal(&record))
+            .await
+            .unwrap();
         let error = Catalog::load(store, options()).await.unwrap_err();
-        assert!(matches!(error, CatalogError::Store(StoreError::Corrupt { .. })), "{error}");
+        assert!(
+            matches!(error, CatalogError::Store(StoreError::Corrupt { .. })),
+            "{error}"
+        );
         let error = error.to_string();
-        assert!(error.contains("catalog/log/00000000000000000003") && error.contains(expected), "{error}");
+        assert!(
+            error.contains("catalog/log/00000000000000000003") && error.contains(expected),
+            "{error}"
+        );
     };
-    let good = Record { sequence: 3, node: "n".to_owned(), epoch: 1, ..Record::default() };
-    check(Record { sequence: 4, ..good.clone() }, "it is record 4").await;
-    check(Record { epoch: 2, ..good.clone() }, "epoch 2 is fenced").await;
-    check(Record { epoch: 0, ..good.clone() }, "epoch 0 is fenced").await;
-    check(Record { node: "m".to_owned(), ..good.clone() }, "node \"m\"").await;
-    check(Record { changes: vec![Change { kind: None }], ..good.clone() }, "does not know").await;
+    let good = Record {
+        sequence: 3,
+        node: "n".to_owned(),
+        epoch: 1,
+        ..Record::default()
+    };
+    check(
+        Record {
+            sequence: 4,
+            ..good.clone()
+        },
+        "it is record 4",
+    )
+    .await;
+    check(
+        Record {
+            epoch: 2,
+            ..good.clone()
+        },
+        "epoch 2 is fenced",
+    )
+    .await;
+    check(
+        Record {
+            epoch: 0,
+            ..good.clone()
+        },
+        "epoch 0 is fenced",
+    )
+    .await;
+    check(
+        Record {
+            node: "m".to_owned(),
+            ..good.clone()
+        },
+        "node \"m\"",
+    )
+    .await;
+    check(
+        Record {
+            changes: vec![Change { kind: None }],
+            ..good.clone()
+        },
+        "does not know",
+    )
+    .await;
     let create = |kind: u32, column: u32| {
-        let columns = vec![crate::record::Column { name: "c".to_owned(), kind: column }];
-        Kind::CreateTable(CreateTable { database: "default".to_owned(), table: "t".to_owned(), kind, columns })
+        let columns = vec![crate::record::Column {
+            name: "c".to_owned(),
+            kind: column,
+        }];
+        Kind::CreateTable(CreateTable {
+            database: "default".to_owned(),
+            table: "t".to_owned(),
+            kind,
+            columns,
+        })
     };
-    check(Record { changes: vec![create(99, 1).into()], ..good.clone() }, "table kind 99").await;
-    check(Record { changes: vec![create(1, 99).into()], ..good.clone() }, "column kind 99").await;
+    check(
+        Record {
+            changes: vec![create(99, 1).into()],
+            ..good.clone()
+        },
+        "table kind 99",
+    )
+    .await;
+    check(
+        Record {
+            changes: vec![create(1, 99).into()],
+            ..good.clone()
+        },
+        "column kind 99",
+    )
+    .await;
     let with_segment = |segment: Segment| {
-        let change =
-            ChangeSegments { database: "default".to_owned(), table: "cpu".to_owned(), added: vec![segment], ..ChangeSegments::default() };
-        Record { changes: vec![Kind::ChangeSegments(change).into()], ..good.clone() }
+        let change = ChangeSegments {
+            database: "default".to_owned(),
+            table: "cpu".to_owned(),
+            added: vec![segment],
+            ..ChangeSegments::default()
+        };
+        Record {
+            changes: vec![Kind::ChangeSegments(change).into()],
+            ..good.clone()
+        }
     };
-    let good_segment = Segment { rows: 1, series: 1, ..Segment::default() };
+    let good_segment = Segment {
+        rows: 1,
+        series: 1,
+        ..Segment::default()
+    };
     check(with_segment(good_segment), "sort order 0").await;
-    check(with_segment(Segment { level: 256, ..good_segment }), "level 256").await;
-    check(with_segment(Segment { time_min: 1, time_span: u64::MAX, ..good_segment }), "time span").await;
-    check(Record { changes: vec![Kind::RegisterNode(RegisterNode::default()).into()], ..good.clone() }, "cannot register as epoch 1").await;
+    check(
+        with_segment(Segment {
+            level: 256,
+            ..good_segment
+        }),
+        "level 256",
+    )
+    .await;
+    check(
+        with_segment(Segment {
+            time_min: 1,
+            time_span: u64::MAX,
+            ..good_segment
+        }),
+        "time span",
+    )
+    .await;
+    check(
+        Record {
+            changes: vec![Kind::RegisterNode(RegisterNode::default()).into()],
+            ..good.clone()
+        },
+        "cannot register as epoch 1",
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn metadata_are_kept_and_repeated_ones_make_no_commit() {
     let catalog = open_with_table(&Store::memory()).await;
-    let metadata = MetricMetadata { kind: MetricKind::StateSet, help: "Some help.".into(), unit: "seconds".into() };
-    let news: BTreeMap<_, _> = [("a".to_owned(), metadata.clone()), ("b".to_owned(), MetricMetadata::default())].into();
-    assert_eq!(catalog.set_metadata("default", &news).await.unwrap().sequence(), 3);
+    let metadata = MetricMetadata {
+        kind: MetricKind::StateSet,
+        help: "Some help.".into(),
+        unit: "seconds".into(),
+    };
+    let news: BTreeMap<_, _> = [
+        ("a".to_owned(), metadata.clone()),
+        ("b".to_owned(), MetricMetadata::default()),
+    ]
+    .into();
+    assert_eq!(
+        catalog
+            .set_metadata("default", &news)
+            .await
+            .unwrap()
+            .sequence(),
+        3
+    );
     let snapshot = catalog.set_metadata("default", &news).await.unwrap();
-    assert_eq!((snapshot.sequence(), snapshot.database("default").unwrap().metadata.get("a")), (3, Some(&metadata)));
+    assert_eq!(
+        (
+            snapshot.sequence(),
+            snapshot.database("default").unwrap().metadata.get("a")
+        ),
+        (3, Some(&metadata))
+    );
 }
 
 #[tokio::test]
 async fn segments_are_found_by_time() {
     let catalog = open_with_table(&Store::memory()).await;
     let day = crate::model::TimeUnit::Nanosecond.per_day();
-    let on = |id: u128, number: i64, from: i64, to: i64| SegmentMeta { day: Day(number), time: TimeRange::new(from, to), ..segment(id) };
-    let segments = [on(1, -1, -day, -5), on(2, 0, 0, 10), on(3, 0, 5, day - 1), on(4, 1, day, day + 1)];
+    let on = |id: u128, number: i64, from: i64, to: i64| SegmentMeta {
+        day: Day(number),
+        time: TimeRange::new(from, to),
+        ..segment(id)
+    };
+    let segments = [
+        on(1, -1, -day, -5),
+        on(2, 0, 0, 10),
+        on(3, 0, 5, day - 1),
+        on(4, 1, day, day + 1),
+    ];
     let snapshot = catalog.commit_flush(wal(1, 1), &segments).await.unwrap();
     let check = |times: TimeRange, expected: &[u128]| {
-        let found: Vec<_> = snapshot.table("default", "cpu").unwrap().segments(times).map(|segment| segment.id.0).collect();
+        let found: Vec<_> = snapshot
+            .table("default", "cpu")
+            .unwrap()
+            .segments(times)
+            .map(|segment| segment.id.0)
+            .collect();
         assert_eq!(found, expected, "{times:?}");
     };
     check(TimeRange::ALL, &[1, 2, 3, 4]);
@@ -379,16 +913,32 @@ async fn segments_are_found_by_time() {
 async fn the_dump_shows_each_record_and_goes_on_after_a_broken_one() {
     let store = Store::memory();
     let catalog = open_with_table(&store).await;
-    catalog.commit_flush(wal(1, 1), &[segment(0xab)]).await.unwrap();
+    catalog
+        .commit_flush(wal(1, 1), &[segment(0xab)])
+        .await
+        .unwrap();
     store.put(&keys::log_record(2), "broken").await.unwrap();
     let mut lines = Vec::new();
-    crate::dump::dump(&store, |line| lines.push(line)).await.unwrap();
+    crate::dump::dump(&store, |line| lines.push(line))
+        .await
+        .unwrap();
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[0]["changes"][0]["register_node"]["address"], "here:1");
-    assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'), "{}", lines[0]);
-    assert!(lines[1]["error"].as_str().unwrap().contains("corrupt"), "{}", lines[1]);
+    assert!(
+        lines[0]["time"].as_str().unwrap().ends_with('Z'),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[1]["error"].as_str().unwrap().contains("corrupt"),
+        "{}",
+        lines[1]
+    );
     let added = &lines[2]["changes"][0]["change_segments"]["added"][0];
-    assert_eq!((added["id"].as_str(), added["day"].as_str()), (Some("000000000000000000000000000000ab"), Some("1970-01-01")));
+    assert_eq!(
+        (added["id"].as_str(), added["day"].as_str()),
+        (Some("000000000000000000000000000000ab"), Some("1970-01-01"))
+    );
     assert_eq!(lines[2]["changes"][1]["advance_wal"]["next_seq"], 1);
 }
 
@@ -401,25 +951,43 @@ fn metadata_stay_small() {
         day: Day(20_833),
         level: 2,
         order: (1_000_000 + i, 1_000_100 + i),
-        time: TimeRange::new(1_800_000_000_000_000_000, 1_800_000_000_000_000_000 + 86_400_000_000_000 - 1),
+        time: TimeRange::new(
+            1_800_000_000_000_000_000,
+            1_800_000_000_000_000_000 + 86_400_000_000_000 - 1,
+        ),
         rows: 1 << 30,
         series: 1 << 24,
         data_bytes: 1 << 29,
         index_bytes: 1 << 26,
         data_checksum: u64::MAX,
         index_checksum: u64::MAX,
-        sort_tags: (0..8).map(|i| format!("a_tag_of_usual_length_{i}")).collect(),
+        sort_tags: (0..8)
+            .map(|i| format!("a_tag_of_usual_length_{i}"))
+            .collect(),
         ..segment(0)
     };
     let bytes = |segments: u64| {
         let segments: Vec<_> = (0..segments).map(realistic).collect();
-        let changes = segment_changes(&[], &segments).into_iter().map(Change::from).collect();
-        Record { changes, ..Record::default() }.encoded_len()
+        let changes = segment_changes(&[], &segments)
+            .into_iter()
+            .map(Change::from)
+            .collect();
+        Record {
+            changes,
+            ..Record::default()
+        }
+        .encoded_len()
     };
     let (one, thousand) = (bytes(1), bytes(1000) as f64 / 1000.0);
     // Measured: 92 among many; 315 alone, with its table's names and 8 tags of usual length.
-    assert!((80.0..=100.0).contains(&thousand), "{thousand}: write down the new figure");
-    assert!((300..=330).contains(&one), "{one}: write down the new figure");
+    assert!(
+        (80.0..=100.0).contains(&thousand),
+        "{thousand}: write down the new figure"
+    );
+    assert!(
+        (300..=330).contains(&one),
+        "{one}: write down the new figure"
+    );
 }
 
 mod round_trips {
@@ -429,10 +997,19 @@ mod round_trips {
 
     fn any_meta() -> impl Strategy<Value = SegmentMeta> {
         let order = (any::<u64>(), any::<u64>());
-        let times = (any::<i64>(), any::<i64>()).prop_map(|(a, b)| TimeRange::new(a.min(b), a.max(b)));
+        let times =
+            (any::<i64>(), any::<i64>()).prop_map(|(a, b)| TimeRange::new(a.min(b), a.max(b)));
         let numbers = proptest::array::uniform6(any::<u64>());
-        (any::<u128>(), any::<i64>(), any::<u8>(), order, times, numbers, proptest::collection::vec(".*", 0..3)).prop_map(
-            |(id, day, level, order, time, numbers, tags)| SegmentMeta {
+        (
+            any::<u128>(),
+            any::<i64>(),
+            any::<u8>(),
+            order,
+            times,
+            numbers,
+            proptest::collection::vec(".*", 0..3),
+        )
+            .prop_map(|(id, day, level, order, time, numbers, tags)| SegmentMeta {
                 id: SegmentId(id),
                 day: Day(day),
                 level,
@@ -446,8 +1023,7 @@ mod round_trips {
                 index_checksum: numbers[5],
                 sort_tags: tags.into(),
                 ..segment(0)
-            },
-        )
+            })
     }
 
     proptest! {

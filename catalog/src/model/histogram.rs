@@ -1,8 +1,8 @@
 //! Native histograms: one value of a series that is a whole distribution.
 //!
 //! Source: Prometheus' native histogram specification and `prompb/types.proto` (remote write 1.0).
-//! Counts are kept as absolute floats whatever the sender used (integer deltas included): PromQL computes
-//! with floats only.
+//! Counts are kept as absolute floats whatever the sender used (integer deltas included): PromQL
+//! computes with floats only.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ pub enum ResetHint {
 /// A native histogram with exponential or custom buckets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Histogram {
-    /// -4 to 8: exponential, base 2^(2^-schema); [`CUSTOM_BUCKETS_SCHEMA`]: bounds in `custom_values`.
+    /// -4 to 8: exponential, base 2^(2^-schema); [`CUSTOM_BUCKETS_SCHEMA`]: bounds in
+    /// `custom_values`.
     pub schema: i32,
     /// Width of the zero bucket.
     pub zero_threshold: f64,
@@ -68,11 +69,18 @@ pub struct Histogram {
 }
 
 fn list(name: &str, item: DataType) -> Field {
-    Field::new(name, DataType::List(Arc::new(Field::new("item", item, false))), false)
+    Field::new(
+        name,
+        DataType::List(Arc::new(Field::new("item", item, false))),
+        false,
+    )
 }
 
 fn span_type() -> DataType {
-    DataType::Struct(Fields::from(vec![Field::new("offset", DataType::Int32, false), Field::new("length", DataType::UInt32, false)]))
+    DataType::Struct(Fields::from(vec![
+        Field::new("offset", DataType::Int32, false),
+        Field::new("length", DataType::UInt32, false),
+    ]))
 }
 
 /// The Arrow type of a histogram column; see `FORMAT.md`.

@@ -1,12 +1,13 @@
 //! Label sets in canonical form.
 //!
-//! A label set is kept as one string: for each label, in ascending order of names (by bytes), the length
-//! of the name, the name, the length of the value, the value. A length is written in groups of six bits,
-//! lowest first, one byte each; `0x40` is set on every byte but the last. All length bytes are therefore
-//! ASCII, the whole is valid UTF-8, and slices of it need no checks beyond those of `str`.
+//! A label set is kept as one string: for each label, in ascending order of names (by bytes), the
+//! length of the name, the name, the length of the value, the value. A length is written in groups
+//! of six bits, lowest first, one byte each; `0x40` is set on every byte but the last. All length
+//! bytes are therefore ASCII, the whole is valid UTF-8, and slices of it need no checks beyond
+//! those of `str`.
 //!
-//! Names are unique and not empty, values are not empty: a label with an empty value is the same as no
-//! label. Equal sets have equal bytes, so that hashing and comparing never look inside.
+//! Names are unique and not empty, values are not empty: a label with an empty value is the same as
+//! no label. Equal sets have equal bytes, so that hashing and comparing never look inside.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -33,9 +34,12 @@ impl Labels {
         Self(Arc::from(""))
     }
 
-    /// A set of these labels. Order does not matter, labels with empty values are left out, and of two
-    /// labels with one name the last counts; who has to refuse repeated names checks before.
-    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+    /// A set of these labels. Order does not matter, labels with empty values are left out, and of
+    /// two labels with one name the last counts; who has to refuse repeated names checks
+    /// before.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
         let mut builder = LabelsBuilder::new();
         for (name, value) in pairs {
             builder.set(name.as_ref(), value.as_ref());
@@ -49,7 +53,10 @@ impl Labels {
         let mut last: Option<&str> = None;
         for (name, value) in pairs {
             debug_assert!(!name.is_empty() && !value.is_empty());
-            debug_assert!(last.is_none_or(|last| last < name), "labels out of order: {last:?}, {name:?}");
+            debug_assert!(
+                last.is_none_or(|last| last < name),
+                "labels out of order: {last:?}, {name:?}"
+            );
             last = Some(name);
             push_str(&mut out, name);
             push_str(&mut out, value);
@@ -213,7 +220,12 @@ impl LabelsBuilder {
 
     /// Starts from an existing set.
     pub fn from_labels(labels: &Labels) -> Self {
-        Self { pairs: labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect() }
+        Self {
+            pairs: labels
+                .iter()
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .collect(),
+        }
     }
 
     /// Sets a label; an empty value removes it.
@@ -233,12 +245,15 @@ impl LabelsBuilder {
 
     /// The value of a label as it stands.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find_map(|(n, v)| (n == name && !v.is_empty()).then_some(v.as_str()))
+        self.pairs
+            .iter()
+            .find_map(|(n, v)| (n == name && !v.is_empty()).then_some(v.as_str()))
     }
 
     /// The canonical set.
     pub fn build(mut self) -> Labels {
-        self.pairs.retain(|(name, value)| !name.is_empty() && !value.is_empty());
+        self.pairs
+            .retain(|(name, value)| !name.is_empty() && !value.is_empty());
         self.pairs.sort_unstable();
         Labels::from_sorted(self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
     }
@@ -255,20 +270,29 @@ mod tests {
         for len in [1, 63, 64, 65, 4095, 4096, 5000] {
             let value = "é".repeat(len);
             let labels = Labels::from_pairs([("b", value.as_str()), ("a", "1")]);
-            assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", value.as_str())]);
+            assert_eq!(
+                labels.iter().collect::<Vec<_>>(),
+                [("a", "1"), ("b", value.as_str())]
+            );
         }
     }
 
     #[test]
     fn an_empty_value_is_no_label() {
-        assert_eq!(Labels::from_pairs([("a", ""), ("b", "1")]), Labels::from_pairs([("b", "1")]));
+        assert_eq!(
+            Labels::from_pairs([("a", ""), ("b", "1")]),
+            Labels::from_pairs([("b", "1")])
+        );
         assert_eq!(Labels::from_pairs([("a", "")]), Labels::empty());
     }
 
     #[test]
     fn the_series_id_is_fixed_by_the_format() {
         // These two figures are part of the on-disk format: a change of them is a new format.
-        assert_eq!(Labels::from_pairs([("__name__", "up"), ("job", "node")]).as_str(), "\u{8}__name__\u{2}up\u{3}job\u{4}node");
+        assert_eq!(
+            Labels::from_pairs([("__name__", "up"), ("job", "node")]).as_str(),
+            "\u{8}__name__\u{2}up\u{3}job\u{4}node"
+        );
         assert_eq!(Labels::empty().series_id(), 0x2d06800538d394c2);
     }
 

@@ -51,9 +51,15 @@ pub struct Matcher {
 enum Pattern {
     /// `a|b|c`: no regular expression is run.
     OneOf(Vec<String>),
-    /// `a.*b` or `a.+b`, where either text may be empty: to compile it would take longer than many a query.
-    Around { before: String, after: String, least_between: usize },
-    /// Anything but a line feed matches `.*`; Prometheus compiles with the dot matching line feeds too.
+    /// `a.*b` or `a.+b`, where either text may be empty: to compile it would take longer than many
+    /// a query.
+    Around {
+        before: String,
+        after: String,
+        least_between: usize,
+    },
+    /// Anything but a line feed matches `.*`; Prometheus compiles with the dot matching line feeds
+    /// too.
     Regex(Regex),
 }
 
@@ -61,31 +67,59 @@ enum Pattern {
 const PATTERN_SIZE_LIMIT: usize = 4 << 20;
 
 impl Matcher {
-    /// A matcher, its pattern in the syntax of the crate `regex`; the error is the regular expression's, in words for the user.
-    pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
+    /// A matcher, its pattern in the syntax of the crate `regex`; the error is the regular
+    /// expression's, in words for the user.
+    pub fn new(
+        name: impl Into<String>,
+        op: MatchOp,
+        value: impl Into<String>,
+    ) -> Result<Self, String> {
         let (name, value) = (name.into(), value.into());
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => Some(Pattern::compile(&value, &value)?),
         };
-        Ok(Self { name, op, value, pattern, translated: None })
+        Ok(Self {
+            name,
+            op,
+            value,
+            pattern,
+            translated: None,
+        })
     }
 
     /// A matcher of PromQL, whose patterns are [those of RE2](super::pattern).
-    pub fn promql(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Self, String> {
+    pub fn promql(
+        name: impl Into<String>,
+        op: MatchOp,
+        value: impl Into<String>,
+    ) -> Result<Self, String> {
         let (name, value) = (name.into(), value.into());
         if matches!(op, MatchOp::Equal | MatchOp::NotEqual) || is_list(&value) {
             return Self::new(name, op, value);
         }
-        let translated = from_re2(&value).map_err(|error| format!("invalid regular expression {value:?}: {error}"))?;
+        let translated = from_re2(&value)
+            .map_err(|error| format!("invalid regular expression {value:?}: {error}"))?;
         let pattern = Some(Pattern::compile(&value, &translated)?);
         let translated = (translated != value).then(|| translated.into());
-        Ok(Self { name, op, value, pattern, translated })
+        Ok(Self {
+            name,
+            op,
+            value,
+            pattern,
+            translated,
+        })
     }
 
     /// `name = value`
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None, translated: None }
+        Self {
+            name: name.into(),
+            op: MatchOp::Equal,
+            value: value.into(),
+            pattern: None,
+            translated: None,
+        }
     }
 
     /// Whether a value of the label passes.
@@ -120,7 +154,9 @@ impl Matcher {
     pub fn listed_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.pattern) {
             (MatchOp::Equal, _) => Some(vec![self.value.as_str()]),
-            (MatchOp::Regex, Some(Pattern::OneOf(texts))) => Some(texts.iter().map(String::as_str).collect()),
+            (MatchOp::Regex, Some(Pattern::OneOf(texts))) => {
+                Some(texts.iter().map(String::as_str).collect())
+            }
             _ => None,
         }
     }
@@ -135,7 +171,8 @@ impl Pattern {
         if let Some(around) = Self::around(pattern) {
             return Ok(around);
         }
-        let describe = |error: &dyn fmt::Display| format!("invalid regular expression {written:?}: {error}");
+        let describe =
+            |error: &dyn fmt::Display| format!("invalid regular expression {written:?}: {error}");
         // Alone first: `a)(b` would close the group that anchors it.
         regex_syntax::parse(pattern).map_err(|error| describe(&error))?;
         regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
@@ -150,13 +187,21 @@ impl Pattern {
         let least_between = usize::from(rest.starts_with('+'));
         let after = rest.strip_prefix(['*', '+'])?;
         let is_text = |text: &str| is_list(text) && !text.contains('|');
-        (is_text(before) && is_text(after)).then(|| Self::Around { before: before.to_owned(), after: after.to_owned(), least_between })
+        (is_text(before) && is_text(after)).then(|| Self::Around {
+            before: before.to_owned(),
+            after: after.to_owned(),
+            least_between,
+        })
     }
 
     fn is_match(&self, value: &str) -> bool {
         match self {
             Self::OneOf(texts) => texts.iter().any(|text| text == value),
-            Self::Around { before, after, least_between } => {
+            Self::Around {
+                before,
+                after,
+                least_between,
+            } => {
                 value.len() >= before.len() + least_between + after.len()
                     && value.starts_with(before.as_str())
                     && value.ends_with(after.as_str())
@@ -208,15 +253,24 @@ mod tests {
 
     #[test]
     fn texts_around_a_dot_are_what_the_regular_expression_is() {
-        let texts = ["", "a", "b", "c", "ab", "ba", "aba", "a\nb", "a\u{e9}b", "aab", "abb"];
-        for pattern in [".*", ".+", "a.*", "a.+", ".*b", ".+b", "a.*b", "a.+b", "ab.*b", "a.*ab", "a.+?", "a.b", "a.*|b", "a|b.*", "a.*b.*"]
-        {
+        let texts = [
+            "", "a", "b", "c", "ab", "ba", "aba", "a\nb", "a\u{e9}b", "aab", "abb",
+        ];
+        for pattern in [
+            ".*", ".+", "a.*", "a.+", ".*b", ".+b", "a.*b", "a.+b", "ab.*b", "a.*ab", "a.+?",
+            "a.b", "a.*|b", "a|b.*", "a.*b.*",
+        ] {
             let regex = Regex::new(&format!("^(?s:{pattern})$")).unwrap();
             for text in texts {
                 check(MatchOp::Regex, pattern, text, regex.is_match(text));
             }
         }
-        let is_around = |pattern| matches!(Pattern::compile(pattern, pattern), Ok(Pattern::Around { .. }));
+        let is_around = |pattern| {
+            matches!(
+                Pattern::compile(pattern, pattern),
+                Ok(Pattern::Around { .. })
+            )
+        };
         assert!(is_around("a.+b") && !is_around("a.*b.*") && !is_around("a.*|b"));
     }
 
@@ -227,14 +281,23 @@ mod tests {
             assert_eq!(matcher.matches(value), expected, "{pattern} on {value:?}");
             assert_eq!(matcher.value, pattern);
             let stored = Matcher::new("l", MatchOp::Regex, matcher.stored_value()).unwrap();
-            assert_eq!(stored.matches(value), expected, "{pattern} as {} on {value:?}", stored.value);
+            assert_eq!(
+                stored.matches(value),
+                expected,
+                "{pattern} as {} on {value:?}",
+                stored.value
+            );
             assert_eq!(stored, matcher);
         };
         check(r"\w+", "\u{e9}", false);
         check(r"a{|\Q.\E", "a{", true);
         check("[a&&b]+", "a&b", true);
         check("a|b", "b", true);
-        assert!(Matcher::new("l", MatchOp::Regex, r"\w+").unwrap().matches("\u{e9}"));
+        assert!(
+            Matcher::new("l", MatchOp::Regex, r"\w+")
+                .unwrap()
+                .matches("\u{e9}")
+        );
         assert!(Matcher::promql("l", MatchOp::Regex, "a**").is_err());
         assert!(Matcher::promql("l", MatchOp::NotRegex, "a)(b").is_err());
     }

@@ -1,8 +1,10 @@
-//! Regular expressions as Prometheus reads them (RE2, as Go has it), in the syntax of the crate `regex`.
+//! Regular expressions as Prometheus reads them (RE2, as Go has it), in the syntax of the crate
+//! `regex`.
 //!
-//! Most patterns read alike. Some would be refused (`a{`, `\Q.\E`, `\101`), some taken that are refused there (`a**`, `(?x)a`), and some
-//! would silently mean something else: `\d`, `\w`, `\s` and `\b` know ASCII alone, within brackets `[`, `&&`, `--` and `~~` are letters,
-//! and `\<` is a letter too.
+//! Most patterns read alike. Some would be refused (`a{`, `\Q.\E`, `\101`), some taken that are
+//! refused there (`a**`, `(?x)a`), and some would silently mean something else: `\d`, `\w`, `\s`
+//! and `\b` know ASCII alone, within brackets `[`, `&&`, `--` and `~~` are letters, and `\<` is a
+//! letter too.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -11,13 +13,20 @@ use std::str::Chars;
 const MAX_REPETITIONS: u32 = 1000;
 
 /// The classes of POSIX, which stand in brackets: `[[:alpha:]]`, and all else `[[:^alpha:]]`.
-const POSIX: [&str; 14] =
-    ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
+    "space", "upper", "word", "xdigit",
+];
 
-/// The same pattern for the crate `regex`; the error says what Prometheus refuses. Whatever else is wrong is left to the crate to say.
+/// The same pattern for the crate `regex`; the error says what Prometheus refuses. Whatever else is
+/// wrong is left to the crate to say.
 pub fn from_re2(pattern: &str) -> Result<String, String> {
-    let mut translation =
-        Translation { rest: pattern.chars().peekable(), out: String::with_capacity(pattern.len() + 8), repeated: None, classes_end: true };
+    let mut translation = Translation {
+        rest: pattern.chars().peekable(),
+        out: String::with_capacity(pattern.len() + 8),
+        repeated: None,
+        classes_end: true,
+    };
     translation.run()?;
     Ok(translation.out)
 }
@@ -65,7 +74,9 @@ impl Translation<'_> {
             op.push('?');
         }
         if let Some(before) = before {
-            return Err(format!("invalid nested repetition operator: `{before}{op}`"));
+            return Err(format!(
+                "invalid nested repetition operator: `{before}{op}`"
+            ));
         }
         self.out.push_str(&op);
         self.repeated = Some(op);
@@ -75,14 +86,18 @@ impl Translation<'_> {
     /// `{2}`, `{2,}` or `{2,3}`, whose brace has been read; `None` if it is a letter here.
     fn counted(&mut self) -> Result<Option<String>, String> {
         let mut ahead = self.rest.clone();
-        let Some(least) = digits(&mut ahead) else { return Ok(None) };
+        let Some(least) = digits(&mut ahead) else {
+            return Ok(None);
+        };
         let mut text = format!("{{{least}");
         let mut most = Some(least.clone());
         if ahead.next_if_eq(&',').is_some() {
             text.push(',');
             most = None;
             if ahead.peek() != Some(&'}') {
-                let Some(number) = digits(&mut ahead) else { return Ok(None) };
+                let Some(number) = digits(&mut ahead) else {
+                    return Ok(None);
+                };
                 text.push_str(&number);
                 most = Some(number);
             }
@@ -92,13 +107,22 @@ impl Translation<'_> {
         }
         text.push('}');
         self.rest = ahead;
-        let count = |digits: &str| digits.parse::<u32>().ok().filter(|count| *count <= MAX_REPETITIONS);
+        let count = |digits: &str| {
+            digits
+                .parse::<u32>()
+                .ok()
+                .filter(|count| *count <= MAX_REPETITIONS)
+        };
         let valid = match (count(&least), most.as_deref().map(count)) {
             (Some(_), None) => true,
             (Some(least), Some(Some(most))) => least <= most,
             _ => false,
         };
-        if valid { Ok(Some(text)) } else { Err(format!("invalid repeat count: `{text}`")) }
+        if valid {
+            Ok(Some(text))
+        } else {
+            Err(format!("invalid repeat count: `{text}`"))
+        }
     }
 
     /// A parenthesis with what may follow it: a name or flags.
@@ -161,7 +185,9 @@ impl Translation<'_> {
 
     /// What follows a backslash anywhere.
     fn escape(&mut self) -> Result<Escape, String> {
-        let Some(c) = self.rest.next() else { return Err("trailing backslash at end of expression".to_owned()) };
+        let Some(c) = self.rest.next() else {
+            return Err("trailing backslash at end of expression".to_owned());
+        };
         let literal = match c {
             'd' | 'D' => return Ok(Escape::Class("0-9", c == 'D')),
             'w' | 'W' => return Ok(Escape::Class("0-9A-Za-z_", c == 'W')),
@@ -179,7 +205,9 @@ impl Translation<'_> {
             '0'..='7' => {
                 let mut value = c.to_digit(8).unwrap_or(0);
                 for _ in 0..2 {
-                    let Some(digit) = self.rest.peek().and_then(|c| c.to_digit(8)) else { break };
+                    let Some(digit) = self.rest.peek().and_then(|c| c.to_digit(8)) else {
+                        break;
+                    };
                     value = value * 8 + digit;
                     self.rest.next();
                 }
@@ -188,7 +216,9 @@ impl Translation<'_> {
             c if c.is_ascii() && !c.is_ascii_alphanumeric() => Some(c),
             _ => None,
         };
-        literal.map(Escape::Literal).ok_or_else(|| format!("invalid escape sequence: `\\{c}`"))
+        literal
+            .map(Escape::Literal)
+            .ok_or_else(|| format!("invalid escape sequence: `\\{c}`"))
     }
 
     /// `\x41` or `\x{1f600}`, of which the `x` has been read.
@@ -198,7 +228,11 @@ impl Translation<'_> {
         for read in 0.. {
             let c = self.rest.next()?;
             if braces && c == '}' {
-                return if read > 0 { char::from_u32(value) } else { None };
+                return if read > 0 {
+                    char::from_u32(value)
+                } else {
+                    None
+                };
             }
             value = value.checked_mul(16)?.checked_add(c.to_digit(16)?)?;
             if !braces && read == 1 {
@@ -269,7 +303,9 @@ impl Translation<'_> {
         let mut ahead = self.rest.clone();
         if ahead.next() == Some('-') && ahead.peek().is_some_and(|c| *c != ']') {
             self.rest = ahead;
-            let Escape::Literal(high) = self.member_escape()? else { return Err("invalid character class range".to_owned()) };
+            let Escape::Literal(high) = self.member_escape()? else {
+                return Err("invalid character class range".to_owned());
+            };
             self.out.push('-');
             push_literal(high, &mut self.out);
         }
@@ -295,9 +331,16 @@ impl Translation<'_> {
             name.push(c);
             if name.ends_with(":]") && name.len() > 3 {
                 self.rest = ahead;
-                let class = name.strip_prefix("[:").and_then(|class| class.strip_suffix(":]")).unwrap_or_default();
+                let class = name
+                    .strip_prefix("[:")
+                    .and_then(|class| class.strip_suffix(":]"))
+                    .unwrap_or_default();
                 let is_known = POSIX.contains(&class.strip_prefix('^').unwrap_or(class));
-                return if is_known { Ok(Some(name)) } else { Err(format!("invalid character class range: `{name}`")) };
+                return if is_known {
+                    Ok(Some(name))
+                } else {
+                    Err(format!("invalid character class range: `{name}`"))
+                };
             }
         }
         // To look for it again at every `[:` would take the square of the length.
@@ -334,8 +377,13 @@ mod tests {
 
     fn check(pattern: &str, value: &str, expected: bool) {
         let translated = from_re2(pattern).unwrap();
-        let regex = regex::Regex::new(&format!("^(?s:{translated})$")).unwrap_or_else(|error| panic!("{pattern} {translated}: {error}"));
-        assert_eq!(regex.is_match(value), expected, "{pattern} as {translated} on {value:?}");
+        let regex = regex::Regex::new(&format!("^(?s:{translated})$"))
+            .unwrap_or_else(|error| panic!("{pattern} {translated}: {error}"));
+        assert_eq!(
+            regex.is_match(value),
+            expected,
+            "{pattern} as {translated} on {value:?}"
+        );
     }
 
     fn refused(pattern: &str, expected: &str) {
@@ -355,7 +403,11 @@ mod tests {
         check(r"\s", "\u{a0}", false);
         check(r"\s", "\x0b", false);
         check(r"[\d\S]", "\u{663}", true);
-        check(r"\u{e9}\b".replace("\\u{e9}", "\u{e9}").as_str(), "\u{e9}", false);
+        check(
+            r"\u{e9}\b".replace("\\u{e9}", "\u{e9}").as_str(),
+            "\u{e9}",
+            false,
+        );
         check(r"a\bx|a\By", "ay", true);
         check(r"\pL\p{Greek}\p{^Greek}", "\u{e9}\u{3b1}x", true);
     }
@@ -406,7 +458,10 @@ mod tests {
     fn what_prometheus_refuses() {
         refused("a**", "invalid nested repetition operator: `**`");
         refused("a*??", "invalid nested repetition operator: `*??`");
-        refused("x{1,2}{3}", "invalid nested repetition operator: `{1,2}{3}`");
+        refused(
+            "x{1,2}{3}",
+            "invalid nested repetition operator: `{1,2}{3}`",
+        );
         refused("a{1001}", "invalid repeat count: `{1001}`");
         refused("a{3,2}", "invalid repeat count: `{3,2}`");
         refused("a{99999999999}", "invalid repeat count: `{99999999999}`");
@@ -419,19 +474,26 @@ mod tests {
         refused("[a", "missing closing ]");
         refused("[[:nope:]]", "invalid character class range: `[:nope:]`");
         refused("[[:a]b:]", "invalid character class range: `[:a]b:]`");
-        refused("[[:[:alpha:]]", "invalid character class range: `[:[:alpha:]`");
+        refused(
+            "[[:[:alpha:]]",
+            "invalid character class range: `[:[:alpha:]`",
+        );
         refused("[[::]]", "invalid character class range: `[::]`");
         refused("\\", "trailing backslash at end of expression");
     }
 
     #[test]
     fn any_text_is_translated_or_refused() {
-        let letters: Vec<char> = "\\[](){}*+?.|^$-:,<>=!ab&~PQEdxp0129_ \u{e9}\n".chars().collect();
+        let letters: Vec<char> = "\\[](){}*+?.|^$-:,<>=!ab&~PQEdxp0129_ \u{e9}\n"
+            .chars()
+            .collect();
         let mut state = 1u64;
         for _ in 0..20_000 {
             let text: String = (0..8)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     letters[(state >> 33) as usize % letters.len()]
                 })
                 .collect();

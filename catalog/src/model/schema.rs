@@ -10,8 +10,8 @@ use super::time::TimeUnit;
 /// The name of the time column of every table.
 pub const TIME_COLUMN: &str = "time";
 
-/// The table that holds the Prometheus samples of a database. Names that begin with two underscores are
-/// reserved: no measurement may have them.
+/// The table that holds the Prometheus samples of a database. Names that begin with two underscores
+/// are reserved: no measurement may have them.
 pub const METRICS_TABLE: &str = "__metrics__";
 
 /// The table that holds the exemplars of a database.
@@ -20,8 +20,8 @@ pub const EXEMPLARS_TABLE: &str = "__exemplars__";
 /// The column of the exemplars table with an exemplar's own labels.
 pub const LABELS_COLUMN: &str = "labels";
 
-/// The column of the metrics table that says when what a sample counts began, if its sender says so. The table has it from the
-/// first such sample on.
+/// The column of the metrics table that says when what a sample counts began, if its sender says
+/// so. The table has it from the first such sample on.
 pub const START_TIME_COLUMN: &str = "start_time";
 
 /// What a table is for.
@@ -31,12 +31,14 @@ pub enum TableKind {
     Wide,
     /// All Prometheus samples of a database: metric, series id, time in milliseconds, value.
     Metrics,
-    /// All Prometheus exemplars of a database: metric, series id, time in milliseconds, value, labels. No row replaces another.
+    /// All Prometheus exemplars of a database: metric, series id, time in milliseconds, value,
+    /// labels. No row replaces another.
     Exemplars,
 }
 
 impl TableKind {
-    /// Whether rows name their series by metric and id, and its labels are in the series index only; otherwise labels are columns.
+    /// Whether rows name their series by metric and id, and its labels are in the series index
+    /// only; otherwise labels are columns.
     pub const fn is_by_series_id(self) -> bool {
         matches!(self, TableKind::Metrics | TableKind::Exemplars)
     }
@@ -123,19 +125,40 @@ pub struct TableSchema {
 impl TableSchema {
     /// A schema without tags or fields.
     pub fn new(kind: TableKind) -> Self {
-        Self { kind, columns: Vec::new() }
+        Self {
+            kind,
+            columns: Vec::new(),
+        }
     }
 
     /// The schema of every metrics table. Its labels are not columns.
     pub fn metrics() -> Self {
-        let column = |name: &str, kind| Column { name: name.into(), kind };
-        Self { kind: TableKind::Metrics, columns: vec![column("value", ColumnType::Float), column("histogram", ColumnType::Histogram)] }
+        let column = |name: &str, kind| Column {
+            name: name.into(),
+            kind,
+        };
+        Self {
+            kind: TableKind::Metrics,
+            columns: vec![
+                column("value", ColumnType::Float),
+                column("histogram", ColumnType::Histogram),
+            ],
+        }
     }
 
     /// The schema of every exemplars table.
     pub fn exemplars() -> Self {
-        let column = |name: &str, kind| Column { name: name.into(), kind };
-        Self { kind: TableKind::Exemplars, columns: vec![column("value", ColumnType::Float), column(LABELS_COLUMN, ColumnType::Labels)] }
+        let column = |name: &str, kind| Column {
+            name: name.into(),
+            kind,
+        };
+        Self {
+            kind: TableKind::Exemplars,
+            columns: vec![
+                column("value", ColumnType::Float),
+                column(LABELS_COLUMN, ColumnType::Labels),
+            ],
+        }
     }
 
     /// A column by name.
@@ -143,8 +166,8 @@ impl TableSchema {
         self.columns.iter().find(|c| &*c.name == name)
     }
 
-    /// The tags, in the order in which they were added. This is the order in which rows of a wide table are
-    /// sorted, and in which its files list them.
+    /// The tags, in the order in which they were added. This is the order in which rows of a wide
+    /// table are sorted, and in which its files list them.
     pub fn tags(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|c| c.kind == ColumnType::Tag)
     }
@@ -158,9 +181,16 @@ impl TableSchema {
     pub fn ensure(&mut self, name: &str, kind: ColumnType) -> Result<bool, SchemaError> {
         match self.column(name) {
             Some(column) if column.kind == kind => Ok(false),
-            Some(column) => Err(SchemaError { column: name.to_owned(), existing: column.kind, wanted: kind }),
+            Some(column) => Err(SchemaError {
+                column: name.to_owned(),
+                existing: column.kind,
+                wanted: kind,
+            }),
             None => {
-                self.columns.push(Column { name: name.into(), kind });
+                self.columns.push(Column {
+                    name: name.into(),
+                    kind,
+                });
                 Ok(true)
             }
         }
@@ -179,7 +209,13 @@ impl TableSchema {
     pub fn to_arrow(&self) -> SchemaRef {
         let field = |c: &Column| Field::new(&*c.name, arrow_type(c.kind), true);
         let time = Field::new(TIME_COLUMN, self.time_type(), false);
-        Arc::new(Schema::new(self.tags().map(field).chain([time]).chain(self.fields().map(field)).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.tags()
+                .map(field)
+                .chain([time])
+                .chain(self.fields().map(field))
+                .collect::<Vec<_>>(),
+        ))
     }
 }
 
@@ -190,8 +226,18 @@ pub fn tag_type() -> DataType {
 
 /// The Arrow type of a column of labels: what a `MapBuilder` of texts makes.
 fn labels_type() -> DataType {
-    let entries = vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Utf8, true)];
-    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
+    let entries = vec![
+        Field::new("keys", DataType::Utf8, false),
+        Field::new("values", DataType::Utf8, true),
+    ];
+    DataType::Map(
+        Arc::new(Field::new(
+            "entries",
+            DataType::Struct(entries.into()),
+            false,
+        )),
+        false,
+    )
 }
 
 /// The Arrow type of a tag or field.

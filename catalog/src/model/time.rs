@@ -52,16 +52,22 @@ impl Day {
     /// The times of the day in a unit, cut where the unit ends.
     pub const fn range(self, unit: TimeUnit) -> TimeRange {
         let start = self.0.saturating_mul(unit.per_day());
-        TimeRange { min: start, max: start.saturating_add(unit.per_day() - 1) }
+        TimeRange {
+            min: start,
+            max: start.saturating_add(unit.per_day() - 1),
+        }
     }
 }
 
 /// `2026-11-22`; days outside the years 0 to 9999 as `d+NNN` or `d-NNN`.
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let date = chrono::DateTime::from_timestamp(self.0.saturating_mul(86_400), 0).map(|t| t.date_naive());
+        let date = chrono::DateTime::from_timestamp(self.0.saturating_mul(86_400), 0)
+            .map(|t| t.date_naive());
         match date {
-            Some(date) if (-719_528..=2_932_896).contains(&self.0) => write!(f, "{}", date.format("%Y-%m-%d")),
+            Some(date) if (-719_528..=2_932_896).contains(&self.0) => {
+                write!(f, "{}", date.format("%Y-%m-%d"))
+            }
             _ => write!(f, "d{:+}", self.0),
         }
     }
@@ -78,7 +84,10 @@ pub struct TimeRange {
 
 impl TimeRange {
     /// Every time there is.
-    pub const ALL: Self = Self { min: i64::MIN, max: i64::MAX };
+    pub const ALL: Self = Self {
+        min: i64::MIN,
+        max: i64::MAX,
+    };
 
     /// From `min` to `max`, both included.
     pub const fn new(min: i64, max: i64) -> Self {
@@ -102,12 +111,18 @@ impl TimeRange {
 
     /// The times in both.
     pub fn intersect(&self, other: &Self) -> Self {
-        Self { min: self.min.max(other.min), max: self.max.min(other.max) }
+        Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
     }
 
     /// The smallest range with both in it.
     pub fn union(&self, other: &Self) -> Self {
-        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
     }
 }
 
@@ -119,16 +134,28 @@ mod tests {
     fn days_before_1970_and_beyond_the_calendar_have_names() {
         assert_eq!(TimeUnit::Millisecond.day_of(-1).to_string(), "1969-12-31");
         assert_eq!(TimeUnit::Nanosecond.day_of(0).to_string(), "1970-01-01");
-        assert_eq!(TimeUnit::Millisecond.day_of(i64::MAX).to_string(), "d+106751991167");
-        assert_eq!(TimeUnit::Millisecond.day_of(i64::MIN).to_string(), "d-106751991168");
-        assert_eq!(TimeUnit::Nanosecond.day_of(i64::MAX).to_string(), "2262-04-11");
+        assert_eq!(
+            TimeUnit::Millisecond.day_of(i64::MAX).to_string(),
+            "d+106751991167"
+        );
+        assert_eq!(
+            TimeUnit::Millisecond.day_of(i64::MIN).to_string(),
+            "d-106751991168"
+        );
+        assert_eq!(
+            TimeUnit::Nanosecond.day_of(i64::MAX).to_string(),
+            "2262-04-11"
+        );
     }
 
     #[test]
     fn a_day_holds_its_own_times() {
         for time in [i64::MIN, -1, 0, 1, 86_399_999, 86_400_000, i64::MAX] {
             for unit in [TimeUnit::Millisecond, TimeUnit::Nanosecond] {
-                assert!(unit.day_of(time).range(unit).contains(time), "{time} {unit:?}");
+                assert!(
+                    unit.day_of(time).range(unit).contains(time),
+                    "{time} {unit:?}"
+                );
             }
         }
     }

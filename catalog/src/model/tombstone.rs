@@ -20,6 +20,8 @@ pub struct Tombstone {
 impl Tombstone {
     /// Whether it deletes rows of a series.
     pub fn concerns(&self, labels: &Labels) -> bool {
-        self.matchers.iter().all(|matcher| matcher.matches_labels(labels))
+        self.matchers
+            .iter()
+            .all(|matcher| matcher.matches_labels(labels))
     }
 }

@@ -1,15 +1,19 @@
-//! Between messages and the types that the program works with. Whatever a message holds, converting it
-//! answers an error at worst: messages come from the store.
+//! Between messages and the types that the program works with. Whatever a message holds, converting
+//! it answers an error at worst: messages come from the store.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::{
-    AdvanceWal, Change, Checkpoint, Column, Database, Kind, Matcher, Metadata, Node, Removed, Retired, Segment, SortOrder, Table, Tombstone,
+    AdvanceWal, Change, Checkpoint, Column, Database, Kind, Matcher, Metadata, Node, Removed,
+    Retired, Segment, SortOrder, Table, Tombstone,
 };
 use crate::model::{self, ColumnType, Day, MatchOp, TableKind, TableSchema, TimeRange};
-use crate::snapshot::{self, MetricKind, MetricMetadata, Retention, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
+use crate::snapshot::{
+    self, MetricKind, MetricMetadata, Retention, SegmentId, SegmentMeta, SegmentRef, Snapshot,
+    WalPosition,
+};
 
 /// A number in a message that means nothing to this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,12 +45,21 @@ pub(crate) fn id_halves(id: SegmentId) -> (u64, u64) {
 /// A removed segment of a table.
 pub(crate) fn reference(database: &Arc<str>, table: &Arc<str>, message: &Removed) -> SegmentRef {
     let id = id(message.id_high, message.id_low);
-    SegmentRef { database: Arc::clone(database), table: Arc::clone(table), day: Day(message.day), id }
+    SegmentRef {
+        database: Arc::clone(database),
+        table: Arc::clone(table),
+        day: Day(message.day),
+        id,
+    }
 }
 
 pub(crate) fn removed_message(segment: &SegmentRef) -> Removed {
     let (id_high, id_low) = id_halves(segment.id);
-    Removed { day: segment.day.0, id_high, id_low }
+    Removed {
+        day: segment.day.0,
+        id_high,
+        id_low,
+    }
 }
 
 pub(crate) const fn table_kind_number(kind: TableKind) -> u32 {
@@ -81,7 +94,10 @@ const fn column_kind_number(kind: ColumnType) -> u32 {
 }
 
 pub(crate) fn column_message(name: &str, kind: ColumnType) -> Column {
-    Column { name: name.to_owned(), kind: column_kind_number(kind) }
+    Column {
+        name: name.to_owned(),
+        kind: column_kind_number(kind),
+    }
 }
 
 pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
@@ -97,7 +113,10 @@ pub(crate) fn column(message: &Column) -> Result<model::Column, Unknown> {
         9 => ColumnType::Labels,
         number => return Err(unknown("column kind", number.into())),
     };
-    Ok(model::Column { name: message.name.as_str().into(), kind })
+    Ok(model::Column {
+        name: message.name.as_str().into(),
+        kind,
+    })
 }
 
 pub(crate) fn metadata_message(metric: &str, metadata: &MetricMetadata) -> Metadata {
@@ -111,7 +130,12 @@ pub(crate) fn metadata_message(metric: &str, metadata: &MetricMetadata) -> Metad
         MetricKind::Info => 6,
         MetricKind::StateSet => 7,
     };
-    Metadata { metric: metric.to_owned(), kind, help: metadata.help.to_string(), unit: metadata.unit.to_string() }
+    Metadata {
+        metric: metric.to_owned(),
+        kind,
+        help: metadata.help.to_string(),
+        unit: metadata.unit.to_string(),
+    }
 }
 
 pub(crate) fn metadata(message: &Metadata) -> Result<MetricMetadata, Unknown> {
@@ -126,7 +150,11 @@ pub(crate) fn metadata(message: &Metadata) -> Result<MetricMetadata, Unknown> {
         7 => MetricKind::StateSet,
         number => return Err(unknown("metric kind", number.into())),
     };
-    Ok(MetricMetadata { kind, help: message.help.as_str().into(), unit: message.unit.as_str().into() })
+    Ok(MetricMetadata {
+        kind,
+        help: message.help.as_str().into(),
+        unit: message.unit.as_str().into(),
+    })
 }
 
 /// The number that stands for keeping rows for ever.
@@ -155,7 +183,11 @@ fn matcher_message(matcher: &model::Matcher) -> Matcher {
         MatchOp::Regex => 3,
         MatchOp::NotRegex => 4,
     };
-    Matcher { name: matcher.name.clone(), op, value: matcher.stored_value().to_owned() }
+    Matcher {
+        name: matcher.name.clone(),
+        op,
+        value: matcher.stored_value().to_owned(),
+    }
 }
 
 fn matcher(message: &Matcher) -> Result<model::Matcher, Unknown> {
@@ -167,7 +199,8 @@ fn matcher(message: &Matcher) -> Result<model::Matcher, Unknown> {
         number => return Err(unknown("comparison", number.into())),
     };
     let length = message.value.len() as u64;
-    model::Matcher::new(&message.name, op, &message.value).map_err(|_| unknown("regular expression of length", length))
+    model::Matcher::new(&message.name, op, &message.value)
+        .map_err(|_| unknown("regular expression of length", length))
 }
 
 pub(crate) fn tombstone_message(tombstone: &model::Tombstone) -> Tombstone {
@@ -184,7 +217,11 @@ pub(crate) fn tombstone(message: &Tombstone) -> Result<model::Tombstone, Unknown
     Ok(model::Tombstone {
         sequence: message.sequence,
         time_ms: message.time_ms,
-        matchers: message.matchers.iter().map(matcher).collect::<Result<_, _>>()?,
+        matchers: message
+            .matchers
+            .iter()
+            .map(matcher)
+            .collect::<Result<_, _>>()?,
         range: TimeRange::new(message.time_min, message.time_max),
     })
 }
@@ -195,13 +232,19 @@ pub(crate) fn process(bytes: &[u8]) -> Result<Uuid, Unknown> {
 
 impl From<WalPosition> for AdvanceWal {
     fn from(position: WalPosition) -> Self {
-        Self { epoch: position.epoch, next_seq: position.next_seq }
+        Self {
+            epoch: position.epoch,
+            next_seq: position.next_seq,
+        }
     }
 }
 
 impl From<AdvanceWal> for WalPosition {
     fn from(message: AdvanceWal) -> Self {
-        Self { epoch: message.epoch, next_seq: message.next_seq }
+        Self {
+            epoch: message.epoch,
+            next_seq: message.next_seq,
+        }
     }
 }
 
@@ -212,9 +255,14 @@ pub(crate) struct SortOrders(Vec<SortOrder>);
 impl SortOrders {
     /// The segment's message; its sort order is added if it is a new one.
     pub(crate) fn segment_message(&mut self, meta: &SegmentMeta) -> Segment {
-        let known = self.0.iter().position(|order| order.tags[..] == meta.sort_tags[..]);
+        let known = self
+            .0
+            .iter()
+            .position(|order| order.tags[..] == meta.sort_tags[..]);
         let sort_order = known.unwrap_or_else(|| {
-            self.0.push(SortOrder { tags: meta.sort_tags.to_vec() });
+            self.0.push(SortOrder {
+                tags: meta.sort_tags.to_vec(),
+            });
             self.0.len() - 1
         });
         let (id_high, id_low) = id_halves(meta.id);
@@ -252,9 +300,22 @@ pub(crate) struct SegmentReader {
 }
 
 impl SegmentReader {
-    pub(crate) fn new(database: &Arc<str>, table: &Arc<str>, table_id: u64, sort_orders: &[SortOrder]) -> Self {
-        let sort_orders = sort_orders.iter().map(|order| Arc::from(order.tags.as_slice())).collect();
-        Self { database: Arc::clone(database), table: Arc::clone(table), table_id, sort_orders }
+    pub(crate) fn new(
+        database: &Arc<str>,
+        table: &Arc<str>,
+        table_id: u64,
+        sort_orders: &[SortOrder],
+    ) -> Self {
+        let sort_orders = sort_orders
+            .iter()
+            .map(|order| Arc::from(order.tags.as_slice()))
+            .collect();
+        Self {
+            database: Arc::clone(database),
+            table: Arc::clone(table),
+            table_id,
+            sort_orders,
+        }
     }
 
     pub(crate) fn segment(&self, message: &Segment) -> Result<SegmentMeta, Unknown> {
@@ -266,16 +327,22 @@ impl SegmentReader {
             table: Arc::clone(&self.table),
             table_id: self.table_id,
             day: Day(message.day),
-            level: u8::try_from(message.level).map_err(|_| unknown("level", message.level.into()))?,
+            level: u8::try_from(message.level)
+                .map_err(|_| unknown("level", message.level.into()))?,
             order: (message.order_min, message.order_max),
-            time: TimeRange::new(message.time_min, time_max.ok_or(unknown("time span", message.time_span))?),
+            time: TimeRange::new(
+                message.time_min,
+                time_max.ok_or(unknown("time span", message.time_span))?,
+            ),
             rows: message.rows,
             series: message.series,
             data_bytes: message.data_bytes,
             index_bytes: message.index_bytes,
             data_checksum: message.data_checksum,
             index_checksum: message.index_checksum,
-            sort_tags: Arc::clone(sort_tags.ok_or(unknown("sort order", message.sort_order.into()))?),
+            sort_tags: Arc::clone(
+                sort_tags.ok_or(unknown("sort order", message.sort_order.into()))?,
+            ),
             deletes_applied: message.deletes_applied,
         })
     }
@@ -293,36 +360,62 @@ impl Checkpoint {
         };
         let table = |table: &Arc<snapshot::Table>| {
             let mut sort_orders = SortOrders::default();
-            let segments = table.days.values().flat_map(|day| day.iter()).map(|meta| sort_orders.segment_message(meta)).collect();
+            let segments = table
+                .days
+                .values()
+                .flat_map(|day| day.iter())
+                .map(|meta| sort_orders.segment_message(meta))
+                .collect();
             Table {
                 name: table.name.to_string(),
                 kind: table_kind_number(table.schema.kind),
-                columns: table.schema.columns.iter().map(|column| column_message(&column.name, column.kind)).collect(),
+                columns: table
+                    .schema
+                    .columns
+                    .iter()
+                    .map(|column| column_message(&column.name, column.kind))
+                    .collect(),
                 sort_orders: sort_orders.into_messages(),
                 segments,
                 id: table.id,
                 retention_ms: retention_ms(table.retention),
-                tombstones: table.tombstones.iter().map(|tombstone| tombstone_message(tombstone)).collect(),
+                tombstones: table
+                    .tombstones
+                    .iter()
+                    .map(|tombstone| tombstone_message(tombstone))
+                    .collect(),
             }
         };
         let database = |database: &Arc<snapshot::Database>| Database {
             name: database.name.to_string(),
             tables: database.tables.values().map(table).collect(),
-            metadata: database.metadata.iter().map(|(metric, metadata)| metadata_message(metric, metadata)).collect(),
+            metadata: database
+                .metadata
+                .iter()
+                .map(|(metric, metadata)| metadata_message(metric, metadata))
+                .collect(),
             retention_ms: retention_ms(database.retention),
         };
         Self {
             sequence: snapshot.sequence,
             nodes: snapshot.nodes.values().map(node).collect(),
             databases: snapshot.databases.values().map(database).collect(),
-            retired: snapshot.retired.values().map(|retired| retired_message(retired)).collect(),
+            retired: snapshot
+                .retired
+                .values()
+                .map(|retired| retired_message(retired))
+                .collect(),
             time_ms: snapshot.time_ms,
         }
     }
 
     /// The whole state of a message.
     pub(crate) fn to_snapshot(&self) -> Result<Snapshot, Unknown> {
-        let mut snapshot = Snapshot { sequence: self.sequence, time_ms: self.time_ms, ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            sequence: self.sequence,
+            time_ms: self.time_ms,
+            ..Snapshot::default()
+        };
         for node in &self.nodes {
             let name: Arc<str> = node.name.as_str().into();
             let node = snapshot::Node {
@@ -341,15 +434,39 @@ impl Checkpoint {
                 let table = table_from_message(&name, message)?;
                 tables.insert(Arc::clone(&table.name), Arc::new(table));
             }
-            let known = database.metadata.iter().map(|message| Ok((message.metric.as_str().into(), metadata(message)?)));
+            let known = database
+                .metadata
+                .iter()
+                .map(|message| Ok((message.metric.as_str().into(), metadata(message)?)));
             let metadata = Arc::new(known.collect::<Result<_, Unknown>>()?);
             let retention = retention(database.retention_ms);
-            snapshot.databases.insert(Arc::clone(&name), Arc::new(snapshot::Database { name, tables, metadata, retention }));
+            snapshot.databases.insert(
+                Arc::clone(&name),
+                Arc::new(snapshot::Database {
+                    name,
+                    tables,
+                    metadata,
+                    retention,
+                }),
+            );
         }
         for message in &self.retired {
-            let removed = message.segment.as_ref().ok_or(unknown("retired segment without an id", 0))?;
-            let segment = reference(&message.database.as_str().into(), &message.table.as_str().into(), removed);
-            snapshot.retired.insert(segment.id, Arc::new(snapshot::Retired { segment, time_ms: message.time_ms }));
+            let removed = message
+                .segment
+                .as_ref()
+                .ok_or(unknown("retired segment without an id", 0))?;
+            let segment = reference(
+                &message.database.as_str().into(),
+                &message.table.as_str().into(),
+                removed,
+            );
+            snapshot.retired.insert(
+                segment.id,
+                Arc::new(snapshot::Retired {
+                    segment,
+                    time_ms: message.time_ms,
+                }),
+            );
         }
         Ok(snapshot)
     }
@@ -367,21 +484,34 @@ fn retired_message(retired: &snapshot::Retired) -> Retired {
 
 fn table_from_message(database: &Arc<str>, message: &Table) -> Result<snapshot::Table, Unknown> {
     let name: Arc<str> = message.name.as_str().into();
-    let columns = message.columns.iter().map(column).collect::<Result<_, _>>()?;
-    let schema = Arc::new(TableSchema { kind: table_kind(message.kind)?, columns });
+    let columns = message
+        .columns
+        .iter()
+        .map(column)
+        .collect::<Result<_, _>>()?;
+    let schema = Arc::new(TableSchema {
+        kind: table_kind(message.kind)?,
+        columns,
+    });
     let reader = SegmentReader::new(database, &name, message.id, &message.sort_orders);
     let mut days = std::collections::BTreeMap::<Day, Vec<Arc<SegmentMeta>>>::new();
     for segment in &message.segments {
         let segment = reader.segment(segment)?;
         days.entry(segment.day).or_default().push(Arc::new(segment));
     }
-    let tombstones = message.tombstones.iter().map(|message| Ok(Arc::new(tombstone(message)?)));
+    let tombstones = message
+        .tombstones
+        .iter()
+        .map(|message| Ok(Arc::new(tombstone(message)?)));
     Ok(snapshot::Table {
         name,
         id: message.id,
         schema,
         retention: retention(message.retention_ms),
         tombstones: Arc::new(tombstones.collect::<Result<_, Unknown>>()?),
-        days: days.into_iter().map(|(day, segments)| (day, Arc::new(segments))).collect(),
+        days: days
+            .into_iter()
+            .map(|(day, segments)| (day, Arc::new(segments)))
+            .collect(),
     })
 }

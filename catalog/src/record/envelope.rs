@@ -37,23 +37,39 @@ pub(crate) fn seal<O: Object>(message: &O) -> Bytes {
 
 /// The message of an object, or what is wrong with it.
 pub(crate) fn open<O: Object>(key: &str, bytes: &[u8]) -> Result<O, StoreError> {
-    open_message(bytes).map_err(|reason| StoreError::Corrupt { key: key.to_owned(), reason })
+    open_message(bytes).map_err(|reason| StoreError::Corrupt {
+        key: key.to_owned(),
+        reason,
+    })
 }
 
 fn open_message<O: Object>(bytes: &[u8]) -> Result<O, String> {
-    let too_short = || format!("{} bytes are too few for an object of the catalog", bytes.len());
-    let (sealed, sum) = bytes.split_last_chunk::<TAIL_BYTES>().ok_or_else(too_short)?;
+    let too_short = || {
+        format!(
+            "{} bytes are too few for an object of the catalog",
+            bytes.len()
+        )
+    };
+    let (sealed, sum) = bytes
+        .split_last_chunk::<TAIL_BYTES>()
+        .ok_or_else(too_short)?;
     let (magic, rest) = sealed.split_first_chunk::<4>().ok_or_else(too_short)?;
     let (version, body) = rest.split_first_chunk::<4>().ok_or_else(too_short)?;
     if *magic != O::MAGIC {
-        return Err(format!("it begins with {:?} in place of {:?}", magic.escape_ascii().to_string(), O::MAGIC.escape_ascii().to_string()));
+        return Err(format!(
+            "it begins with {:?} in place of {:?}",
+            magic.escape_ascii().to_string(),
+            O::MAGIC.escape_ascii().to_string()
+        ));
     }
     if crc32fast::hash(sealed) != u32::from_le_bytes(*sum) {
         return Err("its checksum does not fit its bytes".to_owned());
     }
     let version = u32::from_le_bytes(*version);
     if version > VERSION {
-        return Err(format!("it has format version {version}, this program reads up to {VERSION}: upgrade it"));
+        return Err(format!(
+            "it has format version {version}, this program reads up to {VERSION}: upgrade it"
+        ));
     }
     O::decode(body).map_err(|error| format!("it is not the message that it should be: {error}"))
 }
@@ -63,10 +79,18 @@ mod tests {
     use super::*;
 
     fn check(change: impl FnOnce(&mut Vec<u8>), expected: &str) {
-        let mut bytes = seal(&Record { sequence: 7, node: "n".to_owned(), ..Record::default() }).to_vec();
+        let mut bytes = seal(&Record {
+            sequence: 7,
+            node: "n".to_owned(),
+            ..Record::default()
+        })
+        .to_vec();
         change(&mut bytes);
         let error = open::<Record>("some/key", &bytes).unwrap_err().to_string();
-        assert!(error.contains("some/key") && error.contains(expected), "{error}");
+        assert!(
+            error.contains("some/key") && error.contains(expected),
+            "{error}"
+        );
     }
 
     /// Makes the checksum right again.
@@ -103,7 +127,10 @@ mod tests {
     /// The bytes of version 1 are for ever.
     #[test]
     fn the_envelope_is_as_specified() {
-        let bytes = seal(&Record { sequence: 7, ..Record::default() });
+        let bytes = seal(&Record {
+            sequence: 7,
+            ..Record::default()
+        });
         assert_eq!(bytes[..10], *b"TLKR\x01\0\0\0\x08\x07");
         assert_eq!(bytes[10..], crc32fast::hash(&bytes[..10]).to_le_bytes());
     }

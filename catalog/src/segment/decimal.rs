@@ -1,8 +1,10 @@
-//! Floats that are decimals, as mantissa and scale: the decimal layout of the metrics table's files.
+//! Floats that are decimals, as mantissa and scale: the decimal layout of the metrics table's
+//! files.
 //!
-//! A float such as 12345.67 uses all 52 bits of its fraction, and its neighbour in time differs in most of them; 1234567 hundredths
-//! differ by a small number. A value is split only if `mantissa / 10^scale` is the same float to the last bit, and only where
-//! both are floats without rounding: the division is then the one that IEEE 754 rounds correctly, in any program that reads it.
+//! A float such as 12345.67 uses all 52 bits of its fraction, and its neighbour in time differs in
+//! most of them; 1234567 hundredths differ by a small number. A value is split only if `mantissa /
+//! 10^scale` is the same float to the last bit, and only where both are floats without rounding:
+//! the division is then the one that IEEE 754 rounds correctly, in any program that reads it.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -44,13 +46,16 @@ impl FromStr for ValueLayout {
 }
 
 /// The powers of ten that are floats without rounding.
-const POWERS: [f64; 23] =
-    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
 
 /// Whole numbers below it are floats without rounding.
 const MANTISSA_END: u64 = 1 << 53;
 
-/// A run is split if so many of its values in a hundred are decimals of its scale; others would cut it to pieces.
+/// A run is split if so many of its values in a hundred are decimals of its scale; others would cut
+/// it to pieces.
 const MOSTLY: usize = 94;
 
 /// Values of a run that may turn out not to be decimals before it is given up.
@@ -58,7 +63,10 @@ const PATIENCE: usize = 8;
 
 /// The two columns.
 pub(super) fn fields() -> [Field; 2] {
-    [Field::new(MANTISSA, DataType::Int64, true), Field::new(SCALE, DataType::Int8, true)]
+    [
+        Field::new(MANTISSA, DataType::Int64, true),
+        Field::new(SCALE, DataType::Int8, true),
+    ]
 }
 
 /// Values in the decimal layout, row by row.
@@ -80,7 +88,9 @@ impl Decimals {
         let mut is_split = vec![false; values.len()];
         for run in runs {
             let given = run.filter(|row| values.is_valid(*row));
-            let Some(of_run) = scale_of(given.clone().map(|row| values.value(row))) else { continue };
+            let Some(of_run) = scale_of(given.clone().map(|row| values.value(row))) else {
+                continue;
+            };
             for row in given {
                 if let Some(found) = mantissa_of(values.value(row), of_run) {
                     (mantissa[row], scale[row], is_split[row]) = (found, of_run as i8, true);
@@ -90,7 +100,12 @@ impl Decimals {
         Self::new(values, mantissa, scale, BooleanBuffer::from(is_split))
     }
 
-    fn new(values: &Float64Array, mantissa: Vec<i64>, scale: Vec<i8>, is_split: BooleanBuffer) -> Self {
+    fn new(
+        values: &Float64Array,
+        mantissa: Vec<i64>,
+        scale: Vec<i8>,
+        is_split: BooleanBuffer,
+    ) -> Self {
         let rest = match values.nulls() {
             Some(nulls) => nulls.inner() & &!&is_split,
             None => !&is_split,
@@ -113,29 +128,52 @@ impl Decimals {
 
     /// The columns, in their order.
     pub fn columns(self) -> [ArrayRef; 3] {
-        [Arc::new(self.rest), Arc::new(self.mantissa), Arc::new(self.scale)]
+        [
+            Arc::new(self.rest),
+            Arc::new(self.mantissa),
+            Arc::new(self.scale),
+        ]
     }
 
-    /// Whether the columns say of each row what its value is: mantissa and scale together and within their bounds, and no value
-    /// beside them.
+    /// Whether the columns say of each row what its value is: mantissa and scale together and
+    /// within their bounds, and no value beside them.
     pub fn check(&self) -> Result<(), String> {
         let is_split = validity(&self.mantissa);
         if is_split != validity(&self.scale) {
-            return Err("a row has a mantissa without a scale, or a scale without a mantissa".to_owned());
+            return Err(
+                "a row has a mantissa without a scale, or a scale without a mantissa".to_owned(),
+            );
         }
         if (&validity(&self.rest) & &is_split).count_set_bits() > 0 {
             return Err("a row has both a value and a mantissa".to_owned());
         }
-        // What is under a null may be anything: only where all together are not within bounds is looked at each.
-        let mantissas = self.mantissa.values().iter().fold(0, |max, mantissa| mantissa.unsigned_abs().max(max));
-        let scales = self.scale.values().iter().fold(0, |all, scale| *scale as u8 | all);
+        // What is under a null may be anything: only where all together are not within bounds is
+        // looked at each.
+        let mantissas = self
+            .mantissa
+            .values()
+            .iter()
+            .fold(0, |max, mantissa| mantissa.unsigned_abs().max(max));
+        let scales = self
+            .scale
+            .values()
+            .iter()
+            .fold(0, |all, scale| *scale as u8 | all);
         if mantissas < MANTISSA_END && usize::from(scales) < POWERS.len() {
             return Ok(());
         }
-        let is_wrong = |mantissa: i64, scale: i8| mantissa.unsigned_abs() >= MANTISSA_END || power(scale).is_none();
-        let mut splits = self.mantissa.iter().zip(&self.scale).filter_map(|(mantissa, scale)| Some((mantissa?, scale?)));
+        let is_wrong = |mantissa: i64, scale: i8| {
+            mantissa.unsigned_abs() >= MANTISSA_END || power(scale).is_none()
+        };
+        let mut splits = self
+            .mantissa
+            .iter()
+            .zip(&self.scale)
+            .filter_map(|(mantissa, scale)| Some((mantissa?, scale?)));
         match splits.find(|(mantissa, scale)| is_wrong(*mantissa, *scale)) {
-            Some((mantissa, scale)) => Err(format!("a row has the mantissa {mantissa} with the scale {scale}")),
+            Some((mantissa, scale)) => Err(format!(
+                "a row has the mantissa {mantissa} with the scale {scale}"
+            )),
             None => Ok(()),
         }
     }
@@ -155,16 +193,27 @@ impl Decimals {
         let is_split = validity(&self.mantissa);
         let mut values = self.rest.values().to_vec();
         for (from, to) in is_split.set_slices() {
-            values[from..to].iter_mut().zip(from..).for_each(|(slot, row)| *slot = value(row));
+            values[from..to]
+                .iter_mut()
+                .zip(from..)
+                .for_each(|(slot, row)| *slot = value(row));
         }
         let nulls = NullBuffer::new(&validity(&self.rest) | &is_split);
-        Ok(Float64Array::new(values.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0)))
+        Ok(Float64Array::new(
+            values.into(),
+            Some(nulls).filter(|nulls| nulls.null_count() > 0),
+        ))
     }
 
     /// The same with whole numbers as floats again.
     pub fn with_whole_as_floats(self) -> Result<Self, String> {
-        let is_split = BooleanBuffer::collect_bool(self.scale.len(), |row| self.scale.is_valid(row) && self.scale.value(row) > 0);
-        let (mantissa, scale) = (self.mantissa.values().to_vec(), self.scale.values().to_vec());
+        let is_split = BooleanBuffer::collect_bool(self.scale.len(), |row| {
+            self.scale.is_valid(row) && self.scale.value(row) > 0
+        });
+        let (mantissa, scale) = (
+            self.mantissa.values().to_vec(),
+            self.scale.values().to_vec(),
+        );
         Ok(Self::new(&self.join()?, mantissa, scale, is_split))
     }
 
@@ -187,7 +236,10 @@ impl Decimals {
 }
 
 fn validity(array: &dyn Array) -> BooleanBuffer {
-    array.nulls().map_or_else(|| BooleanBuffer::new_set(array.len()), |nulls| nulls.inner().clone())
+    array.nulls().map_or_else(
+        || BooleanBuffer::new_set(array.len()),
+        |nulls| nulls.inner().clone(),
+    )
 }
 
 fn power(scale: i8) -> Option<f64> {
@@ -204,14 +256,18 @@ fn mantissa_of(value: f64, scale: usize) -> Option<i64> {
         return None;
     }
     let cut = scaled as i64;
-    // Rounds without a call; half a unit more or less does not matter, for the quotient is compared.
+    // Rounds without a call; half a unit more or less does not matter, for the quotient is
+    // compared.
     let mantissa = cut + ((scaled - cut as f64) * 2.0) as i64;
-    (mantissa.unsigned_abs() < MANTISSA_END && (mantissa as f64 / power).to_bits() == value.to_bits()).then_some(mantissa)
+    (mantissa.unsigned_abs() < MANTISSA_END
+        && (mantissa as f64 / power).to_bits() == value.to_bits())
+    .then_some(mantissa)
 }
 
 /// The smallest scale at which nearly all of the values are decimals.
 fn scale_of(values: impl Iterator<Item = f64>) -> Option<usize> {
-    // With more digits a decimal stays one: the quotient is the same number, and so is what it is rounded to.
+    // With more digits a decimal stays one: the quotient is the same number, and so is what it is
+    // rounded to.
     let mut needing = [0usize; POWERS.len()];
     let (mut total, mut misses) = (0, 0);
     for value in values {

@@ -1,8 +1,9 @@
 //! How columns are encoded and compressed, and how much work that may be.
 //!
-//! Which encoding suits a column of numbers depends on the data: counters that grow steadily, gauges with two decimals, flags and
-//! noise each have another best one. Measured on samples like node_exporter's: transposing the bytes of floats that are integers
-//! costs half of what they cost as they are, and a quarter more where they have decimals, for the lower half of their bits then
+//! Which encoding suits a column of numbers depends on the data: counters that grow steadily,
+//! gauges with two decimals, flags and noise each have another best one. Measured on samples like
+//! node_exporter's: transposing the bytes of floats that are integers costs half of what they cost
+//! as they are, and a quarter more where they have decimals, for the lower half of their bits then
 //! repeats as a whole or not at all.
 
 use arrow::datatypes::DataType;
@@ -25,13 +26,16 @@ pub enum Effort {
     Settled,
 }
 
-/// Rows of a page where larger ones do not make a file smaller; a page is what a point query decodes.
+/// Rows of a page where larger ones do not make a file smaller; a page is what a point query
+/// decodes.
 const PAGE_ROWS: usize = 64 * 1024;
 
-/// Rows of a page whose bytes are transposed: 128 KiB of each byte, which is one block of zstd with statistics of its own.
+/// Rows of a page whose bytes are transposed: 128 KiB of each byte, which is one block of zstd with
+/// statistics of its own.
 const TRANSPOSED_PAGE_ROWS: usize = 128 * 1024;
 
-/// Rows of a page of floats as they are: what repeats in them is near, and the slow levels are faster on little.
+/// Rows of a page of floats as they are: what repeats in them is near, and the slow levels are
+/// faster on little.
 const PLAIN_PAGE_ROWS: usize = 8 * 1024;
 
 /// A way to encode a column of numbers.
@@ -42,20 +46,48 @@ pub(super) struct Way {
     page_rows: usize,
     /// Level of zstd for files that stay for good, if it may pay.
     slow_level: Option<i32>,
-    /// What it saves shows on all rows only, not on a sample: it is tried where the others need more than so many bytes for a
-    /// hundred rows.
+    /// What it saves shows on all rows only, not on a sample: it is tried where the others need
+    /// more than so many bytes for a hundred rows.
     pub beyond: Option<usize>,
 }
 
-const DICTIONARY: Way = Way { encoding: None, page_rows: PAGE_ROWS, slow_level: None, beyond: None };
-const DIFFERENCES: Way = Way { encoding: Some(Encoding::DELTA_BINARY_PACKED), page_rows: PAGE_ROWS, slow_level: None, beyond: None };
-const PLAIN: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: PLAIN_PAGE_ROWS, slow_level: Some(16), beyond: None };
-/// What repeats far away: decimals with so many digits that each is followed by thousands of others before it comes again.
-const PLAIN_FAR: Way = Way { encoding: Some(Encoding::PLAIN), page_rows: TRANSPOSED_PAGE_ROWS, slow_level: None, beyond: Some(450) };
-const TRANSPOSED: Way =
-    Way { encoding: Some(Encoding::BYTE_STREAM_SPLIT), page_rows: TRANSPOSED_PAGE_ROWS, slow_level: Some(18), beyond: None };
+const DICTIONARY: Way = Way {
+    encoding: None,
+    page_rows: PAGE_ROWS,
+    slow_level: None,
+    beyond: None,
+};
+const DIFFERENCES: Way = Way {
+    encoding: Some(Encoding::DELTA_BINARY_PACKED),
+    page_rows: PAGE_ROWS,
+    slow_level: None,
+    beyond: None,
+};
+const PLAIN: Way = Way {
+    encoding: Some(Encoding::PLAIN),
+    page_rows: PLAIN_PAGE_ROWS,
+    slow_level: Some(16),
+    beyond: None,
+};
+/// What repeats far away: decimals with so many digits that each is followed by thousands of others
+/// before it comes again.
+const PLAIN_FAR: Way = Way {
+    encoding: Some(Encoding::PLAIN),
+    page_rows: TRANSPOSED_PAGE_ROWS,
+    slow_level: None,
+    beyond: Some(450),
+};
+const TRANSPOSED: Way = Way {
+    encoding: Some(Encoding::BYTE_STREAM_SPLIT),
+    page_rows: TRANSPOSED_PAGE_ROWS,
+    slow_level: Some(18),
+    beyond: None,
+};
 /// The series of one target have the same times, one series after the other.
-const TRANSPOSED_TIMES: Way = Way { beyond: Some(1), ..TRANSPOSED };
+const TRANSPOSED_TIMES: Way = Way {
+    beyond: Some(1),
+    ..TRANSPOSED
+};
 
 /// The level of zstd for whatever is not slow: beyond it little is gained before the slow ones.
 const LEVEL: i32 = 6;
@@ -66,7 +98,9 @@ impl Way {
         match (effort, kind) {
             (Effort::Fresh, _) => &[],
             (_, DataType::Float64) => &[TRANSPOSED, PLAIN, DICTIONARY, PLAIN_FAR],
-            (_, DataType::Int64 | DataType::UInt64) => &[DIFFERENCES, TRANSPOSED, PLAIN, DICTIONARY],
+            (_, DataType::Int64 | DataType::UInt64) => {
+                &[DIFFERENCES, TRANSPOSED, PLAIN, DICTIONARY]
+            }
             (_, DataType::Timestamp(..)) => &[DIFFERENCES, TRANSPOSED_TIMES],
             _ => &[],
         }
@@ -84,10 +118,18 @@ impl Way {
     }
 
     fn with_level(&self, level: i32, is_time: bool) -> WriterProperties {
-        builder(level, self.page_rows, if is_time { EnabledStatistics::Page } else { EnabledStatistics::Chunk })
-            .set_dictionary_enabled(self.encoding.is_none())
-            .set_encoding(self.encoding.unwrap_or(Encoding::PLAIN))
-            .build()
+        builder(
+            level,
+            self.page_rows,
+            if is_time {
+                EnabledStatistics::Page
+            } else {
+                EnabledStatistics::Chunk
+            },
+        )
+        .set_dictionary_enabled(self.encoding.is_none())
+        .set_encoding(self.encoding.unwrap_or(Encoding::PLAIN))
+        .build()
     }
 }
 
@@ -106,7 +148,11 @@ pub(super) fn zstd(level: i32) -> Compression {
 }
 
 /// For the file, and for columns that there is one way for.
-pub(super) fn file_properties(fields: &[Column], effort: Effort, notes: &[(&str, String)]) -> WriterProperties {
+pub(super) fn file_properties(
+    fields: &[Column],
+    effort: Effort,
+    notes: &[(&str, String)],
+) -> WriterProperties {
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let (level, page_rows) = match effort {
         Effort::Fresh => (1, 20_000),
@@ -115,7 +161,12 @@ pub(super) fn file_properties(fields: &[Column], effort: Effort, notes: &[(&str,
     let mut properties = builder(level, page_rows, EnabledStatistics::Chunk)
         .set_created_by("tidelake".to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_key_value_metadata(Some(notes.iter().map(|(k, v)| KeyValue::new((*k).to_owned(), v.clone())).collect()))
+        .set_key_value_metadata(Some(
+            notes
+                .iter()
+                .map(|(k, v)| KeyValue::new((*k).to_owned(), v.clone()))
+                .collect(),
+        ))
         .set_column_statistics_enabled(path(TIME_COLUMN), EnabledStatistics::Page)
         .set_column_dictionary_enabled(path(TIME_COLUMN), false)
         .set_column_encoding(path(TIME_COLUMN), Encoding::DELTA_BINARY_PACKED);
@@ -125,7 +176,9 @@ pub(super) fn file_properties(fields: &[Column], effort: Effort, notes: &[(&str,
             ColumnType::Integer | ColumnType::Unsigned => Encoding::DELTA_BINARY_PACKED,
             _ => continue,
         };
-        properties = properties.set_column_dictionary_enabled(path(&field.name), false).set_column_encoding(path(&field.name), encoding);
+        properties = properties
+            .set_column_dictionary_enabled(path(&field.name), false)
+            .set_column_encoding(path(&field.name), encoding);
     }
     properties.build()
 }

@@ -31,15 +31,22 @@ impl SegmentError {
     /// An error of the store for an object.
     pub(crate) fn store(object: &str, error: &object_store::Error) -> Self {
         match error {
-            object_store::Error::NotFound { .. } => {
-                Self::Corrupt { object: object.to_owned(), message: "the catalog names it, but it is not on the store".to_owned() }
-            }
-            error => Self::Unavailable { object: object.to_owned(), message: error.to_string() },
+            object_store::Error::NotFound { .. } => Self::Corrupt {
+                object: object.to_owned(),
+                message: "the catalog names it, but it is not on the store".to_owned(),
+            },
+            error => Self::Unavailable {
+                object: object.to_owned(),
+                message: error.to_string(),
+            },
         }
     }
 
     /// An object that does not parse.
     pub(crate) fn corrupt(object: &str, message: impl ToString) -> Self {
-        Self::Corrupt { object: object.to_owned(), message: message.to_string() }
+        Self::Corrupt {
+            object: object.to_owned(),
+            message: message.to_string(),
+        }
     }
 }

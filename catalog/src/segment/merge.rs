@@ -1,16 +1,20 @@
-//! Puts the runs of each series together: whole copies where runs do not overlap in time, a merge by time
-//! where they do.
+//! Puts the runs of each series together: whole copies where runs do not overlap in time, a merge
+//! by time where they do.
 //!
-//! Of two rows of one series with one time the row with the later write order wins. In wide tables this holds
-//! for each field by itself: a later row that leaves a field unset keeps the earlier row's value. In the
-//! metrics table a sample is one thing: float or histogram, the later one replaces the earlier. Exemplars replace nothing: of one
-//! series and time those that differ in anything are all kept.
+//! Of two rows of one series with one time the row with the later write order wins. In wide tables
+//! this holds for each field by itself: a later row that leaves a field unset keeps the earlier
+//! row's value. In the metrics table a sample is one thing: float or histogram, the later one
+//! replaces the earlier. Exemplars replace nothing: of one series and time those that differ in
+//! anything are all kept.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Float64Array, MutableArrayData, make_array, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DynComparator, Float64Array, MutableArrayData, make_array,
+    make_comparator,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float64Type};
@@ -31,7 +35,8 @@ pub struct Input {
     pub columns: Vec<ArrayRef>,
 }
 
-/// A run of one series in an input. Inputs are numbered in write order: of equal times the higher input wins.
+/// A run of one series in an input. Inputs are numbered in write order: of equal times the higher
+/// input wins.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Which input.
@@ -76,24 +81,41 @@ impl Picks {
         if let Some(last) = self.copies.last_mut()
             && last.input == input
             && last.start + last.len == rows.start
-            && self.contested.last().is_none_or(|c| c.copy + 1 < self.copies.len())
+            && self
+                .contested
+                .last()
+                .is_none_or(|c| c.copy + 1 < self.copies.len())
         {
             let last = self.copies.len() - 1;
             self.copies[last].len += rows.len();
             return;
         }
-        self.copies.push(Copy { input, start: rows.start, len: rows.len() });
+        self.copies.push(Copy {
+            input,
+            start: rows.start,
+            len: rows.len(),
+        });
     }
 
     fn push_contested(&mut self, candidates: Vec<(usize, usize)>) {
-        let Some(&(input, row)) = candidates.first() else { return };
+        let Some(&(input, row)) = candidates.first() else {
+            return;
+        };
         self.rows += 1;
-        self.copies.push(Copy { input, start: row, len: 1 });
-        self.contested.push(Contested { copy: self.copies.len() - 1, candidates });
+        self.copies.push(Copy {
+            input,
+            start: row,
+            len: 1,
+        });
+        self.contested.push(Contested {
+            copy: self.copies.len() - 1,
+            candidates,
+        });
     }
 }
 
-/// Merges the runs of each series and cuts them to `range`. Series without rows in the range are left out.
+/// Merges the runs of each series and cuts them to `range`. Series without rows in the range are
+/// left out.
 pub fn merge(
     kind: TableKind,
     fields: Arc<[Column]>,
@@ -109,26 +131,42 @@ pub fn merge(
             cut(&inputs[run.input].time, &mut run.rows, range);
         }
         if one.runs.iter().any(|run| !run.deleted.is_empty()) {
-            one.runs = one.runs.into_iter().flat_map(|run| left_of(&inputs[run.input].time, run)).collect();
+            one.runs = one
+                .runs
+                .into_iter()
+                .flat_map(|run| left_of(&inputs[run.input].time, run))
+                .collect();
         }
         one.runs.retain(|run| !run.rows.is_empty());
         pick_series(kind, inputs, &mut one.runs, &mut picks)?;
         if picks.rows > start {
-            runs.push(SeriesRun { series: one.series, rows: start..picks.rows });
+            runs.push(SeriesRun {
+                series: one.series,
+                rows: start..picks.rows,
+            });
         }
     }
     let mut time = Vec::with_capacity(picks.rows);
     for copy in &picks.copies {
         time.extend_from_slice(&inputs[copy.input].time[copy.start..copy.start + copy.len]);
     }
-    let columns = (0..fields.len()).map(|field| gather(field, inputs, &picks)).collect::<Result<_, _>>()?;
-    Ok(SortedRows { runs, time: time.into(), fields, columns })
+    let columns = (0..fields.len())
+        .map(|field| gather(field, inputs, &picks))
+        .collect::<Result<_, _>>()?;
+    Ok(SortedRows {
+        runs,
+        time: time.into(),
+        fields,
+        columns,
+    })
 }
 
 /// Narrows rows, ascending in time, to those inside the range.
 fn cut(time: &[i64], rows: &mut Range<usize>, range: TimeRange) {
     let times = &time[rows.clone()];
-    let (Some(first), Some(last)) = (times.first(), times.last()) else { return };
+    let (Some(first), Some(last)) = (times.first(), times.last()) else {
+        return;
+    };
     let (first, last) = (*first, *last);
     let start = rows.start;
     if last > range.max {
@@ -144,17 +182,39 @@ fn left_of(time: &[i64], run: Run) -> Vec<Run> {
     let mut left = vec![run.rows];
     for range in run.deleted {
         let without = |rows: Range<usize>| {
-            let at = |bound: &dyn Fn(i64) -> bool| rows.start + time[rows.clone()].partition_point(|t| bound(*t));
+            let at = |bound: &dyn Fn(i64) -> bool| {
+                rows.start + time[rows.clone()].partition_point(|t| bound(*t))
+            };
             let (from, to) = (at(&|t| t < range.min), at(&|t| t <= range.max));
             [rows.start..from, to.max(from)..rows.end]
         };
-        left = left.into_iter().flat_map(without).filter(|rows| !rows.is_empty()).collect();
+        left = left
+            .into_iter()
+            .flat_map(without)
+            .filter(|rows| !rows.is_empty())
+            .collect();
     }
-    left.into_iter().map(|rows| Run { input: run.input, rows, deleted: Vec::new() }).collect()
+    left.into_iter()
+        .map(|rows| Run {
+            input: run.input,
+            rows,
+            deleted: Vec::new(),
+        })
+        .collect()
 }
 
-fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut Picks) -> Result<(), SegmentError> {
-    let ends = |run: &Run| (inputs[run.input].time[run.rows.start], inputs[run.input].time[run.rows.end - 1]);
+fn pick_series(
+    kind: TableKind,
+    inputs: &[Input],
+    runs: &mut [Run],
+    picks: &mut Picks,
+) -> Result<(), SegmentError> {
+    let ends = |run: &Run| {
+        (
+            inputs[run.input].time[run.rows.start],
+            inputs[run.input].time[run.rows.end - 1],
+        )
+    };
     if let [run] = runs {
         picks.push(run.input, run.rows.clone());
         return Ok(());
@@ -178,10 +238,20 @@ fn pick_series(kind: TableKind, inputs: &[Input], runs: &mut [Run], picks: &mut 
     Ok(())
 }
 
-fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mut Picks) -> Result<(), SegmentError> {
-    let mut rows: Vec<(i64, usize, usize)> = Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
+fn pick_overlapping(
+    kind: TableKind,
+    inputs: &[Input],
+    group: &[Run],
+    picks: &mut Picks,
+) -> Result<(), SegmentError> {
+    let mut rows: Vec<(i64, usize, usize)> =
+        Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
     for run in group {
-        rows.extend(run.rows.clone().map(|row| (inputs[run.input].time[row], run.input, row)));
+        rows.extend(
+            run.rows
+                .clone()
+                .map(|row| (inputs[run.input].time[row], run.input, row)),
+        );
     }
     // Stable and nearly sorted by construction: a merge of a few ascending runs.
     rows.sort_by_key(|&(time, input, _)| (time, input));
@@ -197,7 +267,13 @@ fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mu
         } else if next - at == 1 || kind == TableKind::Metrics {
             picks.push(input, row..row + 1);
         } else {
-            picks.push_contested(rows[at..next].iter().rev().map(|&(_, input, row)| (input, row)).collect());
+            picks.push_contested(
+                rows[at..next]
+                    .iter()
+                    .rev()
+                    .map(|&(_, input, row)| (input, row))
+                    .collect(),
+            );
         }
         at = next;
     }
@@ -205,14 +281,23 @@ fn pick_overlapping(kind: TableKind, inputs: &[Input], group: &[Run], picks: &mu
 }
 
 /// All rows of one time but those that are the same as another.
-fn pick_distinct(inputs: &[Input], rows: &mut [(i64, usize, usize)], picks: &mut Picks) -> Result<(), SegmentError> {
-    let mut contents = Contents { inputs, comparators: HashMap::new() };
+fn pick_distinct(
+    inputs: &[Input],
+    rows: &mut [(i64, usize, usize)],
+    picks: &mut Picks,
+) -> Result<(), SegmentError> {
+    let mut contents = Contents {
+        inputs,
+        comparators: HashMap::new(),
+    };
     let mut failed = None;
     rows.sort_by(|&(_, input, row), &(_, other, other_row)| {
-        contents.compare((input, row), (other, other_row)).unwrap_or_else(|error| {
-            failed = Some(error);
-            Ordering::Equal
-        })
+        contents
+            .compare((input, row), (other, other_row))
+            .unwrap_or_else(|error| {
+                failed = Some(error);
+                Ordering::Equal
+            })
     });
     if let Some(error) = failed {
         return Err(error);
@@ -239,16 +324,29 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    fn compare(&mut self, one: (usize, usize), other: (usize, usize)) -> Result<Ordering, SegmentError> {
+    fn compare(
+        &mut self,
+        one: (usize, usize),
+        other: (usize, usize),
+    ) -> Result<Ordering, SegmentError> {
         let comparators = match self.comparators.entry((one.0, other.0)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
-                let pairs = self.inputs[one.0].columns.iter().zip(&self.inputs[other.0].columns);
-                let made = pairs.map(|(a, b)| make_comparator(a, b, SortOptions::default())).collect::<Result<_, _>>();
+                let pairs = self.inputs[one.0]
+                    .columns
+                    .iter()
+                    .zip(&self.inputs[other.0].columns);
+                let made = pairs
+                    .map(|(a, b)| make_comparator(a, b, SortOptions::default()))
+                    .collect::<Result<_, _>>();
                 place.insert(made.map_err(|error| SegmentError::Encode(error.to_string()))?)
             }
         };
-        Ok(comparators.iter().map(|compare| compare(one.1, other.1)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal))
+        Ok(comparators
+            .iter()
+            .map(|compare| compare(one.1, other.1))
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal))
     }
 }
 
@@ -259,10 +357,15 @@ fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, Seg
     {
         return Ok(arrays[only.input].slice(only.start, only.len));
     }
-    let plain_floats = arrays.iter().all(|a| *a.data_type() == DataType::Float64 && a.null_count() == 0);
+    let plain_floats = arrays
+        .iter()
+        .all(|a| *a.data_type() == DataType::Float64 && a.null_count() == 0);
     if plain_floats {
         // Without nulls the latest row of a contested time always has the value.
-        let values: Vec<&[f64]> = arrays.iter().map(|a| &a.as_primitive::<Float64Type>().values()[..]).collect();
+        let values: Vec<&[f64]> = arrays
+            .iter()
+            .map(|a| &a.as_primitive::<Float64Type>().values()[..])
+            .collect();
         let mut out = Vec::with_capacity(picks.rows);
         for copy in &picks.copies {
             out.extend_from_slice(&values[copy.input][copy.start..copy.start + copy.len]);
@@ -274,8 +377,12 @@ fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, Seg
     let mut contested = picks.contested.iter().peekable();
     for (at, copy) in picks.copies.iter().enumerate() {
         if let Some(contest) = contested.next_if(|c| c.copy == at) {
-            let (input, row) =
-                contest.candidates.iter().copied().find(|&(input, row)| arrays[input].is_valid(row)).unwrap_or((copy.input, copy.start));
+            let (input, row) = contest
+                .candidates
+                .iter()
+                .copied()
+                .find(|&(input, row)| arrays[input].is_valid(row))
+                .unwrap_or((copy.input, copy.start));
             out.try_extend(input, row, row + 1)
         } else {
             out.try_extend(copy.input, copy.start, copy.start + copy.len)

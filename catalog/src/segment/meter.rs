@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::SegmentError;
 
-/// Counts what is read on behalf of somebody: of the whole server, of a query, of an operator of a query. A meter passes what it
-/// counts on to those that it is a part of.
+/// Counts what is read on behalf of somebody: of the whole server, of a query, of an operator of a
+/// query. A meter passes what it counts on to those that it is a part of.
 #[derive(Debug)]
 pub struct ReadMeter {
     max_bytes: u64,
@@ -29,7 +29,8 @@ pub struct ReadCounts {
     pub requests: u64,
     /// Bytes that they asked for.
     pub bytes: u64,
-    /// Rows that came out of segments and chunks, after overwritten and deleted ones were left out.
+    /// Rows that came out of segments and chunks, after overwritten and deleted ones were left
+    /// out.
     pub rows: u64,
 }
 
@@ -37,7 +38,15 @@ impl ReadMeter {
     /// A meter that refuses requests beyond so many bytes.
     pub fn new(max_bytes: u64, parts_of: Vec<Arc<ReadMeter>>) -> Arc<Self> {
         let zero = || AtomicU64::new(0);
-        Arc::new(Self { max_bytes, parts_of, segments: zero(), chunks: zero(), requests: zero(), bytes: zero(), rows: zero() })
+        Arc::new(Self {
+            max_bytes,
+            parts_of,
+            segments: zero(),
+            chunks: zero(),
+            requests: zero(),
+            bytes: zero(),
+            rows: zero(),
+        })
     }
 
     /// A meter that only counts.
@@ -49,7 +58,9 @@ impl ReadMeter {
     pub fn looked_at(&self, segments: usize, chunks: usize) {
         self.segments.fetch_add(segments as u64, Ordering::Relaxed);
         self.chunks.fetch_add(chunks as u64, Ordering::Relaxed);
-        self.parts_of.iter().for_each(|meter| meter.looked_at(segments, chunks));
+        self.parts_of
+            .iter()
+            .for_each(|meter| meter.looked_at(segments, chunks));
     }
 
     /// Counts rows that were read.
@@ -61,10 +72,17 @@ impl ReadMeter {
     /// Counts requests before they are made; fails if they may not be.
     pub fn request(&self, requests: u64, bytes: u64) -> Result<(), SegmentError> {
         self.requests.fetch_add(requests, Ordering::Relaxed);
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.max_bytes {
+        if self
+            .bytes
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes)
+            > self.max_bytes
+        {
             return Err(SegmentError::ReadLimit(self.max_bytes));
         }
-        self.parts_of.iter().try_for_each(|meter| meter.request(requests, bytes))
+        self.parts_of
+            .iter()
+            .try_for_each(|meter| meter.request(requests, bytes))
     }
 
     /// What was counted so far.
@@ -92,9 +110,25 @@ mod tests {
         operator.request(1, 60).unwrap();
         operator.read(7);
         query.request(2, 40).unwrap();
-        let counts = ReadCounts { segments: 2, chunks: 1, requests: 1, bytes: 60, rows: 7 };
+        let counts = ReadCounts {
+            segments: 2,
+            chunks: 1,
+            requests: 1,
+            bytes: 60,
+            rows: 7,
+        };
         assert_eq!(operator.counts(), counts);
-        assert_eq!(query.counts(), ReadCounts { requests: 3, bytes: 100, ..counts });
-        assert!(matches!(operator.request(1, 1), Err(SegmentError::ReadLimit(100))));
+        assert_eq!(
+            query.counts(),
+            ReadCounts {
+                requests: 3,
+                bytes: 100,
+                ..counts
+            }
+        );
+        assert!(matches!(
+            operator.request(1, 1),
+            Err(SegmentError::ReadLimit(100))
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! An open segment: its series index and the footer of its data file; reads exact row ranges.
 //!
-//! A data file that is damaged or missing does not prevent opening: whoever only needs series reads the index, and whoever
-//! reads rows is told which object is damaged. What Parquet does not notice by itself is found by [`check_object`] only.
+//! A data file that is damaged or missing does not prevent opening: whoever only needs series reads
+//! the index, and whoever reads rows is told which object is damaged. What Parquet does not notice
+//! by itself is found by [`check_object`] only.
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -17,7 +18,9 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector,
+};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
@@ -57,7 +60,11 @@ pub struct OpenSegment {
 
 impl OpenSegment {
     /// Reads and checks the index, and reads the footer, which is counted.
-    pub async fn open(store: Arc<dyn ObjectStore>, location: SegmentLocation, meter: Option<Arc<ReadMeter>>) -> Result<Self, SegmentError> {
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        location: SegmentLocation,
+        meter: Option<Arc<ReadMeter>>,
+    ) -> Result<Self, SegmentError> {
         let footer = async {
             match read_footer(DataFile::new(&store, &location, meter)).await {
                 Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
@@ -65,10 +72,16 @@ impl OpenSegment {
             }
         };
         let (footer, index) = futures::try_join!(footer, read_index(&store, &location))?;
-        Ok(Self { store, location, footer, index })
+        Ok(Self {
+            store,
+            location,
+            footer,
+            index,
+        })
     }
 
-    /// What was found wrong with the data file when it was opened; [`read`](Self::read) fails with it.
+    /// What was found wrong with the data file when it was opened; [`read`](Self::read) fails with
+    /// it.
     pub fn damage(&self) -> Option<&SegmentError> {
         self.footer.as_ref().err()
     }
@@ -80,7 +93,9 @@ impl OpenSegment {
 
     /// Whether the data file has a column of that name. Of a damaged file it may have any.
     pub fn has_field(&self, name: &str) -> bool {
-        self.footer.as_ref().map_or(true, |footer| footer.schema().column_with_name(name).is_some())
+        self.footer.as_ref().map_or(true, |footer| {
+            footer.schema().column_with_name(name).is_some()
+        })
     }
 
     /// Where it lies.
@@ -90,11 +105,15 @@ impl OpenSegment {
 
     /// Approximate bytes in memory, for caches.
     pub fn memory_size(&self) -> usize {
-        self.index.memory_size() + self.footer.as_ref().map_or(0, |footer| footer.metadata().memory_size())
+        self.index.memory_size()
+            + self
+                .footer
+                .as_ref()
+                .map_or(0, |footer| footer.metadata().memory_size())
     }
 
-    /// Reads rows: `ranges` ascend and do not overlap; the result holds them one after the other. A field that
-    /// the file does not have is null.
+    /// Reads rows: `ranges` ascend and do not overlap; the result holds them one after the other. A
+    /// field that the file does not have is null.
     pub async fn read(
         &self,
         ranges: &[Range<u64>],
@@ -104,13 +123,24 @@ impl OpenSegment {
         let object = self.location.data.as_ref();
         let corrupt = |message: String| SegmentError::corrupt(object, message);
         let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-        let rows = usize::try_from(rows).map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
+        let rows = usize::try_from(rows)
+            .map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
         let footer = self.footer.as_ref().map_err(Clone::clone)?;
         let schema = footer.parquet_schema();
         let is_asked_for = |name: &str| fields.iter().any(|f| &*f.name == name);
         let is_split = self.is_decimal(footer) && is_asked_for(VALUE);
-        let wanted = |name: &str| name == TIME_COLUMN || is_asked_for(name) || (is_split && (name == MANTISSA || name == SCALE));
-        let roots = footer.schema().fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(i, _)| i);
+        let wanted = |name: &str| {
+            name == TIME_COLUMN
+                || is_asked_for(name)
+                || (is_split && (name == MANTISSA || name == SCALE))
+        };
+        let roots = footer
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| wanted(f.name()))
+            .map(|(i, _)| i);
         let mask = ProjectionMask::roots(schema, roots);
         let reader = DataFile::new(&self.store, &self.location, meter);
         let decode = async {
@@ -126,21 +156,35 @@ impl OpenSegment {
         let batch = match batches.as_slice() {
             [batch] => batch.clone(),
             [] => return Err(corrupt(format!("{rows} rows expected, none found"))),
-            [first, ..] => concat_batches(first.schema_ref(), &batches).map_err(|error| corrupt(error.to_string()))?,
+            [first, ..] => concat_batches(first.schema_ref(), &batches)
+                .map_err(|error| corrupt(error.to_string()))?,
         };
         if batch.num_rows() != rows {
-            return Err(corrupt(format!("{rows} rows expected, {} found", batch.num_rows())));
+            return Err(corrupt(format!(
+                "{rows} rows expected, {} found",
+                batch.num_rows()
+            )));
         }
-        let time = batch.column_by_name(TIME_COLUMN).and_then(|array| times(self.location.kind, array));
+        let time = batch
+            .column_by_name(TIME_COLUMN)
+            .and_then(|array| times(self.location.kind, array));
         let time = time.ok_or_else(|| corrupt("no time column of the table's unit".to_owned()))?;
-        let found: Vec<Column> = fields.iter().filter(|f| batch.column_by_name(&f.name).is_some()).cloned().collect();
-        let mut arrays: Vec<ArrayRef> = found.iter().filter_map(|f| batch.column_by_name(&f.name).cloned()).collect();
+        let found: Vec<Column> = fields
+            .iter()
+            .filter(|f| batch.column_by_name(&f.name).is_some())
+            .cloned()
+            .collect();
+        let mut arrays: Vec<ArrayRef> = found
+            .iter()
+            .filter_map(|f| batch.column_by_name(&f.name).cloned())
+            .collect();
         if is_split
             && let Some(value) = found.iter().position(|f| &*f.name == VALUE)
-            && let [Some(mantissa), Some(scale)] = [MANTISSA, SCALE].map(|name| batch.column_by_name(name))
+            && let [Some(mantissa), Some(scale)] =
+                [MANTISSA, SCALE].map(|name| batch.column_by_name(name))
         {
-            let decimals =
-                Decimals::of(&arrays[value], mantissa, scale).ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
+            let decimals = Decimals::of(&arrays[value], mantissa, scale)
+                .ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
             arrays[value] = Arc::new(decimals.join().map_err(corrupt)?);
         }
         Ok((time, super::column::project(&found, &arrays, fields, rows)))
@@ -148,31 +192,50 @@ impl OpenSegment {
 
     /// Whether values are split into columns of their own.
     fn is_decimal(&self, footer: &ArrowReaderMetadata) -> bool {
-        self.location.kind == TableKind::Metrics && footer.schema().column_with_name(MANTISSA).is_some()
+        self.location.kind == TableKind::Metrics
+            && footer.schema().column_with_name(MANTISSA).is_some()
     }
 
     /// Names and types of the columns of the data file.
     pub fn columns(&self) -> Result<&arrow::datatypes::SchemaRef, SegmentError> {
-        self.footer.as_ref().map(ArrowReaderMetadata::schema).map_err(Clone::clone)
+        self.footer
+            .as_ref()
+            .map(ArrowReaderMetadata::schema)
+            .map_err(Clone::clone)
     }
 
-    /// All rows with all columns, in batches of at most so many rows; no more than a row group is in memory.
-    pub fn batches(&self, rows: usize) -> Result<BoxStream<'static, Result<RecordBatch, SegmentError>>, SegmentError> {
+    /// All rows with all columns, in batches of at most so many rows; no more than a row group is
+    /// in memory.
+    pub fn batches(
+        &self,
+        rows: usize,
+    ) -> Result<BoxStream<'static, Result<RecordBatch, SegmentError>>, SegmentError> {
         let footer = self.footer.clone()?;
         let object = self.location.data.to_string();
-        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(DataFile::new(&self.store, &self.location, None), footer)
-            .with_batch_size(rows.max(1))
-            .build()
-            .map_err(|error| read_error(&object, error))?;
-        Ok(stream.map_err(move |error| read_error(&object, error)).boxed())
+        let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(
+            DataFile::new(&self.store, &self.location, None),
+            footer,
+        )
+        .with_batch_size(rows.max(1))
+        .build()
+        .map_err(|error| read_error(&object, error))?;
+        Ok(stream
+            .map_err(move |error| read_error(&object, error))
+            .boxed())
     }
 }
 
 /// Decodes what may be damaged: the decoder is not known to answer any bytes without a panic.
-async fn guarded<T>(object: &str, decode: impl Future<Output = Result<T, ParquetError>>) -> Result<T, SegmentError> {
+async fn guarded<T>(
+    object: &str,
+    decode: impl Future<Output = Result<T, ParquetError>>,
+) -> Result<T, SegmentError> {
     match AssertUnwindSafe(decode).catch_unwind().await {
         Ok(result) => result.map_err(|error| read_error(object, error)),
-        Err(_) => Err(SegmentError::corrupt(object, "decoding it ended in a panic")),
+        Err(_) => Err(SegmentError::corrupt(
+            object,
+            "decoding it ended in a panic",
+        )),
     }
 }
 
@@ -180,19 +243,35 @@ async fn guarded<T>(object: &str, decode: impl Future<Output = Result<T, Parquet
 const CHECKED_AT_ONCE: u64 = 8 << 20;
 
 /// Compares an object with what the catalog says of it: its size, and the xxh3-64 of all its bytes.
-pub async fn check_object(store: &Arc<dyn ObjectStore>, key: &Path, bytes: u64, checksum: u64) -> Result<(), SegmentError> {
+pub async fn check_object(
+    store: &Arc<dyn ObjectStore>,
+    key: &Path,
+    bytes: u64,
+    checksum: u64,
+) -> Result<(), SegmentError> {
     let object = key.as_ref();
     let failed = |error: object_store::Error| SegmentError::store(object, &error);
     let found = store.head(key).await.map_err(failed)?.size;
     if found != bytes {
-        return Err(SegmentError::corrupt(object, format!("it has {found} bytes, the catalog says {bytes}")));
+        return Err(SegmentError::corrupt(
+            object,
+            format!("it has {found} bytes, the catalog says {bytes}"),
+        ));
     }
     let mut hash = Xxh3::new();
     for start in (0..bytes).step_by(CHECKED_AT_ONCE as usize) {
-        hash.update(&store.get_range(key, start..bytes.min(start + CHECKED_AT_ONCE)).await.map_err(failed)?);
+        hash.update(
+            &store
+                .get_range(key, start..bytes.min(start + CHECKED_AT_ONCE))
+                .await
+                .map_err(failed)?,
+        );
     }
     if hash.digest() != checksum {
-        return Err(SegmentError::corrupt(object, format!("the checksum of its {bytes} bytes does not match the catalog")));
+        return Err(SegmentError::corrupt(
+            object,
+            format!("the checksum of its {bytes} bytes does not match the catalog"),
+        ));
     }
     Ok(())
 }
@@ -210,44 +289,77 @@ struct DataFile {
 }
 
 impl DataFile {
-    fn new(store: &Arc<dyn ObjectStore>, location: &SegmentLocation, meter: Option<Arc<ReadMeter>>) -> Self {
-        Self { store: Arc::clone(store), key: location.data.clone(), bytes: location.data_bytes, meter }
+    fn new(
+        store: &Arc<dyn ObjectStore>,
+        location: &SegmentLocation,
+        meter: Option<Arc<ReadMeter>>,
+    ) -> Self {
+        Self {
+            store: Arc::clone(store),
+            key: location.data.clone(),
+            bytes: location.data_bytes,
+            meter,
+        }
     }
 
     async fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
         // A damaged footer may ask for anything.
-        if let Some(range) = ranges.iter().find(|range| range.start > range.end || range.end > self.bytes) {
-            return Err(ParquetError::General(format!("it refers to bytes {range:?}, and has {}", self.bytes)));
+        if let Some(range) = ranges
+            .iter()
+            .find(|range| range.start > range.end || range.end > self.bytes)
+        {
+            return Err(ParquetError::General(format!(
+                "it refers to bytes {range:?}, and has {}",
+                self.bytes
+            )));
         }
         if let Some(meter) = &self.meter {
             let (requests, bytes) = requests(ranges);
             meter.request(requests, bytes).map_err(external)?;
         }
         let object = self.key.as_ref();
-        let is_whole = |found: &[Bytes]| found.iter().zip(ranges).all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
+        let is_whole = |found: &[Bytes]| {
+            found
+                .iter()
+                .zip(ranges)
+                .all(|(bytes, range)| bytes.len() as u64 == range.end - range.start)
+        };
         let error = match self.store.get_ranges(&self.key, ranges).await {
             Ok(found) if is_whole(&found) => return Ok(found),
-            Ok(_) => SegmentError::Unavailable { object: object.to_owned(), message: "fewer bytes came than were asked for".to_owned() },
+            Ok(_) => SegmentError::Unavailable {
+                object: object.to_owned(),
+                message: "fewer bytes came than were asked for".to_owned(),
+            },
             Err(error) => SegmentError::store(object, &error),
         };
-        // Stores differ in what they answer beyond the end; its size says whether the object was cut.
+        // Stores differ in what they answer beyond the end; its size says whether the object was
+        // cut.
         Err(match (error, self.store.head(&self.key).await) {
             (SegmentError::Unavailable { .. }, Ok(info)) if info.size != self.bytes => {
-                external(SegmentError::corrupt(object, format!("it has {} bytes, the catalog says {}", info.size, self.bytes)))
+                external(SegmentError::corrupt(
+                    object,
+                    format!(
+                        "it has {} bytes, the catalog says {}",
+                        info.size, self.bytes
+                    ),
+                ))
             }
             (error, _) => external(error),
         })
     }
 }
 
-/// How many requests ranges become, and the bytes of these: stores read what lies close together at once.
+/// How many requests ranges become, and the bytes of these: stores read what lies close together at
+/// once.
 fn requests(ranges: &[Range<u64>]) -> (u64, u64) {
     let mut sorted: Vec<&Range<u64>> = ranges.iter().collect();
     sorted.sort_unstable_by_key(|range| range.start);
     let (mut requests, mut bytes, mut end) = (0, 0, None::<u64>);
     for range in sorted {
         match end {
-            Some(last) if range.start <= last.saturating_add(OBJECT_STORE_COALESCE_DEFAULT) => bytes += range.end.saturating_sub(last),
+            Some(last) if range.start <= last.saturating_add(OBJECT_STORE_COALESCE_DEFAULT) => {
+                bytes += range.end.saturating_sub(last)
+            }
             _ => {
                 requests += 1;
                 bytes += range.end - range.start;
@@ -267,7 +379,10 @@ impl AsyncFileReader for DataFile {
         async move { Ok(self.ranges(&[range]).await?.pop().unwrap_or_default()) }.boxed()
     }
 
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move { self.ranges(&ranges).await }.boxed()
     }
 
@@ -276,7 +391,9 @@ impl AsyncFileReader for DataFile {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         async move {
-            let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options).with_prefetch_hint(Some(FOOTER_HINT));
+            let reader = ParquetMetaDataReader::new()
+                .with_arrow_reader_options(options)
+                .with_prefetch_hint(Some(FOOTER_HINT));
             let bytes = self.bytes;
             Ok(Arc::new(reader.load_and_finish(self, bytes).await?))
         }
@@ -300,8 +417,18 @@ fn times(kind: TableKind, array: &ArrayRef) -> Option<ScalarBuffer<i64>> {
         return None;
     }
     match kind.time_unit() {
-        TimeUnit::Millisecond => Some(array.as_primitive_opt::<TimestampMillisecondType>()?.values().clone()),
-        TimeUnit::Nanosecond => Some(array.as_primitive_opt::<TimestampNanosecondType>()?.values().clone()),
+        TimeUnit::Millisecond => Some(
+            array
+                .as_primitive_opt::<TimestampMillisecondType>()?
+                .values()
+                .clone(),
+        ),
+        TimeUnit::Nanosecond => Some(
+            array
+                .as_primitive_opt::<TimestampNanosecondType>()?
+                .values()
+                .clone(),
+        ),
     }
 }
 
@@ -320,17 +447,33 @@ fn selection(ranges: &[Range<u64>]) -> RowSelection {
 
 async fn read_footer(mut file: DataFile) -> Result<ArrowReaderMetadata, SegmentError> {
     let object = file.key.to_string();
-    let options =
-        ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional).with_column_index_policy(PageIndexPolicy::Skip);
+    let options = ArrowReaderOptions::new()
+        .with_offset_index_policy(PageIndexPolicy::Optional)
+        .with_column_index_policy(PageIndexPolicy::Skip);
     guarded(&object, ArrowReaderMetadata::load_async(&mut file, options)).await
 }
 
-async fn read_index(store: &Arc<dyn ObjectStore>, location: &SegmentLocation) -> Result<SeriesIndex, SegmentError> {
+async fn read_index(
+    store: &Arc<dyn ObjectStore>,
+    location: &SegmentLocation,
+) -> Result<SeriesIndex, SegmentError> {
     let object = location.index.as_ref();
     let unavailable = |error: object_store::Error| SegmentError::store(object, &error);
-    let bytes: Bytes = store.get(&location.index).await.map_err(unavailable)?.bytes().await.map_err(unavailable)?;
+    let bytes: Bytes = store
+        .get(&location.index)
+        .await
+        .map_err(unavailable)?
+        .bytes()
+        .await
+        .map_err(unavailable)?;
     if xxh3_64(&bytes) != location.index_checksum {
-        return Err(SegmentError::corrupt(object, format!("checksum of {} bytes does not match the catalog", bytes.len())));
+        return Err(SegmentError::corrupt(
+            object,
+            format!(
+                "checksum of {} bytes does not match the catalog",
+                bytes.len()
+            ),
+        ));
     }
     SeriesIndex::parse(object, bytes)
 }

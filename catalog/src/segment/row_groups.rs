@@ -1,11 +1,12 @@
-//! Record batches -> row groups of a Parquet file, each column in whichever encoding makes it smallest.
+//! Record batches -> row groups of a Parquet file, each column in whichever encoding makes it
+//! smallest.
 //!
-//! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row group: sorted by metric one holds
-//! mostly one sort of values. A sample rules out most of them; of what is left the smallest result is kept. Any reader reads
-//! any of them.
+//! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row
+//! group: sorted by metric one holds mostly one sort of values. A sample rules out most of them; of
+//! what is left the smallest result is kept. Any reader reads any of them.
 //!
-//! With the decimal layout ([`super::decimal`]) it is also found out for each row group whether it is smaller with decimals split,
-//! with only those that are not whole numbers split, or without.
+//! With the decimal layout ([`super::decimal`]) it is also found out for each row group whether it
+//! is smaller with decimals split, with only those that are not whole numbers split, or without.
 
 mod decimals;
 
@@ -15,7 +16,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, ArrowRowGroupWriterFactory,
+    compute_leaves,
+};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -24,15 +28,16 @@ use self::decimals::Split;
 use super::decimal::VALUE;
 use super::encoding::{Effort, Way};
 
-/// Rows of a row group: one range request then serves a point query, and a writer holds no more than this.
+/// Rows of a row group: one range request then serves a point query, and a writer holds no more
+/// than this.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 
 /// A sample is so many slices of so many rows: a few series from different places.
 const SAMPLE_SLICES: usize = 4;
 const SAMPLE_SLICE_ROWS: usize = 4096;
 
-/// A way that makes the sample larger than the best by so much in a hundred is not tried on all rows. Transposing gains this much
-/// from sample to page.
+/// A way that makes the sample larger than the best by so much in a hundred is not tried on all
+/// rows. Transposing gains this much from sample to page.
 const SAMPLE_ERROR: usize = 25;
 
 /// The slow levels of zstd must save so much in a hundred of a sample.
@@ -53,7 +58,8 @@ pub(super) struct RowGroups<W: Write + Send> {
     pending: Vec<RecordBatch>,
     pending_rows: usize,
     pending_bytes: usize,
-    /// Where the columns of values, mantissas and scales begin, if the file has the decimal layout.
+    /// Where the columns of values, mantissas and scales begin, if the file has the decimal
+    /// layout.
     decimals: Option<usize>,
 }
 
@@ -65,7 +71,8 @@ struct Trial {
 }
 
 impl<W: Write + Send> RowGroups<W> {
-    /// A file with these properties; for columns that pass `is_tried` the best encoding is searched as far as the effort allows.
+    /// A file with these properties; for columns that pass `is_tried` the best encoding is searched
+    /// as far as the effort allows.
     pub fn new(
         to: W,
         schema: SchemaRef,
@@ -73,13 +80,29 @@ impl<W: Write + Send> RowGroups<W> {
         effort: Effort,
         is_tried: impl Fn(&str) -> bool,
     ) -> Result<Self, ParquetError> {
-        let (file, usual) = ArrowWriter::try_new(to, Arc::clone(&schema), Some(properties))?.into_serialized_writer()?;
+        let (file, usual) = ArrowWriter::try_new(to, Arc::clone(&schema), Some(properties))?
+            .into_serialized_writer()?;
         let ways = |field: &FieldRef| {
-            let ways = if is_tried(field.name()) { Way::of(field.data_type(), effort) } else { &[] };
-            ways.iter().map(|way| Trial::new(way, field, effort)).collect()
+            let ways = if is_tried(field.name()) {
+                Way::of(field.data_type(), effort)
+            } else {
+                &[]
+            };
+            ways.iter()
+                .map(|way| Trial::new(way, field, effort))
+                .collect()
         };
         let ways = schema.fields().iter().map(ways).collect::<Result<_, _>>()?;
-        Ok(Self { file, schema, usual, ways, pending: Vec::new(), pending_rows: 0, pending_bytes: 0, decimals: None })
+        Ok(Self {
+            file,
+            schema,
+            usual,
+            ways,
+            pending: Vec::new(),
+            pending_rows: 0,
+            pending_bytes: 0,
+            decimals: None,
+        })
     }
 
     /// The same for a file with the decimal layout, which is given decimals split.
@@ -125,12 +148,18 @@ impl<W: Write + Send> RowGroups<W> {
         let number = self.file.flushed_row_groups().len();
         let mut writers = self.usual.create_column_writers(number)?.into_iter();
         let mut chunks: Vec<ArrowColumnChunk> = Vec::new();
-        let mut decimals = self.decimals.map(|first| self.decimals(first, &batches)).transpose()?;
+        let mut decimals = self
+            .decimals
+            .map(|first| self.decimals(first, &batches))
+            .transpose()?;
         for (at, (field, ways)) in self.schema.fields().iter().zip(&self.ways).enumerate() {
             let split = decimals.as_mut().and_then(|decimals| decimals.take(at));
             let arrays: Vec<ArrayRef> = match &split {
                 Some(split) => split.arrays().to_vec(),
-                None => batches.iter().map(|batch| Arc::clone(batch.column(at))).collect(),
+                None => batches
+                    .iter()
+                    .map(|batch| Arc::clone(batch.column(at)))
+                    .collect(),
             };
             let leaves = leaves_of(field, &arrays)?;
             let mut writers = writers.by_ref().take(leaves.len());
@@ -160,12 +189,19 @@ impl Trial {
     fn new(way: &Way, field: &FieldRef, effort: Effort) -> Result<Self, ParquetError> {
         let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
         let factory = |properties: WriterProperties| {
-            Ok::<_, ParquetError>(ArrowWriter::try_new(io::sink(), Arc::clone(&schema), Some(properties))?.into_serialized_writer()?.1)
+            Ok::<_, ParquetError>(
+                ArrowWriter::try_new(io::sink(), Arc::clone(&schema), Some(properties))?
+                    .into_serialized_writer()?
+                    .1,
+            )
         };
         let is_time = matches!(field.data_type(), DataType::Timestamp(..));
         Ok(Self {
             usual: factory(way.properties(is_time))?,
-            slow: way.slow_properties(effort, is_time).map(factory).transpose()?,
+            slow: way
+                .slow_properties(effort, is_time)
+                .map(factory)
+                .transpose()?,
             beyond: way.beyond,
         })
     }
@@ -191,11 +227,19 @@ impl Sampled {
         let sample = sample(&arrays, arrays.iter().map(|array| array.len()).sum());
         let mut sizes: Vec<Option<usize>> = vec![None; trials.len()];
         if trials.iter().filter(|trial| trial.beyond.is_none()).count() > 1 {
-            for (trial, size_of_sample) in trials.iter().zip(&mut sizes).filter(|(trial, _)| trial.beyond.is_none()) {
+            for (trial, size_of_sample) in trials
+                .iter()
+                .zip(&mut sizes)
+                .filter(|(trial, _)| trial.beyond.is_none())
+            {
                 *size_of_sample = Some(size(&encode_numbers(&trial.usual, field, &sample)?));
             }
         }
-        Ok(Self { arrays, sample, sizes })
+        Ok(Self {
+            arrays,
+            sample,
+            sizes,
+        })
     }
 
     /// Of the sample, in the best way.
@@ -205,7 +249,9 @@ impl Sampled {
 
     fn encode(self, trials: &[Trial], field: &Field) -> Result<Encoded, ParquetError> {
         let rows: usize = self.arrays.iter().map(|array| array.len()).sum();
-        let bound = self.size().map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
+        let bound = self
+            .size()
+            .map_or(usize::MAX, |min| min * (100 + SAMPLE_ERROR) / 100);
         let mut best: Option<(usize, ArrowColumnChunk)> = None;
         for (number, trial) in trials.iter().enumerate() {
             let so_far = best.as_ref().map(|(_, chunk)| size(chunk));
@@ -221,8 +267,14 @@ impl Sampled {
                 best = Some((number, chunk));
             }
         }
-        let (way, chunk) = best.ok_or_else(|| ParquetError::General(format!("column {} has no encoding", field.name())))?;
-        Ok(Encoded { of: self, way, chunk })
+        let (way, chunk) = best.ok_or_else(|| {
+            ParquetError::General(format!("column {} has no encoding", field.name()))
+        })?;
+        Ok(Encoded {
+            of: self,
+            way,
+            chunk,
+        })
     }
 }
 
@@ -230,14 +282,20 @@ impl Encoded {
     /// With a slow level of zstd, if that is smaller.
     fn slower(self, trials: &[Trial], field: &Field) -> Result<ArrowColumnChunk, ParquetError> {
         let Self { of, way, chunk } = self;
-        let Some(slow) = trials[way].slow.as_ref().filter(|_| size(&chunk) > SMALL) else { return Ok(chunk) };
+        let Some(slow) = trials[way].slow.as_ref().filter(|_| size(&chunk) > SMALL) else {
+            return Ok(chunk);
+        };
         if let Some(usual) = of.sizes[way]
             && size(&encode_numbers(slow, field, &of.sample)?) * 100 > usual * (100 - SLOW_GAIN)
         {
             return Ok(chunk);
         }
         let slow = encode_numbers(slow, field, &of.arrays)?;
-        Ok(if size(&slow) < size(&chunk) { slow } else { chunk })
+        Ok(if size(&slow) < size(&chunk) {
+            slow
+        } else {
+            chunk
+        })
     }
 }
 
@@ -266,7 +324,10 @@ fn sample(arrays: &[ArrayRef], rows: usize) -> Vec<ArrayRef> {
 }
 
 /// The leaves of a column, each of all arrays.
-fn leaves_of(field: &Field, arrays: &[ArrayRef]) -> Result<Vec<Vec<ArrowLeafColumn>>, ParquetError> {
+fn leaves_of(
+    field: &Field,
+    arrays: &[ArrayRef],
+) -> Result<Vec<Vec<ArrowLeafColumn>>, ParquetError> {
     let mut leaves: Vec<Vec<ArrowLeafColumn>> = Vec::new();
     for array in arrays {
         for (number, leaf) in compute_leaves(field, array)?.into_iter().enumerate() {
@@ -279,9 +340,14 @@ fn leaves_of(field: &Field, arrays: &[ArrayRef]) -> Result<Vec<Vec<ArrowLeafColu
     Ok(leaves)
 }
 
-fn encode_numbers(way: &ArrowRowGroupWriterFactory, field: &Field, arrays: &[ArrayRef]) -> Result<ArrowColumnChunk, ParquetError> {
+fn encode_numbers(
+    way: &ArrowRowGroupWriterFactory,
+    field: &Field,
+    arrays: &[ArrayRef],
+) -> Result<ArrowColumnChunk, ParquetError> {
     let writer = way.create_column_writers(0)?.into_iter().next();
-    let writer = writer.ok_or_else(|| ParquetError::General(format!("column {} has no writer", field.name())))?;
+    let writer = writer
+        .ok_or_else(|| ParquetError::General(format!("column {} has no writer", field.name())))?;
     let leaves = leaves_of(field, arrays)?;
     encode(writer, leaves.iter().flatten())
 }

@@ -58,7 +58,10 @@ impl SortedRows {
 
     /// The array of a field; `None` if no row has it.
     pub fn column(&self, name: &str) -> Option<&ArrayRef> {
-        self.fields.iter().position(|f| &*f.name == name).and_then(|i| self.columns.get(i))
+        self.fields
+            .iter()
+            .position(|f| &*f.name == name)
+            .and_then(|i| self.columns.get(i))
     }
 
     /// Bytes in memory, without the series.

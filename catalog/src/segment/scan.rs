@@ -1,8 +1,9 @@
 //! Plans and runs the reading of series out of several sources.
 //!
-//! The indexes tell, before any sample is read, which series there are and how many rows each source holds of
-//! them. A plan cuts the series into units of bounded size; a unit reads its rows of every source and merges
-//! them. Units are independent: queries run them on several threads, the compactor one after the other.
+//! The indexes tell, before any sample is read, which series there are and how many rows each
+//! source holds of them. A plan cuts the series into units of bounded size; a unit reads its rows
+//! of every source and merges them. Units are independent: queries run them on several threads, the
+//! compactor one after the other.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,9 +23,10 @@ use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
 
-/// The total order of writes: of two rows of one series with one time, the one from the source with the higher
-/// order counts. Segments are ordered by the catalog's sequence of the commit that brought their rows; rows not
-/// yet in a segment come after all segments, in the order in which they were acknowledged.
+/// The total order of writes: of two rows of one series with one time, the one from the source with
+/// the higher order counts. Segments are ordered by the catalog's sequence of the commit that
+/// brought their rows; rows not yet in a segment come after all segments, in the order in which
+/// they were acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WriteOrder {
     /// In a segment: the catalog sequence.
@@ -61,7 +63,8 @@ impl Source {
 /// What to read.
 #[derive(Debug, Clone)]
 pub struct ScanRequest {
-    /// Which fields; a source without one has nulls. Of exemplars all: they are told from each other by what they have.
+    /// Which fields; a source without one has nulls. Of exemplars all: they are told from each
+    /// other by what they have.
     pub fields: Arc<[Column]>,
     /// Which series; all matchers must pass.
     pub matchers: Vec<Matcher>,
@@ -103,18 +106,30 @@ pub struct ScanUnit {
 }
 
 /// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources.
-pub fn plan(kind: TableKind, sources: Vec<Source>, request: ScanRequest, order: Option<&SortOrder>) -> ScanPlan {
+pub fn plan(
+    kind: TableKind,
+    sources: Vec<Source>,
+    request: ScanRequest,
+    order: Option<&SortOrder>,
+) -> ScanPlan {
     let mut scan = Scan::new(kind, sources, request);
     if let Some(order) = order {
-        scan.slots.sort_by_cached_key(|slot| order.key(&slot.series.labels));
+        scan.slots
+            .sort_by_cached_key(|slot| order.key(&slot.series.labels));
     }
     scan.into_plan()
 }
 
 /// Plans a scan whose series come in the order of what `key` makes of their labels.
-pub fn plan_by<K: Ord>(kind: TableKind, sources: Vec<Source>, request: ScanRequest, key: impl Fn(&Labels) -> K) -> ScanPlan {
+pub fn plan_by<K: Ord>(
+    kind: TableKind,
+    sources: Vec<Source>,
+    request: ScanRequest,
+    key: impl Fn(&Labels) -> K,
+) -> ScanPlan {
     let mut scan = Scan::new(kind, sources, request);
-    scan.slots.sort_by_cached_key(|slot| key(&slot.series.labels));
+    scan.slots
+        .sort_by_cached_key(|slot| key(&slot.series.labels));
     scan.into_plan()
 }
 
@@ -135,41 +150,74 @@ impl Scan {
         for (number, source) in sources.iter().enumerate() {
             let mut add = |series: &Arc<Series>, rows: Range<u64>, deleted: Vec<TimeRange>| {
                 let at = *by_id.entry(series.id).or_insert_with(|| {
-                    slots.push(Slot { series: Arc::clone(series), runs: Vec::new() });
+                    slots.push(Slot {
+                        series: Arc::clone(series),
+                        runs: Vec::new(),
+                    });
                     slots.len() - 1
                 });
-                slots[at].runs.push(SlotRun { source: number, rows, deleted });
+                slots[at].runs.push(SlotRun {
+                    source: number,
+                    rows,
+                    deleted,
+                });
             };
             match source {
                 Source::Segment(_, tombstones, segment) => {
                     for one in segment.index().select(&request.matchers, request.range) {
                         let deleted = deleted_times(tombstones, &one.series.labels);
-                        if !deleted.iter().any(|range| range.intersect(&one.time) == one.time) {
-                            add(&one.series, one.first_row..one.first_row + one.rows, deleted);
+                        if !deleted
+                            .iter()
+                            .any(|range| range.intersect(&one.time) == one.time)
+                        {
+                            add(
+                                &one.series,
+                                one.first_row..one.first_row + one.rows,
+                                deleted,
+                            );
                         }
                     }
                 }
                 Source::Rows(_, rows) => {
                     for run in &rows.runs {
                         let times = rows.times(run);
-                        let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
+                        let (Some(&min), Some(&max)) = (times.first(), times.last()) else {
+                            continue;
+                        };
                         if request.range.overlaps(&TimeRange::new(min, max))
-                            && request.matchers.iter().all(|m| m.matches_labels(&run.series.labels))
+                            && request
+                                .matchers
+                                .iter()
+                                .all(|m| m.matches_labels(&run.series.labels))
                         {
-                            add(&run.series, run.rows.start as u64..run.rows.end as u64, Vec::new());
+                            add(
+                                &run.series,
+                                run.rows.start as u64..run.rows.end as u64,
+                                Vec::new(),
+                            );
                         }
                     }
                 }
             }
         }
-        Self { kind, sources, fields: request.fields, range: request.range, slots }
+        Self {
+            kind,
+            sources,
+            fields: request.fields,
+            range: request.range,
+            slots,
+        }
     }
 
     fn into_plan(self) -> ScanPlan {
         let sources = Arc::new(self.sources);
         let mut units: Vec<ScanUnit> = Vec::new();
         for slot in self.slots {
-            let rows: u64 = slot.runs.iter().map(|run| run.rows.end - run.rows.start).sum();
+            let rows: u64 = slot
+                .runs
+                .iter()
+                .map(|run| run.rows.end - run.rows.start)
+                .sum();
             match units.last_mut() {
                 Some(unit) if unit.rows + rows <= UNIT_ROWS => {
                     unit.rows += rows;
@@ -192,7 +240,11 @@ impl Scan {
 /// The times at which tombstones delete the rows of a series.
 fn deleted_times(tombstones: &[Arc<Tombstone>], labels: &Labels) -> Vec<TimeRange> {
     // Without tombstones, as nearly always, nothing is allocated.
-    tombstones.iter().filter(|tombstone| tombstone.concerns(labels)).map(|tombstone| tombstone.range).collect()
+    tombstones
+        .iter()
+        .filter(|tombstone| tombstone.concerns(labels))
+        .map(|tombstone| tombstone.range)
+        .collect()
 }
 
 impl ScanUnit {
@@ -212,9 +264,16 @@ impl ScanUnit {
     }
 
     /// The same, with what it asks of the store and the rows that come out counted.
-    pub async fn read_counted(&self, meter: Option<&Arc<ReadMeter>>) -> Result<SortedRows, SegmentError> {
+    pub async fn read_counted(
+        &self,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<SortedRows, SegmentError> {
         // Only the sources that hold anything of this unit become inputs, in write order.
-        let mut used: Vec<usize> = self.slots.iter().flat_map(|slot| slot.runs.iter().map(|run| run.source)).collect();
+        let mut used: Vec<usize> = self
+            .slots
+            .iter()
+            .flat_map(|slot| slot.runs.iter().map(|run| run.source))
+            .collect();
         used.sort_unstable();
         used.dedup();
         let loads = used.iter().map(|&source| self.load(source, meter));
@@ -228,12 +287,29 @@ impl ScanUnit {
         let runs = |slot: &Slot| {
             let run = |run: &SlotRun| {
                 let input = used.binary_search(&run.source).ok()?;
-                Some(Run { input, rows: starts[input].get(&run.rows.start)?.clone(), deleted: run.deleted.clone() })
+                Some(Run {
+                    input,
+                    rows: starts[input].get(&run.rows.start)?.clone(),
+                    deleted: run.deleted.clone(),
+                })
             };
             slot.runs.iter().filter_map(run).collect()
         };
-        let series = self.slots.iter().map(|slot| SeriesRuns { series: Arc::clone(&slot.series), runs: runs(slot) }).collect();
-        let rows = merge(self.kind, Arc::clone(&self.fields), &inputs, series, self.range)?;
+        let series = self
+            .slots
+            .iter()
+            .map(|slot| SeriesRuns {
+                series: Arc::clone(&slot.series),
+                runs: runs(slot),
+            })
+            .collect();
+        let rows = merge(
+            self.kind,
+            Arc::clone(&self.fields),
+            &inputs,
+            series,
+            self.range,
+        )?;
         if let Some(meter) = meter {
             meter.read(rows.len());
         }
@@ -241,15 +317,36 @@ impl ScanUnit {
     }
 
     /// The rows of one source, and where in them each run lies (by its first row in the source).
-    async fn load(&self, source: usize, meter: Option<&Arc<ReadMeter>>) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
-        let mut ranges: Vec<Range<u64>> =
-            self.slots.iter().flat_map(|slot| slot.runs.iter().filter(|run| run.source == source).map(|run| run.rows.clone())).collect();
+    async fn load(
+        &self,
+        source: usize,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
+        let mut ranges: Vec<Range<u64>> = self
+            .slots
+            .iter()
+            .flat_map(|slot| {
+                slot.runs
+                    .iter()
+                    .filter(|run| run.source == source)
+                    .map(|run| run.rows.clone())
+            })
+            .collect();
         ranges.sort_unstable_by_key(|r| r.start);
         match &self.sources[source] {
             Source::Rows(_, rows) => {
                 let columns = project(&rows.fields, &rows.columns, &self.fields, rows.len());
-                let positions = ranges.iter().map(|r| (r.start, r.start as usize..r.end as usize)).collect();
-                Ok((Input { time: rows.time.clone(), columns }, positions))
+                let positions = ranges
+                    .iter()
+                    .map(|r| (r.start, r.start as usize..r.end as usize))
+                    .collect();
+                Ok((
+                    Input {
+                        time: rows.time.clone(),
+                        columns,
+                    },
+                    positions,
+                ))
             }
             Source::Segment(_, _, segment) => {
                 let mut positions = HashMap::with_capacity(ranges.len());

@@ -16,33 +16,47 @@ pub struct Series {
 impl Series {
     /// A series of these labels.
     pub fn new(labels: Labels) -> Self {
-        Self { id: labels.series_id(), labels }
+        Self {
+            id: labels.series_id(),
+            labels,
+        }
     }
 }
 
-/// The labels by which the series of a file are sorted first; the rest of the label set decides among equals.
+/// The labels by which the series of a file are sorted first; the rest of the label set decides
+/// among equals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortOrder(pub Vec<Arc<str>>);
 
 impl SortOrder {
     /// The order of the metrics table: one target's series of one metric lie together.
     pub fn metrics() -> Self {
-        Self([METRIC_NAME, "job", "instance"].into_iter().map(Arc::from).collect())
+        Self(
+            [METRIC_NAME, "job", "instance"]
+                .into_iter()
+                .map(Arc::from)
+                .collect(),
+        )
     }
 
-    /// The order of a table for these series: fixed for the metrics table; in wide tables tags with most
-    /// values first, so that the rows of one host lie together whatever the client wrote first.
+    /// The order of a table for these series: fixed for the metrics table; in wide tables tags with
+    /// most values first, so that the rows of one host lie together whatever the client wrote
+    /// first.
     pub fn choose<'a>(kind: TableKind, series: impl IntoIterator<Item = &'a Labels>) -> Self {
         if kind.is_by_series_id() {
             return Self::metrics();
         }
-        let mut values: hashbrown::HashMap<&str, hashbrown::HashSet<&str>> = hashbrown::HashMap::new();
+        let mut values: hashbrown::HashMap<&str, hashbrown::HashSet<&str>> =
+            hashbrown::HashMap::new();
         for labels in series {
             for (name, value) in labels {
                 values.entry(name).or_default().insert(value);
             }
         }
-        let mut names: Vec<(usize, &str)> = values.into_iter().map(|(name, values)| (values.len(), name)).collect();
+        let mut names: Vec<(usize, &str)> = values
+            .into_iter()
+            .map(|(name, values)| (values.len(), name))
+            .collect();
         names.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
         Self(names.into_iter().map(|(_, name)| Arc::from(name)).collect())
     }

@@ -1,15 +1,20 @@
 //! Sorted rows -> data file and series index.
 //!
 //! Both are plain Parquet that any engine reads. Bytes come out as row groups fill up
-//! ([`SegmentWriter::take_bytes`]), so that a writer of large segments holds one row group, not the file.
+//! ([`SegmentWriter::take_bytes`]), so that a writer of large segments holds one row group, not the
+//! file.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch, StringArray, StringBuilder, UInt64Array,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch,
+    StringArray, StringBuilder, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema, SchemaRef, TimestampMillisecondType, TimestampNanosecondType};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int32Type, Schema, SchemaRef, TimestampMillisecondType,
+    TimestampNanosecondType,
+};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use parquet::arrow::ArrowWriter;
@@ -96,7 +101,10 @@ pub struct SegmentWriter {
 
 impl std::fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SegmentWriter").field("kind", &self.kind).field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("SegmentWriter")
+            .field("kind", &self.kind)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,8 +113,8 @@ fn encode_error(error: impl ToString) -> SegmentError {
 }
 
 impl SegmentWriter {
-    /// A writer for rows with these fields, sorted by `order`. `note` is kept in the file's metadata: pairs
-    /// that tell a reader without a catalog what it sees.
+    /// A writer for rows with these fields, sorted by `order`. `note` is kept in the file's
+    /// metadata: pairs that tell a reader without a catalog what it sees.
     pub fn new(
         kind: TableKind,
         order: SortOrder,
@@ -117,8 +125,8 @@ impl SegmentWriter {
         Self::with_layout(kind, order, fields, effort, ValueLayout::Plain, note)
     }
 
-    /// The same with a layout for the values of a metrics table. Files that are merged soon have the plain one in any case: what
-    /// makes the other smaller is too much work for them.
+    /// The same with a layout for the values of a metrics table. Files that are merged soon have
+    /// the plain one in any case: what makes the other smaller is too much work for them.
     pub fn with_layout(
         kind: TableKind,
         order: SortOrder,
@@ -132,28 +140,54 @@ impl SegmentWriter {
             && effort != Effort::Fresh
             && fields.iter().any(|field| &*field.name == VALUE);
         let schema = data_schema(kind, &order, &fields, is_decimal);
-        let mut notes = vec![("tidelake.format", "1".to_owned()), ("tidelake.sort", order.0.join(","))];
+        let mut notes = vec![
+            ("tidelake.format", "1".to_owned()),
+            ("tidelake.sort", order.0.join(",")),
+        ];
         notes.extend(is_decimal.then(|| ("tidelake.value_layout", "decimal".to_owned())));
         notes.extend(note.iter().map(|(k, v)| (*k, v.clone())));
         let properties = file_properties(&fields, effort, &notes);
-        let numbers = |name: &str| name == TIME_COLUMN || (is_decimal && name == MANTISSA) || fields.iter().any(|f| &*f.name == name);
+        let numbers = |name: &str| {
+            name == TIME_COLUMN
+                || (is_decimal && name == MANTISSA)
+                || fields.iter().any(|f| &*f.name == name)
+        };
         let sink = Sink::default();
-        let mut data = RowGroups::new(sink.clone(), Arc::clone(&schema), properties, effort, numbers).map_err(encode_error)?;
+        let mut data = RowGroups::new(
+            sink.clone(),
+            Arc::clone(&schema),
+            properties,
+            effort,
+            numbers,
+        )
+        .map_err(encode_error)?;
         if is_decimal {
             data = data.with_decimals();
         }
-        Ok(Self { kind, order, schema, fields, is_decimal, data, sink, index: Vec::new(), rows: 0 })
+        Ok(Self {
+            kind,
+            order,
+            schema,
+            fields,
+            is_decimal,
+            data,
+            sink,
+            index: Vec::new(),
+            rows: 0,
+        })
     }
 
-    /// Appends rows. Their series come after all series of earlier calls, but a series may go on where the
-    /// last call ended, with later times.
+    /// Appends rows. Their series come after all series of earlier calls, but a series may go on
+    /// where the last call ended, with later times.
     pub fn push(&mut self, rows: &SortedRows) -> Result<(), SegmentError> {
         if rows.is_empty() {
             return Ok(());
         }
         for run in &rows.runs {
             let times = rows.times(run);
-            let (Some(&min), Some(&max)) = (times.first(), times.last()) else { continue };
+            let (Some(&min), Some(&max)) = (times.first(), times.last()) else {
+                continue;
+            };
             let time = TimeRange::new(min, max);
             let first_row = self.rows + run.rows.start as u64;
             match self.index.last_mut() {
@@ -161,7 +195,12 @@ impl SegmentWriter {
                     last.rows += run.rows.len() as u64;
                     last.time = last.time.union(&time);
                 }
-                _ => self.index.push(IndexRow { series: Arc::clone(&run.series), first_row, rows: run.rows.len() as u64, time }),
+                _ => self.index.push(IndexRow {
+                    series: Arc::clone(&run.series),
+                    first_row,
+                    rows: run.rows.len() as u64,
+                    time,
+                }),
             }
         }
         let batch = self.data_batch(rows)?;
@@ -174,7 +213,9 @@ impl SegmentWriter {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         match self.kind {
             TableKind::Metrics | TableKind::Exemplars => {
-                columns.push(run_dictionary(rows.len(), &rows.runs, |s| Some(s.labels.metric_name()))?);
+                columns.push(run_dictionary(rows.len(), &rows.runs, |s| {
+                    Some(s.labels.metric_name())
+                })?);
                 let mut ids = Vec::with_capacity(rows.len());
                 for run in &rows.runs {
                     ids.resize(ids.len() + run.rows.len(), run.series.id);
@@ -183,7 +224,9 @@ impl SegmentWriter {
             }
             TableKind::Wide => {
                 for tag in &self.order.0 {
-                    columns.push(run_dictionary(rows.len(), &rows.runs, |s| s.labels.get(tag))?);
+                    columns.push(run_dictionary(rows.len(), &rows.runs, |s| {
+                        s.labels.get(tag)
+                    })?);
                 }
             }
         }
@@ -192,7 +235,10 @@ impl SegmentWriter {
         for (field, array) in self.fields.iter().zip(fields) {
             match array.as_primitive_opt::<Float64Type>() {
                 Some(values) if self.is_decimal && &*field.name == VALUE => {
-                    columns.extend(Decimals::split(values, rows.runs.iter().map(|run| run.rows.clone())).columns());
+                    columns.extend(
+                        Decimals::split(values, rows.runs.iter().map(|run| run.rows.clone()))
+                            .columns(),
+                    );
                 }
                 _ => columns.push(array),
             }
@@ -217,7 +263,12 @@ impl SegmentWriter {
 
     /// Ends the data file and makes the index.
     pub fn finish(self) -> Result<WrittenSegment, SegmentError> {
-        let time = self.index.iter().map(|r| r.time).reduce(|a, b| a.union(&b)).unwrap_or(TimeRange::new(0, -1));
+        let time = self
+            .index
+            .iter()
+            .map(|r| r.time)
+            .reduce(|a, b| a.union(&b))
+            .unwrap_or(TimeRange::new(0, -1));
         self.data.finish().map_err(encode_error)?;
         let index = encode_index(self.kind, &self.index)?;
         let mut state = self.sink.0.lock();
@@ -240,17 +291,33 @@ fn time_type(kind: TableKind) -> DataType {
 
 fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> ArrayRef {
     match kind.time_unit() {
-        TimeUnit::Millisecond => Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(times, None)),
-        TimeUnit::Nanosecond => Arc::new(PrimitiveArray::<TimestampNanosecondType>::new(times, None)),
+        TimeUnit::Millisecond => {
+            Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(times, None))
+        }
+        TimeUnit::Nanosecond => {
+            Arc::new(PrimitiveArray::<TimestampNanosecondType>::new(times, None))
+        }
     }
 }
 
-fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column], is_decimal: bool) -> SchemaRef {
+fn data_schema(
+    kind: TableKind,
+    order: &SortOrder,
+    fields: &[Column],
+    is_decimal: bool,
+) -> SchemaRef {
     let mut columns = match kind {
         TableKind::Metrics | TableKind::Exemplars => {
-            vec![Field::new("metric", tag_type(), false), Field::new("series_id", DataType::UInt64, false)]
+            vec![
+                Field::new("metric", tag_type(), false),
+                Field::new("series_id", DataType::UInt64, false),
+            ]
         }
-        TableKind::Wide => order.0.iter().map(|tag| Field::new(&**tag, tag_type(), true)).collect(),
+        TableKind::Wide => order
+            .0
+            .iter()
+            .map(|tag| Field::new(&**tag, tag_type(), true))
+            .collect(),
     };
     columns.push(Field::new(TIME_COLUMN, time_type(kind), false));
     for field in fields {
@@ -263,7 +330,11 @@ fn data_schema(kind: TableKind, order: &SortOrder, fields: &[Column], is_decimal
 }
 
 /// A column of one value per run; `value` gives the text of a series.
-fn run_dictionary<'a>(rows: usize, runs: &'a [SeriesRun], value: impl Fn(&'a Series) -> Option<&'a str>) -> Result<ArrayRef, SegmentError> {
+fn run_dictionary<'a>(
+    rows: usize,
+    runs: &'a [SeriesRun],
+    value: impl Fn(&'a Series) -> Option<&'a str>,
+) -> Result<ArrayRef, SegmentError> {
     let mut texts: Vec<&str> = Vec::new();
     let mut known: HashMap<&str, i32> = HashMap::new();
     let mut keys: Vec<i32> = Vec::with_capacity(rows);
@@ -285,7 +356,8 @@ fn run_dictionary<'a>(rows: usize, runs: &'a [SeriesRun], value: impl Fn(&'a Ser
     }
     let nulls = (!valid.is_empty()).then(|| valid.into());
     let keys = Int32Array::new(keys.into(), nulls);
-    let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(texts))).map_err(encode_error)?;
+    let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(texts)))
+        .map_err(encode_error)?;
     Ok(Arc::new(array))
 }
 
@@ -293,10 +365,20 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     let mut metric = StringBuilder::new();
     for row in rows {
-        // The name of a metric has a column of its own; in a wide table a label of this name is a tag like others.
-        let name = if kind.is_by_series_id() { row.series.labels.get(METRIC_NAME) } else { None };
+        // The name of a metric has a column of its own; in a wide table a label of this name is a
+        // tag like others.
+        let name = if kind.is_by_series_id() {
+            row.series.labels.get(METRIC_NAME)
+        } else {
+            None
+        };
         metric.append_option(name);
-        for (name, value) in row.series.labels.iter().filter(|(label, _)| name.is_none() || *label != METRIC_NAME) {
+        for (name, value) in row
+            .series
+            .labels
+            .iter()
+            .filter(|(label, _)| name.is_none() || *label != METRIC_NAME)
+        {
             labels.keys().append_value(name);
             labels.values().append_value(value);
         }
@@ -306,29 +388,49 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let labels: ArrayRef = Arc::new(labels.finish());
     let metric: ArrayRef = Arc::new(metric.finish());
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("series_id", column(rows.iter().map(|r| r.series.id).collect())),
+        (
+            "series_id",
+            column(rows.iter().map(|r| r.series.id).collect()),
+        ),
         ("metric", metric),
         ("labels", labels),
-        ("first_row", column(rows.iter().map(|r| r.first_row).collect())),
+        (
+            "first_row",
+            column(rows.iter().map(|r| r.first_row).collect()),
+        ),
         ("rows", column(rows.iter().map(|r| r.rows).collect())),
-        ("min_time", time_array(kind, rows.iter().map(|r| r.time.min).collect())),
-        ("max_time", time_array(kind, rows.iter().map(|r| r.time.max).collect())),
+        (
+            "min_time",
+            time_array(kind, rows.iter().map(|r| r.time.min).collect()),
+        ),
+        (
+            "max_time",
+            time_array(kind, rows.iter().map(|r| r.time.max).collect()),
+        ),
     ];
-    let field = |(name, array): &(&str, ArrayRef)| Field::new(*name, array.data_type().clone(), *name == "metric");
+    let field = |(name, array): &(&str, ArrayRef)| {
+        Field::new(*name, array.data_type().clone(), *name == "metric")
+    };
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-    let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect()).map_err(encode_error)?;
+    let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect())
+        .map_err(encode_error)?;
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let mut properties = WriterProperties::builder()
         .set_created_by("tidelake".to_owned())
         .set_compression(zstd(3))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_dictionary_enabled(path("series_id"), false)
-        .set_key_value_metadata(Some(vec![KeyValue::new("tidelake.format".to_owned(), "1".to_owned())]));
+        .set_key_value_metadata(Some(vec![KeyValue::new(
+            "tidelake.format".to_owned(),
+            "1".to_owned(),
+        )]));
     for name in ["first_row", "rows", "min_time", "max_time"] {
-        properties =
-            properties.set_column_dictionary_enabled(path(name), false).set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
+        properties = properties
+            .set_column_dictionary_enabled(path(name), false)
+            .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
     }
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).map_err(encode_error)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build()))
+        .map_err(encode_error)?;
     writer.write(&batch).map_err(encode_error)?;
     writer.into_inner().map_err(encode_error)
 }

@@ -1,4 +1,5 @@
-//! What the catalog knows of a segment: enough to decide whether to open it, and to check it when opened.
+//! What the catalog knows of a segment: enough to decide whether to open it, and to check it when
+//! opened.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +13,8 @@ use crate::segment::reader::{SegmentLocation, check_object};
 use crate::segment::{OpenSegment, ReadMeter, SegmentError};
 use crate::store::Store;
 
-/// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever writes files must commit them
-/// in less than half of that, or write them again.
+/// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever
+/// writes files must commit them in less than half of that, or write them again.
 pub const ORPHAN_AGE_MS: u64 = 24 * 3_600_000;
 
 /// The unique id of a segment, and the name of its files.
@@ -21,7 +22,8 @@ pub const ORPHAN_AGE_MS: u64 = 24 * 3_600_000;
 pub struct SegmentId(pub u128);
 
 impl SegmentId {
-    /// From the milliseconds since 1970 at which it was drawn, and random bits, of which 80 are used.
+    /// From the milliseconds since 1970 at which it was drawn, and random bits, of which 80 are
+    /// used.
     pub const fn from_parts(drawn_ms: u64, random: u128) -> Self {
         Self(((drawn_ms as u128) << 80) | (random & ((1 << 80) - 1)))
     }
@@ -72,7 +74,9 @@ impl FromStr for SegmentId {
         if text.len() != 32 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(NotASegmentId);
         }
-        u128::from_str_radix(text, 16).map(Self).map_err(|_| NotASegmentId)
+        u128::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| NotASegmentId)
     }
 }
 
@@ -104,9 +108,10 @@ pub struct SegmentMeta {
     pub day: Day,
     /// 0 for a fresh one; higher ones were merged.
     pub level: u8,
-    /// Write order, lowest and highest: the catalog sequences of the flushes that it holds. Of rows with the same
-    /// series and time the one from the higher order wins. `(0, 0)` in a segment to be committed stands for the
-    /// sequence of that commit; a merge gives the orders of its inputs.
+    /// Write order, lowest and highest: the catalog sequences of the flushes that it holds. Of
+    /// rows with the same series and time the one from the higher order wins. `(0, 0)` in a
+    /// segment to be committed stands for the sequence of that commit; a merge gives the
+    /// orders of its inputs.
     pub order: (u64, u64),
     /// First and last time, in the unit of the table.
     pub time: TimeRange,
@@ -145,7 +150,12 @@ impl SegmentMeta {
     }
 
     /// The same, with what is read for it counted.
-    pub async fn open_counted(&self, store: &Store, kind: TableKind, meter: Option<Arc<ReadMeter>>) -> Result<OpenSegment, SegmentError> {
+    pub async fn open_counted(
+        &self,
+        store: &Store,
+        kind: TableKind,
+        meter: Option<Arc<ReadMeter>>,
+    ) -> Result<OpenSegment, SegmentError> {
         if let Some(meter) = &meter {
             meter.request(1, self.index_bytes)?;
         }
@@ -159,24 +169,45 @@ impl SegmentMeta {
         OpenSegment::open(Arc::clone(store.object_store()), location, meter).await
     }
 
-    /// Reads its data file whole and compares it with the catalog: only this finds every changed byte.
+    /// Reads its data file whole and compares it with the catalog: only this finds every changed
+    /// byte.
     pub async fn check_data_file(&self, store: &Store) -> Result<(), SegmentError> {
-        check_object(store.object_store(), &path(store, self.data_key())?, self.data_bytes, self.data_checksum).await
+        check_object(
+            store.object_store(),
+            &path(store, self.data_key())?,
+            self.data_bytes,
+            self.data_checksum,
+        )
+        .await
     }
 
     /// The same for its series index.
     pub async fn check_index_file(&self, store: &Store) -> Result<(), SegmentError> {
-        check_object(store.object_store(), &path(store, self.index_key())?, self.index_bytes, self.index_checksum).await
+        check_object(
+            store.object_store(),
+            &path(store, self.index_key())?,
+            self.index_bytes,
+            self.index_checksum,
+        )
+        .await
     }
 
     /// Which segment this is.
     pub fn reference(&self) -> SegmentRef {
-        SegmentRef { database: Arc::clone(&self.database), table: Arc::clone(&self.table), day: self.day, id: self.id }
+        SegmentRef {
+            database: Arc::clone(&self.database),
+            table: Arc::clone(&self.table),
+            day: self.day,
+            id: self.id,
+        }
     }
 }
 
 fn path(store: &Store, key: String) -> Result<object_store::path::Path, SegmentError> {
-    store.path(&key).map_err(|error| SegmentError::Unavailable { object: key, message: error.to_string() })
+    store.path(&key).map_err(|error| SegmentError::Unavailable {
+        object: key,
+        message: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -185,11 +216,20 @@ mod tests {
 
     #[test]
     fn ids_parse_back_and_order_by_time() {
-        let (early, late) = (SegmentId::from_parts(1, u128::MAX), SegmentId::from_parts(2, 0));
+        let (early, late) = (
+            SegmentId::from_parts(1, u128::MAX),
+            SegmentId::from_parts(2, 0),
+        );
         assert!(early < late);
         assert_eq!((early.drawn_ms(), late.drawn_ms()), (1, 2));
         assert_eq!(early.to_string().parse(), Ok(early));
-        for text in ["", "1", "0000000000000000000000000000000G", "000000000000000000000000000000A0", "+0000000000000000000000000000000"] {
+        for text in [
+            "",
+            "1",
+            "0000000000000000000000000000000G",
+            "000000000000000000000000000000A0",
+            "+0000000000000000000000000000000",
+        ] {
             assert_eq!(text.parse::<SegmentId>(), Err(NotASegmentId), "{text}");
         }
     }

@@ -1,8 +1,9 @@
 //! A store that fails as real ones do, for tests: the same seed, the same faults.
 //!
-//! Faults: a request that fails before it had any effect; a put that takes effect but whose answer is lost;
-//! requests that finish in another order than they began; a store that is down, full, or lists what it cannot
-//! read yet. It never lies about content, and puts stay atomic: no real store breaks that promise either.
+//! Faults: a request that fails before it had any effect; a put that takes effect but whose answer
+//! is lost; requests that finish in another order than they began; a store that is down, full, or
+//! lists what it cannot read yet. It never lies about content, and puts stay atomic: no real store
+//! breaks that promise either.
 
 use std::fmt;
 use std::io;
@@ -15,8 +16,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -48,7 +49,10 @@ pub struct FaultyStore {
 impl FaultyStore {
     /// Wraps a store.
     pub fn new(inner: Arc<dyn ObjectStore>, seed: u64, faults: Faults) -> Self {
-        Self { inner, state: Mutex::new((StdRng::seed_from_u64(seed), faults)) }
+        Self {
+            inner,
+            state: Mutex::new((StdRng::seed_from_u64(seed), faults)),
+        }
     }
 
     /// From now on these faults.
@@ -60,16 +64,26 @@ impl FaultyStore {
     async fn enter(&self) -> Result<()> {
         let (delay, fails) = {
             let (random, faults) = &mut *self.state.lock();
-            (random.random_range(0..=faults.max_delay), faults.down || random.random_bool(faults.error))
+            (
+                random.random_range(0..=faults.max_delay),
+                faults.down || random.random_bool(faults.error),
+            )
         };
         delayed(delay).await;
-        if fails { Err(fault("the request failed")) } else { Ok(()) }
+        if fails {
+            Err(fault("the request failed"))
+        } else {
+            Ok(())
+        }
     }
 
     async fn enter_put(&self) -> Result<()> {
         self.enter().await?;
         if self.state.lock().1.full {
-            return Err(Error::Generic { store: "faulty", source: io::Error::from(io::ErrorKind::StorageFull).into() });
+            return Err(Error::Generic {
+                store: "faulty",
+                source: io::Error::from(io::ErrorKind::StorageFull).into(),
+            });
         }
         Ok(())
     }
@@ -78,15 +92,26 @@ impl FaultyStore {
     async fn leave_put(&self) -> Result<()> {
         let (delay, fails) = {
             let (random, faults) = &mut *self.state.lock();
-            (random.random_range(0..=faults.max_delay), random.random_bool(faults.lost_answer))
+            (
+                random.random_range(0..=faults.max_delay),
+                random.random_bool(faults.lost_answer),
+            )
         };
         delayed(delay).await;
-        if fails { Err(fault("the answer was lost")) } else { Ok(()) }
+        if fails {
+            Err(fault("the answer was lost"))
+        } else {
+            Ok(())
+        }
     }
 
     async fn enter_get(&self) -> Result<()> {
         self.enter().await?;
-        if self.state.lock().1.unreadable { Err(fault("not readable yet")) } else { Ok(()) }
+        if self.state.lock().1.unreadable {
+            Err(fault("not readable yet"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -97,7 +122,10 @@ async fn delayed(times: u32) {
 }
 
 fn fault(reason: &str) -> Error {
-    Error::Generic { store: "faulty", source: reason.into() }
+    Error::Generic {
+        store: "faulty",
+        source: reason.into(),
+    }
 }
 
 impl fmt::Debug for FaultyStore {
@@ -114,14 +142,23 @@ impl fmt::Display for FaultyStore {
 
 #[async_trait]
 impl ObjectStore for FaultyStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         self.enter_put().await?;
         let result = self.inner.put_opts(location, payload, opts).await?;
         self.leave_put().await?;
         Ok(result)
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.enter_put().await?;
         self.inner.put_multipart_opts(location, opts).await
     }
@@ -136,7 +173,10 @@ impl ObjectStore for FaultyStore {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         if self.state.lock().1.down {
             return locations.map(|_| Err(fault("the request failed"))).boxed();
         }
@@ -147,7 +187,11 @@ impl ObjectStore for FaultyStore {
         self.listed(self.inner.list(prefix))
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.listed(self.inner.list_with_offset(prefix, offset))
     }
 
@@ -163,7 +207,10 @@ impl ObjectStore for FaultyStore {
 }
 
 impl FaultyStore {
-    fn listed(&self, metas: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn listed(
+        &self,
+        metas: BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         let (random, faults) = &mut *self.state.lock();
         if faults.down || random.random_bool(faults.error) {
             return futures::stream::iter([Err(fault("the listing failed"))]).boxed();

@@ -1,13 +1,14 @@
 //! A folder as an object store, on which a put that succeeded survives a power loss.
 //!
-//! `object_store`'s own local store writes a temporary file and links or renames it, but never syncs: after a
-//! power loss the object may be gone or empty. Here a put is: write a temporary file in the same folder, sync
-//! it, link it (create) or rename it (overwrite) to its name, sync the folder. A name therefore never shows a
-//! half-written object, and what was acknowledged stays. Reading, listing and deleting are delegated.
+//! `object_store`'s own local store writes a temporary file and links or renames it, but never
+//! syncs: after a power loss the object may be gone or empty. Here a put is: write a temporary file
+//! in the same folder, sync it, link it (create) or rename it (overwrite) to its name, sync the
+//! folder. A name therefore never shows a half-written object, and what was acknowledged stays.
+//! Reading, listing and deleting are delegated.
 //!
-//! Folders must be durable too before anything in them is. Each folder's chain of parents is synced the first
-//! time this process writes into it, whoever created it: another task, or another process that died before
-//! its own sync.
+//! Folders must be durable too before anything in them is. Each folder's chain of parents is synced
+//! the first time this process writes into it, whoever created it: another task, or another process
+//! that died before its own sync.
 //!
 //! Temporary names end in `#` and digits, which listings of `object_store` leave out.
 
@@ -28,8 +29,9 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 use parking_lot::Mutex;
 
@@ -67,9 +69,13 @@ impl fmt::Display for LocalStore {
 impl LocalStore {
     /// Opens a folder, and creates it if it is not there.
     ///
-    /// Temporary files of dead processes are removed in the background (or here, outside a runtime): looking
-    /// for them takes as long as there are files, and nothing may wait for that.
-    #[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
+    /// Temporary files of dead processes are removed in the background (or here, outside a
+    /// runtime): looking for them takes as long as there are files, and nothing may wait for
+    /// that.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a folder of the machine; no simulation runs on one"
+    )]
     pub fn open(folder: impl AsRef<FilePath>) -> Result<Self> {
         let folder = folder.as_ref();
         // The parents are synced with the first put, from the real path.
@@ -87,13 +93,24 @@ impl LocalStore {
     }
 
     /// Opens a folder that is there, and changes nothing in it.
-    #[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a folder of the machine; no simulation runs on one"
+    )]
     pub fn open_existing(folder: impl AsRef<FilePath>) -> Result<Self> {
         let folder = folder.as_ref();
-        let root = fs::canonicalize(folder).map_err(|error| failed("find folder", folder, error))?;
+        let root =
+            fs::canonicalize(folder).map_err(|error| failed("find folder", folder, error))?;
         let reader = LocalFileSystem::new_with_prefix(&root)?;
-        let folders = Folders { root, durable: Mutex::new(HashSet::new()), next_temporary: AtomicU64::new(rand::random()) };
-        Ok(Self { reader, folders: Arc::new(folders) })
+        let folders = Folders {
+            root,
+            durable: Mutex::new(HashSet::new()),
+            next_temporary: AtomicU64::new(rand::random()),
+        };
+        Ok(Self {
+            reader,
+            folders: Arc::new(folders),
+        })
     }
 }
 
@@ -123,13 +140,14 @@ impl Folders {
         Err(io::Error::other("no temporary file can be made beside it"))
     }
 
-    /// Creates a folder with its parents, and syncs each folder that has one of them as its entry. Parents of
-    /// the root are included once, since it may just have been created.
+    /// Creates a folder with its parents, and syncs each folder that has one of them as its entry.
+    /// Parents of the root are included once, since it may just have been created.
     fn make_durable(&self, folder: &FilePath) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         for parent in folder.ancestors().skip(1) {
             match sync_folder(parent) {
-                // Above the root there may be folders that we may not open; those were not made by us.
+                // Above the root there may be folders that we may not open; those were not made by
+                // us.
                 Err(_) if !parent.starts_with(&self.root) => break,
                 result => result?,
             }
@@ -144,7 +162,8 @@ impl Folders {
 }
 
 fn parent_of(path: &FilePath) -> io::Result<&FilePath> {
-    path.parent().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a path without a folder"))
+    path.parent()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a path without a folder"))
 }
 
 fn sync_folder(folder: &FilePath) -> io::Result<()> {
@@ -154,10 +173,19 @@ fn sync_folder(folder: &FilePath) -> io::Result<()> {
 fn failed(what: &str, path: &FilePath, source: io::Error) -> Error {
     let path = path.display().to_string();
     match source.kind() {
-        ErrorKind::NotFound => Error::NotFound { path, source: source.into() },
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::PermissionDenied { path, source: source.into() },
+        ErrorKind::NotFound => Error::NotFound {
+            path,
+            source: source.into(),
+        },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::PermissionDenied {
+            path,
+            source: source.into(),
+        },
         // The cause keeps its kind: "no space left" is found through the wrapping.
-        kind => Error::Generic { store: STORE, source: io::Error::new(kind, format!("cannot {what} {path}: {source}")).into() },
+        kind => Error::Generic {
+            store: STORE,
+            source: io::Error::new(kind, format!("cannot {what} {path}: {source}")).into(),
+        },
     }
 }
 
@@ -169,21 +197,29 @@ struct Temporary {
 impl Temporary {
     /// Gives the file its name if there is none by it.
     fn link(mut self, target: &FilePath) -> Result<()> {
-        let Some(path) = self.path.take() else { return Ok(()) };
+        let Some(path) = self.path.take() else {
+            return Ok(());
+        };
         let linked = fs::hard_link(&path, target);
         // Left behind it would be a second name of a good file, which the next start removes.
         let _ = fs::remove_file(&path);
         let folder = parent_of(target).map_err(|error| failed("write", target, error))?;
         match linked {
-            Ok(()) => sync_folder(folder).map_err(|error| failed("sync the folder of", target, error)),
+            Ok(()) => {
+                sync_folder(folder).map_err(|error| failed("sync the folder of", target, error))
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Whoever reads it back may take it for their own and acknowledge it: it must be durable, even
-                // if the sync of the one who wrote it is still to come, or failed.
+                // Whoever reads it back may take it for their own and acknowledge it: it must be
+                // durable, even if the sync of the one who wrote it is still to
+                // come, or failed.
                 File::open(target)
                     .and_then(|file| file.sync_all())
                     .and_then(|()| sync_folder(folder))
                     .map_err(|error| failed("sync", target, error))?;
-                Err(Error::AlreadyExists { path: target.display().to_string(), source: error.into() })
+                Err(Error::AlreadyExists {
+                    path: target.display().to_string(),
+                    source: error.into(),
+                })
             }
             Err(error) => Err(failed("create", target, error)),
         }
@@ -191,10 +227,14 @@ impl Temporary {
 
     /// Gives the file its name, in place of one that may have it.
     fn rename(mut self, target: &FilePath) -> Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         fs::rename(path, target).map_err(|error| failed("write", target, error))?;
         self.path = None;
-        parent_of(target).and_then(sync_folder).map_err(|error| failed("sync the folder of", target, error))
+        parent_of(target)
+            .and_then(sync_folder)
+            .map_err(|error| failed("sync the folder of", target, error))
     }
 }
 
@@ -206,30 +246,61 @@ impl Drop for Temporary {
     }
 }
 
-fn put(folders: &Folders, target: &FilePath, payload: &PutPayload, create: bool) -> Result<PutResult> {
-    let (mut file, path) = folders.temporary(target).map_err(|error| failed("create", target, error))?;
+fn put(
+    folders: &Folders,
+    target: &FilePath,
+    payload: &PutPayload,
+    create: bool,
+) -> Result<PutResult> {
+    let (mut file, path) = folders
+        .temporary(target)
+        .map_err(|error| failed("create", target, error))?;
     let temporary = Temporary { path: Some(path) };
-    payload.iter().try_for_each(|bytes| file.write_all(bytes)).map_err(|error| failed("write", target, error))?;
+    payload
+        .iter()
+        .try_for_each(|bytes| file.write_all(bytes))
+        .map_err(|error| failed("write", target, error))?;
     // sync_data includes the length; the rest of the metadata may be lost.
-    file.sync_data().map_err(|error| failed("sync", target, error))?;
+    file.sync_data()
+        .map_err(|error| failed("sync", target, error))?;
     drop(file);
-    if create { temporary.link(target) } else { temporary.rename(target) }?;
-    Ok(PutResult { e_tag: None, version: None })
+    if create {
+        temporary.link(target)
+    } else {
+        temporary.rename(target)
+    }?;
+    Ok(PutResult {
+        e_tag: None,
+        version: None,
+    })
 }
 
 /// Runs blocking work; a panic of it is an error.
-#[expect(clippy::disallowed_methods, reason = "a folder of the machine; no simulation runs on one")]
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a folder of the machine; no simulation runs on one"
+)]
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await?
 }
 
 fn not_implemented<T>(operation: &str) -> Result<T> {
-    Err(Error::NotImplemented { operation: operation.to_owned(), implementer: STORE.to_owned() })
+    Err(Error::NotImplemented {
+        operation: operation.to_owned(),
+        implementer: STORE.to_owned(),
+    })
 }
 
 #[async_trait]
 impl ObjectStore for LocalStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         let create = match opts.mode {
             PutMode::Create => true,
             PutMode::Overwrite => false,
@@ -240,12 +311,23 @@ impl ObjectStore for LocalStore {
         blocking(move || put(&folders, &target, &payload, create)).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         let target = self.reader.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
         blocking(move || {
-            let (file, path) = folders.temporary(&target).map_err(|error| failed("create", &target, error))?;
-            let upload = Upload { file: Arc::new(file), temporary: Some(Temporary { path: Some(path) }), target: target.into(), offset: 0 };
+            let (file, path) = folders
+                .temporary(&target)
+                .map_err(|error| failed("create", &target, error))?;
+            let upload = Upload {
+                file: Arc::new(file),
+                temporary: Some(Temporary { path: Some(path) }),
+                target: target.into(),
+                offset: 0,
+            };
             Ok(Box::new(upload) as Box<dyn MultipartUpload>)
         })
         .await
@@ -259,7 +341,10 @@ impl ObjectStore for LocalStore {
         self.reader.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         self.reader.delete_stream(locations)
     }
 
@@ -267,7 +352,11 @@ impl ObjectStore for LocalStore {
         self.reader.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.reader.list_with_offset(prefix, offset)
     }
 
@@ -275,7 +364,8 @@ impl ObjectStore for LocalStore {
         self.reader.list_with_delimiter(prefix).await
     }
 
-    /// Refused: a copy that is not synced would break what this store is for, and nothing needs one.
+    /// Refused: a copy that is not synced would break what this store is for, and nothing needs
+    /// one.
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
         not_implemented("copy")
     }
@@ -298,11 +388,16 @@ impl fmt::Debug for Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (file, target, mut at) = (Arc::clone(&self.file), Arc::clone(&self.target), self.offset);
+        let (file, target, mut at) = (
+            Arc::clone(&self.file),
+            Arc::clone(&self.target),
+            self.offset,
+        );
         self.offset += data.content_length() as u64;
         Box::pin(blocking(move || {
             for bytes in &data {
-                file.write_all_at(bytes, at).map_err(|error| failed("write", &target, error))?;
+                file.write_all_at(bytes, at)
+                    .map_err(|error| failed("write", &target, error))?;
                 at += bytes.len() as u64;
             }
             Ok(())
@@ -311,19 +406,40 @@ impl MultipartUpload for Upload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let Some(temporary) = self.temporary.take() else {
-            return Err(Error::Generic { store: STORE, source: "the upload was completed or aborted before".into() });
+            return Err(Error::Generic {
+                store: STORE,
+                source: "the upload was completed or aborted before".into(),
+            });
         };
-        let (file, target, length) = (Arc::clone(&self.file), Arc::clone(&self.target), self.offset);
+        let (file, target, length) = (
+            Arc::clone(&self.file),
+            Arc::clone(&self.target),
+            self.offset,
+        );
         blocking(move || {
             // A part that failed or was never waited for leaves a hole or a shorter file.
-            let written = file.metadata().map_err(|error| failed("read the length of", &target, error))?.len();
+            let written = file
+                .metadata()
+                .map_err(|error| failed("read the length of", &target, error))?
+                .len();
             if written != length {
-                let reason = format!("{} of {length} bytes of {} were written", written, target.display());
-                return Err(Error::Generic { store: STORE, source: reason.into() });
+                let reason = format!(
+                    "{} of {length} bytes of {} were written",
+                    written,
+                    target.display()
+                );
+                return Err(Error::Generic {
+                    store: STORE,
+                    source: reason.into(),
+                });
             }
-            file.sync_data().map_err(|error| failed("sync", &target, error))?;
+            file.sync_data()
+                .map_err(|error| failed("sync", &target, error))?;
             temporary.rename(&target)?;
-            Ok(PutResult { e_tag: None, version: None })
+            Ok(PutResult {
+                e_tag: None,
+                version: None,
+            })
         })
         .await
     }
@@ -340,31 +456,49 @@ impl MultipartUpload for Upload {
 
 /// Whether a file name is one of our temporary ones.
 fn is_temporary(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, digits)| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+    name.rsplit_once('#')
+        .is_some_and(|(_, digits)| digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Calls `visit` with each temporary file and how long nobody has written to it. What cannot be read is passed over.
+/// Calls `visit` with each temporary file and how long nobody has written to it. What cannot be
+/// read is passed over.
 fn visit_temporaries(root: &FilePath, mut visit: impl FnMut(&FilePath, Duration)) {
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file() && is_temporary(&entry.file_name().to_string_lossy()) {
                 let modified = entry.metadata().and_then(|meta| meta.modified()).ok();
-                visit(&entry.path(), modified.and_then(|time| time.elapsed().ok()).unwrap_or_default());
+                visit(
+                    &entry.path(),
+                    modified
+                        .and_then(|time| time.elapsed().ok())
+                        .unwrap_or_default(),
+                );
             }
         }
     }
 }
 
-/// Temporary files below a folder, by their paths in it, and for how long nobody has written to them.
+/// Temporary files below a folder, by their paths in it, and for how long nobody has written to
+/// them.
 pub fn temporaries(root: &FilePath) -> Vec<(String, Duration)> {
     let mut found = Vec::new();
     visit_temporaries(root, |path, age| {
-        found.push((path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned(), age));
+        found.push((
+            path.strip_prefix(root)
+                .unwrap_or(path)
+                .to_string_lossy()
+                .into_owned(),
+            age,
+        ));
     });
     found.sort();
     found
@@ -373,7 +507,9 @@ pub fn temporaries(root: &FilePath) -> Vec<(String, Duration)> {
 /// Removes temporary files that nobody has written to for `age`. What cannot be removed is left.
 fn remove_leftovers(root: &FilePath, age: Duration) {
     let mut removed = 0usize;
-    visit_temporaries(root, |path, untouched| removed += usize::from(untouched >= age && fs::remove_file(path).is_ok()));
+    visit_temporaries(root, |path, untouched| {
+        removed += usize::from(untouched >= age && fs::remove_file(path).is_ok())
+    });
     if removed > 0 {
         tracing::info!(removed, folder = %root.display(), "removed temporary files that a former process left");
     }
@@ -392,9 +528,19 @@ mod tests {
         let leftover = deep.join("00000000000000000001#12345678901234567890");
         fs::write(&leftover, "half").unwrap();
         let store = Store::open(folder.path().to_str().unwrap(), &S3Settings::default()).unwrap();
-        assert_eq!(store.put_if_absent(ours, "whole").await.unwrap(), PutOutcome::Created);
-        let keys = futures::TryStreamExt::try_collect::<Vec<_>>(store.list("wal")).await.unwrap();
-        assert_eq!(keys.iter().map(|info| info.key.as_str()).collect::<Vec<_>>(), [ours]);
+        assert_eq!(
+            store.put_if_absent(ours, "whole").await.unwrap(),
+            PutOutcome::Created
+        );
+        let keys = futures::TryStreamExt::try_collect::<Vec<_>>(store.list("wal"))
+            .await
+            .unwrap();
+        assert_eq!(
+            keys.iter()
+                .map(|info| info.key.as_str())
+                .collect::<Vec<_>>(),
+            [ours]
+        );
 
         remove_leftovers(folder.path(), Duration::from_secs(3600));
         assert!(leftover.exists(), "a young one may be in use");
@@ -410,10 +556,17 @@ mod tests {
         store.put("a/b", "1").await.unwrap();
         store.put_if_absent("a/b", "2").await.unwrap();
         store.put_if_absent("a/c", "3").await.unwrap();
-        let mut upload = store.object_store().put_multipart_opts(&store.path("a/d").unwrap(), Default::default()).await.unwrap();
+        let mut upload = store
+            .object_store()
+            .put_multipart_opts(&store.path("a/d").unwrap(), Default::default())
+            .await
+            .unwrap();
         upload.put_part("4".into()).await.unwrap();
         drop(upload);
-        let mut names: Vec<_> = fs::read_dir(folder.path().join("a")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder.path().join("a"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         assert_eq!(names, ["b", "c"]);
     }
@@ -432,11 +585,18 @@ mod tests {
     async fn an_upload_whose_part_was_not_written_does_not_complete() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().to_str().unwrap(), &S3Settings::default()).unwrap();
-        let mut upload = store.object_store().put_multipart_opts(&store.path("a").unwrap(), Default::default()).await.unwrap();
+        let mut upload = store
+            .object_store()
+            .put_multipart_opts(&store.path("a").unwrap(), Default::default())
+            .await
+            .unwrap();
         upload.put_part("1".into()).await.unwrap();
         drop(upload.put_part("2".into()));
         upload.complete().await.unwrap_err();
-        assert!(matches!(store.get("a").await, Err(StoreError::NotFound { .. })));
+        assert!(matches!(
+            store.get("a").await,
+            Err(StoreError::NotFound { .. })
+        ));
     }
 
     #[test]
@@ -445,7 +605,11 @@ mod tests {
             let error = failed("write", FilePath::new("/x"), io::Error::new(kind, "no"));
             let error = StoreError::from_object_store("x", &error);
             assert_eq!(matches!(error, StoreError::Full { .. }), full, "{error:?}");
-            assert_eq!(matches!(error, StoreError::Unavailable { .. }), !full, "{error:?}");
+            assert_eq!(
+                matches!(error, StoreError::Unavailable { .. }),
+                !full,
+                "{error:?}"
+            );
         };
         check(ErrorKind::StorageFull, true);
         check(ErrorKind::QuotaExceeded, true);
@@ -455,8 +619,16 @@ mod tests {
     /// `/dev/full` answers "no space left" to every write.
     #[test]
     fn the_systems_own_error_for_a_full_disk_is_known() {
-        let error = OpenOptions::new().write(true).open("/dev/full").unwrap().write_all(b"x").unwrap_err();
+        let error = OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+            .write_all(b"x")
+            .unwrap_err();
         let error = failed("write", FilePath::new("/dev/full"), error);
-        assert!(matches!(StoreError::from_object_store("x", &error), StoreError::Full { .. }));
+        assert!(matches!(
+            StoreError::from_object_store("x", &error),
+            StoreError::Full { .. }
+        ));
     }
 }

@@ -16,33 +16,67 @@ async fn keys(listing: BoxStream<'static, Result<ObjectInfo, StoreError>>) -> Ve
 async fn check(store: &Store) {
     // Nothing is there.
     assert!(matches!(store.get("a/b").await, Err(StoreError::NotFound { key }) if key == "a/b"));
-    assert!(matches!(store.head("a/b").await, Err(StoreError::NotFound { .. })));
+    assert!(matches!(
+        store.head("a/b").await,
+        Err(StoreError::NotFound { .. })
+    ));
     assert!(keys(store.list("a")).await.is_empty());
     store.delete("a/b").await.unwrap();
 
     // The first put wins, and says so.
-    assert_eq!(store.put_if_absent("a/b", "first").await.unwrap(), PutOutcome::Created);
-    assert_eq!(store.put_if_absent("a/b", "second").await.unwrap(), PutOutcome::AlreadyExists);
+    assert_eq!(
+        store.put_if_absent("a/b", "first").await.unwrap(),
+        PutOutcome::Created
+    );
+    assert_eq!(
+        store.put_if_absent("a/b", "second").await.unwrap(),
+        PutOutcome::AlreadyExists
+    );
     assert_eq!(&store.get("a/b").await.unwrap()[..], b"first");
     store.put("a/b", "third one").await.unwrap();
     assert_eq!(&store.get("a/b").await.unwrap()[..], b"third one");
     assert_eq!(store.head("a/b").await.unwrap().bytes, 9);
 
     // Of many at once exactly one wins, and its bytes are there.
-    let racers = (0..16).map(|i| async move { store.put_if_absent("race", format!("racer {i}")).await.unwrap() });
+    let racers = (0..16).map(|i| async move {
+        store
+            .put_if_absent("race", format!("racer {i}"))
+            .await
+            .unwrap()
+    });
     let outcomes = futures::future::join_all(racers).await;
-    let winners: Vec<_> = outcomes.iter().enumerate().filter(|(_, o)| **o == PutOutcome::Created).map(|(i, _)| i).collect();
+    let winners: Vec<_> = outcomes
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| **o == PutOutcome::Created)
+        .map(|(i, _)| i)
+        .collect();
     assert_eq!(winners.len(), 1, "{outcomes:?}");
-    assert_eq!(store.get("race").await.unwrap(), format!("racer {}", winners[0]));
+    assert_eq!(
+        store.get("race").await.unwrap(),
+        format!("racer {}", winners[0])
+    );
 
     // Ranges.
     assert_eq!(&store.get_range("a/b", 6..9).await.unwrap()[..], b"one");
-    assert_eq!(store.get_ranges("a/b", &[0..5, 6..9]).await.unwrap(), ["third", "one"]);
-    assert!(store.get_range("a/b", 6..10).await.is_err(), "a range over the end must not be cut silently");
+    assert_eq!(
+        store.get_ranges("a/b", &[0..5, 6..9]).await.unwrap(),
+        ["third", "one"]
+    );
+    assert!(
+        store.get_range("a/b", 6..10).await.is_err(),
+        "a range over the end must not be cut silently"
+    );
     assert!(store.get_ranges("a/b", &[0..5, 6..10]).await.is_err());
 
     // A payload of several pieces, and an empty one.
-    store.put("pieces", PutPayload::from_iter(["ab", "", "c"].map(Bytes::from))).await.unwrap();
+    store
+        .put(
+            "pieces",
+            PutPayload::from_iter(["ab", "", "c"].map(Bytes::from)),
+        )
+        .await
+        .unwrap();
     assert_eq!(&store.get("pieces").await.unwrap()[..], b"abc");
     store.put_if_absent("empty", Bytes::new()).await.unwrap();
     assert_eq!(store.get("empty").await.unwrap(), Bytes::new());
@@ -57,26 +91,56 @@ async fn check(store: &Store) {
     let mut expected = listed.to_vec();
     expected.sort();
     assert_eq!(keys(store.list("list")).await, expected);
-    assert_eq!(keys(store.list_from("list", "list/1")).await, ["list/2", "list/3/x", escaped.as_str()]);
+    assert_eq!(
+        keys(store.list_from("list", "list/1")).await,
+        ["list/2", "list/3/x", escaped.as_str()]
+    );
     assert_eq!(&store.get(&escaped).await.unwrap()[..], b"x");
 
     // A large object in parts, invisible until it is complete.
-    let mut upload = store.object_store().put_multipart_opts(&store.path("parts").unwrap(), Default::default()).await.unwrap();
+    let mut upload = store
+        .object_store()
+        .put_multipart_opts(&store.path("parts").unwrap(), Default::default())
+        .await
+        .unwrap();
     let part = Bytes::from(vec![7u8; 5 << 20]);
-    futures::future::try_join_all([upload.put_part(part.clone().into()), upload.put_part("end".into())]).await.unwrap();
-    assert!(matches!(store.get("parts").await, Err(StoreError::NotFound { .. })));
+    futures::future::try_join_all([
+        upload.put_part(part.clone().into()),
+        upload.put_part("end".into()),
+    ])
+    .await
+    .unwrap();
+    assert!(matches!(
+        store.get("parts").await,
+        Err(StoreError::NotFound { .. })
+    ));
     upload.complete().await.unwrap();
     assert_eq!(store.head("parts").await.unwrap().bytes, (5 << 20) + 3);
-    assert_eq!(&store.get_range("parts", (5 << 20) - 1..(5 << 20) + 3).await.unwrap()[..], b"\x07end");
+    assert_eq!(
+        &store
+            .get_range("parts", (5 << 20) - 1..(5 << 20) + 3)
+            .await
+            .unwrap()[..],
+        b"\x07end"
+    );
 
     // Deleted is gone.
     store.delete("a/b").await.unwrap();
-    assert!(matches!(store.get("a/b").await, Err(StoreError::NotFound { .. })));
-    assert_eq!(store.put_if_absent("a/b", "again").await.unwrap(), PutOutcome::Created);
+    assert!(matches!(
+        store.get("a/b").await,
+        Err(StoreError::NotFound { .. })
+    ));
+    assert_eq!(
+        store.put_if_absent("a/b", "again").await.unwrap(),
+        PutOutcome::Created
+    );
 
     // What is no key is refused, not mangled.
     for key in ["a/../b", "a//b", "."] {
-        assert!(matches!(store.put(key, "x").await, Err(StoreError::Other { .. })), "{key}");
+        assert!(
+            matches!(store.put(key, "x").await, Err(StoreError::Other { .. })),
+            "{key}"
+        );
     }
 }
 
@@ -103,30 +167,76 @@ async fn a_folder_conforms() {
 
 #[tokio::test]
 async fn a_faulty_store_without_faults_conforms() {
-    let faulty = FaultyStore::new(Arc::new(InMemory::new()), 1, Faults { max_delay: 3, ..Faults::default() });
+    let faulty = FaultyStore::new(
+        Arc::new(InMemory::new()),
+        1,
+        Faults {
+            max_delay: 3,
+            ..Faults::default()
+        },
+    );
     check(&Store::new(Arc::new(faulty), "").unwrap()).await;
 }
 
 #[tokio::test]
 async fn faults_are_sorted_by_what_to_do() {
-    let faulty = Arc::new(FaultyStore::new(Arc::new(InMemory::new()), 1, Faults::default()));
+    let faulty = Arc::new(FaultyStore::new(
+        Arc::new(InMemory::new()),
+        1,
+        Faults::default(),
+    ));
     let store = Store::new(faulty.clone(), "").unwrap();
-    faulty.set(Faults { full: true, ..Faults::default() });
-    assert!(matches!(store.put_if_absent("a", "x").await, Err(StoreError::Full { .. })));
-    faulty.set(Faults { down: true, ..Faults::default() });
-    assert!(matches!(store.put_if_absent("a", "x").await, Err(StoreError::Unavailable { .. })));
-    assert!(matches!(store.delete("a").await, Err(StoreError::Unavailable { .. })));
-    faulty.set(Faults { lost_answer: 1.0, ..Faults::default() });
-    assert!(matches!(store.put_if_absent("a", "x").await, Err(StoreError::Unavailable { .. })));
+    faulty.set(Faults {
+        full: true,
+        ..Faults::default()
+    });
+    assert!(matches!(
+        store.put_if_absent("a", "x").await,
+        Err(StoreError::Full { .. })
+    ));
+    faulty.set(Faults {
+        down: true,
+        ..Faults::default()
+    });
+    assert!(matches!(
+        store.put_if_absent("a", "x").await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    assert!(matches!(
+        store.delete("a").await,
+        Err(StoreError::Unavailable { .. })
+    ));
+    faulty.set(Faults {
+        lost_answer: 1.0,
+        ..Faults::default()
+    });
+    assert!(matches!(
+        store.put_if_absent("a", "x").await,
+        Err(StoreError::Unavailable { .. })
+    ));
     faulty.set(Faults::default());
     assert_eq!(&store.get("a").await.unwrap()[..], b"x");
 }
 
 #[test]
 fn addresses() {
-    let open = |address: &str| Store::open(address, &S3Settings::default()).map(|store| store.to_string());
+    let open =
+        |address: &str| Store::open(address, &S3Settings::default()).map(|store| store.to_string());
     assert_eq!(open("memory:").unwrap(), "memory:");
-    assert_eq!(open("s3://bucket/some/prefix/").unwrap(), "s3://bucket/some/prefix/");
-    assert!(open("s3:///prefix").unwrap_err().to_string().contains("no bucket"));
-    assert!(open("gs://bucket").unwrap_err().to_string().contains("not a store"));
+    assert_eq!(
+        open("s3://bucket/some/prefix/").unwrap(),
+        "s3://bucket/some/prefix/"
+    );
+    assert!(
+        open("s3:///prefix")
+            .unwrap_err()
+            .to_string()
+            .contains("no bucket")
+    );
+    assert!(
+        open("gs://bucket")
+            .unwrap_err()
+            .to_string()
+            .contains("not a store")
+    );
 }

@@ -1,4 +1,5 @@
-//! Every segment: both files byte by byte, then the series index, then all rows against it, then the levels of each day.
+//! Every segment: both files byte by byte, then the series index, then all rows against it, then
+//! the levels of each day.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,9 +21,16 @@ const BATCH_ROWS: usize = 16 * 1024;
 const RESTORE: &str = "restore the file from a backup; it is read again without a restart";
 const DEFECT: &str = "report this: the file is as it was written, and was written wrongly";
 
-pub(super) async fn check(store: &Store, followed: &mut Followed, report: &mut Report<'_>) -> Result<(), StoreError> {
+pub(super) async fn check(
+    store: &Store,
+    followed: &mut Followed,
+    report: &mut Report<'_>,
+) -> Result<(), StoreError> {
     let snapshot = followed.snapshot().clone();
-    for table in snapshot.databases().flat_map(|database| database.tables.values()) {
+    for table in snapshot
+        .databases()
+        .flat_map(|database| database.tables.values())
+    {
         for day in table.days.values() {
             check_day(store, &table.schema, day, followed, report).await?;
         }
@@ -47,7 +55,10 @@ async fn check_day(
     followed: &mut Followed,
     report: &mut Report<'_>,
 ) -> Result<(), StoreError> {
-    let shares = |a: &SegmentMeta| day.iter().any(|b| b.id != a.id && b.level == a.level && b.time.overlaps(&a.time));
+    let shares = |a: &SegmentMeta| {
+        day.iter()
+            .any(|b| b.id != a.id && b.level == a.level && b.time.overlaps(&a.time))
+    };
     let jobs = day.iter().map(|meta| {
         let wants_spans = meta.level > 0 && shares(meta);
         let (store, schema, meta) = (store.clone(), Arc::clone(schema), Arc::clone(meta));
@@ -58,8 +69,15 @@ async fn check_day(
                 async move { check_segment(&store, &schema, &meta, wants_spans).await }
             });
             let checked = task.await.unwrap_or_else(|error| {
-                let finding = Finding::damage(meta.data_key(), format!("checking it ended early: {error}"), RESTORE);
-                Checked { findings: vec![finding], spans: None }
+                let finding = Finding::damage(
+                    meta.data_key(),
+                    format!("checking it ended early: {error}"),
+                    RESTORE,
+                );
+                Checked {
+                    findings: vec![finding],
+                    spans: None,
+                }
             });
             (meta, checked)
         }
@@ -76,14 +94,29 @@ async fn check_day(
         report.checked.segments += 1;
         report.checked.rows += meta.rows;
         report.checked.bytes += meta.data_bytes + meta.index_bytes;
-        checked.findings.into_iter().for_each(|finding| report.add(finding));
+        checked
+            .findings
+            .into_iter()
+            .for_each(|finding| report.add(finding));
         let Some(spans) = checked.spans else { continue };
-        for (other, theirs) in with_spans.iter().filter(|(other, _)| other.level == meta.level && other.time.overlaps(&meta.time)) {
-            let twice = spans.iter().find(|(id, time)| theirs.get(*id).is_some_and(|other| other.overlaps(time)));
+        for (other, theirs) in with_spans
+            .iter()
+            .filter(|(other, _)| other.level == meta.level && other.time.overlaps(&meta.time))
+        {
+            let twice = spans
+                .iter()
+                .find(|(id, time)| theirs.get(*id).is_some_and(|other| other.overlaps(time)));
             if let Some((series, _)) = twice {
-                let problem =
-                    format!("series {series:016x} has rows of the same time in {}, of the same level {}", other.data_key(), meta.level);
-                report.add(Finding::damage(meta.data_key(), problem, "report this; POST /admin/compact merges the two"));
+                let problem = format!(
+                    "series {series:016x} has rows of the same time in {}, of the same level {}",
+                    other.data_key(),
+                    meta.level
+                );
+                report.add(Finding::damage(
+                    meta.data_key(),
+                    problem,
+                    "report this; POST /admin/compact merges the two",
+                ));
             }
         }
         with_spans.push((meta, spans));
@@ -91,8 +124,16 @@ async fn check_day(
     Ok(())
 }
 
-async fn check_segment(store: &Store, schema: &TableSchema, meta: &SegmentMeta, wants_spans: bool) -> Checked {
-    let (data, index) = (meta.check_data_file(store).await, meta.check_index_file(store).await);
+async fn check_segment(
+    store: &Store,
+    schema: &TableSchema,
+    meta: &SegmentMeta,
+    wants_spans: bool,
+) -> Checked {
+    let (data, index) = (
+        meta.check_data_file(store).await,
+        meta.check_index_file(store).await,
+    );
     let mut checked = Checked::default();
     let mut are_whole = true;
     for (key, result) in [(meta.data_key(), data), (meta.index_key(), index)] {
@@ -108,27 +149,44 @@ async fn check_segment(store: &Store, schema: &TableSchema, meta: &SegmentMeta, 
     let segment = match meta.open(store, schema.kind).await {
         Ok(segment) => segment,
         Err(error) => {
-            checked.findings.push(finding(meta.index_key(), error, DEFECT));
+            checked
+                .findings
+                .push(finding(meta.index_key(), error, DEFECT));
             return checked;
         }
     };
     if let Err(problem) = check_index(schema, meta, segment.index()) {
-        checked.findings.push(Finding::damage(meta.index_key(), problem, DEFECT));
+        checked
+            .findings
+            .push(Finding::damage(meta.index_key(), problem, DEFECT));
         return checked;
     }
     let rows = async {
         let mut check = RowCheck::new(schema, &meta.sort_tags, segment.index(), segment.columns()?);
         let mut batches = segment.batches(BATCH_ROWS)?;
         while let Some(batch) = batches.try_next().await? {
-            check.batch(&batch).map_err(|problem| SegmentError::corrupt("", problem))?;
+            check
+                .batch(&batch)
+                .map_err(|problem| SegmentError::corrupt("", problem))?;
         }
-        check.finish().map_err(|problem| SegmentError::corrupt("", problem))
+        check
+            .finish()
+            .map_err(|problem| SegmentError::corrupt("", problem))
     };
     if let Err(error) = rows.await {
-        checked.findings.push(finding(meta.data_key(), error, DEFECT));
+        checked
+            .findings
+            .push(finding(meta.data_key(), error, DEFECT));
     }
     if wants_spans {
-        checked.spans = Some(segment.index().series().iter().map(|one| (one.series.id, one.time)).collect());
+        checked.spans = Some(
+            segment
+                .index()
+                .series()
+                .iter()
+                .map(|one| (one.series.id, one.time))
+                .collect(),
+        );
     }
     checked
 }
@@ -141,29 +199,51 @@ fn finding(key: String, error: SegmentError, advice: &'static str) -> Finding {
 }
 
 /// The index against the catalog and itself.
-fn check_index(schema: &TableSchema, meta: &SegmentMeta, index: &SeriesIndex) -> Result<(), String> {
+fn check_index(
+    schema: &TableSchema,
+    meta: &SegmentMeta,
+    index: &SeriesIndex,
+) -> Result<(), String> {
     let series = index.series();
     if series.len() as u64 != meta.series {
-        return Err(format!("it has {} series, the catalog says {}", series.len(), meta.series));
+        return Err(format!(
+            "it has {} series, the catalog says {}",
+            series.len(),
+            meta.series
+        ));
     }
     let order = match schema.kind {
         TableKind::Metrics | TableKind::Exemplars => SortOrder::metrics(),
-        TableKind::Wide => SortOrder(meta.sort_tags.iter().map(|tag| tag.as_str().into()).collect()),
+        TableKind::Wide => SortOrder(
+            meta.sort_tags
+                .iter()
+                .map(|tag| tag.as_str().into())
+                .collect(),
+        ),
     };
     let (mut next_row, mut last_key, mut ids) = (0u64, None, HashSet::with_capacity(series.len()));
     let mut time: Option<TimeRange> = None;
     for one in series {
         let labels = &one.series.labels;
         if one.series.id != labels.series_id() {
-            return Err(format!("the series {labels} has the id {:016x} in place of {:016x}", one.series.id, labels.series_id()));
+            return Err(format!(
+                "the series {labels} has the id {:016x} in place of {:016x}",
+                one.series.id,
+                labels.series_id()
+            ));
         }
         if !ids.insert(one.series.id) {
             return Err(format!("the series {labels} is in it twice"));
         }
         if one.first_row != next_row || one.rows == 0 || one.time.is_empty() {
-            return Err(format!("the rows of {labels} do not follow those of the series before: {} from {}", one.rows, one.first_row));
+            return Err(format!(
+                "the rows of {labels} do not follow those of the series before: {} from {}",
+                one.rows, one.first_row
+            ));
         }
-        next_row = next_row.checked_add(one.rows).ok_or("it counts more rows than there can be")?;
+        next_row = next_row
+            .checked_add(one.rows)
+            .ok_or("it counts more rows than there can be")?;
         let key = order.key(labels);
         if last_key.as_ref().is_some_and(|last| *last > key) {
             return Err(format!("the series {labels} is not in order"));
@@ -172,10 +252,16 @@ fn check_index(schema: &TableSchema, meta: &SegmentMeta, index: &SeriesIndex) ->
         time = Some(time.map_or(one.time, |time| time.union(&one.time)));
     }
     if next_row != meta.rows {
-        return Err(format!("it has {next_row} rows, the catalog says {}", meta.rows));
+        return Err(format!(
+            "it has {next_row} rows, the catalog says {}",
+            meta.rows
+        ));
     }
     if time != Some(meta.time) {
-        return Err(format!("its times are {time:?}, the catalog says {:?}", meta.time));
+        return Err(format!(
+            "its times are {time:?}, the catalog says {:?}",
+            meta.time
+        ));
     }
     Ok(())
 }

@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int8Array, Int64Array, RecordBatch, TimestampMillisecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, DictionaryArray, Float64Array, Int8Array, Int64Array, RecordBatch,
+    TimestampMillisecondArray, UInt64Array,
+};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
 use xxhash_rust::xxh3::xxh3_64;
@@ -25,11 +28,23 @@ fn rows(series: &[(Labels, &[i64])]) -> SortedRows {
     for (labels, times) in series {
         let start = time.len();
         time.extend_from_slice(times);
-        runs.push(SeriesRun { series: Arc::new(Series::new(labels.clone())), rows: start..time.len() });
+        runs.push(SeriesRun {
+            series: Arc::new(Series::new(labels.clone())),
+            rows: start..time.len(),
+        });
     }
     let values: Vec<f64> = (0..time.len()).map(|row| row as f64).collect();
-    let fields = [Column { name: "value".into(), kind: ColumnType::Float }].into();
-    SortedRows { runs, time: time.into(), fields, columns: vec![Arc::new(Float64Array::from(values))] }
+    let fields = [Column {
+        name: "value".into(),
+        kind: ColumnType::Float,
+    }]
+    .into();
+    SortedRows {
+        runs,
+        time: time.into(),
+        fields,
+        columns: vec![Arc::new(Float64Array::from(values))],
+    }
 }
 
 fn host(name: &str) -> Labels {
@@ -41,17 +56,36 @@ fn up(instance: &str) -> Labels {
 }
 
 /// A metrics table's file with these columns beside `value`, forged or not, and its series index.
-fn decimal_file(rows: &SortedRows, mantissa: Vec<Option<i64>>, scale: Option<Vec<Option<i8>>>) -> Vec<u8> {
-    let ids: Vec<u64> = rows.runs.iter().flat_map(|run| run.rows.clone().map(|_| run.series.id)).collect();
-    let metric: DictionaryArray<Int32Type> = rows.runs.iter().flat_map(|run| run.rows.clone().map(|_| "up")).collect();
+fn decimal_file(
+    rows: &SortedRows,
+    mantissa: Vec<Option<i64>>,
+    scale: Option<Vec<Option<i8>>>,
+) -> Vec<u8> {
+    let ids: Vec<u64> = rows
+        .runs
+        .iter()
+        .flat_map(|run| run.rows.clone().map(|_| run.series.id))
+        .collect();
+    let metric: DictionaryArray<Int32Type> = rows
+        .runs
+        .iter()
+        .flat_map(|run| run.rows.clone().map(|_| "up"))
+        .collect();
     let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
         ("metric", Arc::new(metric), false),
         ("series_id", Arc::new(UInt64Array::from(ids)), false),
-        ("time", Arc::new(TimestampMillisecondArray::new(rows.time.clone(), None)), false),
+        (
+            "time",
+            Arc::new(TimestampMillisecondArray::new(rows.time.clone(), None)),
+            false,
+        ),
         ("value", Arc::clone(&rows.columns[0]), true),
         ("mantissa", Arc::new(Int64Array::from(mantissa)), true),
     ];
-    columns.extend(scale.map(|scale| -> (_, ArrayRef, _) { ("scale", Arc::new(Int8Array::from(scale)), true) }));
+    columns
+        .extend(scale.map(|scale| -> (_, ArrayRef, _) {
+            ("scale", Arc::new(Int8Array::from(scale)), true)
+        }));
     let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -64,7 +98,14 @@ async fn put(store: &Store, table: &str, number: u128, rows: &SortedRows) -> Seg
         METRICS_TABLE => (TableKind::Metrics, SortOrder::metrics()),
         _ => (TableKind::Wide, SortOrder(vec!["host".into()])),
     };
-    let mut writer = SegmentWriter::new(kind, order.clone(), Arc::clone(&rows.fields), Effort::Fresh, &[]).unwrap();
+    let mut writer = SegmentWriter::new(
+        kind,
+        order.clone(),
+        Arc::clone(&rows.fields),
+        Effort::Fresh,
+        &[],
+    )
+    .unwrap();
     writer.push(rows).unwrap();
     let mut data = writer.take_bytes();
     let done = writer.finish().unwrap();
@@ -85,7 +126,11 @@ async fn put(store: &Store, table: &str, number: u128, rows: &SortedRows) -> Seg
         index_bytes: done.index.len() as u64,
         data_checksum: done.data_checksum,
         index_checksum: done.index_checksum,
-        sort_tags: if kind == TableKind::Wide { ["host".to_owned()].into() } else { Vec::new().into() },
+        sort_tags: if kind == TableKind::Wide {
+            ["host".to_owned()].into()
+        } else {
+            Vec::new().into()
+        },
         deletes_applied: 0,
     };
     store.put(&meta.data_key(), data).await.unwrap();
@@ -102,22 +147,49 @@ struct Place {
 impl Place {
     async fn new() -> Self {
         let store = Store::memory();
-        let options = CatalogOptions { checkpoint_every: 4, ..CatalogOptions::default() };
+        let options = CatalogOptions {
+            checkpoint_every: 4,
+            ..CatalogOptions::default()
+        };
         let catalog = Catalog::load(store.clone(), options).await.unwrap();
         catalog.register("n", "").await.unwrap();
         let table = |table: &str, kind, columns: &[(&str, ColumnType)]| TableColumns {
             table: table.to_owned(),
             kind,
-            columns: columns.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect(),
+            columns: columns
+                .iter()
+                .map(|(name, kind)| ((*name).to_owned(), *kind))
+                .collect(),
         };
-        let cpu = table("cpu", TableKind::Wide, &[("host", ColumnType::Tag), ("value", ColumnType::Float)]);
-        let metrics = table(METRICS_TABLE, TableKind::Metrics, &[("value", ColumnType::Float)]);
+        let cpu = table(
+            "cpu",
+            TableKind::Wide,
+            &[("host", ColumnType::Tag), ("value", ColumnType::Float)],
+        );
+        let metrics = table(
+            METRICS_TABLE,
+            TableKind::Metrics,
+            &[("value", ColumnType::Float)],
+        );
         catalog.ensure_columns("d", &[cpu, metrics]).await.unwrap();
-        Self { store, catalog, next_seq: 1 }
+        Self {
+            store,
+            catalog,
+            next_seq: 1,
+        }
     }
 
     async fn commit(&mut self, segments: &[SegmentMeta]) {
-        self.catalog.commit_flush(WalPosition { epoch: 1, next_seq: self.next_seq }, segments).await.unwrap();
+        self.catalog
+            .commit_flush(
+                WalPosition {
+                    epoch: 1,
+                    next_seq: self.next_seq,
+                },
+                segments,
+            )
+            .await
+            .unwrap();
         self.next_seq += 1;
     }
 
@@ -151,22 +223,37 @@ impl Place {
         let mut found = Vec::new();
         let mut collect = |finding: &Finding| {
             assert!(!finding.to_string().contains('\n'));
-            found.push((finding.severity, finding.object.clone(), finding.problem.clone()));
+            found.push((
+                finding.severity,
+                finding.object.clone(),
+                finding.problem.clone(),
+            ));
         };
         let mut report = Report::new(&mut collect);
         verify(&self.store, NOW, &mut report).await.unwrap();
         let checked = report.checked;
-        assert_eq!(report.is_clean(), found.iter().all(|(severity, ..)| *severity == Severity::Note));
+        assert_eq!(
+            report.is_clean(),
+            found
+                .iter()
+                .all(|(severity, ..)| *severity == Severity::Note)
+        );
         (found, checked)
     }
 
     /// Damage is found in these objects and no others.
     async fn expect(&self, objects: &[&str], words: &str) {
         let (found, _) = self.findings().await;
-        let damaged: Vec<&str> =
-            found.iter().filter(|(severity, ..)| *severity == Severity::Damage).map(|(_, key, _)| key.as_str()).collect();
+        let damaged: Vec<&str> = found
+            .iter()
+            .filter(|(severity, ..)| *severity == Severity::Damage)
+            .map(|(_, key, _)| key.as_str())
+            .collect();
         assert_eq!(damaged, objects, "{found:?}");
-        assert!(found.iter().any(|(.., problem)| problem.contains(words)), "{found:?} lack {words}");
+        assert!(
+            found.iter().any(|(.., problem)| problem.contains(words)),
+            "{found:?} lack {words}"
+        );
     }
 }
 
@@ -175,9 +262,20 @@ async fn an_intact_store_is_clean() {
     let (place, _) = Place::sound().await;
     let (found, checked) = place.findings().await;
     assert_eq!(found, []);
-    assert_eq!((checked.records, checked.checkpoints, checked.segments, checked.rows), (6, 1, 4, 16));
+    assert_eq!(
+        (
+            checked.records,
+            checked.checkpoints,
+            checked.segments,
+            checked.rows
+        ),
+        (6, 1, 4, 16)
+    );
     // An empty one too.
-    let empty = Place { store: Store::memory(), ..place };
+    let empty = Place {
+        store: Store::memory(),
+        ..place
+    };
     assert_eq!(empty.findings().await.0, []);
 }
 
@@ -185,15 +283,22 @@ async fn an_intact_store_is_clean() {
 async fn a_flipped_byte_is_found_wherever_it_is() {
     let (place, metas) = Place::sound().await;
     let record = keys::log_record(4);
-    for (key, words) in
-        [(metas[0].data_key(), "checksum"), (metas[1].data_key(), "checksum"), (metas[1].index_key(), "checksum"), (record, "")]
-    {
+    for (key, words) in [
+        (metas[0].data_key(), "checksum"),
+        (metas[1].data_key(), "checksum"),
+        (metas[1].index_key(), "checksum"),
+        (record, ""),
+    ] {
         let bytes = place.store.get(&key).await.unwrap().to_vec();
         for at in (0..bytes.len()).step_by(bytes.len() / 40 + 1) {
             place.alter(&key, |bytes| bytes[at] ^= 0x10).await;
             let (found, _) = place.findings().await;
             assert!(
-                found.iter().any(|(severity, object, problem)| *severity == Severity::Damage && *object == key && problem.contains(words)),
+                found
+                    .iter()
+                    .any(|(severity, object, problem)| *severity == Severity::Damage
+                        && *object == key
+                        && problem.contains(words)),
                 "{at} of {key}: {found:?}"
             );
         }
@@ -205,9 +310,17 @@ async fn a_flipped_byte_is_found_wherever_it_is() {
 #[tokio::test]
 async fn files_that_are_gone_cut_or_swapped_are_named() {
     let (place, metas) = Place::sound().await;
-    let (data, index, other) = (metas[0].data_key(), metas[0].index_key(), metas[3].data_key());
-    let sound: Vec<_> =
-        [place.store.get(&data).await.unwrap(), place.store.get(&index).await.unwrap(), place.store.get(&other).await.unwrap()].into();
+    let (data, index, other) = (
+        metas[0].data_key(),
+        metas[0].index_key(),
+        metas[3].data_key(),
+    );
+    let sound: Vec<_> = [
+        place.store.get(&data).await.unwrap(),
+        place.store.get(&index).await.unwrap(),
+        place.store.get(&other).await.unwrap(),
+    ]
+    .into();
     let restore = async || {
         for (key, bytes) in [&data, &index, &other].into_iter().zip(&sound) {
             place.store.put(key, bytes.clone()).await.unwrap();
@@ -217,7 +330,9 @@ async fn files_that_are_gone_cut_or_swapped_are_named() {
         place.store.delete(key).await.unwrap();
         place.expect(&[key], "not on the store").await;
         restore().await;
-        place.alter(key, |bytes| bytes.truncate(bytes.len() - 1)).await;
+        place
+            .alter(key, |bytes| bytes.truncate(bytes.len() - 1))
+            .await;
         place.expect(&[key], "the catalog says").await;
         restore().await;
     }
@@ -233,33 +348,60 @@ async fn a_broken_log_is_named_and_the_rest_still_checked() {
     // A checkpoint stands in for what cannot be read before it.
     place.store.delete(&keys::log_record(2)).await.unwrap();
     place.expect(&[&keys::log_record(2)], "missing").await;
-    place.alter(&metas[0].data_key(), |bytes| bytes[9] ^= 1).await;
-    place.expect(&[&keys::log_record(2), &metas[0].data_key()], "missing").await;
+    place
+        .alter(&metas[0].data_key(), |bytes| bytes[9] ^= 1)
+        .await;
+    place
+        .expect(&[&keys::log_record(2), &metas[0].data_key()], "missing")
+        .await;
 
     let (place, _) = Place::sound().await;
-    let (three, four) = (place.store.get(&keys::log_record(3)).await.unwrap(), place.store.get(&keys::log_record(4)).await.unwrap());
+    let (three, four) = (
+        place.store.get(&keys::log_record(3)).await.unwrap(),
+        place.store.get(&keys::log_record(4)).await.unwrap(),
+    );
     place.store.put(&keys::log_record(3), four).await.unwrap();
     place.store.put(&keys::log_record(4), three).await.unwrap();
-    place.expect(&[&keys::log_record(3), &keys::log_record(4)], "it is record").await;
+    place
+        .expect(
+            &[&keys::log_record(3), &keys::log_record(4)],
+            "it is record",
+        )
+        .await;
 
     let (place, _) = Place::sound().await;
-    place.alter(&keys::checkpoint(4), |bytes| bytes[20] ^= 1).await;
+    place
+        .alter(&keys::checkpoint(4), |bytes| bytes[20] ^= 1)
+        .await;
     place.expect(&[&keys::checkpoint(4)], "checksum").await;
     let other = Place::new().await;
-    let forged = crate::record::envelope::seal(&crate::record::Checkpoint { sequence: 4, ..Default::default() });
+    let forged = crate::record::envelope::seal(&crate::record::Checkpoint {
+        sequence: 4,
+        ..Default::default()
+    });
     drop(other);
     place.store.put(&keys::checkpoint(4), forged).await.unwrap();
     place.expect(&[&keys::checkpoint(4)], "not the state").await;
 
     let (place, _) = Place::sound().await;
     for sequence in 4..=6 {
-        place.store.delete(&keys::log_record(sequence)).await.unwrap();
+        place
+            .store
+            .delete(&keys::log_record(sequence))
+            .await
+            .unwrap();
     }
-    place.expect(&[&keys::checkpoint(4)], "beyond the end of the log").await;
+    place
+        .expect(&[&keys::checkpoint(4)], "beyond the end of the log")
+        .await;
 }
 
 /// Commits a segment whose files are what they were written as, and wrong.
-async fn forged(table: &str, rows: SortedRows, change: impl FnOnce(&mut SegmentMeta)) -> (Place, SegmentMeta) {
+async fn forged(
+    table: &str,
+    rows: SortedRows,
+    change: impl FnOnce(&mut SegmentMeta),
+) -> (Place, SegmentMeta) {
     let mut place = Place::new().await;
     let mut meta = put(&place.store, table, 1, &rows).await;
     change(&mut meta);
@@ -269,26 +411,100 @@ async fn forged(table: &str, rows: SortedRows, change: impl FnOnce(&mut SegmentM
 
 #[tokio::test]
 async fn rows_that_were_written_wrongly_are_found() {
-    let check = async |table: &str, rows: SortedRows, change: fn(&mut SegmentMeta), in_index: bool, words: &str| {
+    let check = async |table: &str,
+                       rows: SortedRows,
+                       change: fn(&mut SegmentMeta),
+                       in_index: bool,
+                       words: &str| {
         let (place, meta) = forged(table, rows, change).await;
-        let key = if in_index { meta.index_key() } else { meta.data_key() };
+        let key = if in_index {
+            meta.index_key()
+        } else {
+            meta.data_key()
+        };
         place.expect(&[&key], words).await;
     };
     let good = || rows(&[(host("a"), &[1, 2]), (host("b"), &[2, 3])]);
     let nothing: fn(&mut SegmentMeta) = |_| {};
-    check("cpu", rows(&[(host("b"), &[1, 2]), (host("a"), &[1, 2])]), nothing, true, "not in order").await;
-    check("cpu", rows(&[(host("a"), &[1, 3, 2, 4])]), nothing, false, "do not ascend").await;
-    check("cpu", rows(&[(host("a"), &[1, 2, 2, 4])]), nothing, false, "do not ascend").await;
-    check(METRICS_TABLE, rows(&[(up("x"), &[1, 1])]), nothing, false, "do not ascend").await;
-    check("cpu", good(), |meta| meta.rows = 5, true, "4 rows, the catalog says 5").await;
-    check("cpu", good(), |meta| meta.series = 3, true, "2 series, the catalog says 3").await;
-    check("cpu", good(), |meta| meta.time = TimeRange::new(1, 4), true, "the catalog says").await;
-    check("cpu", good(), |meta| meta.sort_tags = ["rack".to_owned()].into(), false, "should begin with").await;
+    check(
+        "cpu",
+        rows(&[(host("b"), &[1, 2]), (host("a"), &[1, 2])]),
+        nothing,
+        true,
+        "not in order",
+    )
+    .await;
+    check(
+        "cpu",
+        rows(&[(host("a"), &[1, 3, 2, 4])]),
+        nothing,
+        false,
+        "do not ascend",
+    )
+    .await;
+    check(
+        "cpu",
+        rows(&[(host("a"), &[1, 2, 2, 4])]),
+        nothing,
+        false,
+        "do not ascend",
+    )
+    .await;
+    check(
+        METRICS_TABLE,
+        rows(&[(up("x"), &[1, 1])]),
+        nothing,
+        false,
+        "do not ascend",
+    )
+    .await;
+    check(
+        "cpu",
+        good(),
+        |meta| meta.rows = 5,
+        true,
+        "4 rows, the catalog says 5",
+    )
+    .await;
+    check(
+        "cpu",
+        good(),
+        |meta| meta.series = 3,
+        true,
+        "2 series, the catalog says 3",
+    )
+    .await;
+    check(
+        "cpu",
+        good(),
+        |meta| meta.time = TimeRange::new(1, 4),
+        true,
+        "the catalog says",
+    )
+    .await;
+    check(
+        "cpu",
+        good(),
+        |meta| meta.sort_tags = ["rack".to_owned()].into(),
+        false,
+        "should begin with",
+    )
+    .await;
     // Sorted by a tag that only the index has.
     let two_tags = Labels::from_pairs([("host", "a"), ("rack", "1")]);
-    check("cpu", rows(&[(two_tags, &[1, 2])]), nothing, false, "no column for the tag").await;
+    check(
+        "cpu",
+        rows(&[(two_tags, &[1, 2])]),
+        nothing,
+        false,
+        "no column for the tag",
+    )
+    .await;
     let mut wrong_id = rows(&[(up("x"), &[1, 2])]);
-    wrong_id.runs[0].series = Arc::new(Series { id: 7, labels: up("x") });
+    wrong_id.runs[0].series = Arc::new(Series {
+        id: 7,
+        labels: up("x"),
+    });
     check(METRICS_TABLE, wrong_id, nothing, true, "has the id").await;
 }
 
@@ -297,12 +513,18 @@ async fn the_decimal_layout_is_checked_row_by_row() {
     type Rows = [(Option<f64>, Option<i64>, Option<i8>); 3];
     let findings = async |of: Rows, has_scale: bool| {
         let mut rows = rows(&[(up("x"), &[1, 2]), (up("y"), &[7])]);
-        rows.columns = vec![Arc::new(Float64Array::from(of.map(|(value, ..)| value).to_vec()))];
+        rows.columns = vec![Arc::new(Float64Array::from(
+            of.map(|(value, ..)| value).to_vec(),
+        ))];
         let mut place = Place::new().await;
         let meta = put(&place.store, METRICS_TABLE, 1, &rows).await;
         let scale = has_scale.then(|| of.map(|(.., scale)| scale).to_vec());
         let data = decimal_file(&rows, of.map(|(_, mantissa, _)| mantissa).to_vec(), scale);
-        let meta = SegmentMeta { data_bytes: data.len() as u64, data_checksum: xxh3_64(&data), ..meta };
+        let meta = SegmentMeta {
+            data_bytes: data.len() as u64,
+            data_checksum: xxh3_64(&data),
+            ..meta
+        };
         place.store.put(&meta.data_key(), data).await.unwrap();
         place.commit(std::slice::from_ref(&meta)).await;
         (meta.data_key(), place)
@@ -312,7 +534,10 @@ async fn the_decimal_layout_is_checked_row_by_row() {
     let (_, place) = findings([sound, split, (None, Some(-7), Some(0))], true).await;
     assert_eq!(place.findings().await.0, []);
     for (wrong, words) in [
-        ((Some(1.5), Some(15), Some(1)), "both a value and a mantissa"),
+        (
+            (Some(1.5), Some(15), Some(1)),
+            "both a value and a mantissa",
+        ),
         ((None, None, None), "no value, no mantissa and no histogram"),
         ((None, Some(15), None), "without a scale"),
         ((Some(1.5), None, Some(1)), "without a mantissa"),
@@ -334,11 +559,36 @@ async fn an_index_of_another_file_is_found() {
         rows(&[(a, &first), (b, &second)])
     };
     let cases = [
-        ("cpu", wrong(host("a"), host("b"), [1..3, 2..4]), wrong(host("a"), host("c"), [1..3, 2..4]), "another value in column"),
-        ("cpu", wrong(host("a"), host("b"), [1..3, 2..4]), wrong(host("a"), host("b"), [1..2, 2..5]), "the times of"),
-        ("cpu", wrong(host("a"), host("b"), [1..3, 2..4]), wrong(host("a"), host("b"), [1..3, 2..5]), "fewer rows"),
-        ("cpu", wrong(host("a"), host("b"), [1..3, 2..5]), wrong(host("a"), host("b"), [1..3, 2..4]), ""),
-        (METRICS_TABLE, wrong(up("a"), up("b"), [1..3, 2..4]), wrong(up("a"), up("c"), [1..3, 2..4]), "another series_id"),
+        (
+            "cpu",
+            wrong(host("a"), host("b"), [1..3, 2..4]),
+            wrong(host("a"), host("c"), [1..3, 2..4]),
+            "another value in column",
+        ),
+        (
+            "cpu",
+            wrong(host("a"), host("b"), [1..3, 2..4]),
+            wrong(host("a"), host("b"), [1..2, 2..5]),
+            "the times of",
+        ),
+        (
+            "cpu",
+            wrong(host("a"), host("b"), [1..3, 2..4]),
+            wrong(host("a"), host("b"), [1..3, 2..5]),
+            "fewer rows",
+        ),
+        (
+            "cpu",
+            wrong(host("a"), host("b"), [1..3, 2..5]),
+            wrong(host("a"), host("b"), [1..3, 2..4]),
+            "",
+        ),
+        (
+            METRICS_TABLE,
+            wrong(up("a"), up("b"), [1..3, 2..4]),
+            wrong(up("a"), up("c"), [1..3, 2..4]),
+            "another series_id",
+        ),
     ];
     let mut expected = Vec::new();
     for (number, (table, data, index, words)) in cases.into_iter().enumerate() {
@@ -347,14 +597,33 @@ async fn an_index_of_another_file_is_found() {
         let of_data = put(&place.store, table, number, &data).await;
         let bytes = place.store.get(&of_index.index_key()).await.unwrap();
         place.store.put(&of_data.index_key(), bytes).await.unwrap();
-        let SegmentMeta { index_bytes, index_checksum, rows, series, time, .. } = of_index;
-        let meta = SegmentMeta { index_bytes, index_checksum, rows, series, time, ..of_data };
+        let SegmentMeta {
+            index_bytes,
+            index_checksum,
+            rows,
+            series,
+            time,
+            ..
+        } = of_index;
+        let meta = SegmentMeta {
+            index_bytes,
+            index_checksum,
+            rows,
+            series,
+            time,
+            ..of_data
+        };
         place.commit(std::slice::from_ref(&meta)).await;
         expected.push((meta.data_key(), words));
     }
     let (found, _) = place.findings().await;
     for (key, words) in expected {
-        assert!(found.iter().any(|(_, object, problem)| *object == key && problem.contains(words)), "{found:?} lack {key} {words}");
+        assert!(
+            found
+                .iter()
+                .any(|(_, object, problem)| *object == key && problem.contains(words)),
+            "{found:?} lack {key} {words}"
+        );
     }
 }
 
@@ -362,8 +631,13 @@ async fn an_index_of_another_file_is_found() {
 async fn segments_of_a_level_may_share_no_series_and_time() {
     let check = async |level: u8, first: SortedRows, second: SortedRows, damaged: usize| {
         let mut place = Place::new().await;
-        let metas = [put(&place.store, "cpu", 1, &first).await, put(&place.store, "cpu", 2, &second).await];
-        place.commit(&metas.map(|meta| SegmentMeta { level, ..meta })).await;
+        let metas = [
+            put(&place.store, "cpu", 1, &first).await,
+            put(&place.store, "cpu", 2, &second).await,
+        ];
+        place
+            .commit(&metas.map(|meta| SegmentMeta { level, ..meta }))
+            .await;
         let (found, _) = place.findings().await;
         assert_eq!(found.len(), damaged, "{found:?}");
     };
@@ -382,12 +656,30 @@ async fn files_that_no_commit_names_are_told_by_their_age() {
     place.store.put(&stray(NOW - 1), vec![1]).await.unwrap();
     let (found, checked) = place.findings().await;
     assert_eq!((found.len(), checked.young_orphans), (0, 1));
-    place.store.put(&stray(NOW - ORPHAN_AGE_MS - 1), vec![1]).await.unwrap();
-    place.store.put("data/d/cpu/readme.txt", vec![1]).await.unwrap();
-    place.expect(&[&stray(NOW - ORPHAN_AGE_MS - 1)], "no commit names it").await;
+    place
+        .store
+        .put(&stray(NOW - ORPHAN_AGE_MS - 1), vec![1])
+        .await
+        .unwrap();
+    place
+        .store
+        .put("data/d/cpu/readme.txt", vec![1])
+        .await
+        .unwrap();
+    place
+        .expect(&[&stray(NOW - ORPHAN_AGE_MS - 1)], "no commit names it")
+        .await;
     // What was replaced waits for its grace period.
-    place.store.delete(&stray(NOW - ORPHAN_AGE_MS - 1)).await.unwrap();
-    place.catalog.commit_compaction(&[metas[0].reference()], &[]).await.unwrap();
+    place
+        .store
+        .delete(&stray(NOW - ORPHAN_AGE_MS - 1))
+        .await
+        .unwrap();
+    place
+        .catalog
+        .commit_compaction(&[metas[0].reference()], &[])
+        .await
+        .unwrap();
     place.expect(&[], "not a file of a segment").await;
 }
 
@@ -397,14 +689,28 @@ async fn what_a_broken_off_put_left_in_a_folder_is_a_note() {
     let left = folder.path().join("data/x#00000000000000000001");
     std::fs::create_dir_all(folder.path().join("data")).unwrap();
     std::fs::write(&left, "half").unwrap();
-    let store = Store::open_to_read(folder.path().to_str().unwrap(), &crate::store::S3Settings::default()).unwrap();
+    let store = Store::open_to_read(
+        folder.path().to_str().unwrap(),
+        &crate::store::S3Settings::default(),
+    )
+    .unwrap();
     let mut found = Vec::new();
     let mut collect = |finding: &Finding| found.push((finding.severity, finding.object.clone()));
     let mut report = Report::new(&mut collect);
     verify(&store, NOW, &mut report).await.unwrap();
     assert!(report.is_clean());
-    assert_eq!(found, [(Severity::Note, "data/x#00000000000000000001".to_owned())]);
+    assert_eq!(
+        found,
+        [(Severity::Note, "data/x#00000000000000000001".to_owned())]
+    );
     // A folder that is not there is not made.
     let absent = folder.path().join("absent");
-    assert!(Store::open_to_read(absent.to_str().unwrap(), &crate::store::S3Settings::default()).is_err() && !absent.exists());
+    assert!(
+        Store::open_to_read(
+            absent.to_str().unwrap(),
+            &crate::store::S3Settings::default()
+        )
+        .is_err()
+            && !absent.exists()
+    );
 }

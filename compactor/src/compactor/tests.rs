@@ -1,4 +1,5 @@
-//! Damage and failures of some days do not keep others from being merged, and nothing damaged is dropped.
+//! Damage and failures of some days do not keep others from being merged, and nothing damaged is
+//! dropped.
 
 use arrow::array::Float64Array;
 use object_store::ObjectStore;
@@ -30,31 +31,62 @@ impl Place {
         let faults = Arc::new(FaultyStore::new(inner, 1, Faults::default()));
         let store = Store::new(Arc::clone(&faults) as Arc<dyn ObjectStore>, "prefix").unwrap();
         let catalog = Arc::new(Catalog::open(store.clone(), "n", "").await.unwrap());
-        let columns = [("host", ColumnType::Tag), ("value", ColumnType::Float)].map(|(name, kind)| (name.to_owned(), kind));
-        let table = TableColumns { table: "cpu".to_owned(), kind: TableKind::Wide, columns: columns.into() };
+        let columns = [("host", ColumnType::Tag), ("value", ColumnType::Float)]
+            .map(|(name, kind)| (name.to_owned(), kind));
+        let table = TableColumns {
+            table: "cpu".to_owned(),
+            kind: TableKind::Wide,
+            columns: columns.into(),
+        };
         catalog.ensure_columns("d", &[table]).await.unwrap();
-        let options = CompactorOptions { interval: Duration::from_secs(3600), recheck: Duration::ZERO, ..CompactorOptions::default() };
+        let options = CompactorOptions {
+            interval: Duration::from_secs(3600),
+            recheck: Duration::ZERO,
+            ..CompactorOptions::default()
+        };
         let compactor = Compactor::start(Arc::clone(&catalog), options);
-        Self { faults, store, catalog, compactor, flushes: 0 }
+        Self {
+            faults,
+            store,
+            catalog,
+            compactor,
+            flushes: 0,
+        }
     }
 
     /// A flush of one row; what is put in the data file's place may be anything.
     async fn flush(&mut self, day: i64, forged: Option<&'static [u8]>) -> SegmentMeta {
         self.flushes += 1;
         let time = day * DAY_NS + self.flushes as i64;
-        let fields: Arc<[Column]> = [Column { name: "value".into(), kind: ColumnType::Float }].into();
+        let fields: Arc<[Column]> = [Column {
+            name: "value".into(),
+            kind: ColumnType::Float,
+        }]
+        .into();
         let rows = SortedRows {
-            runs: vec![SeriesRun { series: Arc::new(Series::new(Labels::from_pairs([("host", "a")]))), rows: 0..1 }],
+            runs: vec![SeriesRun {
+                series: Arc::new(Series::new(Labels::from_pairs([("host", "a")]))),
+                rows: 0..1,
+            }],
             time: vec![time].into(),
             fields: Arc::clone(&fields),
             columns: vec![Arc::new(Float64Array::from(vec![1.0]))],
         };
-        let mut writer = SegmentWriter::new(TableKind::Wide, SortOrder(vec!["host".into()]), fields, Effort::Fresh, &[]).unwrap();
+        let mut writer = SegmentWriter::new(
+            TableKind::Wide,
+            SortOrder(vec!["host".into()]),
+            fields,
+            Effort::Fresh,
+            &[],
+        )
+        .unwrap();
         writer.push(&rows).unwrap();
         let mut data = writer.take_bytes();
         let done = writer.finish().unwrap();
         data.extend(&done.data_tail);
-        let (data, data_checksum) = forged.map_or((data, done.data_checksum), |bytes| (bytes.to_vec(), xxhash_rust::xxh3::xxh3_64(bytes)));
+        let (data, data_checksum) = forged.map_or((data, done.data_checksum), |bytes| {
+            (bytes.to_vec(), xxhash_rust::xxh3::xxh3_64(bytes))
+        });
         let meta = SegmentMeta {
             id: self.catalog.environment().segment_id(),
             database: "d".into(),
@@ -75,14 +107,26 @@ impl Place {
         };
         self.store.put(&meta.data_key(), data).await.unwrap();
         self.store.put(&meta.index_key(), done.index).await.unwrap();
-        self.catalog.commit_flush(WalPosition { epoch: 1, next_seq: self.flushes }, std::slice::from_ref(&meta)).await.unwrap();
+        self.catalog
+            .commit_flush(
+                WalPosition {
+                    epoch: 1,
+                    next_seq: self.flushes,
+                },
+                std::slice::from_ref(&meta),
+            )
+            .await
+            .unwrap();
         meta
     }
 
     /// Level and rows of the segments of a day.
     fn day(&self, day: i64) -> Vec<(u8, u64)> {
         let snapshot = self.catalog.snapshot();
-        snapshot.table("d", "cpu").unwrap().days[&Day(day)].iter().map(|s| (s.level, s.rows)).collect()
+        snapshot.table("d", "cpu").unwrap().days[&Day(day)]
+            .iter()
+            .map(|s| (s.level, s.rows))
+            .collect()
     }
 }
 
@@ -104,16 +148,27 @@ async fn a_damaged_segment_stays_and_everything_else_is_merged_until_it_is_resto
             None => place.store.delete(&key).await.unwrap(),
         }
         let error = place.compactor.compact(Goal::Full).await.unwrap_err();
-        assert!(matches!(&error, CompactError::Quarantined { count: 1, .. }) && error.to_string().contains(&key), "{error}");
+        assert!(
+            matches!(&error, CompactError::Quarantined { count: 1, .. })
+                && error.to_string().contains(&key),
+            "{error}"
+        );
         assert_eq!(place.compactor.quarantine().held().len(), 1);
         assert_eq!(place.day(1), [(2, 5)]);
-        assert_eq!(place.day(0), [(2, 2), (0, 1), (0, 2)], "what is older, itself, what is newer");
+        assert_eq!(
+            place.day(0),
+            [(2, 2), (0, 1), (0, 2)],
+            "what is older, itself, what is newer"
+        );
         // In the background it is no failure.
         assert_eq!(place.compactor.compact(Goal::Steady).await.unwrap(), 0);
     }
     place.store.put(&key, sound).await.unwrap();
     assert_eq!(place.compactor.compact(Goal::Full).await.unwrap(), 1);
-    assert_eq!((place.day(0), place.compactor.quarantine().held().len()), (vec![(2, 5)], 0));
+    assert_eq!(
+        (place.day(0), place.compactor.quarantine().held().len()),
+        (vec![(2, 5)], 0)
+    );
 }
 
 #[tokio::test]
@@ -133,9 +188,21 @@ async fn a_store_that_does_not_answer_is_no_damage() {
         place.flush(day, None).await;
         place.flush(day, None).await;
     }
-    place.faults.set(Faults { unreadable: true, ..Faults::default() });
+    place.faults.set(Faults {
+        unreadable: true,
+        ..Faults::default()
+    });
     let error = place.compactor.compact(Goal::Full).await.unwrap_err();
-    assert!(matches!(error, CompactError::Some { count: FAILURES, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            CompactError::Some {
+                count: FAILURES,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(place.compactor.quarantine().held().is_empty());
     place.faults.set(Faults::default());
     assert_eq!(place.compactor.compact(Goal::Full).await.unwrap(), 10);
@@ -149,7 +216,10 @@ async fn one_day_that_fails_stops_no_other() {
         place.flush(day, None).await;
     }
     // Some requests fail; each of those days is left, and the others are merged.
-    place.faults.set(Faults { error: 0.05, ..Faults::default() });
+    place.faults.set(Faults {
+        error: 0.05,
+        ..Faults::default()
+    });
     let mut failed = 0;
     for _ in 0..200 {
         match place.compactor.compact(Goal::Full).await {

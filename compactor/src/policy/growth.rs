@@ -1,7 +1,8 @@
 //! Ninety days of a large installation, in a second: what the policy costs, and what it leaves.
 //!
-//! Only the policy is real. Segments are counted in rows per hour, bytes follow from measured sizes per sample and series. The figures
-//! are printed with `cargo test -p tidelake-compactor growth -- --nocapture`.
+//! Only the policy is real. Segments are counted in rows per hour, bytes follow from measured sizes
+//! per sample and series. The figures are printed with `cargo test -p tidelake-compactor growth --
+//! --nocapture`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -49,16 +50,27 @@ struct Cost {
 impl Table {
     fn new(rows_per_day: f64, series: f64) -> Self {
         let rows_per_flush = rows_per_day / (24.0 * HOUR_MS as f64 / FLUSH_MS as f64);
-        Self { rows_per_flush, series, days: BTreeMap::new(), rows: HashMap::new(), next_order: 1 }
+        Self {
+            rows_per_flush,
+            series,
+            days: BTreeMap::new(),
+            rows: HashMap::new(),
+            next_order: 1,
+        }
     }
 
     fn add(&mut self, day: i64, level: u8, order: (u64, u64), now: i64, hours: Hours) -> f64 {
         let rows: f64 = hours.iter().sum();
-        let Some(first) = hours.iter().position(|h| *h > 0.0) else { return 0.0 };
+        let Some(first) = hours.iter().position(|h| *h > 0.0) else {
+            return 0.0;
+        };
         let last = hours.iter().rposition(|h| *h > 0.0).unwrap_or(first);
         let id = SegmentId::from_parts(now.max(0) as u64, self.rows.len() as u128 + 1);
         let series = self.series.min(rows);
-        let (data, index) = (rows * BYTES_PER_ROW[usize::from(level).min(2)], series * BYTES_PER_SERIES);
+        let (data, index) = (
+            rows * BYTES_PER_ROW[usize::from(level).min(2)],
+            series * BYTES_PER_SERIES,
+        );
         let start = day * 24 * HOUR_MS;
         let segment = SegmentMeta {
             id,
@@ -68,7 +80,10 @@ impl Table {
             day: Day(day),
             level,
             order,
-            time: TimeRange::new(start + first as i64 * HOUR_MS, start + (last as i64 + 1) * HOUR_MS - 1),
+            time: TimeRange::new(
+                start + first as i64 * HOUR_MS,
+                start + (last as i64 + 1) * HOUR_MS - 1,
+            ),
             rows: rows as u64,
             series: series as u64,
             data_bytes: data as u64,
@@ -86,11 +101,15 @@ impl Table {
     /// The rows of the last ten minutes, and some that are late.
     fn flush(&mut self, now: i64, cost: &mut Cost) {
         let mut days: BTreeMap<i64, Hours> = BTreeMap::new();
-        let mut put = |hour: i64, rows: f64| days.entry(hour.div_euclid(24)).or_insert([0.0; 24])[hour.rem_euclid(24) as usize] += rows;
+        let mut put = |hour: i64, rows: f64| {
+            days.entry(hour.div_euclid(24)).or_insert([0.0; 24])[hour.rem_euclid(24) as usize] +=
+                rows
+        };
         let hour = (now - 1).div_euclid(HOUR_MS);
         put(hour, self.rows_per_flush * (1.0 - 2.0 * LATE));
         for (reach, share) in [(6, LATE), (48, LATE)] {
-            (1..=reach).for_each(|back| put(hour - back, self.rows_per_flush * share / reach as f64));
+            (1..=reach)
+                .for_each(|back| put(hour - back, self.rows_per_flush * share / reach as f64));
         }
         let order = self.next_order;
         self.next_order += 1;
@@ -101,20 +120,34 @@ impl Table {
     }
 
     fn merge(&mut self, day: i64, plan: &Plan, now: i64, cost: &mut Cost) {
-        let orders = plan.segments.iter().map(|s| s.order).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap();
+        let orders = plan
+            .segments
+            .iter()
+            .map(|s| s.order)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            .unwrap();
         let mut sum: Hours = [0.0; 24];
         for segment in &plan.segments {
-            sum.iter_mut().zip(&self.rows[&segment.id]).for_each(|(sum, rows)| *sum += rows);
+            sum.iter_mut()
+                .zip(&self.rows[&segment.id])
+                .for_each(|(sum, rows)| *sum += rows);
         }
         self.check_order(day, plan);
-        self.days.get_mut(&day).unwrap().retain(|s| !plan.segments.iter().any(|input| input.id == s.id));
+        self.days
+            .get_mut(&day)
+            .unwrap()
+            .retain(|s| !plan.segments.iter().any(|input| input.id == s.id));
         for window in &plan.windows {
             let mut hours = sum;
             let inside = |hour: usize| window.contains(day * 24 * HOUR_MS + hour as i64 * HOUR_MS);
-            (0..24).filter(|hour| !inside(*hour)).for_each(|hour| hours[hour] = 0.0);
+            (0..24)
+                .filter(|hour| !inside(*hour))
+                .for_each(|hour| hours[hour] = 0.0);
             let rows: f64 = hours.iter().sum();
             // Larger results are split by series.
-            let parts = (rows * BYTES_PER_ROW[usize::from(plan.level).min(2)] / TARGET_BYTES).ceil().max(1.0);
+            let parts = (rows * BYTES_PER_ROW[usize::from(plan.level).min(2)] / TARGET_BYTES)
+                .ceil()
+                .max(1.0);
             for _ in 0..parts as usize {
                 let bytes = self.add(day, plan.level, orders, now, hours.map(|rows| rows / parts));
                 cost.merged += bytes;
@@ -128,15 +161,23 @@ impl Table {
         cost.deletes += 2.0 * plan.segments.len() as f64;
     }
 
-    /// Readers go by write order alone: whatever stays and has a time in common with an input must be on the same side of
-    /// the result as it was of that input.
+    /// Readers go by write order alone: whatever stays and has a time in common with an input must
+    /// be on the same side of the result as it was of that input.
     fn check_order(&self, day: i64, plan: &Plan) {
         let result = plan.segments.iter().map(|s| s.order.1).max().unwrap_or(0);
         let stays = |s: &&Arc<SegmentMeta>| !plan.segments.iter().any(|input| input.id == s.id);
         for other in self.days[&day].iter().filter(stays) {
-            for input in plan.segments.iter().filter(|s| s.time.overlaps(&other.time)) {
+            for input in plan
+                .segments
+                .iter()
+                .filter(|s| s.time.overlaps(&other.time))
+            {
                 let (before, after) = (other.order.1 < input.order.1, other.order.1 < result);
-                assert_eq!(before, after, "merging {:?} into {result} passes over {:?}", input.order, other.order);
+                assert_eq!(
+                    before, after,
+                    "merging {:?} into {result} passes over {:?}",
+                    input.order, other.order
+                );
             }
         }
     }
@@ -144,7 +185,9 @@ impl Table {
     fn compact(&mut self, now: i64, cost: &mut Cost) {
         let days: Vec<i64> = self.days.keys().copied().collect();
         for day in days {
-            while let Some(plan) = Levels::of(&self.days[&day], TimeUnit::Millisecond).plan(Goal::Steady, now) {
+            while let Some(plan) =
+                Levels::of(&self.days[&day], TimeUnit::Millisecond).plan(Goal::Steady, now)
+            {
                 self.merge(day, &plan, now, cost);
             }
         }
@@ -152,7 +195,11 @@ impl Table {
 
     fn touched(&self, now: i64, hours: i64) -> usize {
         let range = TimeRange::new(now - hours * HOUR_MS, now);
-        self.days.values().flatten().filter(|s| s.time.overlaps(&range)).count()
+        self.days
+            .values()
+            .flatten()
+            .filter(|s| s.time.overlaps(&range))
+            .count()
     }
 }
 
@@ -178,9 +225,17 @@ fn ninety_days_of_a_million_series() {
     let now = start + DAYS * 24 * HOUR_MS;
     let today = now.div_euclid(24 * HOUR_MS);
     // A day takes late rows for two more, and rests for six hours.
-    let past = |table: &Table| table.days.range(..today - 3).map(|(_, segments)| segments.len()).max().unwrap();
+    let past = |table: &Table| {
+        table
+            .days
+            .range(..today - 3)
+            .map(|(_, segments)| segments.len())
+            .max()
+            .unwrap()
+    };
     let amplification = |cost: &Cost| 1.0 + cost.merged / cost.flushed;
-    let segments = metrics.days.values().flatten().count() + 50 * wide.days.values().flatten().count();
+    let segments =
+        metrics.days.values().flatten().count() + 50 * wide.days.values().flatten().count();
     let month = 30.0 / DAYS as f64;
     let wal = 4.0 * 86_400.0 * 30.0;
     let puts = (cost.puts + 50.0 * wide_cost.puts) * month;
@@ -189,23 +244,56 @@ fn ninety_days_of_a_million_series() {
 
     let mut text = String::new();
     let mut line = |what: &str, figure: String| writeln!(text, "| {what} | {figure} |").unwrap();
-    line("write amplification, metrics table", format!("{:.2}", amplification(&cost)));
-    line("write amplification, wide tables", format!("{:.2}", amplification(&wide_cost)));
-    line("segments of a past day, metrics table", past(&metrics).to_string());
-    line("segments of a past day, wide table", past(&wide).to_string());
-    line("segments of the running day at most (of which level 0)", format!("{most} ({most_fresh})"));
+    line(
+        "write amplification, metrics table",
+        format!("{:.2}", amplification(&cost)),
+    );
+    line(
+        "write amplification, wide tables",
+        format!("{:.2}", amplification(&wide_cost)),
+    );
+    line(
+        "segments of a past day, metrics table",
+        past(&metrics).to_string(),
+    );
+    line(
+        "segments of a past day, wide table",
+        past(&wide).to_string(),
+    );
+    line(
+        "segments of the running day at most (of which level 0)",
+        format!("{most} ({most_fresh})"),
+    );
     for (name, hours) in [("1 h", 1), ("24 h", 24), ("30 d", 30 * 24)] {
         line(
             &format!("segments touched by a query of the last {name}, metrics / wide"),
-            format!("{} / {}", metrics.touched(now, hours), wide.touched(now, hours)),
+            format!(
+                "{} / {}",
+                metrics.touched(now, hours),
+                wide.touched(now, hours)
+            ),
         );
     }
     line("segments in all", segments.to_string());
-    line("bytes of the catalog, whole", format!("{:.0} kB", segments as f64 * CATALOG_BYTES_PER_SEGMENT / 1e3));
-    line("requests a month: PUT (data), PUT (log at 4/s), GET (merging), DELETE", format!("{puts:.0}, {wal:.0}, {gets:.0}, {deletes:.0}"));
+    line(
+        "bytes of the catalog, whole",
+        format!(
+            "{:.0} kB",
+            segments as f64 * CATALOG_BYTES_PER_SEGMENT / 1e3
+        ),
+    );
+    line(
+        "requests a month: PUT (data), PUT (log at 4/s), GET (merging), DELETE",
+        format!("{puts:.0}, {wal:.0}, {gets:.0}, {deletes:.0}"),
+    );
     line(
         "their price on S3 at $5 / million PUT and $0.40 / million GET",
-        format!("${:.2} + ${:.2} + ${:.2}", puts * 5e-6, wal * 5e-6, gets * 0.4e-6),
+        format!(
+            "${:.2} + ${:.2} + ${:.2}",
+            puts * 5e-6,
+            wal * 5e-6,
+            gets * 0.4e-6
+        ),
     );
     #[allow(clippy::print_stdout, reason = "this is the report")]
     {

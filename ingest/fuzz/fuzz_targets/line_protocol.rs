@@ -20,7 +20,10 @@ impl TableLookup for Tables {
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
         let mut registries = self.0.lock().expect("no panic while locked");
-        registries.entry(table.to_owned()).or_insert_with(|| Arc::new(SeriesRegistry::new(1 << 16))).clone()
+        registries
+            .entry(table.to_owned())
+            .or_insert_with(|| Arc::new(SeriesRegistry::new(1 << 16)))
+            .clone()
     }
 
     fn oldest(&self, _: &str) -> Oldest {
@@ -32,7 +35,12 @@ fuzz_target!(|body: &[u8]| {
     let tables = Tables::default();
     for precision in [Precision::Auto, Precision::Second] {
         let parsed = parse(body, &LineOptions::new(precision, 1), &tables);
-        let rows: usize = parsed.tables.iter().flat_map(|t| &t.batches).map(|b| b.len()).sum();
+        let rows: usize = parsed
+            .tables
+            .iter()
+            .flat_map(|t| &t.batches)
+            .map(|b| b.len())
+            .sum();
         assert_eq!(rows, parsed.lines_ok);
         assert!(parsed.errors.len() <= parsed.lines_refused);
     }

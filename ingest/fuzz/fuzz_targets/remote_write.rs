@@ -9,10 +9,19 @@ use tidelake_ingest::series_registry::SeriesRegistry;
 fuzz_target!(|body: &[u8]| {
     let registry = SeriesRegistry::new(1 << 20);
     if let Ok(first) = v1::decode(body, &registry, Oldest::NONE) {
-        assert!(first.rows.series.iter().all(|&s| registry.entry(s).is_some()));
+        assert!(
+            first
+                .rows
+                .series
+                .iter()
+                .all(|&s| registry.entry(s).is_some())
+        );
         if !first.registry_full {
             let second = v1::decode(body, &registry, Oldest::NONE).expect("it decoded before");
-            assert_eq!((first.rows.series, first.rows.time), (second.rows.series, second.rows.time));
+            assert_eq!(
+                (first.rows.series, first.rows.time),
+                (second.rows.series, second.rows.time)
+            );
         }
     }
 });

@@ -35,7 +35,12 @@ pub(super) struct OpenChunk {
 
 impl OpenColumn {
     fn new(column: Column) -> Self {
-        Self { values: FieldValues::empty(column.kind), column, validity: None, len: 0 }
+        Self {
+            values: FieldValues::empty(column.kind),
+            column,
+            validity: None,
+            len: 0,
+        }
     }
 
     /// Rows up to `rows` lack the field.
@@ -69,7 +74,13 @@ impl OpenColumn {
             (FieldValues::Integer(to), FieldValues::Integer(from)) => to.extend_from_slice(&from),
             (FieldValues::Unsigned(to), FieldValues::Unsigned(from)) => to.extend_from_slice(&from),
             (FieldValues::Boolean(to), FieldValues::Boolean(from)) => to.extend_from_slice(&from),
-            (FieldValues::String { ends, bytes }, FieldValues::String { ends: new_ends, bytes: new_bytes }) => {
+            (
+                FieldValues::String { ends, bytes },
+                FieldValues::String {
+                    ends: new_ends,
+                    bytes: new_bytes,
+                },
+            ) => {
                 let base = bytes.len() as u32;
                 bytes.extend_from_slice(&new_bytes);
                 ends.extend(new_ends.into_iter().map(|end| base + end));
@@ -98,7 +109,14 @@ impl OpenColumn {
 
 impl OpenChunk {
     pub(super) fn new(kind: TableKind, registry: Arc<SeriesRegistry>) -> Self {
-        Self { kind, registry, series: Vec::new(), time: Vec::new(), columns: Vec::new(), bytes: 0 }
+        Self {
+            kind,
+            registry,
+            series: Vec::new(),
+            time: Vec::new(),
+            columns: Vec::new(),
+            bytes: 0,
+        }
     }
 
     pub(super) fn same_registry(&self, registry: &Arc<SeriesRegistry>) -> bool {
@@ -112,10 +130,17 @@ impl OpenChunk {
     pub(super) fn append(&mut self, rows: Rows, bytes: usize) {
         let (before, added) = (self.rows(), rows.len());
         for field in rows.fields {
-            let at = match self.columns.iter().position(|c| c.column.name == field.name) {
+            let at = match self
+                .columns
+                .iter()
+                .position(|c| c.column.name == field.name)
+            {
                 Some(at) => at,
                 None => {
-                    self.columns.push(OpenColumn::new(Column { name: Arc::clone(&field.name), kind: field.kind }));
+                    self.columns.push(OpenColumn::new(Column {
+                        name: Arc::clone(&field.name),
+                        kind: field.kind,
+                    }));
                     self.columns.len() - 1
                 }
             };
@@ -142,13 +167,22 @@ pub(super) struct Chunk {
 
 impl std::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chunk").field("order", &self.order).field("rows", &self.rows).field("time", &self.time).finish_non_exhaustive()
+        f.debug_struct("Chunk")
+            .field("order", &self.order)
+            .field("rows", &self.rows)
+            .field("time", &self.time)
+            .finish_non_exhaustive()
     }
 }
 
 impl Chunk {
     pub(super) fn new(open: OpenChunk, order: u64) -> Self {
-        let ends = open.time.iter().fold((i64::MAX, i64::MIN), |(min, max), &t| (min.min(t), max.max(t)));
+        let ends = open
+            .time
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(min, max), &t| {
+                (min.min(t), max.max(t))
+            });
         Self {
             order,
             rows: open.rows(),
@@ -166,19 +200,38 @@ impl Chunk {
         let mut sources = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             let rows = chunk.sorted();
-            fields.extend(rows.fields.iter().filter(|f| !fields.iter().any(|known| known.name == f.name)).cloned().collect::<Vec<_>>());
+            fields.extend(
+                rows.fields
+                    .iter()
+                    .filter(|f| !fields.iter().any(|known| known.name == f.name))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
             sources.push(Source::Rows(WriteOrder::Recent(chunk.order), rows));
         }
-        let request = ScanRequest { fields: fields.into(), matchers: Vec::new(), range: TimeRange::ALL };
+        let request = ScanRequest {
+            fields: fields.into(),
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+        };
         let units = plan(kind, sources, request, None).units;
         // Small chunks are fewer rows than one unit holds; anything else stays as it is.
-        let [unit] = units.as_slice() else { return None };
+        let [unit] = units.as_slice() else {
+            return None;
+        };
         let rows = futures::executor::block_on(unit.read()).ok()?;
         let time = chunks.iter().map(|c| c.time).reduce(|a, b| a.union(&b))?;
         let sorted = OnceLock::new();
         let count = rows.len();
         let _ = sorted.set(Arc::new(rows));
-        Some(Self { order, rows: count, bytes: chunks.iter().map(|c| c.bytes).sum(), time, open: Mutex::new(None), sorted })
+        Some(Self {
+            order,
+            rows: count,
+            bytes: chunks.iter().map(|c| c.bytes).sum(),
+            time,
+            open: Mutex::new(None),
+            sorted,
+        })
     }
 
     pub(super) fn order(&self) -> u64 {
@@ -206,8 +259,18 @@ impl Chunk {
                 let mut sorted = sort(open);
                 let entries = registry.entries();
                 let runs = std::mem::take(&mut sorted.runs).into_iter();
-                let known = runs.filter_map(|(series, rows)| Some(SeriesRun { series: Arc::clone(&entries.get(series)?.series), rows }));
-                SortedRows { runs: known.collect(), time: sorted.time.into(), fields: sorted.fields.into(), columns: sorted.columns }
+                let known = runs.filter_map(|(series, rows)| {
+                    Some(SeriesRun {
+                        series: Arc::clone(&entries.get(series)?.series),
+                        rows,
+                    })
+                });
+                SortedRows {
+                    runs: known.collect(),
+                    time: sorted.time.into(),
+                    fields: sorted.fields.into(),
+                    columns: sorted.columns,
+                }
             }))
         };
         Arc::clone(self.sorted.get_or_init(make))
@@ -215,5 +278,10 @@ impl Chunk {
 }
 
 fn empty() -> SortedRows {
-    SortedRows { runs: Vec::<SeriesRun>::new(), time: Vec::new().into(), fields: Arc::from([]), columns: Vec::new() }
+    SortedRows {
+        runs: Vec::<SeriesRun>::new(),
+        time: Vec::new().into(),
+        fields: Arc::from([]),
+        columns: Vec::new(),
+    }
 }

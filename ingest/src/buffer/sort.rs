@@ -1,17 +1,17 @@
 //! Sorts the rows of a chunk by series and time.
 //!
-//! Of rows with one series and time the one that came last wins, in wide tables field by field; exemplars are all kept unless they are
-//! the same in everything. The rows are
-//! put in order by a counting sort over the series' numbers; times are compared only within a series, and
-//! mostly only to see that they ascend already.
+//! Of rows with one series and time the one that came last wins, in wide tables field by field;
+//! exemplars are all kept unless they are the same in everything. The rows are
+//! put in order by a counting sort over the series' numbers; times are compared only within a
+//! series, and mostly only to see that they ascend already.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, MapBuilder, StringBuilder, TimestampMillisecondArray,
-    UInt64Array,
+    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, MapBuilder,
+    StringBuilder, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::buffer::NullBuffer;
 use tidelake_catalog::model::histogram::HistogramArrayBuilder;
@@ -63,16 +63,29 @@ pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
         repeated.clear();
     }
     let time = picked.iter().map(|&row| chunk.time[row as usize]).collect();
-    let arrays = columns.iter_mut().map(|column| gather(column, &picked, &repeated)).collect();
-    Sorted { runs, time, fields: columns.into_iter().map(|c| c.column).collect(), columns: arrays }
+    let arrays = columns
+        .iter_mut()
+        .map(|column| gather(column, &picked, &repeated))
+        .collect();
+    Sorted {
+        runs,
+        time,
+        fields: columns.into_iter().map(|c| c.column).collect(),
+        columns: arrays,
+    }
 }
 
 /// Row numbers ordered by series; rows of one series stay in the order in which they came.
 fn by_series(series: &[u32]) -> Vec<u32> {
     let max = series.iter().copied().max().unwrap_or(0) as usize;
     if max > series.len().saturating_mul(4) {
-        // Few rows of a table with many series: counting would touch more memory than the rows take.
-        let mut keyed: Vec<u64> = series.iter().zip(0u64..).map(|(&s, row)| u64::from(s) << 32 | row).collect();
+        // Few rows of a table with many series: counting would touch more memory than the rows
+        // take.
+        let mut keyed: Vec<u64> = series
+            .iter()
+            .zip(0u64..)
+            .map(|(&s, row)| u64::from(s) << 32 | row)
+            .collect();
         keyed.sort_unstable();
         return keyed.into_iter().map(|key| key as u32).collect();
     }
@@ -104,7 +117,10 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
     for same in sorted.chunk_by(|&a, &b| time_of(a) == time_of(b)) {
         let Some(&last) = same.last() else { continue };
         if same.len() > 1 {
-            repeated.push(Repeated { at: picked.len(), rows: same.iter().rev().copied().collect() });
+            repeated.push(Repeated {
+                at: picked.len(),
+                rows: same.iter().rev().copied().collect(),
+            });
         }
         picked.push(last);
     }
@@ -114,8 +130,12 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
 fn pick_distinct(rows: &[u32], time: &[i64], columns: &[OpenColumn], picked: &mut Vec<u32>) {
     let mut sorted = rows.to_vec();
     let compare = |a: u32, b: u32| {
-        let contents = columns.iter().map(|column| compare_cells(column, a as usize, b as usize));
-        time[a as usize].cmp(&time[b as usize]).then_with(|| contents.fold(Ordering::Equal, Ordering::then))
+        let contents = columns
+            .iter()
+            .map(|column| compare_cells(column, a as usize, b as usize));
+        time[a as usize]
+            .cmp(&time[b as usize])
+            .then_with(|| contents.fold(Ordering::Equal, Ordering::then))
     };
     sorted.sort_by(|&a, &b| compare(a, b));
     sorted.dedup_by(|a, b| compare(*a, *b).is_eq());
@@ -124,7 +144,12 @@ fn pick_distinct(rows: &[u32], time: &[i64], columns: &[OpenColumn], picked: &mu
 
 /// Orders what two rows have of a field, in any way that tells different things apart.
 fn compare_cells(column: &OpenColumn, a: usize, b: usize) -> Ordering {
-    let valid = |row: usize| column.validity.as_ref().is_none_or(|validity| validity.get_bit(row));
+    let valid = |row: usize| {
+        column
+            .validity
+            .as_ref()
+            .is_none_or(|validity| validity.get_bit(row))
+    };
     if !valid(a) || !valid(b) {
         return valid(a).cmp(&valid(b));
     }
@@ -152,22 +177,40 @@ fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> Arr
     let rows: &[u32] = &rows;
     let nulls = validity.map(|valid| {
         let mut out = BooleanBufferBuilder::new(rows.len());
-        rows.iter().for_each(|&row| out.append(valid.value(row as usize)));
+        rows.iter()
+            .for_each(|&row| out.append(valid.value(row as usize)));
         NullBuffer::new(out.finish())
     });
     match &column.values {
-        FieldValues::Float(v) => Arc::new(Float64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Float(v) => Arc::new(Float64Array::new(
+            rows.iter().map(|&row| v[row as usize]).collect(),
+            nulls,
+        )),
         FieldValues::Integer(v) if column.column.kind == ColumnType::Timestamp => {
-            Arc::new(TimestampMillisecondArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls))
+            Arc::new(TimestampMillisecondArray::new(
+                rows.iter().map(|&row| v[row as usize]).collect(),
+                nulls,
+            ))
         }
-        FieldValues::Integer(v) => Arc::new(Int64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
-        FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
-        FieldValues::Boolean(v) => Arc::new(BooleanArray::new(rows.iter().map(|&row| v[row as usize]).collect(), nulls)),
+        FieldValues::Integer(v) => Arc::new(Int64Array::new(
+            rows.iter().map(|&row| v[row as usize]).collect(),
+            nulls,
+        )),
+        FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(
+            rows.iter().map(|&row| v[row as usize]).collect(),
+            nulls,
+        )),
+        FieldValues::Boolean(v) => Arc::new(BooleanArray::new(
+            rows.iter().map(|&row| v[row as usize]).collect(),
+            nulls,
+        )),
         FieldValues::String { .. } if column.column.kind == ColumnType::Labels => {
             let mut out = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
             for (at, &row) in rows.iter().enumerate() {
                 let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
-                for (name, value) in Labels::iter_canonical(column.values.string(row as usize).unwrap_or("")) {
+                for (name, value) in
+                    Labels::iter_canonical(column.values.string(row as usize).unwrap_or(""))
+                {
                     out.keys().append_value(name);
                     out.values().append_value(value);
                 }
@@ -180,7 +223,11 @@ fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> Arr
             let mut out = StringBuilder::with_capacity(rows.len(), 16 * rows.len());
             for (at, &row) in rows.iter().enumerate() {
                 let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
-                out.append_option(if valid { column.values.string(row as usize) } else { None });
+                out.append_option(if valid {
+                    column.values.string(row as usize)
+                } else {
+                    None
+                });
             }
             Arc::new(out.finish())
         }

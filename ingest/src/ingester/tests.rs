@@ -1,4 +1,5 @@
-//! What the write path does besides writing: it puts writes off, and cleans up after processes that died.
+//! What the write path does besides writing: it puts writes off, and cleans up after processes that
+//! died.
 
 use bytes::Bytes;
 use tidelake_catalog::Store;
@@ -8,21 +9,37 @@ use super::*;
 use crate::wal::frame::{self, ObjectHeader};
 use crate::wal::{ContentEncoding, Precision, Protocol};
 
-const PROTOCOL: Protocol = Protocol::LineProtocol { precision: Precision::Nanosecond };
+const PROTOCOL: Protocol = Protocol::LineProtocol {
+    precision: Precision::Nanosecond,
+};
 
 fn request() -> WriteRequest {
     let body = Bytes::from_static(b"cpu,host=a usage=1 1");
-    WriteRequest { database: "d".to_owned(), protocol: PROTOCOL, encoding: ContentEncoding::Identity, accept_partial: true, body }
+    WriteRequest {
+        database: "d".to_owned(),
+        protocol: PROTOCOL,
+        encoding: ContentEncoding::Identity,
+        accept_partial: true,
+        body,
+    }
 }
 
 #[tokio::test]
 async fn writes_that_are_put_off_get_503_and_flushes_go_on() {
     let catalog = Arc::new(Catalog::open(Store::memory(), "n", "").await.unwrap());
-    let ingester = Ingester::start(Arc::clone(&catalog), IngestOptions::default()).await.unwrap();
+    let ingester = Ingester::start(Arc::clone(&catalog), IngestOptions::default())
+        .await
+        .unwrap();
     ingester.write(request()).await.unwrap();
     ingester.put_off_writes(Some("too much waits".to_owned()));
     let error = ingester.write(request()).await.unwrap_err();
-    assert_eq!(error, IngestError::Unavailable { reason: "too much waits".to_owned(), retry_after_s: PUT_OFF_RETRY_S });
+    assert_eq!(
+        error,
+        IngestError::Unavailable {
+            reason: "too much waits".to_owned(),
+            retry_after_s: PUT_OFF_RETRY_S
+        }
+    );
     assert_eq!(ingester.counters().deferred.load(Ordering::Relaxed), 1);
     ingester.flush().await.unwrap();
     assert_eq!(catalog.snapshot().segments().count(), 1);
@@ -34,23 +51,57 @@ async fn writes_that_are_put_off_get_503_and_flushes_go_on() {
 async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_holds_a_number() {
     let store = Store::memory();
     let catalog = Catalog::open(store.clone(), "n", "").await.unwrap();
-    let frame =
-        Frame { database: "d".into(), protocol: PROTOCOL, encoding: ContentEncoding::Identity, received_ns: 1, body: request().body };
-    let put = async |epoch, seq, frames: usize, cut: usize| {
-        let header = ObjectHeader { writer: WriterId([1; 16]), epoch, seq };
-        let object = frame::encode(&header, &vec![frame.clone(); frames]).unwrap();
-        store.put(&keys::wal_object("n", epoch, seq), object.slice(..object.len() - cut)).await.unwrap();
+    let frame = Frame {
+        database: "d".into(),
+        protocol: PROTOCOL,
+        encoding: ContentEncoding::Identity,
+        received_ns: 1,
+        body: request().body,
     };
-    // Epoch 1: groups, an object that ends early, its fence. Epoch 2: groups, of which two are covered, and a fence.
-    for (epoch, seq, frames, cut) in
-        [(1, 0, 1, 0), (1, 1, 2, 0), (1, 2, 1, 7), (1, 3, 0, 0), (2, 0, 1, 0), (2, 1, 1, 0), (2, 2, 1, 0), (2, 3, 0, 0)]
-    {
+    let put = async |epoch, seq, frames: usize, cut: usize| {
+        let header = ObjectHeader {
+            writer: WriterId([1; 16]),
+            epoch,
+            seq,
+        };
+        let object = frame::encode(&header, &vec![frame.clone(); frames]).unwrap();
+        store
+            .put(
+                &keys::wal_object("n", epoch, seq),
+                object.slice(..object.len() - cut),
+            )
+            .await
+            .unwrap();
+    };
+    // Epoch 1: groups, an object that ends early, its fence. Epoch 2: groups, of which two are
+    // covered, and a fence.
+    for (epoch, seq, frames, cut) in [
+        (1, 0, 1, 0),
+        (1, 1, 2, 0),
+        (1, 2, 1, 7),
+        (1, 3, 0, 0),
+        (2, 0, 1, 0),
+        (2, 1, 1, 0),
+        (2, 2, 1, 0),
+        (2, 3, 0, 0),
+    ] {
         put(epoch, seq, frames, cut).await;
     }
     catalog.register("n", "").await.unwrap();
-    catalog.commit_flush(snapshot::WalPosition { epoch: 2, next_seq: 2 }, &[]).await.unwrap();
+    catalog
+        .commit_flush(
+            snapshot::WalPosition {
+                epoch: 2,
+                next_seq: 2,
+            },
+            &[],
+        )
+        .await
+        .unwrap();
     catalog.register("n", "").await.unwrap();
-    let _ingester = Ingester::start(Arc::new(catalog), IngestOptions::default()).await.unwrap();
+    let _ingester = Ingester::start(Arc::new(catalog), IngestOptions::default())
+        .await
+        .unwrap();
     let mut left = Vec::new();
     for _ in 0..1000 {
         left.clear();

@@ -1,7 +1,8 @@
 //! Where things end: lines, names, tag sections; and what a backslash means in each.
 //!
-//! A backslash makes an ordinary character of one that would otherwise end something, and of itself; before
-//! any other character it is an ordinary character. A line feed outside a string always ends the line.
+//! A backslash makes an ordinary character of one that would otherwise end something, and of
+//! itself; before any other character it is an ordinary character. A line feed outside a string
+//! always ends the line.
 
 use std::borrow::Cow;
 
@@ -30,8 +31,8 @@ impl Escapes {
     }
 }
 
-/// If a line ends at `at` (line feed, carriage return and line feed, or the end of the body), where the next
-/// one begins.
+/// If a line ends at `at` (line feed, carriage return and line feed, or the end of the body), where
+/// the next one begins.
 #[inline]
 pub(super) fn line_end(body: &[u8], at: usize) -> Option<usize> {
     match body.get(at) {
@@ -78,12 +79,21 @@ pub(super) fn name_end(body: &[u8], at: usize) -> usize {
 #[inline]
 pub(super) fn tags_end(body: &[u8], mut at: usize) -> usize {
     loop {
-        let Some(found) = body.get(at..).and_then(|rest| memchr::memchr3(b' ', b'\n', b'\\', rest)) else { return body.len() };
+        let Some(found) = body
+            .get(at..)
+            .and_then(|rest| memchr::memchr3(b' ', b'\n', b'\\', rest))
+        else {
+            return body.len();
+        };
         at += found;
         if body[at] != b'\\' {
             return at;
         }
-        at += if body.get(at + 1).is_some_and(|&b| b != b'\n') { 2 } else { 1 };
+        at += if body.get(at + 1).is_some_and(|&b| b != b'\n') {
+            2
+        } else {
+            1
+        };
     }
 }
 
@@ -95,7 +105,8 @@ pub(super) fn field_key_end(body: &[u8], at: usize) -> usize {
 
 /// The text that raw bytes stand for; the error if they are no UTF-8.
 pub(super) fn unescape(raw: &[u8], escapes: Escapes) -> Result<Cow<'_, str>, String> {
-    let text = std::str::from_utf8(raw).map_err(|e| format!("invalid UTF-8 in {:?}: {e}", shorten(raw)))?;
+    let text = std::str::from_utf8(raw)
+        .map_err(|e| format!("invalid UTF-8 in {:?}: {e}", shorten(raw)))?;
     if !text.contains('\\') {
         return Ok(Cow::Borrowed(text));
     }
@@ -140,13 +151,21 @@ pub(super) fn unescape_string(mut raw: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A name that may be one: UTF-8, not empty, not too long.
-pub(super) fn name<'b>(raw: &'b [u8], escapes: Escapes, what: &str, max_bytes: usize) -> Result<Cow<'b, str>, String> {
+pub(super) fn name<'b>(
+    raw: &'b [u8],
+    escapes: Escapes,
+    what: &str,
+    max_bytes: usize,
+) -> Result<Cow<'b, str>, String> {
     let name = unescape(raw, escapes)?;
     if name.is_empty() {
         return Err(format!("the {what} is missing"));
     }
     if name.len() > max_bytes {
-        return Err(format!("the {what} {:?} is longer than {max_bytes} bytes", shorten(raw)));
+        return Err(format!(
+            "the {what} {:?} is longer than {max_bytes} bytes",
+            shorten(raw)
+        ));
     }
     // What follows would then be escaped in the eyes of most other implementations.
     if name.ends_with('\\') {
@@ -165,7 +184,12 @@ pub(super) fn tags(raw: &[u8], max_name_bytes: usize) -> Result<Labels, String> 
         if equals == at + 1 {
             return Err("a tag key is missing (a comma too many?)".to_owned());
         }
-        let key = name(&raw[at + 1..equals], Escapes::Key, "tag key", max_name_bytes)?;
+        let key = name(
+            &raw[at + 1..equals],
+            Escapes::Key,
+            "tag key",
+            max_name_bytes,
+        )?;
         if raw.get(equals) != Some(&b'=') {
             return Err(format!("tag {key:?} has no value: expected '=' after it"));
         }
@@ -174,21 +198,29 @@ pub(super) fn tags(raw: &[u8], max_name_bytes: usize) -> Result<Labels, String> 
         }
         at = find_unescaped(raw, equals + 1, |b| matches!(b, b'=' | b','));
         if raw.get(at) == Some(&b'=') {
-            return Err(format!("the value of tag {key:?} has an '=' in it; write it as '\\='"));
+            return Err(format!(
+                "the value of tag {key:?} has an '=' in it; write it as '\\='"
+            ));
         }
         let value = unescape(&raw[equals + 1..at], Escapes::Key)?;
         if value.is_empty() {
             return Err(format!("tag {key:?} has an empty value; leave the tag out"));
         }
         if value.ends_with('\\') {
-            return Err(format!("the value {value:?} of tag {key:?} ends with a backslash"));
+            return Err(format!(
+                "the value {value:?} of tag {key:?} ends with a backslash"
+            ));
         }
         pairs.push((key, value));
     }
     pairs.sort_unstable();
     match pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(format!("tag {:?} is there twice", pair[0].0)),
-        None => Ok(Labels::from_sorted(pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())))),
+        None => Ok(Labels::from_sorted(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.as_ref(), value.as_ref())),
+        )),
     }
 }
 
@@ -203,8 +235,8 @@ pub(super) struct Skipped {
     pub(super) feeds: usize,
 }
 
-/// Finds where the bad line that begins at `start` ends. Strings are skipped whole wherever a value could
-/// stand; a quote that is never closed opens no string.
+/// Finds where the bad line that begins at `start` ends. Strings are skipped whole wherever a value
+/// could stand; a quote that is never closed opens no string.
 pub(super) fn skip_line(body: &[u8], start: usize) -> Skipped {
     let mut at = tags_end(body, skip_blanks(body, start));
     // Whether only blanks are between here and an equals sign.
@@ -232,9 +264,17 @@ pub(super) fn skip_line(body: &[u8], start: usize) -> Skipped {
         }
     }
     let at = at.min(body.len());
-    let end = if at > start && body[at - 1] == b'\r' { at - 1 } else { at };
+    let end = if at > start && body[at - 1] == b'\r' {
+        at - 1
+    } else {
+        at
+    };
     let next = (at + 1).min(body.len());
-    Skipped { end, next, feeds: memchr::memchr_iter(b'\n', &body[start..next]).count() }
+    Skipped {
+        end,
+        next,
+        feeds: memchr::memchr_iter(b'\n', &body[start..next]).count(),
+    }
 }
 
 /// Where the quote stands that closes the string whose inside begins at `at`.

@@ -89,7 +89,12 @@ pub(super) struct Finished {
 }
 
 impl TableBuilder {
-    pub(super) fn new(name: Arc<str>, schema: Option<Arc<TableSchema>>, registry: Option<Arc<SeriesRegistry>>, oldest: Oldest) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        schema: Option<Arc<TableSchema>>,
+        registry: Option<Arc<SeriesRegistry>>,
+        oldest: Oldest,
+    ) -> Self {
         Self {
             name,
             schema,
@@ -115,8 +120,8 @@ impl TableBuilder {
         }
     }
 
-    /// Reads the rest of a line whose measurement ends at `at`. If it fails, [`undo_line`](Self::undo_line)
-    /// has to be called; the message then says what is wrong.
+    /// Reads the rest of a line whose measurement ends at `at`. If it fails,
+    /// [`undo_line`](Self::undo_line) has to be called; the message then says what is wrong.
     pub(super) fn parse_line(
         &mut self,
         body: &[u8],
@@ -125,10 +130,21 @@ impl TableBuilder {
         known: Known<'_>,
         options: &LineOptions,
     ) -> Result<Line, String> {
-        self.mark = Mark { fields: self.fields.len(), new_columns: self.new_columns.len(), new_series: self.new_series.len() };
+        self.mark = Mark {
+            fields: self.fields.len(),
+            new_columns: self.new_columns.len(),
+            new_series: self.new_series.len(),
+        };
         self.added_name_set = None;
-        if self.schema.as_ref().is_some_and(|s| s.kind != TableKind::Wide) {
-            return Err(format!("table {:?} holds Prometheus samples and takes no lines", self.name));
+        if self
+            .schema
+            .as_ref()
+            .is_some_and(|s| s.kind != TableKind::Wide)
+        {
+            return Err(format!(
+                "table {:?} holds Prometheus samples and takes no lines",
+                self.name
+            ));
         }
         let row = self.time.len();
         let mut feeds = 1;
@@ -166,8 +182,13 @@ impl TableBuilder {
             Some(next) => (options.precision.truncate(options.now_ns), next),
             None => {
                 let (time, end) = value::timestamp(body, at, options.precision)?;
-                let next = syntax::line_end(body, syntax::skip_blanks(body, end))
-                    .ok_or_else(|| format!("unexpected text after the timestamp {:?}", syntax::shorten(&body[at..end])))?;
+                let next =
+                    syntax::line_end(body, syntax::skip_blanks(body, end)).ok_or_else(|| {
+                        format!(
+                            "unexpected text after the timestamp {:?}",
+                            syntax::shorten(&body[at..end])
+                        )
+                    })?;
                 (time, next)
             }
         };
@@ -175,11 +196,18 @@ impl TableBuilder {
             return Err(self.oldest.refusal(time));
         }
         if next - start > options.limits.line_bytes {
-            return Err(format!("the line is longer than {} bytes", options.limits.line_bytes));
+            return Err(format!(
+                "the line is longer than {} bytes",
+                options.limits.line_bytes
+            ));
         }
 
         if series >= MAX_SERIES {
-            self.pending.push(PendingRow { batch: self.batches.len(), row, line: LineStart { line, start } });
+            self.pending.push(PendingRow {
+                batch: self.batches.len(),
+                row,
+                line: LineStart { line, start },
+            });
         }
         self.series.push(series);
         self.time.push(time);
@@ -223,9 +251,15 @@ impl TableBuilder {
         }
     }
 
-    /// The number of the series with these tags; from [`MAX_SERIES`] on its place among the new ones.
+    /// The number of the series with these tags; from [`MAX_SERIES`] on its place among the new
+    /// ones.
     #[inline]
-    fn series_of(&mut self, raw: &[u8], known: Known<'_>, limits: &LineLimits) -> Result<u32, String> {
+    fn series_of(
+        &mut self,
+        raw: &[u8],
+        known: Known<'_>,
+        limits: &LineLimits,
+    ) -> Result<u32, String> {
         let hash = hash_raw(raw);
         if let Some(known) = known
             && let Some((series, names)) = known.find(hash, raw)
@@ -246,7 +280,10 @@ impl TableBuilder {
             return Ok(MAX_SERIES + place);
         }
         if raw.len() > limits.tags_bytes {
-            return Err(format!("the tags are longer than {} bytes", limits.tags_bytes));
+            return Err(format!(
+                "the tags are longer than {} bytes",
+                limits.tags_bytes
+            ));
         }
         let labels = syntax::tags(raw, limits.name_bytes)?;
         self.ensure_tags(&labels, limits)?;
@@ -278,16 +315,27 @@ impl TableBuilder {
         self.new_columns_index.get(name).copied()
     }
 
-    fn add_column(&mut self, name: Arc<str>, kind: ColumnType, limits: &LineLimits) -> Result<(), String> {
-        if self.schema.as_ref().map_or(0, |s| s.columns.len()) + self.new_columns.len() >= limits.columns {
-            return Err(format!("column {name:?} cannot be added: a table has at most {} columns", limits.columns));
+    fn add_column(
+        &mut self,
+        name: Arc<str>,
+        kind: ColumnType,
+        limits: &LineLimits,
+    ) -> Result<(), String> {
+        if self.schema.as_ref().map_or(0, |s| s.columns.len()) + self.new_columns.len()
+            >= limits.columns
+        {
+            return Err(format!(
+                "column {name:?} cannot be added: a table has at most {} columns",
+                limits.columns
+            ));
         }
         self.new_columns_index.insert(name.clone(), kind);
         self.new_columns.push(Column { name, kind });
         Ok(())
     }
 
-    /// Reads the field at `at`, the `nth` of its line. Gives its place, its value, and where that ends.
+    /// Reads the field at `at`, the `nth` of its line. Gives its place, its value, and where that
+    /// ends.
     #[inline]
     fn field<'b>(
         &mut self,
@@ -302,7 +350,11 @@ impl TableBuilder {
             && body[at..].starts_with(&field.key)
         {
             let (value, end) = value::value(body, at + field.key.len())?;
-            return if field.values.len() > row { Err(twice(&field.name)) } else { Ok((expected as usize, value, end)) };
+            return if field.values.len() > row {
+                Err(twice(&field.name))
+            } else {
+                Ok((expected as usize, value, end))
+            };
         }
         self.other_field(body, at, nth, row, limits)
     }
@@ -324,7 +376,12 @@ impl TableBuilder {
         let place = match self.fields_by_key.get(key) {
             Some(&place) => Some(place),
             None => {
-                let name = syntax::name(&body[at..equals], Escapes::Key, "field key", limits.name_bytes)?;
+                let name = syntax::name(
+                    &body[at..equals],
+                    Escapes::Key,
+                    "field key",
+                    limits.name_bytes,
+                )?;
                 if name == TIME_COLUMN {
                     return Err(format!("a field cannot be named {TIME_COLUMN:?}"));
                 }
@@ -337,22 +394,36 @@ impl TableBuilder {
         };
         let (value, end) = value::value(body, equals + 1)?;
         let place = match place {
-            Some(place) if self.fields.get(place as usize).is_some_and(|f| f.values.len() > row) => {
+            Some(place)
+                if self
+                    .fields
+                    .get(place as usize)
+                    .is_some_and(|f| f.values.len() > row) =>
+            {
                 return Err(twice(&self.fields[place as usize].name));
             }
             Some(place) => place,
             None => {
-                let name: Arc<str> = syntax::unescape(&body[at..equals], Escapes::Key)?.as_ref().into();
+                let name: Arc<str> = syntax::unescape(&body[at..equals], Escapes::Key)?
+                    .as_ref()
+                    .into();
                 let kind = value.kind();
                 match self.column(&name) {
-                    Some(existing) if existing != kind => return Err(conflict(&name, existing, kind)),
+                    Some(existing) if existing != kind => {
+                        return Err(conflict(&name, existing, kind));
+                    }
                     Some(_) => {}
                     None => self.add_column(name.clone(), kind, limits)?,
                 }
                 let place = self.fields.len() as u32;
                 self.fields_by_key.insert(key.into(), place);
                 self.fields_by_name.insert(name.clone(), place);
-                self.fields.push(Field { name, kind, key: key.into(), values: ColumnBuilder::new(kind) });
+                self.fields.push(Field {
+                    name,
+                    kind,
+                    key: key.into(),
+                    values: ColumnBuilder::new(kind),
+                });
                 place
             }
         };
@@ -366,16 +437,27 @@ impl TableBuilder {
         if rows == 0 {
             return;
         }
-        let fields = self.fields.drain(..).filter_map(|f| f.values.finish(f.name, f.kind, rows)).collect();
+        let fields = self
+            .fields
+            .drain(..)
+            .filter_map(|f| f.values.finish(f.name, f.kind, rows))
+            .collect();
         self.fields_by_key.clear();
         self.fields_by_name.clear();
         self.order.clear();
         self.values = 0;
-        self.batches.push(Rows { series: std::mem::take(&mut self.series), time: std::mem::take(&mut self.time), fields });
+        self.batches.push(Rows {
+            series: std::mem::take(&mut self.series),
+            time: std::mem::take(&mut self.time),
+            fields,
+        });
     }
 
     /// Registers the new series and gives the rows; `None` if there are none.
-    pub(super) fn finish(mut self, registry: impl FnOnce() -> Arc<SeriesRegistry>) -> Option<Finished> {
+    pub(super) fn finish(
+        mut self,
+        registry: impl FnOnce() -> Arc<SeriesRegistry>,
+    ) -> Option<Finished> {
         self.close_batch();
         if self.batches.is_empty() {
             return None;
@@ -385,13 +467,22 @@ impl TableBuilder {
         let mut refused = Vec::new();
         let mut keep: HashMap<usize, Vec<bool>> = HashMap::new();
         for pending in self.pending {
-            let Some(batch) = self.batches.get_mut(pending.batch) else { continue };
-            let Some(place) = batch.series.get(pending.row).and_then(|s| s.checked_sub(MAX_SERIES)) else { continue };
+            let Some(batch) = self.batches.get_mut(pending.batch) else {
+                continue;
+            };
+            let Some(place) = batch
+                .series
+                .get(pending.row)
+                .and_then(|s| s.checked_sub(MAX_SERIES))
+            else {
+                continue;
+            };
             match registered.get(place as usize) {
                 Some(Ok(series)) => batch.series[pending.row] = *series,
                 Some(Err(error)) => {
                     refused.push((pending.line, error.clone()));
-                    keep.entry(pending.batch).or_insert_with(|| vec![true; batch.len()])[pending.row] = false;
+                    keep.entry(pending.batch)
+                        .or_insert_with(|| vec![true; batch.len()])[pending.row] = false;
                 }
                 None => {}
             }
@@ -402,8 +493,13 @@ impl TableBuilder {
             }
             self.batches.retain(|batch| !batch.is_empty());
             // Fields that only refused lines brought. (A tag may stay behind, which does no harm.)
-            let used = |name: &Arc<str>| self.batches.iter().any(|b| b.fields.iter().any(|f| f.name == *name));
-            self.new_columns.retain(|c| c.kind == ColumnType::Tag || used(&c.name));
+            let used = |name: &Arc<str>| {
+                self.batches
+                    .iter()
+                    .any(|b| b.fields.iter().any(|f| f.name == *name))
+            };
+            self.new_columns
+                .retain(|c| c.kind == ColumnType::Tag || used(&c.name));
         }
         let rows = (!self.batches.is_empty()).then(|| TableRows {
             table: self.name,
@@ -440,7 +536,12 @@ fn push(column: &mut ColumnBuilder, row: usize, value: Value<'_>) -> bool {
 
 #[cold]
 fn conflict(name: &str, existing: ColumnType, wanted: ColumnType) -> String {
-    SchemaError { column: name.to_owned(), existing, wanted }.to_string()
+    SchemaError {
+        column: name.to_owned(),
+        existing,
+        wanted,
+    }
+    .to_string()
 }
 
 #[cold]
@@ -452,16 +553,23 @@ fn twice(name: &str) -> String {
 fn no_field(body: &[u8], at: usize, end: usize) -> String {
     match &body[at..end] {
         b"" | b"\r" => "a field is missing: expected key=value".to_owned(),
-        key => format!("field {:?} has no value: expected '=' after its key", syntax::shorten(key)),
+        key => format!(
+            "field {:?} has no value: expected '=' after its key",
+            syntax::shorten(key)
+        ),
     }
 }
 
-/// The message for a value that something strange follows. If it is no string, all of it is no value.
+/// The message for a value that something strange follows. If it is no string, all of it is no
+/// value.
 #[cold]
 fn after_value(body: &[u8], at: usize, end: usize) -> String {
     let value = syntax::field_key_end(body, at) + 1;
     match body.get(value) {
-        Some(b'"') => format!("unexpected {:?} after a string", syntax::shorten(&body[end..(end + 8).min(body.len())])),
+        Some(b'"') => format!(
+            "unexpected {:?} after a string",
+            syntax::shorten(&body[end..(end + 8).min(body.len())])
+        ),
         Some(_) => value::invalid(body, value),
         None => "a field value is missing after '='".to_owned(),
     }

@@ -28,7 +28,11 @@ impl TableLookup for Tables {
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
         let new = || Arc::new(SeriesRegistry::new(self.registry_bytes.unwrap_or(1 << 24)));
-        self.registries.lock().entry(table.to_owned()).or_insert_with(new).clone()
+        self.registries
+            .lock()
+            .entry(table.to_owned())
+            .or_insert_with(new)
+            .clone()
     }
 
     fn oldest(&self, table: &str) -> Oldest {
@@ -50,21 +54,40 @@ impl Tables {
     /// Parses, checks what every result has to keep, and commits the new columns.
     fn write(&mut self, body: &[u8], options: &LineOptions) -> ParsedLines {
         let parsed = parse(body, options, self);
-        let rows: usize = parsed.tables.iter().flat_map(|t| &t.batches).map(Rows::len).sum();
+        let rows: usize = parsed
+            .tables
+            .iter()
+            .flat_map(|t| &t.batches)
+            .map(Rows::len)
+            .sum();
         assert_eq!(rows, parsed.lines_ok);
-        assert_eq!(parsed.errors.len(), parsed.lines_refused.min(options.limits.errors));
+        assert_eq!(
+            parsed.errors.len(),
+            parsed.lines_refused.min(options.limits.errors)
+        );
         for table in &parsed.tables {
             assert_eq!(table.is_new, !self.schemas.contains_key(&*table.table));
-            let mut schema = self.schemas.get(&*table.table).map_or(TableSchema::new(TableKind::Wide), |s| (**s).clone());
+            let mut schema = self
+                .schemas
+                .get(&*table.table)
+                .map_or(TableSchema::new(TableKind::Wide), |s| (**s).clone());
             for column in &table.new_columns {
-                assert_eq!(schema.ensure(&column.name, column.kind), Ok(true), "{column:?} is new once");
+                assert_eq!(
+                    schema.ensure(&column.name, column.kind),
+                    Ok(true),
+                    "{column:?} is new once"
+                );
             }
             for batch in &table.batches {
                 assert!(!batch.is_empty());
                 assert_eq!(batch.series.len(), batch.len());
                 for field in &batch.fields {
                     assert_eq!(schema.column(&field.name).map(|c| c.kind), Some(field.kind));
-                    assert!((0..batch.len()).any(|row| field.is_valid(row)), "{} is in no row", field.name);
+                    assert!(
+                        (0..batch.len()).any(|row| field.is_valid(row)),
+                        "{} is in no row",
+                        field.name
+                    );
                 }
                 for &series in &batch.series {
                     for (tag, _) in &table.registry.entry(series).unwrap().series.labels {
@@ -72,7 +95,8 @@ impl Tables {
                     }
                 }
             }
-            self.schemas.insert(table.table.to_string(), Arc::new(schema));
+            self.schemas
+                .insert(table.table.to_string(), Arc::new(schema));
         }
         parsed
     }
@@ -83,7 +107,12 @@ fn show(parsed: &ParsedLines) -> Vec<String> {
     for table in &parsed.tables {
         for batch in &table.batches {
             for row in 0..batch.len() {
-                let labels = &table.registry.entry(batch.series[row]).unwrap().series.labels;
+                let labels = &table
+                    .registry
+                    .entry(batch.series[row])
+                    .unwrap()
+                    .series
+                    .labels;
                 let mut text = format!("{}{labels} {}", table.table, batch.time[row]);
                 for field in batch.fields.iter().filter(|f| f.is_valid(row)) {
                     write!(text, " {}=", field.name).unwrap();
@@ -121,10 +150,23 @@ fn check(body: &str, expected: &[&str]) {
 #[track_caller]
 fn check_errors(tables: &mut Tables, body: &[u8], errors: &[(usize, &str, &str)], rows: &[&str]) {
     let parsed = tables.write(body, &nanoseconds());
-    let shown: Vec<_> = parsed.errors.iter().map(|e| (e.line, e.original.as_str())).collect();
-    assert_eq!(shown, errors.iter().map(|e| (e.0, e.1)).collect::<Vec<_>>(), "{:?}", parsed.errors);
+    let shown: Vec<_> = parsed
+        .errors
+        .iter()
+        .map(|e| (e.line, e.original.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        errors.iter().map(|e| (e.0, e.1)).collect::<Vec<_>>(),
+        "{:?}",
+        parsed.errors
+    );
     for (error, (.., part)) in parsed.errors.iter().zip(errors) {
-        assert!(error.message.contains(part), "{:?} lacks {part:?}", error.message);
+        assert!(
+            error.message.contains(part),
+            "{:?} lacks {part:?}",
+            error.message
+        );
     }
     assert_eq!(show(&parsed), rows);
 }
@@ -133,7 +175,12 @@ fn check_errors(tables: &mut Tables, body: &[u8], errors: &[(usize, &str, &str)]
 #[track_caller]
 fn refused(line: &str, part: &str) {
     let body = format!("m ok=1 1\n{line}\nm ok=2 2\n");
-    check_errors(&mut Tables::default(), body.as_bytes(), &[(2, line, part)], &["m{} 1 ok=1.0", "m{} 2 ok=2.0"]);
+    check_errors(
+        &mut Tables::default(),
+        body.as_bytes(),
+        &[(2, line, part)],
+        &["m{} 1 ok=1.0", "m{} 2 ok=2.0"],
+    );
 }
 
 #[test]
@@ -160,7 +207,10 @@ fn escapes() {
     check(r#"m f="say \"hi\"" 1"#, &[r#"m{} 1 f="say \"hi\"""#]);
     check(r#"m f="\"" 1"#, &[r#"m{} 1 f="\"""#]);
     check(r#"m f="a\\\b\n\," 1"#, &[r#"m{} 1 f="a\\\\b\\n\\,""#]);
-    check(r#"m a="x\"",b="y, z=1",c=2i 1"#, &[r#"m{} 1 a="x\"" b="y, z=1" c=2i"#]);
+    check(
+        r#"m a="x\"",b="y, z=1",c=2i 1"#,
+        &[r#"m{} 1 a="x\"" b="y, z=1" c=2i"#],
+    );
     refused(r"m,t=a\\ f=1 1", "ends with a backslash");
     refused(r"m\\ f=1 1", "ends with a backslash");
     refused(r"m f\\=1 1", "ends with a backslash");
@@ -168,29 +218,57 @@ fn escapes() {
 
 #[test]
 fn two_spellings_of_a_name_are_one_field() {
-    check("m a\\\\b=1 1\nm a\\b=2 2", &[r"m{} 1 a\b=1.0", r"m{} 2 a\b=2.0"]);
+    check(
+        "m a\\\\b=1 1\nm a\\b=2 2",
+        &[r"m{} 1 a\b=1.0", r"m{} 2 a\b=2.0"],
+    );
     refused("m a\\\\b=1,a\\b=2 1", "twice");
 }
 
 #[test]
 fn text_of_every_script() {
-    check("温度,t温=度 f度=\"é👩\u{200d}🔬\u{2028}\u{85}\" 1", &["温度{t温=\"度\"} 1 f度=\"é👩\\u{200d}🔬\\u{2028}\\u{85}\""]);
+    check(
+        "温度,t温=度 f度=\"é👩\u{200d}🔬\u{2028}\u{85}\" 1",
+        &["温度{t温=\"度\"} 1 f度=\"é👩\\u{200d}🔬\\u{2028}\\u{85}\""],
+    );
     check("m,t=a\u{a0}b f=1 1", &["m{t=\"a\\u{a0}b\"} 1 f=1.0"]);
     check("\u{feff}m f=1 1", &["m{} 1 f=1.0"]);
-    let bad: [(&[u8], &str); 4] =
-        [(b"m\xff f=1 1", "UTF-8"), (b"m,t=a\xff\xfe f=1 1", "UTF-8"), (b"m f\xe9=1 1", "UTF-8"), (b"m f=\"caf\xe9\" 1", "UTF-8")];
+    let bad: [(&[u8], &str); 4] = [
+        (b"m\xff f=1 1", "UTF-8"),
+        (b"m,t=a\xff\xfe f=1 1", "UTF-8"),
+        (b"m f\xe9=1 1", "UTF-8"),
+        (b"m f=\"caf\xe9\" 1", "UTF-8"),
+    ];
     for (body, part) in bad {
         let original = String::from_utf8_lossy(body);
-        check_errors(&mut Tables::default(), &[body, b"\nm g=1 1"].concat(), &[(1, &original, part)], &["m{} 1 g=1.0"]);
+        check_errors(
+            &mut Tables::default(),
+            &[body, b"\nm g=1 1"].concat(),
+            &[(1, &original, part)],
+            &["m{} 1 g=1.0"],
+        );
     }
 }
 
 #[test]
 fn whitespace_and_comments() {
-    check("\n\nm f=1 1\n\n\nm f=2 2\n\n", &["m{} 1 f=1.0", "m{} 2 f=2.0"]);
-    check("\t\n  m f=1 1  \n\t \n \tm f=2   2\t", &["m{} 1 f=1.0", "m{} 2 f=2.0"]);
+    check(
+        "\n\nm f=1 1\n\n\nm f=2 2\n\n",
+        &["m{} 1 f=1.0", "m{} 2 f=2.0"],
+    );
+    check(
+        "\t\n  m f=1 1  \n\t \n \tm f=2   2\t",
+        &["m{} 1 f=1.0", "m{} 2 f=2.0"],
+    );
     let now = format!("m{{}} {NOW}");
-    check("m f=1 1\r\n\r\nm b=t\r\n# c\r\nm s=\"x\"\r", &["m{} 1 f=1.0", &format!("{now} b=true"), &format!("{now} s=\"x\"")]);
+    check(
+        "m f=1 1\r\n\r\nm b=t\r\n# c\r\nm s=\"x\"\r",
+        &[
+            "m{} 1 f=1.0",
+            &format!("{now} b=true"),
+            &format!("{now} s=\"x\""),
+        ],
+    );
     check("m f=1 \n", &[&format!("{now} f=1.0")]);
     check("# a\nm f=1 1\n#m f=9 9\n  # b", &["m{} 1 f=1.0"]);
     check("", &[]);
@@ -234,7 +312,10 @@ fn numbers() {
         ("F", "false"),
     ] {
         check(&format!("m f={text} 1"), &[&format!("m{{}} 1 f={shown}")]);
-        check(&format!("m f={text},g=1 1"), &[&format!("m{{}} 1 f={shown} g=1.0")]);
+        check(
+            &format!("m f={text},g=1 1"),
+            &[&format!("m{{}} 1 f={shown} g=1.0")],
+        );
     }
     for text in [
         "9223372036854775808i",
@@ -313,17 +394,46 @@ fn structure() {
     refused("m,time=a f=1 1", "\"time\"");
     refused("m a=1,time=1i 1", "\"time\"");
     check("m,Time=a TIME=1 1", &["m{Time=\"a\"} 1 TIME=1.0"]);
-    check("m,t=a f=1,F=2 1\nM,T=b f=3 1", &["m{t=\"a\"} 1 f=1.0 F=2.0", "M{T=\"b\"} 1 f=3.0"]);
-    check("m,b=2,a=1 f=1 1\nm,a=1,b=2 f=2 2", &["m{a=\"1\", b=\"2\"} 1 f=1.0", "m{a=\"1\", b=\"2\"} 2 f=2.0"]);
-    check("m,a=1 f=1 1\nm f=2 1\nm,b=1 g=3 1", &["m{a=\"1\"} 1 f=1.0", "m{} 1 f=2.0", "m{b=\"1\"} 1 g=3.0"]);
-    check("m f=1,g=2 1\nm g=3,f=4 2\nm g=5 3\nm f=6 4", &["m{} 1 f=1.0 g=2.0", "m{} 2 f=4.0 g=3.0", "m{} 3 g=5.0", "m{} 4 f=6.0"]);
-    check("m,a=1 f=1 1\nx f=2 1\nm,a=1 f=3 2\nx f=4 2", &["m{a=\"1\"} 1 f=1.0", "m{a=\"1\"} 2 f=3.0", "x{} 1 f=2.0", "x{} 2 f=4.0"]);
+    check(
+        "m,t=a f=1,F=2 1\nM,T=b f=3 1",
+        &["m{t=\"a\"} 1 f=1.0 F=2.0", "M{T=\"b\"} 1 f=3.0"],
+    );
+    check(
+        "m,b=2,a=1 f=1 1\nm,a=1,b=2 f=2 2",
+        &["m{a=\"1\", b=\"2\"} 1 f=1.0", "m{a=\"1\", b=\"2\"} 2 f=2.0"],
+    );
+    check(
+        "m,a=1 f=1 1\nm f=2 1\nm,b=1 g=3 1",
+        &["m{a=\"1\"} 1 f=1.0", "m{} 1 f=2.0", "m{b=\"1\"} 1 g=3.0"],
+    );
+    check(
+        "m f=1,g=2 1\nm g=3,f=4 2\nm g=5 3\nm f=6 4",
+        &[
+            "m{} 1 f=1.0 g=2.0",
+            "m{} 2 f=4.0 g=3.0",
+            "m{} 3 g=5.0",
+            "m{} 4 f=6.0",
+        ],
+    );
+    check(
+        "m,a=1 f=1 1\nx f=2 1\nm,a=1 f=3 2\nx f=4 2",
+        &[
+            "m{a=\"1\"} 1 f=1.0",
+            "m{a=\"1\"} 2 f=3.0",
+            "x{} 1 f=2.0",
+            "x{} 2 f=4.0",
+        ],
+    );
 }
 
 #[test]
 fn timestamps() {
     let time = |precision, text: &str| {
-        let parsed = parse(format!("m f=1 {text}").as_bytes(), &LineOptions::new(precision, NOW), &Tables::default());
+        let parsed = parse(
+            format!("m f=1 {text}").as_bytes(),
+            &LineOptions::new(precision, NOW),
+            &Tables::default(),
+        );
         parsed.tables.first().map(|t| t.batches[0].time[0])
     };
     use Precision::*;
@@ -335,8 +445,16 @@ fn timestamps() {
         (Nanosecond, "-9223372036854775808", Some(i64::MIN)),
         (Nanosecond, "9223372036854775808", None),
         (Nanosecond, "1000000000000000000000000", None),
-        (Microsecond, "1700000000000000", Some(1_700_000_000_000_000_000)),
-        (Millisecond, "9223372036854", Some(9_223_372_036_854_000_000)),
+        (
+            Microsecond,
+            "1700000000000000",
+            Some(1_700_000_000_000_000_000),
+        ),
+        (
+            Millisecond,
+            "9223372036854",
+            Some(9_223_372_036_854_000_000),
+        ),
         (Millisecond, "9223372036855", None),
         (Second, "-86400", Some(-86_400_000_000_000)),
         (Second, "9223372037", None),
@@ -357,22 +475,40 @@ fn timestamps() {
     ] {
         assert_eq!(time(precision, text), expected, "{precision:?} {text:?}");
     }
-    for text in ["1e9", "1700000000i", "+5", "2023-11-14T22:13:20Z", "-", "--5", "1.5"] {
+    for text in [
+        "1e9",
+        "1700000000i",
+        "+5",
+        "2023-11-14T22:13:20Z",
+        "-",
+        "--5",
+        "1.5",
+    ] {
         refused(&format!("m f=1 {text}"), "timestamp");
     }
 }
 
 #[test]
 fn types_are_set_by_the_catalog_or_by_the_first_good_line() {
-    refused("m ok=1i 1", "\"ok\" is a float and cannot be written as a integer");
+    refused(
+        "m ok=1i 1",
+        "\"ok\" is a float and cannot be written as a integer",
+    );
     refused("m ok=\"x\" 1", "column \"ok\" is a float");
-    refused("m,ok=x f=1 1", "column \"ok\" is a float and cannot be written as a tag");
+    refused(
+        "m,ok=x f=1 1",
+        "column \"ok\" is a float and cannot be written as a tag",
+    );
     refused("m,a=x a=1 1", "column \"a\" is a tag");
     let mut tables = Tables::with("m", &[("a", ColumnType::Tag), ("f", ColumnType::Unsigned)]);
     check_errors(
         &mut tables,
         b"m f=1i 1\nm f=1u 2\nm a=\"x\" 3\nm,a=x f=2u 4\nm,f=x g=1 5\nm g=t 6",
-        &[(1, "m f=1i 1", "unsigned"), (3, "m a=\"x\" 3", "tag"), (5, "m,f=x g=1 5", "tag")],
+        &[
+            (1, "m f=1i 1", "unsigned"),
+            (3, "m a=\"x\" 3", "tag"),
+            (5, "m,f=x g=1 5", "tag"),
+        ],
         &["m{} 2 f=1u", "m{a=\"x\"} 4 f=2u", "m{} 6 g=true"],
     );
     assert_eq!(tables.schemas["m"].columns.len(), 3);
@@ -388,12 +524,19 @@ fn a_refused_line_leaves_nothing_behind() {
         &["m{} 1 f=1.0", "m{} 3 newfield=\"text\" newtag=2i"],
     );
     assert_eq!(tables.registries.lock().keys().collect::<Vec<_>>(), ["m"]);
-    assert_eq!(tables.registry("m").len(), 1, "the series of the refused line is not there");
+    assert_eq!(
+        tables.registry("m").len(),
+        1,
+        "the series of the refused line is not there"
+    );
     // Again, now that the catalog and the registry know the rest.
     check_errors(
         &mut tables,
         b"m,a=1 f=1 1\nm,a=1 f=oops,x=1\nm,a=1 x=1i,f=2,x=oops\nm,a=1 f=3,x=t 3",
-        &[(2, "m,a=1 f=oops,x=1", "oops"), (3, "m,a=1 x=1i,f=2,x=oops", "x")],
+        &[
+            (2, "m,a=1 f=oops,x=1", "oops"),
+            (3, "m,a=1 x=1i,f=2,x=oops", "x"),
+        ],
         &["m{a=\"1\"} 1 f=1.0", "m{a=\"1\"} 3 f=3.0 x=true"],
     );
 }
@@ -404,13 +547,38 @@ fn a_known_series_brings_its_tags_into_a_schema_that_lacks_them() {
     let mut tables = Tables::default();
     tables.write(b"m,a=1,b=2 f=1 1", &nanoseconds());
     tables.schemas.clear();
-    let parsed = tables.write(b"m,a=1,b=2 f=oops\nm,a=1,b=2 f=1 1\nm,a=1,b=2 f=2 2", &nanoseconds());
-    assert_eq!(parsed.tables[0].new_columns.iter().map(|c| &*c.name).collect::<Vec<_>>(), ["a", "b", "f"]);
+    let parsed = tables.write(
+        b"m,a=1,b=2 f=oops\nm,a=1,b=2 f=1 1\nm,a=1,b=2 f=2 2",
+        &nanoseconds(),
+    );
+    assert_eq!(
+        parsed.tables[0]
+            .new_columns
+            .iter()
+            .map(|c| &*c.name)
+            .collect::<Vec<_>>(),
+        ["a", "b", "f"]
+    );
     tables.schemas = Tables::with("m", &[("f", ColumnType::Float), ("x", ColumnType::Tag)]).schemas;
-    let parsed = tables.write(b"m,a=1,b=2 f=oops\nm,a=1,b=2 f=1 1\nm,a=1,b=2 f=2 2", &nanoseconds());
-    assert_eq!(parsed.tables[0].new_columns.iter().map(|c| &*c.name).collect::<Vec<_>>(), ["a", "b"]);
+    let parsed = tables.write(
+        b"m,a=1,b=2 f=oops\nm,a=1,b=2 f=1 1\nm,a=1,b=2 f=2 2",
+        &nanoseconds(),
+    );
+    assert_eq!(
+        parsed.tables[0]
+            .new_columns
+            .iter()
+            .map(|c| &*c.name)
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     tables.schemas = Tables::with("m", &[("a", ColumnType::Float)]).schemas;
-    check_errors(&mut tables, b"m,a=1,b=2 f=1 1", &[(1, "m,a=1,b=2 f=1 1", "float")], &[]);
+    check_errors(
+        &mut tables,
+        b"m,a=1,b=2 f=1 1",
+        &[(1, "m,a=1,b=2 f=1 1", "float")],
+        &[],
+    );
 }
 
 #[test]
@@ -428,13 +596,28 @@ fn line_numbers_count_everything() {
         &["m{} 1 f=1.0", "m{} 2 f=2.0"],
     );
     // Over the borders at which the registry is let go.
-    let body: String =
-        (1..5000).map(|i| if i % 1000 == 0 { "m f=oops\n".to_owned() } else { format!("m,t={} f=1 1\n\n", i % 7) }).collect();
+    let body: String = (1..5000)
+        .map(|i| {
+            if i % 1000 == 0 {
+                "m f=oops\n".to_owned()
+            } else {
+                format!("m,t={} f=1 1\n\n", i % 7)
+            }
+        })
+        .collect();
     let mut tables = Tables::default();
     for _ in 0..2 {
         let parsed = tables.write(body.as_bytes(), &nanoseconds());
-        let lines: Vec<_> = body.lines().enumerate().filter(|(_, l)| l.contains("oops")).map(|(i, _)| i + 1).collect();
-        assert_eq!(parsed.errors.iter().map(|e| e.line).collect::<Vec<_>>(), lines);
+        let lines: Vec<_> = body
+            .lines()
+            .enumerate()
+            .filter(|(_, l)| l.contains("oops"))
+            .map(|(i, _)| i + 1)
+            .collect();
+        assert_eq!(
+            parsed.errors.iter().map(|e| e.line).collect::<Vec<_>>(),
+            lines
+        );
         assert_eq!(parsed.lines_ok, 4995);
     }
 }
@@ -443,25 +626,59 @@ fn line_numbers_count_everything() {
 fn text_inside_a_string_is_never_a_line() {
     let good = &["m{} 1 f=1.0"];
     for (bad, original) in [
-        ("m f=oops,s=\"x\nm f=7 7\ny\" 1", "m f=oops,s=\"x\nm f=7 7\ny\" 1"),
-        ("m s=\"x\nm f=7 7\ny\",f=oops 1", "m s=\"x\nm f=7 7\ny\",f=oops 1"),
+        (
+            "m f=oops,s=\"x\nm f=7 7\ny\" 1",
+            "m f=oops,s=\"x\nm f=7 7\ny\" 1",
+        ),
+        (
+            "m s=\"x\nm f=7 7\ny\",f=oops 1",
+            "m s=\"x\nm f=7 7\ny\",f=oops 1",
+        ),
         ("m,t= s=\"x\nm f=7 7\ny\" 1", "m,t= s=\"x\nm f=7 7\ny\" 1"),
-        ("m,t=\"q f= \"x\nm f=7 7\ny\" 1", "m,t=\"q f= \"x\nm f=7 7\ny\" 1"),
-        ("m s=\"x\\\"\nm f=7 7\\\\\",f=+1", "m s=\"x\\\"\nm f=7 7\\\\\",f=+1"),
+        (
+            "m,t=\"q f= \"x\nm f=7 7\ny\" 1",
+            "m,t=\"q f= \"x\nm f=7 7\ny\" 1",
+        ),
+        (
+            "m s=\"x\\\"\nm f=7 7\\\\\",f=+1",
+            "m s=\"x\\\"\nm f=7 7\\\\\",f=+1",
+        ),
         ("m s=\"x\nm f=7 7\n\" oops", "m s=\"x\nm f=7 7\n\" oops"),
     ] {
         let body = format!("{bad}\nm f=1 1");
-        check_errors(&mut Tables::default(), body.as_bytes(), &[(1, original, "")], good);
+        check_errors(
+            &mut Tables::default(),
+            body.as_bytes(),
+            &[(1, original, "")],
+            good,
+        );
     }
 }
 
 #[test]
 fn a_quote_that_never_closes_loses_only_its_line() {
-    for bad in ["m s=\"abc 1", "m f=oops,s=\"abc", "m,t= f=\"", "m f=1\" 1", "m f\"=oops", "m f=x\"y"] {
+    for bad in [
+        "m s=\"abc 1",
+        "m f=oops,s=\"abc",
+        "m,t= f=\"",
+        "m f=1\" 1",
+        "m f\"=oops",
+        "m f=x\"y",
+    ] {
         let body = format!("m f=1 1\n{bad}\nm f=2 2\nm f=3 3");
-        check_errors(&mut Tables::default(), body.as_bytes(), &[(2, bad, "")], &["m{} 1 f=1.0", "m{} 2 f=2.0", "m{} 3 f=3.0"]);
+        check_errors(
+            &mut Tables::default(),
+            body.as_bytes(),
+            &[(2, bad, "")],
+            &["m{} 1 f=1.0", "m{} 2 f=2.0", "m{} 3 f=3.0"],
+        );
     }
-    check_errors(&mut Tables::default(), b"m f=1 1\nm s=\"abc\\", &[(2, "m s=\"abc\\", "not closed")], &["m{} 1 f=1.0"]);
+    check_errors(
+        &mut Tables::default(),
+        b"m f=1 1\nm s=\"abc\\",
+        &[(2, "m s=\"abc\\", "not closed")],
+        &["m{} 1 f=1.0"],
+    );
 }
 
 #[test]
@@ -471,27 +688,60 @@ fn quotes_of_bad_lines_are_cut_between_characters() {
         let parsed = parse(line.as_bytes(), &nanoseconds(), &Tables::default());
         let original = &parsed.errors[0].original;
         assert!(line.starts_with(original.as_str()), "{original}");
-        assert!((expected - 3..=expected).contains(&original.len()), "{}", original.len());
+        assert!(
+            (expected - 3..=expected).contains(&original.len()),
+            "{}",
+            original.len()
+        );
         assert!(parsed.errors[0].message.len() < 600);
     }
 }
 
 #[test]
 fn limits() {
-    let limits = LineLimits { line_bytes: 40, name_bytes: 5, tags_bytes: 20, columns: 3, new_tables: 2, errors: 2 };
-    let options = LineOptions { limits, ..nanoseconds() };
+    let limits = LineLimits {
+        line_bytes: 40,
+        name_bytes: 5,
+        tags_bytes: 20,
+        columns: 3,
+        new_tables: 2,
+        errors: 2,
+    };
+    let options = LineOptions {
+        limits,
+        ..nanoseconds()
+    };
     let check = |body: &str, ok: usize, parts: &[&str]| {
         let parsed = Tables::default().write(body.as_bytes(), &options);
         let messages: Vec<_> = parsed.errors.iter().map(|e| e.message.as_str()).collect();
-        assert_eq!((parsed.lines_ok, parsed.errors.len()), (ok, parts.len()), "{messages:?}");
-        assert!(messages.iter().zip(parts).all(|(m, part)| m.contains(part)), "{messages:?}");
+        assert_eq!(
+            (parsed.lines_ok, parsed.errors.len()),
+            (ok, parts.len()),
+            "{messages:?}"
+        );
+        assert!(
+            messages.iter().zip(parts).all(|(m, part)| m.contains(part)),
+            "{messages:?}"
+        );
     };
-    check("m f=\"0123456789012345678901234567890123\"\nm f=\"01234567890123456789012345678\"", 1, &["longer than 40"]);
+    check(
+        "m f=\"0123456789012345678901234567890123\"\nm f=\"01234567890123456789012345678\"",
+        1,
+        &["longer than 40"],
+    );
     check("abcde f=1\nabcdef f=1", 1, &["longer than 5"]);
     check("m abcde=1\nm abcdef=1", 1, &["longer than 5"]);
-    check("m,abcdef=1 f=1\nm,abcde=1234567890123 f=1", 1, &["longer than 5"]);
+    check(
+        "m,abcdef=1 f=1\nm,abcde=1234567890123 f=1",
+        1,
+        &["longer than 5"],
+    );
     check("m,abcde=12345678901234 f=1", 0, &["longer than 20"]);
-    check("m,a=1 b=1,c=1\nm d=1\nm,d=1 b=1\nm c=2", 2, &["at most 3", "at most 3"]);
+    check(
+        "m,a=1 b=1,c=1\nm d=1\nm,d=1 b=1\nm c=2",
+        2,
+        &["at most 3", "at most 3"],
+    );
     check("a f=1\nb f=1\nc f=1\na f=2", 3, &["more than 2 tables"]);
     check("a f=oops\nb f=oops\nc f=1\nd f=1", 2, &["oops", "oops"]);
     let parsed = Tables::default().write(b"a\nb\nc\nm f=1", &options);
@@ -500,8 +750,21 @@ fn limits() {
 
 #[test]
 fn lines_that_have_no_field_in_common_do_not_fill_the_memory_with_gaps() {
-    let body: String = (0..2000).flat_map(|i| [format!("m f{i}={i}i {i}\n"), format!("m s{}=\"{i}\" {i}\n", i % 10)]).collect();
-    let options = LineOptions { limits: LineLimits { columns: 10_000, ..LineLimits::default() }, ..nanoseconds() };
+    let body: String = (0..2000)
+        .flat_map(|i| {
+            [
+                format!("m f{i}={i}i {i}\n"),
+                format!("m s{}=\"{i}\" {i}\n", i % 10),
+            ]
+        })
+        .collect();
+    let options = LineOptions {
+        limits: LineLimits {
+            columns: 10_000,
+            ..LineLimits::default()
+        },
+        ..nanoseconds()
+    };
     let mut tables = Tables::default();
     let parsed = tables.write(body.as_bytes(), &options);
     assert_eq!(parsed.errors, []);
@@ -509,17 +772,33 @@ fn lines_that_have_no_field_in_common_do_not_fill_the_memory_with_gaps() {
     assert!(batches.len() > 1);
     let cells: usize = batches.iter().map(|b| b.len() * b.fields.len()).sum();
     assert!(cells < 4000 * 400, "{cells}");
-    let expected: Vec<_> = (0..2000).flat_map(|i| [format!("m{{}} {i} f{i}={i}i"), format!("m{{}} {i} s{}=\"{i}\"", i % 10)]).collect();
+    let expected: Vec<_> = (0..2000)
+        .flat_map(|i| {
+            [
+                format!("m{{}} {i} f{i}={i}i"),
+                format!("m{{}} {i} s{}=\"{i}\"", i % 10),
+            ]
+        })
+        .collect();
     assert_eq!(show(&parsed), expected);
 }
 
 #[test]
 fn rows_of_series_that_cannot_be_registered_are_refused() {
-    let mut tables = Tables { registry_bytes: Some(300), ..Tables::default() };
-    let parsed = tables.write(b"m,t=a f=1 1\nm,t=b f=2 2\nm,t=a f=3 3\nm,t=c,u=1 g=4 4\nm,t=b f=5 5", &nanoseconds());
+    let mut tables = Tables {
+        registry_bytes: Some(300),
+        ..Tables::default()
+    };
+    let parsed = tables.write(
+        b"m,t=a f=1 1\nm,t=b f=2 2\nm,t=a f=3 3\nm,t=c,u=1 g=4 4\nm,t=b f=5 5",
+        &nanoseconds(),
+    );
     assert!(parsed.registry_full);
     assert_eq!(show(&parsed), ["m{t=\"a\"} 1 f=1.0", "m{t=\"a\"} 3 f=3.0"]);
-    assert_eq!(parsed.errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 4, 5]);
+    assert_eq!(
+        parsed.errors.iter().map(|e| e.line).collect::<Vec<_>>(),
+        [2, 4, 5]
+    );
     assert_eq!(parsed.errors[2].original, "m,t=b f=5 5");
     assert!(!parsed.tables[0].new_columns.iter().any(|c| &*c.name == "g"));
 }
@@ -527,7 +806,12 @@ fn rows_of_series_that_cannot_be_registered_are_refused() {
 #[test]
 fn of_two_series_with_one_id_the_second_is_refused() {
     let mut tables = Tables::default();
-    tables.registries.lock().insert("m".to_owned(), Arc::new(SeriesRegistry::with_ids(1 << 20, |labels| labels.len() as u64)));
+    tables.registries.lock().insert(
+        "m".to_owned(),
+        Arc::new(SeriesRegistry::with_ids(1 << 20, |labels| {
+            labels.len() as u64
+        })),
+    );
     check_errors(
         &mut tables,
         b"m,t=a f=1 1\nm,t=b f=2 2\nm,t=a f=3 3",
@@ -539,17 +823,27 @@ fn of_two_series_with_one_id_the_second_is_refused() {
 #[test]
 fn a_table_of_samples_takes_no_lines() {
     let mut tables = Tables::default();
-    tables.schemas.insert("prom".to_owned(), Arc::new(TableSchema::metrics()));
-    check_errors(&mut tables, b"prom value=1 1", &[(1, "prom value=1 1", "Prometheus")], &[]);
+    tables
+        .schemas
+        .insert("prom".to_owned(), Arc::new(TableSchema::metrics()));
+    check_errors(
+        &mut tables,
+        b"prom value=1 1",
+        &[(1, "prom value=1 1", "Prometheus")],
+        &[],
+    );
 }
 
 /// A point of a test: names with everything in them that needs an escape.
-fn points() -> impl Strategy<Value = Vec<(String, Vec<(String, String)>, Vec<(String, String)>, i64)>> {
-    // A name may not end in a backslash, and one that has a backslash before a special character needs care
-    // when it is written: every backslash is doubled below.
+fn points()
+-> impl Strategy<Value = Vec<(String, Vec<(String, String)>, Vec<(String, String)>, i64)>> {
+    // A name may not end in a backslash, and one that has a backslash before a special character
+    // needs care when it is written: every backslash is doubled below.
     let name = "[a-zé ,=\\\\\"#]{0,4}[a-z]";
     let number = prop_oneof![
-        any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(|x| format!("{x:?}")),
+        any::<f64>()
+            .prop_filter("finite", |x| x.is_finite())
+            .prop_map(|x| format!("{x:?}")),
         any::<i64>().prop_map(|x| format!("{x}i")),
         any::<u64>().prop_map(|x| format!("{x}u")),
         any::<bool>().prop_map(|x| x.to_string()),
@@ -557,13 +851,27 @@ fn points() -> impl Strategy<Value = Vec<(String, Vec<(String, String)>, Vec<(St
     ];
     let tags = proptest::collection::btree_map(name.prop_map(|n| format!("t{n}")), name, 0..4);
     let fields = proptest::collection::btree_map(name.prop_map(|n| format!("f{n}")), number, 1..5);
-    let point = (name.prop_map(|n| format!("m{n}")), tags, fields, any::<i64>())
-        .prop_map(|(m, tags, fields, time)| (m, tags.into_iter().collect(), fields.into_iter().collect(), time));
+    let point = (
+        name.prop_map(|n| format!("m{n}")),
+        tags,
+        fields,
+        any::<i64>(),
+    )
+        .prop_map(|(m, tags, fields, time)| {
+            (
+                m,
+                tags.into_iter().collect(),
+                fields.into_iter().collect(),
+                time,
+            )
+        });
     proptest::collection::vec(point, 0..12)
 }
 
 fn escape(text: &str, specials: &str) -> String {
-    text.chars().flat_map(|c| specials.contains(c).then_some('\\').into_iter().chain([c])).collect()
+    text.chars()
+        .flat_map(|c| specials.contains(c).then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
 proptest! {
@@ -629,12 +937,27 @@ fn lines_older_than_their_tables_retention_are_refused() {
         tables.oldest.insert(table.to_owned(), hour);
     }
     let (oldest, older) = (hour.time, hour.time - 1);
-    let body = format!("short f=1 {oldest}\nshort,t=x g=2 {older}\nlong f=3 {older}\nnew f=4 {older}\nshort f=5\n");
+    let body = format!(
+        "short f=1 {oldest}\nshort,t=x g=2 {older}\nlong f=3 {older}\nnew f=4 {older}\nshort f=5\n"
+    );
     let line = |n: usize| body.lines().nth(n - 1).unwrap();
-    let why = "outside the retention of 3600000 ms: the oldest time taken is now 2023-11-14T21:13:20.123Z";
-    let errors = [(2, line(2), why), (4, line(4), "the time 2023-11-14T21:13:20.122Z")];
-    let rows = [format!("short{{}} {oldest} f=1.0"), format!("short{{}} {NOW} f=5.0"), format!("long{{}} {older} f=3.0")];
-    check_errors(&mut tables, body.as_bytes(), &errors, &rows.each_ref().map(String::as_str));
+    let why = "outside the retention of 3600000 ms: the oldest time taken is now \
+               2023-11-14T21:13:20.123Z";
+    let errors = [
+        (2, line(2), why),
+        (4, line(4), "the time 2023-11-14T21:13:20.122Z"),
+    ];
+    let rows = [
+        format!("short{{}} {oldest} f=1.0"),
+        format!("short{{}} {NOW} f=5.0"),
+        format!("long{{}} {older} f=3.0"),
+    ];
+    check_errors(
+        &mut tables,
+        body.as_bytes(),
+        &errors,
+        &rows.each_ref().map(String::as_str),
+    );
     // Nothing is left of what was refused.
     assert!(!tables.schemas.contains_key("new"));
     assert!(tables.schemas["short"].column("g").is_none());

@@ -59,7 +59,8 @@ fn number(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
                 let value = digits as i64;
                 if negative { -value } else { value }
             } else {
-                long::<i64>(&body[at..end]).ok_or_else(|| out_of_range(&body[at..=end], "integer"))?
+                long::<i64>(&body[at..end])
+                    .ok_or_else(|| out_of_range(&body[at..=end], "integer"))?
             };
             Ok((Value::Integer(value), end + 1))
         }
@@ -70,7 +71,8 @@ fn number(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
             let value = if count <= 18 {
                 digits
             } else {
-                long::<u64>(&body[at..end]).ok_or_else(|| out_of_range(&body[at..=end], "unsigned integer"))?
+                long::<u64>(&body[at..end])
+                    .ok_or_else(|| out_of_range(&body[at..=end], "unsigned integer"))?
             };
             Ok((Value::Unsigned(value), end + 1))
         }
@@ -89,7 +91,8 @@ fn float(body: &[u8], at: usize, first: usize) -> Result<(Value<'_>, usize), Str
     if !matches!(body.get(first), Some(b'0'..=b'9' | b'.')) {
         return Err(invalid(body, at));
     }
-    let (value, len) = fast_float2::parse_partial::<f64, _>(&body[at..]).map_err(|_| invalid(body, at))?;
+    let (value, len) =
+        fast_float2::parse_partial::<f64, _>(&body[at..]).map_err(|_| invalid(body, at))?;
     if !value.is_finite() {
         return Err(out_of_range(&body[at..at + len], "float"));
     }
@@ -101,10 +104,17 @@ fn long<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 }
 
 fn string(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
-    let end = string_end(body, at).ok_or_else(|| "a string is not closed: expected '\"'".to_owned())?;
+    let end =
+        string_end(body, at).ok_or_else(|| "a string is not closed: expected '\"'".to_owned())?;
     let raw = &body[at..end];
     std::str::from_utf8(raw).map_err(|e| format!("invalid UTF-8 in a string: {e}"))?;
-    Ok((Value::String { raw, escaped: memchr::memchr(b'\\', raw).is_some() }, end + 1))
+    Ok((
+        Value::String {
+            raw,
+            escaped: memchr::memchr(b'\\', raw).is_some(),
+        },
+        end + 1,
+    ))
 }
 
 fn boolean(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
@@ -118,7 +128,10 @@ fn boolean(body: &[u8], at: usize) -> Result<(Value<'_>, usize), String> {
 
 /// Where a value without quotes ends.
 fn token_end(body: &[u8], at: usize) -> usize {
-    body[at..].iter().position(|b| matches!(b, b',' | b' ' | b'\n' | b'\r')).map_or(body.len(), |n| at + n)
+    body[at..]
+        .iter()
+        .position(|b| matches!(b, b',' | b' ' | b'\n' | b'\r'))
+        .map_or(body.len(), |n| at + n)
 }
 
 /// The message for what is no value at all.
@@ -127,7 +140,8 @@ pub(super) fn invalid(body: &[u8], at: usize) -> String {
     match &body[at..token_end(body, at)] {
         b"" => "a field value is missing after '='".to_owned(),
         token => format!(
-            "invalid field value {:?}: expected a finite float (1.5), an integer (1i), an unsigned integer (1u), a boolean (true) or a string (\"...\")",
+            "invalid field value {:?}: expected a finite float (1.5), an integer (1i), an \
+             unsigned integer (1u), a boolean (true) or a string (\"...\")",
             shorten(token)
         ),
     }
@@ -135,7 +149,10 @@ pub(super) fn invalid(body: &[u8], at: usize) -> String {
 
 #[cold]
 fn out_of_range(token: &[u8], what: &str) -> String {
-    format!("field value {:?} is outside the range of a 64-bit {what}", shorten(token))
+    format!(
+        "field value {:?} is outside the range of a 64-bit {what}",
+        shorten(token)
+    )
 }
 
 impl Precision {
@@ -170,7 +187,11 @@ impl Precision {
 
 /// Reads the timestamp at `at`. Gives it in nanoseconds, and where it ends.
 #[inline]
-pub(super) fn timestamp(body: &[u8], at: usize, precision: Precision) -> Result<(i64, usize), String> {
+pub(super) fn timestamp(
+    body: &[u8],
+    at: usize,
+    precision: Precision,
+) -> Result<(i64, usize), String> {
     let negative = body.get(at) == Some(&b'-');
     let first = at + usize::from(negative);
     let mut end = first;
@@ -180,13 +201,21 @@ pub(super) fn timestamp(body: &[u8], at: usize, precision: Precision) -> Result<
         end += 1;
     }
     let time = match end - first {
-        0 => return Err(format!("invalid timestamp {:?}: expected an integer", shorten(&body[at..token_end(body, at)]))),
+        0 => {
+            return Err(format!(
+                "invalid timestamp {:?}: expected an integer",
+                shorten(&body[at..token_end(body, at)])
+            ));
+        }
         1..=18 if negative => Some(-(digits as i64)),
         1..=18 => Some(digits as i64),
         _ => long::<i64>(&body[at..end]),
     };
     match time.and_then(|time| time.checked_mul(precision.unit(time))) {
         Some(time) => Ok((time, end)),
-        None => Err(format!("timestamp {:?} does not fit into 64-bit nanoseconds", shorten(&body[at..end]))),
+        None => Err(format!(
+            "timestamp {:?} does not fit into 64-bit nanoseconds",
+            shorten(&body[at..end])
+        )),
     }
 }

@@ -23,15 +23,30 @@ pub(super) struct ExemplarsBuilder {
 
 impl ExemplarsBuilder {
     pub(super) fn new() -> Self {
-        let (value, labels) = (ColumnBuilder::new(ColumnType::Float), ColumnBuilder::new(ColumnType::Labels));
-        Self { rows: Rows::default(), value, labels, before: 0 }
+        let (value, labels) = (
+            ColumnBuilder::new(ColumnType::Float),
+            ColumnBuilder::new(ColumnType::Labels),
+        );
+        Self {
+            rows: Rows::default(),
+            value,
+            labels,
+            before: 0,
+        }
     }
 
     /// Adds an exemplar to the present series.
-    pub(super) fn push(&mut self, labels: &Labels, value: f64, time: i64) -> Result<(), DecodeError> {
+    pub(super) fn push(
+        &mut self,
+        labels: &Labels,
+        value: f64,
+        time: i64,
+    ) -> Result<(), DecodeError> {
         let row = self.rows.time.len();
         if row >= MAX_EXEMPLARS {
-            return Err(DecodeError(format!("it has more than {MAX_EXEMPLARS} exemplars; send it in smaller parts")));
+            return Err(DecodeError(format!(
+                "it has more than {MAX_EXEMPLARS} exemplars; send it in smaller parts"
+            )));
         }
         if let FieldValues::Float(values) = self.value.open_row(row) {
             values.push(value);
@@ -63,7 +78,12 @@ impl ExemplarsBuilder {
     }
 
     pub(super) fn finish(self) -> Rows {
-        let Self { mut rows, value, labels, .. } = self;
+        let Self {
+            mut rows,
+            value,
+            labels,
+            ..
+        } = self;
         let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows.time.len());
         let labels = labels.finish(LABELS_COLUMN.into(), ColumnType::Labels, rows.time.len());
         rows.fields = value.into_iter().chain(labels).collect();
@@ -71,21 +91,42 @@ impl ExemplarsBuilder {
     }
 }
 
-/// The labels of an exemplar in canonical form, without those that are empty; the error says why it is refused.
+/// The labels of an exemplar in canonical form, without those that are empty; the error says why it
+/// is refused.
 pub(super) fn labels(pairs: &[(&[u8], &[u8])]) -> Result<Labels, String> {
     // A character has at most four bytes: nothing long is looked at.
-    let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let too_long = || format!("an exemplar has labels of more than {MAX_LABEL_CHARS} characters in all");
+    let bytes: usize = pairs
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let too_long =
+        || format!("an exemplar has labels of more than {MAX_LABEL_CHARS} characters in all");
     if bytes > 4 * MAX_LABEL_CHARS {
         return Err(too_long());
     }
-    let mut texts: Vec<(Cow<'_, str>, Cow<'_, str>)> =
-        pairs.iter().map(|(name, value)| (String::from_utf8_lossy(name), String::from_utf8_lossy(value))).collect();
-    if texts.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum::<usize>() > MAX_LABEL_CHARS {
+    let mut texts: Vec<(Cow<'_, str>, Cow<'_, str>)> = pairs
+        .iter()
+        .map(|(name, value)| {
+            (
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            )
+        })
+        .collect();
+    if texts
+        .iter()
+        .map(|(name, value)| name.chars().count() + value.chars().count())
+        .sum::<usize>()
+        > MAX_LABEL_CHARS
+    {
         return Err(too_long());
     }
     texts.sort_unstable();
     texts.dedup_by(|a, b| a.0 == b.0);
     texts.retain(|(name, value)| !name.is_empty() && !value.is_empty());
-    Ok(Labels::from_sorted(texts.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))))
+    Ok(Labels::from_sorted(
+        texts
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_ref())),
+    ))
 }

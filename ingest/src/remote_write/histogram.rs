@@ -1,7 +1,8 @@
-//! Native histograms: `prometheus.Histogram` and that of 2.0, which has the same fields and a start timestamp; decoded and checked.
+//! Native histograms: `prometheus.Histogram` and that of 2.0, which has the same fields and a start
+//! timestamp; decoded and checked.
 //!
-//! The checks are those of Prometheus, so that whatever is stored can be computed with: spans that agree with
-//! the counts, no negative buckets, a total that agrees with its parts.
+//! The checks are those of Prometheus, so that whatever is stored can be computed with: spans that
+//! agree with the counts, no negative buckets, a total that agrees with its parts.
 
 use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use tidelake_catalog::model::{Histogram, ResetHint, Span, is_stale};
@@ -36,7 +37,13 @@ pub(super) struct Dated {
 pub(super) fn decode(fields: Fields<'_>) -> Result<Result<Dated, String>, DecodeError> {
     let sent = read(fields)?;
     let (time, start_time) = (sent.time, sent.start_time);
-    Ok(finish(sent).and_then(|histogram| check(&histogram).map(|()| Dated { histogram, time, start_time })))
+    Ok(finish(sent).and_then(|histogram| {
+        check(&histogram).map(|()| Dated {
+            histogram,
+            time,
+            start_time,
+        })
+    }))
 }
 
 fn read(mut fields: Fields<'_>) -> Result<Sent, DecodeError> {
@@ -81,7 +88,10 @@ fn read(mut fields: Fields<'_>) -> Result<Sent, DecodeError> {
 }
 
 fn span(mut fields: Fields<'_>) -> Result<Span, DecodeError> {
-    let mut span = Span { offset: 0, length: 0 };
+    let mut span = Span {
+        offset: 0,
+        length: 0,
+    };
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => span.offset = zigzag(value.varint("a span's offset")?) as i32,
@@ -110,9 +120,16 @@ fn finish(sent: Sent) -> Result<Histogram, String> {
     h.count = sent.count_int as f64;
     h.zero_count = sent.zero_count_int as f64;
     // Observations of NaN are counted but lie in no bucket.
-    let agrees = if h.sum.is_nan() { total <= i128::from(sent.count_int) } else { total == i128::from(sent.count_int) };
+    let agrees = if h.sum.is_nan() {
+        total <= i128::from(sent.count_int)
+    } else {
+        total == i128::from(sent.count_int)
+    };
     if !agrees && !is_stale(h.sum) {
-        return Err(format!("a histogram's count is {}, but its buckets have {total} observations", sent.count_int));
+        return Err(format!(
+            "a histogram's count is {}, but its buckets have {total} observations",
+            sent.count_int
+        ));
     }
     Ok(h)
 }
@@ -122,7 +139,10 @@ fn counts(deltas: &[i64], total: &mut i128) -> Result<Vec<f64>, String> {
     deltas
         .iter()
         .map(|&delta| {
-            count = count.checked_add(delta).filter(|&c| c >= 0).ok_or("a histogram has a bucket with a negative count")?;
+            count = count
+                .checked_add(delta)
+                .filter(|&c| c >= 0)
+                .ok_or("a histogram has a bucket with a negative count")?;
             *total += i128::from(count);
             Ok(count as f64)
         })
@@ -132,7 +152,10 @@ fn counts(deltas: &[i64], total: &mut i128) -> Result<Vec<f64>, String> {
 fn check(h: &Histogram) -> Result<(), String> {
     let custom = h.schema == CUSTOM_BUCKETS_SCHEMA;
     if !custom && !(-4..=8).contains(&h.schema) {
-        return Err(format!("a histogram has the schema {}; supported are -4 to 8 and {CUSTOM_BUCKETS_SCHEMA}", h.schema));
+        return Err(format!(
+            "a histogram has the schema {}; supported are -4 to 8 and {CUSTOM_BUCKETS_SCHEMA}",
+            h.schema
+        ));
     }
     check_buckets("positive", &h.positive_spans, &h.positive_counts)?;
     check_buckets("negative", &h.negative_spans, &h.negative_counts)?;
@@ -140,35 +163,69 @@ fn check(h: &Histogram) -> Result<(), String> {
         return Err("a histogram has a negative count".to_owned());
     }
     if !custom {
-        return if h.custom_values.is_empty() { Ok(()) } else { Err("a histogram without custom buckets has custom bounds".to_owned()) };
+        return if h.custom_values.is_empty() {
+            Ok(())
+        } else {
+            Err("a histogram without custom buckets has custom bounds".to_owned())
+        };
     }
-    if h.zero_count != 0.0 || h.zero_threshold != 0.0 || !h.negative_spans.is_empty() || !h.negative_counts.is_empty() {
-        return Err("a histogram with custom buckets has a zero bucket or negative buckets".to_owned());
+    if h.zero_count != 0.0
+        || h.zero_threshold != 0.0
+        || !h.negative_spans.is_empty()
+        || !h.negative_counts.is_empty()
+    {
+        return Err(
+            "a histogram with custom buckets has a zero bucket or negative buckets".to_owned(),
+        );
     }
-    if h.custom_values.iter().any(|v| !v.is_finite()) || h.custom_values.windows(2).any(|pair| pair[0] >= pair[1]) {
+    if h.custom_values.iter().any(|v| !v.is_finite())
+        || h.custom_values.windows(2).any(|pair| pair[0] >= pair[1])
+    {
         return Err("a histogram's custom bounds are not finite and ascending".to_owned());
     }
-    let buckets: i64 = h.positive_spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
-    if buckets > h.custom_values.len() as i64 + 1 || h.positive_spans.first().is_some_and(|s| s.offset < 0) {
-        return Err(format!("a histogram has {} custom bounds and a bucket beyond them", h.custom_values.len()));
+    let buckets: i64 = h
+        .positive_spans
+        .iter()
+        .map(|s| i64::from(s.offset) + i64::from(s.length))
+        .sum();
+    if buckets > h.custom_values.len() as i64 + 1
+        || h.positive_spans.first().is_some_and(|s| s.offset < 0)
+    {
+        return Err(format!(
+            "a histogram has {} custom bounds and a bucket beyond them",
+            h.custom_values.len()
+        ));
     }
     Ok(())
 }
 
 fn check_buckets(side: &str, spans: &[Span], counts: &[f64]) -> Result<(), String> {
     if let Some(span) = spans.iter().skip(1).find(|s| s.offset < 0) {
-        return Err(format!("a histogram's {side} span has the negative offset {}", span.offset));
+        return Err(format!(
+            "a histogram's {side} span has the negative offset {}",
+            span.offset
+        ));
     }
     let buckets: u64 = spans.iter().map(|s| u64::from(s.length)).sum();
     if buckets != counts.len() as u64 {
-        return Err(format!("a histogram's {side} spans have {buckets} buckets, but there are {} counts", counts.len()));
+        return Err(format!(
+            "a histogram's {side} spans have {buckets} buckets, but there are {} counts",
+            counts.len()
+        ));
     }
-    let end: i64 = spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
+    let end: i64 = spans
+        .iter()
+        .map(|s| i64::from(s.offset) + i64::from(s.length))
+        .sum();
     if i32::try_from(end).is_err() {
-        return Err(format!("a histogram's {side} spans go beyond the last bucket that there can be"));
+        return Err(format!(
+            "a histogram's {side} spans go beyond the last bucket that there can be"
+        ));
     }
     match counts.iter().find(|c| **c < 0.0) {
-        Some(count) => Err(format!("a histogram has a {side} bucket with the negative count {count}")),
+        Some(count) => Err(format!(
+            "a histogram has a {side} bucket with the negative count {count}"
+        )),
         None => Ok(()),
     }
 }

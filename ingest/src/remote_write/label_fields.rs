@@ -1,5 +1,5 @@
-//! Labels of a series as the label fields of `prometheus.TimeSeries` (1.0): the spelling by which the registry knows a series,
-//! whichever version of the protocol brings it.
+//! Labels of a series as the label fields of `prometheus.TimeSeries` (1.0): the spelling by which
+//! the registry knows a series, whichever version of the protocol brings it.
 
 use tidelake_catalog::model::Labels;
 
@@ -20,8 +20,15 @@ pub(super) fn labels_of(raw: &[u8]) -> Result<Result<Labels, String>, DecodeErro
         match (std::str::from_utf8(name), std::str::from_utf8(value)) {
             (Ok(name), Ok(value)) => pairs.push((name, value)),
             _ => {
-                let label = format!("{}={:?}", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-                return Ok(Err(format!("the label {label} of series {} is not valid UTF-8", shown(&pairs))));
+                let label = format!(
+                    "{}={:?}",
+                    String::from_utf8_lossy(name),
+                    String::from_utf8_lossy(value)
+                );
+                return Ok(Err(format!(
+                    "the label {label} of series {} is not valid UTF-8",
+                    shown(&pairs)
+                )));
             }
         }
     }
@@ -45,7 +52,13 @@ pub(super) fn label<'b>(value: Value<'b>) -> Result<(&'b [u8], &'b [u8]), Decode
 /// Appends a label as a label field, with what is empty left out as proto3 does it.
 #[inline]
 pub(super) fn push_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let len = |text: &[u8]| if text.is_empty() { 0 } else { 1 + varint_len(text.len()) + text.len() };
+    let len = |text: &[u8]| {
+        if text.is_empty() {
+            0
+        } else {
+            1 + varint_len(text.len()) + text.len()
+        }
+    };
     out.push(FIRST_BYTES);
     push_varint(out, len(name) + len(value));
     for (tag, text) in [(FIRST_BYTES, name), (SECOND_BYTES, value)] {

@@ -7,7 +7,9 @@ use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
 use super::exemplar::{self, ExemplarsBuilder};
 use super::label_fields::labels_of;
-use super::{DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
+use super::{
+    DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples,
+};
 use crate::retention::Oldest;
 use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
@@ -64,7 +66,11 @@ impl SamplesBuilder {
     }
 
     /// Adds a histogram to the present series; `false` if it is too old.
-    pub(super) fn histogram(&mut self, histogram: Histogram, time: i64) -> Result<bool, DecodeError> {
+    pub(super) fn histogram(
+        &mut self,
+        histogram: Histogram,
+        time: i64,
+    ) -> Result<bool, DecodeError> {
         if time < self.oldest.time {
             self.expire(time);
             return Ok(false);
@@ -72,7 +78,9 @@ impl SamplesBuilder {
         let row = self.out.rows.time.len();
         if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
             if list.len() >= MAX_HISTOGRAMS {
-                return Err(DecodeError(format!("it has more than {MAX_HISTOGRAMS} histograms; send it in smaller parts")));
+                return Err(DecodeError(format!(
+                    "it has more than {MAX_HISTOGRAMS} histograms; send it in smaller parts"
+                )));
             }
             list.push((row as u32, Arc::new(histogram)));
         }
@@ -80,7 +88,8 @@ impl SamplesBuilder {
         Ok(true)
     }
 
-    /// Says of the last sample or histogram of the present series when what it counts began; 0 says nothing.
+    /// Says of the last sample or histogram of the present series when what it counts began; 0 says
+    /// nothing.
     #[inline]
     pub(super) fn started(&mut self, start_time: i64) {
         let rows = self.out.rows.time.len();
@@ -97,7 +106,8 @@ impl SamplesBuilder {
         self.expired = (self.expired.0 + 1, time);
     }
 
-    /// What is to be said of samples of the present series that were too old, once: how many, and why.
+    /// What is to be said of samples of the present series that were too old, once: how many, and
+    /// why.
     #[inline]
     fn take_expired(&mut self) -> Option<(usize, String)> {
         if self.expired.0 == 0 {
@@ -108,7 +118,12 @@ impl SamplesBuilder {
     }
 
     /// Adds an exemplar with these labels to the present series.
-    pub(super) fn exemplar(&mut self, labels: &[(&[u8], &[u8])], value: f64, time: i64) -> Result<(), DecodeError> {
+    pub(super) fn exemplar(
+        &mut self,
+        labels: &[(&[u8], &[u8])],
+        value: f64,
+        time: i64,
+    ) -> Result<(), DecodeError> {
         if time < self.oldest.time {
             self.expire(time);
             return Ok(());
@@ -130,10 +145,16 @@ impl SamplesBuilder {
         self.out.rows.time.len() > self.rows || self.exemplars.has_data()
     }
 
-    /// Ends the present series: all that was added since the last end belongs to it. `labels` is only called
-    /// if nobody knows its spelling.
+    /// Ends the present series: all that was added since the last end belongs to it. `labels` is
+    /// only called if nobody knows its spelling.
     #[inline]
-    fn end_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8], labels: impl FnOnce() -> Result<Labels, String>) {
+    fn end_series(
+        &mut self,
+        known: &KnownSeries<'_>,
+        hash: u64,
+        raw: &[u8],
+        labels: impl FnOnce() -> Result<Labels, String>,
+    ) {
         let series = match known.find(hash, raw) {
             Some((series, _)) => series,
             None => match self.new_series.find(hash, raw) {
@@ -151,7 +172,12 @@ impl SamplesBuilder {
 
     /// The same for a series whose labels are these label fields. One that has nothing is left out.
     #[inline]
-    pub(super) fn end_raw_series(&mut self, known: &KnownSeries<'_>, hash: u64, raw: &[u8]) -> Result<(), DecodeError> {
+    pub(super) fn end_raw_series(
+        &mut self,
+        known: &KnownSeries<'_>,
+        hash: u64,
+        raw: &[u8],
+    ) -> Result<(), DecodeError> {
         if !self.has_data() {
             return Ok(());
         }
@@ -166,9 +192,14 @@ impl SamplesBuilder {
         malformed.map_or(Ok(()), Err)
     }
 
-    /// Says which parts of the present series were refused: a histogram that cannot be, and samples that are too old.
+    /// Says which parts of the present series were refused: a histogram that cannot be, and samples
+    /// that are too old.
     #[inline]
-    pub(super) fn refuse_parts(&mut self, raw: &[u8], bad_histogram: Option<String>) -> Result<(), DecodeError> {
+    pub(super) fn refuse_parts(
+        &mut self,
+        raw: &[u8],
+        bad_histogram: Option<String>,
+    ) -> Result<(), DecodeError> {
         if let Some(error) = bad_histogram {
             let error = match labels_of(raw)? {
                 Ok(labels) => format!("{error} (series {labels})"),
@@ -213,17 +244,32 @@ impl SamplesBuilder {
 
     /// Registers the new series and gives the rows.
     pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
-        let Self { mut out, mut new_series, value, histogram, start_time, exemplars, .. } = self;
+        let Self {
+            mut out,
+            mut new_series,
+            value,
+            histogram,
+            start_time,
+            exemplars,
+            ..
+        } = self;
         let rows = out.rows.time.len();
         let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
         let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
         let start_time = start_time.finish(START_TIME_COLUMN.into(), ColumnType::Timestamp, rows);
-        out.rows.fields = value.into_iter().chain(histogram).chain(start_time).collect();
+        out.rows.fields = value
+            .into_iter()
+            .chain(histogram)
+            .chain(start_time)
+            .collect();
 
         let registered = registry.insert_all(new_series.take());
         let resolve = |series: u32| match series.checked_sub(MAX_SERIES) {
             None => Some(series),
-            Some(place) => registered.get(place as usize).and_then(|r| r.as_ref().ok()).copied(),
+            Some(place) => registered
+                .get(place as usize)
+                .and_then(|r| r.as_ref().ok())
+                .copied(),
         };
         out.exemplars = exemplars.finish();
         for rows in [&mut out.rows, &mut out.exemplars] {
@@ -280,14 +326,24 @@ pub(super) fn shown(pairs: &[(&str, &str)]) -> Labels {
 pub(super) fn canonical(mut pairs: Vec<(&str, &str)>) -> Result<Labels, String> {
     pairs.sort_by_key(|pair| pair.0);
     if pairs.iter().any(|(name, _)| name.is_empty()) {
-        return Err(format!("series {} has a label with an empty name", shown(&pairs)));
+        return Err(format!(
+            "series {} has a label with an empty name",
+            shown(&pairs)
+        ));
     }
     if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(format!("series {} has the label {:?} more than once", shown(&pairs), pair[0].0));
+        return Err(format!(
+            "series {} has the label {:?} more than once",
+            shown(&pairs),
+            pair[0].0
+        ));
     }
     let labels = Labels::from_sorted(pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
     if labels.get(METRIC_NAME).is_none() {
-        return Err(format!("series {labels} has no metric name: the label {METRIC_NAME} is missing or empty", labels = shown(&pairs)));
+        return Err(format!(
+            "series {labels} has no metric name: the label {METRIC_NAME} is missing or empty",
+            labels = shown(&pairs)
+        ));
     }
     Ok(labels)
 }

@@ -1,4 +1,5 @@
-//! Remote write 1.0: `prometheus.WriteRequest`, with the native histograms that Prometheus adds to it.
+//! Remote write 1.0: `prometheus.WriteRequest`, with the native histograms that Prometheus adds to
+//! it.
 
 use super::histogram::Dated;
 use super::label_fields::label;
@@ -11,12 +12,16 @@ use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
 
-/// Reads a decompressed body into rows of the metrics table whose series the registry keeps. Samples older than `oldest`
-/// are refused one by one.
+/// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
+/// Samples older than `oldest` are refused one by one.
 ///
 /// # Errors
 /// If the body is not such a message; then nothing was registered.
-pub fn decode(body: &[u8], registry: &SeriesRegistry, oldest: Oldest) -> Result<WrittenSamples, DecodeError> {
+pub fn decode(
+    body: &[u8],
+    registry: &SeriesRegistry,
+    oldest: Oldest,
+) -> Result<WrittenSamples, DecodeError> {
     let mut samples = SamplesBuilder::new(oldest);
     let mut known = registry.read();
     let mut scratch = Vec::new();
@@ -25,7 +30,12 @@ pub fn decode(body: &[u8], registry: &SeriesRegistry, oldest: Oldest) -> Result<
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => {
-                time_series(value.bytes("a time series")?, &mut samples, &known, &mut scratch)?;
+                time_series(
+                    value.bytes("a time series")?,
+                    &mut samples,
+                    &known,
+                    &mut scratch,
+                )?;
                 series += 1;
                 if series.is_multiple_of(SERIES_PER_LOCK) {
                     known.bump();
@@ -42,17 +52,24 @@ pub fn decode(body: &[u8], registry: &SeriesRegistry, oldest: Oldest) -> Result<
     Ok(samples.finish(registry))
 }
 
-fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_>, scratch: &mut Vec<u8>) -> Result<(), DecodeError> {
+fn time_series(
+    body: &[u8],
+    samples: &mut SamplesBuilder,
+    known: &KnownSeries<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     let mut fields = Fields::new(body);
-    // The label fields as they stand, which is one run of bytes in every message that anybody sends. Only for
-    // a message that interrupts them are they copied together.
+    // The label fields as they stand, which is one run of bytes in every message that anybody
+    // sends. Only for a message that interrupts them are they copied together.
     let mut labels: &[u8] = fields.run_of_short(1);
     let mut labels_end = fields.position();
     scratch.clear();
     let mut bad_histogram = None;
     loop {
         let start = fields.position();
-        let Some((number, value)) = fields.next()? else { break };
+        let Some((number, value)) = fields.next()? else {
+            break;
+        };
         match number {
             1 => {
                 value.bytes("a label")?;
@@ -73,7 +90,9 @@ fn time_series(body: &[u8], samples: &mut SamplesBuilder, known: &KnownSeries<'_
             }
             3 => exemplar(value.message("an exemplar")?, samples)?,
             4 => match histogram::decode(value.message("a histogram")?)? {
-                Ok(Dated { histogram, time, .. }) => {
+                Ok(Dated {
+                    histogram, time, ..
+                }) => {
                     samples.histogram(histogram, time)?;
                 }
                 Err(error) => bad_histogram = Some(error),
@@ -113,8 +132,17 @@ fn exemplar(mut fields: Fields<'_>, samples: &mut SamplesBuilder) -> Result<(), 
 }
 
 fn metadata(mut fields: Fields<'_>) -> Result<Metadata, DecodeError> {
-    let mut metadata = Metadata { family: String::new(), kind: MetricKind::Unknown, help: String::new(), unit: String::new() };
-    let text = |value: Value<'_>| value.bytes("metadata").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let mut metadata = Metadata {
+        family: String::new(),
+        kind: MetricKind::Unknown,
+        help: String::new(),
+        unit: String::new(),
+    };
+    let text = |value: Value<'_>| {
+        value
+            .bytes("metadata")
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    };
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => metadata.kind = metric_kind(value.varint("a metric's type")?),

@@ -1,10 +1,11 @@
 //! Remote write 2.0: `io.prometheus.write.v2.Request`, as of 2.0-rc.4.
 //!
-//! Texts are in one table of symbols; series, exemplars and metadata refer to them by number. The labels of a series are written
-//! out as those of 1.0 into memory that all series share, so that a series is known by the same bytes whichever version brings it.
+//! Texts are in one table of symbols; series, exemplars and metadata refer to them by number. The
+//! labels of a series are written out as those of 1.0 into memory that all series share, so that a
+//! series is known by the same bytes whichever version brings it.
 //!
-//! References multiply: a body of a few kilobytes can name a long text a million times. What all references of a body resolve to is
-//! bounded in proportion to the body.
+//! References multiply: a body of a few kilobytes can name a long text a million times. What all
+//! references of a body resolve to is bounded in proportion to the body.
 
 use hashbrown::HashSet;
 use tidelake_catalog::model::labels::METRIC_NAME;
@@ -19,21 +20,28 @@ use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
-/// Bytes that the references of a body may resolve to: so many for each byte of the body, and so many more. Series have a few
-/// hundred bytes of labels and take thirty to eighty in the body.
+/// Bytes that the references of a body may resolve to: so many for each byte of the body, and so
+/// many more. Series have a few hundred bytes of labels and take thirty to eighty in the body.
 const RESOLVED_PER_BYTE: usize = 8;
 const RESOLVED_FREE: usize = 64 << 20;
 
-/// Reads a decompressed body into rows of the metrics table whose series the registry keeps. Samples older than `oldest`
-/// are refused one by one.
+/// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
+/// Samples older than `oldest` are refused one by one.
 ///
 /// # Errors
 /// If the body is not such a message; then nothing was registered.
-pub fn decode(body: &[u8], registry: &SeriesRegistry, oldest: Oldest) -> Result<WrittenSamples, DecodeError> {
+pub fn decode(
+    body: &[u8],
+    registry: &SeriesRegistry,
+    oldest: Oldest,
+) -> Result<WrittenSamples, DecodeError> {
     let mut request = Request {
         symbols: symbols(body)?,
         samples: SamplesBuilder::new(oldest),
-        resolvable: body.len().saturating_mul(RESOLVED_PER_BYTE).saturating_add(RESOLVED_FREE),
+        resolvable: body
+            .len()
+            .saturating_mul(RESOLVED_PER_BYTE)
+            .saturating_add(RESOLVED_FREE),
         references: Vec::new(),
         raw: Vec::new(),
         said: HashSet::new(),
@@ -83,17 +91,24 @@ struct Request<'b> {
     references: Vec<u64>,
     /// The labels of the present series as label fields of 1.0.
     raw: Vec<u8>,
-    /// What was said of metrics by this request, with the symbol of the metric's name and whether it came with native histograms.
+    /// What was said of metrics by this request, with the symbol of the metric's name and whether
+    /// it came with native histograms.
     said: HashSet<(u64, bool, Said)>,
 }
 
 impl<'b> Request<'b> {
-    fn time_series(&mut self, mut fields: Fields<'b>, known: &KnownSeries<'_>) -> Result<(), DecodeError> {
+    fn time_series(
+        &mut self,
+        mut fields: Fields<'b>,
+        known: &KnownSeries<'_>,
+    ) -> Result<(), DecodeError> {
         self.references.clear();
         let (mut floats, mut histograms, mut bad_histogram, mut said) = (false, false, None, None);
         while let Some((number, value)) = fields.next()? {
             match number {
-                1 => value.varints("label references", |reference| self.references.push(reference))?,
+                1 => value.varints("label references", |reference| {
+                    self.references.push(reference)
+                })?,
                 2 => {
                     let (value, time, start_time) = sample(value.message("a sample")?)?;
                     if self.samples.sample(value, time) {
@@ -103,7 +118,11 @@ impl<'b> Request<'b> {
                 }
                 3 => {
                     match histogram::decode(value.message("a histogram")?)? {
-                        Ok(Dated { histogram, time, start_time }) => {
+                        Ok(Dated {
+                            histogram,
+                            time,
+                            start_time,
+                        }) => {
                             if self.samples.histogram(histogram, time)? {
                                 self.samples.started(start_time);
                             }
@@ -124,7 +143,10 @@ impl<'b> Request<'b> {
         }
         if floats && histograms {
             let error = match labels_of(&self.raw)? {
-                Ok(labels) => format!("series {labels} has float samples and histograms in one message; send them in two"),
+                Ok(labels) => format!(
+                    "series {labels} has float samples and histograms in one message; send them \
+                     in two"
+                ),
                 Err(other) => other,
             };
             self.samples.refuse_series(error);
@@ -134,7 +156,8 @@ impl<'b> Request<'b> {
         if let Some(said) = said {
             self.metadata(said, histograms)?;
         }
-        self.samples.end_raw_series(known, hash_raw(&self.raw), &self.raw)
+        self.samples
+            .end_raw_series(known, hash_raw(&self.raw), &self.raw)
     }
 
     /// Writes the labels of the present series out. The inner error refuses the series.
@@ -142,12 +165,19 @@ impl<'b> Request<'b> {
         self.raw.clear();
         let (pairs, rest) = self.references.as_chunks::<2>();
         if !rest.is_empty() {
-            return Ok(Err(format!("a series has {} label references, which are no pairs of name and value", self.references.len())));
+            return Ok(Err(format!(
+                "a series has {} label references, which are no pairs of name and value",
+                self.references.len()
+            )));
         }
         for pair in pairs {
-            let [Some(name), Some(value)] = pair.map(|reference| symbol(&self.symbols, reference)) else {
+            let [Some(name), Some(value)] = pair.map(|reference| symbol(&self.symbols, reference))
+            else {
                 let [name, value] = pair;
-                return Ok(Err(format!("a series refers to the symbols {name} and {value}, but there are {}", self.symbols.len())));
+                return Ok(Err(format!(
+                    "a series refers to the symbols {name} and {value}, but there are {}",
+                    self.symbols.len()
+                )));
             };
             push_label(&mut self.raw, name, value);
             if self.raw.len() > self.resolvable {
@@ -170,18 +200,28 @@ impl<'b> Request<'b> {
         }
         let (pairs, rest) = references.as_chunks::<2>();
         if !rest.is_empty() {
-            self.samples.refuse(format!("an exemplar has {} label references, which are no pairs of name and value", references.len()));
+            self.samples.refuse(format!(
+                "an exemplar has {} label references, which are no pairs of name and value",
+                references.len()
+            ));
             return Ok(());
         }
         let mut labels = Vec::with_capacity(pairs.len());
         for pair in pairs {
-            let [Some(name), Some(value)] = pair.map(|reference| symbol(&self.symbols, reference)) else {
+            let [Some(name), Some(value)] = pair.map(|reference| symbol(&self.symbols, reference))
+            else {
                 let [name, value] = pair;
-                let error = format!("an exemplar refers to the symbols {name} and {value}, but there are {}", self.symbols.len());
+                let error = format!(
+                    "an exemplar refers to the symbols {name} and {value}, but there are {}",
+                    self.symbols.len()
+                );
                 self.samples.refuse(error);
                 return Ok(());
             };
-            self.resolvable = self.resolvable.checked_sub(name.len() + value.len()).ok_or_else(too_much)?;
+            self.resolvable = self
+                .resolvable
+                .checked_sub(name.len() + value.len())
+                .ok_or_else(too_much)?;
             labels.push((name, value));
         }
         self.samples.exemplar(&labels, exemplar, time)
@@ -190,29 +230,58 @@ impl<'b> Request<'b> {
     /// Keeps what the present series says about its metric, each thing once.
     fn metadata(&mut self, said: Said, native: bool) -> Result<(), DecodeError> {
         let pairs = self.references.as_chunks::<2>().0;
-        let is_name = |pair: &&[u64; 2]| symbol(&self.symbols, pair[0]) == Some(METRIC_NAME.as_bytes());
-        let Some(&[_, name]) = pairs.iter().find(is_name) else { return Ok(()) };
+        let is_name =
+            |pair: &&[u64; 2]| symbol(&self.symbols, pair[0]) == Some(METRIC_NAME.as_bytes());
+        let Some(&[_, name]) = pairs.iter().find(is_name) else {
+            return Ok(());
+        };
         if said == Said::default() || !self.said.insert((name, native, said)) {
             return Ok(());
         }
         // Symbol 0 is the empty text, for what is not said.
-        let text = |reference: u64| if reference == 0 { Some(&b""[..]) } else { symbol(&self.symbols, reference) };
-        let (Some(name), Some(help), Some(unit)) = (symbol(&self.symbols, name), text(said.help), text(said.unit)) else {
-            let error = format!("metadata refer to the symbols {} and {}, but there are {}", said.help, said.unit, self.symbols.len());
+        let text = |reference: u64| {
+            if reference == 0 {
+                Some(&b""[..])
+            } else {
+                symbol(&self.symbols, reference)
+            }
+        };
+        let (Some(name), Some(help), Some(unit)) = (
+            symbol(&self.symbols, name),
+            text(said.help),
+            text(said.unit),
+        ) else {
+            let error = format!(
+                "metadata refer to the symbols {} and {}, but there are {}",
+                said.help,
+                said.unit,
+                self.symbols.len()
+            );
             self.samples.refuse(error);
             return Ok(());
         };
-        self.resolvable = self.resolvable.checked_sub(name.len() + help.len() + unit.len()).ok_or_else(too_much)?;
+        self.resolvable = self
+            .resolvable
+            .checked_sub(name.len() + help.len() + unit.len())
+            .ok_or_else(too_much)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let kind = metric_kind(said.kind);
-        self.samples.metadata(Metadata { family: family(&text(name), kind, native).to_owned(), kind, help: text(help), unit: text(unit) });
+        self.samples.metadata(Metadata {
+            family: family(&text(name), kind, native).to_owned(),
+            kind,
+            help: text(help),
+            unit: text(unit),
+        });
         Ok(())
     }
 }
 
 #[cold]
 fn too_much() -> DecodeError {
-    DecodeError("its references to symbols resolve to far more than the body has; send it in smaller parts".to_owned())
+    DecodeError(
+        "its references to symbols resolve to far more than the body has; send it in smaller parts"
+            .to_owned(),
+    )
 }
 
 #[inline]
@@ -220,7 +289,8 @@ fn symbol<'b>(symbols: &[&'b [u8]], reference: u64) -> Option<&'b [u8]> {
     symbols.get(usize::try_from(reference).ok()?).copied()
 }
 
-/// The family that a series belongs to, of which metadata are kept: classic histograms and summaries have several metrics each.
+/// The family that a series belongs to, of which metadata are kept: classic histograms and
+/// summaries have several metrics each.
 fn family(metric: &str, kind: MetricKind, native: bool) -> &str {
     let suffixes: &[&str] = match kind {
         MetricKind::Histogram if !native => &["_bucket", "_sum", "_count"],
@@ -228,7 +298,11 @@ fn family(metric: &str, kind: MetricKind, native: bool) -> &str {
         MetricKind::Summary => &["_sum", "_count"],
         _ => &[],
     };
-    suffixes.iter().find_map(|suffix| metric.strip_suffix(suffix)).filter(|family| !family.is_empty()).unwrap_or(metric)
+    suffixes
+        .iter()
+        .find_map(|suffix| metric.strip_suffix(suffix))
+        .filter(|family| !family.is_empty())
+        .unwrap_or(metric)
 }
 
 #[inline]

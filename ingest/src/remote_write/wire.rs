@@ -41,8 +41,11 @@ impl<'a> Fields<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok().filter(|&n| (1..1 << 29).contains(&n));
-        let number = number.ok_or_else(|| DecodeError(format!("field number {} is out of range", tag >> 3)))?;
+        let number = u32::try_from(tag >> 3)
+            .ok()
+            .filter(|&n| (1..1 << 29).contains(&n));
+        let number = number
+            .ok_or_else(|| DecodeError(format!("field number {} is out of range", tag >> 3)))?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -54,17 +57,25 @@ impl<'a> Fields<'a> {
                 Value::Bytes(bytes)
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
-            other => return Err(DecodeError(format!("field {number} has the unsupported wire type {other}"))),
+            other => {
+                return Err(DecodeError(format!(
+                    "field {number} has the unsupported wire type {other}"
+                )));
+            }
         };
         Ok(Some((number, value)))
     }
 
-    /// Skips the messages of fewer than 128 bytes with this field number, below 16, that follow one another from
-    /// here, and gives their bytes. Anything unusual is left to [`next`](Self::next).
+    /// Skips the messages of fewer than 128 bytes with this field number, below 16, that follow one
+    /// another from here, and gives their bytes. Anything unusual is left to
+    /// [`next`](Self::next).
     #[inline]
     pub(super) fn run_of_short(&mut self, number: u8) -> &'a [u8] {
         let start = self.at;
-        while let Some(&[tag, len]) = self.body.get(self.at..).and_then(|rest| rest.first_chunk::<2>())
+        while let Some(&[tag, len]) = self
+            .body
+            .get(self.at..)
+            .and_then(|rest| rest.first_chunk::<2>())
             && tag == number << 3 | 2
             && len < 0x80
             && self.at + 2 + usize::from(len) <= self.body.len()
@@ -104,7 +115,11 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let bytes = self.body.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).ok_or_else(truncated)?;
+        let bytes = self
+            .body
+            .get(self.at..)
+            .and_then(|rest| rest.first_chunk::<N>())
+            .ok_or_else(truncated)?;
         self.at += N;
         Ok(*bytes)
     }

@@ -1,6 +1,7 @@
 //! Time as the log sees it: intervals, time limits and pauses between tries.
 //!
-//! It is passed in so that a simulation can run hours of outages in milliseconds, the same way for one seed.
+//! It is passed in so that a simulation can run hours of outages in milliseconds, the same way for
+//! one seed.
 
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { start: tokio::time::Instant::now() }
+        Self {
+            start: tokio::time::Instant::now(),
+        }
     }
 }
 

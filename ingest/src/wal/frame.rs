@@ -1,11 +1,14 @@
-//! A group of requests as the bytes of one object; the byte tables are in `FORMAT.md`, "WAL objects".
+//! A group of requests as the bytes of one object; the byte tables are in `FORMAT.md`, "WAL
+//! objects".
 //!
-//! Checksums are made where the request is received, one frame each, and combined into that of the object, so
-//! that the one task which writes groups only copies. Every body is copied once, into its object.
+//! Checksums are made where the request is received, one frame each, and combined into that of the
+//! object, so that the one task which writes groups only copies. Every body is copied once, into
+//! its object.
 //!
-//! Reading tells an object that *ends early* from one that *is damaged*: the first can be what is left of a put
-//! that nobody was told about, the second never is. The header has a checksum of its own for this, because the
-//! lengths in it decide which of the two it is. No length is trusted beyond the bytes that are there.
+//! Reading tells an object that *ends early* from one that *is damaged*: the first can be what is
+//! left of a put that nobody was told about, the second never is. The header has a checksum of its
+//! own for this, because the lengths in it decide which of the two it is. No length is trusted
+//! beyond the bytes that are there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -249,7 +252,13 @@ pub(super) struct PreparedFrame {
 
 impl PreparedFrame {
     pub(super) fn new(frame: Frame) -> Result<Self, FrameTooLarge> {
-        let Frame { database, protocol, encoding, received_ns, body } = frame;
+        let Frame {
+            database,
+            protocol,
+            encoding,
+            received_ns,
+            body,
+        } = frame;
         if database.len() > MAX_DATABASE_LEN {
             return Err(FrameTooLarge::Database(database.len()));
         }
@@ -277,7 +286,10 @@ impl PreparedFrame {
 }
 
 /// The bytes of an object.
-pub(super) fn encode_prepared<'a>(header: &ObjectHeader, frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone) -> Bytes {
+pub(super) fn encode_prepared<'a>(
+    header: &ObjectHeader,
+    frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone,
+) -> Bytes {
     let frames_len: usize = frames.clone().map(PreparedFrame::encoded_len).sum();
     let mut out = Vec::with_capacity(HEADER_LEN + frames_len + TRAILER_LEN);
     out.extend_from_slice(&MAGIC);
@@ -309,7 +321,11 @@ pub(super) fn encode_prepared<'a>(header: &ObjectHeader, frames: impl ExactSizeI
 
 /// The object of a group of frames; without frames it is a fence.
 pub fn encode(header: &ObjectHeader, frames: &[Frame]) -> Result<Bytes, FrameTooLarge> {
-    let prepared = frames.iter().cloned().map(PreparedFrame::new).collect::<Result<Vec<_>, _>>()?;
+    let prepared = frames
+        .iter()
+        .cloned()
+        .map(PreparedFrame::new)
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(encode_prepared(header, prepared.iter()))
 }
 
@@ -322,11 +338,20 @@ pub(super) fn encode_fence(header: &ObjectHeader) -> Bytes {
 pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
     let magic_there = object.len().min(MAGIC.len());
     if object.get(..magic_there) != MAGIC.get(..magic_there) {
-        return Err(DecodeError::Corrupt { offset: 0, what: "it does not begin like a WAL object" });
+        return Err(DecodeError::Corrupt {
+            offset: 0,
+            what: "it does not begin like a WAL object",
+        });
     }
-    let mut reader = Reader { bytes: object, at: MAGIC.len() };
+    let mut reader = Reader {
+        bytes: object,
+        at: MAGIC.len(),
+    };
     if object.len() < HEADER_LEN {
-        return Err(DecodeError::Truncated { have: object.len(), need: HEADER_LEN + TRAILER_LEN });
+        return Err(DecodeError::Truncated {
+            have: object.len(),
+            need: HEADER_LEN + TRAILER_LEN,
+        });
     }
     let version = u16::from_le_bytes(reader.array()?);
     // Before the checksum: a later version may have another header.
@@ -334,9 +359,16 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
         return Err(DecodeError::Version(version));
     }
     let header_bytes = object.get(..HEADER_CRC_AT).unwrap_or_default();
-    let header_crc = Reader { bytes: object, at: HEADER_CRC_AT }.array()?;
+    let header_crc = Reader {
+        bytes: object,
+        at: HEADER_CRC_AT,
+    }
+    .array()?;
     if crc32fast::hash(header_bytes) != u32::from_le_bytes(header_crc) {
-        return Err(DecodeError::Corrupt { offset: HEADER_CRC_AT, what: "the checksum of its header is wrong" });
+        return Err(DecodeError::Corrupt {
+            offset: HEADER_CRC_AT,
+            what: "the checksum of its header is wrong",
+        });
     }
     reader.at += 2;
     let count = u32::from_le_bytes(reader.array()?) as usize;
@@ -344,19 +376,33 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
     let epoch = u64::from_le_bytes(reader.array()?);
     let seq = u64::from_le_bytes(reader.array()?);
     let frames_len = u64::from_le_bytes(reader.array()?);
-    let need = usize::try_from(frames_len).ok().and_then(|len| len.checked_add(HEADER_LEN + TRAILER_LEN));
+    let need = usize::try_from(frames_len)
+        .ok()
+        .and_then(|len| len.checked_add(HEADER_LEN + TRAILER_LEN));
     let Some(need) = need else {
-        return Err(DecodeError::Corrupt { offset: reader.at, what: "its length is impossible" });
+        return Err(DecodeError::Corrupt {
+            offset: reader.at,
+            what: "its length is impossible",
+        });
     };
     if object.len() < need {
-        return Err(DecodeError::Truncated { have: object.len(), need });
+        return Err(DecodeError::Truncated {
+            have: object.len(),
+            need,
+        });
     }
     if object.len() > need {
-        return Err(DecodeError::Corrupt { offset: need, what: "there are bytes after its end" });
+        return Err(DecodeError::Corrupt {
+            offset: need,
+            what: "there are bytes after its end",
+        });
     }
     let end = need - TRAILER_LEN;
     if count > (end - HEADER_LEN) / MIN_FRAME_LEN {
-        return Err(DecodeError::Corrupt { offset: HEADER_LEN, what: "it cannot hold as many frames as it says" });
+        return Err(DecodeError::Corrupt {
+            offset: HEADER_LEN,
+            what: "it cannot hold as many frames as it says",
+        });
     }
 
     let mut all = Hasher::new();
@@ -367,18 +413,33 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
         frames.push(decode_frame(object, &mut reader, end, &mut all)?);
     }
     if reader.at != end {
-        return Err(DecodeError::Corrupt { offset: reader.at, what: "there are bytes after its last frame" });
+        return Err(DecodeError::Corrupt {
+            offset: reader.at,
+            what: "there are bytes after its last frame",
+        });
     }
     if all.finalize() != u32::from_le_bytes(reader.array()?) {
-        return Err(DecodeError::Corrupt { offset: end, what: "its checksum is wrong" });
+        return Err(DecodeError::Corrupt {
+            offset: end,
+            what: "its checksum is wrong",
+        });
     }
     Ok((ObjectHeader { writer, epoch, seq }, frames))
 }
 
-/// Reads the frame at the reader, which must end before `end`, and adds its bytes to the checksum of all.
-fn decode_frame(object: &Bytes, reader: &mut Reader<'_>, end: usize, all: &mut Hasher) -> Result<Frame, DecodeError> {
+/// Reads the frame at the reader, which must end before `end`, and adds its bytes to the checksum
+/// of all.
+fn decode_frame(
+    object: &Bytes,
+    reader: &mut Reader<'_>,
+    end: usize,
+    all: &mut Hasher,
+) -> Result<Frame, DecodeError> {
     let start = reader.at;
-    let corrupt = |what| DecodeError::Corrupt { offset: start, what };
+    let corrupt = |what| DecodeError::Corrupt {
+        offset: start,
+        what,
+    };
     let length = u32::from_le_bytes(reader.array()?) as usize;
     let body_end = reader.at.saturating_add(length);
     if length < FRAME_FIXED_LEN - 4 || body_end.saturating_add(CRC_LEN) > end {
@@ -386,7 +447,11 @@ fn decode_frame(object: &Bytes, reader: &mut Reader<'_>, end: usize, all: &mut H
     }
     let mut hasher = Hasher::new();
     hasher.update(object.get(start..body_end).unwrap_or_default());
-    let crc: [u8; CRC_LEN] = Reader { bytes: object, at: body_end }.array()?;
+    let crc: [u8; CRC_LEN] = Reader {
+        bytes: object,
+        at: body_end,
+    }
+    .array()?;
     if hasher.clone().finalize() != u32::from_le_bytes(crc) {
         return Err(corrupt("the checksum of a frame is wrong"));
     }
@@ -394,8 +459,10 @@ fn decode_frame(object: &Bytes, reader: &mut Reader<'_>, end: usize, all: &mut H
     all.update(&crc);
 
     let [number, parameter, encoding, _reserved] = reader.array()?;
-    let protocol = Protocol::from_code(number, parameter).ok_or(corrupt("the protocol of a frame is unknown"))?;
-    let encoding = ContentEncoding::from_code(encoding).ok_or(corrupt("the encoding of a frame is unknown"))?;
+    let protocol = Protocol::from_code(number, parameter)
+        .ok_or(corrupt("the protocol of a frame is unknown"))?;
+    let encoding = ContentEncoding::from_code(encoding)
+        .ok_or(corrupt("the encoding of a frame is unknown"))?;
     let received_ns = i64::from_le_bytes(reader.array()?);
     let database_len = usize::from(u16::from_le_bytes(reader.array()?));
     let body_start = reader.at + database_len;
@@ -407,7 +474,13 @@ fn decode_frame(object: &Bytes, reader: &mut Reader<'_>, end: usize, all: &mut H
         .into();
     let body = object.slice(body_start..body_end);
     reader.at = body_end + CRC_LEN;
-    Ok(Frame { database, protocol, encoding, received_ns, body })
+    Ok(Frame {
+        database,
+        protocol,
+        encoding,
+        received_ns,
+        body,
+    })
 }
 
 struct Reader<'a> {
@@ -419,7 +492,10 @@ impl Reader<'_> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(array) = rest.first_chunk::<N>() else {
-            return Err(DecodeError::Truncated { have: self.bytes.len(), need: self.at.saturating_add(N) });
+            return Err(DecodeError::Truncated {
+                have: self.bytes.len(),
+                need: self.at.saturating_add(N),
+            });
         };
         self.at += N;
         Ok(*array)

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the put latency buckets in microseconds; one more bucket holds what is above.
-pub const PUT_LATENCY_BOUNDS_US: [u64; 14] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000];
+pub const PUT_LATENCY_BOUNDS_US: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000,
+];
 
 /// How long puts took, the failed ones included.
 #[derive(Debug, Default)]
@@ -25,9 +27,14 @@ impl LatencyHistogram {
         self.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    /// Counts per bucket (not cumulative), in the order of [`PUT_LATENCY_BOUNDS_US`], the open one last.
+    /// Counts per bucket (not cumulative), in the order of [`PUT_LATENCY_BOUNDS_US`], the open one
+    /// last.
     pub fn counts(&self) -> [u64; PUT_LATENCY_BOUNDS_US.len() + 1] {
-        std::array::from_fn(|i| self.buckets.get(i).map_or(0, |count| count.load(Ordering::Relaxed)))
+        std::array::from_fn(|i| {
+            self.buckets
+                .get(i)
+                .map_or(0, |count| count.load(Ordering::Relaxed))
+        })
     }
 
     /// All latencies together.
@@ -36,8 +43,8 @@ impl LatencyHistogram {
     }
 }
 
-/// What the log did since the process started. Reading needs no lock; the figures need not fit each other
-/// to the last one.
+/// What the log did since the process started. Reading needs no lock; the figures need not fit each
+/// other to the last one.
 #[derive(Debug, Default)]
 pub struct WalMetrics {
     /// Groups that became durable.

@@ -1,26 +1,28 @@
 //! Reads a node's log after a position, and fences the epochs that it reads.
 //!
-//! An older process of this node may still be alive: paused, cut off, or just slow. Reading its log to the end
-//! is only possible if there is an end. So in each older epoch, at the first number that is missing, a *fence*
-//! is put, if absent: an object without frames. Whoever comes first has the number. If the fence is there, the
-//! older process will be told "exists already", find a stranger's object, and stop; it can acknowledge nothing
-//! more, because it acknowledges in order and this number will never be its own. If the older process came
-//! first, its object is read and the next number is tried.
+//! An older process of this node may still be alive: paused, cut off, or just slow. Reading its log
+//! to the end is only possible if there is an end. So in each older epoch, at the first number that
+//! is missing, a *fence* is put, if absent: an object without frames. Whoever comes first has the
+//! number. If the fence is there, the older process will be told "exists already", find a
+//! stranger's object, and stop; it can acknowledge nothing more, because it acknowledges in order
+//! and this number will never be its own. If the older process came first, its object is read and
+//! the next number is tried.
 //!
 //! # What counts as acknowledged
 //!
-//! - A gap ends an epoch. Objects after it were in flight beside the one that is missing; none of them was
-//!   acknowledged, as acknowledgements are in order. They are reported and not replayed. There are at most
-//!   [`MAX_IN_FLIGHT`] numbers in flight; an object further beyond the gap proves that what is missing there
-//!   was once durable, which is an error ([`ReplayError::Lost`]).
-//! - An object that is damaged is an error, wherever it is: it may have been acknowledged, and what comes after
-//!   it may overwrite it. The operator decides.
-//! - An object that ends early, with nothing after it, is taken as never acknowledged, and reported. Stores
-//!   give an object its name when all its bytes are durable, so it cannot be there; but a store that breaks
-//!   this promise breaks it when it fails in the middle of a put, and then it has not answered. With something
-//!   after it, it is more likely a durable object that was cut, and an error like any other damage. A fence is
-//!   put behind it, which makes the decision final: the next replay finds "ends early, then a fence". The object
-//!   stays, because it keeps its number taken.
+//! - A gap ends an epoch. Objects after it were in flight beside the one that is missing; none of
+//!   them was acknowledged, as acknowledgements are in order. They are reported and not replayed.
+//!   There are at most [`MAX_IN_FLIGHT`] numbers in flight; an object further beyond the gap proves
+//!   that what is missing there was once durable, which is an error ([`ReplayError::Lost`]).
+//! - An object that is damaged is an error, wherever it is: it may have been acknowledged, and what
+//!   comes after it may overwrite it. The operator decides.
+//! - An object that ends early, with nothing after it, is taken as never acknowledged, and
+//!   reported. Stores give an object its name when all its bytes are durable, so it cannot be
+//!   there; but a store that breaks this promise breaks it when it fails in the middle of a put,
+//!   and then it has not answered. With something after it, it is more likely a durable object that
+//!   was cut, and an error like any other damage. A fence is put behind it, which makes the
+//!   decision final: the next replay finds "ends early, then a fence". The object stays, because it
+//!   keeps its number taken.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,8 +41,8 @@ use super::{FIRST_SEQ, MAX_IN_FLIGHT, WalPosition};
 /// How patient replaying is.
 #[derive(Debug, Clone)]
 pub struct ReplayOptions {
-    /// How long one request is repeated while the store is not available, or does not find what it listed:
-    /// S3 servers may list before they can read.
+    /// How long one request is repeated while the store is not available, or does not find what it
+    /// listed: S3 servers may list before they can read.
     pub patience: Duration,
     /// Pause between the tries of one request.
     pub retry_pause: Duration,
@@ -50,7 +52,11 @@ pub struct ReplayOptions {
 
 impl Default for ReplayOptions {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(180), retry_pause: Duration::from_millis(250), read_ahead: 4 }
+        Self {
+            patience: Duration::from_secs(180),
+            retry_pause: Duration::from_millis(250),
+            read_ahead: 4,
+        }
     }
 }
 
@@ -62,7 +68,8 @@ pub enum ReplayError {
     Store(#[from] StoreError),
     /// An object that may have been acknowledged cannot be read.
     #[error(
-        "the write-ahead log object {key} cannot be read: {reason}; restore it, or move it and all later objects of its folder away to start without them"
+        "the write-ahead log object {key} cannot be read: {reason}; restore it, or move it and \
+         all later objects of its folder away to start without them"
     )]
     Corrupt {
         /// The object.
@@ -80,7 +87,8 @@ pub enum ReplayError {
     },
     /// An object that was durable is gone.
     #[error(
-        "the write-ahead log object {key} is missing, but {later} is there; restore it, or move the later objects of this folder away to start without them"
+        "the write-ahead log object {key} is missing, but {later} is there; restore it, or move \
+         the later objects of this folder away to start without them"
     )]
     Lost {
         /// What is missing.
@@ -114,7 +122,8 @@ pub struct EpochRange {
     pub epoch: u64,
     /// Its first object that was replayed.
     pub first: u64,
-    /// After its last object that was replayed: its fence, or a torn object that its fence follows.
+    /// After its last object that was replayed: its fence, or a torn object that its fence
+    /// follows.
     pub end: u64,
 }
 
@@ -135,8 +144,8 @@ pub struct ReplayReport {
     pub torn: Vec<String>,
 }
 
-/// A replay under way. Take groups with [`next`](Self::next) until there is none: only then everything is read
-/// and all older epochs are fenced.
+/// A replay under way. Take groups with [`next`](Self::next) until there is none: only then
+/// everything is read and all older epochs are fenced.
 pub struct Replay {
     reader: Reader,
     writer: WriterId,
@@ -152,8 +161,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins to read the log of `node` at `covered`, before which everything is in segments, for the process
-    /// `writer` that has just been registered with `new_epoch`.
+    /// Begins to read the log of `node` at `covered`, before which everything is in segments, for
+    /// the process `writer` that has just been registered with `new_epoch`.
     pub async fn open(
         store: Store,
         node: &str,
@@ -163,14 +172,32 @@ impl Replay {
         options: ReplayOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ReplayError> {
-        let reader = Reader { store, node: node.into(), clock, patience: options.patience, pause: options.retry_pause };
+        let reader = Reader {
+            store,
+            node: node.into(),
+            clock,
+            patience: options.patience,
+            pause: options.retry_pause,
+        };
         // No node has an epoch 0: it stands for "never yet".
-        let at = covered.max(WalPosition { epoch: 1, seq: FIRST_SEQ });
+        let at = covered.max(WalPosition {
+            epoch: 1,
+            seq: FIRST_SEQ,
+        });
         let listed = reader.list_from(at).await?;
         // Whether it is a newer process or its fence in our own epoch: it was here.
-        let of_others = listed.range(WalPosition { epoch: new_epoch, seq: FIRST_SEQ }..).next();
+        let of_others = listed
+            .range(
+                WalPosition {
+                    epoch: new_epoch,
+                    seq: FIRST_SEQ,
+                }..,
+            )
+            .next();
         if let Some(&position) = of_others {
-            return Err(ReplayError::Superseded { key: reader.key(position) });
+            return Err(ReplayError::Superseded {
+                key: reader.key(position),
+            });
         }
         if !listed.is_empty() {
             tracing::info!(node, from = %at, objects = listed.len(), "replaying the write-ahead log");
@@ -194,8 +221,8 @@ impl Replay {
         &self.report
     }
 
-    /// The next group; `None` when everything is read and all older epochs are fenced. After an error the
-    /// replay cannot go on.
+    /// The next group; `None` when everything is read and all older epochs are fenced. After an
+    /// error the replay cannot go on.
     pub async fn next(&mut self) -> Result<Option<ReplayedGroup>, ReplayError> {
         while self.at.epoch < self.new_epoch {
             let position = self.at;
@@ -211,9 +238,16 @@ impl Replay {
                     self.report.frames += frames.len() as u64;
                     self.report.bytes += object.len() as u64;
                     self.at = position.next();
-                    return Ok(Some(ReplayedGroup { position, writer: header.writer, frames }));
+                    return Ok(Some(ReplayedGroup {
+                        position,
+                        writer: header.writer,
+                        frames,
+                    }));
                 }
-                Err(ReplayError::Corrupt { reason: reason @ DecodeError::Truncated { .. }, key }) => {
+                Err(ReplayError::Corrupt {
+                    reason: reason @ DecodeError::Truncated { .. },
+                    key,
+                }) => {
                     self.end_torn(position, key, reason).await?;
                 }
                 Err(error) => return Err(error),
@@ -234,17 +268,34 @@ impl Replay {
             let object = self.reader.get(position).await;
             return self.reader.found(object, self.new_epoch).await.map(Some);
         }
-        let beyond = WalPosition { seq: position.seq.saturating_add(MAX_IN_FLIGHT as u64), ..position };
-        let epoch_end = WalPosition { epoch: position.epoch.saturating_add(1), seq: FIRST_SEQ };
+        let beyond = WalPosition {
+            seq: position.seq.saturating_add(MAX_IN_FLIGHT as u64),
+            ..position
+        };
+        let epoch_end = WalPosition {
+            epoch: position.epoch.saturating_add(1),
+            seq: FIRST_SEQ,
+        };
         if let Some(&later) = self.listed.range(beyond..epoch_end).next() {
             // Before anything is put in its place; and a listing may be older than the object.
             return match self.reader.get_if_there(position).await? {
                 Some(object) => Ok(Some(object)),
-                None => Err(ReplayError::Lost { key: self.reader.key(position), later: self.reader.key(later) }),
+                None => Err(ReplayError::Lost {
+                    key: self.reader.key(position),
+                    later: self.reader.key(later),
+                }),
             };
         }
-        let header = ObjectHeader { writer: self.writer, epoch: position.epoch, seq: position.seq };
-        match self.reader.put(position, frame::encode_fence(&header)).await? {
+        let header = ObjectHeader {
+            writer: self.writer,
+            epoch: position.epoch,
+            seq: position.seq,
+        };
+        match self
+            .reader
+            .put(position, frame::encode_fence(&header))
+            .await?
+        {
             PutOutcome::Created => Ok(None),
             // A last group of the older process, or our own fence whose answer got lost.
             PutOutcome::AlreadyExists => Ok(Some(self.reader.get(position).await?)),
@@ -254,17 +305,29 @@ impl Replay {
     /// Keeps the next listed objects coming.
     fn read_ahead(&mut self) {
         self.ahead_to = self.ahead_to.max(self.at);
-        while self.ahead.len() < self.options.read_ahead.max(1) && self.listed.contains(&self.ahead_to) {
+        while self.ahead.len() < self.options.read_ahead.max(1)
+            && self.listed.contains(&self.ahead_to)
+        {
             let (position, reader) = (self.ahead_to, self.reader.clone());
-            self.ahead.push_back(Box::pin(async move { (position, reader.get(position).await) }));
+            self.ahead.push_back(Box::pin(
+                async move { (position, reader.get(position).await) },
+            ));
             self.ahead_to = position.next();
         }
     }
 
-    fn decode(&self, position: WalPosition, object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), ReplayError> {
+    fn decode(
+        &self,
+        position: WalPosition,
+        object: &Bytes,
+    ) -> Result<(ObjectHeader, Vec<Frame>), ReplayError> {
         let key = || self.reader.key(position);
-        let (header, frames) = frame::decode(object).map_err(|reason| ReplayError::Corrupt { key: key(), reason })?;
-        let found = WalPosition { epoch: header.epoch, seq: header.seq };
+        let (header, frames) =
+            frame::decode(object).map_err(|reason| ReplayError::Corrupt { key: key(), reason })?;
+        let found = WalPosition {
+            epoch: header.epoch,
+            seq: header.seq,
+        };
         if found != position {
             return Err(ReplayError::Misplaced { key: key(), found });
         }
@@ -272,9 +335,22 @@ impl Replay {
     }
 
     /// Ends an epoch at an object that ends early, if nothing but a fence is behind it.
-    async fn end_torn(&mut self, position: WalPosition, key: String, reason: DecodeError) -> Result<(), ReplayError> {
+    async fn end_torn(
+        &mut self,
+        position: WalPosition,
+        key: String,
+        reason: DecodeError,
+    ) -> Result<(), ReplayError> {
         let behind = position.next();
-        let last_listed = self.listed.range(..WalPosition { epoch: position.epoch.saturating_add(1), seq: FIRST_SEQ }).next_back();
+        let last_listed = self
+            .listed
+            .range(
+                ..WalPosition {
+                    epoch: position.epoch.saturating_add(1),
+                    seq: FIRST_SEQ,
+                },
+            )
+            .next_back();
         // What lies behind a fence does not matter; whether the next object is one has to be read.
         if last_listed.is_some_and(|&last| last > position) && !self.listed.contains(&behind) {
             return Err(ReplayError::Corrupt { key, reason });
@@ -293,13 +369,20 @@ impl Replay {
 
     /// Goes on to the next epoch; this one has its fence at `fence`.
     fn end_epoch(&mut self, end: u64, fence: WalPosition) {
-        let next = WalPosition { epoch: fence.epoch.saturating_add(1), seq: FIRST_SEQ };
+        let next = WalPosition {
+            epoch: fence.epoch.saturating_add(1),
+            seq: FIRST_SEQ,
+        };
         for &orphan in self.listed.range(fence.next()..next) {
             let key = self.reader.key(orphan);
             tracing::warn!(%key, "an object of the write-ahead log lies after a gap; it was never acknowledged and is not replayed");
             self.report.orphans.push(key);
         }
-        self.report.epochs.push(EpochRange { epoch: fence.epoch, first: self.range_first, end });
+        self.report.epochs.push(EpochRange {
+            epoch: fence.epoch,
+            first: self.range_first,
+            end,
+        });
         self.at = next;
         self.range_first = FIRST_SEQ;
         // Orphans may have been read ahead.
@@ -334,13 +417,23 @@ impl Reader {
         }
     }
 
-    /// What was read at a place where an object was listed. If it is gone, a newer process may have replayed the log and deleted what
-    /// it has flushed since; before that it has put its fence into our epoch.
-    async fn found(&self, object: Result<Bytes, StoreError>, own_epoch: u64) -> Result<Bytes, ReplayError> {
+    /// What was read at a place where an object was listed. If it is gone, a newer process may have
+    /// replayed the log and deleted what it has flushed since; before that it has put its fence
+    /// into our epoch.
+    async fn found(
+        &self,
+        object: Result<Bytes, StoreError>,
+        own_epoch: u64,
+    ) -> Result<Bytes, ReplayError> {
         if matches!(object, Err(StoreError::NotFound { .. })) {
-            let own = WalPosition { epoch: own_epoch, seq: FIRST_SEQ };
+            let own = WalPosition {
+                epoch: own_epoch,
+                seq: FIRST_SEQ,
+            };
             if let Some(&newer) = self.list_from(own).await?.first() {
-                return Err(ReplayError::Superseded { key: self.key(newer) });
+                return Err(ReplayError::Superseded {
+                    key: self.key(newer),
+                });
             }
         }
         Ok(object?)
@@ -390,14 +483,21 @@ impl Reader {
                 Some((epoch, seq)) => {
                     listed.insert(WalPosition { epoch, seq });
                 }
-                None => tracing::warn!(key = info.key, "not an object of the write-ahead log; ignored"),
+                None => tracing::warn!(
+                    key = info.key,
+                    "not an object of the write-ahead log; ignored"
+                ),
             }
         }
         Ok(listed.split_off(&from))
     }
 
     fn patience(&self) -> Patience<'_> {
-        Patience { reader: self, began: self.clock.now(), warned: false }
+        Patience {
+            reader: self,
+            began: self.clock.now(),
+            warned: false,
+        }
     }
 }
 

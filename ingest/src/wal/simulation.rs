@@ -1,7 +1,7 @@
 //! The log under simulated time and a simulated network: one seed, one course of events.
 //!
-//! A request to the store lives on when its caller is gone, as on a real network: a put may take effect long
-//! after the process that sent it was killed, or gave it up.
+//! A request to the store lives on when its caller is gone, as on a real network: a put may take
+//! effect long after the process that sent it was killed, or gave it up.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,8 @@ use futures::task::LocalSpawnExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -37,12 +37,21 @@ pub(super) const fn ms(ms: u64) -> Duration {
 /// A frame whose body is a number.
 pub(super) fn frame(id: u64) -> Frame {
     let body = Bytes::copy_from_slice(&id.to_le_bytes());
-    Frame { database: "db".into(), protocol: Protocol::RemoteWrite1, encoding: ContentEncoding::Snappy, received_ns: 1, body }
+    Frame {
+        database: "db".into(),
+        protocol: Protocol::RemoteWrite1,
+        encoding: ContentEncoding::Snappy,
+        received_ns: 1,
+        body,
+    }
 }
 
 /// The numbers of frames.
 pub(super) fn ids(frames: &[Frame]) -> Vec<u64> {
-    frames.iter().map(|frame| u64::from_le_bytes(frame.body[..].try_into().unwrap())).collect()
+    frames
+        .iter()
+        .map(|frame| u64::from_le_bytes(frame.body[..].try_into().unwrap()))
+        .collect()
 }
 
 #[derive(Default)]
@@ -134,7 +143,11 @@ impl Network {
     fn fate(&self) -> Fate {
         let faults = *self.faults.lock();
         let mut random = self.random.lock();
-        let hang = if random.random_bool(faults.hang) { ms(60_000) } else { Duration::ZERO };
+        let hang = if random.random_bool(faults.hang) {
+            ms(60_000)
+        } else {
+            Duration::ZERO
+        };
         Fate {
             before: ms(random.random_range(0..=faults.delay_ms)) + hang,
             after: ms(random.random_range(0..=faults.delay_ms)),
@@ -146,7 +159,10 @@ impl Network {
 }
 
 fn fault(what: &str) -> Error {
-    Error::Generic { store: "simulated", source: what.into() }
+    Error::Generic {
+        store: "simulated",
+        source: what.into(),
+    }
 }
 
 /// A store at the other end of the simulated network.
@@ -154,12 +170,17 @@ struct SimulatedStore(Arc<Network>);
 
 impl SimulatedStore {
     /// Sends a request that goes on without us.
-    async fn request<T: Send + 'static>(&self, request: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    async fn request<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         self.0.begun.lock().push(Box::pin(async move {
             let _ = sender.send(request.await);
         }));
-        receiver.await.unwrap_or_else(|_| Err(fault("the network is gone")))
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(fault("the network is gone")))
     }
 }
 
@@ -177,7 +198,12 @@ impl fmt::Display for SimulatedStore {
 
 #[async_trait::async_trait]
 impl ObjectStore for SimulatedStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         let (network, location, fate) = (Arc::clone(&self.0), location.clone(), self.0.fate());
         self.request(async move {
             network.clock.sleep(fate.before).await;
@@ -185,16 +211,27 @@ impl ObjectStore for SimulatedStore {
                 return Err(fault("the put failed"));
             }
             if fate.faults.full {
-                return Err(Error::Generic { store: "simulated", source: std::io::Error::from(std::io::ErrorKind::StorageFull).into() });
+                return Err(Error::Generic {
+                    store: "simulated",
+                    source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+                });
             }
             let result = network.inner.put_opts(&location, payload, opts).await;
             network.clock.sleep(fate.after).await;
-            if fate.lost { Err(fault("the answer was lost")) } else { result }
+            if fate.lost {
+                Err(fault("the answer was lost"))
+            } else {
+                result
+            }
         })
         .await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.0.inner.put_multipart_opts(location, opts).await
     }
 
@@ -206,14 +243,20 @@ impl ObjectStore for SimulatedStore {
                 return Err(fault("the get failed"));
             }
             if fate.faults.unreadable {
-                return Err(Error::NotFound { path: location.to_string(), source: "not yet".into() });
+                return Err(Error::NotFound {
+                    path: location.to_string(),
+                    source: "not yet".into(),
+                });
             }
             network.inner.get_opts(&location, options).await
         })
         .await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         if self.0.fate().error {
             return Box::pin(futures::stream::iter([Err(fault("the deletion failed"))]));
         }
@@ -255,7 +298,12 @@ impl Simulation {
             begun: Mutex::default(),
         });
         let store = Store::new(Arc::new(SimulatedStore(Arc::clone(&network))), "").unwrap();
-        Self { pool: LocalPool::new(), network, clock, store }
+        Self {
+            pool: LocalPool::new(),
+            network,
+            clock,
+            store,
+        }
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
@@ -284,8 +332,12 @@ impl Simulation {
         }
     }
 
-    /// Runs until `task` is done, at most ten simulated minutes, and returns its result and the time it took.
-    pub(super) fn finish<T: Send + 'static>(&mut self, task: impl Future<Output = T> + Send + 'static) -> (T, Duration) {
+    /// Runs until `task` is done, at most ten simulated minutes, and returns its result and the
+    /// time it took.
+    pub(super) fn finish<T: Send + 'static>(
+        &mut self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> (T, Duration) {
         let result = Arc::new(Mutex::new(None));
         let (slot, clock, began) = (Arc::clone(&result), self.clock.clone(), self.clock.now());
         self.spawn(async move {

@@ -1,9 +1,9 @@
 //! Deletes the objects of a log that segments cover.
 //!
-//! Objects are deleted by number, from where the last call ended, without listing. The fences of older epochs
-//! stay, and so do torn objects: they keep their numbers taken, and a process that was paused for a week must
-//! still find its number taken when it goes on. They cost some seventy bytes for each start of a node, and
-//! nobody lists them, as replay begins at the covered position.
+//! Objects are deleted by number, from where the last call ended, without listing. The fences of
+//! older epochs stay, and so do torn objects: they keep their numbers taken, and a process that was
+//! paused for a week must still find its number taken when it goes on. They cost some seventy bytes
+//! for each start of a node, and nobody lists them, as replay begins at the covered position.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,21 +31,42 @@ pub struct Truncator {
 
 impl Truncator {
     /// For the log that begins at `start` after what a replay found.
-    pub fn new(store: Store, node: &str, start: WalPosition, replayed: &ReplayReport, metrics: Arc<WalMetrics>) -> Self {
-        let mut kept: BTreeMap<u64, Range<u64>> = replayed.epochs.iter().map(|range| (range.epoch, range.first..range.end)).collect();
+    pub fn new(
+        store: Store,
+        node: &str,
+        start: WalPosition,
+        replayed: &ReplayReport,
+        metrics: Arc<WalMetrics>,
+    ) -> Self {
+        let mut kept: BTreeMap<u64, Range<u64>> = replayed
+            .epochs
+            .iter()
+            .map(|range| (range.epoch, range.first..range.end))
+            .collect();
         kept.insert(start.epoch, start.seq..u64::MAX);
-        Self { store, node: node.to_owned(), kept, metrics }
+        Self {
+            store,
+            node: node.to_owned(),
+            kept,
+            metrics,
+        }
     }
 
-    /// Deletes everything before `covered`, which a commit must have made the node's position. What fails is
-    /// logged and tried again by the next call.
+    /// Deletes everything before `covered`, which a commit must have made the node's position. What
+    /// fails is logged and tried again by the next call.
     pub async fn truncate(&mut self, covered: WalPosition) {
         for (&epoch, range) in self.kept.range_mut(..=covered.epoch) {
-            let end = if epoch == covered.epoch { range.end.min(covered.seq) } else { range.end };
+            let end = if epoch == covered.epoch {
+                range.end.min(covered.seq)
+            } else {
+                range.end
+            };
             while range.start < end {
                 let next = end.min(range.start.saturating_add(CONCURRENCY as u64));
                 let (store, node) = (&self.store, &self.node);
-                let deletions = (range.start..next).map(|seq| async move { store.delete(&keys::wal_object(node, epoch, seq)).await });
+                let deletions = (range.start..next).map(|seq| async move {
+                    store.delete(&keys::wal_object(node, epoch, seq)).await
+                });
                 if let Some(Err(error)) = first_error(deletions).await {
                     tracing::warn!(%error, "covered objects of the write-ahead log could not be deleted; they will be at the next flush");
                     return;
@@ -54,12 +75,18 @@ impl Truncator {
                 range.start = next;
             }
         }
-        self.kept.retain(|&epoch, range| epoch >= covered.epoch || !range.is_empty());
+        self.kept
+            .retain(|&epoch, range| epoch >= covered.epoch || !range.is_empty());
     }
 
-    /// Deletes what earlier processes left before `covered`, having died between a commit and their deletions.
-    /// It lists the node's whole log: once after the start, in the background. Returns how many were deleted.
-    pub async fn sweep(store: &Store, node: &str, covered: WalPosition) -> Result<usize, StoreError> {
+    /// Deletes what earlier processes left before `covered`, having died between a commit and their
+    /// deletions. It lists the node's whole log: once after the start, in the background.
+    /// Returns how many were deleted.
+    pub async fn sweep(
+        store: &Store,
+        node: &str,
+        covered: WalPosition,
+    ) -> Result<usize, StoreError> {
         let mut found: BTreeMap<u64, BTreeMap<u64, u64>> = BTreeMap::new();
         let mut infos = store.list(&keys::wal_node(node));
         while let Some(info) = infos.try_next().await? {
@@ -87,13 +114,18 @@ impl Truncator {
 
 async fn is_torn(store: &Store, key: &str) -> Result<bool, StoreError> {
     match store.get(key).await {
-        Ok(object) => Ok(matches!(frame::decode(&object), Err(DecodeError::Truncated { .. }))),
+        Ok(object) => Ok(matches!(
+            frame::decode(&object),
+            Err(DecodeError::Truncated { .. })
+        )),
         Err(StoreError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn first_error(requests: impl Iterator<Item = impl Future<Output = Result<(), StoreError>>>) -> Option<Result<(), StoreError>> {
+async fn first_error(
+    requests: impl Iterator<Item = impl Future<Output = Result<(), StoreError>>>,
+) -> Option<Result<(), StoreError>> {
     let mut requests = futures::stream::iter(requests).buffer_unordered(CONCURRENCY);
     while let Some(result) = requests.next().await {
         if result.is_err() {

@@ -1,5 +1,5 @@
-//! Whether a replay of a node's log would succeed, and what it would leave out: the rules of [`replay`](super::replay), without
-//! putting a fence. The log may be written and cut meanwhile.
+//! Whether a replay of a node's log would succeed, and what it would leave out: the rules of
+//! [`replay`](super::replay), without putting a fence. The log may be written and cut meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -11,34 +11,65 @@ use tidelake_catalog::verify::{Finding, Followed, Report};
 use super::frame::{self, DecodeError};
 use super::{FIRST_SEQ, MAX_IN_FLIGHT, WalPosition};
 
-const RESTORE: &str = "restore it, or move it and all later objects of its folder away; the node does not start before";
+const RESTORE: &str = "restore it, or move it and all later objects of its folder away; the node \
+                       does not start before";
 const HARMLESS: &str = "it was never acknowledged and is not replayed; leave it";
 
 /// Checks the objects of a node's log from its covered position on.
-pub async fn verify(store: &Store, node: &str, followed: &mut Followed, report: &mut Report<'_>) -> Result<(), StoreError> {
+pub async fn verify(
+    store: &Store,
+    node: &str,
+    followed: &mut Followed,
+    report: &mut Report<'_>,
+) -> Result<(), StoreError> {
     let start = covered(followed, node);
     let mut listed = BTreeSet::new();
     let mut infos = store.list(&keys::wal_node(node));
     while let Some(info) = infos.try_next().await? {
         match keys::parse_wal_object(node, &info.key) {
             Some((epoch, seq)) => drop(listed.insert(WalPosition { epoch, seq })),
-            None => report.add(Finding::note(info.key, "it is not an object of a write-ahead log", "move it away if nobody needs it")),
+            None => report.add(Finding::note(
+                info.key,
+                "it is not an object of a write-ahead log",
+                "move it away if nobody needs it",
+            )),
         }
     }
-    let mut check = LogCheck { store, node, followed, report, listed: listed.split_off(&start) };
+    let mut check = LogCheck {
+        store,
+        node,
+        followed,
+        report,
+        listed: listed.split_off(&start),
+    };
     let mut from = start;
     while let Some(&next) = check.listed.range(from..).next() {
         // An epoch begins with its first number, whether or not the object is there.
-        let first = if next.epoch == start.epoch { from } else { WalPosition { epoch: next.epoch, seq: FIRST_SEQ } };
+        let first = if next.epoch == start.epoch {
+            from
+        } else {
+            WalPosition {
+                epoch: next.epoch,
+                seq: FIRST_SEQ,
+            }
+        };
         check.epoch(first).await?;
-        from = WalPosition { epoch: next.epoch.saturating_add(1), seq: FIRST_SEQ };
+        from = WalPosition {
+            epoch: next.epoch.saturating_add(1),
+            seq: FIRST_SEQ,
+        };
     }
     Ok(())
 }
 
 /// The first position of a node that is not in segments.
 fn covered(followed: &Followed, node: &str) -> WalPosition {
-    followed.snapshot().node(node).map(|node| node.wal).unwrap_or_default().into()
+    followed
+        .snapshot()
+        .node(node)
+        .map(|node| node.wal)
+        .unwrap_or_default()
+        .into()
 }
 
 struct LogCheck<'a, 'r> {
@@ -68,7 +99,10 @@ impl LogCheck<'_, '_> {
 
     /// The first object of an epoch that is listed from a position on.
     fn next_listed(&self, at: WalPosition) -> Option<WalPosition> {
-        let end = WalPosition { epoch: at.epoch.saturating_add(1), seq: FIRST_SEQ };
+        let end = WalPosition {
+            epoch: at.epoch.saturating_add(1),
+            seq: FIRST_SEQ,
+        };
         self.listed.range(at..end).next().copied()
     }
 
@@ -85,20 +119,26 @@ impl LogCheck<'_, '_> {
                 Found::EndsEarly(reason) => {
                     let is_last = self.next_listed(at.next()).is_none();
                     if is_last || matches!(self.look(at.next()).await?, Found::Fence) {
-                        self.report.add(Finding::note(self.key(at), reason, HARMLESS));
+                        self.report
+                            .add(Finding::note(self.key(at), reason, HARMLESS));
                         self.leave_out(at.next().next(), "it lies after the fence of its epoch");
                         return Ok(());
                     }
-                    self.report.add(Finding::damage(self.key(at), reason, RESTORE));
+                    self.report
+                        .add(Finding::damage(self.key(at), reason, RESTORE));
                 }
                 Found::Missing => {
-                    let beyond = WalPosition { seq: at.seq.saturating_add(MAX_IN_FLIGHT as u64), ..at };
+                    let beyond = WalPosition {
+                        seq: at.seq.saturating_add(MAX_IN_FLIGHT as u64),
+                        ..at
+                    };
                     let Some(proof) = self.next_listed(beyond) else {
                         self.leave_out(next, "it lies after a gap, or is on its way");
                         return Ok(());
                     };
                     let problem = format!("it is missing, but {} is there", self.key(proof));
-                    self.report.add(Finding::damage(self.key(at), problem, RESTORE));
+                    self.report
+                        .add(Finding::damage(self.key(at), problem, RESTORE));
                     at = next;
                     continue;
                 }
@@ -111,7 +151,8 @@ impl LogCheck<'_, '_> {
     fn leave_out(&mut self, from: WalPosition, problem: &str) {
         let mut from = from;
         while let Some(at) = self.next_listed(from) {
-            self.report.add(Finding::note(self.key(at), problem, HARMLESS));
+            self.report
+                .add(Finding::note(self.key(at), problem, HARMLESS));
             from = at.next();
         }
     }
@@ -122,7 +163,11 @@ impl LogCheck<'_, '_> {
             Ok(object) => object,
             Err(StoreError::NotFound { .. }) => {
                 self.followed.refresh().await?;
-                return Ok(if at < covered(self.followed, self.node) { Found::Covered } else { Found::Missing });
+                return Ok(if at < covered(self.followed, self.node) {
+                    Found::Covered
+                } else {
+                    Found::Missing
+                });
             }
             Err(error) => {
                 self.report.add(Finding::unread(key, error));
@@ -132,9 +177,16 @@ impl LogCheck<'_, '_> {
         self.report.checked.log_objects += 1;
         let problem = match frame::decode(&object) {
             Ok((header, frames)) => {
-                let found = WalPosition { epoch: header.epoch, seq: header.seq };
+                let found = WalPosition {
+                    epoch: header.epoch,
+                    seq: header.seq,
+                };
                 if found == at {
-                    return Ok(if frames.is_empty() { Found::Fence } else { Found::Group });
+                    return Ok(if frames.is_empty() {
+                        Found::Fence
+                    } else {
+                        Found::Group
+                    });
                 }
                 format!("it was written as {found}: somebody moved or copied it")
             }

@@ -1,23 +1,25 @@
-//! Group commit: requests are queued, put together in one object, and acknowledged when it is durable.
+//! Group commit: requests are queued, put together in one object, and acknowledged when it is
+//! durable.
 //!
-//! One task owns the log of one epoch. On a folder it keeps one group in flight and puts the next as soon as
-//! that is durable, with whatever has queued up: a fixed interval would cap clients that wait for their answer.
-//! On S3 every put costs money, so groups keep a minimum interval, and several are in flight because one put
-//! takes longer than that. In both cases groups become visible in order: the sink gets group `n` after group
-//! `n-1`, and clients get their answer after the sink.
+//! One task owns the log of one epoch. On a folder it keeps one group in flight and puts the next
+//! as soon as that is durable, with whatever has queued up: a fixed interval would cap clients that
+//! wait for their answer. On S3 every put costs money, so groups keep a minimum interval, and
+//! several are in flight because one put takes longer than that. In both cases groups become
+//! visible in order: the sink gets group `n` after group `n-1`, and clients get their answer after
+//! the sink.
 //!
 //! # When the store fails
 //!
-//! After a failed put nobody knows whether the object is there or will be. The group's clients are told so at
-//! once, and so is everybody behind them and everybody who comes; but the number cannot be given to another
-//! group, and no later group may be acknowledged while this one may be missing, because replay ends at the
-//! first gap. So the same bytes are tried again and again under the same key, until they are there. Then the
-//! group *is* in the log, and the sink gets it like any other, though its clients were told 503: a write that
-//! was not acknowledged may be there, but memory must not differ from what a replay would give. With that
-//! settled the log is open again.
+//! After a failed put nobody knows whether the object is there or will be. The group's clients are
+//! told so at once, and so is everybody behind them and everybody who comes; but the number cannot
+//! be given to another group, and no later group may be acknowledged while this one may be missing,
+//! because replay ends at the first gap. So the same bytes are tried again and again under the same
+//! key, until they are there. Then the group *is* in the log, and the sink gets it like any other,
+//! though its clients were told 503: a write that was not acknowledged may be there, but memory
+//! must not differ from what a replay would give. With that settled the log is open again.
 //!
-//! "Exists already" is an answer too: the bytes are read back, and if they are ours an earlier try had arrived.
-//! If not, another process has fenced this epoch, and the writer stops for ever.
+//! "Exists already" is an answer too: the bytes are read back, and if they are ours an earlier try
+//! had arrived. If not, another process has fenced this epoch, and the writer stops for ever.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -43,7 +45,8 @@ mod committer;
 /// How groups are formed, and how long anything may take.
 #[derive(Debug, Clone)]
 pub struct WalOptions {
-    /// Least time between the puts of two groups, unless a group is full. Costs latency, saves requests.
+    /// Least time between the puts of two groups, unless a group is full. Costs latency, saves
+    /// requests.
     pub min_interval: Duration,
     /// Most groups whose puts are under way at once; at most [`MAX_IN_FLIGHT`].
     pub max_in_flight: usize,
@@ -53,12 +56,13 @@ pub struct WalOptions {
     pub queued_bytes: usize,
     /// Longest time until a submission is answered, whatever the store does.
     pub submit_timeout: Duration,
-    /// After this time a put is given up and tried anew; `None` where giving up frees nothing (a folder, where
-    /// the blocked thread stays).
+    /// After this time a put is given up and tried anew; `None` where giving up frees nothing (a
+    /// folder, where the blocked thread stays).
     pub put_timeout: Option<Duration>,
     /// Pause before the first new try of a failed put; it doubles from try to try.
     pub min_retry_pause: Duration,
-    /// Longest pause between tries, hence the longest time that writes stay refused once the store is back.
+    /// Longest pause between tries, hence the longest time that writes stay refused once the store
+    /// is back.
     pub max_retry_pause: Duration,
 }
 
@@ -79,15 +83,24 @@ impl WalOptions {
 
     /// For S3: a group every 250 ms, four in flight.
     pub fn remote() -> Self {
-        Self { min_interval: Duration::from_millis(250), max_in_flight: 4, put_timeout: Some(Duration::from_secs(5)), ..Self::local() }
+        Self {
+            min_interval: Duration::from_millis(250),
+            max_in_flight: 4,
+            put_timeout: Some(Duration::from_secs(5)),
+            ..Self::local()
+        }
     }
 }
 
 /// Why a submission was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
-    /// More is queued than memory is granted for: answer 503 and `Retry-After`. It is not in the log.
-    #[error("{queued} bytes wait to be written to the log, at most {limit} are allowed; try again later")]
+    /// More is queued than memory is granted for: answer 503 and `Retry-After`. It is not in the
+    /// log.
+    #[error(
+        "{queued} bytes wait to be written to the log, at most {limit} are allowed; try again \
+         later"
+    )]
     Overloaded {
         /// Bytes queued, without this submission.
         queued: usize,
@@ -100,7 +113,8 @@ pub enum WalError {
         /// What the store said.
         reason: Arc<str>,
     },
-    /// Another process owns this node now: answer 503 and exit. It may have been taken over by that process.
+    /// Another process owns this node now: answer 503 and exit. It may have been taken over by that
+    /// process.
     #[error("another process took over this node's log: {key} holds its object")]
     Fenced {
         /// The object that is not ours.
@@ -135,7 +149,8 @@ pub enum WalState {
 
 /// Where durable groups go, in the order of the log, each before its clients are answered.
 pub trait Sink<T>: Send + 'static {
-    /// Takes the payloads of the group at `position`. It runs on the log's task: no I/O, no waiting.
+    /// Takes the payloads of the group at `position`. It runs on the log's task: no I/O, no
+    /// waiting.
     fn apply(&mut self, position: WalPosition, payloads: Vec<T>);
 }
 
@@ -153,7 +168,9 @@ impl Future for Ack {
     type Output = Result<WalPosition, WalError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or(Err(WalError::Closed)))
+        Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|answer| answer.unwrap_or(Err(WalError::Closed)))
     }
 }
 
@@ -192,7 +209,9 @@ impl<T> Shared<T> {
 
     fn release(&self, queue: &mut Queue<T>, bytes: usize) {
         queue.held_bytes = queue.held_bytes.saturating_sub(bytes);
-        self.metrics.queued_bytes.store(queue.held_bytes as u64, Ordering::Relaxed);
+        self.metrics
+            .queued_bytes
+            .store(queue.held_bytes as u64, Ordering::Relaxed);
     }
 
     /// From now on submissions are refused with `error`, beginning with those that are queued.
@@ -235,15 +254,33 @@ pub struct WalWriter<T> {
 
 impl<T> Clone for WalWriter<T> {
     fn clone(&self) -> Self {
-        Self { handle: Arc::clone(&self.handle) }
+        Self {
+            handle: Arc::clone(&self.handle),
+        }
     }
 }
 
 impl<T: Send + 'static> WalWriter<T> {
-    /// Starts the log of `node` at `start`, which must be the beginning of an epoch that nobody else has, with
-    /// all older epochs fenced by a [`Replay`](super::Replay) that came to its end. Needs a tokio runtime.
-    pub fn start(store: Store, node: &str, start: WalPosition, writer: WriterId, options: WalOptions, sink: impl Sink<T>) -> Self {
-        let (handle, task) = Self::prepare(store, node, start, writer, options, sink, Arc::new(SystemClock::default()));
+    /// Starts the log of `node` at `start`, which must be the beginning of an epoch that nobody
+    /// else has, with all older epochs fenced by a [`Replay`](super::Replay) that came to its
+    /// end. Needs a tokio runtime.
+    pub fn start(
+        store: Store,
+        node: &str,
+        start: WalPosition,
+        writer: WriterId,
+        options: WalOptions,
+        sink: impl Sink<T>,
+    ) -> Self {
+        let (handle, task) = Self::prepare(
+            store,
+            node,
+            start,
+            writer,
+            options,
+            sink,
+            Arc::new(SystemClock::default()),
+        );
         tokio::spawn(task);
         handle
     }
@@ -258,9 +295,18 @@ impl<T: Send + 'static> WalWriter<T> {
         sink: impl Sink<T>,
         clock: Arc<dyn Clock>,
     ) -> (Self, BoxFuture<'static, ()>) {
-        let options = WalOptions { max_in_flight: options.max_in_flight.clamp(1, MAX_IN_FLIGHT), ..options };
+        let options = WalOptions {
+            max_in_flight: options.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            ..options
+        };
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { pending: VecDeque::new(), pending_bytes: 0, held_bytes: 0, refusal: None, closing: false }),
+            queue: Mutex::new(Queue {
+                pending: VecDeque::new(),
+                pending_bytes: 0,
+                held_bytes: 0,
+                refusal: None,
+                closing: false,
+            }),
             wake: Notify::new(),
             state: watch::Sender::new(WalState::Open),
             metrics: Arc::default(),
@@ -268,18 +314,24 @@ impl<T: Send + 'static> WalWriter<T> {
             clock,
         });
         let committer = Committer::new(Arc::clone(&shared), store, node, start, writer);
-        (Self { handle: Arc::new(Handle(shared)) }, Box::pin(committer.run(sink)))
+        (
+            Self {
+                handle: Arc::new(Handle(shared)),
+            },
+            Box::pin(committer.run(sink)),
+        )
     }
 
     fn shared(&self) -> &Shared<T> {
         &self.handle.0
     }
 
-    /// Queues a request. The answer comes when it is durable and the sink has its payload, or when it is known
-    /// that this will not be soon; within [`WalOptions::submit_timeout`] in any case.
+    /// Queues a request. The answer comes when it is durable and the sink has its payload, or when
+    /// it is known that this will not be soon; within [`WalOptions::submit_timeout`] in any
+    /// case.
     ///
-    /// Fails at once with [`WalError::Overloaded`] over the limit of queued bytes, and with whatever else closes
-    /// the log at present.
+    /// Fails at once with [`WalError::Overloaded`] over the limit of queued bytes, and with
+    /// whatever else closes the log at present.
     pub fn submit(&self, frame: Frame, payload: T) -> Result<Ack, WalError> {
         let shared = self.shared();
         let frame = PreparedFrame::new(frame)?;
@@ -305,8 +357,16 @@ impl<T: Send + 'static> WalWriter<T> {
             }
             queue.held_bytes += bytes;
             queue.pending_bytes += bytes;
-            shared.metrics.queued_bytes.store(queue.held_bytes as u64, Ordering::Relaxed);
-            queue.pending.push_back(Pending { frame, payload, ack, deadline });
+            shared
+                .metrics
+                .queued_bytes
+                .store(queue.held_bytes as u64, Ordering::Relaxed);
+            queue.pending.push_back(Pending {
+                frame,
+                payload,
+                ack,
+                deadline,
+            });
         }
         shared.wake.notify_one();
         Ok(Ack(answer))
@@ -317,7 +377,8 @@ impl<T: Send + 'static> WalWriter<T> {
         self.submit(frame, payload)?.await
     }
 
-    /// Whether the log takes writes, and when that changes. The server exits on [`WalState::Fenced`].
+    /// Whether the log takes writes, and when that changes. The server exits on
+    /// [`WalState::Fenced`].
     pub fn state(&self) -> watch::Receiver<WalState> {
         self.shared().state.subscribe()
     }

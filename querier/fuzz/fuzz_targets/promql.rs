@@ -15,7 +15,12 @@ fuzz_target!(|text: &str| {
     let Ok(expr) = parse::parse(text) else { return };
     let written = expr.to_string();
     for form in [written.clone(), parse::pretty(&expr)] {
-        let again = parse::parse(&form).unwrap_or_else(|error| panic!("{text:?} was written as {form:?}: {error}"));
-        assert_eq!(again.to_string(), written, "{text:?} was written as {form:?}");
+        let again = parse::parse(&form)
+            .unwrap_or_else(|error| panic!("{text:?} was written as {form:?}: {error}"));
+        assert_eq!(
+            again.to_string(),
+            written,
+            "{text:?} was written as {form:?}"
+        );
     }
 });

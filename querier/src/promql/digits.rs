@@ -1,5 +1,5 @@
-//! The shortest digits that read back as a number. Of two that are as short and as near, the even one, as in Go: `ryu` finds them, Rust's own
-//! formatting takes the larger one.
+//! The shortest digits that read back as a number. Of two that are as short and as near, the even
+//! one, as in Go: `ryu` finds them, Rust's own formatting takes the larger one.
 
 /// Digits of a finite number, whose sign is not among them.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,11 @@ impl Digits {
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(value.abs());
         let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-        let mut digits = Self { text: [0; 20], count: 0, point: 0 };
+        let mut digits = Self {
+            text: [0; 20],
+            count: 0,
+            point: 0,
+        };
         let mut seen_point = false;
         for byte in mantissa.bytes() {
             if byte == b'.' {
@@ -55,7 +59,10 @@ impl Digits {
         }
         if self.point <= 0 {
             out.extend_from_slice(b"0.");
-            out.extend(std::iter::repeat_n(b'0', self.point.unsigned_abs() as usize));
+            out.extend(std::iter::repeat_n(
+                b'0',
+                self.point.unsigned_abs() as usize,
+            ));
             return out.extend_from_slice(digits);
         }
         let point = self.point as usize;
@@ -71,7 +78,8 @@ impl Digits {
     }
 }
 
-/// A number with all its digits and without an exponent, however many zeros that needs: `1000000`, `0.1`, `+Inf`.
+/// A number with all its digits and without an exponent, however many zeros that needs: `1000000`,
+/// `0.1`, `+Inf`.
 pub fn plain(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -92,9 +100,16 @@ pub(crate) fn scientific(value: f64) -> String {
     let shortest = Digits::of(value);
     let digits = String::from_utf8_lossy(shortest.digits());
     let (first, rest) = digits.split_at(1.min(digits.len()));
-    let (minus, point) = (if value.is_sign_negative() { "-" } else { "" }, if rest.is_empty() { "" } else { "." });
+    let (minus, point) = (
+        if value.is_sign_negative() { "-" } else { "" },
+        if rest.is_empty() { "" } else { "." },
+    );
     let exponent = shortest.exponent();
-    format!("{minus}{first}{point}{rest}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    format!(
+        "{minus}{first}{point}{rest}e{}{:02}",
+        if exponent < 0 { '-' } else { '+' },
+        exponent.abs()
+    )
 }
 
 #[cfg(test)]

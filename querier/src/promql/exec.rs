@@ -1,17 +1,20 @@
 //! Evaluation of a PromQL expression over series batches.
 //!
-//! Path of a query: expression tree -> `plan` (durations and `@` resolved, step-invariant parts marked, functions
-//! looked up) -> `engine` evaluates the plan bottom-up, every operator over all steps at once -> `finish` drops
-//! metric names and orders the answer.
+//! Path of a query: expression tree -> `plan` (durations and `@` resolved, step-invariant parts
+//! marked, functions looked up) -> `engine` evaluates the plan bottom-up, every operator over all
+//! steps at once -> `finish` drops metric names and orders the answer.
 //!
-//! The unit of data is a `row::Row`: the labels of one series and one float per step, with an in-band marker for
-//! "no value at this step". Selectors are fused with the range function around them, so raw samples never outlive
-//! the batch in which the source delivered them.
+//! The unit of data is a `row::Row`: the labels of one series and one float per step, with an
+//! in-band marker for "no value at this step". Selectors are fused with the range function around
+//! them, so raw samples never outlive the batch in which the source delivered them.
 //!
 //! Invariants:
-//! * Floats are only computed with after their presence was checked, so the marker never takes part in arithmetic.
-//! * The order of rows depends only on labels, never on the order in which batches arrive: sums are reproducible.
-//! * A histogram never silently becomes a float: what an operation leaves out for want of a meaning is remarked on.
+//! * Floats are only computed with after their presence was checked, so the marker never takes part
+//!   in arithmetic.
+//! * The order of rows depends only on labels, never on the order in which batches arrive: sums are
+//!   reproducible.
+//! * A histogram never silently becomes a float: what an operation leaves out for want of a meaning
+//!   is remarked on.
 
 pub(crate) mod aggregate;
 pub(crate) mod aggregate_histograms;
@@ -65,7 +68,8 @@ pub struct EngineOptions {
     pub lookback_delta_ms: i64,
     /// Step of subqueries that name none, in milliseconds.
     pub default_step_ms: i64,
-    /// Most samples that one query may hold in memory at a time: values of rows, and raw samples of the batches in work.
+    /// Most samples that one query may hold in memory at a time: values of rows, and raw samples
+    /// of the batches in work.
     pub max_samples: u64,
     /// Most series that one selector may match.
     pub max_series: usize,
@@ -73,8 +77,9 @@ pub struct EngineOptions {
     pub timeout: Duration,
     /// Most bytes that one query may read from the store; what a cache holds does not count.
     pub max_read_bytes: u64,
-    /// Whether Prometheus' experimental features are on: what [`parse_with`](super::parse::parse_with) lets through for it, and that
-    /// metric names are removed at the end of a query only.
+    /// Whether Prometheus' experimental features are on: what
+    /// [`parse_with`](super::parse::parse_with) lets through for it, and that metric names are
+    /// removed at the end of a query only.
     pub experimental: bool,
     /// The threads that queries compute on; those of the caller if there are none.
     pub threads: Option<Handle>,
@@ -114,12 +119,22 @@ pub struct QueryParams {
 impl QueryParams {
     /// One evaluation.
     pub fn instant(time_ms: i64) -> Self {
-        Self { start_ms: time_ms, end_ms: time_ms, step_ms: 0, lookback_delta_ms: None }
+        Self {
+            start_ms: time_ms,
+            end_ms: time_ms,
+            step_ms: 0,
+            lookback_delta_ms: None,
+        }
     }
 
     /// Evaluations at `start_ms`, `start_ms + step_ms`, ... up to `end_ms`.
     pub fn range(start_ms: i64, end_ms: i64, step_ms: i64) -> Self {
-        Self { start_ms, end_ms, step_ms, lookback_delta_ms: None }
+        Self {
+            start_ms,
+            end_ms,
+            step_ms,
+            lookback_delta_ms: None,
+        }
     }
 }
 
@@ -141,10 +156,12 @@ pub enum Value {
     Scalar(Vec<f64>),
     /// A text.
     String(String),
-    /// Series with at most one value per step: an instant vector, or the matrix of a range query. The order is
-    /// that of the expression (`sort`, `topk`) for an instant query, by labels for a range query.
+    /// Series with at most one value per step: an instant vector, or the matrix of a range query.
+    /// The order is that of the expression (`sort`, `topk`) for an instant query, by labels for
+    /// a range query.
     Vector(Vec<SeriesRow>),
-    /// Raw samples per series, by labels: the answer to an instant query of `x[5m]` or of a subquery.
+    /// Raw samples per series, by labels: the answer to an instant query of `x[5m]` or of a
+    /// subquery.
     RangeVector(Vec<RangeSeries>),
 }
 
@@ -164,7 +181,10 @@ pub enum QueryError {
     #[error("query was canceled in expression evaluation")]
     Canceled,
     /// It would hold more than [`EngineOptions::max_samples`].
-    #[error("query processing would load too many samples into memory in query execution (limit {0}, setting max_query_samples)")]
+    #[error(
+        "query processing would load too many samples into memory in query execution (limit {0}, \
+         setting max_query_samples)"
+    )]
     TooManySamples(u64),
     /// The samples could not be read.
     #[error(transparent)]
@@ -188,8 +208,9 @@ pub struct Explained {
 
 /// Evaluates an expression.
 ///
-/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio runtime with timers; everything
-/// is computed in tasks of their own, which stop soon after the returned future is dropped.
+/// `query_text` is the text that was parsed; annotations name positions in it. Needs a tokio
+/// runtime with timers; everything is computed in tasks of their own, which stop soon after the
+/// returned future is dropped.
 pub async fn evaluate(
     expr: &Expr,
     query_text: &str,
@@ -197,17 +218,27 @@ pub async fn evaluate(
     source: Arc<dyn SampleSource>,
     options: &EngineOptions,
 ) -> Result<QueryOutput, QueryError> {
-    let (output, _) = Query::new(expr, params, options)?.run(query_text, source, options, false).await?;
+    let (output, _) = Query::new(expr, params, options)?
+        .run(query_text, source, options, false)
+        .await?;
     Ok(output)
 }
 
 /// Says how an expression is evaluated, as far as that is known beforehand: nothing is read.
-pub fn explain(expr: &Expr, params: QueryParams, options: &EngineOptions) -> Result<Explained, QueryError> {
+pub fn explain(
+    expr: &Expr,
+    params: QueryParams,
+    options: &EngineOptions,
+) -> Result<Explained, QueryError> {
     let query = Query::new(expr, params, options)?;
-    Ok(Explained { plan: explain::describe(&query.node, None), annotations: Annotations::default() })
+    Ok(Explained {
+        plan: explain::describe(&query.node, None),
+        annotations: Annotations::default(),
+    })
 }
 
-/// Evaluates an expression as [`evaluate`] does, and says what each operator did instead of the answer.
+/// Evaluates an expression as [`evaluate`] does, and says what each operator did instead of the
+/// answer.
 pub async fn explain_analyze(
     expr: &Expr,
     query_text: &str,
@@ -218,7 +249,10 @@ pub async fn explain_analyze(
     let query = Query::new(expr, params, options)?;
     let (output, plan) = query.run(query_text, source, options, true).await?;
     let plan = plan.ok_or_else(|| QueryError::execution("the query was not measured"))?;
-    Ok(Explained { plan, annotations: output.annotations })
+    Ok(Explained {
+        plan,
+        annotations: output.annotations,
+    })
 }
 
 /// A planned query.
@@ -235,12 +269,27 @@ impl Query {
         let is_range = params.step_ms > 0;
         let value_type = expr.value_type();
         if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
-            let name = if value_type == ValueType::String { "string" } else { "range vector" };
-            return Err(QueryError::BadData(format!("invalid expression type {name:?} for range query, must be Scalar or instant Vector")));
+            let name = if value_type == ValueType::String {
+                "string"
+            } else {
+                "range vector"
+            };
+            return Err(QueryError::BadData(format!(
+                "invalid expression type {name:?} for range query, must be Scalar or instant \
+                 Vector"
+            )));
         }
         Ok(Self {
-            lookback: params.lookback_delta_ms.filter(|ms| *ms > 0).unwrap_or(options.lookback_delta_ms),
-            grid: grid::Grid::new(params.start_ms, params.end_ms, params.step_ms, options.max_samples)?,
+            lookback: params
+                .lookback_delta_ms
+                .filter(|ms| *ms > 0)
+                .unwrap_or(options.lookback_delta_ms),
+            grid: grid::Grid::new(
+                params.start_ms,
+                params.end_ms,
+                params.step_ms,
+                options.max_samples,
+            )?,
             begun: Instant::now(),
             node: plan::Planner::new(&params, options).plan(expr)?,
             is_range,
@@ -255,8 +304,11 @@ impl Query {
         options: &EngineOptions,
         profiled: bool,
     ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
-        let counts = options.count_samples.then(|| stats::StepCounts::new(self.grid));
-        let engine = engine::Engine::new(source, options, self.lookback, profiled).counting(counts.clone());
+        let counts = options
+            .count_samples
+            .then(|| stats::StepCounts::new(self.grid));
+        let engine =
+            engine::Engine::new(source, options, self.lookback, profiled).counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
         let query_text = query_text.to_owned();
         let work = async move {
@@ -273,18 +325,30 @@ impl Query {
                 peak_samples,
                 samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
             };
-            let plan = engine.profile().map(|profile| explain::describe(&self.node, Some(profile)));
-            Ok((QueryOutput { value, annotations: engine.annotations().render(&query_text), stats }, plan))
+            let plan = engine
+                .profile()
+                .map(|profile| explain::describe(&self.node, Some(profile)));
+            Ok((
+                QueryOutput {
+                    value,
+                    annotations: engine.annotations().render(&query_text),
+                    stats,
+                },
+                plan,
+            ))
         };
         let mut task = JoinSet::new();
         match &options.threads {
             Some(threads) => task.spawn_on(work, threads),
             None => task.spawn(work),
         };
-        // The clock runs here, among others: the only timer of idle threads would wake one of them for nothing.
+        // The clock runs here, among others: the only timer of idle threads would wake one of them
+        // for nothing.
         match tokio::time::timeout(options.timeout, task.join_next()).await {
             Ok(Some(Ok(result))) => result,
-            Ok(Some(Err(error))) => Err(QueryError::execution(format!("evaluation failed: {error}"))),
+            Ok(Some(Err(error))) => {
+                Err(QueryError::execution(format!("evaluation failed: {error}")))
+            }
             Ok(None) => Err(QueryError::Canceled),
             Err(_) => Err(QueryError::Timeout),
         }

@@ -36,7 +36,8 @@ pub(crate) enum Function {
     Date(fn(i128) -> f64),
     /// The time of evaluation, where there is a value.
     Timestamp,
-    /// Nothing: only samples say when their counts began, and those of a selector are looked up where they are read.
+    /// Nothing: only samples say when their counts began, and those of a selector are looked up
+    /// where they are read.
     StartTimestamp,
     Absent(Labels),
     Scalar,
@@ -113,24 +114,37 @@ impl Args {
     fn vector(&mut self) -> Result<Rows, QueryError> {
         match self.0.next() {
             Some(Evaluated::Vector(rows)) => Ok(rows),
-            _ => Err(QueryError::BadData("expected an instant vector as argument".to_owned())),
+            _ => Err(QueryError::BadData(
+                "expected an instant vector as argument".to_owned(),
+            )),
         }
     }
 
     fn scalar(&mut self) -> Result<Vec<f64>, QueryError> {
         match self.0.next() {
             Some(Evaluated::Scalar(values)) => Ok(values),
-            _ => Err(QueryError::BadData("expected a scalar as argument".to_owned())),
+            _ => Err(QueryError::BadData(
+                "expected a scalar as argument".to_owned(),
+            )),
         }
     }
 
     fn scalar_or(&mut self, default: f64, steps: usize) -> Result<Vec<f64>, QueryError> {
-        if self.0.len() == 0 { Ok(vec![default; steps]) } else { self.scalar() }
+        if self.0.len() == 0 {
+            Ok(vec![default; steps])
+        } else {
+            self.scalar()
+        }
     }
 }
 
 /// Evaluates a call; string arguments are not among `args`.
-pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Evaluated>, grid: Grid) -> Result<Evaluated, QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    call: &FunctionCall,
+    args: Vec<Evaluated>,
+    grid: Grid,
+) -> Result<Evaluated, QueryError> {
     let has_args = !args.is_empty();
     let mut args = Args(args.into_iter());
     let span = |index: usize| call.spans.get(index).copied().unwrap_or(call.span);
@@ -144,18 +158,43 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
         Function::Clamp | Function::ClampMin | Function::ClampMax => {
             let rows = args.vector()?;
             let unbounded = |value| vec![value; grid.count];
-            let low = if matches!(call.function, Function::ClampMax) { unbounded(f64::NEG_INFINITY) } else { args.scalar()? };
-            let high = if matches!(call.function, Function::ClampMin) { unbounded(f64::INFINITY) } else { args.scalar()? };
-            map(rows, |step, value| if high[step] < low[step] { ABSENT } else { number::max(low[step], number::min(high[step], value)) })
+            let low = if matches!(call.function, Function::ClampMax) {
+                unbounded(f64::NEG_INFINITY)
+            } else {
+                args.scalar()?
+            };
+            let high = if matches!(call.function, Function::ClampMin) {
+                unbounded(f64::INFINITY)
+            } else {
+                args.scalar()?
+            };
+            map(rows, |step, value| {
+                if high[step] < low[step] {
+                    ABSENT
+                } else {
+                    number::max(low[step], number::min(high[step], value))
+                }
+            })
         }
-        Function::Date(part) if has_args => map(args.vector()?, |_, value| part(time::seconds(value))),
+        Function::Date(part) if has_args => {
+            map(args.vector()?, |_, value| part(time::seconds(value)))
+        }
         Function::Date(part) => {
-            let values = grid.times().map(|ms| part(i128::from(ms.div_euclid(1000)))).collect();
-            Rows::new(vec![Row::floats(Labels::empty(), false, values)], &engine.limits)?
+            let values = grid
+                .times()
+                .map(|ms| part(i128::from(ms.div_euclid(1000))))
+                .collect();
+            Rows::new(
+                vec![Row::floats(Labels::empty(), false, values)],
+                &engine.limits,
+            )?
         }
         Function::Timestamp => args.vector()?.map(|mut rows| {
             for row in &mut rows {
-                for step in (0..grid.count).filter(|step| row.has(*step)).collect::<Vec<_>>() {
+                for step in (0..grid.count)
+                    .filter(|step| row.has(*step))
+                    .collect::<Vec<_>>()
+                {
                     row.values[step] = grid.time(step) as f64 / 1000.0;
                 }
                 row.histograms = None;
@@ -166,40 +205,81 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
         Function::StartTimestamp => args.vector()?.map(|_| Vec::new()),
         Function::Absent(labels) => {
             let rows = args.vector()?;
-            let missing = |step| if rows.list.iter().any(|row| row.has(step)) { ABSENT } else { 1.0 };
-            Rows::new(vec![Row::floats(labels.clone(), false, (0..grid.count).map(missing).collect())], &engine.limits)?
+            let missing = |step| {
+                if rows.list.iter().any(|row| row.has(step)) {
+                    ABSENT
+                } else {
+                    1.0
+                }
+            };
+            Rows::new(
+                vec![Row::floats(
+                    labels.clone(),
+                    false,
+                    (0..grid.count).map(missing).collect(),
+                )],
+                &engine.limits,
+            )?
         }
         Function::Scalar => return Ok(Evaluated::Scalar(only_value(&args.vector()?, grid))),
-        Function::Vector => Rows::new(vec![Row::floats(Labels::empty(), false, args.scalar()?)], &engine.limits)?,
+        Function::Vector => Rows::new(
+            vec![Row::floats(Labels::empty(), false, args.scalar()?)],
+            &engine.limits,
+        )?,
         Function::Pi => return Ok(Evaluated::Scalar(vec![std::f64::consts::PI; grid.count])),
         Function::MaxOf | Function::MinOf => {
-            let pick = if matches!(call.function, Function::MaxOf) { number::max } else { number::min };
+            let pick = if matches!(call.function, Function::MaxOf) {
+                number::max
+            } else {
+                number::min
+            };
             let (a, b) = (args.scalar()?, args.scalar()?);
-            return Ok(Evaluated::Scalar(a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect()));
+            return Ok(Evaluated::Scalar(
+                a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect(),
+            ));
         }
         Function::Sort { descending } => {
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
             let rows = map_keeping_name(args.vector()?);
-            if grid.count == 1 { rows.map(|rows| sort::by_value(rows, *descending)) } else { rows }
+            if grid.count == 1 {
+                rows.map(|rows| sort::by_value(rows, *descending))
+            } else {
+                rows
+            }
         }
         Function::SortByLabel { labels, descending } => {
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
-            args.vector()?.map(|rows| sort::by_labels(rows, labels, *descending))
+            args.vector()?
+                .map(|rows| sort::by_labels(rows, labels, *descending))
         }
-        Function::LabelReplace { destination, replacement, source, regex } => {
-            args.vector()?.try_map(|rows| label::replace(rows, destination, replacement, source, regex))?
-        }
-        Function::LabelJoin { destination, separator, sources } => {
-            args.vector()?.try_map(|rows| label::join(rows, destination, separator, sources))?
-        }
+        Function::LabelReplace {
+            destination,
+            replacement,
+            source,
+            regex,
+        } => args
+            .vector()?
+            .try_map(|rows| label::replace(rows, destination, replacement, source, regex))?,
+        Function::LabelJoin {
+            destination,
+            separator,
+            sources,
+        } => args
+            .vector()?
+            .try_map(|rows| label::join(rows, destination, separator, sources))?,
         Function::HistogramField(field) => args.vector()?.map(|mut rows| {
             for row in &mut rows {
                 let histograms = row.histograms.take();
-                let value = |step: usize| histograms.as_ref().and_then(|all| all[step].as_deref()).map_or(ABSENT, field);
+                let value = |step: usize| {
+                    histograms
+                        .as_ref()
+                        .and_then(|all| all[step].as_deref())
+                        .map_or(ABSENT, field)
+                };
                 row.values = (0..grid.count).map(value).collect();
                 row.drop_name = true;
             }
@@ -209,7 +289,10 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
         Function::HistogramQuantile => {
             let quantiles = args.scalar()?;
             let rows = args.vector()?;
-            let spans = histogram::Spans { histograms: span(1), quantiles: vec![span(0)] };
+            let spans = histogram::Spans {
+                histograms: span(1),
+                quantiles: vec![span(0)],
+            };
             histogram::quantile(engine, rows, vec![quantiles], None, grid, &spans)?
         }
         Function::HistogramQuantiles(label) => {
@@ -218,7 +301,10 @@ pub(crate) async fn evaluate(engine: &Engine, call: &FunctionCall, args: Vec<Eva
             while args.0.len() > 0 {
                 quantiles.push(args.scalar()?);
             }
-            let spans = histogram::Spans { histograms: span(0), quantiles: (0..quantiles.len()).map(|i| span(i + 2)).collect() };
+            let spans = histogram::Spans {
+                histograms: span(0),
+                quantiles: (0..quantiles.len()).map(|i| span(i + 2)).collect(),
+            };
             histogram::quantile(engine, rows, quantiles, Some(label), grid, &spans)?
         }
         Function::HistogramFraction => {

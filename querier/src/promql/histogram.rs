@@ -1,12 +1,13 @@
 //! Arithmetic of native histograms, as PromQL defines it.
 //!
-//! A histogram is a few numbers (count, sum, zero bucket) and two sparse lists of buckets, above and below zero.
-//! Buckets are numbered outwards from zero; [`bounds`] tells what a number means. Everything here works on
-//! [`buckets::Cells`] (number and count) as long as bounds do not matter, and on [`buckets::Bucket`] where they do.
+//! A histogram is a few numbers (count, sum, zero bucket) and two sparse lists of buckets, above
+//! and below zero. Buckets are numbered outwards from zero; [`bounds`] tells what a number means.
+//! Everything here works on [`buckets::Cells`] (number and count) as long as bounds do not matter,
+//! and on [`buckets::Bucket`] where they do.
 //!
-//! Before two histograms are added or compared they are brought to one layout: the lower of two resolutions, the
-//! wider of two zero buckets ([`zero`]), or the bounds that both have ([`custom`]). Exponential and custom buckets
-//! cannot be reconciled: [`Incompatible`].
+//! Before two histograms are added or compared they are brought to one layout: the lower of two
+//! resolutions, the wider of two zero buckets ([`zero`]), or the bounds that both have
+//! ([`custom`]). Exponential and custom buckets cannot be reconciled: [`Incompatible`].
 //!
 //! Invariants:
 //! * Nothing here panics, whatever spans and counts say: they came from a client once.
@@ -36,11 +37,13 @@ mod tests;
 
 use tidelake_catalog::model::Histogram;
 
-/// How many floats a histogram counts as in limits and statistics: its bytes, those of its time included, by those of a float with
-/// its time. Prometheus counts so.
+/// How many floats a histogram counts as in limits and statistics: its bytes, those of its time
+/// included, by those of a float with its time. Prometheus counts so.
 pub(crate) fn weight(histogram: &Histogram) -> u64 {
     let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    let numbers = histogram.positive_counts.len() + histogram.negative_counts.len() + histogram.custom_values.len();
+    let numbers = histogram.positive_counts.len()
+        + histogram.negative_counts.len()
+        + histogram.custom_values.len();
     (FIXED_BYTES + 8 * (spans + numbers) as u64) / FLOAT_BYTES
 }
 

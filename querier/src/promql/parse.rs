@@ -1,8 +1,9 @@
 //! The PromQL grammar: text to a checked tree.
 //!
-//! `lexer` cuts the text into tokens, `parser` (with `selector`, `call` and `duration`) builds the tree, `typecheck` refuses what has no
-//! meaning. `print` is the way back, and `pretty` the same over several lines. Accepted is what Prometheus 3.14 accepts with all
-//! experimental features on (or off: `experimental`), with its words for errors, since Grafana and users know them.
+//! `lexer` cuts the text into tokens, `parser` (with `selector`, `call` and `duration`) builds the
+//! tree, `typecheck` refuses what has no meaning. `print` is the way back, and `pretty` the same
+//! over several lines. Accepted is what Prometheus 3.14 accepts with all experimental features on
+//! (or off: `experimental`), with its words for errors, since Grafana and users know them.
 
 pub mod ast;
 mod call;
@@ -28,7 +29,8 @@ pub(crate) use number::parse_duration as duration_ms;
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
 pub use pretty::pretty;
 
-/// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it recursively is safe.
+/// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it
+/// recursively is safe.
 pub fn parse(query: &str) -> Result<ast::Expr, ParseError> {
     parse_with(query, true)
 }

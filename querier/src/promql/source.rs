@@ -1,8 +1,8 @@
 //! Where the engine gets samples from.
 //!
-//! One seam with several implementations: segments on the store together with recent rows, and plain memory in
-//! tests. A source resolves matchers to series, merges what it holds of a series from all its places and removes
-//! duplicate times; the engine never sees two pieces of one series.
+//! One seam with several implementations: segments on the store together with recent rows, and
+//! plain memory in tests. A source resolves matchers to series, merges what it holds of a series
+//! from all its places and removes duplicate times; the engine never sees two pieces of one series.
 
 #[cfg(test)]
 pub(crate) mod memory;
@@ -16,8 +16,8 @@ use tidelake_catalog::segment::ReadMeter;
 
 use super::histogram::weight;
 
-/// The samples of one series in ascending time, without duplicates. Stale markers are among them with their exact
-/// bits (see `model::is_stale`), because the engine decides what they end.
+/// The samples of one series in ascending time, without duplicates. Stale markers are among them
+/// with their exact bits (see `model::is_stale`), because the engine decides what they end.
 #[derive(Debug, Clone, Default)]
 pub struct SeriesSamples {
     /// The full label set, metric name included.
@@ -28,7 +28,8 @@ pub struct SeriesSamples {
     pub values: Vec<f64>,
     /// Histogram samples as (position in `times`, histogram), positions ascending.
     pub histograms: Vec<(u32, Arc<Histogram>)>,
-    /// One per time: when what the sample counts began, in milliseconds; 0 where its sender did not say. Empty if no sample has one.
+    /// One per time: when what the sample counts began, in milliseconds; 0 where its sender did
+    /// not say. Empty if no sample has one.
     pub start_times: Vec<i64>,
 }
 
@@ -36,14 +37,20 @@ impl SeriesSamples {
     /// How many floats the samples count as in limits.
     pub fn weight(&self) -> u64 {
         let floats = self.times.len().saturating_sub(self.histograms.len()) as u64;
-        floats + self.histograms.iter().map(|(_, histogram)| weight(histogram)).sum::<u64>()
+        floats
+            + self
+                .histograms
+                .iter()
+                .map(|(_, histogram)| weight(histogram))
+                .sum::<u64>()
     }
 }
 
 /// What a source must refuse instead of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelectLimits {
-    /// Most series that one selector may match; above it the source answers [`SourceError::LimitExceeded`].
+    /// Most series that one selector may match; above it the source answers
+    /// [`SourceError::LimitExceeded`].
     pub max_series: usize,
 }
 
@@ -87,7 +94,7 @@ pub type SeriesStream = BoxStream<'static, Result<Vec<SeriesSamples>, SourceErro
 /// Delivers the samples of the series that a selector matches.
 #[async_trait]
 pub trait SampleSource: Send + Sync + 'static {
-    /// Batches of series; each series comes whole, in one batch. A batch is the unit of parallel work, so a source
-    /// cuts batches to some ten thousand to some million samples.
+    /// Batches of series; each series comes whole, in one batch. A batch is the unit of parallel
+    /// work, so a source cuts batches to some ten thousand to some million samples.
     async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError>;
 }

@@ -1,12 +1,13 @@
 //! Sorted rows as record batches.
 //!
-//! Everything about a series is worked out once per run, and repeated per row by index only: no text is
-//! looked at for a row, and time and fields are copies of ranges of what was read.
+//! Everything about a series is worked out once per run, and repeated per row by index only: no
+//! text is looked at for a row, and time and fields are copies of ranges of what was read.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, StringViewArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, StringViewArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, UInt32Array,
 };
 use arrow::array::{MutableArrayData, make_array};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
@@ -37,8 +38,8 @@ pub(super) struct Layout {
     /// One per field of the schema.
     pub slots: Vec<Slot>,
     pub time_unit: TimeUnit,
-    /// The first column read is the value of samples: rows without one (histograms) and stale markers
-    /// are left out.
+    /// The first column read is the value of samples: rows without one (histograms) and stale
+    /// markers are left out.
     pub samples_only: bool,
 }
 
@@ -62,12 +63,29 @@ impl UnitBatches {
             .slots
             .iter()
             .map(|slot| match slot {
-                Slot::Tag(label) => Some(rows.runs.iter().map(|run| run.series.labels.get(label)).collect()),
+                Slot::Tag(label) => Some(
+                    rows.runs
+                        .iter()
+                        .map(|run| run.series.labels.get(label))
+                        .collect(),
+                ),
                 _ => None,
             })
             .collect();
-        let keep = if layout.samples_only { samples(&rows)? } else { None };
-        Ok(Self { layout, rows, tags, keep, batch_rows: batch_rows.max(1), next_row: 0, next_run: 0 })
+        let keep = if layout.samples_only {
+            samples(&rows)?
+        } else {
+            None
+        };
+        Ok(Self {
+            layout,
+            rows,
+            tags,
+            keep,
+            batch_rows: batch_rows.max(1),
+            next_row: 0,
+            next_run: 0,
+        })
     }
 
     /// The next batch; `None` after the last one. Batches may be empty.
@@ -78,9 +96,14 @@ impl UnitBatches {
             return Ok(None);
         }
         self.next_row += len;
-        let runs =
-            if self.tags.iter().any(Option::is_some) { self.run_of_each_row(start, len) } else { UInt32Array::from(Vec::<u32>::new()) };
-        let internal = |error: ArrowError| SqlError::Internal(format!("rows do not fit the table's schema: {error}"));
+        let runs = if self.tags.iter().any(Option::is_some) {
+            self.run_of_each_row(start, len)
+        } else {
+            UInt32Array::from(Vec::<u32>::new())
+        };
+        let internal = |error: ArrowError| {
+            SqlError::Internal(format!("rows do not fit the table's schema: {error}"))
+        };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.slots.len());
         for (slot, tag) in self.layout.slots.iter().zip(&self.tags) {
             columns.push(match (slot, tag) {
@@ -92,16 +115,22 @@ impl UnitBatches {
                 (_, None) => {
                     let time = ScalarBuffer::from(self.rows.time[start..start + len].to_vec());
                     match self.layout.time_unit {
-                        TimeUnit::Millisecond => Arc::new(TimestampMillisecondArray::new(time, None)),
+                        TimeUnit::Millisecond => {
+                            Arc::new(TimestampMillisecondArray::new(time, None))
+                        }
                         TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::new(time, None)),
                     }
                 }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(len));
-        let batch = RecordBatch::try_new_with_options(self.layout.schema.clone(), columns, &options).map_err(internal)?;
+        let batch =
+            RecordBatch::try_new_with_options(self.layout.schema.clone(), columns, &options)
+                .map_err(internal)?;
         match &self.keep {
-            Some(keep) => filter_record_batch(&batch, &keep.slice(start, len)).map_err(internal).map(Some),
+            Some(keep) => filter_record_batch(&batch, &keep.slice(start, len))
+                .map_err(internal)
+                .map(Some),
             None => Ok(Some(batch)),
         }
     }
@@ -111,7 +140,11 @@ impl UnitBatches {
         let end = start + len;
         let mut runs: Vec<u32> = Vec::with_capacity(len);
         while let Some(run) = self.rows.runs.get(self.next_run) {
-            let rows = run.rows.end.min(end).saturating_sub(run.rows.start.max(start));
+            let rows = run
+                .rows
+                .end
+                .min(end)
+                .saturating_sub(run.rows.start.max(start));
             runs.resize(runs.len() + rows, self.next_run as u32);
             if run.rows.end > end {
                 break;
@@ -122,8 +155,9 @@ impl UnitBatches {
     }
 }
 
-/// Rows of a column as an array of their own. A slice would do, but operators that hold batches back count the memory of a
-/// slice as that of the whole column, and a query would be refused for a multiple of what it uses.
+/// Rows of a column as an array of their own. A slice would do, but operators that hold batches
+/// back count the memory of a slice as that of the whole column, and a query would be refused for a
+/// multiple of what it uses.
 fn copied(column: &ArrayRef, start: usize, len: usize) -> Result<ArrayRef, ArrowError> {
     let data = column.to_data();
     let mut rows = MutableArrayData::new(vec![&data], false, len);
@@ -140,20 +174,34 @@ fn check(rows: &SortedRows) -> Result<(), SqlError> {
         fits
     });
     let len = rows.len();
-    if !in_order || end != len || u32::try_from(rows.runs.len()).is_err() || rows.columns.iter().any(|column| column.len() != len) {
-        return Err(SqlError::Internal("a scan returned rows that its series do not cover".to_owned()));
+    if !in_order
+        || end != len
+        || u32::try_from(rows.runs.len()).is_err()
+        || rows.columns.iter().any(|column| column.len() != len)
+    {
+        return Err(SqlError::Internal(
+            "a scan returned rows that its series do not cover".to_owned(),
+        ));
     }
     Ok(())
 }
 
 /// Which rows are samples; `None` if all are.
 fn samples(rows: &SortedRows) -> Result<Option<BooleanArray>, SqlError> {
-    let Some(values) = rows.columns.first().and_then(|column| column.as_primitive_opt::<Float64Type>()) else {
-        return Err(SqlError::Internal("the values of samples were not read".to_owned()));
+    let Some(values) = rows
+        .columns
+        .first()
+        .and_then(|column| column.as_primitive_opt::<Float64Type>())
+    else {
+        return Err(SqlError::Internal(
+            "the values of samples were not read".to_owned(),
+        ));
     };
     if values.null_count() == 0 && !values.values().iter().any(|value| is_stale(*value)) {
         return Ok(None);
     }
-    let keep = BooleanBuffer::collect_bool(values.len(), |row| values.is_valid(row) && !is_stale(values.value(row)));
+    let keep = BooleanBuffer::collect_bool(values.len(), |row| {
+        values.is_valid(row) && !is_stale(values.value(row))
+    });
     Ok(Some(BooleanArray::new(keep, None)))
 }

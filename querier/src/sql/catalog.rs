@@ -1,8 +1,9 @@
 //! Names: which databases, schemas and tables a query can name.
 //!
-//! A query sees one database, as the catalog of that name. Schema `public` holds the wide tables, and finds
-//! the exemplars as `exemplars`, and metrics where neither has the name; schema `metrics` holds each metric as a table of its own.
-//! Nothing else can be named: no files, no URLs, no other databases.
+//! A query sees one database, as the catalog of that name. Schema `public` holds the wide tables,
+//! and finds the exemplars as `exemplars`, and metrics where neither has the name; schema `metrics`
+//! holds each metric as a table of its own. Nothing else can be named: no files, no URLs, no other
+//! databases.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub(super) struct Database {
     wide: BTreeMap<Arc<str>, Arc<TableSchema>>,
     /// The columns that samples are stored in.
     stored: Option<Arc<TableSchema>>,
-    /// The columns that exemplars are stored in, if there are any and no wide table has their name.
+    /// The columns that exemplars are stored in, if there are any and no wide table has their
+    /// name.
     exemplars: Option<Arc<TableSchema>>,
     metrics: Mutex<HashMap<String, Option<Arc<TableView>>>>,
 }
@@ -47,15 +49,31 @@ impl Database {
     /// A database by name.
     pub fn open(source: Arc<dyn RowSource>, name: &str) -> Result<Arc<Self>, SqlError> {
         if !source.databases().iter().any(|known| known == name) {
-            return Err(SqlError::NotFound(format!("database {name:?} does not exist")));
+            return Err(SqlError::NotFound(format!(
+                "database {name:?} does not exist"
+            )));
         }
-        let wide: BTreeMap<_, _> = source.wide_tables(name).into_iter().filter(|(table, _)| &**table != METRICS_TABLE).collect();
+        let wide: BTreeMap<_, _> = source
+            .wide_tables(name)
+            .into_iter()
+            .filter(|(table, _)| &**table != METRICS_TABLE)
+            .collect();
         let stored = source.schema(name, METRICS_TABLE);
-        let exemplars = source.schema(name, EXEMPLARS_TABLE).filter(|_| !wide.contains_key(EXEMPLARS_VIEW));
-        Ok(Arc::new(Self { source, name: name.into(), wide, stored, exemplars, metrics: Mutex::default() }))
+        let exemplars = source
+            .schema(name, EXEMPLARS_TABLE)
+            .filter(|_| !wide.contains_key(EXEMPLARS_VIEW));
+        Ok(Arc::new(Self {
+            source,
+            name: name.into(),
+            wide,
+            stored,
+            exemplars,
+            metrics: Mutex::default(),
+        }))
     }
 
-    /// Looks a table up, so that planning finds it. The error says which part of the name is unknown.
+    /// Looks a table up, so that planning finds it. The error says which part of the name is
+    /// unknown.
     pub async fn require(&self, catalog: &str, schema: &str, table: &str) -> Result<(), SqlError> {
         if catalog != &*self.name {
             return Err(SqlError::NotFound(format!(
@@ -64,21 +82,40 @@ impl Database {
             )));
         }
         let found = match schema {
-            PUBLIC_SCHEMA => self.wide.contains_key(table) || self.is_exemplars(table) || self.metric(table).await?.is_some(),
+            PUBLIC_SCHEMA => {
+                self.wide.contains_key(table)
+                    || self.is_exemplars(table)
+                    || self.metric(table).await?.is_some()
+            }
             METRICS_SCHEMA => self.metric(table).await?.is_some(),
             INFORMATION_SCHEMA => return Ok(()),
-            _ => return Err(SqlError::NotFound(format!("schema {schema:?} not found: there are public, metrics and information_schema"))),
+            _ => {
+                return Err(SqlError::NotFound(format!(
+                    "schema {schema:?} not found: there are public, metrics and information_schema"
+                )));
+            }
         };
-        if found { Ok(()) } else { Err(self.no_table(schema, table)) }
+        if found {
+            Ok(())
+        } else {
+            Err(self.no_table(schema, table))
+        }
     }
 
     /// The error for a table that is not there.
     pub fn no_table(&self, schema: &str, table: &str) -> SqlError {
-        SqlError::NotFound(format!("table {table:?} not found in schema {schema:?} of database {:?}", self.name))
+        SqlError::NotFound(format!(
+            "table {table:?} not found in schema {schema:?} of database {:?}",
+            self.name
+        ))
     }
 
     /// A table by its name.
-    pub async fn view(&self, schema: &str, table: &str) -> Result<Option<Arc<TableView>>, SqlError> {
+    pub async fn view(
+        &self,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<Arc<TableView>>, SqlError> {
         if schema == PUBLIC_SCHEMA
             && let Some((name, columns)) = self.wide.get_key_value(table)
         {
@@ -87,7 +124,11 @@ impl Database {
         if schema == PUBLIC_SCHEMA && self.is_exemplars(table) {
             return self.exemplars().await;
         }
-        if schema == PUBLIC_SCHEMA || schema == METRICS_SCHEMA { self.metric(table).await } else { Ok(None) }
+        if schema == PUBLIC_SCHEMA || schema == METRICS_SCHEMA {
+            self.metric(table).await
+        } else {
+            Ok(None)
+        }
     }
 
     /// Whether a name in the schema of wide tables is that of the exemplars.
@@ -96,9 +137,17 @@ impl Database {
     }
 
     async fn exemplars(&self) -> Result<Option<Arc<TableView>>, SqlError> {
-        let Some(schema) = &self.exemplars else { return Ok(None) };
-        let series = self.source.series(&self.name, EXEMPLARS_TABLE, &[], TimeRange::ALL).await?;
-        let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
+        let Some(schema) = &self.exemplars else {
+            return Ok(None);
+        };
+        let series = self
+            .source
+            .series(&self.name, EXEMPLARS_TABLE, &[], TimeRange::ALL)
+            .await?;
+        let labels: BTreeSet<&str> = series
+            .iter()
+            .flat_map(|series| series.labels.iter().map(|(label, _)| label))
+            .collect();
         Ok(Some(Arc::new(TableView::exemplars(labels, schema))))
     }
 
@@ -106,58 +155,125 @@ impl Database {
         if let Some(known) = self.metrics.lock().get(name) {
             return Ok(known.clone());
         }
-        let series = self.source.series(&self.name, METRICS_TABLE, &[Matcher::equal(METRIC_NAME, name)], TimeRange::ALL).await?;
-        let labels: BTreeSet<&str> = series.iter().flat_map(|series| series.labels.iter().map(|(label, _)| label)).collect();
-        let view = (!series.is_empty()).then(|| Arc::new(TableView::metric(name, labels, self.stored.as_deref())));
+        let series = self
+            .source
+            .series(
+                &self.name,
+                METRICS_TABLE,
+                &[Matcher::equal(METRIC_NAME, name)],
+                TimeRange::ALL,
+            )
+            .await?;
+        let labels: BTreeSet<&str> = series
+            .iter()
+            .flat_map(|series| series.labels.iter().map(|(label, _)| label))
+            .collect();
+        let view = (!series.is_empty())
+            .then(|| Arc::new(TableView::metric(name, labels, self.stored.as_deref())));
         self.metrics.lock().insert(name.to_owned(), view.clone());
         Ok(view)
     }
 
     fn provider(&self, view: Arc<TableView>) -> Arc<dyn TableProvider> {
-        Arc::new(ViewProvider::new(self.source.clone(), self.name.clone(), view))
+        Arc::new(ViewProvider::new(
+            self.source.clone(),
+            self.name.clone(),
+            view,
+        ))
     }
 
     /// The catalogs of a session; `described` is what the information schema tells about.
-    pub fn catalogs(self: &Arc<Self>, described: Described) -> Result<Arc<dyn CatalogProviderList>> {
+    pub fn catalogs(
+        self: &Arc<Self>,
+        described: Described,
+    ) -> Result<Arc<dyn CatalogProviderList>> {
         let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
             name: self.name.clone(),
-            catalog: Arc::new(Schemas([(PUBLIC_SCHEMA, described.public), (METRICS_SCHEMA, described.metrics)].map(|(name, tables)| {
-                let schema: Arc<dyn SchemaProvider> = Arc::new(DescribedSchema(tables));
-                (name, schema)
-            }))),
+            catalog: Arc::new(Schemas(
+                [
+                    (PUBLIC_SCHEMA, described.public),
+                    (METRICS_SCHEMA, described.metrics),
+                ]
+                .map(|(name, tables)| {
+                    let schema: Arc<dyn SchemaProvider> = Arc::new(DescribedSchema(tables));
+                    (name, schema)
+                }),
+            )),
         });
         let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
         let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
-            (PUBLIC_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: true })),
-            (METRICS_SCHEMA, Arc::new(LiveSchema { database: self.clone(), with_wide: false })),
-            (INFORMATION_SCHEMA, Arc::new(InformationSchema { standard: InformationSchemaProvider::new(described), retention })),
+            (
+                PUBLIC_SCHEMA,
+                Arc::new(LiveSchema {
+                    database: self.clone(),
+                    with_wide: true,
+                }),
+            ),
+            (
+                METRICS_SCHEMA,
+                Arc::new(LiveSchema {
+                    database: self.clone(),
+                    with_wide: false,
+                }),
+            ),
+            (
+                INFORMATION_SCHEMA,
+                Arc::new(InformationSchema {
+                    standard: InformationSchemaProvider::new(described),
+                    retention,
+                }),
+            ),
         ];
-        Ok(Arc::new(OneCatalog { name: self.name.clone(), catalog: Arc::new(Schemas(schemas)) }))
+        Ok(Arc::new(OneCatalog {
+            name: self.name.clone(),
+            catalog: Arc::new(Schemas(schemas)),
+        }))
     }
 
-    /// What the information schema needs for its table `needed`. Labels of all metrics are only collected
-    /// for the tables that show columns.
+    /// What the information schema needs for its table `needed`. Labels of all metrics are only
+    /// collected for the tables that show columns.
     pub async fn describe(&self, needed: &BTreeSet<String>) -> Result<Described, SqlError> {
         let mut described = Described::default();
         if needed.is_empty() {
             return Ok(described);
         }
-        described.public =
-            self.wide.iter().map(|(name, schema)| (name.to_string(), Arc::new(TableView::wide(name.clone(), schema)))).collect();
+        described.public = self
+            .wide
+            .iter()
+            .map(|(name, schema)| {
+                (
+                    name.to_string(),
+                    Arc::new(TableView::wide(name.clone(), schema)),
+                )
+            })
+            .collect();
         if let Some(view) = self.exemplars().await? {
             described.public.insert(EXEMPLARS_VIEW.to_owned(), view);
         }
         if needed.contains("columns") {
-            let series = self.source.series(&self.name, METRICS_TABLE, &[], TimeRange::ALL).await?;
+            let series = self
+                .source
+                .series(&self.name, METRICS_TABLE, &[], TimeRange::ALL)
+                .await?;
             let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
             for series in &series {
-                labels.entry(series.labels.metric_name()).or_default().extend(series.labels.iter().map(|(label, _)| label));
+                labels
+                    .entry(series.labels.metric_name())
+                    .or_default()
+                    .extend(series.labels.iter().map(|(label, _)| label));
             }
-            let view = |name, labels| Arc::new(TableView::metric(name, labels, self.stored.as_deref()));
-            described.metrics = labels.into_iter().map(|(name, labels)| (name.to_owned(), view(name, labels))).collect();
+            let view =
+                |name, labels| Arc::new(TableView::metric(name, labels, self.stored.as_deref()));
+            described.metrics = labels
+                .into_iter()
+                .map(|(name, labels)| (name.to_owned(), view(name, labels)))
+                .collect();
         } else {
             let names = self.source.metric_names(&self.name).await?;
-            described.metrics = names.into_iter().map(|name| (name.clone(), Arc::new(TableView::metric(&name, [], None)))).collect();
+            described.metrics = names
+                .into_iter()
+                .map(|name| (name.clone(), Arc::new(TableView::metric(&name, [], None))))
+                .collect();
         }
         Ok(described)
     }
@@ -186,17 +302,35 @@ impl SchemaProvider for LiveSchema {
         if !self.with_wide {
             return Vec::new();
         }
-        let exemplars = self.database.exemplars.iter().map(|_| EXEMPLARS_VIEW.to_owned());
-        self.database.wide.keys().map(ToString::to_string).chain(exemplars).collect()
+        let exemplars = self
+            .database
+            .exemplars
+            .iter()
+            .map(|_| EXEMPLARS_VIEW.to_owned());
+        self.database
+            .wide
+            .keys()
+            .map(ToString::to_string)
+            .chain(exemplars)
+            .collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let schema = if self.with_wide { PUBLIC_SCHEMA } else { METRICS_SCHEMA };
-        Ok(self.database.view(schema, name).await?.map(|view| self.database.provider(view)))
+        let schema = if self.with_wide {
+            PUBLIC_SCHEMA
+        } else {
+            METRICS_SCHEMA
+        };
+        Ok(self
+            .database
+            .view(schema, name)
+            .await?
+            .map(|view| self.database.provider(view)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        (self.with_wide && (self.database.wide.contains_key(name) || self.database.is_exemplars(name)))
+        (self.with_wide
+            && (self.database.wide.contains_key(name) || self.database.is_exemplars(name)))
             || matches!(self.database.metrics.lock().get(name), Some(Some(_)))
     }
 }
@@ -243,7 +377,11 @@ impl SchemaProvider for InformationSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if name == RETENTION_TABLE { Ok(Some(self.retention.clone())) } else { self.standard.table(name).await }
+        if name == RETENTION_TABLE {
+            Ok(Some(self.retention.clone()))
+        } else {
+            self.standard.table(name).await
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -260,10 +398,17 @@ impl<const N: usize> CatalogProvider for Schemas<N> {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, schema)| schema.clone())
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, schema)| schema.clone())
     }
 
-    fn register_schema(&self, name: &str, _: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
+    fn register_schema(
+        &self,
+        name: &str,
+        _: Arc<dyn SchemaProvider>,
+    ) -> Result<Option<Arc<dyn SchemaProvider>>> {
         plan_err!("schema {name:?} cannot be created: queries only read")
     }
 }
@@ -275,7 +420,11 @@ struct OneCatalog {
 }
 
 impl CatalogProviderList for OneCatalog {
-    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+    fn register_catalog(
+        &self,
+        _: String,
+        _: Arc<dyn CatalogProvider>,
+    ) -> Option<Arc<dyn CatalogProvider>> {
         None
     }
 

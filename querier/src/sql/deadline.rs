@@ -13,14 +13,22 @@ use tokio::time::{Instant, Sleep};
 use super::error::SqlError;
 
 /// Passes batches on until `deadline`.
-pub(super) fn until(deadline: Instant, inner: SendableRecordBatchStream) -> SendableRecordBatchStream {
+pub(super) fn until(
+    deadline: Instant,
+    inner: SendableRecordBatchStream,
+) -> SendableRecordBatchStream {
     let schema = inner.schema();
-    Box::pin(Deadline { schema, inner: Some(inner), sleep: Box::pin(tokio::time::sleep_until(deadline)) })
+    Box::pin(Deadline {
+        schema,
+        inner: Some(inner),
+        sleep: Box::pin(tokio::time::sleep_until(deadline)),
+    })
 }
 
 struct Deadline {
     schema: SchemaRef,
-    /// Dropped when the time is up, so that the query stops to use memory while the client reads the error.
+    /// Dropped when the time is up, so that the query stops to use memory while the client reads
+    /// the error.
     inner: Option<SendableRecordBatchStream>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -30,8 +38,11 @@ impl Stream for Deadline {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let in_time = Instant::now() < self.sleep.deadline();
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        // The clock first: a stream that always has a batch ready would never be asked for the time.
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        // The clock first: a stream that always has a batch ready would never be asked for the
+        // time.
         if in_time && let Poll::Ready(item) = inner.poll_next_unpin(cx) {
             return Poll::Ready(item);
         }

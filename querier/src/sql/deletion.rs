@@ -20,8 +20,9 @@ use super::view::TableView;
 
 /// Characters of a condition that an error quotes.
 const QUOTED_CHARS: usize = 200;
-const ALLOWED: &str = "a delete takes whole rows of whole series: its conditions, joined by AND, compare a tag with constant texts \
-    (=, !=, IN, NOT IN, LIKE, NOT LIKE, ~, !~, IS NULL, IS NOT NULL) or time with constants (=, <, <=, >, >=, BETWEEN)";
+const ALLOWED: &str = "a delete takes whole rows of whole series: its conditions, joined by AND, \
+                       compare a tag with constant texts (=, !=, IN, NOT IN, LIKE, NOT LIKE, ~, \
+                       !~, IS NULL, IS NOT NULL) or time with constants (=, <, <=, >, >=, BETWEEN)";
 
 /// Looks up the names of a command.
 pub(super) async fn resolve(
@@ -33,8 +34,19 @@ pub(super) async fn resolve(
 ) -> Result<Command, SqlError> {
     // These name their database themselves.
     let draft = match draft {
-        Draft::DatabaseRetention { name, retention } => return Ok(Command::SetRetention { database: name, table: None, retention }),
-        Draft::DropDatabase { name, if_exists } => return Ok(Command::DropDatabase { database: name, if_exists }),
+        Draft::DatabaseRetention { name, retention } => {
+            return Ok(Command::SetRetention {
+                database: name,
+                table: None,
+                retention,
+            });
+        }
+        Draft::DropDatabase { name, if_exists } => {
+            return Ok(Command::DropDatabase {
+                database: name,
+                if_exists,
+            });
+        }
         Draft::OfDatabase(draft) => draft,
     };
     let database = &Database::open(source, db)?;
@@ -47,28 +59,43 @@ pub(super) async fn resolve(
                 None => Err(database.no_table(&schema, &table)),
                 // Metrics share a table: what can be dropped of it is their rows.
                 Some(view) if !view.matchers.is_empty() => Ok(everything_of(&view)),
-                Some(view) => Ok(Command::DropTable { table: view.table.to_string() }),
+                Some(view) => Ok(Command::DropTable {
+                    table: view.table.to_string(),
+                }),
             }
         }
         TableDraft::TableRetention { name, retention } => {
             let (schema, table) = qualified(db, name)?;
-            let view = database.view(&schema, &table).await?.ok_or_else(|| database.no_table(&schema, &table))?;
+            let view = database
+                .view(&schema, &table)
+                .await?
+                .ok_or_else(|| database.no_table(&schema, &table))?;
             if !view.matchers.is_empty() {
                 return Err(SqlError::BadRequest(format!(
-                    "{table:?} is a metric, and all metrics of a database have one retention: ALTER SCHEMA {METRICS_SCHEMA} SET (retention = '...')"
+                    "{table:?} is a metric, and all metrics of a database have one retention: \
+                     ALTER SCHEMA {METRICS_SCHEMA} SET (retention = '...')"
                 )));
             }
-            Ok(Command::SetRetention { database: db.to_owned(), table: Some(view.table.to_string()), retention })
+            Ok(Command::SetRetention {
+                database: db.to_owned(),
+                table: Some(view.table.to_string()),
+                retention,
+            })
         }
         TableDraft::SchemaRetention { name, retention } => {
             if name != [METRICS_SCHEMA] {
                 return Err(SqlError::BadRequest(format!(
-                    "schema {:?} has no retention of its own: there are ALTER SCHEMA {METRICS_SCHEMA} (all metrics), ALTER TABLE and ALTER DATABASE",
+                    "schema {:?} has no retention of its own: there are ALTER SCHEMA \
+                     {METRICS_SCHEMA} (all metrics), ALTER TABLE and ALTER DATABASE",
                     name.join(".")
                 )));
             }
             let table = tidelake_catalog::model::METRICS_TABLE.to_owned();
-            Ok(Command::SetRetention { database: db.to_owned(), table: Some(table), retention })
+            Ok(Command::SetRetention {
+                database: db.to_owned(),
+                table: Some(table),
+                retention,
+            })
         }
     }
 }
@@ -78,9 +105,10 @@ fn qualified(db: &str, mut name: Vec<String>) -> Result<(String, String), SqlErr
     let table = name.pop().unwrap_or_default();
     let schema = name.pop().unwrap_or_else(|| PUBLIC_SCHEMA.to_owned());
     match name.pop() {
-        Some(other) if other != db || !name.is_empty() => {
-            Err(SqlError::NotFound(format!("database {other:?} not found: a statement is about one database, this one about {db:?}")))
-        }
+        Some(other) if other != db || !name.is_empty() => Err(SqlError::NotFound(format!(
+            "database {other:?} not found: a statement is about one database, this one about \
+             {db:?}"
+        ))),
         _ if schema == INFORMATION_SCHEMA => Err(only_describes(&schema)),
         _ => Ok((schema, table)),
     }
@@ -91,7 +119,11 @@ fn only_describes(schema: &str) -> SqlError {
 }
 
 fn everything_of(view: &TableView) -> Command {
-    Command::Delete { table: view.table.to_string(), matchers: view.matchers.clone(), range: TimeRange::ALL }
+    Command::Delete {
+        table: view.table.to_string(),
+        matchers: view.matchers.clone(),
+        range: TimeRange::ALL,
+    }
 }
 
 async fn delete(
@@ -108,11 +140,21 @@ async fn delete(
             return Err(only_describes(&name.schema));
         }
     }
-    let Session { state, plan, tables } = session::logical(template, database, db, select, params, None).await?;
-    let [name] = tables.as_slice() else { return Err(refused("more than one table")) };
+    let Session {
+        state,
+        plan,
+        tables,
+    } = session::logical(template, database, db, select, params, None).await?;
+    let [name] = tables.as_slice() else {
+        return Err(refused("more than one table"));
+    };
     let (schema, table) = qualified(db, vec![name.schema.to_string(), name.table.to_string()])?;
-    let view = database.view(&schema, &table).await?.ok_or_else(|| database.no_table(&schema, &table))?;
-    // Constants are folded and types made equal by the optimizer; whatever else it makes of the plan is refused.
+    let view = database
+        .view(&schema, &table)
+        .await?
+        .ok_or_else(|| database.no_table(&schema, &table))?;
+    // Constants are folded and types made equal by the optimizer; whatever else it makes of the
+    // plan is refused.
     let plan = state.optimize(&plan)?;
     let mut conditions = Vec::new();
     let mut node = &plan;
@@ -136,7 +178,9 @@ async fn delete(
     let mut matchers = view.matchers.clone();
     let mut range = TimeRange::ALL;
     for condition in conditions {
-        let Some(pushed) = pattern(condition, &view).or_else(|| translate(condition, &view).filter(|pushed| pushed.exact)) else {
+        let Some(pushed) = pattern(condition, &view)
+            .or_else(|| translate(condition, &view).filter(|pushed| pushed.exact))
+        else {
             return Err(refused(&format!("the condition {condition}")));
         };
         matchers.extend(pushed.matchers);
@@ -145,7 +189,11 @@ async fn delete(
             return Ok(Command::Nothing);
         }
     }
-    Ok(Command::Delete { table: view.table.to_string(), matchers, range })
+    Ok(Command::Delete {
+        table: view.table.to_string(),
+        matchers,
+        range,
+    })
 }
 
 fn refused(what: &str) -> SqlError {
@@ -153,9 +201,12 @@ fn refused(what: &str) -> SqlError {
     SqlError::BadRequest(format!("DELETE cannot use {what}: {ALLOWED}"))
 }
 
-/// `tag ~ 'pattern'` and `tag !~ 'pattern'`, which a query checks again on the rows and a delete cannot.
+/// `tag ~ 'pattern'` and `tag !~ 'pattern'`, which a query checks again on the rows and a delete
+/// cannot.
 fn pattern(condition: &Expr, view: &TableView) -> Option<Pushed> {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else { return None };
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else {
+        return None;
+    };
     match op {
         Operator::RegexMatch => contains(left, MatchOp::Regex, right, view),
         Operator::RegexNotMatch => contains(left, MatchOp::NotRegex, right, view),

@@ -12,7 +12,8 @@ pub enum SqlError {
     /// A database, schema, table or metric that does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The query needs more than it may have, of memory or of something else: narrow it, or raise the setting that is named.
+    /// The query needs more than it may have, of memory or of something else: narrow it, or raise
+    /// the setting that is named.
     #[error("{0}")]
     ResourcesExhausted(String),
     /// The query ran longer than it may.
@@ -50,13 +51,19 @@ impl SqlError {
     /// The kind of an error that came out of DataFusion, also from the middle of a stream.
     pub fn from_ref(error: &DataFusionError) -> Self {
         match error {
-            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => Self::from_ref(inner),
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+                Self::from_ref(inner)
+            }
             DataFusionError::Shared(inner) => Self::from_ref(inner),
-            DataFusionError::Collection(all) => all.first().map_or_else(|| Self::Internal("no error was given".to_owned()), Self::from_ref),
+            DataFusionError::Collection(all) => all.first().map_or_else(
+                || Self::Internal("no error was given".to_owned()),
+                Self::from_ref,
+            ),
             DataFusionError::External(inner) => Self::from_boxed(inner.as_ref()),
             DataFusionError::ArrowError(inner, _) => Self::from_arrow(inner),
             DataFusionError::ResourcesExhausted(message) => Self::ResourcesExhausted(format!(
-                "the query needs more memory than it may have; narrow it, or raise query_memory_bytes ({message})"
+                "the query needs more memory than it may have; narrow it, or raise \
+                 query_memory_bytes ({message})"
             )),
             DataFusionError::SQL(inner, _) => Self::BadRequest(inner.to_string()),
             DataFusionError::Plan(_)

@@ -1,8 +1,8 @@
 //! Planning on a thread of its own.
 //!
-//! Parsing and planning recurse with the query and may take a while; the threads that serve other queries
-//! have small stacks and should not wait. A thread per query costs tens of microseconds, and the pages of
-//! its stack are only used as far as a query is deep.
+//! Parsing and planning recurse with the query and may take a while; the threads that serve other
+//! queries have small stacks and should not wait. A thread per query costs tens of microseconds,
+//! and the pages of its stack are only used as far as a query is deep.
 
 use std::future::Future;
 
@@ -15,9 +15,14 @@ use super::error::SqlError;
 /// Reserved, not used: pages are touched as the stack grows.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Runs the future that `work` makes on a thread with a large stack; what it spawns, on `threads` if they are given. If the caller goes away, the future is
-/// dropped where it next waits. In a simulation no thread may run beside the simulated time: it is done in place.
-pub(super) async fn on_large_stack<T, W, F>(environment: &Environment, threads: Option<&Handle>, work: W) -> Result<T, SqlError>
+/// Runs the future that `work` makes on a thread with a large stack; what it spawns, on `threads`
+/// if they are given. If the caller goes away, the future is dropped where it next waits. In a
+/// simulation no thread may run beside the simulated time: it is done in place.
+pub(super) async fn on_large_stack<T, W, F>(
+    environment: &Environment,
+    threads: Option<&Handle>,
+    work: W,
+) -> Result<T, SqlError>
 where
     T: Send + 'static,
     W: FnOnce() -> F + Send + 'static,
@@ -43,6 +48,14 @@ where
                 let _ = answer.send(result);
             }
         })
-        .map_err(|error| SqlError::ResourcesExhausted(format!("no thread to plan the query on: {error}; try again later")))?;
-    question.await.unwrap_or_else(|_| Err(SqlError::Internal("planning the query failed unexpectedly".to_owned())))
+        .map_err(|error| {
+            SqlError::ResourcesExhausted(format!(
+                "no thread to plan the query on: {error}; try again later"
+            ))
+        })?;
+    question.await.unwrap_or_else(|_| {
+        Err(SqlError::Internal(
+            "planning the query failed unexpectedly".to_owned(),
+        ))
+    })
 }

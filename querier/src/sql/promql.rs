@@ -1,11 +1,15 @@
-//! `promql('sum by (job) (rate(x[5m]))', start, end, step)`: the answer to a PromQL expression as a table.
+//! `promql('sum by (job) (rate(x[5m]))', start, end, step)`: the answer to a PromQL expression as a
+//! table.
 //!
-//! The columns of an answer are its labels, which are known for sure only when the expression has been evaluated. So it is evaluated
-//! while the statement is planned, within the time and the samples that a query has, and its rows are counted in the memory that SQL
-//! queries share. The function that the planner calls cannot wait: it notes the call, planning ends, the call is evaluated, and the
-//! statement is planned anew, until no call is missing. Arguments reach it as constants, `now() - INTERVAL '1 hour'` included.
+//! The columns of an answer are its labels, which are known for sure only when the expression has
+//! been evaluated. So it is evaluated while the statement is planned, within the time and the
+//! samples that a query has, and its rows are counted in the memory that SQL queries share. The
+//! function that the planner calls cannot wait: it notes the call, planning ends, the call is
+//! evaluated, and the statement is planned anew, until no call is missing. Arguments reach it as
+//! constants, `now() - INTERVAL '1 hour'` included.
 //!
-//! Rejected: to derive the columns from the expression alone. `by (...)` says them, a selector does not.
+//! Rejected: to derive the columns from the expression alone. `by (...)` says them, a selector does
+//! not.
 
 mod args;
 mod columns;
@@ -62,7 +66,13 @@ impl std::fmt::Debug for PromqlCalls {
 impl PromqlCalls {
     /// No calls yet. `now_ms` is when a call is evaluated that says no time.
     pub fn new(source: Arc<dyn SampleSource>, options: EngineOptions, now_ms: i64) -> Arc<Self> {
-        Arc::new(Self { source, options, begun: Instant::now(), now_ms, state: Mutex::default() })
+        Arc::new(Self {
+            source,
+            options,
+            begun: Instant::now(),
+            now_ms,
+            state: Mutex::default(),
+        })
     }
 
     /// What the expressions had to remark, each once.
@@ -71,7 +81,11 @@ impl PromqlCalls {
     }
 
     /// Plans a statement in a session that has the function of these calls.
-    pub async fn plan(&self, session: &SessionState, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    pub async fn plan(
+        &self,
+        session: &SessionState,
+        statement: Statement,
+    ) -> Result<LogicalPlan, SqlError> {
         loop {
             let planned = session.statement_to_plan(statement.clone()).await;
             let wanted = std::mem::take(&mut self.state.lock().wanted);
@@ -84,7 +98,8 @@ impl PromqlCalls {
                 state.done.insert(call, table);
                 if state.done.len() > MAX_CALLS {
                     return Err(SqlError::BadRequest(format!(
-                        "the query is too complex: more than {MAX_CALLS} different calls of {PROMQL_FUNCTION}()"
+                        "the query is too complex: more than {MAX_CALLS} different calls of \
+                         {PROMQL_FUNCTION}()"
                     )));
                 }
             }
@@ -97,14 +112,32 @@ impl PromqlCalls {
             .map_err(|error| SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {error}")))?;
         let params = QueryParams::range(call.start_ms, call.end_ms, call.step_ms);
         let left = self.options.timeout.saturating_sub(self.begun.elapsed());
-        let options = EngineOptions { timeout: left, ..self.options.clone() };
-        let output = evaluate(&expr, &call.text, params, Arc::clone(&self.source), &options).await.map_err(sql_error)?;
-        let memory = MemoryConsumer::new(format!("{PROMQL_FUNCTION}()")).register(&session.runtime_env().memory_pool);
+        let options = EngineOptions {
+            timeout: left,
+            ..self.options.clone()
+        };
+        let output = evaluate(
+            &expr,
+            &call.text,
+            params,
+            Arc::clone(&self.source),
+            &options,
+        )
+        .await
+        .map_err(sql_error)?;
+        let memory = MemoryConsumer::new(format!("{PROMQL_FUNCTION}()"))
+            .register(&session.runtime_env().memory_pool);
         let mut state = self.state.lock();
         state.warnings.extend(output.annotations.warnings);
         state.warnings.extend(output.annotations.infos);
         drop(state);
-        PromqlTable::new(call.clone(), output.value, &columns::certain(&expr), memory, begun.elapsed())
+        PromqlTable::new(
+            call.clone(),
+            output.value,
+            &columns::certain(&expr),
+            memory,
+            begun.elapsed(),
+        )
     }
 }
 
@@ -113,9 +146,13 @@ fn sql_error(error: QueryError) -> SqlError {
     match error {
         QueryError::BadData(_) | QueryError::Execution(_) => SqlError::BadRequest(message),
         QueryError::Timeout | QueryError::Canceled => SqlError::Timeout,
-        QueryError::TooManySamples(_) | QueryError::Source(SourceError::LimitExceeded(_)) => SqlError::ResourcesExhausted(message),
+        QueryError::TooManySamples(_) | QueryError::Source(SourceError::LimitExceeded(_)) => {
+            SqlError::ResourcesExhausted(message)
+        }
         QueryError::Source(SourceError::Unavailable(_)) => SqlError::Unavailable(message),
-        QueryError::Source(SourceError::Corrupt { object, message }) => SqlError::Damaged { object, message },
+        QueryError::Source(SourceError::Corrupt { object, message }) => {
+            SqlError::Damaged { object, message }
+        }
     }
 }
 
@@ -131,7 +168,10 @@ impl TableFunctionImpl for PromqlFunction {
             return Ok(table.provider());
         }
         state.wanted.push(call);
-        Err(SqlError::Internal(format!("a call of {PROMQL_FUNCTION}() is not evaluated yet")).into())
+        Err(SqlError::Internal(format!(
+            "a call of {PROMQL_FUNCTION}() is not evaluated yet"
+        ))
+        .into())
     }
 }
 

@@ -34,7 +34,10 @@ impl ViewProvider {
     }
 
     /// What to read for some columns, and where in it they are found.
-    fn layout(&self, projection: Option<&Vec<usize>>) -> Result<(Layout, Vec<tidelake_catalog::model::Column>)> {
+    fn layout(
+        &self,
+        projection: Option<&Vec<usize>>,
+    ) -> Result<(Layout, Vec<tidelake_catalog::model::Column>)> {
         let view = &self.view;
         let schema = match projection {
             Some(columns) => Arc::new(view.schema.project(columns)?),
@@ -48,15 +51,21 @@ impl ViewProvider {
                 &all
             }
         };
-        // Which rows of a metric are samples can only be told from their values, and exemplars from each other by all they have:
-        // these are always read.
+        // Which rows of a metric are samples can only be told from their values, and exemplars from
+        // each other by all they have: these are always read.
         let samples_only = view.kind == TableKind::Metrics;
         let is_needed = |column: &Column| match view.kind {
             TableKind::Wide => false,
             TableKind::Metrics => &*column.name == VALUE_COLUMN,
             TableKind::Exemplars => true,
         };
-        let stored = view.origins.iter().filter_map(|origin| if let Origin::Field(column) = origin { Some(column) } else { None });
+        let stored = view.origins.iter().filter_map(|origin| {
+            if let Origin::Field(column) = origin {
+                Some(column)
+            } else {
+                None
+            }
+        });
         let mut fields: Vec<Column> = stored.filter(|column| is_needed(column)).cloned().collect();
         let mut slots = Vec::with_capacity(columns.len());
         for origin in columns.iter().filter_map(|&at| view.origins.get(at)) {
@@ -64,15 +73,26 @@ impl ViewProvider {
                 Origin::Tag(label) => Slot::Tag(label.clone()),
                 Origin::Time => Slot::Time,
                 Origin::Field(column) => {
-                    let at = fields.iter().position(|field| field == column).unwrap_or_else(|| {
-                        fields.push(column.clone());
-                        fields.len() - 1
-                    });
+                    let at = fields
+                        .iter()
+                        .position(|field| field == column)
+                        .unwrap_or_else(|| {
+                            fields.push(column.clone());
+                            fields.len() - 1
+                        });
                     Slot::Field(at)
                 }
             });
         }
-        Ok((Layout { schema, slots, time_unit: view.time_unit(), samples_only }, fields))
+        Ok((
+            Layout {
+                schema,
+                slots,
+                time_unit: view.time_unit(),
+                samples_only,
+            },
+            fields,
+        ))
     }
 
     /// The rows that pass what can be translated of the filters.
@@ -89,13 +109,32 @@ impl ViewProvider {
             return Ok(Arc::new(EmptyExec::new(layout.schema)));
         }
         let summary = ScanSummary::new(&self.view, &fields, &pushed);
-        let matchers = self.view.matchers.iter().cloned().chain(pushed.matchers).collect();
-        let request = RowRequest { fields, matchers, range: pushed.range };
-        let units = self.source.scan(&self.db, &self.view.table, request).await?;
+        let matchers = self
+            .view
+            .matchers
+            .iter()
+            .cloned()
+            .chain(pushed.matchers)
+            .collect();
+        let request = RowRequest {
+            fields,
+            matchers,
+            range: pushed.range,
+        };
+        let units = self
+            .source
+            .scan(&self.db, &self.view.table, request)
+            .await?;
         if units.is_empty() {
             return Ok(Arc::new(EmptyExec::new(layout.schema)));
         }
-        Ok(Arc::new(ScanExec::new(layout, units, summary, limit, state.config().target_partitions())))
+        Ok(Arc::new(ScanExec::new(
+            layout,
+            units,
+            summary,
+            limit,
+            state.config().target_partitions(),
+        )))
     }
 }
 
@@ -109,7 +148,10 @@ impl TableProvider for ViewProvider {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
         // What a translation lets through too much, `scan` filters itself.
         let support = |filter: &&Expr| match translate(filter, &self.view) {
             Some(_) => TableProviderFilterPushDown::Exact,
@@ -125,14 +167,17 @@ impl TableProvider for ViewProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        // The optimizer goes on to rewrite filters after it handed them over, possibly to something that
-        // cannot be translated any more. Nothing else checks them then.
-        let unanswered = |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
+        // The optimizer goes on to rewrite filters after it handed them over, possibly to something
+        // that cannot be translated any more. Nothing else checks them then.
+        let unanswered =
+            |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
         let residual = conjunction(filters.iter().filter(unanswered).cloned());
         let Some(residual) = residual else {
             return self.scan_rows(state, projection, filters, limit).await;
         };
-        let wanted = projection.cloned().unwrap_or_else(|| (0..self.view.origins.len()).collect());
+        let wanted = projection
+            .cloned()
+            .unwrap_or_else(|| (0..self.view.origins.len()).collect());
         let mut columns = wanted.clone();
         for column in residual.column_refs() {
             let at = self.view.schema.index_of(&column.name)?;
@@ -141,8 +186,10 @@ impl TableProvider for ViewProvider {
             }
         }
         let rows = self.scan_rows(state, Some(&columns), filters, None).await?;
-        let predicate = state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
-        let filter = FilterExecBuilder::new(predicate, rows).apply_projection(Some((0..wanted.len()).collect()))?;
+        let predicate =
+            state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
+        let filter = FilterExecBuilder::new(predicate, rows)
+            .apply_projection(Some((0..wanted.len()).collect()))?;
         Ok(Arc::new(filter.with_fetch(limit).build()?))
     }
 }

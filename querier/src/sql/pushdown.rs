@@ -1,9 +1,10 @@
 //! Which part of a `WHERE` clause the scan can answer itself.
 //!
-//! Comparisons of tags become matchers on series, comparisons of `time` a range. SQL and matchers differ in
-//! one point: a series without a tag has NULL there in SQL, and a comparison with NULL selects nothing; a
-//! matcher sees the empty text instead. Each translation therefore also says "and the tag is there" where the
-//! matcher alone would let such series pass. Stored tags are never empty.
+//! Comparisons of tags become matchers on series, comparisons of `time` a range. SQL and matchers
+//! differ in one point: a series without a tag has NULL there in SQL, and a comparison with NULL
+//! selects nothing; a matcher sees the empty text instead. Each translation therefore also says
+//! "and the tag is there" where the matcher alone would let such series pass. Stored tags are never
+//! empty.
 
 use arrow::datatypes::{DataType, TimeUnit as ArrowTimeUnit};
 use datafusion::common::ScalarValue;
@@ -23,21 +24,33 @@ pub(super) struct Pushed {
     pub range: TimeRange,
     /// No row can pass.
     pub nothing: bool,
-    /// Every row that the scan then gives passes the filter; otherwise it has to be filtered again.
+    /// Every row that the scan then gives passes the filter; otherwise it has to be filtered
+    /// again.
     pub exact: bool,
 }
 
 impl Pushed {
     fn all() -> Self {
-        Self { matchers: Vec::new(), range: TimeRange::ALL, nothing: false, exact: true }
+        Self {
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            nothing: false,
+            exact: true,
+        }
     }
 
     fn nothing() -> Self {
-        Self { nothing: true, ..Self::all() }
+        Self {
+            nothing: true,
+            ..Self::all()
+        }
     }
 
     fn matchers(matchers: Vec<Matcher>) -> Self {
-        Self { matchers, ..Self::all() }
+        Self {
+            matchers,
+            ..Self::all()
+        }
     }
 
     fn and(mut self, other: Self) -> Self {
@@ -51,14 +64,23 @@ impl Pushed {
 
 /// What all filters together amount to; those that cannot be translated are left out.
 pub(super) fn translate_all(filters: &[Expr], view: &TableView) -> Pushed {
-    filters.iter().filter_map(|filter| translate(filter, view)).fold(Pushed::all(), Pushed::and)
+    filters
+        .iter()
+        .filter_map(|filter| translate(filter, view))
+        .fold(Pushed::all(), Pushed::and)
 }
 
 /// What a filter amounts to, if the scan can do anything with it.
 pub(super) fn translate(filter: &Expr, view: &TableView) -> Option<Pushed> {
     match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => Some(translate(left, view)?.and(translate(right, view)?)),
-        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::And,
+            right,
+        }) => Some(translate(left, view)?.and(translate(right, view)?)),
+        Expr::BinaryExpr(BinaryExpr {
+            op: Operator::Or, ..
+        }) => {
             let mut values = Vec::new();
             let tag = listed(filter, view, &mut values)?;
             one_of(tag, values)
@@ -66,9 +88,16 @@ pub(super) fn translate(filter: &Expr, view: &TableView) -> Option<Pushed> {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             comparison(left, *op, right, view).or_else(|| comparison(right, op.swap()?, left, view))
         }
-        Expr::InList(InList { expr, list, negated }) => in_list(tag_of(expr, view)?, list, *negated),
+        Expr::InList(InList {
+            expr,
+            list,
+            negated,
+        }) => in_list(tag_of(expr, view)?, list, *negated),
         Expr::Like(like) => self::like(like, view),
-        Expr::IsNull(expr) => Some(Pushed::matchers(vec![Matcher::equal(tag_of(expr, view)?, "")])),
+        Expr::IsNull(expr) => Some(Pushed::matchers(vec![Matcher::equal(
+            tag_of(expr, view)?,
+            "",
+        )])),
         Expr::IsNotNull(expr) => Some(Pushed::matchers(vec![present(tag_of(expr, view)?)?])),
         _ => None,
     }
@@ -81,7 +110,12 @@ fn tag_of<'a>(expr: &Expr, view: &'a TableView) -> Option<&'a str> {
             Origin::Tag(label) => Some(label),
             _ => None,
         },
-        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+        Expr::Cast(cast)
+            if matches!(
+                cast.field.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ) =>
+        {
             tag_of(&cast.expr, view)
         }
         _ => None,
@@ -102,7 +136,9 @@ fn present(tag: &str) -> Option<Matcher> {
 
 fn comparison(column: &Expr, op: Operator, literal: &Expr, view: &TableView) -> Option<Pushed> {
     if let Some(tag) = tag_of(column, view) {
-        let Some(value) = text_of(literal)? else { return Some(Pushed::nothing()) };
+        let Some(value) = text_of(literal)? else {
+            return Some(Pushed::nothing());
+        };
         return match op {
             Operator::Eq => one_of(tag, vec![value]),
             Operator::NotEq => {
@@ -112,20 +148,35 @@ fn comparison(column: &Expr, op: Operator, literal: &Expr, view: &TableView) -> 
                 }
                 Some(Pushed::matchers(matchers))
             }
-            // The filter is checked again, so that the two need not agree on every detail of the syntax.
-            Operator::RegexMatch => contains(column, MatchOp::Regex, literal, view).map(|pushed| Pushed { exact: false, ..pushed }),
+            // The filter is checked again, so that the two need not agree on every detail of the
+            // syntax.
+            Operator::RegexMatch => {
+                contains(column, MatchOp::Regex, literal, view).map(|pushed| Pushed {
+                    exact: false,
+                    ..pushed
+                })
+            }
             _ => None,
         };
     }
     let (times, precision) = time_of(column, view)?;
-    let Expr::Literal(literal, _) = literal else { return None };
+    let Expr::Literal(literal, _) = literal else {
+        return None;
+    };
     time_comparison(times, precision, op, nanoseconds(literal)?)
 }
 
 /// A tag in which a pattern is found somewhere (or nowhere, for [`MatchOp::NotRegex`]).
-pub(super) fn contains(column: &Expr, op: MatchOp, literal: &Expr, view: &TableView) -> Option<Pushed> {
+pub(super) fn contains(
+    column: &Expr,
+    op: MatchOp,
+    literal: &Expr,
+    view: &TableView,
+) -> Option<Pushed> {
     let tag = tag_of(column, view)?;
-    let Some(value) = text_of(literal)? else { return Some(Pushed::nothing()) };
+    let Some(value) = text_of(literal)? else {
+        return Some(Pushed::nothing());
+    };
     // Alone first: an unbalanced pattern must stay an error, whatever is put around it.
     regex::Regex::new(value).ok()?;
     let matcher = Matcher::new(tag, op, format!("(?s:.*)(?-s:{value})(?s:.*)")).ok()?;
@@ -141,20 +192,38 @@ fn one_of(tag: &str, mut values: Vec<&str>) -> Option<Pushed> {
         [value] => Some(Pushed::matchers(vec![Matcher::equal(tag, *value)])),
         values if values.len() > MAX_LIST => None,
         values => {
-            let pattern = values.iter().map(|value| regex::escape(value)).collect::<Vec<_>>().join("|");
-            Some(Pushed::matchers(vec![Matcher::new(tag, MatchOp::Regex, pattern).ok()?]))
+            let pattern = values
+                .iter()
+                .map(|value| regex::escape(value))
+                .collect::<Vec<_>>()
+                .join("|");
+            Some(Pushed::matchers(vec![
+                Matcher::new(tag, MatchOp::Regex, pattern).ok()?,
+            ]))
         }
     }
 }
 
 /// The values in `tag = 'a' OR tag = 'b' OR tag IN ('c')`, if all terms are about one tag.
-fn listed<'a, 'v>(filter: &'a Expr, view: &'v TableView, values: &mut Vec<&'a str>) -> Option<&'v str> {
+fn listed<'a, 'v>(
+    filter: &'a Expr,
+    view: &'v TableView,
+    values: &mut Vec<&'a str>,
+) -> Option<&'v str> {
     match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Or,
+            right,
+        }) => {
             let tag = listed(left, view, values)?;
             (listed(right, view, values)? == tag).then_some(tag)
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq,
+            right,
+        }) => {
             let (tag, literal) = match tag_of(left, view) {
                 Some(tag) => (tag, right),
                 None => (tag_of(right, view)?, left),
@@ -162,7 +231,11 @@ fn listed<'a, 'v>(filter: &'a Expr, view: &'v TableView, values: &mut Vec<&'a st
             values.extend(text_of(literal)?);
             Some(tag)
         }
-        Expr::InList(InList { expr, list, negated: false }) => {
+        Expr::InList(InList {
+            expr,
+            list,
+            negated: false,
+        }) => {
             for item in list {
                 values.extend(text_of(item)?);
             }
@@ -185,12 +258,19 @@ fn in_list(tag: &str, list: &[Expr], negated: bool) -> Option<Pushed> {
         return None;
     }
     let mut matchers = vec![present(tag)?];
-    let values: Vec<&str> = values.into_iter().filter(|value| !value.is_empty()).collect();
+    let values: Vec<&str> = values
+        .into_iter()
+        .filter(|value| !value.is_empty())
+        .collect();
     match values.as_slice() {
         [] => {}
         [value] => matchers.push(Matcher::new(tag, MatchOp::NotEqual, *value).ok()?),
         values => {
-            let pattern = values.iter().map(|value| regex::escape(value)).collect::<Vec<_>>().join("|");
+            let pattern = values
+                .iter()
+                .map(|value| regex::escape(value))
+                .collect::<Vec<_>>()
+                .join("|");
             matchers.push(Matcher::new(tag, MatchOp::NotRegex, pattern).ok()?);
         }
     }
@@ -199,7 +279,9 @@ fn in_list(tag: &str, list: &[Expr], negated: bool) -> Option<Pushed> {
 
 fn like(like: &Like, view: &TableView) -> Option<Pushed> {
     let tag = tag_of(&like.expr, view)?;
-    let Some(pattern) = text_of(&like.pattern)? else { return Some(Pushed::nothing()) };
+    let Some(pattern) = text_of(&like.pattern)? else {
+        return Some(Pushed::nothing());
+    };
     if like.case_insensitive || like.escape_char.is_some() || pattern.contains('\\') {
         return None;
     }
@@ -212,11 +294,19 @@ fn like(like: &Like, view: &TableView) -> Option<Pushed> {
             c => regex.push_str(&regex::escape(c.encode_utf8(&mut buffer))),
         }
     }
-    let op = if like.negated { MatchOp::NotRegex } else { MatchOp::Regex };
-    Some(Pushed::matchers(vec![Matcher::new(tag, op, regex).ok()?, present(tag)?]))
+    let op = if like.negated {
+        MatchOp::NotRegex
+    } else {
+        MatchOp::Regex
+    };
+    Some(Pushed::matchers(vec![
+        Matcher::new(tag, op, regex).ok()?,
+        present(tag)?,
+    ]))
 }
 
-/// The unit of `time` if the expression is that column, and the unit in which the expression counts.
+/// The unit of `time` if the expression is that column, and the unit in which the expression
+/// counts.
 fn time_of(expr: &Expr, view: &TableView) -> Option<(i128, i128)> {
     match expr {
         Expr::Column(column) if matches!(view.origin(&column.name)?, Origin::Time) => {
@@ -229,7 +319,9 @@ fn time_of(expr: &Expr, view: &TableView) -> Option<(i128, i128)> {
         Expr::Cast(cast) => match cast.field.data_type() {
             // With another zone the cast moves the time by its offset.
             DataType::Timestamp(unit, zone) if zone.as_deref().is_none_or(is_utc) => {
-                let Expr::Column(_) = cast.expr.as_ref() else { return None };
+                let Expr::Column(_) = cast.expr.as_ref() else {
+                    return None;
+                };
                 let (stored, _) = time_of(&cast.expr, view)?;
                 Some((stored, unit_nanoseconds(*unit)))
             }
@@ -261,18 +353,33 @@ fn nanoseconds(literal: &ScalarValue) -> Option<Option<i128>> {
         ScalarValue::TimestampNanosecond(value, zone) => (value, ArrowTimeUnit::Nanosecond, zone),
         _ => return None,
     };
-    zone.as_deref().is_none_or(is_utc).then(|| value.map(|value| i128::from(value) * unit_nanoseconds(unit)))
+    zone.as_deref()
+        .is_none_or(is_utc)
+        .then(|| value.map(|value| i128::from(value) * unit_nanoseconds(unit)))
 }
 
-/// `stored` and `compared` are the lengths in nanoseconds of the stored unit and of the one in which the
-/// query compares.
-fn time_comparison(stored: i128, compared: i128, op: Operator, literal: Option<i128>) -> Option<Pushed> {
+/// `stored` and `compared` are the lengths in nanoseconds of the stored unit and of the one in
+/// which the query compares.
+fn time_comparison(
+    stored: i128,
+    compared: i128,
+    op: Operator,
+    literal: Option<i128>,
+) -> Option<Pushed> {
     let Some(literal) = literal else {
-        return matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
-            .then(Pushed::nothing);
+        return matches!(
+            op,
+            Operator::Eq
+                | Operator::NotEq
+                | Operator::Lt
+                | Operator::LtEq
+                | Operator::Gt
+                | Operator::GtEq
+        )
+        .then(Pushed::nothing);
     };
-    // A cast to a coarser unit drops digits of the stored time; a range that is one such unit wider on
-    // either side has all rows that can pass.
+    // A cast to a coarser unit drops digits of the stored time; a range that is one such unit wider
+    // on either side has all rows that can pass.
     let slack = if compared > stored { compared } else { 0 };
     let floor = |ns: i128| ns.div_euclid(stored);
     let ceil = |ns: i128| -(-ns).div_euclid(stored);
@@ -288,5 +395,9 @@ fn time_comparison(stored: i128, compared: i128, op: Operator, literal: Option<i
         return Some(Pushed::nothing());
     }
     let clamp = |time: i128| time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
-    Some(Pushed { range: TimeRange::new(clamp(min), clamp(max)), exact: slack == 0, ..Pushed::all() })
+    Some(Pushed {
+        range: TimeRange::new(clamp(min), clamp(max)),
+        exact: slack == 0,
+        ..Pushed::all()
+    })
 }

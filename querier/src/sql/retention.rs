@@ -34,7 +34,11 @@ pub fn settings(database: &tidelake_catalog::Database) -> Vec<RetentionSetting> 
         Retention::Inherit => Retention::Forever,
         set => set,
     };
-    let first = RetentionSetting { table: None, set: database.retention, effective: of_database };
+    let first = RetentionSetting {
+        table: None,
+        set: database.retention,
+        effective: of_database,
+    };
     let tables = database.tables.values().map(|table| RetentionSetting {
         table: Some(Arc::clone(&table.name)),
         set: table.retention,
@@ -44,28 +48,67 @@ pub fn settings(database: &tidelake_catalog::Database) -> Vec<RetentionSetting> 
 }
 
 /// The settings of a database as a table.
-pub(super) fn table(database: &str, settings: &[RetentionSetting]) -> PlanResult<Arc<dyn TableProvider>> {
-    let text =
-        |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef { Arc::new(settings.iter().map(of).collect::<StringArray>()) };
+pub(super) fn table(
+    database: &str,
+    settings: &[RetentionSetting],
+) -> PlanResult<Arc<dyn TableProvider>> {
+    let text = |of: &dyn Fn(&RetentionSetting) -> Option<String>| -> ArrayRef {
+        Arc::new(settings.iter().map(of).collect::<StringArray>())
+    };
     let is_metrics = |table: &str| table == METRICS_TABLE;
-    let shown = |table: &str| if table == EXEMPLARS_TABLE { EXEMPLARS_VIEW } else { table }.to_owned();
-    let schema =
-        |s: &RetentionSetting| s.table.as_deref().map(|table| if is_metrics(table) { METRICS_SCHEMA } else { PUBLIC_SCHEMA }.to_owned());
+    let shown = |table: &str| {
+        if table == EXEMPLARS_TABLE {
+            EXEMPLARS_VIEW
+        } else {
+            table
+        }
+        .to_owned()
+    };
+    let schema = |s: &RetentionSetting| {
+        s.table.as_deref().map(|table| {
+            if is_metrics(table) {
+                METRICS_SCHEMA
+            } else {
+                PUBLIC_SCHEMA
+            }
+            .to_owned()
+        })
+    };
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("table_catalog", text(&|_| Some(database.to_owned())), false),
         ("table_schema", text(&schema), true),
         // All metrics have one.
-        ("table_name", text(&|s| s.table.as_deref().filter(|table| !is_metrics(table)).map(shown)), true),
-        ("retention_period", text(&|s| Some(show_retention(s.set))), false),
-        ("effective_retention_period", text(&|s| Some(show_retention(s.effective))), false),
+        (
+            "table_name",
+            text(&|s| {
+                s.table
+                    .as_deref()
+                    .filter(|table| !is_metrics(table))
+                    .map(shown)
+            }),
+            true,
+        ),
+        (
+            "retention_period",
+            text(&|s| Some(show_retention(s.set))),
+            false,
+        ),
+        (
+            "effective_retention_period",
+            text(&|s| Some(show_retention(s.effective))),
+            false,
+        ),
     ])?;
-    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+    Ok(Arc::new(MemTable::try_new(
+        batch.schema(),
+        vec![vec![batch]],
+    )?))
 }
 
 const SECOND_MS: u64 = 1000;
 const DAY_MS: u64 = 86_400 * SECOND_MS;
-/// Units by their names, the larger ones first; the first name is the one that is shown. Months have 30 days and years 365,
-/// as InfluxDB counts them.
+/// Units by their names, the larger ones first; the first name is the one that is shown. Months
+/// have 30 days and years 365, as InfluxDB counts them.
 const UNITS: [(u64, &[&str]); 8] = [
     (365 * DAY_MS, &["y", "yr", "year", "years"]),
     (30 * DAY_MS, &["mo", "month", "months"]),
@@ -77,15 +120,21 @@ const UNITS: [(u64, &[&str]); 8] = [
     (1, &["ms"]),
 ];
 
-/// Reads a retention: `30d`, `1y 6mo`, `90 minutes`; `forever`; `default` for what is set further up.
+/// Reads a retention: `30d`, `1y 6mo`, `90 minutes`; `forever`; `default` for what is set further
+/// up.
 pub fn parse_retention(text: &str) -> Result<Retention, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "forever" | "infinite" | "inf" => Ok(Retention::Forever),
         "default" | "inherit" => Ok(Retention::Inherit),
-        duration => parse_duration(duration).map(Retention::Millis).ok_or_else(|| {
-            let shown: String = text.chars().take(60).collect();
-            format!("{shown:?} is no retention: write a duration such as '30d', '24h' or '1y 6mo', or 'forever', or 'default'")
-        }),
+        duration => parse_duration(duration)
+            .map(Retention::Millis)
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(60).collect();
+                format!(
+                    "{shown:?} is no retention: write a duration such as '30d', '24h' or '1y \
+                     6mo', or 'forever', or 'default'"
+                )
+            }),
     }
 }
 
@@ -96,13 +145,16 @@ fn parse_duration(text: &str) -> Option<u64> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let (number, tail) = rest.split_at(digits);
         let tail = tail.trim_start();
-        let end = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let (unit_ms, _) = UNITS.iter().find(|(_, names)| names.contains(&unit))?;
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*unit_ms)?)?;
         rest = tail.trim_start();
     }
-    // Nothing can be kept for no time, and what is longer than times can be told apart is "forever".
+    // Nothing can be kept for no time, and what is longer than times can be told apart is
+    // "forever".
     (total >= SECOND_MS && total <= i64::MAX as u64).then_some(total)
 }
 
@@ -114,7 +166,9 @@ pub fn show_retention(retention: Retention) -> String {
         Retention::Millis(ms) => ms,
     };
     // Weeks and months would be correct and are not what people set.
-    let mut units = UNITS.iter().filter(|(unit, _)| ![30 * DAY_MS, 7 * DAY_MS].contains(unit));
+    let mut units = UNITS
+        .iter()
+        .filter(|(unit, _)| ![30 * DAY_MS, 7 * DAY_MS].contains(unit));
     match units.find(|(unit, _)| ms.is_multiple_of(*unit)) {
         Some((unit, names)) => format!("{}{}", ms / unit, names[0]),
         None => format!("{ms}ms"),
@@ -127,7 +181,9 @@ mod tests {
 
     #[test]
     fn durations_and_words() {
-        let check = |text: &str, expected: Option<Retention>| assert_eq!(parse_retention(text).ok(), expected, "{text:?}");
+        let check = |text: &str, expected: Option<Retention>| {
+            assert_eq!(parse_retention(text).ok(), expected, "{text:?}")
+        };
         let days = |n: u64| Some(Retention::Millis(n * DAY_MS));
         check("30d", days(30));
         check(" 30 Days ", days(30));
@@ -137,7 +193,20 @@ mod tests {
         check("1d 12h 30m 5s", Some(Retention::Millis(131_405_000)));
         check("forever", Some(Retention::Forever));
         check("DEFAULT", Some(Retention::Inherit));
-        for bad in ["", "30", "d", "0s", "0d", "-1d", "1.5d", "1 parsec", "99999999999999999999d", "400000000y", "none", "30d,"] {
+        for bad in [
+            "",
+            "30",
+            "d",
+            "0s",
+            "0d",
+            "-1d",
+            "1.5d",
+            "1 parsec",
+            "99999999999999999999d",
+            "400000000y",
+            "none",
+            "30d,",
+        ] {
             check(bad, None);
         }
     }

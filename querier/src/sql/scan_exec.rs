@@ -1,7 +1,8 @@
 //! The scan as an operator: units of rows, spread over partitions, read one ahead of their use.
 //!
-//! A partition holds at most two units: the one that is being used, and the next one, which a task of its own
-//! reads and decodes meanwhile. Both are counted in the query's memory. Dropping the stream aborts the task.
+//! A partition holds at most two units: the one that is being used, and the next one, which a task
+//! of its own reads and decodes meanwhile. Both are counted in the query's memory. Dropping the
+//! stream aborts the task.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,11 +15,14 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
+    PlanProperties, ReplaceChildrenOptions,
 };
 use futures::stream;
 use tidelake_catalog::model::{Column, TimeRange};
@@ -43,14 +47,26 @@ pub(super) struct ScanSummary {
 impl ScanSummary {
     pub fn new(view: &TableView, fields: &[Column], pushed: &Pushed) -> Self {
         let list = |items: Vec<String>| items.join(", ");
-        let mut text = format!("fields=[{}]", list(fields.iter().map(|field| field.name.to_string()).collect()));
+        let mut text = format!(
+            "fields=[{}]",
+            list(fields.iter().map(|field| field.name.to_string()).collect())
+        );
         if !pushed.matchers.is_empty() {
-            text.push_str(&format!(", matchers=[{}]", list(pushed.matchers.iter().map(ToString::to_string).collect())));
+            text.push_str(&format!(
+                ", matchers=[{}]",
+                list(pushed.matchers.iter().map(ToString::to_string).collect())
+            ));
         }
         if pushed.range != TimeRange::ALL {
-            text.push_str(&format!(", time={}..={}", pushed.range.min, pushed.range.max));
+            text.push_str(&format!(
+                ", time={}..={}",
+                pushed.range.min, pushed.range.max
+            ));
         }
-        Self { table: view.name.clone(), text }
+        Self {
+            table: view.name.clone(),
+            text,
+        }
     }
 }
 
@@ -67,10 +83,16 @@ pub(super) struct ScanExec {
 }
 
 impl ScanExec {
-    pub fn new(layout: Layout, units: Vec<Arc<dyn RowUnit>>, summary: ScanSummary, limit: Option<usize>, target_partitions: usize) -> Self {
+    pub fn new(
+        layout: Layout,
+        units: Vec<Arc<dyn RowUnit>>,
+        summary: ScanSummary,
+        limit: Option<usize>,
+        target_partitions: usize,
+    ) -> Self {
         let partitions = spread(units, target_partitions);
-        // The units are sorted, but neither across units nor by columns that every query selects: no order
-        // is promised.
+        // The units are sorted, but neither across units nor by columns that every query selects:
+        // no order is promised.
         let properties = PlanProperties::new(
             EquivalenceProperties::new(layout.schema.clone()),
             Partitioning::UnknownPartitioning(partitions.len()),
@@ -93,7 +115,8 @@ fn spread(units: Vec<Arc<dyn RowUnit>>, target: usize) -> Vec<Vec<Arc<dyn RowUni
     let rows = total_rows(&units);
     let worthwhile = usize::try_from(rows.div_ceil(MIN_PARTITION_ROWS)).unwrap_or(usize::MAX);
     let count = target.min(units.len()).min(worthwhile).max(1);
-    let mut partitions: Vec<(u64, Vec<Arc<dyn RowUnit>>)> = (0..count).map(|_| (0, Vec::new())).collect();
+    let mut partitions: Vec<(u64, Vec<Arc<dyn RowUnit>>)> =
+        (0..count).map(|_| (0, Vec::new())).collect();
     for unit in units {
         if let Some((rows, units)) = partitions.iter_mut().min_by_key(|(rows, _)| *rows) {
             *rows = rows.saturating_add(unit.rows_bound());
@@ -104,7 +127,9 @@ fn spread(units: Vec<Arc<dyn RowUnit>>, target: usize) -> Vec<Vec<Arc<dyn RowUni
 }
 
 fn total_rows(units: &[Arc<dyn RowUnit>]) -> u64 {
-    units.iter().fold(0, |sum, unit| sum.saturating_add(unit.rows_bound()))
+    units
+        .iter()
+        .fold(0, |sum, unit| sum.saturating_add(unit.rows_bound()))
 }
 
 impl DisplayAs for ScanExec {
@@ -113,8 +138,16 @@ impl DisplayAs for ScanExec {
             DisplayFormatType::TreeRender => write!(f, "table={}", self.summary.table),
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
                 let units: usize = self.partitions.iter().map(Vec::len).sum();
-                let rows = self.partitions.iter().map(|units| total_rows(units)).fold(0, u64::saturating_add);
-                write!(f, "ScanExec: table={}, {}, units={units}, rows<={rows}", self.summary.table, self.summary.text)?;
+                let rows = self
+                    .partitions
+                    .iter()
+                    .map(|units| total_rows(units))
+                    .fold(0, u64::saturating_add);
+                write!(
+                    f,
+                    "ScanExec: table={}, {}, units={units}, rows<={rows}",
+                    self.summary.table, self.summary.text
+                )?;
                 match self.limit {
                     Some(limit) => write!(f, ", limit={limit}"),
                     None => Ok(()),
@@ -137,21 +170,41 @@ impl ExecutionPlan for ScanExec {
         Vec::new()
     }
 
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let Some(units) = self.partitions.get(partition) else {
-            return internal_err!("the scan has {} partitions, not one numbered {partition}", self.partitions.len());
+            return internal_err!(
+                "the scan has {} partitions, not one numbered {partition}",
+                self.partitions.len()
+            );
         };
         let reading = PartitionScan {
             layout: self.layout.clone(),
@@ -160,24 +213,39 @@ impl ExecutionPlan for ScanExec {
             current: None,
             left: self.limit,
             batch_rows: context.session_config().batch_size(),
-            memory: MemoryConsumer::new(format!("ScanExec[{partition}]")).register(context.memory_pool()),
+            memory: MemoryConsumer::new(format!("ScanExec[{partition}]"))
+                .register(context.memory_pool()),
             metrics: ScanMetrics::new(&self.metrics, partition),
         };
         let batches = stream::try_unfold(reading, |mut reading| async move {
             let batch = reading.next_batch().await?;
             Ok(batch.map(|batch| (batch, reading)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.layout.schema.clone(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.layout.schema.clone(),
+            batches,
+        )))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
         let rows = match args.partition() {
-            Some(partition) => self.partitions.get(partition).map_or(0, |units| total_rows(units)),
-            None => self.partitions.iter().map(|units| total_rows(units)).fold(0, u64::saturating_add),
+            Some(partition) => self
+                .partitions
+                .get(partition)
+                .map_or(0, |units| total_rows(units)),
+            None => self
+                .partitions
+                .iter()
+                .map(|units| total_rows(units))
+                .fold(0, u64::saturating_add),
         };
         let mut statistics = Statistics::new_unknown(&self.layout.schema);
         statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
@@ -261,7 +329,10 @@ impl PartitionScan {
                 return Ok(None);
             };
             timer.done();
-            self.current = Some(read.map_err(|error| SqlError::Internal(format!("reading rows failed: {error}")))??);
+            self.current =
+                Some(read.map_err(|error| {
+                    SqlError::Internal(format!("reading rows failed: {error}"))
+                })??);
             // With a limit the next unit is probably not needed.
             if self.left.is_none() {
                 self.start_next();
@@ -271,8 +342,15 @@ impl PartitionScan {
 
     /// Starts to read the next unit, if there is one.
     fn start_next(&mut self) {
-        let Some(unit) = self.units.pop_front() else { return };
-        let (layout, memory, metrics, batch_rows) = (self.layout.clone(), self.memory.new_empty(), self.metrics.clone(), self.batch_rows);
+        let Some(unit) = self.units.pop_front() else {
+            return;
+        };
+        let (layout, memory, metrics, batch_rows) = (
+            self.layout.clone(),
+            self.memory.new_empty(),
+            self.metrics.clone(),
+            self.batch_rows,
+        );
         self.ahead.spawn(async move {
             let rows = unit.read().await?;
             let bytes = rows.memory_size();
@@ -280,7 +358,10 @@ impl PartitionScan {
             metrics.units_read.add(1);
             metrics.rows_read.add(rows.len());
             metrics.bytes_decoded.add(bytes);
-            Ok(LoadedUnit { batches: UnitBatches::new(layout, rows, batch_rows)?, _memory: memory })
+            Ok(LoadedUnit {
+                batches: UnitBatches::new(layout, rows, batch_rows)?,
+                _memory: memory,
+            })
         });
     }
 }

@@ -1,7 +1,7 @@
 //! From a statement to an executable plan.
 //!
-//! All queries share one memory pool and one set of functions; a query's own state is a copy of a template
-//! with the query's database in it.
+//! All queries share one memory pool and one set of functions; a query's own state is a copy of a
+//! template with the query's database in it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
         .with_batch_size(options.batch_rows.max(1))
         .with_target_partitions(options.target_partitions.max(1))
         .with_create_default_catalog_and_schema(false)
-        // The one that DataFusion would add describes the tables as batches have them; see `catalog`.
+        // The one that DataFusion would add describes the tables as batches have them; see
+        // `catalog`.
         .with_information_schema(false);
     // Names mean what is written: tags and fields are case sensitive.
     config.options_mut().sql_parser.enable_ident_normalization = false;
@@ -87,9 +88,13 @@ pub(super) async fn plan(
     params: HashMap<String, SqlParam>,
     promql: &Arc<PromqlCalls>,
 ) -> Result<Planned, SqlError> {
-    let Session { state, plan, .. } = logical(template, database, db, statement, params, Some(promql)).await?;
+    let Session { state, plan, .. } =
+        logical(template, database, db, statement, params, Some(promql)).await?;
     let plan = state.create_physical_plan(&plan).await?;
-    Ok(Planned { plan, context: state.task_ctx() })
+    Ok(Planned {
+        plan,
+        context: state.task_ctx(),
+    })
 }
 
 /// The logical plan of such a statement. Without `promql` it cannot call the function of that name.
@@ -106,7 +111,10 @@ pub(super) async fn logical(
     state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
     state.mark_start_execution();
     if let Some(promql) = promql {
-        state.register_udtf(PROMQL_FUNCTION, Arc::new(PromqlFunction(Arc::clone(promql))));
+        state.register_udtf(
+            PROMQL_FUNCTION,
+            Arc::new(PromqlFunction(Arc::clone(promql))),
+        );
     }
 
     let mut described = BTreeSet::new();
@@ -118,29 +126,52 @@ pub(super) async fn logical(
                 described.insert(name.table.to_string());
             }
         } else if !state.table_functions().contains_key(&*name.table) {
-            database.require(&name.catalog, &name.schema, &name.table).await?;
+            database
+                .require(&name.catalog, &name.schema, &name.table)
+                .await?;
         }
         tables.push(name);
     }
     state.register_catalog_list(database.catalogs(database.describe(&described).await?)?);
 
     let logical = match promql {
-        Some(promql) if tables.iter().any(|name| &*name.table == PROMQL_FUNCTION) => promql.plan(&state, statement).await?,
+        Some(promql) if tables.iter().any(|name| &*name.table == PROMQL_FUNCTION) => {
+            promql.plan(&state, statement).await?
+        }
         _ => state.statement_to_plan(statement).await?,
     };
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&logical)?;
-    Ok(Session { state, plan: with_params(logical, params)?, tables })
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&logical)?;
+    Ok(Session {
+        state,
+        plan: with_params(logical, params)?,
+        tables,
+    })
 }
 
-fn with_params(plan: LogicalPlan, params: HashMap<String, SqlParam>) -> Result<LogicalPlan, SqlError> {
+fn with_params(
+    plan: LogicalPlan,
+    params: HashMap<String, SqlParam>,
+) -> Result<LogicalPlan, SqlError> {
     let names = plan.get_parameter_names()?;
     if names.is_empty() {
         return Ok(plan);
     }
-    if let Some(missing) = names.iter().find(|name| !params.contains_key(name.trim_start_matches('$'))) {
-        return Err(SqlError::BadRequest(format!("the query uses parameter {missing}, which was not given in params")));
+    if let Some(missing) = names
+        .iter()
+        .find(|name| !params.contains_key(name.trim_start_matches('$')))
+    {
+        return Err(SqlError::BadRequest(format!(
+            "the query uses parameter {missing}, which was not given in params"
+        )));
     }
-    let values = params.into_iter().map(|(name, value)| (name, ScalarAndMetadata::from(ScalarValue::from(value)))).collect();
+    let values = params
+        .into_iter()
+        .map(|(name, value)| (name, ScalarAndMetadata::from(ScalarValue::from(value))))
+        .collect();
     Ok(plan.with_param_values(ParamValues::Map(values))?)
 }
 

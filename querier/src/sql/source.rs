@@ -1,6 +1,7 @@
 //! What SQL needs from storage, and nothing more.
 //!
-//! There are two implementations: the tables of a server, and rows in memory for tests of the planner.
+//! There are two implementations: the tables of a server, and rows in memory for tests of the
+//! planner.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -43,10 +44,21 @@ pub trait RowSource: Debug + Send + Sync + 'static {
     fn schema(&self, db: &str, table: &str) -> Option<Arc<TableSchema>>;
 
     /// The rows that a request selects, in pieces: a series lies in one piece only.
-    async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError>;
+    async fn scan(
+        &self,
+        db: &str,
+        table: &str,
+        request: RowRequest,
+    ) -> Result<Vec<Arc<dyn RowUnit>>, SqlError>;
 
     /// The distinct series of a table that match and have rows in a range.
-    async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError>;
+    async fn series(
+        &self,
+        db: &str,
+        table: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Arc<Series>>, SqlError>;
 
     /// The distinct names in the metrics table of a database.
     async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError>;
@@ -58,7 +70,7 @@ pub trait RowUnit: Debug + Send + Sync + 'static {
     /// Upper bound of the number of rows.
     fn rows_bound(&self) -> u64;
 
-    /// The rows: overwritten ones are gone, all lie in the range. `columns` are the requested fields in
-    /// request order.
+    /// The rows: overwritten ones are gone, all lie in the range. `columns` are the requested
+    /// fields in request order.
     async fn read(&self) -> Result<SortedRows, SqlError>;
 }

@@ -1,18 +1,20 @@
 //! From text to a statement that may be planned.
 //!
-//! The parser, the planner and the expressions at run time are recursive and do not watch their stack, so
-//! this module refuses what would be too deep for any of them before they see it. The chain that programs
-//! write most, `host = 'a' OR host = 'b' OR ...`, becomes an `IN` list here and so has no depth.
+//! The parser, the planner and the expressions at run time are recursive and do not watch their
+//! stack, so this module refuses what would be too deep for any of them before they see it. The
+//! chain that programs write most, `host = 'a' OR host = 'b' OR ...`, becomes an `IN` list here and
+//! so has no depth.
 //!
-//! Only statements that read are let through; those that change something are [`super::command`]'s. The list names what is
-//! allowed, so that a statement which a later parser learns stays refused.
+//! Only statements that read are let through; those that change something are [`super::command`]'s.
+//! The list names what is allowed, so that a statement which a later parser learns stays refused.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, Expr, ObjectName, Query, SetExpr, Statement as SqlStatement, TableFactor,
+    Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
@@ -38,10 +40,15 @@ const MIN_CHAIN: usize = 8;
 pub(super) fn parse(text: SqlText) -> Result<Statement, SqlError> {
     let mut statements = parse_tokens(text.tokens)?;
     let Some(mut statement) = statements.pop_front() else {
-        return Err(SqlError::BadRequest("the SQL text has no statement".to_owned()));
+        return Err(SqlError::BadRequest(
+            "the SQL text has no statement".to_owned(),
+        ));
     };
     if !statements.is_empty() {
-        return Err(SqlError::BadRequest(format!("the SQL text has {} statements; send them one by one", statements.len() + 1)));
+        return Err(SqlError::BadRequest(format!(
+            "the SQL text has {} statements; send them one by one",
+            statements.len() + 1
+        )));
     }
     if is_show_retention(&statement) {
         return parse(SqlText::read(SHOW_RETENTION, SHOW_RETENTION.len())?);
@@ -52,7 +59,9 @@ pub(super) fn parse(text: SqlText) -> Result<Statement, SqlError> {
 }
 
 fn is_show_retention(statement: &Statement) -> bool {
-    let Statement::Statement(statement) = statement else { return false };
+    let Statement::Statement(statement) = statement else {
+        return false;
+    };
     matches!(statement.as_ref(), SqlStatement::ShowVariable { variable }
         if matches!(variable.as_slice(), [one] if one.value.eq_ignore_ascii_case("retention")))
 }
@@ -66,14 +75,18 @@ pub(super) fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<VecDeque<Statem
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| match SqlError::from(error) {
             SqlError::BadRequest(message) if message.contains("recursion limit") => {
-                SqlError::BadRequest(format!("the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"))
+                SqlError::BadRequest(format!(
+                    "the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"
+                ))
             }
             other => other,
         })
 }
 
 fn too_complex(what: &str, limit: impl std::fmt::Display) -> SqlError {
-    SqlError::BadRequest(format!("the query is too complex: more than {limit} {what}"))
+    SqlError::BadRequest(format!(
+        "the query is too complex: more than {limit} {what}"
+    ))
 }
 
 fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlError> {
@@ -87,7 +100,9 @@ fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlErro
             | SqlStatement::ShowFunctions { .. }
             | SqlStatement::ShowVariable { .. }
             | SqlStatement::ShowVariables { .. } => true,
-            SqlStatement::Explain { statement, .. } => matches!(statement.as_ref(), SqlStatement::Query(_)),
+            SqlStatement::Explain { statement, .. } => {
+                matches!(statement.as_ref(), SqlStatement::Query(_))
+            }
             _ => false,
         },
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
@@ -97,7 +112,8 @@ fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlErro
     }
     // Named by the text: to print the statement would recurse as deep as it is.
     Err(SqlError::BadRequest(format!(
-        "{first_words} is not supported: there are SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE, and by POST DELETE, DROP and ALTER ... SET (retention = ...)"
+        "{first_words} is not supported: there are SELECT, WITH, VALUES, EXPLAIN, SHOW and \
+         DESCRIBE, and by POST DELETE, DROP and ALTER ... SET (retention = ...)"
     )))
 }
 
@@ -112,7 +128,11 @@ pub(super) fn shape(statement: &mut Statement) -> Result<(), SqlError> {
                 return Err(error);
             }
             let relations = shaper.queries.pop().map_or(0, |scope| scope.relations);
-            if relations > MAX_RELATIONS { Err(too_complex("tables", MAX_RELATIONS)) } else { Ok(()) }
+            if relations > MAX_RELATIONS {
+                Err(too_complex("tables", MAX_RELATIONS))
+            } else {
+                Ok(())
+            }
         }
         _ => Ok(()),
     }
@@ -123,7 +143,8 @@ pub(super) fn shape(statement: &mut Statement) -> Result<(), SqlError> {
 struct QueryScope {
     /// Tables so far, with the ones behind names of common table expressions.
     relations: u64,
-    /// Names of common table expressions whose queries are still to come: they are the first children.
+    /// Names of common table expressions whose queries are still to come: they are the first
+    /// children.
     pending: VecDeque<String>,
     has_with: bool,
 }
@@ -141,7 +162,10 @@ impl Shaper {
     fn enter(&mut self) -> ControlFlow<SqlError> {
         self.depth += 1;
         if self.depth > MAX_EXPRESSION_DEPTH {
-            return ControlFlow::Break(too_complex("operators inside operators (use IN for long lists)", MAX_EXPRESSION_DEPTH));
+            return ControlFlow::Break(too_complex(
+                "operators inside operators (use IN for long lists)",
+                MAX_EXPRESSION_DEPTH,
+            ));
         }
         ControlFlow::Continue(())
     }
@@ -157,9 +181,16 @@ impl VisitorMut for Shaper {
             scope.has_with = true;
             self.with_depth += 1;
             if self.with_depth > MAX_WITH_DEPTH {
-                return ControlFlow::Break(too_complex("WITH clauses inside each other", MAX_WITH_DEPTH));
+                return ControlFlow::Break(too_complex(
+                    "WITH clauses inside each other",
+                    MAX_WITH_DEPTH,
+                ));
             }
-            scope.pending = with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()).collect();
+            scope.pending = with
+                .cte_tables
+                .iter()
+                .map(|cte| cte.alias.name.value.clone())
+                .collect();
         }
         self.queries.push(scope);
         let (mut operations, mut pending) = (0usize, vec![query.body.as_ref()]);
@@ -170,14 +201,19 @@ impl VisitorMut for Shaper {
             }
         }
         if operations > MAX_SET_OPERATIONS {
-            return ControlFlow::Break(too_complex("set operations (UNION, EXCEPT, INTERSECT)", MAX_SET_OPERATIONS));
+            return ControlFlow::Break(too_complex(
+                "set operations (UNION, EXCEPT, INTERSECT)",
+                MAX_SET_OPERATIONS,
+            ));
         }
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<SqlError> {
         self.depth -= 1;
-        let Some(done) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        let Some(done) = self.queries.pop() else {
+            return ControlFlow::Continue(());
+        };
         if done.has_with {
             self.with_depth -= 1;
         }
@@ -194,7 +230,11 @@ impl VisitorMut for Shaper {
 
     fn pre_visit_relation(&mut self, relation: &mut ObjectName) -> ControlFlow<SqlError> {
         let weight = match relation.0.as_slice() {
-            [part] => part.as_ident().and_then(|ident| self.weights.get(&ident.value)).copied().unwrap_or(1),
+            [part] => part
+                .as_ident()
+                .and_then(|ident| self.weights.get(&ident.value))
+                .copied()
+                .unwrap_or(1),
             _ => 1,
         };
         if let Some(scope) = self.queries.last_mut() {
@@ -213,7 +253,13 @@ impl VisitorMut for Shaper {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if matches!(expr, Expr::BinaryOp { op: BinaryOperator::Or, .. }) {
+        if matches!(
+            expr,
+            Expr::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            }
+        ) {
             shorten_chain(expr);
         }
         self.enter()
@@ -225,19 +271,31 @@ impl VisitorMut for Shaper {
     }
 }
 
-/// A chain of `OR`s with its comparisons of one column with literals merged into `IN` lists. `IN` means
-/// exactly such a chain, NULLs included.
+/// A chain of `OR`s with its comparisons of one column with literals merged into `IN` lists. `IN`
+/// means exactly such a chain, NULLs included.
 fn shorten_chain(expr: &mut Expr) {
     let whole = std::mem::replace(expr, Expr::Value(Value::Null.into()));
     let (mut terms, mut pending) = (Vec::new(), vec![whole]);
     while let Some(part) = pending.pop() {
         match part {
-            Expr::BinaryOp { left, op: BinaryOperator::Or, right } => pending.extend([*right, *left]),
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Or,
+                right,
+            } => pending.extend([*right, *left]),
             term => terms.push(term),
         }
     }
-    let terms = if terms.len() >= MIN_CHAIN { merge_comparisons(terms) } else { terms };
-    let joined = terms.into_iter().reduce(|left, right| Expr::BinaryOp { left: left.into(), op: BinaryOperator::Or, right: right.into() });
+    let terms = if terms.len() >= MIN_CHAIN {
+        merge_comparisons(terms)
+    } else {
+        terms
+    };
+    let joined = terms.into_iter().reduce(|left, right| Expr::BinaryOp {
+        left: left.into(),
+        op: BinaryOperator::Or,
+        right: right.into(),
+    });
     if let Some(joined) = joined {
         *expr = joined;
     }
@@ -260,7 +318,11 @@ fn merge_comparisons(terms: Vec<Expr>) -> Vec<Expr> {
             _ => {
                 lists.insert(key, merged.len());
                 if op == BinaryOperator::Eq {
-                    merged.push(Expr::InList { expr: left, list: vec![*right], negated: false });
+                    merged.push(Expr::InList {
+                        expr: left,
+                        list: vec![*right],
+                        negated: false,
+                    });
                 } else {
                     merged.push(Expr::BinaryOp { left, op, right });
                 }
@@ -270,15 +332,28 @@ fn merge_comparisons(terms: Vec<Expr>) -> Vec<Expr> {
     merged
 }
 
-/// Column and kind of literal of `column = literal`. Texts and numbers stay apart: in one list they would be
-/// compared as texts.
+/// Column and kind of literal of `column = literal`. Texts and numbers stay apart: in one list they
+/// would be compared as texts.
 fn comparison_key(term: &Expr) -> Option<(String, bool)> {
-    let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = term else { return None };
-    let Expr::Value(literal) = right.as_ref() else { return None };
+    let Expr::BinaryOp {
+        left,
+        op: BinaryOperator::Eq,
+        right,
+    } = term
+    else {
+        return None;
+    };
+    let Expr::Value(literal) = right.as_ref() else {
+        return None;
+    };
     let is_text = match literal.value {
         Value::SingleQuotedString(_) => true,
         Value::Number(..) => false,
         _ => return None,
     };
-    matches!(left.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_)).then(|| (left.to_string(), is_text))
+    matches!(
+        left.as_ref(),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_)
+    )
+    .then(|| (left.to_string(), is_text))
 }

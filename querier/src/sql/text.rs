@@ -1,7 +1,8 @@
-//! What can be told of a text before it is parsed: whether it reads or changes, and as of when it reads.
+//! What can be told of a text before it is parsed: whether it reads or changes, and as of when it
+//! reads.
 //!
-//! `AS OF` at the end of a statement is not SQL that the parser knows. It is found among the tokens, so that strings and
-//! comments may say what they like, and taken off.
+//! `AS OF` at the end of a statement is not SQL that the parser knows. It is found among the
+//! tokens, so that strings and comments may say what they like, and taken off.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -27,19 +28,31 @@ impl SqlText {
     /// Reads a text of at most so many bytes.
     pub(super) fn read(sql: &str, max_bytes: usize) -> Result<Self, SqlError> {
         if sql.len() > max_bytes {
-            return Err(SqlError::BadRequest(format!("the SQL text has {} bytes; {max_bytes} are allowed", sql.len())));
+            return Err(SqlError::BadRequest(format!(
+                "the SQL text has {} bytes; {max_bytes} are allowed",
+                sql.len()
+            )));
         }
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
             .map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
         tokens::check(tokens.iter().map(|t| &t.token))?;
         let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
-        let is_command = COMMANDS.iter().any(|word| first_words.split(' ').next() == Some(word));
+        let is_command = COMMANDS
+            .iter()
+            .any(|word| first_words.split(' ').next() == Some(word));
         let as_of = take_as_of(&mut tokens)?;
         if as_of.is_some() && is_command {
-            return Err(SqlError::BadRequest(format!("AS OF is for statements that read; {first_words} changes the present state")));
+            return Err(SqlError::BadRequest(format!(
+                "AS OF is for statements that read; {first_words} changes the present state"
+            )));
         }
-        Ok(Self { tokens, first_words, as_of, is_command })
+        Ok(Self {
+            tokens,
+            first_words,
+            as_of,
+            is_command,
+        })
     }
 
     /// The state of the database that the statement reads; `None` is the present one.
@@ -66,13 +79,19 @@ pub(super) fn is_word(token: &Token, expected: &str) -> bool {
 /// Takes `AS OF <literal>` off the end.
 fn take_as_of(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<AsOf>, SqlError> {
     let is_gap = |token: &Token| matches!(token, Token::Whitespace(_) | Token::EOF);
-    let seen: Vec<usize> = (0..tokens.len()).filter(|&at| !is_gap(&tokens[at].token)).collect();
+    let seen: Vec<usize> = (0..tokens.len())
+        .filter(|&at| !is_gap(&tokens[at].token))
+        .collect();
     let text = |nth: usize| seen.get(nth).map(|&at| &tokens[at].token);
     let word = |nth: usize, expected: &str| text(nth).is_some_and(|token| is_word(token, expected));
-    let end = (0..seen.len()).rev().find(|&nth| text(nth) != Some(&Token::SemiColon)).map_or(0, |nth| nth + 1);
+    let end = (0..seen.len())
+        .rev()
+        .find(|&nth| text(nth) != Some(&Token::SemiColon))
+        .map_or(0, |nth| nth + 1);
     let mut found = None;
     for of in (0..seen.len()).filter(|&nth| word(nth, "OF") && nth > 0 && word(nth - 1, "AS")) {
-        let is_typed = word(of + 1, "TIMESTAMP") && matches!(text(of + 2), Some(Token::SingleQuotedString(_)));
+        let is_typed =
+            word(of + 1, "TIMESTAMP") && matches!(text(of + 2), Some(Token::SingleQuotedString(_)));
         let value = of + 1 + usize::from(is_typed);
         let literal = match text(value) {
             Some(Token::Number(number, _)) => number,
@@ -81,16 +100,22 @@ fn take_as_of(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<AsOf>, SqlError>
             _ => continue,
         };
         if value + 1 != end {
-            let message = "AS OF belongs at the end of the statement: everything that it names is read as of one time";
+            let message = "AS OF belongs at the end of the statement: everything that it names is \
+                           read as of one time";
             return Err(SqlError::BadRequest(message.to_owned()));
         }
-        let as_of = parse_as_of(literal).map_err(|why| SqlError::BadRequest(format!("AS OF: {why}")))?;
+        let as_of =
+            parse_as_of(literal).map_err(|why| SqlError::BadRequest(format!("AS OF: {why}")))?;
         if is_typed && matches!(as_of, AsOf::Sequence(_)) {
-            return Err(SqlError::BadRequest(format!("AS OF: {literal:?} is no timestamp")));
+            return Err(SqlError::BadRequest(format!(
+                "AS OF: {literal:?} is no timestamp"
+            )));
         }
         found = Some((of - 1, as_of));
     }
-    let Some((from, as_of)) = found else { return Ok(None) };
+    let Some((from, as_of)) = found else {
+        return Ok(None);
+    };
     tokens.truncate(seen[from]);
     Ok(Some(as_of))
 }
@@ -115,14 +140,22 @@ mod tests {
     fn as_of_is_taken_off_the_end() {
         let time = Some(AsOf::TimeMs(1_764_064_800_000));
         check("SELECT 1 AS OF 7", Some(AsOf::Sequence(7)), "SELECT 1");
-        check("SELECT 1\nas /* when */ of 7 ; ; -- AS OF 8", Some(AsOf::Sequence(7)), "SELECT 1");
+        check(
+            "SELECT 1\nas /* when */ of 7 ; ; -- AS OF 8",
+            Some(AsOf::Sequence(7)),
+            "SELECT 1",
+        );
         check(
             "EXPLAIN ANALYZE SELECT * FROM t WHERE a = 'b' AS OF '7'",
             Some(AsOf::Sequence(7)),
             "EXPLAIN ANALYZE SELECT * FROM t WHERE a = 'b'",
         );
         check("SELECT 1 AS OF '2025-11-25T10:00:00Z'", time, "SELECT 1");
-        check("SELECT 1 AS OF TIMESTAMP '2025-11-25 10:00:00'", time, "SELECT 1");
+        check(
+            "SELECT 1 AS OF TIMESTAMP '2025-11-25 10:00:00'",
+            time,
+            "SELECT 1",
+        );
         check("SELECT 1 AS OF 1764064800.0", time, "SELECT 1");
     }
 
@@ -143,11 +176,16 @@ mod tests {
     #[test]
     fn wrong_ones_are_named() {
         let check = |sql: &str, word: &str| match read(sql) {
-            Err(SqlError::BadRequest(message)) => assert!(message.contains(word), "{message} lacks {word}"),
+            Err(SqlError::BadRequest(message)) => {
+                assert!(message.contains(word), "{message} lacks {word}")
+            }
             other => panic!("{sql}: {other:?}"),
         };
         check("SELECT * FROM (SELECT 1 AS OF 7)", "end of the statement");
-        check("SELECT * FROM a AS OF 7 JOIN b AS OF 8", "end of the statement");
+        check(
+            "SELECT * FROM a AS OF 7 JOIN b AS OF 8",
+            "end of the statement",
+        );
         check("SELECT 1 AS OF 7 AS OF 8", "end of the statement");
         check("SELECT 1 AS OF 'yesterday'", "yesterday");
         check("SELECT 1 AS OF TIMESTAMP '7'", "no timestamp");
@@ -156,7 +194,9 @@ mod tests {
 
     #[test]
     fn commands_are_told_from_queries() {
-        let check = |sql: &str, expected: bool| assert_eq!(read(sql).unwrap().is_command(), expected, "{sql}");
+        let check = |sql: &str, expected: bool| {
+            assert_eq!(read(sql).unwrap().is_command(), expected, "{sql}")
+        };
         check("/* x */ delete FROM t", true);
         check("DROP TABLE t", true);
         check("ALTER TABLE t SET (retention = '1d')", true);

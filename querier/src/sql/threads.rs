@@ -9,7 +9,10 @@ use tokio::runtime::Handle;
 const AHEAD: usize = 2;
 
 /// Moves the computing of a stream to other threads; dropping the new stream ends it.
-pub(super) fn on(threads: &Handle, mut stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
+pub(super) fn on(
+    threads: &Handle,
+    mut stream: SendableRecordBatchStream,
+) -> SendableRecordBatchStream {
     let mut builder = RecordBatchReceiverStreamBuilder::new(stream.schema(), AHEAD);
     let batches = builder.tx();
     let work = async move {

@@ -1,7 +1,8 @@
 //! Limits on a text's tokens: what the parser would follow without a bound of its own.
 //!
-//! The parser counts its depth in expressions, queries and tables. It does not in a few other places, and
-//! loops there build values that are as deep as the text is long; each limit here belongs to one of them.
+//! The parser counts its depth in expressions, queries and tables. It does not in a few other
+//! places, and loops there build values that are as deep as the text is long; each limit here
+//! belongs to one of them.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -21,12 +22,15 @@ const MAX_NESTED_TYPES: usize = 32;
 const MAX_NAME_PARTS: usize = 32;
 
 fn too_many(limit: usize, what: &str) -> SqlError {
-    SqlError::BadRequest(format!("the query is too complex: more than {limit} {what}"))
+    SqlError::BadRequest(format!(
+        "the query is too complex: more than {limit} {what}"
+    ))
 }
 
 /// Checks the limits in one pass.
 pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), SqlError> {
-    let (mut words, mut open, mut repeats, mut explains, mut types, mut dots) = (0usize, 0usize, 0usize, 0usize, 0usize, 0usize);
+    let (mut words, mut open, mut repeats, mut explains, mut types, mut dots) =
+        (0usize, 0usize, 0usize, 0usize, 0usize, 0usize);
     let mut previous = &Token::EOF;
     for token in tokens {
         match token {
@@ -53,7 +57,11 @@ pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), S
             _ => false,
         });
         repeats = match (previous, token) {
-            (Token::Word(before), Token::Word(now)) if before.value.eq_ignore_ascii_case(&now.value) => repeats + 1,
+            (Token::Word(before), Token::Word(now))
+                if before.value.eq_ignore_ascii_case(&now.value) =>
+            {
+                repeats + 1
+            }
             _ => 0,
         };
         let checks = [
@@ -78,7 +86,13 @@ fn is_type(token: &Token) -> bool {
 
 /// The first words of a text, to name a statement by.
 pub(super) fn first_words<'a>(tokens: impl Iterator<Item = &'a Token>) -> String {
-    let words = tokens.filter_map(|token| if let Token::Word(word) = token { Some(word.value.to_uppercase()) } else { None });
+    let words = tokens.filter_map(|token| {
+        if let Token::Word(word) = token {
+            Some(word.value.to_uppercase())
+        } else {
+            None
+        }
+    });
     let text = words.take(2).collect::<Vec<_>>().join(" ");
     text.chars().take(40).collect()
 }

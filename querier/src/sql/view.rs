@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit as ArrowTimeUnit};
-use tidelake_catalog::model::schema::{EXEMPLARS_TABLE, METRICS_TABLE, START_TIME_COLUMN, TIME_COLUMN, arrow_type, tag_type};
-use tidelake_catalog::model::{Column, ColumnType, METRIC_NAME, Matcher, TableKind, TableSchema, TimeUnit};
+use tidelake_catalog::model::schema::{
+    EXEMPLARS_TABLE, METRICS_TABLE, START_TIME_COLUMN, TIME_COLUMN, arrow_type, tag_type,
+};
+use tidelake_catalog::model::{
+    Column, ColumnType, METRIC_NAME, Matcher, TableKind, TableSchema, TimeUnit,
+};
 
 /// The column of a metric's samples.
 pub(super) const VALUE_COLUMN: &str = "value";
@@ -16,8 +20,9 @@ const METRIC_COLUMN: &str = "metric";
 
 /// The type of tags in batches.
 ///
-/// Views are repeated per row without looking at the text, and DataFusion groups, compares and keeps the
-/// first or last of them by vectorised code; for dictionaries it falls back to encoding row by row.
+/// Views are repeated per row without looking at the text, and DataFusion groups, compares and
+/// keeps the first or last of them by vectorised code; for dictionaries it falls back to encoding
+/// row by row.
 const TAG_TYPE: DataType = DataType::Utf8View;
 
 /// Where a column of a view comes from.
@@ -54,7 +59,10 @@ impl TableView {
         let tags = schema.tags().map(|tag| Origin::Tag(tag.name.clone()));
         let fields = schema.fields().map(|field| Origin::Field(field.clone()));
         let origins: Vec<Origin> = tags.chain([Origin::Time]).chain(fields).collect();
-        let names: Vec<String> = origins.iter().map(|origin| plain_name(origin).to_owned()).collect();
+        let names: Vec<String> = origins
+            .iter()
+            .map(|origin| plain_name(origin).to_owned())
+            .collect();
         Self {
             table: name.clone(),
             name,
@@ -65,13 +73,27 @@ impl TableView {
         }
     }
 
-    /// A metric: `time`, the labels of its series in order of their names, `value`, and `start_time` if the stored table has it.
+    /// A metric: `time`, the labels of its series in order of their names, `value`, and
+    /// `start_time` if the stored table has it.
     ///
     /// A label that is called like one of the other columns gets the prefix `label_`.
-    pub fn metric<'a>(name: &str, labels: impl IntoIterator<Item = &'a str>, stored: Option<&TableSchema>) -> Self {
-        let value = Column { name: VALUE_COLUMN.into(), kind: ColumnType::Float };
-        let fields: Vec<Column> = [value].into_iter().chain(stored.and_then(|s| s.column(START_TIME_COLUMN)).cloned()).collect();
-        let taken: Vec<&str> = [TIME_COLUMN].into_iter().chain(fields.iter().map(|field| &*field.name)).collect();
+    pub fn metric<'a>(
+        name: &str,
+        labels: impl IntoIterator<Item = &'a str>,
+        stored: Option<&TableSchema>,
+    ) -> Self {
+        let value = Column {
+            name: VALUE_COLUMN.into(),
+            kind: ColumnType::Float,
+        };
+        let fields: Vec<Column> = [value]
+            .into_iter()
+            .chain(stored.and_then(|s| s.column(START_TIME_COLUMN)).cloned())
+            .collect();
+        let taken: Vec<&str> = [TIME_COLUMN]
+            .into_iter()
+            .chain(fields.iter().map(|field| &*field.name))
+            .collect();
         let (mut origins, mut names) = tag_columns(labels, &taken);
         origins.insert(0, Origin::Time);
         names.insert(0, TIME_COLUMN.to_owned());
@@ -87,12 +109,16 @@ impl TableView {
         }
     }
 
-    /// The exemplars of a database: `time`, `metric`, the labels of their series in order of their names, `value`, `labels`.
+    /// The exemplars of a database: `time`, `metric`, the labels of their series in order of their
+    /// names, `value`, `labels`.
     ///
     /// A label that is called like one of the other columns gets the prefix `label_`.
     pub fn exemplars<'a>(labels: impl IntoIterator<Item = &'a str>, schema: &TableSchema) -> Self {
         let fields: Vec<Column> = schema.fields().cloned().collect();
-        let taken: Vec<&str> = [TIME_COLUMN, METRIC_COLUMN].into_iter().chain(fields.iter().map(|field| &*field.name)).collect();
+        let taken: Vec<&str> = [TIME_COLUMN, METRIC_COLUMN]
+            .into_iter()
+            .chain(fields.iter().map(|field| &*field.name))
+            .collect();
         let (mut origins, mut names) = tag_columns(labels, &taken);
         origins.splice(0..0, [Origin::Time, Origin::Tag(METRIC_NAME.into())]);
         names.splice(0..0, [TIME_COLUMN.to_owned(), METRIC_COLUMN.to_owned()]);
@@ -115,22 +141,38 @@ impl TableView {
 
     /// Where a column comes from, by its name.
     pub fn origin(&self, column: &str) -> Option<&Origin> {
-        self.schema.index_of(column).ok().and_then(|at| self.origins.get(at))
+        self.schema
+            .index_of(column)
+            .ok()
+            .and_then(|at| self.origins.get(at))
     }
 
-    /// The columns with the types that describe them to users: tags are dictionaries, as in the files.
+    /// The columns with the types that describe them to users: tags are dictionaries, as in the
+    /// files.
     pub fn described(&self) -> SchemaRef {
-        let fields = self.schema.fields().iter().zip(&self.origins).map(|(field, origin)| match origin {
-            Origin::Tag(_) => Field::new(field.name(), tag_type(), true),
-            _ => field.as_ref().clone(),
-        });
+        let fields = self
+            .schema
+            .fields()
+            .iter()
+            .zip(&self.origins)
+            .map(|(field, origin)| match origin {
+                Origin::Tag(_) => Field::new(field.name(), tag_type(), true),
+                _ => field.as_ref().clone(),
+            });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }
 
-/// Columns of labels in order of their names, without the metric's name; those whose names are taken get a prefix.
-fn tag_columns<'a>(labels: impl IntoIterator<Item = &'a str>, taken: &[&str]) -> (Vec<Origin>, Vec<String>) {
-    let mut labels: Vec<&str> = labels.into_iter().filter(|label| *label != METRIC_NAME).collect();
+/// Columns of labels in order of their names, without the metric's name; those whose names are
+/// taken get a prefix.
+fn tag_columns<'a>(
+    labels: impl IntoIterator<Item = &'a str>,
+    taken: &[&str],
+) -> (Vec<Origin>, Vec<String>) {
+    let mut labels: Vec<&str> = labels
+        .into_iter()
+        .filter(|label| *label != METRIC_NAME)
+        .collect();
     labels.sort_unstable();
     labels.dedup();
     let column = |label: &&str| {
@@ -159,10 +201,13 @@ fn arrow_schema(origins: &[Origin], names: &[String], kind: TableKind) -> Schema
         TimeUnit::Millisecond => ArrowTimeUnit::Millisecond,
         TimeUnit::Nanosecond => ArrowTimeUnit::Nanosecond,
     };
-    let fields = origins.iter().zip(names).map(|(origin, name)| match origin {
-        Origin::Tag(_) => Field::new(name, TAG_TYPE, true),
-        Origin::Time => Field::new(name, DataType::Timestamp(unit, None), false),
-        Origin::Field(column) => Field::new(name, arrow_type(column.kind), true),
-    });
+    let fields = origins
+        .iter()
+        .zip(names)
+        .map(|(origin, name)| match origin {
+            Origin::Tag(_) => Field::new(name, TAG_TYPE, true),
+            Origin::Time => Field::new(name, DataType::Timestamp(unit, None), false),
+            Origin::Field(column) => Field::new(name, arrow_type(column.kind), true),
+        });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -30,31 +30,73 @@ impl World {
     /// Notes a state of the catalog and what can be read of it, for later.
     pub(super) async fn remember(&mut self) -> Verdict {
         let tables = self.shared.model.lock().tables();
-        let Some(table) = tables.choose(&mut self.random).cloned() else { return Ok(()) };
-        let snapshot = self.shared.observer().refresh().await.map_err(|error| error.to_string())?;
+        let Some(table) = tables.choose(&mut self.random).cloned() else {
+            return Ok(());
+        };
+        let snapshot = self
+            .shared
+            .observer()
+            .refresh()
+            .await
+            .map_err(|error| error.to_string())?;
         let cells = self.read_past(Arc::clone(&snapshot), &table).await?;
-        note!(self.network.trace, "state {} of {table} is remembered with {} cells", snapshot.sequence(), cells.len());
-        let until = Instant::now() + self.settings.compactor.time_travel_window.saturating_sub(MARGIN);
-        self.past.push(Past { sequence: snapshot.sequence(), table, cells, until });
+        note!(
+            self.network.trace,
+            "state {} of {table} is remembered with {} cells",
+            snapshot.sequence(),
+            cells.len()
+        );
+        let until = Instant::now()
+            + self
+                .settings
+                .compactor
+                .time_travel_window
+                .saturating_sub(MARGIN);
+        self.past.push(Past {
+            sequence: snapshot.sequence(),
+            table,
+            cells,
+            until,
+        });
         Ok(())
     }
 
-    pub(super) async fn read_past(&self, snapshot: Arc<Snapshot>, table: &str) -> Result<Cells, String> {
+    pub(super) async fn read_past(
+        &self,
+        snapshot: Arc<Snapshot>,
+        table: &str,
+    ) -> Result<Cells, String> {
         let sequence = snapshot.sequence();
         let tables = self.reader.at(snapshot);
-        read::scan(&tables, table).await.map_err(|error| format!("state {sequence} of {table}: {error}"))
+        read::scan(&tables, table)
+            .await
+            .map_err(|error| format!("state {sequence} of {table}: {error}"))
     }
 
     /// States of the past read as they were.
     pub(super) async fn check_past(&mut self) -> Verdict {
         let (random, now) = (&mut self.random, Instant::now());
-        let due: Vec<Past> = self.past.extract_if(.., |past| past.until < now || random.random_bool(0.1)).collect();
+        let due: Vec<Past> = self
+            .past
+            .extract_if(.., |past| past.until < now || random.random_bool(0.1))
+            .collect();
         for past in due.into_iter().filter(|past| past.until >= now) {
-            let (window, at) = (self.settings.compactor.time_travel_window, AsOf::Sequence(past.sequence));
-            let snapshot = self.shared.observer().as_of(at, window, self.now_ms()).await;
-            let snapshot = snapshot.map_err(|error| format!("state {} cannot be read: {error}", past.sequence))?;
+            let (window, at) = (
+                self.settings.compactor.time_travel_window,
+                AsOf::Sequence(past.sequence),
+            );
+            let snapshot = self
+                .shared
+                .observer()
+                .as_of(at, window, self.now_ms())
+                .await;
+            let snapshot = snapshot
+                .map_err(|error| format!("state {} cannot be read: {error}", past.sequence))?;
             if self.read_past(snapshot, &past.table).await? != past.cells {
-                return Err(format!("state {} of {} reads otherwise than it did", past.sequence, past.table));
+                return Err(format!(
+                    "state {} of {} reads otherwise than it did",
+                    past.sequence, past.table
+                ));
             }
             self.shared.figures.lock().past += 1;
         }
@@ -71,7 +113,9 @@ impl World {
             }
             let activity = self.activities.remove(at);
             let (what, life) = (activity.what, activity.life);
-            finished(activity.handle.await)?.unwrap_or(Ok(())).map_err(|error| format!("L{life} {what}: {error}"))?;
+            finished(activity.handle.await)?
+                .unwrap_or(Ok(()))
+                .map_err(|error| format!("L{life} {what}: {error}"))?;
             if what == SHUTDOWN {
                 self.bury(life, "it was stopped");
             }
@@ -84,7 +128,11 @@ impl World {
                 match finished(starting.await)? {
                     None => ended.push((number, "it died at its start".to_owned())),
                     Some(Ok(process)) => {
-                        note!(self.network.trace, "L{number} is ready with epoch {}", process.epoch);
+                        note!(
+                            self.network.trace,
+                            "L{number} is ready with epoch {}",
+                            process.epoch
+                        );
                         let ready = &mut self.shared.ready.lock()[process.node];
                         *ready = (*ready).max(process.epoch);
                         self.lives[at].process = Some(Arc::new(process));
@@ -103,8 +151,15 @@ impl World {
                 && self.random.random_bool(0.3)
             {
                 // The server ends when it is told so, sooner or later.
-                if !self.shared.is_superseded(process.node, process.epoch).await? {
-                    return Err(format!("L{} thinks that it is fenced, but nobody has taken over", life.number));
+                if !self
+                    .shared
+                    .is_superseded(process.node, process.epoch)
+                    .await?
+                {
+                    return Err(format!(
+                        "L{} thinks that it is fenced, but nobody has taken over",
+                        life.number
+                    ));
                 }
                 self.shared.figures.lock().fenced += 1;
                 ended.push((life.number, "it is fenced".to_owned()));
@@ -125,8 +180,12 @@ impl World {
         self.check_held().await?;
         self.check_past().await?;
         for node in 0..self.nodes {
-            let Some(life) = self.current(node).filter(|life| !life.gate.is_dead()) else { continue };
-            let (number, Some(process)) = (life.number, life.process.clone()) else { continue };
+            let Some(life) = self.current(node).filter(|life| !life.gate.is_dead()) else {
+                continue;
+            };
+            let (number, Some(process)) = (life.number, life.process.clone()) else {
+                continue;
+            };
             if self.shared.sure_for(&process.catalog).is_zero() {
                 self.shared.figures.lock().stale += 1;
                 continue;
@@ -134,7 +193,12 @@ impl World {
             let sequence = process.catalog.snapshot().sequence();
             let buffered = process.ingester.buffered();
             let acknowledged = self.shared.model.lock().acknowledged();
-            let now = Some(Checked { life: number, sequence, buffered, acknowledged });
+            let now = Some(Checked {
+                life: number,
+                sequence,
+                buffered,
+                acknowledged,
+            });
             if self.checked[node] == now {
                 continue;
             }
@@ -143,12 +207,29 @@ impl World {
             for table in tables {
                 let mut ways = vec![Way::Scan];
                 if self.random.random_bool(0.08) {
-                    ways.push(Way::draw(&mut self.random, &self.shared.model.lock(), &table));
+                    ways.push(Way::draw(
+                        &mut self.random,
+                        &self.shared.model.lock(),
+                        &table,
+                    ));
                 }
                 for way in ways {
-                    let floor = self.shared.model.lock().floor(Some(node), process.catalog.snapshot().sequence());
+                    let floor = self
+                        .shared
+                        .model
+                        .lock()
+                        .floor(Some(node), process.catalog.snapshot().sequence());
                     let what = format!("node {node} (L{number})");
-                    check_table(&self.shared, &process.judged, &way, &table, &floor, self.now_ms(), &what).await?;
+                    check_table(
+                        &self.shared,
+                        &process.judged,
+                        &way,
+                        &table,
+                        &floor,
+                        self.now_ms(),
+                        &what,
+                    )
+                    .await?;
                 }
             }
         }
@@ -157,10 +238,24 @@ impl World {
 
     /// Every file that the catalog names is there, and those that went not long ago.
     pub(super) async fn check_files(&self) -> Verdict {
-        let snapshot = self.shared.observer().refresh().await.map_err(|error| format!("the log is broken: {error}"))?;
+        let snapshot = self
+            .shared
+            .observer()
+            .refresh()
+            .await
+            .map_err(|error| format!("the log is broken: {error}"))?;
         let head = async |key: String| {
-            let there = self.network.inner.head(&object_store::path::Path::from(key.as_str())).await;
-            there.map(drop).map_err(|_| format!("the catalog at {} names {key}, which is not there", snapshot.sequence()))
+            let there = self
+                .network
+                .inner
+                .head(&object_store::path::Path::from(key.as_str()))
+                .await;
+            there.map(drop).map_err(|_| {
+                format!(
+                    "the catalog at {} names {key}, which is not there",
+                    snapshot.sequence()
+                )
+            })
         };
         {
             let mut figures = self.shared.figures.lock();
@@ -175,9 +270,13 @@ impl World {
         let due = self.now_ms() - kept + 2 * SKEW_MS;
         for retired in snapshot.retired().filter(|retired| retired.time_ms > due) {
             let segment = &retired.segment;
-            let (database, table, day, id) = (&segment.database, &segment.table, segment.day, segment.id);
+            let (database, table, day, id) =
+                (&segment.database, &segment.table, segment.day, segment.id);
             head(tidelake_catalog::keys::data_file(database, table, day, id)).await?;
-            head(tidelake_catalog::keys::series_index(database, table, day, id)).await?;
+            head(tidelake_catalog::keys::series_index(
+                database, table, day, id,
+            ))
+            .await?;
         }
         Ok(())
     }
@@ -185,9 +284,14 @@ impl World {
     /// Held queries still read what they began with.
     pub(super) async fn check_held(&mut self) -> Verdict {
         let (random, now) = (&mut self.random, Instant::now());
-        let due: Vec<Held> = self.held.extract_if(.., |held| held.until < now || random.random_bool(0.2)).collect();
+        let due: Vec<Held> = self
+            .held
+            .extract_if(.., |held| held.until < now || random.random_bool(0.2))
+            .collect();
         for held in due.into_iter().filter(|held| held.until >= now) {
-            let cells = read::read(&held.units).await.map_err(|error| format!("a held query of {}: {error}", held.table))?;
+            let cells = read::read(&held.units)
+                .await
+                .map_err(|error| format!("a held query of {}: {error}", held.table))?;
             if cells != held.cells {
                 return Err(format!("a held query of {} changed", held.table));
             }
@@ -196,11 +300,20 @@ impl World {
         Ok(())
     }
 
-    /// The store is well again: everything comes back by itself, is right, and leaves nothing behind.
+    /// The store is well again: everything comes back by itself, is right, and leaves nothing
+    /// behind.
     pub(super) async fn end(&mut self) -> Verdict {
         note!(self.network.trace, "the store is well again");
-        self.network.set_faults(Faults { delay_ms: 5, ..Faults::default() });
-        let doomed: Vec<usize> = self.lives.iter().filter(|life| life.gate.is_dead() || life.gate.is_paused()).map(|l| l.number).collect();
+        self.network.set_faults(Faults {
+            delay_ms: 5,
+            ..Faults::default()
+        });
+        let doomed: Vec<usize> = self
+            .lives
+            .iter()
+            .filter(|life| life.gate.is_dead() || life.gate.is_paused())
+            .map(|l| l.number)
+            .collect();
         for number in doomed {
             self.bury(number, "the end");
         }
@@ -212,7 +325,12 @@ impl World {
             processes.push((node, self.running_of(node).await?));
         }
         // Some may have died since the store is well.
-        let dead: Vec<usize> = self.lives.iter().filter(|life| life.gate.is_dead()).map(|life| life.number).collect();
+        let dead: Vec<usize> = self
+            .lives
+            .iter()
+            .filter(|life| life.gate.is_dead())
+            .map(|life| life.number)
+            .collect();
         for number in dead {
             self.bury(number, "the end");
         }
@@ -225,7 +343,11 @@ impl World {
             let before = self.shared.model.lock().acknowledged();
             // Some requests are wrong, and after a flush there is room again.
             for _ in 0..12 {
-                let Some((_, (life, process))) = processes.iter().find(|(other, _)| *other == node).cloned() else { continue };
+                let Some((_, (life, process))) =
+                    processes.iter().find(|(other, _)| *other == node).cloned()
+                else {
+                    continue;
+                };
                 self.write_some(at, life, process, 1);
                 self.settle(Duration::from_secs(30)).await?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -257,7 +379,10 @@ impl World {
         let began = Instant::now();
         while !self.activities.is_empty() {
             if began.elapsed() > most {
-                return Err(format!("{} did not end within {most:?} though the store is well", self.activities[0].what));
+                return Err(format!(
+                    "{} did not end within {most:?} though the store is well",
+                    self.activities[0].what
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.collect_finished().await?;
@@ -269,19 +394,47 @@ impl World {
     pub(super) async fn check_whole(&mut self) -> Verdict {
         let catalog = observe(&self.network, self.now_ms()).await?;
         let environment = catalog.environment().clone();
-        let tables = Tables::new(catalog, self.network.direct(), Arc::new(NoRecentRows), 1 << 20);
-        let sql = tidelake_querier::sql::SqlOptions { target_partitions: 1, environment, ..Default::default() };
-        let querier = Querier::new(tables, Default::default(), sql).map_err(|error| error.to_string())?;
+        let tables = Tables::new(
+            catalog,
+            self.network.direct(),
+            Arc::new(NoRecentRows),
+            1 << 20,
+        );
+        let sql = tidelake_querier::sql::SqlOptions {
+            target_partitions: 1,
+            environment,
+            ..Default::default()
+        };
+        let querier =
+            Querier::new(tables, Default::default(), sql).map_err(|error| error.to_string())?;
         let names = self.shared.model.lock().tables();
         for table in names {
             let fields = self.shared.model.lock().fields(&table);
-            let sql = if table == METRICS_TABLE { METRICS.map(str::to_owned).to_vec() } else { vec![String::new()] };
+            let sql = if table == METRICS_TABLE {
+                METRICS.map(str::to_owned).to_vec()
+            } else {
+                vec![String::new()]
+            };
             let ways = std::iter::once(Way::Scan)
-                .chain(fields.into_iter().filter(|field| is_number(field)).map(Way::Promql))
+                .chain(
+                    fields
+                        .into_iter()
+                        .filter(|field| is_number(field))
+                        .map(Way::Promql),
+                )
                 .chain(sql.into_iter().map(Way::Sql));
             for way in ways {
                 let floor = self.shared.model.lock().whole();
-                check_table(&self.shared, &querier, &way, &table, &floor, self.now_ms(), "a new reader").await?;
+                check_table(
+                    &self.shared,
+                    &querier,
+                    &way,
+                    &table,
+                    &floor,
+                    self.now_ms(),
+                    "a new reader",
+                )
+                .await?;
             }
         }
         Ok(())
@@ -289,7 +442,12 @@ impl World {
 
     /// After days of rest nothing is on the store but what the catalog names.
     pub(super) async fn check_garbage(&mut self, life: usize, process: Arc<Process>) -> Verdict {
-        let others: Vec<usize> = self.lives.iter().map(|life| life.number).filter(|number| *number != life).collect();
+        let others: Vec<usize> = self
+            .lives
+            .iter()
+            .map(|life| life.number)
+            .filter(|number| *number != life)
+            .collect();
         for number in others {
             self.bury(number, "the end");
         }
@@ -302,9 +460,23 @@ impl World {
             }
         }
         self.check_files().await?;
-        let snapshot = self.shared.observer().refresh().await.map_err(|error| error.to_string())?;
-        let named: BTreeSet<String> = snapshot.segments().flat_map(|segment| [segment.data_key(), segment.index_key()]).collect();
-        let listed: Vec<_> = self.network.direct().list("data").try_collect().await.map_err(|error: StoreError| error.to_string())?;
+        let snapshot = self
+            .shared
+            .observer()
+            .refresh()
+            .await
+            .map_err(|error| error.to_string())?;
+        let named: BTreeSet<String> = snapshot
+            .segments()
+            .flat_map(|segment| [segment.data_key(), segment.index_key()])
+            .collect();
+        let listed: Vec<_> = self
+            .network
+            .direct()
+            .list("data")
+            .try_collect()
+            .await
+            .map_err(|error: StoreError| error.to_string())?;
         let tables = self.shared.model.lock().tables();
         match listed.iter().find(|info| !named.contains(&info.key)) {
             Some(info) if !tables.is_empty() => Err(format!("{} was never collected", info.key)),

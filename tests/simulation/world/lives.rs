@@ -27,38 +27,67 @@ impl World {
         let gate = Gate::new(number, dies_at, self.random.random());
         let skew = self.random.random_range(-SKEW_MS..=SKEW_MS);
         let environment = Environment::simulated(self.random.random(), self.now_ms() + skew);
-        note!(self.network.trace, "L{number} starts as node {node}, dies at request {dies_at}");
+        note!(
+            self.network.trace,
+            "L{number} starts as node {node}, dies at request {dies_at}"
+        );
         let (store, direct) = (self.network.store(&gate), self.network.direct());
-        let starting = tokio::spawn(Process::start(node, store, direct, environment, self.settings.clone()));
-        self.lives.push(Life { number, node, gate, starting: Some(starting), process: None });
+        let starting = tokio::spawn(Process::start(
+            node,
+            store,
+            direct,
+            environment,
+            self.settings.clone(),
+        ));
+        self.lives.push(Life {
+            number,
+            node,
+            gate,
+            starting: Some(starting),
+            process: None,
+        });
         self.shared.figures.lock().lives += 1;
     }
 
     pub(super) fn start_missing(&mut self) {
         for node in 0..self.nodes {
-            if !self.lives.iter().any(|life| life.node == node && !life.gate.is_dead()) && self.random.random_bool(0.7) {
+            if !self
+                .lives
+                .iter()
+                .any(|life| life.node == node && !life.gate.is_dead())
+                && self.random.random_bool(0.7)
+            {
                 self.start(node);
             }
         }
     }
 
-    /// The process of a node that clients talk to: the newest that ever was ready, if it is still there.
+    /// The process of a node that clients talk to: the newest that ever was ready, if it is still
+    /// there.
     pub(super) fn current(&self, node: usize) -> Option<&Life> {
         let newest = self.shared.ready.lock()[node];
         let is_newest = |process: &Arc<Process>| process.node == node && process.epoch == newest;
-        self.lives.iter().find(|life| life.process.as_ref().is_some_and(is_newest))
+        self.lives
+            .iter()
+            .find(|life| life.process.as_ref().is_some_and(is_newest))
     }
 
     /// Any process that has started, even one that was taken over.
     pub(super) fn any_running(&mut self) -> Option<(usize, Arc<Process>)> {
         let running = self.lives.iter().filter(|life| !life.gate.is_dead());
-        let running = running.filter_map(|life| life.process.as_ref().map(|process| (life.number, Arc::clone(process))));
+        let running = running.filter_map(|life| {
+            life.process
+                .as_ref()
+                .map(|process| (life.number, Arc::clone(process)))
+        });
         running.choose(&mut self.random)
     }
 
     /// Ends a life: whatever it does stops where it stands.
     pub(super) fn bury(&mut self, number: usize, why: &str) {
-        let Some(at) = self.lives.iter().position(|life| life.number == number) else { return };
+        let Some(at) = self.lives.iter().position(|life| life.number == number) else {
+            return;
+        };
         let life = self.lives.swap_remove(at);
         note!(self.network.trace, "L{number} ends: {why}");
         life.gate.bury();
@@ -76,7 +105,12 @@ impl World {
     }
 
     pub(super) fn kill_one(&mut self) {
-        if let Some(number) = self.lives.iter().map(|life| life.number).choose(&mut self.random) {
+        if let Some(number) = self
+            .lives
+            .iter()
+            .map(|life| life.number)
+            .choose(&mut self.random)
+        {
             self.bury(number, "killed");
         }
     }
@@ -90,13 +124,20 @@ impl World {
     pub(super) fn pause(&mut self) {
         if let Some(life) = self.lives.iter().choose(&mut self.random) {
             let pauses = !life.gate.is_paused();
-            note!(self.network.trace, "L{} {}", life.number, if pauses { "is paused" } else { "goes on" });
+            note!(
+                self.network.trace,
+                "L{} {}",
+                life.number,
+                if pauses { "is paused" } else { "goes on" }
+            );
             life.gate.set_paused(pauses);
         }
     }
 
     pub(super) fn stop_gracefully(&mut self) {
-        let Some((life, process)) = self.any_running() else { return };
+        let Some((life, process)) = self.any_running() else {
+            return;
+        };
         let shared = Arc::clone(&self.shared);
         self.spawn(life, SHUTDOWN, None, async move {
             let began = shared.model.lock().now();
@@ -124,7 +165,10 @@ impl World {
     }
 
     /// The process of a node, started if there is none, that is not going to die.
-    pub(super) async fn running_of(&mut self, node: usize) -> Result<(usize, Arc<Process>), String> {
+    pub(super) async fn running_of(
+        &mut self,
+        node: usize,
+    ) -> Result<(usize, Arc<Process>), String> {
         for _ in 0..20 {
             if let Some(life) = self.current(node).filter(|life| !life.gate.is_dead())
                 && let Some(process) = &life.process
@@ -133,16 +177,25 @@ impl World {
                 life.gate.make_immortal();
                 return Ok((life.number, Arc::clone(process)));
             }
-            let starting = self.lives.iter().any(|life| life.node == node && life.starting.is_some() && !life.gate.is_dead());
+            let starting = self
+                .lives
+                .iter()
+                .any(|life| life.node == node && life.starting.is_some() && !life.gate.is_dead());
             if !starting {
                 self.start(node);
             }
-            for life in self.lives.iter().filter(|life| life.node == node && !life.gate.is_dead()) {
+            for life in self
+                .lives
+                .iter()
+                .filter(|life| life.node == node && !life.gate.is_dead())
+            {
                 life.gate.make_immortal();
             }
             tokio::time::sleep(Duration::from_secs(15)).await;
             self.collect_finished().await?;
         }
-        Err(format!("node {node} does not start though the store is well"))
+        Err(format!(
+            "node {node} does not start though the store is well"
+        ))
     }
 }

@@ -28,15 +28,28 @@ pub(super) fn is_number(field: &str) -> bool {
 
 impl Way {
     pub(super) fn draw(random: &mut StdRng, model: &Model, table: &str) -> Self {
-        let fields: Vec<String> = model.fields(table).into_iter().filter(|field| is_number(field)).collect();
+        let fields: Vec<String> = model
+            .fields(table)
+            .into_iter()
+            .filter(|field| is_number(field))
+            .collect();
         match (random.random_range(0..3), fields.choose(random)) {
             (0, _) => Self::Scan,
             (1, Some(field)) => Self::Promql(field.clone()),
-            _ => Self::Sql(METRICS.choose(random).map_or(String::new(), |metric| (*metric).to_owned())),
+            _ => Self::Sql(
+                METRICS
+                    .choose(random)
+                    .map_or(String::new(), |metric| (*metric).to_owned()),
+            ),
         }
     }
 
-    pub(super) async fn read(&self, querier: &Querier, table: &str, now_ms: i64) -> Result<Cells, ReadError> {
+    pub(super) async fn read(
+        &self,
+        querier: &Querier,
+        table: &str,
+        now_ms: i64,
+    ) -> Result<Cells, ReadError> {
         match self {
             Self::Scan => read::scan(querier.tables(), table).await,
             Self::Promql(field) => read::promql(querier, table, field, now_ms).await,
@@ -45,7 +58,14 @@ impl Way {
     }
 }
 
-pub(super) fn judge(shared: &Shared, way: &Way, table: &str, cells: &Cells, floor: &Floor, what: &str) -> Verdict {
+pub(super) fn judge(
+    shared: &Shared,
+    way: &Way,
+    table: &str,
+    cells: &Cells,
+    floor: &Floor,
+    what: &str,
+) -> Verdict {
     let prefix = match way {
         Way::Sql(metric) if table == METRICS_TABLE => format!("__name__={metric},"),
         _ => String::new(),
@@ -54,7 +74,11 @@ pub(super) fn judge(shared: &Shared, way: &Way, table: &str, cells: &Cells, floo
         Way::Promql(wanted) => field == wanted,
         _ => series.starts_with(&prefix),
     };
-    shared.model.lock().judge(table, cells, floor, is_read).map_err(|error| format!("{what}, {way:?}: {error}"))
+    shared
+        .model
+        .lock()
+        .judge(table, cells, floor, is_read)
+        .map_err(|error| format!("{what}, {way:?}: {error}"))
 }
 
 pub(super) async fn check_table(
@@ -67,6 +91,9 @@ pub(super) async fn check_table(
     what: &str,
 ) -> Verdict {
     shared.figures.lock().queries += 1;
-    let cells = way.read(querier, table, now_ms).await.map_err(|error| format!("{what}, {way:?} of {table}: {error}"))?;
+    let cells = way
+        .read(querier, table, now_ms)
+        .await
+        .map_err(|error| format!("{what}, {way:?} of {table}: {error}"))?;
     judge(shared, way, table, &cells, floor, what)
 }

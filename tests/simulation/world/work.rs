@@ -29,11 +29,18 @@ impl World {
         task: impl Future<Output = Verdict> + Send + 'static,
     ) {
         note!(self.network.trace, "L{life} {what}");
-        self.activities.push(Activity { life, what, client, handle: tokio::spawn(task) });
+        self.activities.push(Activity {
+            life,
+            what,
+            client,
+            handle: tokio::spawn(task),
+        });
     }
 
     pub(super) fn is_busy(&self, client: usize) -> bool {
-        self.activities.iter().any(|activity| activity.client == Some(client))
+        self.activities
+            .iter()
+            .any(|activity| activity.client == Some(client))
     }
 
     /// Some clients write.
@@ -45,20 +52,40 @@ impl World {
             }
             let current = self.current(node).map(|life| life.number);
             // Somebody may still know the old address.
-            let old = self.lives.iter().filter(|life| life.node == node && Some(life.number) != current && life.process.is_some());
-            let old = old.map(|life| life.number).choose(&mut self.random).filter(|_| self.random.random_bool(0.2));
-            let Some(life) = old.or(current) else { continue };
-            let Some(process) = self.lives.iter().find(|l| l.number == life).and_then(|life| life.process.clone()) else { continue };
+            let old = self.lives.iter().filter(|life| {
+                life.node == node && Some(life.number) != current && life.process.is_some()
+            });
+            let old = old
+                .map(|life| life.number)
+                .choose(&mut self.random)
+                .filter(|_| self.random.random_bool(0.2));
+            let Some(life) = old.or(current) else {
+                continue;
+            };
+            let Some(process) = self
+                .lives
+                .iter()
+                .find(|l| l.number == life)
+                .and_then(|life| life.process.clone())
+            else {
+                continue;
+            };
             let count = self.random.random_range(1..4);
             self.write_some(at, life, process, count);
         }
     }
 
-    /// A client writes, and all is flushed after each request: so many segments come that two hours are merged.
+    /// A client writes, and all is flushed after each request: so many segments come that two hours
+    /// are merged.
     pub(super) fn write_and_flush(&mut self) {
         let at = self.random.random_range(0..self.clients.len());
         let (client, node) = (self.clients[at].number, self.clients[at].node);
-        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return };
+        let Some((life, process)) = self
+            .current(node)
+            .and_then(|life| Some((life.number, life.process.clone()?)))
+        else {
+            return;
+        };
         if self.is_busy(client) {
             return;
         }
@@ -76,7 +103,12 @@ impl World {
     }
 
     /// Requests that a client is about to send.
-    pub(super) fn draw_writes(&mut self, at: usize, node: usize, count: usize) -> Vec<(RequestId, Write)> {
+    pub(super) fn draw_writes(
+        &mut self,
+        at: usize,
+        node: usize,
+        count: usize,
+    ) -> Vec<(RequestId, Write)> {
         let now_ms = self.now_ms();
         let client = &self.clients[at];
         let mut model = self.shared.model.lock();
@@ -84,14 +116,25 @@ impl World {
         for _ in 0..count {
             let write = client.write(&mut self.random, &model, now_ms, &mut self.numbers);
             let id = model.begin(node, write.cells.clone());
-            note!(self.network.trace, "client {} has request {id} with {} cells", client.number, write.cells.len());
+            note!(
+                self.network.trace,
+                "client {} has request {id} with {} cells",
+                client.number,
+                write.cells.len()
+            );
             writes.push((id, write));
         }
         writes
     }
 
     /// A client sends requests, one after the other.
-    pub(super) fn write_some(&mut self, at: usize, life: usize, process: Arc<Process>, count: usize) {
+    pub(super) fn write_some(
+        &mut self,
+        at: usize,
+        life: usize,
+        process: Arc<Process>,
+        count: usize,
+    ) {
         let shared = Arc::clone(&self.shared);
         let client = self.clients[at].number;
         let writes = self.draw_writes(at, process.node, count);
@@ -105,7 +148,9 @@ impl World {
 
     /// A client does not wait for its answer any longer.
     pub(super) fn go_away(&mut self) {
-        let waiting: Vec<usize> = (0..self.activities.len()).filter(|&at| self.activities[at].client.is_some()).collect();
+        let waiting: Vec<usize> = (0..self.activities.len())
+            .filter(|&at| self.activities[at].client.is_some())
+            .collect();
         if let Some(&at) = waiting.choose(&mut self.random) {
             let activity = self.activities.swap_remove(at);
             note!(self.network.trace, "client {:?} goes away", activity.client);
@@ -114,7 +159,9 @@ impl World {
     }
 
     pub(super) fn flush(&mut self) {
-        let Some((life, process)) = self.any_running() else { return };
+        let Some((life, process)) = self.any_running() else {
+            return;
+        };
         self.flush_on(life, process);
     }
 
@@ -131,18 +178,28 @@ impl World {
     pub(super) fn delete(&mut self) {
         let at = self.random.random_range(0..self.clients.len());
         let (client, node) = (self.clients[at].number, self.clients[at].node);
-        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return };
+        let Some((life, process)) = self
+            .current(node)
+            .and_then(|life| Some((life.number, life.process.clone()?)))
+        else {
+            return;
+        };
         if self.is_busy(client) {
             return;
         }
         let shared = Arc::clone(&self.shared);
         let (delete, id) = {
             let mut model = shared.model.lock();
-            let Some(delete) = self.clients[at].delete(&mut self.random, &model) else { return };
+            let Some(delete) = self.clients[at].delete(&mut self.random, &model) else {
+                return;
+            };
             let id = model.begin_delete(node, &delete.table, |key| delete.takes(key));
             (delete, id)
         };
-        note!(self.network.trace, "client {client} deletes as request {id}: {delete:?}");
+        note!(
+            self.network.trace,
+            "client {client} deletes as request {id}: {delete:?}"
+        );
         self.spawn(life, "delete", Some(client), async move {
             let began = shared.model.lock().now();
             let is_replaced = shared.is_replaced(process.node, process.epoch);
@@ -153,24 +210,42 @@ impl World {
                 // Nothing was deleted.
                 return shared.model.lock().refuse(id);
             }
-            let matchers = delete.matchers.iter().map(|(name, value)| Matcher::equal(*name, value)).collect();
-            match process.catalog.delete(DATABASE, &delete.table, matchers, delete.range).await {
-                Ok(_) if is_replaced => Err(format!("delete {id} was acknowledged by a process that had been replaced")),
+            let matchers = delete
+                .matchers
+                .iter()
+                .map(|(name, value)| Matcher::equal(*name, value))
+                .collect();
+            match process
+                .catalog
+                .delete(DATABASE, &delete.table, matchers, delete.range)
+                .await
+            {
+                Ok(_) if is_replaced => Err(format!(
+                    "delete {id} was acknowledged by a process that had been replaced"
+                )),
                 Ok(_) => {
                     shared.model.lock().acknowledge(id);
                     shared.figures.lock().deletes += 1;
                     Ok(())
                 }
                 // Nobody has written to it yet.
-                Err(CatalogError::Refused(Refusal::NoTable { .. } | Refusal::NoDatabase { .. })) => shared.model.lock().refuse(id),
+                Err(CatalogError::Refused(
+                    Refusal::NoTable { .. } | Refusal::NoDatabase { .. },
+                )) => shared.model.lock().refuse(id),
                 Err(error) => catalog_failed(&shared, &process, "delete", error).await,
             }
         });
     }
 
     pub(super) fn compact(&mut self) {
-        let goal = if self.random.random_bool(0.6) { Goal::Full } else { Goal::Steady };
-        let Some((life, process)) = self.any_running() else { return };
+        let goal = if self.random.random_bool(0.6) {
+            Goal::Full
+        } else {
+            Goal::Steady
+        };
+        let Some((life, process)) = self.any_running() else {
+            return;
+        };
         self.compact_on(life, process, goal);
     }
 
@@ -184,7 +259,9 @@ impl World {
                     shared.figures.lock().merges += merges as u64;
                     Ok(())
                 }
-                Err(error) => compact_failed(&shared, &process, error, began.elapsed() >= sure).await,
+                Err(error) => {
+                    compact_failed(&shared, &process, error, began.elapsed() >= sure).await
+                }
             }
         });
     }
@@ -201,7 +278,9 @@ impl World {
             match process.compactor.collect().await {
                 Ok(()) => Ok(()),
                 Err(CollectError::Store(error)) if error.is_transient() => Ok(()),
-                Err(CollectError::Catalog(error)) => catalog_failed(&shared, &process, "collect garbage", error).await,
+                Err(CollectError::Catalog(error)) => {
+                    catalog_failed(&shared, &process, "collect garbage", error).await
+                }
                 Err(error) => Err(format!("collect garbage: {error}")),
             }
         });
@@ -210,9 +289,16 @@ impl World {
     /// A query over the store that fails.
     pub(super) fn query(&mut self) {
         let tables = self.shared.model.lock().tables();
-        let Some(table) = tables.choose(&mut self.random).cloned() else { return };
+        let Some(table) = tables.choose(&mut self.random).cloned() else {
+            return;
+        };
         let node = self.random.random_range(0..self.nodes);
-        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return };
+        let Some((life, process)) = self
+            .current(node)
+            .and_then(|life| Some((life.number, life.process.clone()?)))
+        else {
+            return;
+        };
         let way = Way::draw(&mut self.random, &self.shared.model.lock(), &table);
         let (shared, now_ms) = (Arc::clone(&self.shared), self.now_ms());
         self.spawn(life, "query", None, async move {
@@ -221,11 +307,21 @@ impl World {
             }
             let began = Instant::now();
             let sure = shared.sure_for(&process.catalog);
-            let floor = shared.model.lock().floor(Some(process.node), process.catalog.snapshot().sequence());
+            let floor = shared
+                .model
+                .lock()
+                .floor(Some(process.node), process.catalog.snapshot().sequence());
             let result = way.read(&process.querier, &table, now_ms).await;
             shared.figures.lock().queries += 1;
             match result {
-                Ok(cells) => judge(&shared, &way, &table, &cells, &floor, &format!("a query of node {}", process.node)),
+                Ok(cells) => judge(
+                    &shared,
+                    &way,
+                    &table,
+                    &cells,
+                    &floor,
+                    &format!("a query of node {}", process.node),
+                ),
                 Err(ReadError::Unavailable(_)) => Ok(()),
                 Err(ReadError::Missing(_)) if began.elapsed() >= sure => Ok(()),
                 Err(error) => Err(format!("{way:?} of {table}: {error}")),
@@ -236,18 +332,37 @@ impl World {
     /// A query is planned now and read later, over what merges and garbage collection do meanwhile.
     pub(super) async fn hold(&mut self) -> Verdict {
         let tables = self.shared.model.lock().tables();
-        let Some(table) = tables.choose(&mut self.random).cloned() else { return Ok(()) };
+        let Some(table) = tables.choose(&mut self.random).cloned() else {
+            return Ok(());
+        };
         let node = self.random.random_range(0..self.nodes);
-        let Some((life, process)) = self.current(node).and_then(|life| Some((life.number, life.process.clone()?))) else { return Ok(()) };
+        let Some((life, process)) = self
+            .current(node)
+            .and_then(|life| Some((life.number, life.process.clone()?)))
+        else {
+            return Ok(());
+        };
         let sure = self.shared.sure_for(&process.catalog);
         if sure.is_zero() {
             return Ok(());
         }
         let failed = |error: ReadError| format!("a held query of {table}: {error}");
-        let units = read::plan(process.judged.tables(), &table).await.map_err(failed)?;
+        let units = read::plan(process.judged.tables(), &table)
+            .await
+            .map_err(failed)?;
         let cells = read::read(&units).await.map_err(failed)?;
-        note!(self.network.trace, "L{life} holds a query of {table} with {} cells", cells.len());
-        self.held.push(Held { life, table, units, cells, until: Instant::now() + sure });
+        note!(
+            self.network.trace,
+            "L{life} holds a query of {table} with {} cells",
+            cells.len()
+        );
+        self.held.push(Held {
+            life,
+            table,
+            units,
+            cells,
+            until: Instant::now() + sure,
+        });
         Ok(())
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int8Array, Int32Array, ListArray, NullBufferBuilder, PrimitiveArray, StructArray, UInt32Array,
+    Array, ArrayRef, AsArray, Float64Array, Int8Array, Int32Array, ListArray, NullBufferBuilder,
+    PrimitiveArray, StructArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float64Type, Int8Type, Int32Type, UInt32Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Float64Type, Int8Type, Int32Type, UInt32Type,
+};
 use arrow::error::ArrowError;
 
 use super::{Histogram, ResetHint, Span, data_type};
@@ -82,22 +85,32 @@ impl HistogramArrayBuilder {
 
     fn push(&mut self, h: &Histogram) {
         self.schema.push(h.schema);
-        for (values, value) in self.numbers.iter_mut().zip([h.zero_threshold, h.zero_count, h.count, h.sum]) {
+        for (values, value) in
+            self.numbers
+                .iter_mut()
+                .zip([h.zero_threshold, h.zero_count, h.count, h.sum])
+        {
             values.push(value);
         }
         self.positive_spans.push(&h.positive_spans);
         self.negative_spans.push(&h.negative_spans);
-        for (lists, values) in self.floats.iter_mut().zip([&h.positive_counts, &h.negative_counts, &h.custom_values]) {
+        for (lists, values) in
+            self.floats
+                .iter_mut()
+                .zip([&h.positive_counts, &h.negative_counts, &h.custom_values])
+        {
             lists.lengths.push(values.len());
             lists.values.extend_from_slice(values);
         }
         self.reset_hint.push(h.reset_hint.to_number());
     }
 
-    /// The array. It panics if all lists of one kind have more than 2^31 items together, which no batch comes
-    /// near to.
+    /// The array. It panics if all lists of one kind have more than 2^31 items together, which no
+    /// batch comes near to.
     pub fn finish(self) -> StructArray {
-        let [zero_threshold, zero_count, count, sum] = self.numbers.map(|values| Arc::new(Float64Array::from(values)) as ArrayRef);
+        let [zero_threshold, zero_count, count, sum] = self
+            .numbers
+            .map(|values| Arc::new(Float64Array::from(values)) as ArrayRef);
         let [positive_counts, negative_counts, custom_values] = self.floats.map(FloatLists::finish);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(self.schema)),
@@ -112,7 +125,9 @@ impl HistogramArrayBuilder {
             custom_values,
             Arc::new(Int8Array::from(self.reset_hint)),
         ];
-        let DataType::Struct(fields) = data_type() else { unreachable!("histograms are structs") };
+        let DataType::Struct(fields) = data_type() else {
+            unreachable!("histograms are structs")
+        };
         let mut nulls = self.nulls;
         StructArray::new(fields, columns, nulls.finish())
     }
@@ -128,8 +143,17 @@ impl SpanLists {
     }
 
     fn finish(self) -> ArrayRef {
-        let DataType::Struct(fields) = super::span_type() else { unreachable!("spans are structs") };
-        let items = StructArray::new(fields, vec![Arc::new(Int32Array::from(self.offset)), Arc::new(UInt32Array::from(self.length))], None);
+        let DataType::Struct(fields) = super::span_type() else {
+            unreachable!("spans are structs")
+        };
+        let items = StructArray::new(
+            fields,
+            vec![
+                Arc::new(Int32Array::from(self.offset)),
+                Arc::new(UInt32Array::from(self.length)),
+            ],
+            None,
+        );
         list(self.lengths, Arc::new(items))
     }
 }
@@ -142,7 +166,12 @@ impl FloatLists {
 
 fn list(lengths: Vec<usize>, items: ArrayRef) -> ArrayRef {
     let field = Arc::new(Field::new("item", items.data_type().clone(), false));
-    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), items, None))
+    Arc::new(ListArray::new(
+        field,
+        OffsetBuffer::from_lengths(lengths),
+        items,
+        None,
+    ))
 }
 
 impl ResetHint {
@@ -185,23 +214,32 @@ pub struct HistogramArray {
 }
 
 impl HistogramArray {
-    /// Takes an array apart whose columns have the names and types of [`data_type`]; their order does not
-    /// matter, and neither do columns that are not known.
+    /// Takes an array apart whose columns have the names and types of [`data_type`]; their order
+    /// does not matter, and neither do columns that are not known.
     ///
     /// # Errors
     /// If a column is missing or of another type.
     pub fn try_new(array: &StructArray) -> Result<Self, ArrowError> {
         let floats = |name: &str| {
             let list = lists(array, name)?;
-            check(name, list.values().as_primitive_opt::<Float64Type>().is_some())?;
+            check(
+                name,
+                list.values().as_primitive_opt::<Float64Type>().is_some(),
+            )?;
             Ok::<_, ArrowError>(list)
         };
         let spans = |name: &str| {
             let list = lists(array, name)?;
             let items = list.values().as_struct_opt();
             let column = |field: &str| items.and_then(|items| items.column_by_name(field));
-            check(name, column("offset").is_some_and(|c| c.as_primitive_opt::<Int32Type>().is_some()))?;
-            check(name, column("length").is_some_and(|c| c.as_primitive_opt::<UInt32Type>().is_some()))?;
+            check(
+                name,
+                column("offset").is_some_and(|c| c.as_primitive_opt::<Int32Type>().is_some()),
+            )?;
+            check(
+                name,
+                column("length").is_some_and(|c| c.as_primitive_opt::<UInt32Type>().is_some()),
+            )?;
             Ok::<_, ArrowError>(list)
         };
         Ok(Self {
@@ -252,30 +290,66 @@ impl HistogramArray {
 }
 
 fn check(name: &str, right: bool) -> Result<(), ArrowError> {
-    if right { Ok(()) } else { Err(ArrowError::SchemaError(format!("column {name:?} of a histogram is missing or of another type"))) }
+    if right {
+        Ok(())
+    } else {
+        Err(ArrowError::SchemaError(format!(
+            "column {name:?} of a histogram is missing or of another type"
+        )))
+    }
 }
 
-fn numbers<T: ArrowPrimitiveType>(array: &StructArray, name: &str) -> Result<PrimitiveArray<T>, ArrowError> {
-    let column = array.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
+fn numbers<T: ArrowPrimitiveType>(
+    array: &StructArray,
+    name: &str,
+) -> Result<PrimitiveArray<T>, ArrowError> {
+    let column = array
+        .column_by_name(name)
+        .and_then(|column| column.as_primitive_opt::<T>());
     check(name, column.is_some())?;
-    Ok(column.cloned().unwrap_or_else(|| PrimitiveArray::new_null(0)))
+    Ok(column
+        .cloned()
+        .unwrap_or_else(|| PrimitiveArray::new_null(0)))
 }
 
 fn lists(array: &StructArray, name: &str) -> Result<ListArray, ArrowError> {
-    let column = array.column_by_name(name).and_then(|column| column.as_list_opt::<i32>());
-    column.cloned().ok_or_else(|| ArrowError::SchemaError(format!("column {name:?} of a histogram is missing or of another type")))
+    let column = array
+        .column_by_name(name)
+        .and_then(|column| column.as_list_opt::<i32>());
+    column.cloned().ok_or_else(|| {
+        ArrowError::SchemaError(format!(
+            "column {name:?} of a histogram is missing or of another type"
+        ))
+    })
 }
 
 fn floats_of(lists: &ListArray, row: usize) -> Vec<f64> {
-    lists.value(row).as_primitive::<Float64Type>().values().to_vec()
+    lists
+        .value(row)
+        .as_primitive::<Float64Type>()
+        .values()
+        .to_vec()
 }
 
 fn spans_of(lists: &ListArray, row: usize) -> Vec<Span> {
     let items = lists.value(row);
     let items = items.as_struct();
-    let (Some(offset), Some(length)) = (items.column_by_name("offset"), items.column_by_name("length")) else { return Vec::new() };
-    let (offset, length) = (offset.as_primitive::<Int32Type>(), length.as_primitive::<UInt32Type>());
-    offset.values().iter().zip(length.values()).map(|(&offset, &length)| Span { offset, length }).collect()
+    let (Some(offset), Some(length)) = (
+        items.column_by_name("offset"),
+        items.column_by_name("length"),
+    ) else {
+        return Vec::new();
+    };
+    let (offset, length) = (
+        offset.as_primitive::<Int32Type>(),
+        length.as_primitive::<UInt32Type>(),
+    );
+    offset
+        .values()
+        .iter()
+        .zip(length.values())
+        .map(|(&offset, &length)| Span { offset, length })
+        .collect()
 }
 
 #[cfg(test)]
@@ -285,7 +359,10 @@ mod tests {
     use super::*;
 
     fn spans() -> impl Strategy<Value = Vec<Span>> {
-        proptest::collection::vec((any::<i32>(), any::<u32>()).prop_map(|(offset, length)| Span { offset, length }), 0..4)
+        proptest::collection::vec(
+            (any::<i32>(), any::<u32>()).prop_map(|(offset, length)| Span { offset, length }),
+            0..4,
+        )
     }
 
     fn floats() -> impl Strategy<Value = Vec<f64>> {
@@ -294,23 +371,36 @@ mod tests {
 
     fn histogram() -> impl Strategy<Value = Histogram> {
         (
-            (any::<i32>(), any::<f64>(), any::<f64>(), any::<f64>(), any::<f64>()),
+            (
+                any::<i32>(),
+                any::<f64>(),
+                any::<f64>(),
+                any::<f64>(),
+                any::<f64>(),
+            ),
             (spans(), floats(), spans(), floats(), floats()),
-            prop_oneof![Just(ResetHint::Unknown), Just(ResetHint::Yes), Just(ResetHint::No), Just(ResetHint::Gauge)],
+            prop_oneof![
+                Just(ResetHint::Unknown),
+                Just(ResetHint::Yes),
+                Just(ResetHint::No),
+                Just(ResetHint::Gauge)
+            ],
         )
-            .prop_map(|((schema, zero_threshold, zero_count, count, sum), lists, reset_hint)| Histogram {
-                schema,
-                zero_threshold,
-                zero_count,
-                count,
-                sum,
-                positive_spans: lists.0,
-                positive_counts: lists.1,
-                negative_spans: lists.2,
-                negative_counts: lists.3,
-                custom_values: lists.4,
-                reset_hint,
-            })
+            .prop_map(
+                |((schema, zero_threshold, zero_count, count, sum), lists, reset_hint)| Histogram {
+                    schema,
+                    zero_threshold,
+                    zero_count,
+                    count,
+                    sum,
+                    positive_spans: lists.0,
+                    positive_counts: lists.1,
+                    negative_spans: lists.2,
+                    negative_counts: lists.3,
+                    custom_values: lists.4,
+                    reset_hint,
+                },
+            )
     }
 
     fn build(histograms: &[Option<Histogram>]) -> StructArray {
@@ -347,7 +437,10 @@ mod tests {
     #[test]
     fn the_bits_of_a_stale_marker_survive() {
         let stale = f64::from_bits(crate::model::STALE_NAN_BITS);
-        let array = build(&[Some(Histogram { sum: stale, ..Histogram::default() })]);
+        let array = build(&[Some(Histogram {
+            sum: stale,
+            ..Histogram::default()
+        })]);
         let read = HistogramArray::try_new(&array).unwrap().get(0).unwrap();
         assert_eq!(read.sum.to_bits(), crate::model::STALE_NAN_BITS);
     }
@@ -355,12 +448,22 @@ mod tests {
     #[test]
     fn other_structs_are_refused_by_the_name_of_the_column() {
         let (fields, mut columns, _) = build(&[None]).into_parts();
-        let without = StructArray::new(fields.iter().skip(1).cloned().collect::<Vec<_>>().into(), columns[1..].to_vec(), None);
+        let without = StructArray::new(
+            fields.iter().skip(1).cloned().collect::<Vec<_>>().into(),
+            columns[1..].to_vec(),
+            None,
+        );
         let error = HistogramArray::try_new(&without).unwrap_err().to_string();
         assert!(error.contains("\"schema\""), "{error}");
         columns[6] = columns[5].clone();
-        let fields: Vec<_> = fields.iter().zip(&columns).map(|(f, c)| Field::new(f.name(), c.data_type().clone(), false)).collect();
-        let error = HistogramArray::try_new(&StructArray::new(fields.into(), columns, None)).unwrap_err().to_string();
+        let fields: Vec<_> = fields
+            .iter()
+            .zip(&columns)
+            .map(|(f, c)| Field::new(f.name(), c.data_type().clone(), false))
+            .collect();
+        let error = HistogramArray::try_new(&StructArray::new(fields.into(), columns, None))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("\"positive_counts\""), "{error}");
     }
 }

@@ -1,10 +1,14 @@
-//! Where the buckets of exponential schemas end: to the last bit as Prometheus has it, whose table is not everywhere the nearest number
-//! to the power of two.
+//! Where the buckets of exponential schemas end: to the last bit as Prometheus has it, whose table
+//! is not everywhere the nearest number to the power of two.
 
 use std::sync::LazyLock;
 
-/// By what bounds grow from bucket to bucket, of schemas 0 to 8: two to the power of 1, 1/2, 1/4 and so on, as Prometheus' table was made.
-#[allow(clippy::approx_constant, reason = "the last digit is not that of the nearest number, see above")]
+/// By what bounds grow from bucket to bucket, of schemas 0 to 8: two to the power of 1, 1/2, 1/4
+/// and so on, as Prometheus' table was made.
+#[allow(
+    clippy::approx_constant,
+    reason = "the last digit is not that of the nearest number, see above"
+)]
 const GROWTH: [f64; 9] = [
     2.0,
     1.414213562373095,
@@ -17,31 +21,48 @@ const GROWTH: [f64; 9] = [
     1.0027112750502025,
 ];
 
-/// The bounds from 1 on and below 2 of each schema: every other one is that of the schema before, the others grow from the one before.
+/// The bounds from 1 on and below 2 of each schema: every other one is that of the schema before,
+/// the others grow from the one before.
 static BOUNDS: LazyLock<Vec<Vec<f64>>> = LazyLock::new(|| {
     let mut all = vec![vec![1.0]];
     for growth in GROWTH.iter().skip(1) {
         let coarser: &[f64] = all.last().map_or(&[], Vec::as_slice);
-        let finer = coarser.iter().flat_map(|bound| [*bound, bound * growth]).collect();
+        let finer = coarser
+            .iter()
+            .flat_map(|bound| [*bound, bound * growth])
+            .collect();
         all.push(finer);
     }
     all
 });
 
-/// The upper bound of bucket `index` of positive values in an exponential schema. The last bucket of every schema ends at the largest
-/// number, since only infinities are beyond it.
+/// The upper bound of bucket `index` of positive values in an exponential schema. The last bucket
+/// of every schema ends at the largest number, since only infinities are beyond it.
 pub fn exponential_bound(schema: i32, index: i64) -> f64 {
     let (fraction, exponent) = match usize::try_from(schema) {
         // Negative schemas have a bound at some powers of two only.
-        Err(_) => (1.0, index.saturating_mul(1i64 << schema.unsigned_abs().min(40))),
+        Err(_) => (
+            1.0,
+            index.saturating_mul(1i64 << schema.unsigned_abs().min(40)),
+        ),
         Ok(schema) => {
-            // What is finer than any schema that there is cannot come from a sender, and is computed as it would be.
-            let Some(bounds) = BOUNDS.get(schema) else { return (index as f64 * f64::from(-(schema as i32)).exp2()).exp2() };
-            let fraction = bounds.get(index.rem_euclid(bounds.len() as i64) as usize).copied().unwrap_or(1.0);
+            // What is finer than any schema that there is cannot come from a sender, and is
+            // computed as it would be.
+            let Some(bounds) = BOUNDS.get(schema) else {
+                return (index as f64 * f64::from(-(schema as i32)).exp2()).exp2();
+            };
+            let fraction = bounds
+                .get(index.rem_euclid(bounds.len() as i64) as usize)
+                .copied()
+                .unwrap_or(1.0);
             (fraction, index.div_euclid(bounds.len() as i64))
         }
     };
-    if exponent == 1024 && fraction == 1.0 { f64::MAX } else { times_power(fraction, exponent) }
+    if exponent == 1024 && fraction == 1.0 {
+        f64::MAX
+    } else {
+        times_power(fraction, exponent)
+    }
 }
 
 /// `fraction` times two to the power of `exponent`, rounded once.
@@ -61,7 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    #[allow(clippy::approx_constant, reason = "the last digit is not that of the nearest number")]
+    #[allow(
+        clippy::approx_constant,
+        reason = "the last digit is not that of the nearest number"
+    )]
     fn bounds_are_those_of_prometheus() {
         let check = |schema: i32, index: i64, expected: f64| {
             let got = exponential_bound(schema, index);
@@ -92,10 +116,17 @@ mod tests {
     #[test]
     fn bounds_grow() {
         for schema in 0..=8 {
-            let bounds: Vec<f64> = (-600..600).map(|index| exponential_bound(schema, index)).collect();
+            let bounds: Vec<f64> = (-600..600)
+                .map(|index| exponential_bound(schema, index))
+                .collect();
             assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{schema}");
             let exact = |index: i64| (index as f64 / f64::from(1 << schema)).exp2();
-            assert!((-600i64..600).zip(&bounds).all(|(index, bound)| (bound / exact(index) - 1.0).abs() < 1e-15), "{schema}");
+            assert!(
+                (-600i64..600)
+                    .zip(&bounds)
+                    .all(|(index, bound)| (bound / exact(index) - 1.0).abs() < 1e-15),
+                "{schema}"
+            );
         }
     }
 }

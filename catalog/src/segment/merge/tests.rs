@@ -6,20 +6,34 @@ use super::*;
 use crate::model::{ColumnType, Labels};
 
 fn fields(names: &[&str]) -> Arc<[Column]> {
-    names.iter().map(|name| Column { name: (*name).into(), kind: ColumnType::Float }).collect()
+    names
+        .iter()
+        .map(|name| Column {
+            name: (*name).into(),
+            kind: ColumnType::Float,
+        })
+        .collect()
 }
 
 fn series(host: usize) -> Arc<Series> {
-    Arc::new(Series::new(Labels::from_pairs([("host", host.to_string())])))
+    Arc::new(Series::new(Labels::from_pairs([(
+        "host",
+        host.to_string(),
+    )])))
 }
 
 type Row = (i64, Option<f64>, Option<f64>);
 
-fn merged(kind: TableKind, inputs: &[Vec<(usize, Vec<Row>)>], range: TimeRange) -> BTreeMap<usize, Vec<Row>> {
+fn merged(
+    kind: TableKind,
+    inputs: &[Vec<(usize, Vec<Row>)>],
+    range: TimeRange,
+) -> BTreeMap<usize, Vec<Row>> {
     merged_without(kind, inputs, &[], range)
 }
 
-/// Merges inputs given as (series, rows) lists, each without its deleted times, and returns what each series holds.
+/// Merges inputs given as (series, rows) lists, each without its deleted times, and returns what
+/// each series holds.
 fn merged_without(
     kind: TableKind,
     inputs: &[Vec<(usize, Vec<Row>)>],
@@ -29,11 +43,18 @@ fn merged_without(
     let mut all: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
     let mut built = Vec::new();
     for (number, input) in inputs.iter().enumerate() {
-        let rows: Vec<Row> = input.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+        let rows: Vec<Row> = input
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().copied())
+            .collect();
         let mut at = 0;
         for (host, rows) in input {
             let deleted = deleted.get(number).cloned().unwrap_or_default();
-            all.entry(*host).or_default().push(Run { input: number, rows: at..at + rows.len(), deleted });
+            all.entry(*host).or_default().push(Run {
+                input: number,
+                rows: at..at + rows.len(),
+                deleted,
+            });
             at += rows.len();
         }
         built.push(Input {
@@ -45,7 +66,13 @@ fn merged_without(
         });
     }
     let hosts: Vec<usize> = all.keys().copied().collect();
-    let runs = all.into_iter().map(|(host, runs)| SeriesRuns { series: series(host), runs }).collect();
+    let runs = all
+        .into_iter()
+        .map(|(host, runs)| SeriesRuns {
+            series: series(host),
+            runs,
+        })
+        .collect();
     let out = merge(kind, fields(&["a", "b"]), &built, runs, range).unwrap();
     let value = |column: usize, row: usize| {
         let array = out.columns[column].as_primitive::<Float64Type>();
@@ -53,8 +80,18 @@ fn merged_without(
     };
     let mut result = BTreeMap::new();
     for run in &out.runs {
-        let host = hosts.iter().copied().find(|h| series(*h).id == run.series.id).unwrap();
-        result.insert(host, run.rows.clone().map(|row| (out.time[row], value(0, row), value(1, row))).collect());
+        let host = hosts
+            .iter()
+            .copied()
+            .find(|h| series(*h).id == run.series.id)
+            .unwrap();
+        result.insert(
+            host,
+            run.rows
+                .clone()
+                .map(|row| (out.time[row], value(0, row), value(1, row)))
+                .collect(),
+        );
     }
     result
 }
@@ -79,15 +116,28 @@ fn a_later_write_wins_field_by_field_in_wide_tables() {
 fn a_later_sample_replaces_the_earlier_one_whole() {
     let first = vec![(1, vec![(5, Some(1.0), Some(2.0))])];
     let second = vec![(1, vec![(5, None, Some(9.0))])];
-    assert_eq!(merged(TableKind::Metrics, &[first, second], TimeRange::ALL)[&1], [(5, None, Some(9.0))]);
+    assert_eq!(
+        merged(TableKind::Metrics, &[first, second], TimeRange::ALL)[&1],
+        [(5, None, Some(9.0))]
+    );
 }
 
 #[test]
 fn rows_outside_the_range_are_cut() {
-    let input = vec![(1, (0..10).map(|t| (t, Some(t as f64), None)).collect()), (2, vec![(50, Some(1.0), None)])];
+    let input = vec![
+        (1, (0..10).map(|t| (t, Some(t as f64), None)).collect()),
+        (2, vec![(50, Some(1.0), None)]),
+    ];
     let out = merged(TableKind::Wide, &[input], TimeRange::new(3, 5));
     assert_eq!(out.len(), 1);
-    assert_eq!(out[&1], [(3, Some(3.0), None), (4, Some(4.0), None), (5, Some(5.0), None)]);
+    assert_eq!(
+        out[&1],
+        [
+            (3, Some(3.0), None),
+            (4, Some(4.0), None),
+            (5, Some(5.0), None)
+        ]
+    );
 }
 
 proptest! {

@@ -2,17 +2,41 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HEADER: ObjectHeader = ObjectHeader { writer: WriterId([7; 16]), epoch: 3, seq: 99 };
+const HEADER: ObjectHeader = ObjectHeader {
+    writer: WriterId([7; 16]),
+    epoch: 3,
+    seq: 99,
+};
 
-fn frame(database: &str, protocol: Protocol, encoding: ContentEncoding, received_ns: i64, body: &[u8]) -> Frame {
-    Frame { database: database.into(), protocol, encoding, received_ns, body: Bytes::copy_from_slice(body) }
+fn frame(
+    database: &str,
+    protocol: Protocol,
+    encoding: ContentEncoding,
+    received_ns: i64,
+    body: &[u8],
+) -> Frame {
+    Frame {
+        database: database.into(),
+        protocol,
+        encoding,
+        received_ns,
+        body: Bytes::copy_from_slice(body),
+    }
 }
 
 fn two_frames() -> Vec<Frame> {
-    let line = Protocol::LineProtocol { precision: Precision::Millisecond };
+    let line = Protocol::LineProtocol {
+        precision: Precision::Millisecond,
+    };
     vec![
         frame("default", line, ContentEncoding::Gzip, -5, b"cpu usage=1 2"),
-        frame("p\u{f6}rts", Protocol::RemoteWrite1, ContentEncoding::Snappy, i64::MAX, &[0; 3]),
+        frame(
+            "p\u{f6}rts",
+            Protocol::RemoteWrite1,
+            ContentEncoding::Snappy,
+            i64::MAX,
+            &[0; 3],
+        ),
     ]
 }
 
@@ -31,12 +55,7 @@ fn bytes_are_as_specified() {
          2a00000000000000\
          00000000";
     assert_eq!(&hex[..expected.len()], expected);
-    let frame = "22000000\
-         01030100\
-         fbffffffffffffff\
-         0700\
-         64656661756c74\
-         6370752075736167653d312032";
+    let frame = "2200000001030100fbffffffffffffff070064656661756c746370752075736167653d312032";
     assert_eq!(&hex[HEADER_LEN * 2..HEADER_LEN * 2 + frame.len()], frame);
     let all = crc32fast::hash(&object[..object.len() - 4]);
     assert_eq!(object[object.len() - 4..], all.to_le_bytes());
@@ -50,7 +69,13 @@ fn reads_what_it_wrote() {
     };
     check(&[]);
     check(&two_frames());
-    check(&[frame("", Protocol::RemoteWrite1, ContentEncoding::Identity, 0, b"")]);
+    check(&[frame(
+        "",
+        Protocol::RemoteWrite1,
+        ContentEncoding::Identity,
+        0,
+        b"",
+    )]);
     assert_eq!(encode_fence(&HEADER).len(), FENCE_LEN);
 }
 
@@ -59,10 +84,19 @@ fn every_prefix_is_truncated_and_nothing_else_is() {
     let object = encode(&HEADER, &two_frames()).unwrap();
     for len in 0..object.len() {
         let found = decode(&object.slice(..len));
-        assert!(matches!(found, Err(DecodeError::Truncated { have, .. }) if have == len), "{len} bytes: {found:?}");
+        assert!(
+            matches!(found, Err(DecodeError::Truncated { have, .. }) if have == len),
+            "{len} bytes: {found:?}"
+        );
     }
     let longer = [&object[..], &[0]].concat().into();
-    assert_eq!(decode(&longer), Err(DecodeError::Corrupt { offset: object.len(), what: "there are bytes after its end" }));
+    assert_eq!(
+        decode(&longer),
+        Err(DecodeError::Corrupt {
+            offset: object.len(),
+            what: "there are bytes after its end"
+        })
+    );
 }
 
 #[test]
@@ -82,25 +116,38 @@ fn every_flipped_bit_is_found() {
 #[test]
 fn too_large_is_refused_before_it_is_written() {
     let long = "x".repeat(MAX_DATABASE_LEN + 1);
-    let found = encode(&HEADER, &[frame(&long, Protocol::RemoteWrite1, ContentEncoding::Identity, 0, b"")]);
+    let found = encode(
+        &HEADER,
+        &[frame(
+            &long,
+            Protocol::RemoteWrite1,
+            ContentEncoding::Identity,
+            0,
+            b"",
+        )],
+    );
     assert_eq!(found, Err(FrameTooLarge::Database(MAX_DATABASE_LEN + 1)));
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
     let protocol = prop_oneof![
-        (0u8..7).prop_map(|code| Protocol::LineProtocol { precision: Precision::from_code(code).unwrap() }),
+        (0u8..7).prop_map(|code| Protocol::LineProtocol {
+            precision: Precision::from_code(code).unwrap()
+        }),
         Just(Protocol::RemoteWrite1),
         Just(Protocol::RemoteWrite2),
     ];
     let encoding = (0u8..4).prop_map(|code| ContentEncoding::from_code(code).unwrap());
     let body = prop::collection::vec(any::<u8>(), 0..200);
-    ("\\PC{0,20}", protocol, encoding, any::<i64>(), body).prop_map(|(database, protocol, encoding, received_ns, body)| Frame {
-        database: database.into(),
-        protocol,
-        encoding,
-        received_ns,
-        body: body.into(),
-    })
+    ("\\PC{0,20}", protocol, encoding, any::<i64>(), body).prop_map(
+        |(database, protocol, encoding, received_ns, body)| Frame {
+            database: database.into(),
+            protocol,
+            encoding,
+            received_ns,
+            body: body.into(),
+        },
+    )
 }
 
 proptest! {

@@ -15,8 +15,16 @@ enum Object {
 use Object::{Cut, Damaged, Sound};
 
 fn bytes(position: WalPosition, object: Object) -> Bytes {
-    let header = ObjectHeader { writer: OLD, epoch: position.epoch, seq: position.seq };
-    let numbers: &[u64] = if let Sound(numbers) = object { numbers } else { &[77] };
+    let header = ObjectHeader {
+        writer: OLD,
+        epoch: position.epoch,
+        seq: position.seq,
+    };
+    let numbers: &[u64] = if let Sound(numbers) = object {
+        numbers
+    } else {
+        &[77]
+    };
     let frames: Vec<Frame> = numbers.iter().map(|&id| numbered(id)).collect();
     let sound = frame::encode(&header, &frames).unwrap();
     match object {
@@ -38,8 +46,12 @@ fn key(epoch: u64, seq: u64) -> String {
 fn simulation(objects: &[(u64, u64, Object)]) -> Simulation {
     let mut simulation = Simulation::new(1);
     for &(epoch, seq, object) in objects {
-        let (store, bytes) = (simulation.store.clone(), bytes(WalPosition { epoch, seq }, object));
-        simulation.finish(async move { store.put_if_absent(&key(epoch, seq), bytes).await.unwrap() });
+        let (store, bytes) = (
+            simulation.store.clone(),
+            bytes(WalPosition { epoch, seq }, object),
+        );
+        simulation
+            .finish(async move { store.put_if_absent(&key(epoch, seq), bytes).await.unwrap() });
     }
     simulation
 }
@@ -49,7 +61,10 @@ type Replayed = Result<(Vec<(u64, u64, Vec<u64>)>, ReplayReport), ReplayError>;
 fn replay_from(simulation: &mut Simulation, covered: WalPosition, new_epoch: u64) -> Replayed {
     let (store, clock) = (simulation.store.clone(), Arc::new(simulation.clock.clone()));
     let task = async move {
-        let options = ReplayOptions { patience: ms(60_000), ..ReplayOptions::default() };
+        let options = ReplayOptions {
+            patience: ms(60_000),
+            ..ReplayOptions::default()
+        };
         let mut replay = Replay::open(store, "n", covered, new_epoch, US, options, clock).await?;
         let mut groups = Vec::new();
         while let Some(group) = replay.next().await? {
@@ -66,19 +81,32 @@ fn at(epoch: u64, seq: u64) -> WalPosition {
 
 fn exists(simulation: &mut Simulation, epoch: u64, seq: u64) -> bool {
     let store = simulation.store.clone();
-    simulation.finish(async move { store.get(&key(epoch, seq)).await.is_ok() }).0
+    simulation
+        .finish(async move { store.get(&key(epoch, seq)).await.is_ok() })
+        .0
 }
 
 #[test]
 fn replays_what_is_not_covered_in_order() {
-    let check = |objects: &[(u64, u64, Object)], covered: WalPosition, new_epoch: u64, expected: &[u64], fences: &[(u64, u64)]| {
+    let check = |objects: &[(u64, u64, Object)],
+                 covered: WalPosition,
+                 new_epoch: u64,
+                 expected: &[u64],
+                 fences: &[(u64, u64)]| {
         let mut simulation = simulation(objects);
         // The second replay finds the fences of the first.
         for _ in 0..2 {
             let (groups, report) = replay_from(&mut simulation, covered, new_epoch).unwrap();
             let found: Vec<u64> = groups.into_iter().flat_map(|(_, _, ids)| ids).collect();
             assert_eq!(found, expected);
-            assert_eq!(report.epochs.iter().map(|range| (range.epoch, range.end)).collect::<Vec<_>>(), fences);
+            assert_eq!(
+                report
+                    .epochs
+                    .iter()
+                    .map(|range| (range.epoch, range.end))
+                    .collect::<Vec<_>>(),
+                fences
+            );
             for &(epoch, seq) in fences {
                 assert!(exists(&mut simulation, epoch, seq), "fence {epoch}/{seq}");
             }
@@ -87,17 +115,39 @@ fn replays_what_is_not_covered_in_order() {
     check(&[], at(0, 0), 1, &[], &[]);
     // A process that wrote nothing is fenced as well.
     check(&[], at(0, 0), 3, &[], &[(1, 0), (2, 0)]);
-    check(&[(1, 0, Sound(&[1, 2])), (1, 1, Sound(&[3]))], at(0, 0), 2, &[1, 2, 3], &[(1, 2)]);
-    check(&[(1, 0, Sound(&[1])), (1, 1, Sound(&[2]))], at(1, 1), 2, &[2], &[(1, 2)]);
+    check(
+        &[(1, 0, Sound(&[1, 2])), (1, 1, Sound(&[3]))],
+        at(0, 0),
+        2,
+        &[1, 2, 3],
+        &[(1, 2)],
+    );
+    check(
+        &[(1, 0, Sound(&[1])), (1, 1, Sound(&[2]))],
+        at(1, 1),
+        2,
+        &[2],
+        &[(1, 2)],
+    );
     check(&[(1, 0, Sound(&[1]))], at(1, 1), 2, &[], &[(1, 1)]);
-    let lives = [(1, 0, Sound(&[1])), (1, 1, Sound(&[])), (3, 0, Sound(&[2])), (3, 1, Sound(&[3]))];
+    let lives = [
+        (1, 0, Sound(&[1])),
+        (1, 1, Sound(&[])),
+        (3, 0, Sound(&[2])),
+        (3, 1, Sound(&[3])),
+    ];
     check(&lives, at(1, 0), 4, &[1, 2, 3], &[(1, 1), (2, 0), (3, 2)]);
     check(&lives, at(3, 1), 4, &[3], &[(3, 2)]);
 }
 
 #[test]
 fn objects_after_a_gap_are_reported_and_not_replayed() {
-    let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 2, Sound(&[2])), (1, 15, Sound(&[3])), (2, 0, Sound(&[4]))]);
+    let mut simulation = simulation(&[
+        (1, 0, Sound(&[1])),
+        (1, 2, Sound(&[2])),
+        (1, 15, Sound(&[3])),
+        (2, 0, Sound(&[4])),
+    ]);
     for _ in 0..2 {
         let (groups, report) = replay_from(&mut simulation, at(0, 0), 3).unwrap();
         assert_eq!(groups, [(1, 0, vec![1]), (2, 0, vec![4])]);
@@ -110,15 +160,33 @@ fn what_may_have_been_acknowledged_is_never_skipped() {
     let check = |objects: &[(u64, u64, Object)], new_epoch: u64, expected: &str| {
         let mut simulation = simulation(objects);
         for _ in 0..2 {
-            let error = replay_from(&mut simulation, at(0, 0), new_epoch).unwrap_err().to_string();
+            let error = replay_from(&mut simulation, at(0, 0), new_epoch)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     };
     let first = (1, 0, Sound(&[1]));
-    check(&[first, (1, 1, Damaged), (1, 2, Sound(&[2]))], 2, "0001 cannot be read: it is damaged");
-    check(&[first, (1, 1, Damaged)], 2, "0001 cannot be read: it is damaged");
-    check(&[first, (1, 1, Cut(20)), (1, 2, Sound(&[2]))], 2, "0001 cannot be read: it ends after 20");
-    check(&[first, (1, 1, Cut(20)), (1, 3, Sound(&[2]))], 2, "0001 cannot be read: it ends after 20");
+    check(
+        &[first, (1, 1, Damaged), (1, 2, Sound(&[2]))],
+        2,
+        "0001 cannot be read: it is damaged",
+    );
+    check(
+        &[first, (1, 1, Damaged)],
+        2,
+        "0001 cannot be read: it is damaged",
+    );
+    check(
+        &[first, (1, 1, Cut(20)), (1, 2, Sound(&[2]))],
+        2,
+        "0001 cannot be read: it ends after 20",
+    );
+    check(
+        &[first, (1, 1, Cut(20)), (1, 3, Sound(&[2]))],
+        2,
+        "0001 cannot be read: it ends after 20",
+    );
     check(&[first, (1, 17, Sound(&[2]))], 2, "00001 is missing");
     check(&[(2, 0, Sound(&[1]))], 2, "another process took over");
     check(&[(3, 0, Sound(&[]))], 2, "another process took over");
@@ -127,7 +195,8 @@ fn what_may_have_been_acknowledged_is_never_skipped() {
 #[test]
 fn a_torn_last_object_is_reported_and_its_number_stays_taken() {
     for len in [0, 20, 70] {
-        let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 1, Cut(len)), (2, 0, Sound(&[2]))]);
+        let mut simulation =
+            simulation(&[(1, 0, Sound(&[1])), (1, 1, Cut(len)), (2, 0, Sound(&[2]))]);
         for _ in 0..2 {
             let (groups, report) = replay_from(&mut simulation, at(0, 0), 3).unwrap();
             assert_eq!(groups, [(1, 0, vec![1]), (2, 0, vec![2])]);
@@ -143,7 +212,10 @@ fn an_object_under_a_wrong_key_is_named() {
     let (store, object) = (simulation.store.clone(), bytes(at(1, 5), Sound(&[1])));
     simulation.finish(async move { store.put_if_absent(&key(1, 0), object).await.unwrap() });
     let error = replay_from(&mut simulation, at(0, 0), 2).unwrap_err();
-    assert!(matches!(error, ReplayError::Misplaced { found, .. } if found == at(1, 5)), "{error}");
+    assert!(
+        matches!(error, ReplayError::Misplaced { found, .. } if found == at(1, 5)),
+        "{error}"
+    );
 }
 
 #[test]
@@ -155,9 +227,15 @@ fn waits_for_a_store_that_is_not_up_yet_but_not_for_ever() {
         let done = Arc::new(parking_lot::Mutex::new(None));
         let slot = Arc::clone(&done);
         simulation.spawn(async move {
-            let options = ReplayOptions { patience: ms(60_000), ..ReplayOptions::default() };
+            let options = ReplayOptions {
+                patience: ms(60_000),
+                ..ReplayOptions::default()
+            };
             let first = match Replay::open(store, "n", at(0, 0), 2, US, options, clock).await {
-                Ok(mut replay) => replay.next().await.map(|group| group.map(|group| ids(&group.frames))),
+                Ok(mut replay) => replay
+                    .next()
+                    .await
+                    .map(|group| group.map(|group| ids(&group.frames))),
                 Err(error) => Err(error),
             };
             *slot.lock() = Some(first);
@@ -170,10 +248,38 @@ fn waits_for_a_store_that_is_not_up_yet_but_not_for_ever() {
             Err(error) => assert!(!works, "{faults:?}: {error}"),
         };
     };
-    check(Faults { error: 1.0, ..Faults::default() }, 30, true);
-    check(Faults { unreadable: true, ..Faults::default() }, 30, true);
-    check(Faults { error: 1.0, ..Faults::default() }, 90, false);
-    check(Faults { unreadable: true, ..Faults::default() }, 90, false);
+    check(
+        Faults {
+            error: 1.0,
+            ..Faults::default()
+        },
+        30,
+        true,
+    );
+    check(
+        Faults {
+            unreadable: true,
+            ..Faults::default()
+        },
+        30,
+        true,
+    );
+    check(
+        Faults {
+            error: 1.0,
+            ..Faults::default()
+        },
+        90,
+        false,
+    );
+    check(
+        Faults {
+            unreadable: true,
+            ..Faults::default()
+        },
+        90,
+        false,
+    );
 }
 
 #[test]
@@ -181,7 +287,17 @@ fn who_is_overtaken_while_it_replays_says_so() {
     let check = |overtaken: bool, expected: &str| {
         let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 1, Sound(&[2]))]);
         let (store, clock) = (simulation.store.clone(), Arc::new(simulation.clock.clone()));
-        let open = move |store, epoch| Replay::open(store, "n", at(0, 0), epoch, US, ReplayOptions::default(), clock.clone());
+        let open = move |store, epoch| {
+            Replay::open(
+                store,
+                "n",
+                at(0, 0),
+                epoch,
+                US,
+                ReplayOptions::default(),
+                clock.clone(),
+            )
+        };
         let ended = async move {
             let mut older = open(store.clone(), 2).await.unwrap();
             if overtaken {
@@ -194,27 +310,67 @@ fn who_is_overtaken_while_it_replays_says_so() {
         let error = simulation.finish(ended).0;
         assert!(error.contains(expected), "{error}");
     };
-    check(true, "another process took over this node: wal/n/0000000002/00000000000000000000 is there");
-    check(false, "wal/n/0000000001/00000000000000000000 does not exist");
+    check(
+        true,
+        "another process took over this node: wal/n/0000000002/00000000000000000000 is there",
+    );
+    check(
+        false,
+        "wal/n/0000000001/00000000000000000000 does not exist",
+    );
 }
 
 #[test]
 fn truncating_leaves_fences_and_what_is_not_covered() {
-    let mut simulation = simulation(&[(1, 0, Sound(&[1])), (1, 1, Sound(&[2])), (2, 0, Cut(9)), (4, 0, Sound(&[3])), (4, 1, Sound(&[4]))]);
-    let (_, report) = replay_from(&mut simulation, at(0, 0), 4).map_err(|error| error.to_string()).unwrap_or_default();
-    assert!(report.epochs.is_empty(), "epoch 4 is in use: it must be a process of epoch 5 that replays");
+    let mut simulation = simulation(&[
+        (1, 0, Sound(&[1])),
+        (1, 1, Sound(&[2])),
+        (2, 0, Cut(9)),
+        (4, 0, Sound(&[3])),
+        (4, 1, Sound(&[4])),
+    ]);
+    let (_, report) = replay_from(&mut simulation, at(0, 0), 4)
+        .map_err(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(
+        report.epochs.is_empty(),
+        "epoch 4 is in use: it must be a process of epoch 5 that replays"
+    );
     let (_, report) = replay_from(&mut simulation, at(0, 0), 5).unwrap();
     let left = |simulation: &mut Simulation| -> Vec<(u64, u64)> {
         let all = (1..6).flat_map(|epoch| (0..3).map(move |seq| (epoch, seq)));
-        all.filter(|&(epoch, seq)| exists(simulation, epoch, seq)).collect()
+        all.filter(|&(epoch, seq)| exists(simulation, epoch, seq))
+            .collect()
     };
-    let all = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0), (4, 0), (4, 1), (4, 2)];
+    let all = [
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (4, 0),
+        (4, 1),
+        (4, 2),
+    ];
     assert_eq!(left(&mut simulation), all);
-    let mut truncator = Truncator::new(simulation.store.clone(), "n", at(5, 0), &report, Arc::new(WalMetrics::default()));
+    let mut truncator = Truncator::new(
+        simulation.store.clone(),
+        "n",
+        at(5, 0),
+        &report,
+        Arc::new(WalMetrics::default()),
+    );
     let mut truncate = |simulation: &mut Simulation, covered| {
         let mut own = std::mem::replace(
             &mut truncator,
-            Truncator::new(simulation.store.clone(), "n", at(5, 0), &ReplayReport::default(), Arc::default()),
+            Truncator::new(
+                simulation.store.clone(),
+                "n",
+                at(5, 0),
+                &ReplayReport::default(),
+                Arc::default(),
+            ),
         );
         truncator = simulation
             .finish(async move {
@@ -223,14 +379,23 @@ fn truncating_leaves_fences_and_what_is_not_covered() {
             })
             .0;
     };
-    simulation.set_faults(Faults { error: 1.0, ..Faults::default() });
+    simulation.set_faults(Faults {
+        error: 1.0,
+        ..Faults::default()
+    });
     truncate(&mut simulation, at(4, 1));
     simulation.set_faults(Faults::default());
     assert_eq!(left(&mut simulation), all, "nothing could be deleted");
     truncate(&mut simulation, at(4, 1));
-    assert_eq!(left(&mut simulation), [(1, 2), (2, 0), (2, 1), (3, 0), (4, 1), (4, 2)]);
+    assert_eq!(
+        left(&mut simulation),
+        [(1, 2), (2, 0), (2, 1), (3, 0), (4, 1), (4, 2)]
+    );
     truncate(&mut simulation, at(5, 0));
-    assert_eq!(left(&mut simulation), [(1, 2), (2, 0), (2, 1), (3, 0), (4, 2)]);
+    assert_eq!(
+        left(&mut simulation),
+        [(1, 2), (2, 0), (2, 1), (3, 0), (4, 2)]
+    );
 }
 
 #[test]
@@ -245,9 +410,12 @@ fn sweeping_finds_what_a_killed_process_left() {
         (3, 1, Sound(&[3])),
     ]);
     let store = simulation.store.clone();
-    let (deleted, _) = simulation.finish(async move { Truncator::sweep(&store, "n", at(3, 1)).await.unwrap() });
+    let (deleted, _) =
+        simulation.finish(async move { Truncator::sweep(&store, "n", at(3, 1)).await.unwrap() });
     assert_eq!(deleted, 3);
     let all = (1..4).flat_map(|epoch| (0..4).map(move |seq| (epoch, seq)));
-    let left: Vec<(u64, u64)> = all.filter(|&(epoch, seq)| exists(&mut simulation, epoch, seq)).collect();
+    let left: Vec<(u64, u64)> = all
+        .filter(|&(epoch, seq)| exists(&mut simulation, epoch, seq))
+        .collect();
     assert_eq!(left, [(1, 1), (2, 0), (2, 1), (3, 1)]);
 }

@@ -1,14 +1,16 @@
-//! Processes of one node live and die beside each other, on a store that fails; nothing acknowledged is lost.
+//! Processes of one node live and die beside each other, on a store that fails; nothing
+//! acknowledged is lost.
 //!
-//! The model of the catalog is what the log needs of it: the newest epoch, and the covered position with what
-//! is in segments, changed together and only by the newest epoch.
+//! The model of the catalog is what the log needs of it: the newest epoch, and the covered position
+//! with what is in segments, changed together and only by the newest epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{AbortHandle, abortable};
 
 use super::super::{
-    FIRST_SEQ, Replay, ReplayError, ReplayOptions, ReplayReport, Truncator, WalError, WalOptions, WalPosition, WalWriter, WriterId,
+    FIRST_SEQ, Replay, ReplayError, ReplayOptions, ReplayReport, Truncator, WalError, WalOptions,
+    WalPosition, WalWriter, WriterId,
 };
 use super::*;
 
@@ -65,7 +67,12 @@ impl World {
     /// Starts a task that ends with its life.
     fn spawn(&self, epoch: u64, task: impl Future<Output = ()> + Send + 'static) {
         let (task, handle) = abortable(task);
-        self.seen.lock().abort.entry(epoch).or_default().push(handle);
+        self.seen
+            .lock()
+            .abort
+            .entry(epoch)
+            .or_default()
+            .push(handle);
         self.network.begun.lock().push(Box::pin(async move {
             let _ = task.await;
         }));
@@ -85,10 +92,27 @@ impl World {
     }
 
     /// Replays for a new epoch. `None`: another one came.
-    async fn replay(&self, epoch: u64, covered: WalPosition, segments: Vec<u64>) -> Option<(Vec<u64>, ReplayReport)> {
-        let options = ReplayOptions { patience: ms(600_000), ..ReplayOptions::default() };
+    async fn replay(
+        &self,
+        epoch: u64,
+        covered: WalPosition,
+        segments: Vec<u64>,
+    ) -> Option<(Vec<u64>, ReplayReport)> {
+        let options = ReplayOptions {
+            patience: ms(600_000),
+            ..ReplayOptions::default()
+        };
         let clock = Arc::new(self.clock.clone());
-        let opened = Replay::open(self.store.clone(), NODE, covered, epoch, writer_id(epoch), options, clock).await;
+        let opened = Replay::open(
+            self.store.clone(),
+            NODE,
+            covered,
+            epoch,
+            writer_id(epoch),
+            options,
+            clock,
+        )
+        .await;
         let mut known = segments;
         let mut replay = match opened {
             Ok(replay) => replay,
@@ -100,7 +124,11 @@ impl World {
                 Ok(Some(group)) => known.extend(ids(&group.frames)),
                 Ok(None) => return Some((known, replay.report().clone())),
                 // Objects may vanish under a replay only when a newer process has covered them.
-                Err(ReplayError::Store(_) | ReplayError::Lost { .. }) if self.catalog.lock().epoch > epoch => return None,
+                Err(ReplayError::Store(_) | ReplayError::Lost { .. })
+                    if self.catalog.lock().epoch > epoch =>
+                {
+                    return None;
+                }
                 Err(error) => panic!("epoch {epoch}: {error}"),
             }
         }
@@ -111,7 +139,13 @@ fn writer_id(epoch: u64) -> WriterId {
     WriterId([epoch as u8; 16])
 }
 
-async fn live(world: Arc<World>, epoch: u64, covered: WalPosition, segments: Vec<u64>, mut random: StdRng) {
+async fn live(
+    world: Arc<World>,
+    epoch: u64,
+    covered: WalPosition,
+    segments: Vec<u64>,
+    mut random: StdRng,
+) {
     let Some((known, report)) = world.replay(epoch, covered, segments).await else {
         world.seen.lock().counts.superseded += 1;
         return;
@@ -124,8 +158,14 @@ async fn live(world: Arc<World>, epoch: u64, covered: WalPosition, segments: Vec
             seen.views.push(known.clone());
         }
     }
-    let start = WalPosition { epoch, seq: FIRST_SEQ };
-    let memory = Arc::new(Mutex::new(Memory { ids: known, next: start }));
+    let start = WalPosition {
+        epoch,
+        seq: FIRST_SEQ,
+    };
+    let memory = Arc::new(Mutex::new(Memory {
+        ids: known,
+        next: start,
+    }));
     let applied = Arc::clone(&memory);
     let sink = move |position: WalPosition, payloads: Vec<u64>| {
         let mut memory = applied.lock();
@@ -134,19 +174,47 @@ async fn live(world: Arc<World>, epoch: u64, covered: WalPosition, segments: Vec
         memory.ids.extend(payloads);
     };
     let clock = Arc::new(world.clock.clone());
-    let (writer, task) = WalWriter::prepare(world.store.clone(), NODE, start, writer_id(epoch), world.options.clone(), sink, clock);
+    let (writer, task) = WalWriter::prepare(
+        world.store.clone(),
+        NODE,
+        start,
+        writer_id(epoch),
+        world.options.clone(),
+        sink,
+        clock,
+    );
     world.spawn(epoch, task);
     world.seen.lock().writers.insert(epoch, writer.clone());
     for _ in 0..random.random_range(1..6) {
-        world.spawn(epoch, client(Arc::clone(&world), writer.clone(), Arc::clone(&memory), StdRng::from_rng(&mut random)));
+        world.spawn(
+            epoch,
+            client(
+                Arc::clone(&world),
+                writer.clone(),
+                Arc::clone(&memory),
+                StdRng::from_rng(&mut random),
+            ),
+        );
     }
     let truncator = Truncator::new(world.store.clone(), NODE, start, &report, writer.metrics());
-    let flush = flush(Arc::clone(&world), epoch, covered, truncator, memory, random);
+    let flush = flush(
+        Arc::clone(&world),
+        epoch,
+        covered,
+        truncator,
+        memory,
+        random,
+    );
     world.spawn(epoch, flush);
 }
 
 /// Writes now and then, many at once, and notes what was acknowledged.
-async fn client(world: Arc<World>, writer: WalWriter<u64>, memory: Arc<Mutex<Memory>>, mut random: StdRng) {
+async fn client(
+    world: Arc<World>,
+    writer: WalWriter<u64>,
+    memory: Arc<Mutex<Memory>>,
+    mut random: StdRng,
+) {
     for _ in 0..40 {
         world.clock.sleep(ms(random.random_range(0..120))).await;
         let began = world.clock.now();
@@ -165,11 +233,17 @@ async fn client(world: Arc<World>, writer: WalWriter<u64>, memory: Arc<Mutex<Mem
                 Err(refused) => Err(refused),
             };
             let took = world.clock.now() - began;
-            assert!(took <= world.options.submit_timeout, "answered after {took:?}");
+            assert!(
+                took <= world.options.submit_timeout,
+                "answered after {took:?}"
+            );
             let mut seen = world.seen.lock();
             match answer {
                 Ok(position) => {
-                    assert!(memory.lock().ids.contains(&id), "acknowledged before it was applied");
+                    assert!(
+                        memory.lock().ids.contains(&id),
+                        "acknowledged before it was applied"
+                    );
                     seen.counts.acked += 1;
                     seen.acked.insert(id, position);
                 }
@@ -218,23 +292,56 @@ async fn flush(
 fn any_faults(random: &mut StdRng) -> Faults {
     let delay_ms = random.random_range(0..400);
     match random.random_range(0..6) {
-        0 => Faults { delay_ms, ..Faults::default() },
-        1 => Faults { delay_ms, error: 0.3, ..Faults::default() },
-        2 => Faults { delay_ms, lost_answer: 0.3, ..Faults::default() },
-        3 => Faults { delay_ms, error: 1.0, ..Faults::default() },
-        4 => Faults { delay_ms, hang: 0.2, lost_answer: 0.1, error: 0.1, ..Faults::default() },
-        _ => Faults { delay_ms, full: true, ..Faults::default() },
+        0 => Faults {
+            delay_ms,
+            ..Faults::default()
+        },
+        1 => Faults {
+            delay_ms,
+            error: 0.3,
+            ..Faults::default()
+        },
+        2 => Faults {
+            delay_ms,
+            lost_answer: 0.3,
+            ..Faults::default()
+        },
+        3 => Faults {
+            delay_ms,
+            error: 1.0,
+            ..Faults::default()
+        },
+        4 => Faults {
+            delay_ms,
+            hang: 0.2,
+            lost_answer: 0.1,
+            error: 0.1,
+            ..Faults::default()
+        },
+        _ => Faults {
+            delay_ms,
+            full: true,
+            ..Faults::default()
+        },
     }
 }
 
 fn simulate(seed: u64) -> Counts {
     let mut random = StdRng::seed_from_u64(seed);
     let mut simulation = Simulation::new(seed);
-    let base = if random.random() { WalOptions::local() } else { WalOptions::remote() };
+    let base = if random.random() {
+        WalOptions::local()
+    } else {
+        WalOptions::remote()
+    };
     let options = WalOptions {
         group_bytes: random.random_range(20..400),
         queued_bytes: random.random_range(200..4000),
-        max_in_flight: if base.min_interval.is_zero() { 1 } else { random.random_range(1..8) },
+        max_in_flight: if base.min_interval.is_zero() {
+            1
+        } else {
+            random.random_range(1..8)
+        },
         ..base
     };
     let world = Arc::new(World {
@@ -248,7 +355,16 @@ fn simulate(seed: u64) -> Counts {
     let mut last = 0;
     for _ in 0..random.random_range(1..5) {
         let (epoch, covered, segments) = world.register();
-        world.spawn(epoch, live(Arc::clone(&world), epoch, covered, segments, StdRng::from_rng(&mut random)));
+        world.spawn(
+            epoch,
+            live(
+                Arc::clone(&world),
+                epoch,
+                covered,
+                segments,
+                StdRng::from_rng(&mut random),
+            ),
+        );
         for _ in 0..random.random_range(1..5) {
             simulation.set_faults(any_faults(&mut random));
             simulation.run_for(ms(random.random_range(0..2500)));
@@ -260,12 +376,17 @@ fn simulate(seed: u64) -> Counts {
         last = epoch;
     }
 
-    // The store is well again. Whoever is the newest must take writes once hung requests are through.
-    simulation.set_faults(Faults { delay_ms: 5, ..Faults::default() });
+    // The store is well again. Whoever is the newest must take writes once hung requests are
+    // through.
+    simulation.set_faults(Faults {
+        delay_ms: 5,
+        ..Faults::default()
+    });
     simulation.run_for(ms(70_000));
     let newest = world.seen.lock().writers.get(&last).cloned();
     if let Some(writer) = newest.filter(|_| world.seen.lock().abort.contains_key(&last)) {
-        let (answer, took) = simulation.finish(async move { writer.append(frame(u64::MAX), u64::MAX).await });
+        let (answer, took) =
+            simulation.finish(async move { writer.append(frame(u64::MAX), u64::MAX).await });
         let position = answer.expect("the newest process writes again");
         assert!(took < ms(1000), "it took {took:?}");
         world.seen.lock().acked.insert(u64::MAX, position);
@@ -273,7 +394,8 @@ fn simulate(seed: u64) -> Counts {
 
     let (epoch, covered, segments) = world.register();
     let final_world = Arc::clone(&world);
-    let (found, _) = simulation.finish(async move { final_world.replay(epoch, covered, segments).await });
+    let (found, _) =
+        simulation.finish(async move { final_world.replay(epoch, covered, segments).await });
     let (known, _) = found.expect("nobody newer is there");
     // What is still in flight may land now; nobody may be told that it was stored.
     simulation.run_for(ms(70_000));
@@ -282,17 +404,34 @@ fn simulate(seed: u64) -> Counts {
     let unique: BTreeSet<u64> = known.iter().copied().collect();
     assert_eq!(unique.len(), known.len(), "nothing is there twice");
     for (id, position) in &seen.acked {
-        assert!(unique.contains(id), "{id} was acknowledged at {position} and is lost");
+        assert!(
+            unique.contains(id),
+            "{id} was acknowledged at {position} and is lost"
+        );
     }
-    // By position, hence the order in which they were put; ids of one group keep the order of submission.
-    let mut positions: Vec<WalPosition> = known.iter().filter_map(|id| seen.acked.get(id).copied()).collect();
+    // By position, hence the order in which they were put; ids of one group keep the order of
+    // submission.
+    let mut positions: Vec<WalPosition> = known
+        .iter()
+        .filter_map(|id| seen.acked.get(id).copied())
+        .collect();
     assert!(positions.is_sorted(), "replayed in the order of the log");
     positions.dedup();
     for view in &seen.views {
-        assert!(known.starts_with(view), "what an earlier replay found is what the last one finds");
+        assert!(
+            known.starts_with(view),
+            "what an earlier replay found is what the last one finds"
+        );
     }
-    let late = known.len() - known.iter().filter(|id| seen.acked.contains_key(id)).count();
-    Counts { late, ..seen.counts }
+    let late = known.len()
+        - known
+            .iter()
+            .filter(|id| seen.acked.contains_key(id))
+            .count();
+    Counts {
+        late,
+        ..seen.counts
+    }
 }
 
 #[test]
@@ -307,7 +446,8 @@ fn no_seed_loses_or_doubles_anything() {
     let all = seeds.end - seeds.start > 1;
     let mut sum = Counts::default();
     for seed in seeds {
-        let counts = std::panic::catch_unwind(|| simulate(seed)).unwrap_or_else(|_| panic!("failed; repeat with TIDELAKE_SEED={seed}"));
+        let counts = std::panic::catch_unwind(|| simulate(seed))
+            .unwrap_or_else(|_| panic!("failed; repeat with TIDELAKE_SEED={seed}"));
         sum.acked += counts.acked;
         sum.unavailable += counts.unavailable;
         sum.overloaded += counts.overloaded;
@@ -318,8 +458,29 @@ fn no_seed_loses_or_doubles_anything() {
         sum.commits += counts.commits;
     }
     if all {
-        let Counts { acked, unavailable, overloaded, fenced, superseded, orphans, late, commits } = sum;
-        let each = [acked, unavailable, overloaded, fenced, superseded, orphans, late, commits];
-        assert!(each.iter().all(|&count| count > 0), "the simulation misses something: {sum:?}");
+        let Counts {
+            acked,
+            unavailable,
+            overloaded,
+            fenced,
+            superseded,
+            orphans,
+            late,
+            commits,
+        } = sum;
+        let each = [
+            acked,
+            unavailable,
+            overloaded,
+            fenced,
+            superseded,
+            orphans,
+            late,
+            commits,
+        ];
+        assert!(
+            each.iter().all(|&count| count > 0),
+            "the simulation misses something: {sum:?}"
+        );
     }
 }

@@ -9,22 +9,40 @@ use super::*;
 fn object(at: (u64, u64), frames: usize) -> Bytes {
     let frame = Frame {
         database: "d".into(),
-        protocol: Protocol::LineProtocol { precision: Precision::Nanosecond },
+        protocol: Protocol::LineProtocol {
+            precision: Precision::Nanosecond,
+        },
         encoding: ContentEncoding::Identity,
         received_ns: 1,
         body: Bytes::from_static(b"cpu f=1 1"),
     };
-    let header = ObjectHeader { writer: WriterId([1; 16]), epoch: at.0, seq: at.1 };
+    let header = ObjectHeader {
+        writer: WriterId([1; 16]),
+        epoch: at.0,
+        seq: at.1,
+    };
     frame::encode(&header, &vec![frame; frames]).unwrap()
 }
 
-/// A node in its second epoch, whose first one has groups 0 to 3 and a fence, and whose second has groups 0 and 1.
+/// A node in its second epoch, whose first one has groups 0 to 3 and a fence, and whose second has
+/// groups 0 and 1.
 async fn sound() -> (Store, Catalog) {
     let store = Store::memory();
     let catalog = Catalog::open(store.clone(), "n", "").await.unwrap();
     catalog.register("n", "").await.unwrap();
-    for (at, frames) in [((1, 0), 1), ((1, 1), 2), ((1, 2), 1), ((1, 3), 1), ((1, 4), 0), ((2, 0), 1), ((2, 1), 1)] {
-        store.put(&keys::wal_object("n", at.0, at.1), object(at, frames)).await.unwrap();
+    for (at, frames) in [
+        ((1, 0), 1),
+        ((1, 1), 2),
+        ((1, 2), 1),
+        ((1, 3), 1),
+        ((1, 4), 0),
+        ((2, 0), 1),
+        ((2, 1), 1),
+    ] {
+        store
+            .put(&keys::wal_object("n", at.0, at.1), object(at, frames))
+            .await
+            .unwrap();
     }
     (store, catalog)
 }
@@ -33,12 +51,20 @@ async fn sound() -> (Store, Catalog) {
 async fn findings(store: &Store) -> Vec<String> {
     let mut found = Vec::new();
     let mut collect = |finding: &Finding| {
-        let object = finding.object.trim_start_matches("wal/n/").trim_start_matches('0').replace("/0000000000000000000", "/");
+        let object = finding
+            .object
+            .trim_start_matches("wal/n/")
+            .trim_start_matches('0')
+            .replace("/0000000000000000000", "/");
         found.push(format!("{:?} {object}", finding.severity).to_lowercase());
     };
     let mut report = Report::new(&mut collect);
-    let mut followed = tidelake_catalog::verify::verify(store, 0, &mut report).await.unwrap();
-    verify(store, "n", &mut followed, &mut report).await.unwrap();
+    let mut followed = tidelake_catalog::verify::verify(store, 0, &mut report)
+        .await
+        .unwrap();
+    verify(store, "n", &mut followed, &mut report)
+        .await
+        .unwrap();
     found
 }
 
@@ -59,33 +85,59 @@ async fn alter(store: &Store, at: (u64, u64), change: impl FnOnce(&mut Vec<u8>))
 #[tokio::test]
 async fn any_flipped_byte_is_damage() {
     for byte in 0..object((1, 1), 2).len() {
-        check(async |store| alter(store, (1, 1), |bytes| bytes[byte] ^= 1).await, &["damage 1/1"]).await;
+        check(
+            async |store| alter(store, (1, 1), |bytes| bytes[byte] ^= 1).await,
+            &["damage 1/1"],
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn an_end_that_is_cut_is_told_from_damage() {
-    check(async |store| alter(store, (1, 1), |bytes| bytes.truncate(90)).await, &["damage 1/1"]).await;
-    check(async |store| alter(store, (1, 3), |bytes| bytes.truncate(90)).await, &["note 1/3"]).await;
-    check(async |store| alter(store, (2, 1), |bytes| bytes.truncate(9)).await, &["note 2/1"]).await;
+    check(
+        async |store| alter(store, (1, 1), |bytes| bytes.truncate(90)).await,
+        &["damage 1/1"],
+    )
+    .await;
+    check(
+        async |store| alter(store, (1, 3), |bytes| bytes.truncate(90)).await,
+        &["note 1/3"],
+    )
+    .await;
+    check(
+        async |store| alter(store, (2, 1), |bytes| bytes.truncate(9)).await,
+        &["note 2/1"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_moved_object_is_named() {
     let swap = async |store: &Store| {
-        store.put(&keys::wal_object("n", 1, 0), object((1, 2), 1)).await.unwrap();
-        store.put(&keys::wal_object("n", 1, 2), object((1, 0), 1)).await.unwrap();
+        store
+            .put(&keys::wal_object("n", 1, 0), object((1, 2), 1))
+            .await
+            .unwrap();
+        store
+            .put(&keys::wal_object("n", 1, 2), object((1, 0), 1))
+            .await
+            .unwrap();
     };
     check(swap, &["damage 1/0", "damage 1/2"]).await;
 }
 
 #[tokio::test]
 async fn gaps_are_what_replay_takes_them_for() {
-    let remove = async |store: &Store, seq| store.delete(&keys::wal_object("n", 2, seq)).await.unwrap();
+    let remove =
+        async |store: &Store, seq| store.delete(&keys::wal_object("n", 2, seq)).await.unwrap();
     // Nothing says that it was ever acknowledged.
     check(async |store| remove(store, 0).await, &["note 2/1"]).await;
     let far = async |store: &Store| {
-        store.put(&keys::wal_object("n", 2, 18), object((2, 18), 1)).await.unwrap();
+        store
+            .put(&keys::wal_object("n", 2, 18), object((2, 18), 1))
+            .await
+            .unwrap();
     };
     check(far, &["damage 2/2"]).await;
 }
@@ -94,9 +146,27 @@ async fn gaps_are_what_replay_takes_them_for() {
 async fn what_segments_cover_is_not_looked_at() {
     let (store, catalog) = sound().await;
     alter(&store, (1, 1), |bytes| bytes[70] ^= 1).await;
-    catalog.commit_flush(Covered { epoch: 1, next_seq: 2 }, &[]).await.unwrap();
+    catalog
+        .commit_flush(
+            Covered {
+                epoch: 1,
+                next_seq: 2,
+            },
+            &[],
+        )
+        .await
+        .unwrap();
     assert_eq!(findings(&store).await, [""; 0]);
-    catalog.commit_flush(Covered { epoch: 2, next_seq: 0 }, &[]).await.unwrap();
+    catalog
+        .commit_flush(
+            Covered {
+                epoch: 2,
+                next_seq: 0,
+            },
+            &[],
+        )
+        .await
+        .unwrap();
     store.delete(&keys::wal_object("n", 2, 0)).await.unwrap();
     assert_eq!(findings(&store).await, ["note 2/1"]);
 }

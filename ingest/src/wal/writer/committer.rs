@@ -27,7 +27,8 @@ struct Group<T> {
     deadline: Duration,
     held_bytes: usize,
     durable: bool,
-    /// Its clients were told that the store failed: until it is durable nobody can be acknowledged.
+    /// Its clients were told that the store failed: until it is durable nobody can be
+    /// acknowledged.
     failed: bool,
     failures: u32,
 }
@@ -60,7 +61,8 @@ pub(super) struct Committer<T> {
     fenced: Option<Arc<str>>,
 }
 
-/// However the task ends, by closing, by a panic of the sink or with the runtime: nobody waits for ever.
+/// However the task ends, by closing, by a panic of the sink or with the runtime: nobody waits for
+/// ever.
 struct EndGuard<T>(Arc<Shared<T>>);
 
 impl<T> Drop for EndGuard<T> {
@@ -74,7 +76,13 @@ impl<T> Drop for EndGuard<T> {
 
 impl<T: Send + 'static> Committer<T> {
     /// For the log of `node` from `start` on.
-    pub(super) fn new(shared: Arc<Shared<T>>, store: Store, node: &str, start: WalPosition, writer: WriterId) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<T>>,
+        store: Store,
+        node: &str,
+        start: WalPosition,
+        writer: WriterId,
+    ) -> Self {
         Self {
             shared,
             store,
@@ -111,7 +119,9 @@ impl<T: Send + 'static> Committer<T> {
             if self.is_finished() {
                 return;
             }
-            let timer = self.next_deadline(now).map(|at| self.shared.clock.sleep(at.saturating_sub(now)));
+            let timer = self
+                .next_deadline(now)
+                .map(|at| self.shared.clock.sleep(at.saturating_sub(now)));
             let has_timer = timer.is_some();
             tokio::select! {
                 biased;
@@ -122,7 +132,8 @@ impl<T: Send + 'static> Committer<T> {
         }
     }
 
-    /// Closed, and everybody has an answer. What failed and is still being tried is given up: its clients know.
+    /// Closed, and everybody has an answer. What failed and is still being tried is given up: its
+    /// clients know.
     fn is_finished(&self) -> bool {
         let queue = self.shared.queue.lock();
         queue.closing && queue.pending.is_empty() && (self.groups.is_empty() || self.outage)
@@ -132,26 +143,49 @@ impl<T: Send + 'static> Committer<T> {
     fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let queue = self.shared.queue.lock();
         let pending = queue.pending.front().map(|pending| pending.deadline);
-        let group = self.groups.iter().find(|group| !group.acks.is_empty()).map(|group| group.deadline);
+        let group = self
+            .groups
+            .iter()
+            .find(|group| !group.acks.is_empty())
+            .map(|group| group.deadline);
         let launch = match self.last_launch {
-            Some(last) if !queue.pending.is_empty() && self.may_launch() => Some(last + self.shared.options.min_interval),
+            Some(last) if !queue.pending.is_empty() && self.may_launch() => {
+                Some(last + self.shared.options.min_interval)
+            }
             _ => None,
         };
-        [pending, group, launch].into_iter().flatten().min().map(|at| at.max(now))
+        [pending, group, launch]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.max(now))
     }
 
     fn may_launch(&self) -> bool {
-        !self.outage && self.fenced.is_none() && self.groups.len() < self.shared.options.max_in_flight
+        !self.outage
+            && self.fenced.is_none()
+            && self.groups.len() < self.shared.options.max_in_flight
     }
 
     /// Answers those whose time is over.
     fn expire(&mut self, now: Duration) {
-        let reason: Arc<str> = format!("the store did not take it within {:?}", self.shared.options.submit_timeout).into();
-        let error = WalError::Unavailable { reason: Arc::clone(&reason) };
+        let reason: Arc<str> = format!(
+            "the store did not take it within {:?}",
+            self.shared.options.submit_timeout
+        )
+        .into();
+        let error = WalError::Unavailable {
+            reason: Arc::clone(&reason),
+        };
         loop {
             let expired = {
                 let mut queue = self.shared.queue.lock();
-                let Some(expired) = queue.pending.pop_front_if(|pending| pending.deadline <= now) else { break };
+                let Some(expired) = queue
+                    .pending
+                    .pop_front_if(|pending| pending.deadline <= now)
+                else {
+                    break;
+                };
                 let bytes = expired.frame.encoded_len();
                 queue.pending_bytes -= bytes;
                 self.shared.release(&mut queue, bytes);
@@ -159,7 +193,11 @@ impl<T: Send + 'static> Committer<T> {
             };
             self.shared.fail(expired.ack, &error);
         }
-        if let Some(group) = self.groups.iter_mut().find(|group| !group.acks.is_empty() && group.deadline <= now) {
+        if let Some(group) = self
+            .groups
+            .iter_mut()
+            .find(|group| !group.acks.is_empty() && group.deadline <= now)
+        {
             // The first of these is what the others wait for.
             let position = group.position;
             group.failed = true;
@@ -173,8 +211,12 @@ impl<T: Send + 'static> Committer<T> {
             let options = &self.shared.options;
             let taken = {
                 let mut queue = self.shared.queue.lock();
-                let early = self.last_launch.is_some_and(|last| now < last + options.min_interval);
-                if queue.pending.is_empty() || (early && queue.pending_bytes < options.group_bytes && !queue.closing) {
+                let early = self
+                    .last_launch
+                    .is_some_and(|last| now < last + options.min_interval);
+                if queue.pending.is_empty()
+                    || (early && queue.pending_bytes < options.group_bytes && !queue.closing)
+                {
                     return;
                 }
                 take_group(&mut queue, options.group_bytes)
@@ -182,8 +224,13 @@ impl<T: Send + 'static> Committer<T> {
             self.last_launch = Some(now);
             let position = self.next;
             self.next = position.next();
-            let header = ObjectHeader { writer: self.writer, epoch: position.epoch, seq: position.seq };
-            let object = frame::encode_prepared(&header, taken.iter().map(|pending| &pending.frame));
+            let header = ObjectHeader {
+                writer: self.writer,
+                epoch: position.epoch,
+                seq: position.seq,
+            };
+            let object =
+                frame::encode_prepared(&header, taken.iter().map(|pending| &pending.frame));
             let mut group = Group {
                 position,
                 object,
@@ -222,11 +269,15 @@ impl<T: Send + 'static> Committer<T> {
                     let put = std::pin::pin!(put(&store, &key, object));
                     match futures::future::select(put, clock.sleep(timeout)).await {
                         Either::Left((outcome, _)) => outcome,
-                        Either::Right(_) => Try::Failed(format!("no answer to the put of {key} within {timeout:?}").into()),
+                        Either::Right(_) => Try::Failed(
+                            format!("no answer to the put of {key} within {timeout:?}").into(),
+                        ),
                     }
                 }
             };
-            metrics.put_latency.observe(clock.now().saturating_sub(began));
+            metrics
+                .put_latency
+                .observe(clock.now().saturating_sub(began));
             (position, outcome)
         })
     }
@@ -234,7 +285,13 @@ impl<T: Send + 'static> Committer<T> {
     /// Takes note of how a try ended.
     fn settle(&mut self, position: WalPosition, outcome: Try) {
         let options = &self.shared.options;
-        let Some(group) = self.groups.iter_mut().find(|group| group.position == position) else { return };
+        let Some(group) = self
+            .groups
+            .iter_mut()
+            .find(|group| group.position == position)
+        else {
+            return;
+        };
         match outcome {
             Try::Durable => {
                 if group.failures > 0 {
@@ -251,7 +308,10 @@ impl<T: Send + 'static> Committer<T> {
             Try::Conflict(key) => self.fenced = Some(key),
             Try::Failed(reason) => {
                 metrics::add(&self.shared.metrics.put_errors, 1);
-                let pause = options.min_retry_pause.saturating_mul(1 << group.failures.min(16)).min(options.max_retry_pause);
+                let pause = options
+                    .min_retry_pause
+                    .saturating_mul(1 << group.failures.min(16))
+                    .min(options.max_retry_pause);
                 group.failures = group.failures.saturating_add(1);
                 group.failed = true;
                 if group.failures == 1 {
@@ -268,9 +328,15 @@ impl<T: Send + 'static> Committer<T> {
     /// Tells everybody who waits for `from`, and everybody who comes, that the store failed.
     fn begin_outage(&mut self, from: WalPosition, reason: Arc<str>) {
         self.outage = true;
-        let error = WalError::Unavailable { reason: Arc::clone(&reason) };
+        let error = WalError::Unavailable {
+            reason: Arc::clone(&reason),
+        };
         self.shared.refuse(&error, WalState::Unavailable { reason });
-        for group in self.groups.iter_mut().filter(|group| group.position >= from) {
+        for group in self
+            .groups
+            .iter_mut()
+            .filter(|group| group.position >= from)
+        {
             for ack in group.acks.drain(..) {
                 self.shared.fail(ack, &error);
             }
@@ -292,7 +358,8 @@ impl<T: Send + 'static> Committer<T> {
             metrics::add(&metrics.bytes, group.object.len());
             metrics::add(&metrics.frames, group.payloads.len());
             sink.apply(group.position, group.payloads);
-            self.shared.release(&mut self.shared.queue.lock(), group.held_bytes);
+            self.shared
+                .release(&mut self.shared.queue.lock(), group.held_bytes);
             for ack in group.acks {
                 // Who does not wait any more need not be told.
                 let _ = ack.send(Ok(group.position));
@@ -302,7 +369,9 @@ impl<T: Send + 'static> Committer<T> {
 
     fn stop_fenced(&mut self, key: Arc<str>) {
         tracing::error!(%key, "another process took over this node's write-ahead log; nothing more is written");
-        let error = WalError::Fenced { key: Arc::clone(&key) };
+        let error = WalError::Fenced {
+            key: Arc::clone(&key),
+        };
         self.shared.refuse(&error, WalState::Fenced { key });
         for group in self.groups.drain(..) {
             for ack in group.acks {

@@ -5,7 +5,10 @@ use super::super::simulation::{Faults, Simulation, frame, ids, ms};
 use super::super::{FIRST_SEQ, WalPosition};
 use super::*;
 
-const START: WalPosition = WalPosition { epoch: 1, seq: FIRST_SEQ };
+const START: WalPosition = WalPosition {
+    epoch: 1,
+    seq: FIRST_SEQ,
+};
 const US: WriterId = WriterId([1; 16]);
 
 type Applied = Arc<Mutex<Vec<(u64, Vec<u64>)>>>;
@@ -15,15 +18,28 @@ fn writer(simulation: &Simulation, options: WalOptions) -> (WalWriter<u64>, Appl
     let applied = Applied::default();
     let sink = {
         let applied = Arc::clone(&applied);
-        move |position: WalPosition, payloads: Vec<u64>| applied.lock().push((position.seq, payloads))
+        move |position: WalPosition, payloads: Vec<u64>| {
+            applied.lock().push((position.seq, payloads))
+        }
     };
     let clock = Arc::new(simulation.clock.clone());
-    let (writer, task) = WalWriter::prepare(simulation.store.clone(), "n", START, US, options, sink, clock);
+    let (writer, task) = WalWriter::prepare(
+        simulation.store.clone(),
+        "n",
+        START,
+        US,
+        options,
+        sink,
+        clock,
+    );
     simulation.spawn(task);
     (writer, applied)
 }
 
-fn append(writer: &WalWriter<u64>, id: u64) -> impl Future<Output = Result<WalPosition, WalError>> + Send + 'static {
+fn append(
+    writer: &WalWriter<u64>,
+    id: u64,
+) -> impl Future<Output = Result<WalPosition, WalError>> + Send + 'static {
     let writer = writer.clone();
     async move { writer.append(frame(id), id).await }
 }
@@ -35,17 +51,24 @@ fn unavailable<T>(result: Result<T, WalError>) -> bool {
 #[test]
 fn what_queues_up_during_a_put_is_the_next_group() {
     let mut simulation = Simulation::new(1);
-    simulation.set_faults(Faults { delay_ms: 20, ..Faults::default() });
+    simulation.set_faults(Faults {
+        delay_ms: 20,
+        ..Faults::default()
+    });
     let (writer, applied) = writer(&simulation, WalOptions::local());
     let first = writer.submit(frame(1), 1).unwrap();
     simulation.run_for(ms(0));
-    let later: Vec<Ack> = (2..5).map(|id| writer.submit(frame(id), id).unwrap()).collect();
-    let (answers, _) = simulation.finish(async move { (first.await, futures::future::join_all(later).await) });
+    let later: Vec<Ack> = (2..5)
+        .map(|id| writer.submit(frame(id), id).unwrap())
+        .collect();
+    let (answers, _) =
+        simulation.finish(async move { (first.await, futures::future::join_all(later).await) });
     assert_eq!(answers.0, Ok(START));
     assert_eq!(answers.1, vec![Ok(START.next()); 3]);
     assert_eq!(*applied.lock(), [(0, vec![1]), (1, vec![2, 3, 4])]);
     let store = simulation.store.clone();
-    let (object, _) = simulation.finish(async move { store.get(&keys::wal_object("n", 1, 1)).await.unwrap() });
+    let (object, _) =
+        simulation.finish(async move { store.get(&keys::wal_object("n", 1, 1)).await.unwrap() });
     let (header, frames) = frame::decode(&object).unwrap();
     assert_eq!((header.writer, header.epoch, header.seq), (US, 1, 1));
     assert_eq!(ids(&frames), [2, 3, 4]);
@@ -58,18 +81,33 @@ fn groups_keep_the_interval_and_the_size() {
     let check = |group_frames: usize, submissions: u64, expected_ms: u64, expected_groups: u64| {
         let mut simulation = Simulation::new(1);
         let bytes = PreparedFrame::new(frame(0)).unwrap().encoded_len();
-        let (writer, _) = writer(&simulation, WalOptions { group_bytes: bytes * group_frames, ..WalOptions::remote() });
+        let (writer, _) = writer(
+            &simulation,
+            WalOptions {
+                group_bytes: bytes * group_frames,
+                ..WalOptions::remote()
+            },
+        );
         simulation.finish(append(&writer, 0)).0.unwrap();
         let began = simulation.clock.now();
-        let answers: Vec<Ack> = (0..submissions).map(|id| writer.submit(frame(id), id).unwrap()).collect();
+        let answers: Vec<Ack> = (0..submissions)
+            .map(|id| writer.submit(frame(id), id).unwrap())
+            .collect();
         let clock = simulation.clock.clone();
         let (end, _) = simulation.finish(async move {
             futures::future::try_join_all(answers).await.unwrap();
             clock.now()
         });
         // `finish` looks every 100 ms; the first group began at 0.
-        assert_eq!(end.saturating_sub(began), ms(expected_ms), "{submissions} in groups of {group_frames}");
-        assert_eq!(writer.metrics().groups.load(Ordering::Relaxed), expected_groups + 1);
+        assert_eq!(
+            end.saturating_sub(began),
+            ms(expected_ms),
+            "{submissions} in groups of {group_frames}"
+        );
+        assert_eq!(
+            writer.metrics().groups.load(Ordering::Relaxed),
+            expected_groups + 1
+        );
     };
     // One group at the end of the interval.
     check(10, 3, 150, 1);
@@ -81,13 +119,28 @@ fn groups_keep_the_interval_and_the_size() {
 #[test]
 fn too_much_is_refused_at_once_and_room_comes_back() {
     let mut simulation = Simulation::new(1);
-    simulation.set_faults(Faults { delay_ms: 20, ..Faults::default() });
+    simulation.set_faults(Faults {
+        delay_ms: 20,
+        ..Faults::default()
+    });
     let bytes = PreparedFrame::new(frame(0)).unwrap().encoded_len();
-    let (writer, _) = writer(&simulation, WalOptions { queued_bytes: 2 * bytes, ..WalOptions::local() });
+    let (writer, _) = writer(
+        &simulation,
+        WalOptions {
+            queued_bytes: 2 * bytes,
+            ..WalOptions::local()
+        },
+    );
     let first = writer.submit(frame(1), 1).unwrap();
     let _second = writer.submit(frame(2), 2).unwrap();
     let refused = writer.submit(frame(3), 3).err();
-    assert_eq!(refused, Some(WalError::Overloaded { queued: 2 * bytes, limit: 2 * bytes }));
+    assert_eq!(
+        refused,
+        Some(WalError::Overloaded {
+            queued: 2 * bytes,
+            limit: 2 * bytes
+        })
+    );
     simulation.finish(first).0.unwrap();
     writer.submit(frame(4), 4).unwrap();
 }
@@ -95,13 +148,23 @@ fn too_much_is_refused_at_once_and_room_comes_back() {
 #[test]
 fn a_lost_answer_is_found_by_reading_back() {
     let mut simulation = Simulation::new(1);
-    simulation.set_faults(Faults { lost_answer: 1.0, ..Faults::default() });
+    simulation.set_faults(Faults {
+        lost_answer: 1.0,
+        ..Faults::default()
+    });
     let (writer, applied) = writer(&simulation, WalOptions::local());
-    assert!(unavailable(simulation.finish(append(&writer, 1)).0), "the outcome is not known yet");
+    assert!(
+        unavailable(simulation.finish(append(&writer, 1)).0),
+        "the outcome is not known yet"
+    );
     // The second try is told "exists already".
     simulation.set_faults(Faults::default());
     simulation.run_for(ms(1000));
-    assert_eq!(*applied.lock(), [(0, vec![1])], "in the log, so it is in memory");
+    assert_eq!(
+        *applied.lock(),
+        [(0, vec![1])],
+        "in the log, so it is in memory"
+    );
     assert_eq!(simulation.finish(append(&writer, 2)).0, Ok(START.next()));
 }
 
@@ -115,10 +178,16 @@ fn an_outage_is_told_at_once_and_over_within_a_second() {
         let (answer, took) = simulation.finish(append(&writer, 2));
         assert!(unavailable(answer) && took <= ms(250), "{took:?}");
         for id in 3..6 {
-            assert!(unavailable(writer.submit(frame(id), id)), "refused without waiting");
+            assert!(
+                unavailable(writer.submit(frame(id), id)),
+                "refused without waiting"
+            );
         }
         simulation.run_for(ms(60_000));
-        assert!(matches!(*writer.state().borrow(), WalState::Unavailable { .. }));
+        assert!(matches!(
+            *writer.state().borrow(),
+            WalState::Unavailable { .. }
+        ));
         simulation.set_faults(Faults::default());
         simulation.run_for(ms(1000));
         assert_eq!(*writer.state().borrow(), WalState::Open);
@@ -126,8 +195,20 @@ fn an_outage_is_told_at_once_and_over_within_a_second() {
         assert_eq!(*applied.lock(), [(0, vec![1]), (1, vec![2]), (2, vec![6])]);
     };
     for options in [WalOptions::local(), WalOptions::remote()] {
-        check(options.clone(), Faults { error: 1.0, ..Faults::default() });
-        check(options, Faults { full: true, ..Faults::default() });
+        check(
+            options.clone(),
+            Faults {
+                error: 1.0,
+                ..Faults::default()
+            },
+        );
+        check(
+            options,
+            Faults {
+                full: true,
+                ..Faults::default()
+            },
+        );
     }
 }
 
@@ -135,11 +216,17 @@ fn an_outage_is_told_at_once_and_over_within_a_second() {
 fn a_hanging_store_holds_nobody_longer_than_the_limit() {
     for options in [WalOptions::local(), WalOptions::remote()] {
         let mut simulation = Simulation::new(1);
-        simulation.set_faults(Faults { hang: 1.0, ..Faults::default() });
+        simulation.set_faults(Faults {
+            hang: 1.0,
+            ..Faults::default()
+        });
         let (writer, applied) = writer(&simulation, options);
         let (answer, took) = simulation.finish(append(&writer, 1));
         assert!(unavailable(answer) && took <= ms(10_000), "{took:?}");
-        assert!(unavailable(writer.submit(frame(2), 2)), "the next ones need not wait for it");
+        assert!(
+            unavailable(writer.submit(frame(2), 2)),
+            "the next ones need not wait for it"
+        );
         simulation.set_faults(Faults::default());
         simulation.run_for(ms(61_000));
         assert_eq!(*applied.lock(), [(0, vec![1])]);
@@ -150,15 +237,27 @@ fn a_hanging_store_holds_nobody_longer_than_the_limit() {
 #[test]
 fn a_later_group_waits_for_the_earlier_one() {
     let mut simulation = Simulation::new(1);
-    let (writer, applied) = writer(&simulation, WalOptions { put_timeout: None, ..WalOptions::remote() });
-    simulation.set_faults(Faults { hang: 1.0, ..Faults::default() });
+    let (writer, applied) = writer(
+        &simulation,
+        WalOptions {
+            put_timeout: None,
+            ..WalOptions::remote()
+        },
+    );
+    simulation.set_faults(Faults {
+        hang: 1.0,
+        ..Faults::default()
+    });
     let first = writer.submit(frame(1), 1).unwrap();
     simulation.run_for(ms(1));
     simulation.set_faults(Faults::default());
     let second = writer.submit(frame(2), 2).unwrap();
     simulation.run_for(ms(1000));
     let store = simulation.store.clone();
-    simulation.finish(async move { store.get(&keys::wal_object("n", 1, 1)).await }).0.expect("the second is durable");
+    simulation
+        .finish(async move { store.get(&keys::wal_object("n", 1, 1)).await })
+        .0
+        .expect("the second is durable");
     assert_eq!(*applied.lock(), []);
     let (answers, _) = simulation.finish(futures::future::join(first, second));
     assert!(unavailable(answers.0) && unavailable(answers.1));
@@ -171,14 +270,25 @@ fn a_stranger_under_our_key_ends_it() {
     let mut simulation = Simulation::new(1);
     let (writer, applied) = writer(&simulation, WalOptions::local());
     simulation.finish(append(&writer, 1)).0.unwrap();
-    let fence = frame::encode_fence(&ObjectHeader { writer: WriterId([2; 16]), epoch: 1, seq: 1 });
+    let fence = frame::encode_fence(&ObjectHeader {
+        writer: WriterId([2; 16]),
+        epoch: 1,
+        seq: 1,
+    });
     let (store, key) = (simulation.store.clone(), keys::wal_object("n", 1, 1));
     let put_key = key.clone();
     simulation.finish(async move { store.put_if_absent(&put_key, fence).await.unwrap() });
-    let fenced = WalError::Fenced { key: key.as_str().into() };
+    let fenced = WalError::Fenced {
+        key: key.as_str().into(),
+    };
     assert_eq!(simulation.finish(append(&writer, 2)).0, Err(fenced.clone()));
     assert_eq!(writer.submit(frame(3), 3).err(), Some(fenced));
-    assert_eq!(*writer.state().borrow(), WalState::Fenced { key: key.as_str().into() });
+    assert_eq!(
+        *writer.state().borrow(),
+        WalState::Fenced {
+            key: key.as_str().into()
+        }
+    );
     assert_eq!(*applied.lock(), [(0, vec![1])]);
     let closing = writer.clone();
     simulation.finish(async move { closing.close().await });
@@ -191,7 +301,8 @@ fn closing_answers_everybody_first() {
     simulation.finish(append(&writer, 1)).0.unwrap();
     let waiting = writer.submit(frame(2), 2).unwrap();
     let closing = writer.clone();
-    let (answer, _) = simulation.finish(async move { futures::future::join(closing.close(), waiting).await.1 });
+    let (answer, _) =
+        simulation.finish(async move { futures::future::join(closing.close(), waiting).await.1 });
     assert_eq!(answer, Ok(START.next()));
     assert_eq!(writer.submit(frame(3), 3).err(), Some(WalError::Closed));
 }
@@ -199,7 +310,10 @@ fn closing_answers_everybody_first() {
 #[test]
 fn closing_does_not_wait_for_a_store_that_is_down() {
     let mut simulation = Simulation::new(1);
-    simulation.set_faults(Faults { error: 1.0, ..Faults::default() });
+    simulation.set_faults(Faults {
+        error: 1.0,
+        ..Faults::default()
+    });
     let (writer, _) = writer(&simulation, WalOptions::local());
     assert!(unavailable(simulation.finish(append(&writer, 1)).0));
     let closing = writer.clone();
@@ -215,13 +329,25 @@ async fn a_folder_takes_many_clients() {
     let applied = Applied::default();
     let sink = {
         let applied = Arc::clone(&applied);
-        move |position: WalPosition, payloads: Vec<u64>| applied.lock().push((position.seq, payloads))
+        move |position: WalPosition, payloads: Vec<u64>| {
+            applied.lock().push((position.seq, payloads))
+        }
     };
     let writer = WalWriter::start(store, "n", START, US, WalOptions::local(), sink);
     let appends = (0..200).map(|id| writer.append(frame(id), id));
     futures::future::try_join_all(appends).await.unwrap();
     writer.close().await;
     let applied = applied.lock();
-    assert!(applied.iter().map(|(seq, _)| *seq).eq(0..applied.len() as u64));
-    assert!(applied.iter().flat_map(|(_, ids)| ids.iter().copied()).eq(0..200));
+    assert!(
+        applied
+            .iter()
+            .map(|(seq, _)| *seq)
+            .eq(0..applied.len() as u64)
+    );
+    assert!(
+        applied
+            .iter()
+            .flat_map(|(_, ids)| ids.iter().copied())
+            .eq(0..200)
+    );
 }

@@ -1,8 +1,8 @@
-//! Aggregations that make one row of many: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar`,
-//! `quantile` and `count_values`.
+//! Aggregations that make one row of many: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`,
+//! `stdvar`, `quantile` and `count_values`.
 //!
-//! A group is a set of dense accumulators, one per step; rows are added one after the other in the order of their
-//! labels, which keeps compensated sums reproducible.
+//! A group is a set of dense accumulators, one per step; rows are added one after the other in the
+//! order of their labels, which keeps compensated sums reproducible.
 
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, LabelsBuilder};
@@ -19,7 +19,11 @@ use super::row::{ABSENT, Row, Rows, is_absent};
 use super::{QueryError, aggregate_histograms, rank};
 
 /// Evaluates an aggregation.
-pub(crate) async fn evaluate(engine: &Engine, node: &Aggregate, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    node: &Aggregate,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let param = match &node.param {
         None => Evaluated::Scalar(Vec::new()),
         Some(Node::String(text)) => Evaluated::String(text.clone()),
@@ -30,14 +34,26 @@ pub(crate) async fn evaluate(engine: &Engine, node: &Aggregate, grid: Grid) -> R
         return Ok(Rows::default());
     }
     match (node.op, param) {
-        (AggregateOp::CountValues, Evaluated::String(label)) => count_values(engine, node, &label, &rows, grid),
-        (AggregateOp::CountValues, _) => Err(QueryError::BadData("count_values needs a label name".to_owned())),
-        (AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio, Evaluated::Scalar(params)) => {
-            rank::evaluate(engine, node, &params, rows, grid)
+        (AggregateOp::CountValues, Evaluated::String(label)) => {
+            count_values(engine, node, &label, &rows, grid)
         }
-        (AggregateOp::Quantile, Evaluated::Scalar(params)) => quantiles(engine, node, &params, &rows, grid),
+        (AggregateOp::CountValues, _) => Err(QueryError::BadData(
+            "count_values needs a label name".to_owned(),
+        )),
+        (
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio,
+            Evaluated::Scalar(params),
+        ) => rank::evaluate(engine, node, &params, rows, grid),
+        (AggregateOp::Quantile, Evaluated::Scalar(params)) => {
+            quantiles(engine, node, &params, &rows, grid)
+        }
         (_, Evaluated::Scalar(_)) => fold(engine, node, &rows, grid),
-        _ => Err(QueryError::BadData("expected a scalar as parameter of an aggregation".to_owned())),
+        _ => Err(QueryError::BadData(
+            "expected a scalar as parameter of an aggregation".to_owned(),
+        )),
     }
 }
 
@@ -66,9 +82,15 @@ enum Accumulator {
 impl Accumulator {
     fn new(op: AggregateOp, steps: usize) -> Self {
         match op {
-            AggregateOp::Sum => Self::Sum { total: vec![ABSENT; steps], compensation: vec![0.0; steps] },
+            AggregateOp::Sum => Self::Sum {
+                total: vec![ABSENT; steps],
+                compensation: vec![0.0; steps],
+            },
             AggregateOp::Avg => Self::Mean(vec![None; steps]),
-            AggregateOp::Min | AggregateOp::Max => Self::Extreme { best: vec![ABSENT; steps], is_max: op == AggregateOp::Max },
+            AggregateOp::Min | AggregateOp::Max => Self::Extreme {
+                best: vec![ABSENT; steps],
+                is_max: op == AggregateOp::Max,
+            },
             AggregateOp::Count => Self::Count(vec![0; steps]),
             AggregateOp::Stddev | AggregateOp::Stdvar => Self::Variance {
                 count: vec![0.0; steps],
@@ -82,18 +104,29 @@ impl Accumulator {
 
     /// Adds the floats of a row, and for `count` and `group` its histograms.
     fn add(&mut self, row: &Row) {
-        let floats = row.values.iter().copied().enumerate().filter(|(_, value)| !is_absent(*value));
+        let floats = row
+            .values
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(*value));
         match self {
-            Self::Sum { total, compensation } => {
+            Self::Sum {
+                total,
+                compensation,
+            } => {
                 for (step, value) in floats {
                     if is_absent(total[step]) {
                         total[step] = value;
                     } else {
-                        (total[step], compensation[step]) = kahan_add(value, total[step], compensation[step]);
+                        (total[step], compensation[step]) =
+                            kahan_add(value, total[step], compensation[step]);
                     }
                 }
             }
-            Self::Mean(means) => floats.for_each(|(step, value)| means[step].get_or_insert_default().add(value)),
+            Self::Mean(means) => {
+                floats.for_each(|(step, value)| means[step].get_or_insert_default().add(value))
+            }
             Self::Extreme { best, is_max } => {
                 for (step, value) in floats {
                     let old = best[step];
@@ -103,9 +136,18 @@ impl Accumulator {
                     }
                 }
             }
-            Self::Count(counts) => (0..counts.len()).filter(|step| row.has(*step)).for_each(|step| counts[step] += 1),
-            Self::Group(seen) => (0..seen.len()).filter(|step| row.has(*step)).for_each(|step| seen[step] = 1.0),
-            Self::Variance { count, mean, squares, .. } => {
+            Self::Count(counts) => (0..counts.len())
+                .filter(|step| row.has(*step))
+                .for_each(|step| counts[step] += 1),
+            Self::Group(seen) => (0..seen.len())
+                .filter(|step| row.has(*step))
+                .for_each(|step| seen[step] = 1.0),
+            Self::Variance {
+                count,
+                mean,
+                squares,
+                ..
+            } => {
                 for (step, value) in floats {
                     count[step] += 1.0;
                     if count[step] == 1.0 {
@@ -123,17 +165,35 @@ impl Accumulator {
 
     fn finish(self) -> Vec<f64> {
         match self {
-            Self::Sum { mut total, compensation } => {
-                for (total, compensation) in total.iter_mut().zip(compensation).filter(|(total, _)| !is_absent(**total)) {
+            Self::Sum {
+                mut total,
+                compensation,
+            } => {
+                for (total, compensation) in total
+                    .iter_mut()
+                    .zip(compensation)
+                    .filter(|(total, _)| !is_absent(**total))
+                {
                     *total += compensation;
                 }
                 total
             }
-            Self::Mean(means) => means.into_iter().map(|mean| mean.map_or(ABSENT, |mean| mean.value())).collect(),
+            Self::Mean(means) => means
+                .into_iter()
+                .map(|mean| mean.map_or(ABSENT, |mean| mean.value()))
+                .collect(),
             Self::Extreme { best, .. } => best,
-            Self::Count(counts) => counts.into_iter().map(|count| if count == 0 { ABSENT } else { count as f64 }).collect(),
+            Self::Count(counts) => counts
+                .into_iter()
+                .map(|count| if count == 0 { ABSENT } else { count as f64 })
+                .collect(),
             Self::Group(seen) => seen,
-            Self::Variance { count, squares, root, .. } => count
+            Self::Variance {
+                count,
+                squares,
+                root,
+                ..
+            } => count
                 .into_iter()
                 .zip(squares)
                 .map(|(count, squares)| match (count == 0.0, root) {
@@ -148,7 +208,9 @@ impl Accumulator {
 
 fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
     let groups = Groups::new(&rows.list, &node.grouping, node.without);
-    let mut accumulators: Vec<Accumulator> = (0..groups.len()).map(|_| Accumulator::new(node.op, grid.count)).collect();
+    let mut accumulators: Vec<Accumulator> = (0..groups.len())
+        .map(|_| Accumulator::new(node.op, grid.count))
+        .collect();
     let mut drop_name = vec![false; groups.len()];
     for (row, group) in rows.list.iter().zip(&groups.of_row) {
         engine.limits.check()?;
@@ -158,7 +220,9 @@ fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Ro
     let mut out: Vec<Row> = accumulators
         .into_iter()
         .zip(groups.labels.iter().zip(drop_name))
-        .map(|(accumulator, (labels, drop_name))| Row::floats(labels.clone(), drop_name, accumulator.finish()))
+        .map(|(accumulator, (labels, drop_name))| {
+            Row::floats(labels.clone(), drop_name, accumulator.finish())
+        })
         .collect();
     if rows.list.iter().any(Row::has_histograms) {
         histograms(engine, node, rows, &groups, &mut out)?;
@@ -167,9 +231,17 @@ fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Ro
 }
 
 /// Histograms among the input: added up, or left out with a remark.
-fn histograms(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, out: &mut [Row]) -> Result<(), QueryError> {
+fn histograms(
+    engine: &Engine,
+    node: &Aggregate,
+    rows: &Rows,
+    groups: &Groups,
+    out: &mut [Row],
+) -> Result<(), QueryError> {
     let name = match node.op {
-        AggregateOp::Sum | AggregateOp::Avg => return aggregate_histograms::evaluate(engine, node, rows, groups, out),
+        AggregateOp::Sum | AggregateOp::Avg => {
+            return aggregate_histograms::evaluate(engine, node, rows, groups, out);
+        }
         AggregateOp::Min => "min",
         AggregateOp::Max => "max",
         AggregateOp::Stddev => "stddev",
@@ -180,13 +252,23 @@ fn histograms(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, o
     Ok(())
 }
 
-fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+fn quantiles(
+    engine: &Engine,
+    node: &Aggregate,
+    params: &[f64],
+    rows: &Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let (least, most) = bounds(params);
     engine.annotate(|all| {
         if params.iter().any(|q| q.is_nan()) {
             all.invalid_quantile(f64::NAN, node.param_span);
         }
-        for q in [most].into_iter().filter(|q| *q > 1.0).chain([least].into_iter().filter(|q| *q < 0.0)) {
+        for q in [most]
+            .into_iter()
+            .filter(|q| *q > 1.0)
+            .chain([least].into_iter().filter(|q| *q < 0.0))
+        {
             all.invalid_quantile(q, node.param_span);
         }
         if rows.list.iter().any(Row::has_histograms) {
@@ -205,7 +287,12 @@ fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, gri
         for (step, q) in params.iter().enumerate() {
             engine.limits.check()?;
             values.clear();
-            values.extend(members.iter().map(|row| row.values[step]).filter(|value| !is_absent(*value)));
+            values.extend(
+                members
+                    .iter()
+                    .map(|row| row.values[step])
+                    .filter(|value| !is_absent(*value)),
+            );
             if !values.is_empty() {
                 row.values[step] = quantile(*q, &mut values);
             }
@@ -217,18 +304,34 @@ fn quantiles(engine: &Engine, node: &Aggregate, params: &[f64], rows: &Rows, gri
 
 /// The least and the largest parameter; NaN if one of them is, unless an infinity is beyond all.
 pub(crate) fn bounds(params: &[f64]) -> (f64, f64) {
-    params.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (min(least, *value), max(most, *value)))
+    params
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(least, most), value| {
+            (min(least, *value), max(most, *value))
+        })
 }
 
-fn count_values(engine: &Engine, node: &Aggregate, label: &str, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
+fn count_values(
+    engine: &Engine,
+    node: &Aggregate,
+    label: &str,
+    rows: &Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     if label.is_empty() {
-        return Err(QueryError::execution(format!("invalid label name {label:?}")));
+        return Err(QueryError::execution(format!(
+            "invalid label name {label:?}"
+        )));
     }
     let mut grouping = node.grouping.clone();
     if !node.without {
         grouping.push(label.to_owned());
     }
-    let mut counted = Counted { positions: HashMap::new(), rows: Vec::new(), steps: grid.count };
+    let mut counted = Counted {
+        positions: HashMap::new(),
+        rows: Vec::new(),
+        steps: grid.count,
+    };
     for row in &rows.list {
         engine.limits.check()?;
         let base = LabelsBuilder::from_labels(&row.labels);
@@ -239,7 +342,12 @@ fn count_values(engine: &Engine, node: &Aggregate, label: &str, rows: &Rows, gri
         };
         // Neighbouring steps often have one value; only a new value needs new labels.
         let mut last: Option<(u64, usize)> = None;
-        for (step, value) in row.values.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+        for (step, value) in row
+            .values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| !is_absent(**value))
+        {
             let position = match last {
                 Some((bits, position)) if bits == value.to_bits() => position,
                 _ => counted.position(labels(&plain(*value))),
@@ -268,7 +376,8 @@ impl Counted {
     /// The row of some labels.
     fn position(&mut self, labels: Labels) -> usize {
         *self.positions.entry(labels).or_insert_with_key(|labels| {
-            self.rows.push(Row::empty(labels.clone(), false, self.steps));
+            self.rows
+                .push(Row::empty(labels.clone(), false, self.steps));
             self.rows.len() - 1
         })
     }

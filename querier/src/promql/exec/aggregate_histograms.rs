@@ -24,7 +24,11 @@ pub(crate) enum Accumulator {
 
 impl Accumulator {
     pub fn new(is_mean: bool, first: &Histogram) -> Self {
-        if is_mean { Self::Mean(Mean::new(first)) } else { Self::Sum(Total::new(first)) }
+        if is_mean {
+            Self::Mean(Mean::new(first))
+        } else {
+            Self::Sum(Total::new(first))
+        }
     }
 
     pub fn add(&mut self, histogram: &Histogram) -> Result<Merged, Incompatible> {
@@ -72,20 +76,41 @@ struct State {
     total: Option<Accumulator>,
 }
 
-/// Puts histograms into the rows of the groups, which hold the results of the floats. Groups that have both at a step
-/// have no result there.
-pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &Groups, out: &mut [Row]) -> Result<(), QueryError> {
+/// Puts histograms into the rows of the groups, which hold the results of the floats. Groups that
+/// have both at a step have no result there.
+pub(crate) fn evaluate(
+    engine: &Engine,
+    node: &Aggregate,
+    rows: &Rows,
+    groups: &Groups,
+    out: &mut [Row],
+) -> Result<(), QueryError> {
     let is_mean = node.op == AggregateOp::Avg;
     let mut states: Vec<Option<Vec<State>>> = Vec::new();
     states.resize_with(groups.len(), || None);
-    for (row, group) in rows.list.iter().zip(&groups.of_row).filter(|(row, _)| row.has_histograms()) {
-        states[*group].get_or_insert_with(|| std::iter::repeat_with(State::default).take(row.values.len()).collect());
+    for (row, group) in rows
+        .list
+        .iter()
+        .zip(&groups.of_row)
+        .filter(|(row, _)| row.has_histograms())
+    {
+        states[*group].get_or_insert_with(|| {
+            std::iter::repeat_with(State::default)
+                .take(row.values.len())
+                .collect()
+        });
     }
     let mut remarks = Collector::default();
     for (row, group) in rows.list.iter().zip(&groups.of_row) {
         engine.limits.check()?;
-        let Some(states) = &mut states[*group] else { continue };
-        for (step, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.broken) {
+        let Some(states) = &mut states[*group] else {
+            continue;
+        };
+        for (step, state) in states
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, state)| !state.broken)
+        {
             match row.histogram(step) {
                 Some(histogram) => state.add(histogram, is_mean, row, node, &mut remarks),
                 None => state.has_float |= !is_absent(row.values[step]),
@@ -93,7 +118,12 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &
         }
     }
     for (row, states) in out.iter_mut().zip(states) {
-        for (step, state) in states.into_iter().flatten().enumerate().filter(|(_, state)| state.has_histogram) {
+        for (step, state) in states
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, state)| state.has_histogram)
+        {
             row.values[step] = ABSENT;
             if state.has_float {
                 remarks.mixed_aggregation(node.expr_span);
@@ -112,7 +142,14 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, rows: &Rows, groups: &
 }
 
 impl State {
-    fn add(&mut self, histogram: &Histogram, is_mean: bool, row: &Row, node: &Aggregate, remarks: &mut Collector) {
+    fn add(
+        &mut self,
+        histogram: &Histogram,
+        is_mean: bool,
+        row: &Row,
+        node: &Aggregate,
+        remarks: &mut Collector,
+    ) {
         self.has_histogram = true;
         let Some(total) = &mut self.total else {
             // After a float there will be no result, whatever follows.
@@ -124,7 +161,9 @@ impl State {
         };
         self.hints.see(histogram.reset_hint);
         match total.add(histogram) {
-            Ok(merged) if merged.reconciled => remarks.reconciled_bounds(Operation::Aggregation, node.expr_span),
+            Ok(merged) if merged.reconciled => {
+                remarks.reconciled_bounds(Operation::Aggregation, node.expr_span)
+            }
             Ok(_) => {}
             Err(Incompatible) => {
                 self.broken = true;

@@ -1,7 +1,8 @@
 //! Warnings and infos that accompany an answer.
 //!
-//! Texts are those of Prometheus, so that dashboards and tests which look for them keep working. Annotations with
-//! one text are one annotation, whatever their positions; the first position is shown.
+//! Texts are those of Prometheus, so that dashboards and tests which look for them keep working.
+//! Annotations with one text are one annotation, whatever their positions; the first position is
+//! shown.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +75,10 @@ pub(crate) struct Collector {
 
 impl Collector {
     fn add(&mut self, kind: Kind, text: String, span: Span) -> &mut Entry {
-        let entry = self.entries.entry((kind, text)).or_insert(Entry { start: span.start, fixes: None });
+        let entry = self.entries.entry((kind, text)).or_insert(Entry {
+            start: span.start,
+            fixes: None,
+        });
         entry.start = entry.start.min(span.start);
         entry
     }
@@ -88,88 +92,186 @@ impl Collector {
     }
 
     pub fn invalid_quantile(&mut self, q: f64, span: Span) {
-        self.warn(format!("quantile value should be between 0 and 1, got {}", general(q)), span);
+        self.warn(
+            format!(
+                "quantile value should be between 0 and 1, got {}",
+                general(q)
+            ),
+            span,
+        );
     }
 
     pub fn invalid_ratio(&mut self, ratio: f64, capped: f64, span: Span) {
-        self.warn(format!("ratio value should be between -1 and 1, got {}, capping to {}", general(ratio), general(capped)), span);
+        self.warn(
+            format!(
+                "ratio value should be between -1 and 1, got {}, capping to {}",
+                general(ratio),
+                general(capped)
+            ),
+            span,
+        );
     }
 
     pub fn bad_bucket_label(&mut self, metric: &str, value: &str, span: Span) {
-        self.warn(named(format!("bucket label \"le\" is missing or has a malformed value of {value:?}"), metric), span);
+        self.warn(
+            named(
+                format!("bucket label \"le\" is missing or has a malformed value of {value:?}"),
+                metric,
+            ),
+            span,
+        );
     }
 
     pub fn mixed_floats_histograms(&mut self, metric: &str, span: Span) {
-        self.warn(format!("encountered a mix of histograms and floats for metric name {metric:?}"), span);
+        self.warn(
+            format!("encountered a mix of histograms and floats for metric name {metric:?}"),
+            span,
+        );
     }
 
     pub fn mixed_aggregation(&mut self, span: Span) {
-        self.warn("encountered a mix of histograms and floats for aggregation".to_owned(), span);
+        self.warn(
+            "encountered a mix of histograms and floats for aggregation".to_owned(),
+            span,
+        );
     }
 
     pub fn sort_in_range_query(&mut self, span: Span) {
-        self.warn("sort is ineffective for range queries since results are always ordered by labels".to_owned(), span);
+        self.warn(
+            "sort is ineffective for range queries since results are always ordered by labels"
+                .to_owned(),
+            span,
+        );
     }
 
     pub fn start_time_overlap(&mut self, metric: &str, span: Span) {
-        self.warn(format!("sample has start time that overlaps with previous sample timestamp for metric {metric:?}"), span);
+        self.warn(
+            format!(
+                "sample has start time that overlaps with previous sample timestamp for metric \
+                 {metric:?}"
+            ),
+            span,
+        );
     }
 
     pub fn possible_non_counter(&mut self, metric: &str, span: Span) {
-        self.info(format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {metric:?}"), span);
+        self.info(
+            format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
+                 {metric:?}"
+            ),
+            span,
+        );
     }
 
     pub fn incompatible_types(&mut self, lhs: &str, op: &str, rhs: &str, span: Span) {
-        self.info(format!("incompatible sample types encountered for binary operator {op:?}: {lhs} {op} {rhs}"), span);
+        self.info(
+            format!(
+                "incompatible sample types encountered for binary operator {op:?}: {lhs} {op} \
+                 {rhs}"
+            ),
+            span,
+        );
     }
 
     pub fn histogram_ignored_in_aggregation(&mut self, aggregation: &str, span: Span) {
-        self.info(format!("ignored histogram in {aggregation} aggregation"), span);
+        self.info(
+            format!("ignored histogram in {aggregation} aggregation"),
+            span,
+        );
     }
 
     pub fn histogram_ignored_in_range(&mut self, metric: &str, span: Span) {
-        self.info(format!("ignored histograms in a range containing both floats and histograms for metric name {metric:?}"), span);
+        self.info(
+            format!(
+                "ignored histograms in a range containing both floats and histograms for metric \
+                 name {metric:?}"
+            ),
+            span,
+        );
     }
 
     pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
-        self.warn(named("vector contains a mix of classic and native histograms".to_owned(), metric), span);
+        self.warn(
+            named(
+                "vector contains a mix of classic and native histograms".to_owned(),
+                metric,
+            ),
+            span,
+        );
     }
 
     pub fn mixed_exponential_custom(&mut self, metric: &str, span: Span) {
-        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        let text = "vector contains a mix of histograms with exponential and custom buckets \
+                    schemas for metric name";
         self.warn(format!("{text} {metric:?}"), span);
     }
 
     pub fn histogram_not_counter(&mut self, metric: &str, span: Span) {
-        self.warn(format!("this native histogram metric is not a counter: {metric:?}"), span);
+        self.warn(
+            format!("this native histogram metric is not a counter: {metric:?}"),
+            span,
+        );
     }
 
     pub fn histogram_not_gauge(&mut self, metric: &str, span: Span) {
-        self.warn(format!("this native histogram metric is not a gauge: {metric:?}"), span);
+        self.warn(
+            format!("this native histogram metric is not a gauge: {metric:?}"),
+            span,
+        );
     }
 
     pub fn incompatible_layout(&mut self, op: &str, span: Span) {
-        self.warn(format!("incompatible bucket layout encountered for binary operator {op}"), span);
+        self.warn(
+            format!("incompatible bucket layout encountered for binary operator {op}"),
+            span,
+        );
     }
 
     pub fn conflicting_resets(&mut self, operation: Operation, span: Span) {
-        self.warn(format!("conflicting counter resets during histogram {}", operation.name()), span);
+        self.warn(
+            format!(
+                "conflicting counter resets during histogram {}",
+                operation.name()
+            ),
+            span,
+        );
     }
 
     pub fn reconciled_bounds(&mut self, operation: Operation, span: Span) {
-        self.info(format!("mismatched custom buckets were reconciled during {}", operation.name()), span);
+        self.info(
+            format!(
+                "mismatched custom buckets were reconciled during {}",
+                operation.name()
+            ),
+            span,
+        );
     }
 
     pub fn quantile_is_nan(&mut self, metric: &str, span: Span) {
-        self.info(named("input to histogram_quantile has NaN observations, result is NaN".to_owned(), metric), span);
+        self.info(
+            named(
+                "input to histogram_quantile has NaN observations, result is NaN".to_owned(),
+                metric,
+            ),
+            span,
+        );
     }
 
     pub fn quantile_is_skewed(&mut self, metric: &str, span: Span) {
-        self.info(named("input to histogram_quantile has NaN observations, result is skewed higher".to_owned(), metric), span);
+        self.info(
+            named(
+                "input to histogram_quantile has NaN observations, result is skewed higher"
+                    .to_owned(),
+                metric,
+            ),
+            span,
+        );
     }
 
     pub fn fraction_without_nan(&mut self, metric: &str, span: Span) {
-        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+        let text = "input to histogram_fraction has NaN observations, which are excluded from all \
+                    fractions";
         self.info(named(text.to_owned(), metric), span);
     }
 
@@ -243,8 +345,10 @@ impl Fixes {
 
     fn describe(&self) -> String {
         let time = |ms: i64| {
-            chrono::DateTime::from_timestamp(ms.div_euclid(1000), 0)
-                .map_or_else(|| format!("{ms} ms"), |t| t.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+            chrono::DateTime::from_timestamp(ms.div_euclid(1000), 0).map_or_else(
+                || format!("{ms} ms"),
+                |t| t.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            )
         };
         format!(
             "from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
@@ -263,12 +367,18 @@ fn two_digits(value: f64) -> f64 {
 }
 
 fn named(text: String, metric: &str) -> String {
-    if metric.is_empty() { text } else { format!("{text} for metric name {metric:?}") }
+    if metric.is_empty() {
+        text
+    } else {
+        format!("{text} for metric name {metric:?}")
+    }
 }
 
 /// Line and column, counted from 1; columns count bytes.
 fn position(query: &str, start: u32) -> String {
-    let Some(before) = query.as_bytes().get(..start as usize) else { return "invalid position".to_owned() };
+    let Some(before) = query.as_bytes().get(..start as usize) else {
+        return "invalid position".to_owned();
+    };
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
     format!("{line}:{column}")

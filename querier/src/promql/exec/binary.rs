@@ -11,23 +11,40 @@ use super::sample_op::{self, Remark, Remarks};
 use super::{QueryError, matching, set};
 
 /// Evaluates a binary operation.
-pub(crate) async fn evaluate(engine: &Engine, node: &Binary, grid: Grid) -> Result<Evaluated, QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    node: &Binary,
+    grid: Grid,
+) -> Result<Evaluated, QueryError> {
     let (lhs, rhs) = engine.both(&node.lhs, &node.rhs, grid).await?;
     Ok(match (lhs, rhs) {
         (Evaluated::Scalar(lhs), Evaluated::Scalar(rhs)) => {
-            let values = lhs.into_iter().zip(rhs).map(|(a, b)| match apply(node.op, a, b) {
-                Applied::Value(value) => value,
-                Applied::Holds(holds) => f64::from(u8::from(holds)),
-            });
+            let values = lhs
+                .into_iter()
+                .zip(rhs)
+                .map(|(a, b)| match apply(node.op, a, b) {
+                    Applied::Value(value) => value,
+                    Applied::Holds(holds) => f64::from(u8::from(holds)),
+                });
             Evaluated::Scalar(values.collect())
         }
-        (Evaluated::Vector(rows), Evaluated::Scalar(scalar)) => Evaluated::Vector(with_scalar(engine, node, rows, &scalar, false)?),
-        (Evaluated::Scalar(scalar), Evaluated::Vector(rows)) => Evaluated::Vector(with_scalar(engine, node, rows, &scalar, true)?),
+        (Evaluated::Vector(rows), Evaluated::Scalar(scalar)) => {
+            Evaluated::Vector(with_scalar(engine, node, rows, &scalar, false)?)
+        }
+        (Evaluated::Scalar(scalar), Evaluated::Vector(rows)) => {
+            Evaluated::Vector(with_scalar(engine, node, rows, &scalar, true)?)
+        }
         (Evaluated::Vector(lhs), Evaluated::Vector(rhs)) => Evaluated::Vector(match node.op {
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => set::evaluate(engine, node, lhs, rhs, grid)?,
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+                set::evaluate(engine, node, lhs, rhs, grid)?
+            }
             _ => matching::evaluate(engine, node, lhs, rhs, grid)?,
         }),
-        _ => return Err(QueryError::BadData("binary operators need scalars or instant vectors".to_owned())),
+        _ => {
+            return Err(QueryError::BadData(
+                "binary operators need scalars or instant vectors".to_owned(),
+            ));
+        }
     })
 }
 
@@ -57,20 +74,35 @@ pub(crate) fn apply(op: BinaryOp, a: f64, b: f64) -> Applied {
         BinaryOp::Lte => Applied::Holds(a <= b),
         BinaryOp::Gte => Applied::Holds(a >= b),
         // Set operators never get here, and trimming applies to histograms only.
-        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => Applied::Holds(false),
+        BinaryOp::And
+        | BinaryOp::Or
+        | BinaryOp::Unless
+        | BinaryOp::TrimUpper
+        | BinaryOp::TrimLower => Applied::Holds(false),
     }
 }
 
-/// Whether an operator makes another quantity of its operands, so that the metric name no longer fits.
+/// Whether an operator makes another quantity of its operands, so that the metric name no longer
+/// fits.
 pub(crate) fn is_arithmetic(op: BinaryOp) -> bool {
-    matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Pow | BinaryOp::Atan2)
+    matches!(
+        op,
+        BinaryOp::Add
+            | BinaryOp::Sub
+            | BinaryOp::Mul
+            | BinaryOp::Div
+            | BinaryOp::Mod
+            | BinaryOp::Pow
+            | BinaryOp::Atan2
+    )
 }
 
 pub(crate) fn is_trim(op: BinaryOp) -> bool {
     matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }
 
-/// The value that a comparison or an arithmetic operation leaves at a step; `kept` is what a comparison lets through.
+/// The value that a comparison or an arithmetic operation leaves at a step; `kept` is what a
+/// comparison lets through.
 #[inline]
 pub(crate) fn result(op: BinaryOp, a: f64, b: f64, kept: f64, return_bool: bool) -> f64 {
     match apply(op, a, b) {
@@ -82,7 +114,13 @@ pub(crate) fn result(op: BinaryOp, a: f64, b: f64, kept: f64, return_bool: bool)
 }
 
 /// A vector and a scalar; a comparison keeps the vector's values whichever side they are on.
-fn with_scalar(engine: &Engine, node: &Binary, rows: Rows, scalar: &[f64], scalar_is_left: bool) -> Result<Rows, QueryError> {
+fn with_scalar(
+    engine: &Engine,
+    node: &Binary,
+    rows: Rows,
+    scalar: &[f64],
+    scalar_is_left: bool,
+) -> Result<Rows, QueryError> {
     let mut remarks = Remarks::new(scalar.len());
     let rows = rows.try_map(|mut rows| {
         for (order, row) in rows.iter_mut().enumerate() {
@@ -90,14 +128,23 @@ fn with_scalar(engine: &Engine, node: &Binary, rows: Rows, scalar: &[f64], scala
             let histograms = row.histograms.take();
             row.drop_name |= is_arithmetic(node.op) || node.return_bool;
             if is_trim(node.op) {
-                for (step, value) in row.values.iter_mut().enumerate().filter(|(_, value)| !is_absent(**value)) {
+                for (step, value) in row
+                    .values
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(_, value)| !is_absent(**value))
+                {
                     remarks.note(step, order, Remark::Types("float", "float"));
                     *value = ABSENT;
                 }
             } else {
                 for (value, scalar) in row.values.iter_mut().zip(scalar) {
                     if !is_absent(*value) {
-                        let (a, b) = if scalar_is_left { (*scalar, *value) } else { (*value, *scalar) };
+                        let (a, b) = if scalar_is_left {
+                            (*scalar, *value)
+                        } else {
+                            (*value, *scalar)
+                        };
                         *value = result(node.op, a, b, *value, node.return_bool);
                     }
                 }
@@ -105,7 +152,11 @@ fn with_scalar(engine: &Engine, node: &Binary, rows: Rows, scalar: &[f64], scala
             for (step, histogram) in histograms.into_iter().flatten().enumerate() {
                 let Some(histogram) = histogram else { continue };
                 let (vector, scalar) = (Point::Histogram(histogram), Point::Float(scalar[step]));
-                let (a, b) = if scalar_is_left { (&scalar, &vector) } else { (&vector, &scalar) };
+                let (a, b) = if scalar_is_left {
+                    (&scalar, &vector)
+                } else {
+                    (&vector, &scalar)
+                };
                 let (applied, remark) = sample_op::apply(node.op, a, b);
                 if let sample_op::Applied::Value(value) = applied {
                     row.set(step, Point::Histogram(Arc::new(value)));

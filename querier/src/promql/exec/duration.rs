@@ -48,11 +48,21 @@ impl DurationContext {
             DurationExpr::Number { value, .. } => *value,
             DurationExpr::Step(_) => self.step,
             DurationExpr::Range(_) => self.range,
-            DurationExpr::Unary { negative: true, expr, .. } => -self.seconds(expr)?,
-            DurationExpr::Unary { expr, .. } | DurationExpr::Paren(expr, _) => self.seconds(expr)?,
+            DurationExpr::Unary {
+                negative: true,
+                expr,
+                ..
+            } => -self.seconds(expr)?,
+            DurationExpr::Unary { expr, .. } | DurationExpr::Paren(expr, _) => {
+                self.seconds(expr)?
+            }
             DurationExpr::Extreme { max, lhs, rhs, .. } => {
                 let (lhs, rhs) = (self.seconds(lhs)?, self.seconds(rhs)?);
-                if *max { super::number::max(lhs, rhs) } else { super::number::min(lhs, rhs) }
+                if *max {
+                    super::number::max(lhs, rhs)
+                } else {
+                    super::number::min(lhs, rhs)
+                }
             }
             DurationExpr::Binary { op, lhs, rhs, span } => {
                 let (lhs, rhs) = (self.seconds(lhs)?, self.seconds(rhs)?);

@@ -64,7 +64,12 @@ impl Drop for Engine {
 
 impl Engine {
     /// With `profiled`, what each operator does is noted.
-    pub fn new(source: Arc<dyn SampleSource>, options: &EngineOptions, lookback: i64, profiled: bool) -> Self {
+    pub fn new(
+        source: Arc<dyn SampleSource>,
+        options: &EngineOptions,
+        lookback: i64,
+        profiled: bool,
+    ) -> Self {
         let meter = ReadMeter::new(options.max_read_bytes, Vec::new());
         Self {
             profile: profiled.then(|| Profile::new(Arc::clone(&meter))),
@@ -106,9 +111,14 @@ impl Engine {
         remarks(&mut self.annotations.lock());
     }
 
-    /// Evaluates a node. Nodes nest as deeply as the parser lets them, and every level is a frame on the thread's stack: each
-    /// kind of node is a boxed future of its own, so that a level costs what its kind needs and not what all kinds need.
-    pub fn eval<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
+    /// Evaluates a node. Nodes nest as deeply as the parser lets them, and every level is a frame
+    /// on the thread's stack: each kind of node is a boxed future of its own, so that a level
+    /// costs what its kind needs and not what all kinds need.
+    pub fn eval<'a>(
+        &'a self,
+        node: &'a Node,
+        grid: Grid,
+    ) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         if let Err(error) = self.limits.check() {
             return ready(Err(error)).boxed();
         }
@@ -122,18 +132,42 @@ impl Engine {
         }
     }
 
-    fn eval_node<'a>(&'a self, node: &'a Node, grid: Grid) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
+    fn eval_node<'a>(
+        &'a self,
+        node: &'a Node,
+        grid: Grid,
+    ) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let vector = Evaluated::Vector;
         match node {
             Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
             Node::String(text) => ready(Ok(Evaluated::String(text.clone()))).boxed(),
-            Node::Time => ready(Ok(Evaluated::Scalar(grid.times().map(|ms| ms as f64 / 1000.0).collect()))).boxed(),
-            Node::Invariant(inner) => self.eval(inner, grid.first()).map(move |value| self.repeat(value?, grid)).boxed(),
-            Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values).map_ok(vector).boxed(),
-            Node::StartTimestamps(select) => selector::instant(self, select, grid, selector::Output::StartTimes).map_ok(vector).boxed(),
-            Node::Timestamps(select) => selector::instant(self, select, grid, selector::Output::Times).map_ok(vector).boxed(),
-            Node::Matrix(matrix) => range::raw(self, matrix, grid.start).map_ok(Evaluated::Range).boxed(),
-            Node::Subquery(node) => subquery::evaluate(self, node, grid.first()).map_ok(|(points, _)| Evaluated::Range(points)).boxed(),
+            Node::Time => ready(Ok(Evaluated::Scalar(
+                grid.times().map(|ms| ms as f64 / 1000.0).collect(),
+            )))
+            .boxed(),
+            Node::Invariant(inner) => self
+                .eval(inner, grid.first())
+                .map(move |value| self.repeat(value?, grid))
+                .boxed(),
+            Node::Vector(select) => selector::instant(self, select, grid, selector::Output::Values)
+                .map_ok(vector)
+                .boxed(),
+            Node::StartTimestamps(select) => {
+                selector::instant(self, select, grid, selector::Output::StartTimes)
+                    .map_ok(vector)
+                    .boxed()
+            }
+            Node::Timestamps(select) => {
+                selector::instant(self, select, grid, selector::Output::Times)
+                    .map_ok(vector)
+                    .boxed()
+            }
+            Node::Matrix(matrix) => range::raw(self, matrix, grid.start)
+                .map_ok(Evaluated::Range)
+                .boxed(),
+            Node::Subquery(node) => subquery::evaluate(self, node, grid.first())
+                .map_ok(|(points, _)| Evaluated::Range(points))
+                .boxed(),
             Node::Range(call) => range::evaluate(self, call, grid).map_ok(vector).boxed(),
             Node::Call(call) => self.call(call, grid).boxed(),
             Node::Aggregate(node) => aggregate::evaluate(self, node, grid).map_ok(vector).boxed(),
@@ -143,11 +177,20 @@ impl Engine {
     }
 
     /// Evaluates two nodes at the same time.
-    pub async fn both(&self, lhs: &Node, rhs: &Node, grid: Grid) -> Result<(Evaluated, Evaluated), QueryError> {
-        let computed = [lhs, rhs].iter().all(|node| !matches!(node, Node::Number(_)));
-        self.pairs.fetch_add(usize::from(computed), Ordering::Relaxed);
+    pub async fn both(
+        &self,
+        lhs: &Node,
+        rhs: &Node,
+        grid: Grid,
+    ) -> Result<(Evaluated, Evaluated), QueryError> {
+        let computed = [lhs, rhs]
+            .iter()
+            .all(|node| !matches!(node, Node::Number(_)));
+        self.pairs
+            .fetch_add(usize::from(computed), Ordering::Relaxed);
         let values = futures::try_join!(self.eval(lhs, grid), self.eval(rhs, grid));
-        self.pairs.fetch_sub(usize::from(computed), Ordering::Relaxed);
+        self.pairs
+            .fetch_sub(usize::from(computed), Ordering::Relaxed);
         values
     }
 
@@ -181,7 +224,12 @@ impl Engine {
             return Ok(value);
         }
         Ok(match value {
-            Evaluated::Scalar(values) => Evaluated::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); grid.count]),
+            Evaluated::Scalar(values) => {
+                Evaluated::Scalar(vec![
+                    values.first().copied().unwrap_or(f64::NAN);
+                    grid.count
+                ])
+            }
             Evaluated::Vector(rows) => {
                 let expected = rows.list.len() as u64 * grid.count as u64;
                 if expected > self.limits.max_samples() {
@@ -189,7 +237,9 @@ impl Engine {
                 }
                 let list = rows.list.into_iter().map(|row| Row {
                     values: vec![row.values[0]; grid.count],
-                    histograms: row.histograms.map(|histograms| vec![histograms[0].clone(); grid.count]),
+                    histograms: row
+                        .histograms
+                        .map(|histograms| vec![histograms[0].clone(); grid.count]),
                     labels: row.labels,
                     drop_name: row.drop_name,
                 });
@@ -199,7 +249,8 @@ impl Engine {
         })
     }
 
-    /// Runs `work` over every series that matches, several batches each in a task of its own. `cost` tells how many samples a result holds.
+    /// Runs `work` over every series that matches, several batches each in a task of its own.
+    /// `cost` tells how many samples a result holds.
     ///
     /// Results come in the order of the source's batches, which is no order at all: callers sort.
     pub async fn map_series<T: Send + 'static>(
@@ -207,7 +258,10 @@ impl Engine {
         select: &Select,
         range: TimeRange,
         cost: fn(&T) -> u64,
-        work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError> + Send + Sync + 'static,
+        work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Result<(Vec<T>, Vec<Charge>), QueryError> {
         let (mut results, mut charges) = (Vec::new(), Vec::new());
         if range.is_empty() {
@@ -215,19 +269,39 @@ impl Engine {
         }
         // The first sample that counts is compared with the one before it.
         let since = select.counts_only.then(|| range.min.saturating_sub(1));
-        let range = if since.is_some() { TimeRange::new(range.min.saturating_sub(self.lookback), range.max) } else { range };
+        let range = if since.is_some() {
+            TimeRange::new(range.min.saturating_sub(self.lookback), range.max)
+        } else {
+            range
+        };
         let operator = self.profile.as_ref().and_then(|_| Profile::current());
-        let meter = Arc::clone(operator.as_ref().map_or(&self.meter, |operator| &operator.read));
-        let limits = SelectLimits { max_series: self.max_series };
+        let meter = Arc::clone(
+            operator
+                .as_ref()
+                .map_or(&self.meter, |operator| &operator.read),
+        );
+        let limits = SelectLimits {
+            max_series: self.max_series,
+        };
         let alone = self.pairs.load(Ordering::Relaxed) == 0;
-        let request = SelectRequest { matchers: select.matchers.clone(), range, limits, meter, alone };
+        let request = SelectRequest {
+            matchers: select.matchers.clone(),
+            range,
+            limits,
+            meter,
+            alone,
+        };
         let stream = self.source.select(request).await?;
         // To hand over all there is to another thread gains nothing.
         let is_only = alone && stream.size_hint().1 == Some(1);
         let work = Arc::new(work);
         let mut tasks = stream
             .map(|batch| {
-                let (work, limits, operator) = (Arc::clone(&work), Arc::clone(&self.limits), operator.clone());
+                let (work, limits, operator) = (
+                    Arc::clone(&work),
+                    Arc::clone(&self.limits),
+                    operator.clone(),
+                );
                 async move {
                     let batch = batch?;
                     let samples = batch.iter().map(SeriesSamples::weight).sum();
@@ -235,7 +309,10 @@ impl Engine {
                         // The raw samples count as long as the batch is worked on.
                         let _raw = limits.charge_read(samples)?;
                         let begun = operator.as_ref().map(|operator| {
-                            operator.batch(batch.len(), batch.iter().map(|series| series.times.len() as u64).sum());
+                            operator.batch(
+                                batch.len(),
+                                batch.iter().map(|series| series.times.len() as u64).sum(),
+                            );
                             Instant::now()
                         });
                         let mut remarks = Collector::default();
@@ -264,7 +341,11 @@ impl Engine {
                         return compute();
                     }
                     let task = tokio::spawn(async { compute() });
-                    task.await.unwrap_or_else(|error| Err(QueryError::execution(format!("evaluation task failed: {error}"))))
+                    task.await.unwrap_or_else(|error| {
+                        Err(QueryError::execution(format!(
+                            "evaluation task failed: {error}"
+                        )))
+                    })
                 }
             })
             .buffered(processors() + 1);
@@ -280,7 +361,9 @@ impl Engine {
 
 /// Removes the metric names that have to go, where the query does not wait with that until its end.
 fn without_names(value: Evaluated) -> Result<Evaluated, QueryError> {
-    let Evaluated::Vector(rows) = value else { return Ok(value) };
+    let Evaluated::Vector(rows) = value else {
+        return Ok(value);
+    };
     if !rows.list.iter().any(|row| row.drop_name) {
         return Ok(Evaluated::Vector(rows));
     }
@@ -301,7 +384,9 @@ pub(crate) fn sort_rows(rows: &mut [Row]) {
 
 fn negated(value: Evaluated) -> Evaluated {
     match value {
-        Evaluated::Scalar(values) => Evaluated::Scalar(values.into_iter().map(|value| -value).collect()),
+        Evaluated::Scalar(values) => {
+            Evaluated::Scalar(values.into_iter().map(|value| -value).collect())
+        }
         Evaluated::Vector(rows) => Evaluated::Vector(rows.map(negate)),
         other => other,
     }

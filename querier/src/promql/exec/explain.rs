@@ -1,4 +1,5 @@
-//! How a query is evaluated: its operators as a tree, with what each did if it was evaluated for that.
+//! How a query is evaluated: its operators as a tree, with what each did if it was evaluated for
+//! that.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::Ordering;
@@ -83,8 +84,14 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
             ("Invariant", "evaluated once for all steps".to_owned())
         }
         Node::Vector(select) => ("Selector", selector(select, None)),
-        Node::Timestamps(select) => ("Selector", format!("timestamp of {}", selector(select, None))),
-        Node::StartTimestamps(select) => ("Selector", format!("start timestamp of {}", selector(select, None))),
+        Node::Timestamps(select) => (
+            "Selector",
+            format!("timestamp of {}", selector(select, None)),
+        ),
+        Node::StartTimestamps(select) => (
+            "Selector",
+            format!("start timestamp of {}", selector(select, None)),
+        ),
         Node::Matrix(matrix) => ("RangeSelector", range_selector(matrix)),
         Node::Subquery(subquery) => {
             operands.push(&subquery.expr);
@@ -92,11 +99,17 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
         }
         Node::Range(call) => {
             before = Some(match &call.range {
-                // The selector works inside the function: what was read is its, the time is the function's.
-                RangeArg::Matrix(matrix) => leaf("RangeSelector", range_selector(matrix), read.take()),
+                // The selector works inside the function: what was read is its, the time is the
+                // function's.
+                RangeArg::Matrix(matrix) => {
+                    leaf("RangeSelector", range_selector(matrix), read.take())
+                }
                 RangeArg::Subquery(subquery) => {
                     let inner = describe(&subquery.expr, profile);
-                    Operator { children: vec![inner], ..leaf("Subquery", subquery_detail(subquery), None) }
+                    Operator {
+                        children: vec![inner],
+                        ..leaf("Subquery", subquery_detail(subquery), None)
+                    }
                 }
             });
             operands.extend(&call.args);
@@ -111,14 +124,22 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
             operands.push(&aggregate.expr);
             let grouping = match (aggregate.without, aggregate.grouping.as_slice()) {
                 (false, []) => String::new(),
-                (without, labels) => format!(" {} ({})", if without { "without" } else { "by" }, labels.join(", ")),
+                (without, labels) => format!(
+                    " {} ({})",
+                    if without { "without" } else { "by" },
+                    labels.join(", ")
+                ),
             };
             ("Aggregate", format!("{}{grouping}", aggregate.op.as_str()))
         }
         Node::Binary(binary) => {
             operands.extend([&binary.lhs, &binary.rhs]);
             let flag = if binary.return_bool { " bool" } else { "" };
-            let matching = binary.matching.as_ref().map(matching_detail).unwrap_or_default();
+            let matching = binary
+                .matching
+                .as_ref()
+                .map(matching_detail)
+                .unwrap_or_default();
             ("Binary", format!("{}{flag}{matching}", binary.op.as_str()))
         }
         Node::Negate(inner) => {
@@ -126,20 +147,40 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
             ("Negate", String::new())
         }
     };
-    let children: Vec<Operator> = before.into_iter().chain(operands.iter().map(|operand| describe(operand, profile))).collect();
-    let measured = stats.as_deref().zip(profile).map(|(stats, profile)| measured(stats, node, profile));
-    Operator { operator, detail, measured, read, children }
+    let children: Vec<Operator> = before
+        .into_iter()
+        .chain(operands.iter().map(|operand| describe(operand, profile)))
+        .collect();
+    let measured = stats
+        .as_deref()
+        .zip(profile)
+        .map(|(stats, profile)| measured(stats, node, profile));
+    Operator {
+        operator,
+        detail,
+        measured,
+        read,
+        children,
+    }
 }
 
 fn leaf(operator: &'static str, detail: String, read: Option<Read>) -> Operator {
-    Operator { operator, detail, measured: None, read, children: Vec::new() }
+    Operator {
+        operator,
+        detail,
+        measured: None,
+        read,
+        children: Vec::new(),
+    }
 }
 
 /// The nodes whose times lie within that of a node.
 fn operands(node: &Node) -> Vec<&Node> {
     match node {
         Node::Number(_) | Node::String(_) | Node::Time => Vec::new(),
-        Node::Vector(_) | Node::Timestamps(_) | Node::StartTimestamps(_) | Node::Matrix(_) => Vec::new(),
+        Node::Vector(_) | Node::Timestamps(_) | Node::StartTimestamps(_) | Node::Matrix(_) => {
+            Vec::new()
+        }
         Node::Invariant(inner) | Node::Negate(inner) => vec![inner],
         Node::Subquery(subquery) => vec![&subquery.expr],
         Node::Range(call) => match &call.range {
@@ -154,8 +195,13 @@ fn operands(node: &Node) -> Vec<&Node> {
 
 fn measured(stats: &OperatorProfile, node: &Node, profile: &Profile) -> Measured {
     let done = stats.done();
-    let mut waits: Vec<(Instant, Instant)> = operands(node).into_iter().filter_map(|operand| profile.of(operand)?.done().span).collect();
-    let total = done.span.map_or(Duration::ZERO, |(begun, ended)| ended - begun);
+    let mut waits: Vec<(Instant, Instant)> = operands(node)
+        .into_iter()
+        .filter_map(|operand| profile.of(operand)?.done().span)
+        .collect();
+    let total = done
+        .span
+        .map_or(Duration::ZERO, |(begun, ended)| ended - begun);
     // Operands of a binary operation are evaluated side by side: what they share counts once.
     waits.sort_unstable();
     let (mut waited, mut until) = (Duration::ZERO, None);
@@ -164,7 +210,12 @@ fn measured(stats: &OperatorProfile, node: &Node, profile: &Profile) -> Measured
         waited += ended.saturating_duration_since(begun);
         until = until.max(Some(ended));
     }
-    Measured { rows: done.rows, values: done.values, total_ms: millis(total), own_ms: millis(total.saturating_sub(waited)) }
+    Measured {
+        rows: done.rows,
+        values: done.values,
+        total_ms: millis(total),
+        own_ms: millis(total.saturating_sub(waited)),
+    }
 }
 
 fn read(stats: &OperatorProfile) -> Option<Read> {
@@ -191,10 +242,18 @@ fn millis(time: Duration) -> f64 {
 fn selector(select: &Select, range: Option<i64>) -> String {
     let mut text = String::new();
     let name = |matcher: &&Matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
-    let named = select.matchers.iter().find(name).filter(|m| m.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':'));
+    let named = select.matchers.iter().find(name).filter(|m| {
+        m.value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+    });
     text.push_str(named.map_or("", |matcher| &matcher.value));
-    let others: Vec<String> =
-        select.matchers.iter().filter(|m| named.is_none_or(|named| !std::ptr::eq(*m, named))).map(ToString::to_string).collect();
+    let others: Vec<String> = select
+        .matchers
+        .iter()
+        .filter(|m| named.is_none_or(|named| !std::ptr::eq(*m, named)))
+        .map(ToString::to_string)
+        .collect();
     if !others.is_empty() || named.is_none() {
         text.push_str(&format!("{{{}}}", others.join(", ")));
     }
@@ -215,7 +274,12 @@ fn range_selector(matrix: &RangeSelect) -> String {
 }
 
 fn subquery_detail(subquery: &Subquery) -> String {
-    format!("[{}:{}]{}", duration(subquery.range), duration(subquery.step), time_modifiers(subquery.at, subquery.offset))
+    format!(
+        "[{}:{}]{}",
+        duration(subquery.range),
+        duration(subquery.step),
+        time_modifiers(subquery.at, subquery.offset)
+    )
 }
 
 fn time_modifiers(at: Option<i64>, offset: i64) -> String {
@@ -227,7 +291,12 @@ fn time_modifiers(at: Option<i64>, offset: i64) -> String {
 }
 
 fn duration(ms: i64) -> String {
-    const UNITS: [(&str, i64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    const UNITS: [(&str, i64); 4] = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+    ];
     match UNITS.iter().find(|(_, unit)| ms != 0 && ms % unit == 0) {
         Some((name, unit)) => format!("{}{name}", ms / unit),
         None => format!("{ms}ms"),
@@ -237,7 +306,11 @@ fn duration(ms: i64) -> String {
 fn matching_detail(matching: &VectorMatching) -> String {
     let mut text = String::new();
     if matching.on || !matching.labels.is_empty() {
-        text.push_str(&format!(" {} ({})", if matching.on { "on" } else { "ignoring" }, matching.labels.join(", ")));
+        text.push_str(&format!(
+            " {} ({})",
+            if matching.on { "on" } else { "ignoring" },
+            matching.labels.join(", ")
+        ));
     }
     let group = match matching.cardinality {
         Cardinality::ManyToOne => "group_left",
@@ -247,7 +320,10 @@ fn matching_detail(matching: &VectorMatching) -> String {
     if !group.is_empty() {
         text.push_str(&format!(" {group} ({})", matching.include.join(", ")));
     }
-    for (word, value) in [("fill_left", matching.fill_left), ("fill_right", matching.fill_right)] {
+    for (word, value) in [
+        ("fill_left", matching.fill_left),
+        ("fill_right", matching.fill_right),
+    ] {
         if let Some(value) = value {
             text.push_str(&format!(" {word} ({value})"));
         }
@@ -267,22 +343,44 @@ impl Operator {
         write!(f, "{:indent$}{}", "", self.operator, indent = depth * 2)?;
         if !self.detail.is_empty() {
             // One line for each operator, whatever a matcher holds.
-            write!(f, ": {}", self.detail.replace(|c: char| c.is_control(), " "))?;
+            write!(
+                f,
+                ": {}",
+                self.detail.replace(|c: char| c.is_control(), " ")
+            )?;
         }
         let mut figures = String::new();
         if let Some(m) = &self.measured {
-            write!(figures, "rows={} values={} total={:.3}ms own={:.3}ms", m.rows, m.values, m.total_ms, m.own_ms)?;
+            write!(
+                figures,
+                "rows={} values={} total={:.3}ms own={:.3}ms",
+                m.rows, m.values, m.total_ms, m.own_ms
+            )?;
         }
         if let Some(r) = &self.read {
             let gap = if figures.is_empty() { "" } else { " " };
-            write!(figures, "{gap}series={} samples={} batches={}", r.series, r.samples, r.batches)?;
-            write!(figures, " segments={} buffer_chunks={}", r.segments, r.buffer_chunks)?;
-            write!(figures, " requests={} bytes={} compute={:.3}ms", r.requests, r.bytes, r.compute_ms)?;
+            write!(
+                figures,
+                "{gap}series={} samples={} batches={}",
+                r.series, r.samples, r.batches
+            )?;
+            write!(
+                figures,
+                " segments={} buffer_chunks={}",
+                r.segments, r.buffer_chunks
+            )?;
+            write!(
+                figures,
+                " requests={} bytes={} compute={:.3}ms",
+                r.requests, r.bytes, r.compute_ms
+            )?;
         }
         if !figures.is_empty() {
             write!(f, "  ({figures})")?;
         }
         f.write_str("\n")?;
-        self.children.iter().try_for_each(|child| child.write(f, depth + 1))
+        self.children
+            .iter()
+            .try_for_each(|child| child.write(f, depth + 1))
     }
 }

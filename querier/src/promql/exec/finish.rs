@@ -1,4 +1,5 @@
-//! The end of a query: metric names that have to go, series that become one by that, order of the answer.
+//! The end of a query: metric names that have to go, series that become one by that, order of the
+//! answer.
 
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, METRIC_NAME};
@@ -30,7 +31,11 @@ pub(crate) fn finish(value: Evaluated, is_range_query: bool) -> Result<Value, Qu
             if is_range_query {
                 sort_rows(&mut list);
             }
-            let series = |row: Row| SeriesRow { labels: row.labels, values: row.values, histograms: row.histograms };
+            let series = |row: Row| SeriesRow {
+                labels: row.labels,
+                values: row.values,
+                histograms: row.histograms,
+            };
             Value::Vector(list.into_iter().map(series).collect())
         }
         Evaluated::Range(points) => Value::RangeVector(range_vector(points)?),
@@ -41,9 +46,17 @@ fn range_vector(points: Vec<Points>) -> Result<Vec<RangeSeries>, QueryError> {
     let mut series: Vec<RangeSeries> = points
         .into_iter()
         .map(|points| RangeSeries {
-            labels: if points.drop_name { without_metadata(&points.labels) } else { points.labels },
+            labels: if points.drop_name {
+                without_metadata(&points.labels)
+            } else {
+                points.labels
+            },
             floats: points.times.into_iter().zip(points.values).collect(),
-            histograms: points.histogram_times.into_iter().zip(points.histograms).collect(),
+            histograms: points
+                .histogram_times
+                .into_iter()
+                .zip(points.histograms)
+                .collect(),
         })
         .collect();
     series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -56,7 +69,10 @@ fn range_vector(points: Vec<Points>) -> Result<Vec<RangeSeries>, QueryError> {
                 last.histograms.extend(next.histograms);
                 last.histograms.sort_by_key(|(time, _)| *time);
                 let repeated = last.floats.windows(2).any(|pair| pair[0].0 == pair[1].0)
-                    || last.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0);
+                    || last
+                        .histograms
+                        .windows(2)
+                        .any(|pair| pair[0].0 == pair[1].0);
                 if repeated {
                     return Err(same_labelset());
                 }

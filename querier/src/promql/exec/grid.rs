@@ -14,12 +14,16 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// Steps from `start` to at most `end`; more than `max_steps` are refused, because every row holds a value per
-    /// step.
+    /// Steps from `start` to at most `end`; more than `max_steps` are refused, because every row
+    /// holds a value per step.
     pub fn new(start: i64, end: i64, step: i64, max_steps: u64) -> Result<Self, QueryError> {
         let step = step.max(1);
         if end < start {
-            return Ok(Self { start, step, count: 0 });
+            return Ok(Self {
+                start,
+                step,
+                count: 0,
+            });
         }
         let count = (i128::from(end) - i128::from(start)) / i128::from(step) + 1;
         match usize::try_from(count) {
@@ -30,13 +34,17 @@ impl Grid {
 
     /// Only the first step.
     pub fn first(self) -> Self {
-        Self { count: self.count.min(1), ..self }
+        Self {
+            count: self.count.min(1),
+            ..self
+        }
     }
 
     /// The time of a step.
     #[inline]
     pub fn time(&self, index: usize) -> i64 {
-        self.start.saturating_add(self.step.saturating_mul(index as i64))
+        self.start
+            .saturating_add(self.step.saturating_mul(index as i64))
     }
 
     /// The time of the last step.

@@ -14,7 +14,8 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Groups rows `by` or `without` some labels; labels are looked at once per row, not per sample.
+    /// Groups rows `by` or `without` some labels; labels are looked at once per row, not per
+    /// sample.
     pub fn new(rows: &[Row], grouping: &[String], without: bool) -> Self {
         let mut positions: HashMap<Labels, usize> = HashMap::new();
         let mut labels = Vec::new();

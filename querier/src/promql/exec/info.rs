@@ -1,4 +1,5 @@
-//! `info`: adds the labels of info metrics (such as `target_info`) to series of the same `instance` and `job`.
+//! `info`: adds the labels of info metrics (such as `target_info`) to series of the same `instance`
+//! and `job`.
 
 use std::sync::Arc;
 
@@ -28,42 +29,84 @@ pub(crate) struct InfoCall {
 impl InfoCall {
     /// Which metrics are info metrics.
     fn name_matchers(&self) -> Result<Vec<Matcher>, QueryError> {
-        let named: Vec<Matcher> = self.matchers.iter().flatten().filter(|m| m.name == METRIC_NAME).cloned().collect();
+        let named: Vec<Matcher> = self
+            .matchers
+            .iter()
+            .flatten()
+            .filter(|m| m.name == METRIC_NAME)
+            .cloned()
+            .collect();
         if named.is_empty() {
             return Ok(vec![Matcher::equal(METRIC_NAME, "target_info")]);
         }
-        if named.iter().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex)) {
+        if named
+            .iter()
+            .any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex))
+        {
             return Ok(named);
         }
-        let any = Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info").map_err(QueryError::BadData)?;
+        let any =
+            Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info").map_err(QueryError::BadData)?;
         Ok([any].into_iter().chain(named).collect())
     }
 
     /// Matchers of the data labels, by which also only these labels are added.
     fn data_matchers(&self) -> Vec<&Matcher> {
-        self.matchers.iter().flatten().filter(|m| m.name != METRIC_NAME).collect()
+        self.matchers
+            .iter()
+            .flatten()
+            .filter(|m| m.name != METRIC_NAME)
+            .collect()
     }
 }
 
 /// Evaluates the call over its first argument.
-pub(crate) async fn evaluate(engine: &Engine, call: &InfoCall, base: Rows, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    call: &InfoCall,
+    base: Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let names = call.name_matchers()?;
     let is_info = |labels: &Labels| names.iter().all(|m| m.matches(labels.metric_name()));
     let data = call.data_matchers();
-    let identified = |row: &&Row| !is_info(&row.labels) && IDENTIFYING_LABELS.iter().any(|name| row.labels.get(name).is_some());
+    let identified = |row: &&Row| {
+        !is_info(&row.labels)
+            && IDENTIFYING_LABELS
+                .iter()
+                .any(|name| row.labels.get(name).is_some())
+    };
     let infos = if base.list.iter().any(|row| identified(&row)) {
         let mut matchers = names.clone();
         matchers.extend(data.iter().map(|m| (*m).clone()));
         for name in IDENTIFYING_LABELS {
-            let mut values: Vec<&str> = base.list.iter().filter(identified).filter_map(|row| row.labels.get(name)).collect();
+            let mut values: Vec<&str> = base
+                .list
+                .iter()
+                .filter(identified)
+                .filter_map(|row| row.labels.get(name))
+                .collect();
             values.sort_unstable();
             values.dedup();
             if !values.is_empty() {
-                let pattern = values.iter().map(|value| regex::escape(value)).collect::<Vec<_>>().join("|");
-                matchers.push(Matcher::new(name, MatchOp::Regex, pattern).map_err(QueryError::BadData)?);
+                let pattern = values
+                    .iter()
+                    .map(|value| regex::escape(value))
+                    .collect::<Vec<_>>()
+                    .join("|");
+                matchers.push(
+                    Matcher::new(name, MatchOp::Regex, pattern).map_err(QueryError::BadData)?,
+                );
             }
         }
-        let select = Select { matchers, offset: call.offset, at: call.at, reach: Reach::Plain, span: Span::default(), counts_only: false };
+        let select = Select {
+            matchers,
+            offset: call.offset,
+            at: call.at,
+            reach: Reach::Plain,
+            span: Span::default(),
+            counts_only: false,
+        };
         selector::instant(engine, &Arc::new(select), grid, Output::RawTimes).await?
     } else {
         Rows::default()
@@ -74,7 +117,10 @@ pub(crate) async fn evaluate(engine: &Engine, call: &InfoCall, base: Rows, grid:
 
     let mut by_signature: HashMap<Labels, Vec<&Row>> = HashMap::new();
     for row in &infos.list {
-        by_signature.entry(identity(&row.labels)).or_default().push(row);
+        by_signature
+            .entry(identity(&row.labels))
+            .or_default()
+            .push(row);
     }
     let optional = data.iter().all(|m| m.matches_empty());
     let mut out = Vec::with_capacity(base.list.len());
@@ -84,7 +130,9 @@ pub(crate) async fn evaluate(engine: &Engine, call: &InfoCall, base: Rows, grid:
             out.push(row.clone());
             continue;
         }
-        let candidates = by_signature.get(&identity(&row.labels)).map_or(&[][..], Vec::as_slice);
+        let candidates = by_signature
+            .get(&identity(&row.labels))
+            .map_or(&[][..], Vec::as_slice);
         enrich(row, candidates, &data, optional, grid, &mut out)?;
     }
     let out = merge_rows(out)?;
@@ -96,21 +144,39 @@ fn identity(labels: &Labels) -> Labels {
 }
 
 /// Adds the rows that one base row becomes: another one whenever its info series change.
-fn enrich(row: &Row, infos: &[&Row], data: &[&Matcher], optional: bool, grid: Grid, out: &mut Vec<Row>) -> Result<(), QueryError> {
+fn enrich(
+    row: &Row,
+    infos: &[&Row],
+    data: &[&Matcher],
+    optional: bool,
+    grid: Grid,
+    out: &mut Vec<Row>,
+) -> Result<(), QueryError> {
     let first = out.len();
     let mut last: Option<(Vec<usize>, Option<usize>)> = None;
     for step in 0..grid.count {
-        let Some(point) = row.point(step) else { continue };
+        let Some(point) = row.point(step) else {
+            continue;
+        };
         let chosen = youngest(infos, step)?;
         let position = match &last {
             Some((before, position)) if *before == chosen => *position,
             _ => {
-                let labels = labels_with(row, chosen.iter().map(|index| infos[*index]), data, optional)?;
+                let labels = labels_with(
+                    row,
+                    chosen.iter().map(|index| infos[*index]),
+                    data,
+                    optional,
+                )?;
                 labels.map(|labels| {
-                    out[first..].iter().position(|row| row.labels == labels).map(|at| first + at).unwrap_or_else(|| {
-                        out.push(Row::empty(labels, row.drop_name, grid.count));
-                        out.len() - 1
-                    })
+                    out[first..]
+                        .iter()
+                        .position(|row| row.labels == labels)
+                        .map(|at| first + at)
+                        .unwrap_or_else(|| {
+                            out.push(Row::empty(labels, row.drop_name, grid.count));
+                            out.len() - 1
+                        })
                 })
             }
         };
@@ -130,7 +196,10 @@ fn youngest(infos: &[&Row], step: usize) -> Result<Vec<usize>, QueryError> {
         if is_absent(time) {
             continue;
         }
-        let Some(other) = chosen.iter_mut().find(|other| infos[**other].labels.metric_name() == info.labels.metric_name()) else {
+        let Some(other) = chosen
+            .iter_mut()
+            .find(|other| infos[**other].labels.metric_name() == info.labels.metric_name())
+        else {
             chosen.push(index);
             continue;
         };

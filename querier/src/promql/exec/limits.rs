@@ -54,8 +54,14 @@ impl Limits {
 
     /// Counts samples as held until the charge is dropped.
     pub fn charge(self: &Arc<Self>, samples: u64) -> Result<Charge, QueryError> {
-        let charge = Charge { limits: Arc::clone(self), samples };
-        let held = self.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
+        let charge = Charge {
+            limits: Arc::clone(self),
+            samples,
+        };
+        let held = self
+            .held
+            .fetch_add(samples, Ordering::Relaxed)
+            .saturating_add(samples);
         if held > self.max_samples {
             return Err(QueryError::TooManySamples(self.max_samples));
         }
@@ -71,12 +77,15 @@ impl Limits {
 
     /// Samples that came from the source so far, and most that were held at a time.
     pub fn samples(&self) -> (u64, u64) {
-        (self.read.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+        (
+            self.read.load(Ordering::Relaxed),
+            self.peak.load(Ordering::Relaxed),
+        )
     }
 }
 
-/// Cancels a query when whoever waits for it goes away: work that is under way on other threads notices at its next
-/// [`Limits::check`], also where nothing is awaited.
+/// Cancels a query when whoever waits for it goes away: work that is under way on other threads
+/// notices at its next [`Limits::check`], also where nothing is awaited.
 #[derive(Debug)]
 pub(crate) struct CancelOnDrop(pub Arc<Limits>);
 

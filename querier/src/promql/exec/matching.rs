@@ -1,7 +1,7 @@
 //! Arithmetic and comparison of two vectors: which rows belong together, and what may not happen.
 //!
-//! Rows are matched once per series. Only where several rows share a signature, presence is compared step by step,
-//! because two series that are never there at the same time do not collide.
+//! Rows are matched once per series. Only where several rows share a signature, presence is
+//! compared step by step, because two series that are never there at the same time do not collide.
 
 use std::sync::Arc;
 
@@ -30,11 +30,17 @@ impl Signatures {
         let mut numbers: HashMap<Labels, usize> = HashMap::new();
         let mut number = |row: &Row| {
             let next = numbers.len();
-            *numbers.entry(matched_labels(&row.labels, matching)).or_insert(next)
+            *numbers
+                .entry(matched_labels(&row.labels, matching))
+                .or_insert(next)
         };
         let left = left.iter().map(&mut number).collect();
         let right = right.iter().map(&mut number).collect();
-        Self { left, right, count: numbers.len() }
+        Self {
+            left,
+            right,
+            count: numbers.len(),
+        }
     }
 }
 
@@ -51,7 +57,8 @@ fn matched_labels(labels: &Labels, matching: &VectorMatching) -> Labels {
     }
 }
 
-/// One match of two vectors. "Many" is the side that may have several rows of a signature, "one" the other.
+/// One match of two vectors. "Many" is the side that may have several rows of a signature, "one"
+/// the other.
 struct Matching<'a> {
     node: &'a Binary,
     matching: &'a VectorMatching,
@@ -65,22 +72,54 @@ struct Matching<'a> {
 }
 
 /// Evaluates arithmetic or a comparison.
-pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) fn evaluate(
+    engine: &Engine,
+    node: &Binary,
+    lhs: Rows,
+    rhs: Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let Some(matching) = &node.matching else {
-        return Err(QueryError::BadData("vectors cannot be matched here".to_owned()));
+        return Err(QueryError::BadData(
+            "vectors cannot be matched here".to_owned(),
+        ));
     };
     let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
-    if (lhs.list.is_empty() && rhs.list.is_empty()) || ((lhs.list.is_empty() || rhs.list.is_empty()) && !fills) {
+    if (lhs.list.is_empty() && rhs.list.is_empty())
+        || ((lhs.list.is_empty() || rhs.list.is_empty()) && !fills)
+    {
         return Ok(Rows::default());
     }
     let signatures = Signatures::new(&lhs.list, &rhs.list, matching);
     let swapped = matching.cardinality == Cardinality::OneToMany;
-    let (many, one) = if swapped { (&rhs.list, &lhs.list) } else { (&lhs.list, &rhs.list) };
-    let (many_signatures, one_signatures) = if swapped { (signatures.right, signatures.left) } else { (signatures.left, signatures.right) };
-    let (fill_many, fill_one) = if swapped { (matching.fill_right, matching.fill_left) } else { (matching.fill_left, matching.fill_right) };
-    let context = Matching { node, matching, grid, many, one, fill_one, fill_many, swapped };
+    let (many, one) = if swapped {
+        (&rhs.list, &lhs.list)
+    } else {
+        (&lhs.list, &rhs.list)
+    };
+    let (many_signatures, one_signatures) = if swapped {
+        (signatures.right, signatures.left)
+    } else {
+        (signatures.left, signatures.right)
+    };
+    let (fill_many, fill_one) = if swapped {
+        (matching.fill_right, matching.fill_left)
+    } else {
+        (matching.fill_left, matching.fill_right)
+    };
+    let context = Matching {
+        node,
+        matching,
+        grid,
+        many,
+        one,
+        fill_one,
+        fill_many,
+        swapped,
+    };
 
-    let mut members: Vec<(Vec<usize>, Vec<usize>)> = vec![(Vec::new(), Vec::new()); signatures.count];
+    let mut members: Vec<(Vec<usize>, Vec<usize>)> =
+        vec![(Vec::new(), Vec::new()); signatures.count];
     let mut order = Vec::with_capacity(signatures.count);
     for (row, signature) in many_signatures.iter().enumerate() {
         if members[*signature].0.is_empty() {
@@ -110,13 +149,27 @@ pub(crate) fn evaluate(engine: &Engine, node: &Binary, lhs: Rows, rhs: Rows, gri
 
 impl Matching<'_> {
     /// All rows of one signature.
-    fn signature(&self, many: &[usize], one: &[usize], remarks: &mut Remarks, out: &mut Vec<Row>) -> Result<(), QueryError> {
+    fn signature(
+        &self,
+        many: &[usize],
+        one: &[usize],
+        remarks: &mut Remarks,
+        out: &mut Vec<Row>,
+    ) -> Result<(), QueryError> {
         self.check_one_side(one)?;
-        let mut matched = Matched { all: vec![false; self.grid.count], by_labels: HashMap::new() };
+        let mut matched = Matched {
+            all: vec![false; self.grid.count],
+            by_labels: HashMap::new(),
+        };
         let alone = many.len() == 1 && one.len() <= 1 && self.fill_many.is_none();
         for row in many {
             for other in one {
-                let pair = self.pair((Some(&self.many[*row]), Some(&self.one[*other])), *row, remarks, |_| true);
+                let pair = self.pair(
+                    (Some(&self.many[*row]), Some(&self.one[*other])),
+                    *row,
+                    remarks,
+                    |_| true,
+                );
                 self.emit(pair, alone, &mut matched, out)?;
             }
             if self.fill_one.is_some() {
@@ -127,7 +180,12 @@ impl Matching<'_> {
         }
         if self.fill_many.is_some() {
             for other in one {
-                let pair = self.pair((None, Some(&self.one[*other])), self.many.len() + *other, remarks, |step| !matched.all[step]);
+                let pair = self.pair(
+                    (None, Some(&self.one[*other])),
+                    self.many.len() + *other,
+                    remarks,
+                    |step| !matched.all[step],
+                );
                 self.emit(pair, alone, &mut matched, out)?;
             }
         }
@@ -140,32 +198,44 @@ impl Matching<'_> {
             return Ok(());
         }
         for step in 0..self.grid.count {
-            let mut present = one.iter().map(|row| &self.one[*row]).filter(|row| row.has(step));
-            let (Some(a), Some(b)) = (present.next(), present.next()) else { continue };
+            let mut present = one
+                .iter()
+                .map(|row| &self.one[*row])
+                .filter(|row| row.has(step));
+            let (Some(a), Some(b)) = (present.next(), present.next()) else {
+                continue;
+            };
             // Nothing is matched where the other side is empty altogether.
-            if self.fill_one.is_none() && self.fill_many.is_none() && !self.many.iter().any(|row| row.has(step)) {
+            if self.fill_one.is_none()
+                && self.fill_many.is_none()
+                && !self.many.iter().any(|row| row.has(step))
+            {
                 continue;
             }
             let side = if self.swapped { "left" } else { "right" };
             let group = if self.matching.on {
                 b.labels.retain(|name| is_listed(self.matching, name))
             } else {
-                b.labels.retain(|name| name != METRIC_NAME && !is_listed(self.matching, name))
+                b.labels
+                    .retain(|name| name != METRIC_NAME && !is_listed(self.matching, name))
             };
             let mut names = [a.labels.to_string(), b.labels.to_string()];
             names.sort();
             return Err(QueryError::Execution(format!(
-                "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}]\
-                 ;many-to-many matching not allowed: matching labels must be unique on one side",
+                "found duplicate series for the match group {group} on the {side} hand-side of \
+                 the operation: [{}, {}];many-to-many matching not allowed: matching labels must \
+                 be unique on one side",
                 names[0], names[1]
             )));
         }
         Ok(())
     }
 
-    /// Computes a pair of rows at the steps where both are there (or the missing one is filled) and `wanted`.
+    /// Computes a pair of rows at the steps where both are there (or the missing one is filled) and
+    /// `wanted`.
     ///
-    /// `order` is the place of the pair among all: first the rows of the "many" side, then what is filled in for it.
+    /// `order` is the place of the pair among all: first the rows of the "many" side, then what is
+    /// filled in for it.
     fn pair(
         &self,
         (many, one): (Option<&Row>, Option<&Row>),
@@ -192,13 +262,22 @@ impl Matching<'_> {
             None => fill.map(Point::Float),
         };
         let mut steps = vec![false; self.grid.count];
-        let mut row = Row::empty(self.result_labels(many_labels, one_labels), self.node.return_bool, self.grid.count);
+        let mut row = Row::empty(
+            self.result_labels(many_labels, one_labels),
+            self.node.return_bool,
+            self.grid.count,
+        );
         let mut any = false;
         for (step, computed) in steps.iter_mut().enumerate() {
             if !wanted(step) {
                 continue;
             }
-            let (Some(a), Some(b)) = (value(many, self.fill_many, step), value(one, self.fill_one, step)) else { continue };
+            let (Some(a), Some(b)) = (
+                value(many, self.fill_many, step),
+                value(one, self.fill_one, step),
+            ) else {
+                continue;
+            };
             let (a, b) = if self.swapped { (b, a) } else { (a, b) };
             match (a, b) {
                 (Point::Float(a), Point::Float(b)) => {
@@ -215,8 +294,12 @@ impl Matching<'_> {
                     }
                     match applied {
                         Applied::Nothing => continue,
-                        Applied::Value(histogram) => row.set(step, Point::Histogram(Arc::new(histogram))),
-                        Applied::Holds(keep) if self.node.return_bool => row.values[step] = f64::from(u8::from(keep)),
+                        Applied::Value(histogram) => {
+                            row.set(step, Point::Histogram(Arc::new(histogram)))
+                        }
+                        Applied::Holds(keep) if self.node.return_bool => {
+                            row.values[step] = f64::from(u8::from(keep))
+                        }
                         Applied::Holds(true) => row.set(step, a),
                         Applied::Holds(false) => {}
                     }
@@ -229,13 +312,22 @@ impl Matching<'_> {
     }
 
     /// Adds a result, unless the match is ambiguous.
-    fn emit(&self, pair: Option<Pair>, alone: bool, matched: &mut Matched, out: &mut Vec<Row>) -> Result<(), QueryError> {
-        let Some(Pair { row, steps }) = pair else { return Ok(()) };
+    fn emit(
+        &self,
+        pair: Option<Pair>,
+        alone: bool,
+        matched: &mut Matched,
+        out: &mut Vec<Row>,
+    ) -> Result<(), QueryError> {
+        let Some(Pair { row, steps }) = pair else {
+            return Ok(());
+        };
         if !alone {
             let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
             if !matched.add(&row.labels, steps, one_to_one) {
                 return Err(QueryError::execution(if one_to_one {
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                    "multiple matches for labels: many-to-one matching must be explicit \
+                     (group_left/group_right)"
                 } else {
                     "multiple matches for labels: grouping labels must ensure unique matches"
                 }));
@@ -248,7 +340,11 @@ impl Matching<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let mut labels = if is_arithmetic(self.node.op) { without_metadata(many) } else { many.clone() };
+        let mut labels = if is_arithmetic(self.node.op) {
+            without_metadata(many)
+        } else {
+            many.clone()
+        };
         if self.matching.cardinality == Cardinality::OneToOne {
             labels = labels.retain(|name| is_listed(self.matching, name) == self.matching.on);
         }
@@ -279,8 +375,18 @@ struct Matched {
 impl Matched {
     /// Adds a result; false if there was one already, of the whole signature or of its labels.
     fn add(&mut self, labels: &Labels, steps: Vec<bool>, whole_signature: bool) -> bool {
-        let overlaps = |before: &[bool]| before.iter().zip(&steps).any(|(before, now)| *before && *now);
-        let unite = |before: &mut [bool]| before.iter_mut().zip(&steps).for_each(|(before, now)| *before |= *now);
+        let overlaps = |before: &[bool]| {
+            before
+                .iter()
+                .zip(&steps)
+                .any(|(before, now)| *before && *now)
+        };
+        let unite = |before: &mut [bool]| {
+            before
+                .iter_mut()
+                .zip(&steps)
+                .for_each(|(before, now)| *before |= *now)
+        };
         if whole_signature && overlaps(&self.all) {
             return false;
         }

@@ -66,5 +66,9 @@ pub(crate) fn ascending(a: f64, b: f64) -> std::cmp::Ordering {
 /// Shortest decimal, with an exponent below 1e-4 and from 1e6 (`1e+06`), as messages show numbers.
 pub(crate) fn general(value: f64) -> String {
     let is_middle = (1e-4..1e6).contains(&value.abs());
-    if !value.is_finite() || value == 0.0 || is_middle { plain(value) } else { scientific(value) }
+    if !value.is_finite() || value == 0.0 || is_middle {
+        plain(value)
+    } else {
+        scientific(value)
+    }
 }

@@ -1,8 +1,8 @@
 //! From the expression tree to what the engine runs.
 //!
-//! Durations, offsets and `@` become milliseconds, functions become values of an enum, parentheses vanish. Parts
-//! whose value is the same at every step (all selectors fixed by `@`) are wrapped in [`Node::Invariant`] at the
-//! highest possible place and computed once.
+//! Durations, offsets and `@` become milliseconds, functions become values of an enum, parentheses
+//! vanish. Parts whose value is the same at every step (all selectors fixed by `@`) are wrapped in
+//! [`Node::Invariant`] at the highest possible place and computed once.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 use super::super::functions::Function;
 use super::super::functions::range::RangeFunction;
 use super::super::parse::ast::{
-    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span, Subquery as SubqueryExpr, VectorMatching,
-    VectorSelector,
+    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span,
+    Subquery as SubqueryExpr, VectorMatching, VectorSelector,
 };
 use super::duration::DurationContext;
 use super::{EngineOptions, QueryError, QueryParams};
@@ -152,13 +152,20 @@ struct Planned {
 
 impl Planned {
     fn varying(node: Node) -> Self {
-        Self { node, invariant: false }
+        Self {
+            node,
+            invariant: false,
+        }
     }
 
     /// The node, wrapped if that saves work.
     fn wrap(self) -> Node {
         match self.node {
-            node @ (Node::Number(_) | Node::String(_) | Node::Matrix(_) | Node::Subquery(_) | Node::Invariant(_)) => node,
+            node @ (Node::Number(_)
+            | Node::String(_)
+            | Node::Matrix(_)
+            | Node::Subquery(_)
+            | Node::Invariant(_)) => node,
             node if self.invariant => Node::Invariant(Box::new(node)),
             node => node,
         }
@@ -194,11 +201,17 @@ struct Need {
 
 impl Need {
     fn counts(self) -> Self {
-        Self { counts: true, ..self }
+        Self {
+            counts: true,
+            ..self
+        }
     }
 
     fn buckets(self) -> Self {
-        Self { buckets: true, ..self }
+        Self {
+            buckets: true,
+            ..self
+        }
     }
 
     /// The need of a function's arguments.
@@ -230,7 +243,10 @@ impl Planner {
             end: params.end_ms,
             step: params.step_ms,
             default_step: options.default_step_ms.max(1),
-            durations: DurationContext { step: seconds(params.step_ms), range: seconds(range) },
+            durations: DurationContext {
+                step: seconds(params.step_ms),
+                range: seconds(range),
+            },
         }
     }
 
@@ -241,24 +257,46 @@ impl Planner {
 
     fn lower(&self, expr: &Expr, need: Need) -> Result<Planned, QueryError> {
         Ok(match expr {
-            Expr::Number(number) => Planned { node: Node::Number(number.value), invariant: true },
-            Expr::String(text) => Planned { node: Node::String(text.value.clone()), invariant: true },
+            Expr::Number(number) => Planned {
+                node: Node::Number(number.value),
+                invariant: true,
+            },
+            Expr::String(text) => Planned {
+                node: Node::String(text.value.clone()),
+                invariant: true,
+            },
             Expr::Paren(paren) => self.lower(&paren.expr, need)?,
             Expr::Vector(selector) => {
                 let select = self.select(selector, need)?;
-                Planned { invariant: select.at.is_some(), node: Node::Vector(Arc::new(select)) }
+                Planned {
+                    invariant: select.at.is_some(),
+                    node: Node::Vector(Arc::new(select)),
+                }
             }
             Expr::Matrix(matrix) => {
                 let range = self.range_select(matrix, need)?;
-                Planned { invariant: range.select.at.is_some(), node: Node::Matrix(Arc::new(range)) }
+                Planned {
+                    invariant: range.select.at.is_some(),
+                    node: Node::Matrix(Arc::new(range)),
+                }
             }
             Expr::Subquery(subquery) => {
                 let subquery = self.subquery(subquery)?;
-                Planned { invariant: subquery.at.is_some(), node: Node::Subquery(Box::new(subquery)) }
+                Planned {
+                    invariant: subquery.at.is_some(),
+                    node: Node::Subquery(Box::new(subquery)),
+                }
             }
             Expr::Unary(unary) => {
                 let inner = self.lower(&unary.expr, need)?;
-                if unary.negative { Planned { node: Node::Negate(Box::new(inner.node)), invariant: inner.invariant } } else { inner }
+                if unary.negative {
+                    Planned {
+                        node: Node::Negate(Box::new(inner.node)),
+                        invariant: inner.invariant,
+                    }
+                } else {
+                    inner
+                }
             }
             Expr::Aggregate(aggregate) => {
                 let inner = self.lower(&aggregate.expr, need)?;
@@ -270,7 +308,13 @@ impl Planner {
                 }
                 let param = param.map(|param| self.lower(param, need)).transpose()?;
                 let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
-                let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+                let finish = |planned: Planned| {
+                    if invariant {
+                        planned.node
+                    } else {
+                        planned.wrap()
+                    }
+                };
                 let node = Node::Aggregate(Box::new(Aggregate {
                     op: aggregate.op,
                     expr: finish(inner),
@@ -279,15 +323,32 @@ impl Planner {
                     without: aggregate.without,
                     span: aggregate.span,
                     expr_span: unwrap_parens(&aggregate.expr).span(),
-                    param_span: aggregate.param.as_deref().map(|p| unwrap_parens(p).span()).unwrap_or_default(),
+                    param_span: aggregate
+                        .param
+                        .as_deref()
+                        .map(|p| unwrap_parens(p).span())
+                        .unwrap_or_default(),
                 }));
                 Planned { node, invariant }
             }
             Expr::Binary(binary) => {
-                let need = if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) { need.buckets() } else { need };
-                let (lhs, rhs) = (self.lower(&binary.lhs, need)?, self.lower(&binary.rhs, need)?);
+                let need = if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+                    need.buckets()
+                } else {
+                    need
+                };
+                let (lhs, rhs) = (
+                    self.lower(&binary.lhs, need)?,
+                    self.lower(&binary.rhs, need)?,
+                );
                 let invariant = lhs.invariant && rhs.invariant;
-                let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+                let finish = |planned: Planned| {
+                    if invariant {
+                        planned.node
+                    } else {
+                        planned.wrap()
+                    }
+                };
                 let node = Node::Binary(Box::new(Binary {
                     op: binary.op,
                     lhs: finish(lhs),
@@ -305,13 +366,24 @@ impl Planner {
     fn call(&self, call: &Call, need: Need) -> Result<Planned, QueryError> {
         let name = call.function.name;
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        let number = |value| Ok(Planned { node: Node::Number(value), invariant: true });
+        let number = |value| {
+            Ok(Planned {
+                node: Node::Number(value),
+                invariant: true,
+            })
+        };
         match name {
             "time" => return Ok(Planned::varying(Node::Time)),
             "start" => return number(seconds(self.start)),
             "end" => return number(seconds(self.end)),
             "range" => return number(seconds(self.end.saturating_sub(self.start))),
-            "step" => return number(if self.start == self.end { 0.0 } else { seconds(self.step) }),
+            "step" => {
+                return number(if self.start == self.end {
+                    0.0
+                } else {
+                    seconds(self.step)
+                });
+            }
             _ => {}
         }
         let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
@@ -320,18 +392,34 @@ impl Planner {
         {
             let select = self.select(selector, need)?;
             let (invariant, select) = (select.at.is_some(), Arc::new(select));
-            let node = if name == "timestamp" { Node::Timestamps(select) } else { Node::StartTimestamps(select) };
+            let node = if name == "timestamp" {
+                Node::Timestamps(select)
+            } else {
+                Node::StartTimestamps(select)
+            };
             return Ok(Planned { invariant, node });
         }
         if let Some(function) = RangeFunction::by_name(name) {
             return self.range_call(call, function, &args, need);
         }
         let function = self.function(name, &args)?;
-        let lowered = args.iter().filter(|arg| !matches!(arg, Expr::String(_))).map(|arg| self.lower(arg, need));
-        let lowered =
-            if matches!(function, Function::Info(_)) { lowered.take(1).collect() } else { lowered.collect::<Result<Vec<_>, _>>() }?;
+        let lowered = args
+            .iter()
+            .filter(|arg| !matches!(arg, Expr::String(_)))
+            .map(|arg| self.lower(arg, need));
+        let lowered = if matches!(function, Function::Info(_)) {
+            lowered.take(1).collect()
+        } else {
+            lowered.collect::<Result<Vec<_>, _>>()
+        }?;
         let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
-        let finish = |planned: Planned| if invariant { planned.node } else { planned.wrap() };
+        let finish = |planned: Planned| {
+            if invariant {
+                planned.node
+            } else {
+                planned.wrap()
+            }
+        };
         let node = Node::Call(Box::new(FunctionCall {
             name,
             function,
@@ -342,7 +430,13 @@ impl Planner {
         Ok(Planned { node, invariant })
     }
 
-    fn range_call(&self, call: &Call, function: RangeFunction, args: &[&Expr], need: Need) -> Result<Planned, QueryError> {
+    fn range_call(
+        &self,
+        call: &Call,
+        function: RangeFunction,
+        args: &[&Expr],
+        need: Need,
+    ) -> Result<Planned, QueryError> {
         let name = call.function.name;
         let mut range = None;
         let mut scalars = Vec::new();
@@ -369,7 +463,9 @@ impl Planner {
             }
         }
         let Some(range) = range else {
-            return Err(QueryError::BadData(format!("function {name} needs a range vector")));
+            return Err(QueryError::BadData(format!(
+                "function {name} needs a range vector"
+            )));
         };
         if let RangeArg::Matrix(matrix) = &range {
             let (allowed, modifier) = match matrix.select.reach {
@@ -379,16 +475,31 @@ impl Planner {
             };
             if !allowed.contains(&name) {
                 let allowed = allowed.join(", ");
-                return Err(QueryError::Execution(format!("{modifier} modifier can only be used with: {allowed} - not with {name}")));
+                return Err(QueryError::Execution(format!(
+                    "{modifier} modifier can only be used with: {allowed} - not with {name}"
+                )));
             }
         }
         let node = Node::Range(Box::new(RangeCall {
             name,
             function,
             range,
-            args: scalars.into_iter().map(|planned| if invariant { planned.node } else { planned.wrap() }).collect(),
+            args: scalars
+                .into_iter()
+                .map(|planned| {
+                    if invariant {
+                        planned.node
+                    } else {
+                        planned.wrap()
+                    }
+                })
+                .collect(),
             // A subquery has no position of its own in Prometheus' annotations.
-            span: args.first().filter(|arg| !matches!(arg, Expr::Subquery(_))).map(|arg| arg.span()).unwrap_or_default(),
+            span: args
+                .first()
+                .filter(|arg| !matches!(arg, Expr::Subquery(_)))
+                .map(|arg| arg.span())
+                .unwrap_or_default(),
             absent_labels: absent,
         }));
         Ok(Planned { node, invariant })
@@ -404,23 +515,46 @@ impl Planner {
             .collect();
         // No label has such a name.
         let not_utf8 = |at: usize| {
-            let mut literals = args.iter().filter_map(|arg| if let Expr::String(text) = arg { Some(text) } else { None });
+            let mut literals = args.iter().filter_map(|arg| {
+                if let Expr::String(text) = arg {
+                    Some(text)
+                } else {
+                    None
+                }
+            });
             literals.nth(at).is_some_and(|text| text.not_utf8.is_some())
         };
-        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
         Ok(match name {
-            "absent" => Function::Absent(args.first().map(|arg| absent_labels(arg)).unwrap_or_default()),
+            "absent" => Function::Absent(
+                args.first()
+                    .map(|arg| absent_labels(arg))
+                    .unwrap_or_default(),
+            ),
             "label_replace" => {
                 let [destination, replacement, source, pattern] = strings[..] else {
-                    return Err(QueryError::BadData("label_replace() needs four strings".to_owned()));
+                    return Err(QueryError::BadData(
+                        "label_replace() needs four strings".to_owned(),
+                    ));
                 };
                 let regex = from_re2(&format!("^(?s:{pattern})$"))
                     .ok()
                     .filter(|_| !not_utf8(3))
                     .and_then(|pattern| Regex::new(&pattern).ok())
-                    .ok_or_else(|| QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
+                    .ok_or_else(|| {
+                        QueryError::Execution(format!(
+                            "invalid regular expression in label_replace(): {pattern}"
+                        ))
+                    })?;
                 if destination.is_empty() || not_utf8(0) {
-                    return Err(QueryError::Execution(format!("invalid destination label name in label_replace(): {destination}")));
+                    return Err(QueryError::Execution(format!(
+                        "invalid destination label name in label_replace(): {destination}"
+                    )));
                 }
                 Function::LabelReplace {
                     destination: destination.to_owned(),
@@ -431,41 +565,74 @@ impl Planner {
             }
             "label_join" => {
                 let [destination, separator, ref sources @ ..] = strings[..] else {
-                    return Err(QueryError::BadData("label_join() needs a destination and a separator".to_owned()));
+                    return Err(QueryError::BadData(
+                        "label_join() needs a destination and a separator".to_owned(),
+                    ));
                 };
                 if destination.is_empty() || not_utf8(0) {
-                    return Err(QueryError::Execution(format!("invalid destination label name in label_join(): {destination}")));
+                    return Err(QueryError::Execution(format!(
+                        "invalid destination label name in label_join(): {destination}"
+                    )));
                 }
-                if let Some((_, source)) = sources.iter().enumerate().find(|(at, source)| source.is_empty() || not_utf8(2 + at)) {
-                    return Err(QueryError::Execution(format!("invalid source label name in label_join(): {source}")));
+                if let Some((_, source)) = sources
+                    .iter()
+                    .enumerate()
+                    .find(|(at, source)| source.is_empty() || not_utf8(2 + at))
+                {
+                    return Err(QueryError::Execution(format!(
+                        "invalid source label name in label_join(): {source}"
+                    )));
                 }
-                Function::LabelJoin { destination: destination.to_owned(), separator: separator.to_owned(), sources: owned(sources) }
+                Function::LabelJoin {
+                    destination: destination.to_owned(),
+                    separator: separator.to_owned(),
+                    sources: owned(sources),
+                }
             }
-            "sort_by_label" | "sort_by_label_desc" => {
-                Function::SortByLabel { labels: owned(&strings), descending: name == "sort_by_label_desc" }
-            }
-            "histogram_quantiles" => Function::HistogramQuantiles(strings.first().copied().unwrap_or_default().to_owned()),
+            "sort_by_label" | "sort_by_label_desc" => Function::SortByLabel {
+                labels: owned(&strings),
+                descending: name == "sort_by_label_desc",
+            },
+            "histogram_quantiles" => Function::HistogramQuantiles(
+                strings.first().copied().unwrap_or_default().to_owned(),
+            ),
             "info" => {
                 let matchers = match args.get(1) {
                     Some(Expr::Vector(selector)) => Some(selector.matchers.clone()),
                     _ => None,
                 };
                 let (at, offset) = match args.first() {
-                    Some(base) => self.first_selector_time(base, None, 0)?.unwrap_or((None, 0)),
+                    Some(base) => self
+                        .first_selector_time(base, None, 0)?
+                        .unwrap_or((None, 0)),
                     None => (None, 0),
                 };
-                Function::Info(Box::new(super::info::InfoCall { matchers, at, offset }))
+                Function::Info(Box::new(super::info::InfoCall {
+                    matchers,
+                    at,
+                    offset,
+                }))
             }
             _ => match Function::simple(name) {
                 Some(function) => function,
-                None => return Err(QueryError::Execution(format!("function {name} is not supported yet"))),
+                None => {
+                    return Err(QueryError::Execution(format!(
+                        "function {name} is not supported yet"
+                    )));
+                }
             },
         })
     }
 
-    /// When the first selector inside an expression is evaluated: its `@`, or that of the innermost subquery
-    /// around it that has one, and the offsets on the way. `info` looks for info series at that time.
-    fn first_selector_time(&self, expr: &Expr, at: Option<i64>, offset: i64) -> Result<Option<(Option<i64>, i64)>, QueryError> {
+    /// When the first selector inside an expression is evaluated: its `@`, or that of the innermost
+    /// subquery around it that has one, and the offsets on the way. `info` looks for info
+    /// series at that time.
+    fn first_selector_time(
+        &self,
+        expr: &Expr,
+        at: Option<i64>,
+        offset: i64,
+    ) -> Result<Option<(Option<i64>, i64)>, QueryError> {
         let first = |parts: &[&Expr]| {
             for part in parts {
                 if let Some(found) = self.first_selector_time(part, at, offset)? {
@@ -487,7 +654,9 @@ impl Planner {
                 let own = self.offset(subquery.offset.as_ref())?;
                 match self.at(subquery.at) {
                     Some(fixed) => self.first_selector_time(&subquery.expr, Some(fixed), own),
-                    None => self.first_selector_time(&subquery.expr, at, own.saturating_add(offset)),
+                    None => {
+                        self.first_selector_time(&subquery.expr, at, own.saturating_add(offset))
+                    }
                 }
             }
             Expr::Call(call) => first(&call.args.iter().collect::<Vec<_>>()),
@@ -522,13 +691,23 @@ impl Planner {
     }
 
     fn range_select(&self, matrix: &MatrixSelector, need: Need) -> Result<RangeSelect, QueryError> {
-        Ok(RangeSelect { select: self.select(&matrix.selector, need)?, range: self.durations.positive(&matrix.range)? })
+        Ok(RangeSelect {
+            select: self.select(&matrix.selector, need)?,
+            range: self.durations.positive(&matrix.range)?,
+        })
     }
 
     fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
-        // The inside is evaluated at its own steps, so it is wrapped whether or not the subquery itself is fixed.
-        let expr = self.lower(&subquery.expr, Need::default().buckets())?.wrap();
-        let step = subquery.step.as_ref().map(|step| self.durations.positive(step)).transpose()?;
+        // The inside is evaluated at its own steps, so it is wrapped whether or not the subquery
+        // itself is fixed.
+        let expr = self
+            .lower(&subquery.expr, Need::default().buckets())?
+            .wrap();
+        let step = subquery
+            .step
+            .as_ref()
+            .map(|step| self.durations.positive(step))
+            .transpose()?;
         Ok(Subquery {
             expr,
             range: self.durations.positive(&subquery.range)?,
@@ -555,7 +734,10 @@ fn absent_labels(expr: &Expr) -> Labels {
     };
     let mut seen: Vec<&str> = Vec::new();
     let mut builder = LabelsBuilder::new();
-    for matcher in matchers.iter().filter(|matcher| matcher.name != tidelake_catalog::model::METRIC_NAME) {
+    for matcher in matchers
+        .iter()
+        .filter(|matcher| matcher.name != tidelake_catalog::model::METRIC_NAME)
+    {
         if matcher.op == MatchOp::Equal && !seen.contains(&matcher.name.as_str()) {
             builder.set(&matcher.name, &matcher.value);
             seen.push(&matcher.name);

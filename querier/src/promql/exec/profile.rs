@@ -1,7 +1,7 @@
 //! What each operator of a query did: for `EXPLAIN ANALYZE`, and not collected otherwise.
 //!
-//! Every operator is evaluated at most once, so it has one time from which it was asked until it answered. While it waits for its
-//! operands they have theirs; its own time is what remains.
+//! Every operator is evaluated at most once, so it has one time from which it was asked until it
+//! answered. While it waits for its operands they have theirs; its own time is what remains.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +63,10 @@ impl OperatorProfile {
 
     /// Counts what a task has computed.
     pub fn computed(&self, time: Duration) {
-        self.compute_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.compute_nanos.fetch_add(
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -82,7 +85,10 @@ fn key(node: &Node) -> usize {
 impl Profile {
     /// Nothing yet; what operators read counts as read by the query.
     pub fn new(query: Arc<ReadMeter>) -> Self {
-        Self { query, operators: Mutex::default() }
+        Self {
+            query,
+            operators: Mutex::default(),
+        }
     }
 
     /// What an operator did, if it was evaluated.
@@ -96,7 +102,11 @@ impl Profile {
     }
 
     /// Evaluates an operator and notes what it did.
-    pub async fn measure(&self, node: &Node, work: impl Future<Output = Result<Evaluated, QueryError>>) -> Result<Evaluated, QueryError> {
+    pub async fn measure(
+        &self,
+        node: &Node,
+        work: impl Future<Output = Result<Evaluated, QueryError>>,
+    ) -> Result<Evaluated, QueryError> {
         let operator = Arc::new(OperatorProfile {
             read: ReadMeter::unlimited(vec![Arc::clone(&self.query)]),
             series: AtomicU64::new(0),
@@ -105,11 +115,17 @@ impl Profile {
             compute_nanos: AtomicU64::new(0),
             done: Mutex::default(),
         });
-        self.operators.lock().insert(key(node), Arc::clone(&operator));
+        self.operators
+            .lock()
+            .insert(key(node), Arc::clone(&operator));
         let begun = Instant::now();
         let value = CURRENT.scope(Arc::clone(&operator), work).await;
         let (rows, values) = value.as_ref().map_or((0, 0), size);
-        *operator.done.lock() = Done { span: Some((begun, Instant::now())), rows, values };
+        *operator.done.lock() = Done {
+            span: Some((begun, Instant::now())),
+            rows,
+            values,
+        };
         value
     }
 }
@@ -118,9 +134,16 @@ fn size(value: &Evaluated) -> (u64, u64) {
     match value {
         Evaluated::Scalar(values) => (1, values.len() as u64),
         Evaluated::String(_) => (1, 1),
-        Evaluated::Range(points) => (points.len() as u64, points.iter().map(|points| points.len() as u64).sum()),
+        Evaluated::Range(points) => (
+            points.len() as u64,
+            points.iter().map(|points| points.len() as u64).sum(),
+        ),
         Evaluated::Vector(rows) => {
-            let values = rows.list.iter().map(|row| (0..row.values.len()).filter(|step| row.has(*step)).count() as u64).sum();
+            let values = rows
+                .list
+                .iter()
+                .map(|row| (0..row.values.len()).filter(|step| row.has(*step)).count() as u64)
+                .sum();
             (rows.list.len() as u64, values)
         }
     }

@@ -43,7 +43,11 @@ const STEPS_BETWEEN_CHECKS: usize = 256;
 const LARGE_WINDOW: usize = 4096;
 
 /// Evaluates a range function.
-pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    call: &RangeCall,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     if grid.count == 0 {
         return Ok(Rows::default());
     }
@@ -66,10 +70,19 @@ pub(crate) async fn evaluate(engine: &Engine, call: &RangeCall, grid: Grid) -> R
     };
     let rows = match &call.range {
         RangeArg::Matrix(matrix) => {
-            let sliding = sliding(matrix.range, matrix.select.offset, matrix.select.at, matrix.select.reach);
+            let sliding = sliding(
+                matrix.range,
+                matrix.select.offset,
+                matrix.select.at,
+                matrix.select.reach,
+            );
             let range = sliding.time_range();
-            let work = move |samples: SeriesSamples, remarks: &mut Collector| sliding.evaluate(&Points::new(samples), remarks);
-            let (mut rows, charges) = engine.map_series(&matrix.select, range, Row::weight, work).await?;
+            let work = move |samples: SeriesSamples, remarks: &mut Collector| {
+                sliding.evaluate(&Points::new(samples), remarks)
+            };
+            let (mut rows, charges) = engine
+                .map_series(&matrix.select, range, Row::weight, work)
+                .await?;
             sort_rows(&mut rows);
             Rows::charged(rows, charges)
         }
@@ -120,12 +133,26 @@ impl Sliding {
     /// All samples that any window needs.
     fn time_range(&self) -> TimeRange {
         let (before, after) = self.margins();
-        let start = self.reference(self.grid.start).saturating_sub(self.range).saturating_sub(before);
-        TimeRange::new(start.saturating_add(1), self.reference(self.grid.end()).saturating_add(after))
+        let start = self
+            .reference(self.grid.start)
+            .saturating_sub(self.range)
+            .saturating_sub(before);
+        TimeRange::new(
+            start.saturating_add(1),
+            self.reference(self.grid.end()).saturating_add(after),
+        )
     }
 
-    fn evaluate(&self, points: &Points, collector: &mut Collector) -> Result<Option<Row>, QueryError> {
-        let mut row = Row::empty(points.labels.clone(), points.drop_name || !self.function.keeps_name(), self.grid.count);
+    fn evaluate(
+        &self,
+        points: &Points,
+        collector: &mut Collector,
+    ) -> Result<Option<Row>, QueryError> {
+        let mut row = Row::empty(
+            points.labels.clone(),
+            points.drop_name || !self.function.keeps_name(),
+            self.grid.count,
+        );
         let prepared = Prepared::new(self.function, points);
         let mut remarks = Remarks::default();
         let (before, after) = self.margins();
@@ -150,8 +177,18 @@ impl Sliding {
                 self.limits.check()?;
             }
             if self.counter.is_counting() {
-                let histograms = points.histograms.get(histogram_low..histogram_high).unwrap_or_default();
-                self.counter.add(step, (high - low) as u64 + histograms.iter().map(|histogram| weight(histogram)).sum::<u64>());
+                let histograms = points
+                    .histograms
+                    .get(histogram_low..histogram_high)
+                    .unwrap_or_default();
+                self.counter.add(
+                    step,
+                    (high - low) as u64
+                        + histograms
+                            .iter()
+                            .map(|histogram| weight(histogram))
+                            .sum::<u64>(),
+                );
             }
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
@@ -173,7 +210,13 @@ impl Sliding {
                 row.set(step, point);
             }
         }
-        remarks.report(self.function, points, !row.values.iter().all(|v| is_absent(*v)), self.span, collector);
+        remarks.report(
+            self.function,
+            points,
+            !row.values.iter().all(|v| is_absent(*v)),
+            self.span,
+            collector,
+        );
         Ok((!row.is_empty()).then_some(row))
     }
 }
@@ -187,7 +230,11 @@ fn advance(times: &[i64], index: &mut usize, time: i64) {
 }
 
 /// The raw samples of a window, by labels.
-pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -> Result<Vec<Points>, QueryError> {
+pub(crate) async fn raw(
+    engine: &Engine,
+    matrix: &Arc<RangeSelect>,
+    time: i64,
+) -> Result<Vec<Points>, QueryError> {
     let end = matrix.select.reference(time);
     let start = end.saturating_sub(matrix.range);
     let reach = matrix.select.reach;
@@ -196,20 +243,42 @@ pub(crate) async fn raw(engine: &Engine, matrix: &Arc<RangeSelect>, time: i64) -
         Reach::Anchored => (engine.lookback, 0),
         Reach::Smoothed => (engine.lookback, engine.lookback),
     };
-    let range = TimeRange::new(start.saturating_sub(before).saturating_add(1), end.saturating_add(after));
+    let range = TimeRange::new(
+        start.saturating_sub(before).saturating_add(1),
+        end.saturating_add(after),
+    );
     let work = move |samples: SeriesSamples, _: &mut Collector| {
         let mut points = Points::new(samples);
         if reach != Reach::Plain {
             if !points.histograms.is_empty() {
-                let modifier = if reach == Reach::Anchored { "anchored" } else { "smoothed" };
-                return Err(QueryError::execution(format!("{modifier} modifier is not supported with histograms")));
+                let modifier = if reach == Reach::Anchored {
+                    "anchored"
+                } else {
+                    "smoothed"
+                };
+                return Err(QueryError::execution(format!(
+                    "{modifier} modifier is not supported with histograms"
+                )));
             }
-            super::super::functions::extended::extend(&mut points, start, end, reach == Reach::Smoothed);
+            super::super::functions::extended::extend(
+                &mut points,
+                start,
+                end,
+                reach == Reach::Smoothed,
+            );
         }
         Ok((points.len() > 0).then_some(points))
     };
-    let (mut points, _charges) = engine.map_series(&matrix.select, range, Points::weight, work).await?;
+    let (mut points, _charges) = engine
+        .map_series(&matrix.select, range, Points::weight, work)
+        .await?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
-    engine.counter(Grid { start: time, step: 1, count: 1 }).add(0, points.iter().map(Points::weight).sum());
+    engine
+        .counter(Grid {
+            start: time,
+            step: 1,
+            count: 1,
+        })
+        .add(0, points.iter().map(Points::weight).sum());
     Ok(points)
 }

@@ -16,7 +16,13 @@ use super::row::{Row, Rows, is_absent};
 use super::sampling::in_ratio;
 
 /// Chooses rows; `params` is `k` or the ratio at every step.
-pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: Rows, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) fn evaluate(
+    engine: &Engine,
+    node: &Aggregate,
+    params: &[f64],
+    rows: Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let (least, most) = bounds(params);
     let has_nan = params.iter().any(|value| value.is_nan());
     if node.op == AggregateOp::LimitRatio {
@@ -42,10 +48,16 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
             return Err(QueryError::execution("Parameter value is NaN"));
         }
         if least <= i64::MIN as f64 {
-            return Err(QueryError::execution(format!("Scalar value {} underflows int64", super::number::general(least))));
+            return Err(QueryError::execution(format!(
+                "Scalar value {} underflows int64",
+                super::number::general(least)
+            )));
         }
         if most >= i64::MAX as f64 {
-            return Err(QueryError::execution(format!("Scalar value {} overflows int64", super::number::general(most))));
+            return Err(QueryError::execution(format!(
+                "Scalar value {} overflows int64",
+                super::number::general(most)
+            )));
         }
     }
     let groups = Groups::new(&rows.list, &node.grouping, node.without);
@@ -55,7 +67,11 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
     }
     let ranked = matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk);
     if ranked && rows.list.iter().any(Row::has_histograms) {
-        let name = if node.op == AggregateOp::Topk { "topk" } else { "bottomk" };
+        let name = if node.op == AggregateOp::Topk {
+            "topk"
+        } else {
+            "bottomk"
+        };
         engine.annotate(|all| all.histogram_ignored_in_aggregation(name, node.span));
     }
     let mut chosen: Vec<Option<Row>> = vec![None; rows.list.len()];
@@ -68,14 +84,25 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
             match node.op {
                 AggregateOp::LimitRatio => {
                     let ratio = param.clamp(-1.0, 1.0);
-                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step) && in_ratio(&rows.list[**row].labels, ratio)));
+                    candidates.extend(members.iter().filter(|row| {
+                        rows.list[**row].has(step) && in_ratio(&rows.list[**row].labels, ratio)
+                    }));
                 }
                 AggregateOp::Limitk => {
                     let k = count(*param);
-                    candidates.extend(members.iter().filter(|row| rows.list[**row].has(step)).take(k));
+                    candidates.extend(
+                        members
+                            .iter()
+                            .filter(|row| rows.list[**row].has(step))
+                            .take(k),
+                    );
                 }
                 _ => {
-                    candidates.extend(members.iter().filter(|row| !is_absent(rows.list[**row].values[step])));
+                    candidates.extend(
+                        members
+                            .iter()
+                            .filter(|row| !is_absent(rows.list[**row].values[step])),
+                    );
                     let value = |row: &usize| rows.list[*row].values[step];
                     let compare = |a: &usize, b: &usize| {
                         let order = best_first(value(a), value(b), node.op == AggregateOp::Topk);
@@ -103,7 +130,13 @@ pub(crate) fn evaluate(engine: &Engine, node: &Aggregate, params: &[f64], rows: 
             }
         }
     }
-    Rows::new(order.into_iter().filter_map(|row| chosen[row].take()).collect(), &engine.limits)
+    Rows::new(
+        order
+            .into_iter()
+            .filter_map(|row| chosen[row].take())
+            .collect(),
+        &engine.limits,
+    )
 }
 
 /// `k` as a count; NaN and infinities were refused before.

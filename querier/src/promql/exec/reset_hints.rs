@@ -1,10 +1,11 @@
 //! What histograms of a series say about counter resets when a query reads them.
 //!
-//! A sender's word is not taken: a sample that it knew to follow a reset may no longer follow the sample that it was
-//! compared with. As in Prometheus, only "gauge" stays, and whoever needs to know compares.
+//! A sender's word is not taken: a sample that it knew to follow a reset may no longer follow the
+//! sample that it was compared with. As in Prometheus, only "gauge" stays, and whoever needs to
+//! know compares.
 //!
-//! Where only counts and sums matter (`histogram_count(rate(x[5m]))`), samples go without their buckets, and
-//! resets, which are seen in buckets only, are noted in them before.
+//! Where only counts and sums matter (`histogram_count(rate(x[5m]))`), samples go without their
+//! buckets, and resets, which are seen in buckets only, are noted in them before.
 
 use std::sync::Arc;
 
@@ -22,13 +23,17 @@ pub(crate) fn forget(samples: &mut SeriesSamples) {
     }
 }
 
-/// Leaves the buckets out and says of each histogram whether it follows a reset. That it does is only said if the
-/// one before it is not older than `since`, the first that the query is about.
+/// Leaves the buckets out and says of each histogram whether it follows a reset. That it does is
+/// only said if the one before it is not older than `since`, the first that the query is about.
 pub(crate) fn without_buckets(samples: &mut SeriesSamples, since: i64) {
     forget(samples);
     let mut previous: Option<(i64, Arc<Histogram>)> = None;
     for (position, histogram) in &mut samples.histograms {
-        let time = samples.times.get(*position as usize).copied().unwrap_or(i64::MIN);
+        let time = samples
+            .times
+            .get(*position as usize)
+            .copied()
+            .unwrap_or(i64::MIN);
         let mut bare = Histogram {
             schema: histogram.schema,
             count: histogram.count,
@@ -37,7 +42,9 @@ pub(crate) fn without_buckets(samples: &mut SeriesSamples, since: i64) {
             ..Histogram::default()
         };
         if !is_stale(histogram.sum) {
-            if let (ResetHint::Unknown, Some((before, previous))) = (histogram.reset_hint, &previous) {
+            if let (ResetHint::Unknown, Some((before, previous))) =
+                (histogram.reset_hint, &previous)
+            {
                 bare.reset_hint = match reset::detect(histogram, previous) {
                     false => ResetHint::No,
                     true if *before >= since => ResetHint::Yes,

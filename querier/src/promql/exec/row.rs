@@ -8,8 +8,8 @@ use super::super::histogram::weight;
 use super::QueryError;
 use super::limits::{Charge, Limits};
 
-/// "No value at this step". These are the bits of a stale marker: selectors never let one through, and arithmetic
-/// quietens signalling NaNs, so no computed value has them.
+/// "No value at this step". These are the bits of a stale marker: selectors never let one through,
+/// and arithmetic quietens signalling NaNs, so no computed value has them.
 pub const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
 
 /// Whether a value of a row is the marker [`ABSENT`].
@@ -45,8 +45,8 @@ pub struct RangeSeries {
 pub(crate) struct Row {
     /// Labels, with the metric name as long as nothing removed it explicitly.
     pub labels: Labels,
-    /// Whether the metric name has to go when the query ends. Names are removed as late as that, so that
-    /// `label_replace` and `by (__name__)` can still see them.
+    /// Whether the metric name has to go when the query ends. Names are removed as late as that,
+    /// so that `label_replace` and `by (__name__)` can still see them.
     pub drop_name: bool,
     /// See [`SeriesRow::values`].
     pub values: Vec<f64>,
@@ -64,7 +64,12 @@ pub(crate) enum Point {
 impl Row {
     /// A row of floats.
     pub fn floats(labels: Labels, drop_name: bool, values: Vec<f64>) -> Self {
-        Self { labels, drop_name, values, histograms: None }
+        Self {
+            labels,
+            drop_name,
+            values,
+            histograms: None,
+        }
     }
 
     /// A row without any value yet.
@@ -115,18 +120,29 @@ impl Row {
 
     /// How many samples it counts as: a place for each step, and its histograms.
     pub fn weight(&self) -> u64 {
-        let histograms = self.histograms.iter().flatten().flatten().map(|histogram| weight(histogram));
+        let histograms = self
+            .histograms
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|histogram| weight(histogram));
         self.values.len() as u64 + histograms.sum::<u64>()
     }
 
     /// Whether no step has a value.
     pub fn is_empty(&self) -> bool {
-        self.values.iter().all(|v| is_absent(*v)) && self.histograms.as_ref().is_none_or(|h| h.iter().all(Option::is_none))
+        self.values.iter().all(|v| is_absent(*v))
+            && self
+                .histograms
+                .as_ref()
+                .is_none_or(|h| h.iter().all(Option::is_none))
     }
 
     /// Whether any step has a histogram.
     pub fn has_histograms(&self) -> bool {
-        self.histograms.as_ref().is_some_and(|h| h.iter().any(Option::is_some))
+        self.histograms
+            .as_ref()
+            .is_some_and(|h| h.iter().any(Option::is_some))
     }
 }
 
@@ -142,12 +158,18 @@ impl Rows {
     pub fn new(mut list: Vec<Row>, limits: &Arc<Limits>) -> Result<Self, QueryError> {
         list.retain(|row| !row.is_empty());
         let samples = list.iter().map(Row::weight).sum();
-        Ok(Self { list, _charges: vec![limits.charge(samples)?] })
+        Ok(Self {
+            list,
+            _charges: vec![limits.charge(samples)?],
+        })
     }
 
     /// Rows that were counted before, in pieces.
     pub fn charged(list: Vec<Row>, charges: Vec<Charge>) -> Self {
-        Self { list, _charges: charges }
+        Self {
+            list,
+            _charges: charges,
+        }
     }
 
     /// Applies a change that does not add values.
@@ -157,7 +179,10 @@ impl Rows {
     }
 
     /// See [`Rows::map`].
-    pub fn try_map(mut self, change: impl FnOnce(Vec<Row>) -> Result<Vec<Row>, QueryError>) -> Result<Self, QueryError> {
+    pub fn try_map(
+        mut self,
+        change: impl FnOnce(Vec<Row>) -> Result<Vec<Row>, QueryError>,
+    ) -> Result<Self, QueryError> {
         self.list = change(std::mem::take(&mut self.list))?;
         Ok(self)
     }

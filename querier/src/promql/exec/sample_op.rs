@@ -45,19 +45,35 @@ pub(crate) fn apply(op: BinaryOp, a: &Point, b: &Point) -> (Applied, Option<Rema
         (BinaryOp::Div, Point::Histogram(histogram), Point::Float(divisor)) => {
             value(changed(histogram, |histogram| divide(histogram, *divisor)))
         }
-        (BinaryOp::TrimUpper, Point::Histogram(histogram), Point::Float(end)) => value(trim(histogram, Keep::Below, *end)),
-        (BinaryOp::TrimLower, Point::Histogram(histogram), Point::Float(end)) => value(trim(histogram, Keep::Above, *end)),
-        (BinaryOp::Eql, Point::Histogram(a), Point::Histogram(b)) => (Applied::Holds(equal(a, b)), None),
-        (BinaryOp::Neq, Point::Histogram(a), Point::Histogram(b)) => (Applied::Holds(!equal(a, b)), None),
-        (BinaryOp::Add, Point::Histogram(a), Point::Histogram(b)) => combined(add(a, b), Operation::Addition),
-        (BinaryOp::Sub, Point::Histogram(a), Point::Histogram(b)) => combined(subtract(a, b), Operation::Subtraction),
+        (BinaryOp::TrimUpper, Point::Histogram(histogram), Point::Float(end)) => {
+            value(trim(histogram, Keep::Below, *end))
+        }
+        (BinaryOp::TrimLower, Point::Histogram(histogram), Point::Float(end)) => {
+            value(trim(histogram, Keep::Above, *end))
+        }
+        (BinaryOp::Eql, Point::Histogram(a), Point::Histogram(b)) => {
+            (Applied::Holds(equal(a, b)), None)
+        }
+        (BinaryOp::Neq, Point::Histogram(a), Point::Histogram(b)) => {
+            (Applied::Holds(!equal(a, b)), None)
+        }
+        (BinaryOp::Add, Point::Histogram(a), Point::Histogram(b)) => {
+            combined(add(a, b), Operation::Addition)
+        }
+        (BinaryOp::Sub, Point::Histogram(a), Point::Histogram(b)) => {
+            combined(subtract(a, b), Operation::Subtraction)
+        }
         _ => (Applied::Nothing, Some(Remark::Types(kind(a), kind(b)))),
     }
 }
 
 /// What a point is called in remarks.
 fn kind(point: &Point) -> &'static str {
-    if matches!(point, Point::Float(_)) { "float" } else { "histogram" }
+    if matches!(point, Point::Float(_)) {
+        "float"
+    } else {
+        "histogram"
+    }
 }
 
 fn changed(histogram: &Arc<Histogram>, change: impl FnOnce(&mut Histogram)) -> Histogram {
@@ -67,9 +83,13 @@ fn changed(histogram: &Arc<Histogram>, change: impl FnOnce(&mut Histogram)) -> H
     copy
 }
 
-/// A sum or a difference. Two that contradict each other on counter resets have none, as in Prometheus.
+/// A sum or a difference. Two that contradict each other on counter resets have none, as in
+/// Prometheus.
 fn combined(
-    result: Result<(Histogram, super::super::histogram::Merged), super::super::histogram::Incompatible>,
+    result: Result<
+        (Histogram, super::super::histogram::Merged),
+        super::super::histogram::Incompatible,
+    >,
     operation: Operation,
 ) -> (Applied, Option<Remark>) {
     match result {
@@ -80,12 +100,16 @@ fn combined(
                 histogram.reset_hint = ResetHint::Gauge;
             }
             compact(&mut histogram);
-            (Applied::Value(histogram), merged.reconciled.then_some(Remark::Reconciled(operation)))
+            (
+                Applied::Value(histogram),
+                merged.reconciled.then_some(Remark::Reconciled(operation)),
+            )
         }
     }
 }
 
-/// The remarks of one operation. Of all that are made at a step, only that on the last pair of samples is kept.
+/// The remarks of one operation. Of all that are made at a step, only that on the last pair of
+/// samples is kept.
 #[derive(Debug)]
 pub(crate) struct Remarks {
     steps: Vec<Option<(usize, Remark)>>,
@@ -95,7 +119,10 @@ pub(crate) struct Remarks {
 impl Remarks {
     /// For a number of steps; nothing is allocated before the first remark.
     pub fn new(steps: usize) -> Self {
-        Self { steps: Vec::new(), count: steps }
+        Self {
+            steps: Vec::new(),
+            count: steps,
+        }
     }
 
     /// Remarks on a pair at a step; pairs are told apart by their order.
@@ -119,7 +146,9 @@ impl Remarks {
             }
             done.push(remark);
             match remark {
-                Remark::Types(lhs, rhs) => collector.incompatible_types(lhs, op.as_str(), rhs, span),
+                Remark::Types(lhs, rhs) => {
+                    collector.incompatible_types(lhs, op.as_str(), rhs, span)
+                }
                 Remark::Layout => collector.incompatible_layout(op.as_str(), span),
                 Remark::Conflict(operation) => collector.conflicting_resets(operation, span),
                 Remark::Reconciled(operation) => collector.reconciled_bounds(operation, span),

@@ -41,7 +41,8 @@ pub(crate) struct Points {
     pub values: Vec<f64>,
     pub histogram_times: Vec<i64>,
     pub histograms: Vec<Arc<Histogram>>,
-    /// When what the floats count began, see [`SeriesSamples::start_times`]; empty if nobody said so.
+    /// When what the floats count began, see [`SeriesSamples::start_times`]; empty if nobody said
+    /// so.
     pub start_times: Vec<i64>,
     /// The same for the histograms.
     pub histogram_start_times: Vec<i64>,
@@ -50,11 +51,26 @@ pub(crate) struct Points {
 impl Points {
     /// Takes the samples over; only series with histograms or stale markers are copied.
     pub fn new(samples: SeriesSamples) -> Self {
-        let SeriesSamples { labels, times, values, histograms, start_times } = samples;
+        let SeriesSamples {
+            labels,
+            times,
+            values,
+            histograms,
+            start_times,
+        } = samples;
         if histograms.is_empty() && !values.iter().any(|value| is_stale(*value)) {
-            return Self { labels, times, values, start_times, ..Self::default() };
+            return Self {
+                labels,
+                times,
+                values,
+                start_times,
+                ..Self::default()
+            };
         }
-        let mut points = Self { labels, ..Self::default() };
+        let mut points = Self {
+            labels,
+            ..Self::default()
+        };
         let mut pending = histograms.into_iter().peekable();
         for (row, (time, value)) in times.into_iter().zip(values).enumerate() {
             if let Some((_, histogram)) = pending.next_if(|(at, _)| *at as usize == row) {
@@ -74,7 +90,11 @@ impl Points {
 
     /// The present values of a row.
     pub fn from_row(row: Row, grid: Grid) -> Self {
-        let mut points = Self { labels: row.labels.clone(), drop_name: row.drop_name, ..Self::default() };
+        let mut points = Self {
+            labels: row.labels.clone(),
+            drop_name: row.drop_name,
+            ..Self::default()
+        };
         for (step, time) in grid.times().enumerate() {
             match row.point(step) {
                 Some(Point::Float(value)) => {
@@ -109,7 +129,12 @@ impl Points {
 
     /// How many floats they count as.
     pub fn weight(&self) -> u64 {
-        self.times.len() as u64 + self.histograms.iter().map(|histogram| weight(histogram)).sum::<u64>()
+        self.times.len() as u64
+            + self
+                .histograms
+                .iter()
+                .map(|histogram| weight(histogram))
+                .sum::<u64>()
     }
 }
 
@@ -123,14 +148,26 @@ fn says_anew(starts: &[i64], times: &[i64], index: usize) -> bool {
 }
 
 /// Evaluates an instant selector; rows are sorted by labels.
-pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, output: Output) -> Result<Rows, QueryError> {
+pub(crate) async fn instant(
+    engine: &Engine,
+    select: &Arc<Select>,
+    grid: Grid,
+    output: Output,
+) -> Result<Rows, QueryError> {
     if grid.count == 0 {
         return Ok(Rows::default());
     }
     let lookback = engine.lookback;
     let (first, last) = (select.reference(grid.start), select.reference(grid.end()));
-    let ahead = if select.reach == Reach::Smoothed { lookback } else { 0 };
-    let range = TimeRange::new(first.saturating_sub(lookback).saturating_add(1), last.saturating_add(ahead));
+    let ahead = if select.reach == Reach::Smoothed {
+        lookback
+    } else {
+        0
+    };
+    let range = TimeRange::new(
+        first.saturating_sub(lookback).saturating_add(1),
+        last.saturating_add(ahead),
+    );
     let owned = Arc::clone(select);
     let counter = engine.counter(grid);
     let work = move |samples: SeriesSamples, remarks: &mut Collector| {
@@ -146,21 +183,43 @@ pub(crate) async fn instant(engine: &Engine, select: &Arc<Select>, grid: Grid, o
     Ok(Rows::charged(rows, charges))
 }
 
-/// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale marker.
-fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, output: Output) -> Row {
-    let SeriesSamples { labels, times, values, histograms, start_times } = samples;
-    let mut row = Row::empty(labels, matches!(output, Output::Times | Output::StartTimes), grid.count);
+/// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale
+/// marker.
+fn latest(
+    samples: SeriesSamples,
+    select: &Select,
+    grid: Grid,
+    lookback: i64,
+    output: Output,
+) -> Row {
+    let SeriesSamples {
+        labels,
+        times,
+        values,
+        histograms,
+        start_times,
+    } = samples;
+    let mut row = Row::empty(
+        labels,
+        matches!(output, Output::Times | Output::StartTimes),
+        grid.count,
+    );
     let (mut next, mut next_histogram) = (0, 0);
     for step in 0..grid.count {
         let reference = select.reference(grid.time(step));
         while times.get(next).is_some_and(|time| *time <= reference) {
             next += 1;
         }
-        let Some(last) = next.checked_sub(1) else { continue };
+        let Some(last) = next.checked_sub(1) else {
+            continue;
+        };
         if times[last] <= reference.saturating_sub(lookback) {
             continue;
         }
-        while histograms.get(next_histogram).is_some_and(|(at, _)| (*at as usize) < last) {
+        while histograms
+            .get(next_histogram)
+            .is_some_and(|(at, _)| (*at as usize) < last)
+        {
             next_histogram += 1;
         }
         let point = match histograms.get(next_histogram) {
@@ -176,7 +235,9 @@ fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, ou
         match output {
             Output::Values => row.set(step, point),
             Output::Times => row.values[step] = times[last] as f64 / 1000.0,
-            Output::StartTimes => row.values[step] = start_times.get(last).copied().unwrap_or(0) as f64 / 1000.0,
+            Output::StartTimes => {
+                row.values[step] = start_times.get(last).copied().unwrap_or(0) as f64 / 1000.0
+            }
             Output::RawTimes => row.values[step] = times[last] as f64,
         }
     }
@@ -184,18 +245,38 @@ fn latest(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, ou
 }
 
 /// `selector smoothed`: the value at every step, interpolated between the samples around it.
-fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, remarks: &mut Collector) -> Row {
+fn smoothed(
+    samples: SeriesSamples,
+    select: &Select,
+    grid: Grid,
+    lookback: i64,
+    remarks: &mut Collector,
+) -> Row {
     let points = Points::new(samples);
     let mut row = Row::empty(points.labels.clone(), false, grid.count);
     for step in 0..grid.count {
         let reference = select.reference(grid.time(step));
-        let (from, to) = (reference.saturating_sub(lookback), reference.saturating_add(lookback));
-        let inside = |times: &[i64]| times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= to);
+        let (from, to) = (
+            reference.saturating_sub(lookback),
+            reference.saturating_add(lookback),
+        );
+        let inside = |times: &[i64]| {
+            times.partition_point(|t| *t <= from)..times.partition_point(|t| *t <= to)
+        };
         let (floats, histograms) = (inside(&points.times), inside(&points.histogram_times));
         if !histograms.is_empty() {
             if floats.is_empty() {
-                let samples = (&points.histogram_times[histograms.clone()], &points.histograms[histograms]);
-                if let Some(histogram) = smoothed_histogram(samples, reference, points.labels.metric_name(), select.span, remarks) {
+                let samples = (
+                    &points.histogram_times[histograms.clone()],
+                    &points.histograms[histograms],
+                );
+                if let Some(histogram) = smoothed_histogram(
+                    samples,
+                    reference,
+                    points.labels.metric_name(),
+                    select.span,
+                    remarks,
+                ) {
                     row.set(step, Point::Histogram(histogram));
                 }
             } else {
@@ -210,7 +291,12 @@ fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, 
             0 => continue,
             _ if after == times.len() => values[after - 1],
             _ => {
-                let (t0, t1, v0, v1) = (times[after - 1], times[after], values[after - 1], values[after]);
+                let (t0, t1, v0, v1) = (
+                    times[after - 1],
+                    times[after],
+                    values[after - 1],
+                    values[after],
+                );
                 v0 + (v1 - v0) * (reference - t0) as f64 / (t1 - t0) as f64
             }
         };
@@ -219,8 +305,8 @@ fn smoothed(samples: SeriesSamples, select: &Select, grid: Grid, lookback: i64, 
     row
 }
 
-/// The histogram at a time, interpolated between the samples around it. Counters are told from gauges by what the
-/// samples say.
+/// The histogram at a time, interpolated between the samples around it. Counters are told from
+/// gauges by what the samples say.
 fn smoothed_histogram(
     (times, histograms): (&[i64], &[Arc<Histogram>]),
     time: i64,
@@ -237,9 +323,14 @@ fn smoothed_histogram(
     let previous = sample(before)?;
     let Some(next) = sample(after) else {
         // What a sample says of the one before it does not hold for its copy.
-        return Some(Arc::new(Histogram { reset_hint: ResetHint::Unknown, ..previous.1.clone() }));
+        return Some(Arc::new(Histogram {
+            reset_hint: ResetHint::Unknown,
+            ..previous.1.clone()
+        }));
     };
-    let is_counter = [previous.1, next.1].iter().any(|histogram| histogram.reset_hint != ResetHint::Gauge);
+    let is_counter = [previous.1, next.1]
+        .iter()
+        .any(|histogram| histogram.reset_hint != ResetHint::Gauge);
     if is_custom(previous.1) != is_custom(next.1) {
         remarks.mixed_exponential_custom(metric, span);
         return None;

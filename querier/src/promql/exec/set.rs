@@ -10,26 +10,49 @@ use super::plan::Binary;
 use super::row::{Row, Rows};
 
 /// Evaluates a set operator.
-pub(crate) fn evaluate(engine: &Engine, node: &Binary, mut lhs: Rows, mut rhs: Rows, grid: Grid) -> Result<Rows, QueryError> {
+pub(crate) fn evaluate(
+    engine: &Engine,
+    node: &Binary,
+    mut lhs: Rows,
+    mut rhs: Rows,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
     let Some(matching) = &node.matching else {
-        return Err(QueryError::BadData("set operators need vectors on both sides".to_owned()));
+        return Err(QueryError::BadData(
+            "set operators need vectors on both sides".to_owned(),
+        ));
     };
     let signatures = Signatures::new(&lhs.list, &rhs.list, matching);
     match node.op {
         BinaryOp::Or => {
             let present = presence(&lhs.list, &signatures.left, signatures.count, grid);
             let mut list = std::mem::take(&mut lhs.list);
-            for (row, signature) in std::mem::take(&mut rhs.list).into_iter().zip(&signatures.right) {
-                list.extend(keep(row, grid, |step| !present[*signature * grid.count + step]));
+            for (row, signature) in std::mem::take(&mut rhs.list)
+                .into_iter()
+                .zip(&signatures.right)
+            {
+                list.extend(keep(row, grid, |step| {
+                    !present[*signature * grid.count + step]
+                }));
             }
-            let list = if grid.count > 1 { merge_rows(list)? } else { list };
+            let list = if grid.count > 1 {
+                merge_rows(list)?
+            } else {
+                list
+            };
             Rows::new(list, &engine.limits)
         }
         _ => {
             let wanted = node.op == BinaryOp::And;
             let present = presence(&rhs.list, &signatures.right, signatures.count, grid);
-            let rows = std::mem::take(&mut lhs.list).into_iter().zip(&signatures.left);
-            let list = rows.filter_map(|(row, signature)| keep(row, grid, |step| present[*signature * grid.count + step] == wanted));
+            let rows = std::mem::take(&mut lhs.list)
+                .into_iter()
+                .zip(&signatures.left);
+            let list = rows.filter_map(|(row, signature)| {
+                keep(row, grid, |step| {
+                    present[*signature * grid.count + step] == wanted
+                })
+            });
             Rows::new(list.collect(), &engine.limits)
         }
     }

@@ -21,8 +21,9 @@ pub struct QueryStats {
     pub samples_read: u64,
     /// Most samples held at a time.
     pub peak_samples: u64,
-    /// Samples that each step looked at: one per series of an instant selector, all of the window of a range selector, and so a
-    /// sample may count at many steps. A histogram counts as several, by its size. Empty unless asked for (see [`super::EngineOptions::count_samples`]).
+    /// Samples that each step looked at: one per series of an instant selector, all of the window
+    /// of a range selector, and so a sample may count at many steps. A histogram counts as
+    /// several, by its size. Empty unless asked for (see [`super::EngineOptions::count_samples`]).
     pub samples_per_step: Vec<u64>,
 }
 
@@ -36,12 +37,18 @@ pub(crate) struct StepCounts {
 impl StepCounts {
     /// Counts for the steps of a whole query.
     pub fn new(grid: Grid) -> Arc<Self> {
-        Arc::new(Self { grid, steps: (0..grid.count).map(|_| AtomicU64::new(0)).collect() })
+        Arc::new(Self {
+            grid,
+            steps: (0..grid.count).map(|_| AtomicU64::new(0)).collect(),
+        })
     }
 
     /// The counts of all steps.
     pub fn all(&self) -> Vec<u64> {
-        self.steps.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+        self.steps
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .collect()
     }
 }
 
@@ -54,11 +61,18 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Counts at the steps of a node; what a subquery does at steps of its own is not counted, but its result is.
+    /// Counts at the steps of a node; what a subquery does at steps of its own is not counted, but
+    /// its result is.
     pub fn new(counts: Option<&Arc<StepCounts>>, grid: Grid) -> Self {
         match counts {
-            Some(counts) if counts.grid == grid => Self { counts: Some(Arc::clone(counts)), is_invariant: false },
-            Some(counts) if counts.grid.first() == grid => Self { counts: Some(Arc::clone(counts)), is_invariant: true },
+            Some(counts) if counts.grid == grid => Self {
+                counts: Some(Arc::clone(counts)),
+                is_invariant: false,
+            },
+            Some(counts) if counts.grid.first() == grid => Self {
+                counts: Some(Arc::clone(counts)),
+                is_invariant: true,
+            },
             _ => Self::default(),
         }
     }
@@ -67,7 +81,11 @@ impl Counter {
     #[inline]
     pub fn add(&self, step: usize, samples: u64) {
         let Some(counts) = &self.counts else { return };
-        let steps = if self.is_invariant { &counts.steps[..] } else { counts.steps.get(step..=step).unwrap_or_default() };
+        let steps = if self.is_invariant {
+            &counts.steps[..]
+        } else {
+            counts.steps.get(step..=step).unwrap_or_default()
+        };
         for count in steps {
             count.fetch_add(samples, Ordering::Relaxed);
         }
@@ -76,8 +94,13 @@ impl Counter {
     /// Counts the value of a row at each step that has one.
     pub fn add_row(&self, row: &Row) {
         if self.counts.is_some() {
-            let value = |step: &usize| row.histogram(*step).map_or(1, |histogram| weight(histogram));
-            (0..row.values.len()).filter(|step| row.has(*step)).for_each(|step| self.add(step, value(&step)));
+            let value = |step: &usize| {
+                row.histogram(*step)
+                    .map_or(1, |histogram| weight(histogram))
+            };
+            (0..row.values.len())
+                .filter(|step| row.has(*step))
+                .for_each(|step| self.add(step, value(&step)));
         }
     }
 
@@ -93,7 +116,11 @@ mod tests {
 
     #[test]
     fn only_the_steps_of_the_query_count() {
-        let grid = Grid { start: 0, step: 10, count: 3 };
+        let grid = Grid {
+            start: 0,
+            step: 10,
+            count: 3,
+        };
         let counts = StepCounts::new(grid);
         Counter::new(Some(&counts), grid).add(1, 5);
         Counter::new(Some(&counts), grid).add(7, 5);

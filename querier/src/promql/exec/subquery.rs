@@ -1,7 +1,7 @@
 //! Subqueries: an expression evaluated at steps of its own, which become the samples of windows.
 //!
-//! The steps are multiples of the subquery's step since 1970, so that neighbouring windows share them and each is
-//! evaluated once, however often windows overlap.
+//! The steps are multiples of the subquery's step since 1970, so that neighbouring windows share
+//! them and each is evaluated once, however often windows overlap.
 
 use super::QueryError;
 use super::engine::{Engine, Evaluated};
@@ -11,7 +11,11 @@ use super::plan::Subquery;
 use super::selector::Points;
 
 /// The samples for all windows of the outer steps, in the order of the inner rows.
-pub(crate) async fn evaluate(engine: &Engine, node: &Subquery, outer: Grid) -> Result<(Vec<Points>, Option<Charge>), QueryError> {
+pub(crate) async fn evaluate(
+    engine: &Engine,
+    node: &Subquery,
+    outer: Grid,
+) -> Result<(Vec<Points>, Option<Charge>), QueryError> {
     if outer.count == 0 {
         return Ok((Vec::new(), None));
     }
@@ -20,9 +24,21 @@ pub(crate) async fn evaluate(engine: &Engine, node: &Subquery, outer: Grid) -> R
         return Ok((Vec::new(), None));
     }
     let points: Vec<Points> = match engine.eval(&node.expr, grid).await? {
-        Evaluated::Vector(rows) => rows.list.into_iter().map(|row| Points::from_row(row, grid)).collect(),
-        Evaluated::Scalar(values) => vec![Points { times: grid.times().collect(), values, ..Points::default() }],
-        _ => return Err(QueryError::BadData("subquery is only allowed on an instant vector".to_owned())),
+        Evaluated::Vector(rows) => rows
+            .list
+            .into_iter()
+            .map(|row| Points::from_row(row, grid))
+            .collect(),
+        Evaluated::Scalar(values) => vec![Points {
+            times: grid.times().collect(),
+            values,
+            ..Points::default()
+        }],
+        _ => {
+            return Err(QueryError::BadData(
+                "subquery is only allowed on an instant vector".to_owned(),
+            ));
+        }
     };
     let held = points.iter().map(Points::weight).sum();
     let charge = engine.limits.charge(held)?;
@@ -32,6 +48,9 @@ pub(crate) async fn evaluate(engine: &Engine, node: &Subquery, outer: Grid) -> R
 fn inner_grid(node: &Subquery, outer: Grid, max_steps: u64) -> Result<Grid, QueryError> {
     let before = node.reference(outer.start).saturating_sub(node.range);
     let end = node.reference(outer.end());
-    let start = before.div_euclid(node.step).saturating_mul(node.step).saturating_add(node.step);
+    let start = before
+        .div_euclid(node.step)
+        .saturating_mul(node.step)
+        .saturating_add(node.step);
     Grid::new(start, end, node.step, max_steps)
 }

@@ -1,5 +1,6 @@
-//! Quantiles and fractions of histograms: native ones, and classic ones, which are sets of series that differ in `le`
-//! only. Where a native and a classic histogram have the same labels there is no telling which is meant.
+//! Quantiles and fractions of histograms: native ones, and classic ones, which are sets of series
+//! that differ in `le` only. Where a native and a classic histogram have the same labels there is
+//! no telling which is meant.
 
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Histogram, Labels, LabelsBuilder};
@@ -45,9 +46,15 @@ struct Found<'a> {
 impl Found<'_> {
     /// Remarks on native and classic histograms of the same labels that are there at the same time.
     fn report_conflicts(&self, engine: &Engine, span: Span) {
-        for (native, group) in self.native.iter().zip(&self.classic_of).filter_map(|(row, group)| Some((row, self.classic.get((*group)?)?)))
+        for (native, group) in self
+            .native
+            .iter()
+            .zip(&self.classic_of)
+            .filter_map(|(row, group)| Some((row, self.classic.get((*group)?)?)))
         {
-            if (0..native.values.len()).any(|step| native.histogram(step).is_some() && group.has(step)) {
+            if (0..native.values.len())
+                .any(|step| native.histogram(step).is_some() && group.has(step))
+            {
                 engine.annotate(|all| all.mixed_classic_native(native.labels.metric_name(), span));
             }
         }
@@ -60,7 +67,8 @@ impl Found<'_> {
         (!classic.is_some_and(|group| group.has(step))).then_some(histogram)
     }
 
-    /// Fills in the buckets of a classic histogram; there are none if there is a native one at that step.
+    /// Fills in the buckets of a classic histogram; there are none if there is a native one at that
+    /// step.
     fn classic_at(&self, position: usize, step: usize, buckets: &mut Vec<Bucket>) {
         buckets.clear();
         if self.native_of[position].is_none_or(|row| row.histogram(step).is_none()) {
@@ -94,7 +102,10 @@ fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
         };
         let labels = row.labels.retain(|name| name != BUCKET_LABEL);
         let position = *positions.entry(labels.clone()).or_insert_with(|| {
-            classic.push(Group { labels, buckets: Vec::new() });
+            classic.push(Group {
+                labels,
+                buckets: Vec::new(),
+            });
             classic.len() - 1
         });
         classic[position].buckets.push((upper, row));
@@ -102,14 +113,22 @@ fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
     for group in &mut classic {
         group.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    let classic_of: Vec<Option<usize>> = native.iter().map(|row| positions.get(&row.labels).copied()).collect();
+    let classic_of: Vec<Option<usize>> = native
+        .iter()
+        .map(|row| positions.get(&row.labels).copied())
+        .collect();
     let mut native_of = vec![None; classic.len()];
     for (row, group) in native.iter().zip(&classic_of) {
         if let Some(group) = *group {
             native_of[group] = Some(*row);
         }
     }
-    let found = Found { classic, native, native_of, classic_of };
+    let found = Found {
+        classic,
+        native,
+        native_of,
+        classic_of,
+    };
     found.report_conflicts(engine, span);
     found
 }
@@ -117,7 +136,9 @@ fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
 impl Group<'_> {
     /// Whether any bucket is there at a step.
     fn has(&self, step: usize) -> bool {
-        self.buckets.iter().any(|(_, row)| !is_absent(row.values[step]))
+        self.buckets
+            .iter()
+            .any(|(_, row)| !is_absent(row.values[step]))
     }
 
     /// Appends the buckets that are there at a step; those with equal bounds added up.
@@ -129,7 +150,10 @@ impl Group<'_> {
             }
             match buckets.last_mut() {
                 Some(last) if last.upper == *upper => last.count += count,
-                _ => buckets.push(Bucket { upper: *upper, count }),
+                _ => buckets.push(Bucket {
+                    upper: *upper,
+                    count,
+                }),
             }
         }
     }
@@ -145,12 +169,17 @@ pub(crate) fn quantile(
     spans: &Spans,
 ) -> Result<Rows, QueryError> {
     for (values, span) in quantiles.iter().zip(&spans.quantiles) {
-        let mut bad: Vec<f64> = values.iter().copied().filter(|q| !(0.0..=1.0).contains(q)).collect();
+        let mut bad: Vec<f64> = values
+            .iter()
+            .copied()
+            .filter(|q| !(0.0..=1.0).contains(q))
+            .collect();
         bad.dedup_by_key(|q| q.to_bits());
         engine.annotate(|all| bad.iter().for_each(|q| all.invalid_quantile(*q, *span)));
     }
     let found = find(engine, &rows, spans.histograms);
-    let mut out: Vec<Row> = Vec::with_capacity((found.native.len() + found.classic.len()) * quantiles.len());
+    let mut out: Vec<Row> =
+        Vec::with_capacity((found.native.len() + found.classic.len()) * quantiles.len());
     let mut buckets = Vec::new();
     let mut remarks = Collector::default();
     for (position, native) in found.native.iter().enumerate() {
@@ -158,11 +187,17 @@ pub(crate) fn quantile(
         for quantile in &quantiles {
             let mut target = Target::new(&native.labels, label, grid, out.len());
             for (step, q) in quantile.iter().copied().enumerate() {
-                let Some(histogram) = found.native_at(position, step) else { continue };
+                let Some(histogram) = found.native_at(position, step) else {
+                    continue;
+                };
                 let (value, effect) = native_quantile(q, histogram);
                 match effect {
-                    Some(NanEffect::Result) => remarks.quantile_is_nan(native.labels.metric_name(), spans.histograms),
-                    Some(NanEffect::Skew) => remarks.quantile_is_skewed(native.labels.metric_name(), spans.histograms),
+                    Some(NanEffect::Result) => {
+                        remarks.quantile_is_nan(native.labels.metric_name(), spans.histograms)
+                    }
+                    Some(NanEffect::Skew) => {
+                        remarks.quantile_is_skewed(native.labels.metric_name(), spans.histograms)
+                    }
                     None => {}
                 }
                 target.row(q, &mut out).values[step] = value;
@@ -180,7 +215,10 @@ pub(crate) fn quantile(
                 }
                 let (value, fix) = bucket_quantile(q, &mut buckets);
                 if let Some(fix) = fix {
-                    let fix = Monotonicity { time: grid.time(step), ..fix };
+                    let fix = Monotonicity {
+                        time: grid.time(step),
+                        ..fix
+                    };
                     remarks.forced_monotonicity(group.labels.metric_name(), spans.histograms, fix);
                 }
                 target.row(q, &mut out).values[step] = value;
@@ -189,12 +227,16 @@ pub(crate) fn quantile(
     }
     let may_repeat = label.is_some() || !found.native.is_empty();
     engine.annotate(|all| all.merge(remarks));
-    let out = if may_repeat && grid.count > 1 { merge_rows(out)? } else { out };
+    let out = if may_repeat && grid.count > 1 {
+        merge_rows(out)?
+    } else {
+        out
+    };
     Rows::new(out, &engine.limits)
 }
 
-/// Where quantiles of one histogram go: to one row, or to one per value of the label for the quantile, which may
-/// change from step to step.
+/// Where quantiles of one histogram go: to one row, or to one per value of the label for the
+/// quantile, which may change from step to step.
 struct Target<'a> {
     labels: &'a Labels,
     label: Option<&'a str>,
@@ -206,7 +248,13 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn new(labels: &'a Labels, label: Option<&'a str>, grid: Grid, first: usize) -> Self {
-        Self { labels, label, grid, first, current: None }
+        Self {
+            labels,
+            label,
+            grid,
+            first,
+            current: None,
+        }
     }
 
     /// The row of a quantile.
@@ -215,10 +263,14 @@ impl<'a> Target<'a> {
             Some((bits, position)) if self.label.is_none() || bits == q.to_bits() => position,
             _ => {
                 let labels = labels_with(self.labels, self.label, q);
-                out[self.first..].iter().position(|row| row.labels == labels).map(|at| self.first + at).unwrap_or_else(|| {
-                    out.push(Row::empty(labels, true, self.grid.count));
-                    out.len() - 1
-                })
+                out[self.first..]
+                    .iter()
+                    .position(|row| row.labels == labels)
+                    .map(|at| self.first + at)
+                    .unwrap_or_else(|| {
+                        out.push(Row::empty(labels, true, self.grid.count));
+                        out.len() - 1
+                    })
             }
         };
         self.current = Some((q.to_bits(), position));
@@ -227,7 +279,9 @@ impl<'a> Target<'a> {
 }
 
 fn labels_with(labels: &Labels, label: Option<&str>, q: f64) -> Labels {
-    let Some(label) = label else { return labels.clone() };
+    let Some(label) = label else {
+        return labels.clone();
+    };
     let mut text = plain(q);
     // Quantiles are written as OpenMetrics writes floats: 1.0, not 1.
     if q.is_finite() && !text.contains('.') {
@@ -238,8 +292,8 @@ fn labels_with(labels: &Labels, label: Option<&str>, q: f64) -> Labels {
     builder.build()
 }
 
-/// The quantile of a cumulative histogram with ascending bounds, interpolated within a bucket, and what had to be
-/// corrected for the counts to ascend.
+/// The quantile of a cumulative histogram with ascending bounds, interpolated within a bucket, and
+/// what had to be corrected for the counts to ascend.
 fn bucket_quantile(q: f64, buckets: &mut [Bucket]) -> (f64, Option<Monotonicity>) {
     if q.is_nan() {
         return (f64::NAN, None);
@@ -250,22 +304,34 @@ fn bucket_quantile(q: f64, buckets: &mut [Bucket]) -> (f64, Option<Monotonicity>
     if q > 1.0 {
         return (f64::INFINITY, None);
     }
-    if buckets.last().is_none_or(|bucket| bucket.upper != f64::INFINITY) {
+    if buckets
+        .last()
+        .is_none_or(|bucket| bucket.upper != f64::INFINITY)
+    {
         return (f64::NAN, None);
     }
     let fix = make_monotonic(buckets);
-    let [below @ .., last] = &*buckets else { return (f64::NAN, fix) };
+    let [below @ .., last] = &*buckets else {
+        return (f64::NAN, fix);
+    };
     if below.is_empty() || last.count == 0.0 {
         return (f64::NAN, fix);
     }
     let rank = q * last.count;
-    let index = below.partition_point(|bucket| bucket.count < rank || bucket.count.is_nan() || rank.is_nan());
+    let index = below
+        .partition_point(|bucket| bucket.count < rank || bucket.count.is_nan() || rank.is_nan());
     let value = match below.get(index) {
         // Beyond all finite bounds: the highest of them is the best that is known.
         None => below[below.len() - 1].upper,
         Some(bucket) if index == 0 && bucket.upper <= 0.0 => bucket.upper,
         Some(bucket) => {
-            let previous = index.checked_sub(1).map_or(Bucket { upper: 0.0, count: 0.0 }, |index| below[index]);
+            let previous = index.checked_sub(1).map_or(
+                Bucket {
+                    upper: 0.0,
+                    count: 0.0,
+                },
+                |index| below[index],
+            );
             let share = (rank - previous.count) / (bucket.count - previous.count);
             previous.upper + (bucket.upper - previous.upper) * share
         }
@@ -286,8 +352,12 @@ fn make_monotonic(buckets: &mut [Bucket]) -> Option<Monotonicity> {
             bucket.count = previous;
         } else if count < previous {
             bucket.count = previous;
-            let fix =
-                fix.get_or_insert(Monotonicity { time: 0, min_bucket: f64::INFINITY, max_bucket: f64::NEG_INFINITY, max_difference: 0.0 });
+            let fix = fix.get_or_insert(Monotonicity {
+                time: 0,
+                min_bucket: f64::INFINITY,
+                max_bucket: f64::NEG_INFINITY,
+                max_difference: 0.0,
+            });
             fix.min_bucket = fix.min_bucket.min(bucket.upper);
             fix.max_bucket = fix.max_bucket.max(bucket.upper);
             fix.max_difference = fix.max_difference.max(previous - count);
@@ -310,7 +380,14 @@ fn nearly_equal(a: f64, b: f64) -> bool {
 }
 
 /// `histogram_fraction`: the share of observations between two bounds.
-pub(crate) fn fraction(engine: &Engine, rows: Rows, lower: &[f64], upper: &[f64], grid: Grid, span: Span) -> Result<Rows, QueryError> {
+pub(crate) fn fraction(
+    engine: &Engine,
+    rows: Rows,
+    lower: &[f64],
+    upper: &[f64],
+    grid: Grid,
+    span: Span,
+) -> Result<Rows, QueryError> {
     let found = find(engine, &rows, span);
     let mut out = Vec::with_capacity(found.native.len() + found.classic.len());
     let mut buckets = Vec::new();
@@ -342,12 +419,21 @@ pub(crate) fn fraction(engine: &Engine, rows: Rows, lower: &[f64], upper: &[f64]
     }
     let may_repeat = !found.native.is_empty();
     engine.annotate(|all| all.merge(remarks));
-    let out = if may_repeat && grid.count > 1 { merge_rows(out)? } else { out };
+    let out = if may_repeat && grid.count > 1 {
+        merge_rows(out)?
+    } else {
+        out
+    };
     Rows::new(out, &engine.limits)
 }
 
 fn bucket_fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
-    let Some(last) = buckets.last().filter(|bucket| bucket.upper == f64::INFINITY) else { return f64::NAN };
+    let Some(last) = buckets
+        .last()
+        .filter(|bucket| bucket.upper == f64::INFINITY)
+    else {
+        return f64::NAN;
+    };
     if last.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
     }
@@ -359,7 +445,14 @@ fn bucket_fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {
 
 /// How many observations lie below a value.
 fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
-    let mut previous = Bucket { upper: if buckets[0].upper <= 0.0 { f64::NEG_INFINITY } else { 0.0 }, count: 0.0 };
+    let mut previous = Bucket {
+        upper: if buckets[0].upper <= 0.0 {
+            f64::NEG_INFINITY
+        } else {
+            0.0
+        },
+        count: 0.0,
+    };
     let total = buckets[buckets.len() - 1].count;
     for bucket in buckets {
         if previous.upper >= value {
@@ -370,7 +463,9 @@ fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
             let rank = if previous.upper == f64::NEG_INFINITY {
                 bucket.count
             } else {
-                previous.count + (bucket.count - previous.count) * (value - previous.upper) / (bucket.upper - previous.upper)
+                previous.count
+                    + (bucket.count - previous.count) * (value - previous.upper)
+                        / (bucket.upper - previous.upper)
             };
             return rank.min(total);
         }

@@ -18,7 +18,9 @@ pub(crate) fn replace(
     let mut text = String::new();
     for row in &mut rows {
         let value = row.labels.get(source).unwrap_or("");
-        let Some(captures) = regex.captures(value) else { continue };
+        let Some(captures) = regex.captures(value) else {
+            continue;
+        };
         text.clear();
         captures.expand(replacement, &mut text);
         set(row, destination, &text);
@@ -27,9 +29,17 @@ pub(crate) fn replace(
 }
 
 /// `label_join`: sets a label to the values of others with a separator between them.
-pub(crate) fn join(mut rows: Vec<Row>, destination: &str, separator: &str, sources: &[String]) -> Result<Vec<Row>, QueryError> {
+pub(crate) fn join(
+    mut rows: Vec<Row>,
+    destination: &str,
+    separator: &str,
+    sources: &[String],
+) -> Result<Vec<Row>, QueryError> {
     for row in &mut rows {
-        let values: Vec<&str> = sources.iter().map(|source| row.labels.get(source).unwrap_or("")).collect();
+        let values: Vec<&str> = sources
+            .iter()
+            .map(|source| row.labels.get(source).unwrap_or(""))
+            .collect();
         let text = values.join(separator);
         set(row, destination, &text);
     }

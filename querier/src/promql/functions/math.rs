@@ -32,15 +32,24 @@ pub(crate) fn by_name(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// From here on the square of a value is the same whether one is added or not; the library's functions overflow long after.
+/// From here on the square of a value is the same whether one is added or not; the library's
+/// functions overflow long after.
 const LARGE: f64 = (1u64 << 28) as f64;
 
 fn area_sine(value: f64) -> f64 {
-    if value.abs() > LARGE { (value.abs().ln() + LN_2).copysign(value) } else { value.asinh() }
+    if value.abs() > LARGE {
+        (value.abs().ln() + LN_2).copysign(value)
+    } else {
+        value.asinh()
+    }
 }
 
 fn area_cosine(value: f64) -> f64 {
-    if value > LARGE { value.ln() + LN_2 } else { value.acosh() }
+    if value > LARGE {
+        value.ln() + LN_2
+    } else {
+        value.acosh()
+    }
 }
 
 /// -1, 1, or the value itself if it is zero or NaN.
@@ -69,7 +78,10 @@ mod tests {
     fn large_values_do_not_overflow() {
         let check = |name: &str, value: f64, expected: f64| {
             let got = by_name(name).unwrap()(value);
-            assert!((got - expected).abs() <= 1e-12 * expected.abs() || got == expected, "{name}({value}): {got}");
+            assert!(
+                (got - expected).abs() <= 1e-12 * expected.abs() || got == expected,
+                "{name}({value}): {got}"
+            );
         };
         check("acosh", 1e308, 709.889_355_822_726);
         check("asinh", 1e308, 709.889_355_822_726);

@@ -17,7 +17,11 @@ pub(crate) fn sum(values: &[f64]) -> f64 {
     for value in values {
         (sum, compensation) = kahan_add(*value, sum, compensation);
     }
-    if sum.is_infinite() { sum } else { sum + compensation }
+    if sum.is_infinite() {
+        sum
+    } else {
+        sum + compensation
+    }
 }
 
 /// The mean: sum by count, unless the sum overflows; then a mean that is updated value by value.
@@ -59,17 +63,29 @@ impl Mean {
             self.compensation /= self.count - 1.0;
         }
         let weight = (self.count - 1.0) / self.count;
-        (self.total, self.compensation) = kahan_add(value / self.count, weight * self.total, weight * self.compensation);
+        (self.total, self.compensation) = kahan_add(
+            value / self.count,
+            weight * self.total,
+            weight * self.compensation,
+        );
     }
 
     /// The mean of all values so far.
     pub fn value(&self) -> f64 {
-        if self.incremental { self.total + self.compensation } else { self.total / self.count + self.compensation / self.count }
+        if self.incremental {
+            self.total + self.compensation
+        } else {
+            self.total / self.count + self.compensation / self.count
+        }
     }
 }
 
 /// The sum or the mean of histograms, not compacted.
-pub(crate) fn histograms(histograms: &[Arc<Histogram>], is_mean: bool, remarks: &mut Remarks) -> Option<Point> {
+pub(crate) fn histograms(
+    histograms: &[Arc<Histogram>],
+    is_mean: bool,
+    remarks: &mut Remarks,
+) -> Option<Point> {
     let (first, rest) = histograms.split_first()?;
     let mut hints = SeenHints::default();
     hints.see(first.reset_hint);
@@ -92,8 +108,8 @@ pub(crate) fn histograms(histograms: &[Arc<Histogram>], is_mean: bool, remarks: 
     Some(Point::Histogram(Arc::new(total.finish())))
 }
 
-/// The best value; NaN only if there is nothing else. As long as the best value of the previous window is still in
-/// this one, only new values are compared.
+/// The best value; NaN only if there is nothing else. As long as the best value of the previous
+/// window is still in this one, only new values are compared.
 pub(crate) fn extreme(window: &Window<'_>, better: impl Fn(f64, f64) -> bool) -> f64 {
     let values = &window.points.values;
     let (mut best, from) = match window.prepared.best.get() {
@@ -161,30 +177,50 @@ pub(crate) fn median_absolute_deviation(values: &[f64]) -> f64 {
 /// The oldest sample.
 pub(crate) fn first(window: &Window<'_>) -> Option<Point> {
     match (window.times().first(), window.histogram_times().first()) {
-        (Some(time), histogram) if histogram.is_none_or(|other| time < other) => Some(Point::Float(window.values()[0])),
-        _ => window.points.histograms.get(window.histogram_low).map(|histogram| Point::Histogram(Arc::clone(histogram))),
+        (Some(time), histogram) if histogram.is_none_or(|other| time < other) => {
+            Some(Point::Float(window.values()[0]))
+        }
+        _ => window
+            .points
+            .histograms
+            .get(window.histogram_low)
+            .map(|histogram| Point::Histogram(Arc::clone(histogram))),
     }
 }
 
 /// The youngest sample.
 pub(crate) fn last(window: &Window<'_>) -> Option<Point> {
     match (window.times().last(), window.histogram_times().last()) {
-        (Some(time), histogram) if histogram.is_none_or(|other| time > other) => window.values().last().copied().map(Point::Float),
+        (Some(time), histogram) if histogram.is_none_or(|other| time > other) => {
+            window.values().last().copied().map(Point::Float)
+        }
         _ => {
             let index = window.histogram_high.checked_sub(1)?;
-            window.points.histograms.get(index).map(|histogram| Point::Histogram(Arc::clone(histogram)))
+            window
+                .points
+                .histograms
+                .get(index)
+                .map(|histogram| Point::Histogram(Arc::clone(histogram)))
         }
     }
 }
 
 /// Seconds of the oldest sample.
 pub(crate) fn first_time(window: &Window<'_>) -> Option<f64> {
-    let times = window.times().first().into_iter().chain(window.histogram_times().first());
+    let times = window
+        .times()
+        .first()
+        .into_iter()
+        .chain(window.histogram_times().first());
     times.min().map(|ms| *ms as f64 / 1000.0)
 }
 
 /// Seconds of the youngest sample.
 pub(crate) fn last_time(window: &Window<'_>) -> Option<f64> {
-    let times = window.times().last().into_iter().chain(window.histogram_times().last());
+    let times = window
+        .times()
+        .last()
+        .into_iter()
+        .chain(window.histogram_times().last());
     times.max().map(|ms| *ms as f64 / 1000.0)
 }

@@ -86,7 +86,12 @@ impl RangeFunction {
     }
 
     /// The value for a window that holds at least one sample.
-    pub fn evaluate(self, window: &Window<'_>, params: &[f64], remarks: &mut Remarks) -> Result<Option<Point>, QueryError> {
+    pub fn evaluate(
+        self,
+        window: &Window<'_>,
+        params: &[f64],
+        remarks: &mut Remarks,
+    ) -> Result<Option<Point>, QueryError> {
         let param = |index: usize| params.get(index).copied().unwrap_or(f64::NAN);
         let float = |value: Option<f64>| Ok(value.map(Point::Float));
         match self {
@@ -97,11 +102,14 @@ impl RangeFunction {
                 }
                 if window.has_only_histograms() {
                     return Ok(match window.reach {
-                        Reach::Plain => histogram_rate::extrapolated(window, is_counter, per_second, remarks),
+                        Reach::Plain => {
+                            histogram_rate::extrapolated(window, is_counter, per_second, remarks)
+                        }
                         _ => histogram_rate::extended(window, is_counter, per_second, remarks),
                     });
                 }
-                remarks.overlap |= is_counter && window.reach == Reach::Plain && window.has_overlap();
+                remarks.overlap |=
+                    is_counter && window.reach == Reach::Plain && window.has_overlap();
                 float(match window.reach {
                     Reach::Plain => rate::extrapolated(window, is_counter, per_second),
                     _ => extended::rate(window, is_counter, per_second),
@@ -113,17 +121,32 @@ impl RangeFunction {
             Self::Changes => float(rate::changes(window)),
             Self::Deriv => float(regression::deriv(window, remarks)),
             Self::PredictLinear => float(regression::predict(window, param(0), remarks)),
-            Self::DoubleExponentialSmoothing => float(regression::double_exponential(window, param(0), param(1), remarks)?),
+            Self::DoubleExponentialSmoothing => float(regression::double_exponential(
+                window,
+                param(0),
+                param(1),
+                remarks,
+            )?),
             Self::Sum | Self::Avg => {
                 if window.mixed(remarks) {
                     return Ok(None);
                 }
                 if window.has_only_histograms() {
-                    return Ok(over_time::histograms(window.histograms(), self == Self::Avg, remarks));
+                    return Ok(over_time::histograms(
+                        window.histograms(),
+                        self == Self::Avg,
+                        remarks,
+                    ));
                 }
-                float(Some(if self == Self::Sum { over_time::sum(window.values()) } else { over_time::avg(window.values()) }))
+                float(Some(if self == Self::Sum {
+                    over_time::sum(window.values())
+                } else {
+                    over_time::avg(window.values())
+                }))
             }
-            Self::Count => float(Some((window.values().len() + window.histogram_times().len()) as f64)),
+            Self::Count => float(Some(
+                (window.values().len() + window.histogram_times().len()) as f64,
+            )),
             Self::Present | Self::Absent => float(Some(1.0)),
             Self::First => Ok(over_time::first(window)),
             Self::Last => Ok(over_time::last(window)),
@@ -155,11 +178,14 @@ impl RangeFunction {
 /// What is found out about a series once, for all its windows.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    /// Indexes of floats that are smaller than their predecessor, or say that their count began after it.
+    /// Indexes of floats that are smaller than their predecessor, or say that their count began
+    /// after it.
     pub resets: Vec<u32>,
-    /// Indexes of floats whose count is said to have begun before their predecessor, and not with it.
+    /// Indexes of floats whose count is said to have begun before their predecessor, and not with
+    /// it.
     pub overlaps: Vec<u32>,
-    /// For every histogram whether it has decreased since the one before; nothing if nobody needs to know.
+    /// For every histogram whether it has decreased since the one before; nothing if nobody needs
+    /// to know.
     histogram_decreases: Vec<bool>,
     /// For every float the number of changes of value up to it.
     pub changes: Vec<u32>,
@@ -177,13 +203,26 @@ impl Prepared {
                         prepared.resets.push(index as u32 + 1);
                     }
                 }
-                for (index, (starts, times)) in points.start_times.windows(2).zip(points.times.windows(2)).enumerate() {
+                for (index, (starts, times)) in points
+                    .start_times
+                    .windows(2)
+                    .zip(points.times.windows(2))
+                    .enumerate()
+                {
                     if rate::is_start_overlap(starts[0], times[0], starts[1]) {
                         prepared.overlaps.push(index as u32 + 1);
                     }
                 }
-                let pairs = points.histograms.windows(2).map(|pair| reset::detect(&pair[1], &pair[0]));
-                prepared.histogram_decreases.extend((!points.histograms.is_empty()).then_some(false).into_iter().chain(pairs));
+                let pairs = points
+                    .histograms
+                    .windows(2)
+                    .map(|pair| reset::detect(&pair[1], &pair[0]));
+                prepared.histogram_decreases.extend(
+                    (!points.histograms.is_empty())
+                        .then_some(false)
+                        .into_iter()
+                        .chain(pairs),
+                );
             }
             RangeFunction::Changes if points.histograms.is_empty() => {
                 let mut count = 0;
@@ -202,7 +241,10 @@ impl Prepared {
 
     /// Whether a histogram has decreased since the one before it.
     pub fn histogram_decreased(&self, index: usize) -> bool {
-        self.histogram_decreases.get(index).copied().unwrap_or(false)
+        self.histogram_decreases
+            .get(index)
+            .copied()
+            .unwrap_or(false)
     }
 }
 
@@ -215,7 +257,8 @@ pub(crate) struct Window<'a> {
     pub high: usize,
     pub histogram_low: usize,
     pub histogram_high: usize,
-    /// The window is `(start, end]`. With [`Reach::Anchored`] and [`Reach::Smoothed`] there are samples beyond it.
+    /// The window is `(start, end]`. With [`Reach::Anchored`] and [`Reach::Smoothed`] there are
+    /// samples beyond it.
     pub start: i64,
     pub end: i64,
     /// Length of the window in milliseconds.
@@ -245,7 +288,10 @@ impl<'a> Window<'a> {
 
     /// When what the histograms count began; empty if nobody said so.
     pub fn histogram_start_times(&self) -> &'a [i64] {
-        self.points.histogram_start_times.get(self.histogram_low..self.histogram_high).unwrap_or(&[])
+        self.points
+            .histogram_start_times
+            .get(self.histogram_low..self.histogram_high)
+            .unwrap_or(&[])
     }
 
     /// Whether a histogram (by its index in the whole series) begins anew after the one before it.
@@ -267,10 +313,14 @@ impl<'a> Window<'a> {
 
     /// When what the floats count began; empty if nobody said so.
     pub fn start_times(&self) -> &'a [i64] {
-        self.points.start_times.get(self.low..self.high).unwrap_or(&[])
+        self.points
+            .start_times
+            .get(self.low..self.high)
+            .unwrap_or(&[])
     }
 
-    /// Indexes (into the whole series) of floats in the window that begin anew after their predecessor in it.
+    /// Indexes (into the whole series) of floats in the window that begin anew after their
+    /// predecessor in it.
     pub fn resets(&self) -> &'a [u32] {
         self.with_predecessor(&self.prepared.resets)
     }
@@ -325,7 +375,14 @@ impl Remarks {
     }
 
     /// Hands the remarks over.
-    pub fn report(&self, function: RangeFunction, points: &Points, has_floats: bool, span: Span, collector: &mut Collector) {
+    pub fn report(
+        &self,
+        function: RangeFunction,
+        points: &Points,
+        has_floats: bool,
+        span: Span,
+        collector: &mut Collector,
+    ) {
         let metric = points.labels.metric_name();
         if self.mixed {
             collector.mixed_floats_histograms(metric, span);
@@ -355,7 +412,9 @@ impl Remarks {
             collector.invalid_quantile(*q, span);
         }
         let is_counter_function = matches!(function, RangeFunction::Rate | RangeFunction::Increase);
-        let has_counter_name = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| metric.ends_with(suffix));
+        let has_counter_name = ["_total", "_sum", "_count", "_bucket"]
+            .iter()
+            .any(|suffix| metric.ends_with(suffix));
         if is_counter_function && has_floats && !metric.is_empty() && !has_counter_name {
             collector.possible_non_counter(metric, span);
         }

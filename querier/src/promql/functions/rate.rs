@@ -6,15 +6,15 @@ use super::super::parse::ast::Reach;
 use super::histogram_rate;
 use super::range::{Remarks, Window};
 
-/// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for counter resets
-/// and extrapolated to the edges of the window.
+/// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for
+/// counter resets and extrapolated to the edges of the window.
 ///
-/// The edge is reached only if a sample could be expected near it (within 1.1 average sample intervals); otherwise
-/// the series is taken to begin or end half an interval beyond its outermost sample. A counter is not extrapolated
-/// to below zero.
+/// The edge is reached only if a sample could be expected near it (within 1.1 average sample
+/// intervals); otherwise the series is taken to begin or end half an interval beyond its outermost
+/// sample. A counter is not extrapolated to below zero.
 ///
-/// A counter that says when it began, within the window and before its first sample, was 0 then: nothing is extrapolated to that
-/// side, and one sample is enough.
+/// A counter that says when it began, within the window and before its first sample, was 0 then:
+/// nothing is extrapolated to that side, and one sample is enough.
 pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
     let (times, values) = (window.times(), window.values());
     let (&first_time, &last_time) = times.first().zip(times.last())?;
@@ -37,12 +37,25 @@ pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bo
         None if is_counter && result > 0.0 && first >= 0.0 => Origin::Before(first / result),
         None => Origin::Unknown,
     };
-    Some(result * extrapolation(window, (first_time, last_time), values.len(), origin, per_second))
+    Some(
+        result
+            * extrapolation(
+                window,
+                (first_time, last_time),
+                values.len(),
+                origin,
+                per_second,
+            ),
+    )
 }
 
-/// When the first sample of a window says that its count began, if that is within the window and before the sample.
+/// When the first sample of a window says that its count began, if that is within the window and
+/// before the sample.
 pub(crate) fn began(start_times: &[i64], window_start: i64, first_time: i64) -> Option<i64> {
-    start_times.first().copied().filter(|&began| began != 0 && window_start < began && began < first_time)
+    start_times
+        .first()
+        .copied()
+        .filter(|&began| began != 0 && window_start < began && began < first_time)
 }
 
 /// Where a counter was zero.
@@ -68,7 +81,11 @@ pub(crate) fn extrapolation(
     let mut to_start = seconds(first_time - window.start);
     let mut to_end = seconds(window.end - last_time);
     let mut sampled = seconds(last_time - first_time);
-    let average = if samples > 1 { sampled / (samples - 1) as f64 } else { 0.0 };
+    let average = if samples > 1 {
+        sampled / (samples - 1) as f64
+    } else {
+        0.0
+    };
     let threshold = average * 1.1;
     if let Origin::Known(began) = origin {
         to_start = 0.0;
@@ -92,17 +109,24 @@ pub(crate) fn extrapolation(
     factor
 }
 
-/// Whether a sample that says when its count began tells of a reset after the sample before it. 0 says nothing, and neither does a
-/// beginning at or after the sample itself. A count that began at the time of the sample before is a reset only if that one says
-/// when its own began, as series of deltas do: cumulative ones of which nobody knows the beginning start at their first sample.
-pub(crate) fn is_start_reset(previous_start: i64, previous_time: i64, start: i64, time: i64) -> bool {
+/// Whether a sample that says when its count began tells of a reset after the sample before it. 0
+/// says nothing, and neither does a beginning at or after the sample itself. A count that began at
+/// the time of the sample before is a reset only if that one says when its own began, as series of
+/// deltas do: cumulative ones of which nobody knows the beginning start at their first sample.
+pub(crate) fn is_start_reset(
+    previous_start: i64,
+    previous_time: i64,
+    start: i64,
+    time: i64,
+) -> bool {
     if start == 0 || start >= time || start < previous_time {
         return false;
     }
     start > previous_time || (previous_start != 0 && previous_start < previous_time)
 }
 
-/// Whether a count is said to have begun before the sample before it, and not when that one's did: one of them is wrong.
+/// Whether a count is said to have begun before the sample before it, and not when that one's did:
+/// one of them is wrong.
 pub(crate) fn is_start_overlap(previous_start: i64, previous_time: i64, start: i64) -> bool {
     start != 0 && start < previous_time && start != previous_start
 }
@@ -115,20 +139,51 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
     }
     // Which of the two youngest samples are floats.
     let float_at = |back: usize| times.len().checked_sub(back + 1).map(|index| times[index]);
-    let histogram_at = |back: usize| histograms.len().checked_sub(back + 1).map(|index| histograms[index]);
+    let histogram_at = |back: usize| {
+        histograms
+            .len()
+            .checked_sub(back + 1)
+            .map(|index| histograms[index])
+    };
     let last_is_float = float_at(0) > histogram_at(0);
-    let previous_is_float = if last_is_float { float_at(1) > histogram_at(0) } else { float_at(0) > histogram_at(1) };
+    let previous_is_float = if last_is_float {
+        float_at(1) > histogram_at(0)
+    } else {
+        float_at(0) > histogram_at(1)
+    };
     match (previous_is_float, last_is_float) {
         (true, true) => {
-            let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else { return None };
+            let (&[.., previous_time, last_time], &[.., previous, last]) = (times, values) else {
+                return None;
+            };
             let is_reset = last < previous || window.points.starts_anew(window.high - 1);
-            let result = if is_rate && is_reset { last } else { last - previous };
-            Some(Point::Float(if is_rate { result / ((last_time - previous_time) as f64 / 1000.0) } else { result }))
+            let result = if is_rate && is_reset {
+                last
+            } else {
+                last - previous
+            };
+            Some(Point::Float(if is_rate {
+                result / ((last_time - previous_time) as f64 / 1000.0)
+            } else {
+                result
+            }))
         }
         (false, false) => {
-            let (&[.., previous_time, last_time], [.., previous, last]) = (histograms, window.histograms()) else { return None };
-            let is_new = window.points.histogram_starts_anew(window.histogram_high - 1);
-            histogram_rate::instant((previous_time, previous), (last_time, last), is_rate, is_new, remarks)
+            let (&[.., previous_time, last_time], [.., previous, last]) =
+                (histograms, window.histograms())
+            else {
+                return None;
+            };
+            let is_new = window
+                .points
+                .histogram_starts_anew(window.histogram_high - 1);
+            histogram_rate::instant(
+                (previous_time, previous),
+                (last_time, last),
+                is_rate,
+                is_new,
+                remarks,
+            )
         }
         _ => {
             remarks.mixed = true;
@@ -149,7 +204,8 @@ pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
         Merged::Mixed(kinds) => {
             let is_reset = |pair: &&[Kind]| match (pair[0], pair[1]) {
                 (Kind::Float(previous), Kind::Float(current)) => {
-                    window.points.values[current] < window.points.values[previous] || window.points.starts_anew(current)
+                    window.points.values[current] < window.points.values[previous]
+                        || window.points.starts_anew(current)
                 }
                 (Kind::Histogram(_), Kind::Histogram(index)) => window.is_histogram_reset(index),
                 _ => true,
@@ -168,8 +224,12 @@ pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
         }
         Merged::Mixed(kinds) => {
             let differs = |pair: &&[Kind]| match (pair[0], pair[1]) {
-                (Kind::Float(a), Kind::Float(b)) => differ(window.points.values[a], window.points.values[b]),
-                (Kind::Histogram(a), Kind::Histogram(b)) => !equal(&window.points.histograms[a], &window.points.histograms[b]),
+                (Kind::Float(a), Kind::Float(b)) => {
+                    differ(window.points.values[a], window.points.values[b])
+                }
+                (Kind::Histogram(a), Kind::Histogram(b)) => {
+                    !equal(&window.points.histograms[a], &window.points.histograms[b])
+                }
                 _ => true,
             };
             kinds.windows(2).filter(differs).count() as f64
@@ -196,21 +256,33 @@ enum Merged {
     Mixed(Vec<Kind>),
 }
 
-/// The samples by time. An anchored window begins with the youngest sample at or before its start; `None` if it
-/// holds no later one.
+/// The samples by time. An anchored window begins with the youngest sample at or before its start;
+/// `None` if it holds no later one.
 fn merge(window: &Window<'_>) -> Option<Merged> {
     let (mut low, mut histogram_low) = (window.low, window.histogram_low);
     if window.reach == Reach::Anchored {
         let before = window.times().partition_point(|t| *t <= window.start);
-        let histograms_before = window.histogram_times().partition_point(|t| *t <= window.start);
+        let histograms_before = window
+            .histogram_times()
+            .partition_point(|t| *t <= window.start);
         if before == window.times().len() && histograms_before == window.histogram_times().len() {
             return None;
         }
         let float_anchor = before.checked_sub(1).map(|index| window.times()[index]);
-        let histogram_anchor = histograms_before.checked_sub(1).map(|index| window.histogram_times()[index]);
+        let histogram_anchor = histograms_before
+            .checked_sub(1)
+            .map(|index| window.histogram_times()[index]);
         let anchor_is_float = float_anchor >= histogram_anchor;
-        low += if anchor_is_float { before.saturating_sub(1) } else { before };
-        histogram_low += if anchor_is_float { histograms_before } else { histograms_before.saturating_sub(1) };
+        low += if anchor_is_float {
+            before.saturating_sub(1)
+        } else {
+            before
+        };
+        histogram_low += if anchor_is_float {
+            histograms_before
+        } else {
+            histograms_before.saturating_sub(1)
+        };
     }
     if histogram_low == window.histogram_high && window.points.histograms.is_empty() {
         return Some(Merged::Floats(low));
@@ -219,8 +291,8 @@ fn merge(window: &Window<'_>) -> Option<Merged> {
     let mut kinds = Vec::with_capacity(window.high - low + window.histogram_high - histogram_low);
     let (mut float, mut histogram) = (low, histogram_low);
     while float < window.high || histogram < window.histogram_high {
-        let float_first =
-            histogram >= window.histogram_high || (float < window.high && points.times[float] < points.histogram_times[histogram]);
+        let float_first = histogram >= window.histogram_high
+            || (float < window.high && points.times[float] < points.histogram_times[histogram]);
         if float_first {
             kinds.push(Kind::Float(float));
             float += 1;

@@ -22,7 +22,11 @@ pub(crate) fn predict(window: &Window<'_>, seconds: f64, remarks: &mut Remarks) 
 fn enough(window: &Window<'_>, remarks: &mut Remarks) -> Option<i64> {
     let floats = window.values().len();
     remarks.histograms_ignored |= floats > 0 && !window.histogram_times().is_empty();
-    if floats < 2 { None } else { window.times().first().copied() }
+    if floats < 2 {
+        None
+    } else {
+        window.times().first().copied()
+    }
 }
 
 /// Slope per second, and the value at `origin`.
@@ -30,7 +34,11 @@ fn regression(window: &Window<'_>, origin: i64) -> (f64, f64) {
     let (times, values) = (window.times(), window.values());
     let first = values[0];
     if values.iter().all(|value| *value == first) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+        return if first.is_infinite() {
+            (f64::NAN, f64::NAN)
+        } else {
+            (0.0, first)
+        };
     }
     let mut sums = [(0.0, 0.0); 4];
     for (time, y) in times.iter().zip(values) {
@@ -45,8 +53,8 @@ fn regression(window: &Window<'_>, origin: i64) -> (f64, f64) {
     (slope, y / count - slope * x / count)
 }
 
-/// `double_exponential_smoothing`: the last value, smoothed together with its trend. Both factors must be more than 0 and less than 1;
-/// as long as there is no sample, nobody asks.
+/// `double_exponential_smoothing`: the last value, smoothed together with its trend. Both factors
+/// must be more than 0 and less than 1; as long as there is no sample, nobody asks.
 pub(crate) fn double_exponential(
     window: &Window<'_>,
     smoothing: f64,
@@ -55,13 +63,17 @@ pub(crate) fn double_exponential(
 ) -> Result<Option<f64>, QueryError> {
     for (factor, name, short) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {
         if factor <= 0.0 || factor >= 1.0 {
-            return Err(QueryError::execution(format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {factor:.6}")));
+            return Err(QueryError::execution(format!(
+                "invalid {name} factor. Expected: 0 < {short} < 1, got: {factor:.6}"
+            )));
         }
     }
     if enough(window, remarks).is_none() {
         return Ok(None);
     }
-    let &[first, second, ..] = window.values() else { return Ok(None) };
+    let &[first, second, ..] = window.values() else {
+        return Ok(None);
+    };
     let (mut before, mut smoothed, mut slope) = (0.0, first, second - first);
     for (index, value) in window.values().iter().enumerate().skip(1) {
         if index > 1 {

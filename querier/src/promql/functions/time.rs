@@ -2,14 +2,20 @@
 
 const SECONDS_PER_DAY: i128 = 86_400;
 
-/// Seconds from the day at which the calendar of Prometheus begins (in the year -292277022400) to 1970.
+/// Seconds from the day at which the calendar of Prometheus begins (in the year -292277022400) to
+/// 1970.
 const CALENDAR_SECONDS: i64 = (730_692_556 * 146_097 + 719_468) * 86_400;
 
-/// A sample as seconds since 1970, as Prometheus takes it on the machines that it mostly runs on: what is no number or beyond 64 bits
-/// is the least number, and what lies before the calendar begins is counted on from its end.
+/// A sample as seconds since 1970, as Prometheus takes it on the machines that it mostly runs on:
+/// what is no number or beyond 64 bits is the least number, and what lies before the calendar
+/// begins is counted on from its end.
 pub(crate) fn seconds(value: f64) -> i128 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    let seconds = if (-LIMIT..LIMIT).contains(&value) { value as i64 } else { i64::MIN };
+    let seconds = if (-LIMIT..LIMIT).contains(&value) {
+        value as i64
+    } else {
+        i64::MIN
+    };
     i128::from(seconds.wrapping_add(CALENDAR_SECONDS) as u64) - i128::from(CALENDAR_SECONDS)
 }
 
@@ -36,11 +42,16 @@ fn date(seconds: i128) -> (i128, i128, i128) {
     // Counted from the first of March of the year 0, so that the leap day is the last of a year.
     let days = seconds.div_euclid(SECONDS_PER_DAY) + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     (year_of_era + era * 400 + i128::from(month <= 2), month, day)
 }
 
@@ -59,7 +70,10 @@ fn days_in_month(year: i128, month: i128) -> i128 {
 
 fn day_of_year(seconds: i128) -> f64 {
     let (year, month, day) = date(seconds);
-    ((1..month).map(|month| days_in_month(year, month)).sum::<i128>() + day) as f64
+    ((1..month)
+        .map(|month| days_in_month(year, month))
+        .sum::<i128>()
+        + day) as f64
 }
 
 #[cfg(test)]
@@ -69,18 +83,46 @@ mod tests {
     #[test]
     fn parts_of_dates() {
         let check = |value: f64, expected: [f64; 8]| {
-            let names = ["year", "month", "day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute"];
+            let names = [
+                "year",
+                "month",
+                "day_of_month",
+                "day_of_week",
+                "day_of_year",
+                "days_in_month",
+                "hour",
+                "minute",
+            ];
             let got = names.map(|name| by_name(name).unwrap()(seconds(value)));
             assert_eq!(got, expected, "{value}");
         };
         check(0.0, [1970.0, 1.0, 1.0, 4.0, 1.0, 31.0, 0.0, 0.0]);
         check(-0.5, [1970.0, 1.0, 1.0, 4.0, 1.0, 31.0, 0.0, 0.0]);
-        check(951_825_599.9, [2000.0, 2.0, 29.0, 2.0, 60.0, 29.0, 11.0, 59.0]);
-        check(-62_167_219_201.0, [-1.0, 12.0, 31.0, 5.0, 365.0, 31.0, 23.0, 59.0]);
+        check(
+            951_825_599.9,
+            [2000.0, 2.0, 29.0, 2.0, 60.0, 29.0, 11.0, 59.0],
+        );
+        check(
+            -62_167_219_201.0,
+            [-1.0, 12.0, 31.0, 5.0, 365.0, 31.0, 23.0, 59.0],
+        );
         // What a Prometheus on x86-64 answers.
-        check(-9.2233719e18, [-292_277_018_321.0, 10.0, 29.0, 0.0, 302.0, 31.0, 16.0, 0.0]);
-        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300, 9.3e18] {
-            check(odd, [292_277_026_596.0, 12.0, 4.0, 0.0, 339.0, 31.0, 15.0, 30.0]);
+        check(
+            -9.2233719e18,
+            [-292_277_018_321.0, 10.0, 29.0, 0.0, 302.0, 31.0, 16.0, 0.0],
+        );
+        for odd in [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e300,
+            -1e300,
+            9.3e18,
+        ] {
+            check(
+                odd,
+                [292_277_026_596.0, 12.0, 4.0, 0.0, 339.0, 31.0, 15.0, 30.0],
+            );
         }
     }
 }

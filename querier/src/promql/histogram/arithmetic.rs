@@ -47,9 +47,19 @@ pub(crate) fn divide(histogram: &mut Histogram, divisor: f64) {
 }
 
 fn numbers(histogram: &mut Histogram, change: impl Fn(f64) -> f64) {
-    let single = [&mut histogram.zero_count, &mut histogram.count, &mut histogram.sum];
-    let buckets = histogram.positive_counts.iter_mut().chain(&mut histogram.negative_counts);
-    single.into_iter().chain(buckets).for_each(|number| *number = change(*number));
+    let single = [
+        &mut histogram.zero_count,
+        &mut histogram.count,
+        &mut histogram.sum,
+    ];
+    let buckets = histogram
+        .positive_counts
+        .iter_mut()
+        .chain(&mut histogram.negative_counts);
+    single
+        .into_iter()
+        .chain(buckets)
+        .for_each(|number| *number = change(*number));
 }
 
 /// The histogram in the resolution of a schema, if that is lower than its own.
@@ -59,11 +69,16 @@ pub(crate) fn in_schema(histogram: &Histogram, schema: i32) -> Histogram {
     }
     let shift = shift(histogram.schema, schema);
     let side = |spans: &[Span], counts: &[f64]| {
-        let side = Side::collect(reduced(Cells::new(spans, counts), shift).map(|(index, count)| (index, Cell { count, lost: 0.0 })));
+        let side = Side::collect(
+            reduced(Cells::new(spans, counts), shift)
+                .map(|(index, count)| (index, Cell { count, lost: 0.0 })),
+        );
         (side.spans, side.counts)
     };
-    let (positive_spans, positive_counts) = side(&histogram.positive_spans, &histogram.positive_counts);
-    let (negative_spans, negative_counts) = side(&histogram.negative_spans, &histogram.negative_counts);
+    let (positive_spans, positive_counts) =
+        side(&histogram.positive_spans, &histogram.positive_counts);
+    let (negative_spans, negative_counts) =
+        side(&histogram.negative_spans, &histogram.negative_counts);
     Histogram {
         schema,
         zero_threshold: histogram.zero_threshold,

@@ -1,7 +1,8 @@
 //! What the number of a bucket means.
 //!
-//! Exponential bucket `i` reaches from the bound `i - 1`, excluded, to the bound `i`, included; buckets below zero mirror
-//! that. Custom bucket `i` reaches to the bound `i`, the one after the last bound to +Inf.
+//! Exponential bucket `i` reaches from the bound `i - 1`, excluded, to the bound `i`, included;
+//! buckets below zero mirror that. Custom bucket `i` reaches to the bound `i`, the one after the
+//! last bound to +Inf.
 
 use tidelake_catalog::model::Histogram;
 use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
@@ -19,7 +20,11 @@ pub(crate) fn upper(histogram: &Histogram, index: i64) -> f64 {
     }
     match usize::try_from(index) {
         Err(_) => f64::NEG_INFINITY,
-        Ok(index) => histogram.custom_values.get(index).copied().unwrap_or(f64::INFINITY),
+        Ok(index) => histogram
+            .custom_values
+            .get(index)
+            .copied()
+            .unwrap_or(f64::INFINITY),
     }
 }
 

@@ -7,8 +7,14 @@ use super::layout::{Cell, Side};
 
 /// Removes empty buckets and joins spans that touch, so that equal histograms have equal layouts.
 pub(crate) fn compact(histogram: &mut Histogram) {
-    compact_side(&mut histogram.positive_spans, &mut histogram.positive_counts);
-    compact_side(&mut histogram.negative_spans, &mut histogram.negative_counts);
+    compact_side(
+        &mut histogram.positive_spans,
+        &mut histogram.positive_counts,
+    );
+    compact_side(
+        &mut histogram.negative_spans,
+        &mut histogram.negative_counts,
+    );
 }
 
 fn compact_side(spans: &mut Vec<Span>, counts: &mut Vec<f64>) {

@@ -21,7 +21,8 @@ pub(crate) struct Total {
     sum: Cell,
     positive: Side,
     negative: Side,
-    /// Nothing was added yet: there is nothing lost to put back, which would make a plus of the sign of a negative zero.
+    /// Nothing was added yet: there is nothing lost to put back, which would make a plus of the
+    /// sign of a negative zero.
     alone: bool,
 }
 
@@ -33,7 +34,10 @@ impl Total {
             schema: first.schema,
             reset_hint: first.reset_hint,
             custom_values: first.custom_values.clone(),
-            zero: Zero { cell: exact(first.zero_count), threshold: first.zero_threshold },
+            zero: Zero {
+                cell: exact(first.zero_count),
+                threshold: first.zero_threshold,
+            },
             count: exact(first.count),
             sum: exact(first.sum),
             positive: Side::new(first.positive_spans.clone(), first.positive_counts.clone()),
@@ -52,57 +56,119 @@ impl Total {
         let conflict = self.merge_hint(other.reset_hint);
         if !custom {
             let theirs = self.reconcile_zero(other);
-            self.zero.cell.add(Cell { count: sign * theirs.count, lost: sign * theirs.lost });
+            self.zero.cell.add(Cell {
+                count: sign * theirs.count,
+                lost: sign * theirs.lost,
+            });
         }
-        self.count.add(Cell { count: sign * other.count, lost: 0.0 });
-        self.sum.add(Cell { count: sign * other.sum, lost: 0.0 });
+        self.count.add(Cell {
+            count: sign * other.count,
+            lost: 0.0,
+        });
+        self.sum.add(Cell {
+            count: sign * other.sum,
+            lost: 0.0,
+        });
         if custom {
-            return Ok(Merged { conflict, reconciled: self.add_custom(other, sign) });
+            return Ok(Merged {
+                conflict,
+                reconciled: self.add_custom(other, sign),
+            });
         }
         if other.schema < self.schema {
             let coarser = shift(self.schema, other.schema);
-            (self.positive, self.negative) = (self.positive.reduced(coarser), self.negative.reduced(coarser));
+            (self.positive, self.negative) = (
+                self.positive.reduced(coarser),
+                self.negative.reduced(coarser),
+            );
             self.schema = other.schema;
         }
         let (schema, threshold) = (self.schema, self.zero.threshold);
         let in_zero = |index| threshold > 0.0 && exponential(schema, index) <= threshold;
         let shift = shift(other.schema, schema);
-        self.positive.add(&other.positive_spans, &other.positive_counts, shift, sign, in_zero);
-        self.negative.add(&other.negative_spans, &other.negative_counts, shift, sign, in_zero);
-        Ok(Merged { conflict, reconciled: false })
+        self.positive.add(
+            &other.positive_spans,
+            &other.positive_counts,
+            shift,
+            sign,
+            in_zero,
+        );
+        self.negative.add(
+            &other.negative_spans,
+            &other.negative_counts,
+            shift,
+            sign,
+            in_zero,
+        );
+        Ok(Merged {
+            conflict,
+            reconciled: false,
+        })
     }
 
     /// Adds custom buckets; tells whether bounds differed.
     fn add_custom(&mut self, other: &Histogram, sign: f64) -> bool {
         if same_bounds(&self.custom_values, &other.custom_values) {
-            self.positive.add(&other.positive_spans, &other.positive_counts, 0, sign, |_| false);
+            self.positive.add(
+                &other.positive_spans,
+                &other.positive_counts,
+                0,
+                sign,
+                |_| false,
+            );
             return false;
         }
         let common = intersection(&self.custom_values, &other.custom_values);
         let mut cells = vec![Cell::default(); common.len() + 1];
-        regroup(self.positive.cells(), &self.custom_values, &common, &mut cells);
-        let theirs = Cells::positive(other).map(|(index, count)| (index, Cell { count: sign * count, lost: 0.0 }));
+        regroup(
+            self.positive.cells(),
+            &self.custom_values,
+            &common,
+            &mut cells,
+        );
+        let theirs = Cells::positive(other).map(|(index, count)| {
+            (
+                index,
+                Cell {
+                    count: sign * count,
+                    lost: 0.0,
+                },
+            )
+        });
         regroup(theirs, &other.custom_values, &common, &mut cells);
         self.positive = populated(cells);
         self.custom_values = common;
         true
     }
 
-    /// Widens the zero bucket until that of the other histogram fits it as well; returns the other's zero count.
+    /// Widens the zero bucket until that of the other histogram fits it as well; returns the
+    /// other's zero count.
     fn reconcile_zero(&mut self, other: &Histogram) -> Cell {
-        let mut theirs = Zero { cell: Cell { count: other.zero_count, lost: 0.0 }, threshold: other.zero_threshold };
+        let mut theirs = Zero {
+            cell: Cell {
+                count: other.zero_count,
+                lost: 0.0,
+            },
+            threshold: other.zero_threshold,
+        };
         if theirs.threshold == self.zero.threshold {
             return theirs.cell;
         }
         let positive = Side::new(other.positive_spans.clone(), other.positive_counts.clone());
         let negative = Side::new(other.negative_spans.clone(), other.negative_counts.clone());
         let original = theirs;
-        // Thresholds only grow, each time beyond a bucket of one of the two, until none is larger (or comparable).
+        // Thresholds only grow, each time beyond a bucket of one of the two, until none is larger
+        // (or comparable).
         loop {
             if self.zero.threshold > theirs.threshold {
-                theirs = original.widened(other.schema, [&positive, &negative], self.zero.threshold);
+                theirs =
+                    original.widened(other.schema, [&positive, &negative], self.zero.threshold);
             } else if theirs.threshold > self.zero.threshold {
-                self.zero = self.zero.widened(self.schema, [&self.positive, &self.negative], theirs.threshold);
+                self.zero = self.zero.widened(
+                    self.schema,
+                    [&self.positive, &self.negative],
+                    theirs.threshold,
+                );
                 trim(&mut self.positive, self.schema, self.zero.threshold);
                 trim(&mut self.negative, self.schema, self.zero.threshold);
             } else {
@@ -111,7 +177,8 @@ impl Total {
         }
     }
 
-    /// What the total says about resets: gauge and unknown win; a contradiction is unknown, and reported.
+    /// What the total says about resets: gauge and unknown win; a contradiction is unknown, and
+    /// reported.
     fn merge_hint(&mut self, other: ResetHint) -> bool {
         use ResetHint::{Gauge, Unknown};
         let (merged, conflict) = match (self.reset_hint, other) {
@@ -144,13 +211,28 @@ impl Total {
 
     fn numbers(&self) -> impl Iterator<Item = f64> {
         let single = [self.zero.cell.count, self.count.count, self.sum.count];
-        single.into_iter().chain(self.positive.counts.iter().copied()).chain(self.negative.counts.iter().copied())
+        single
+            .into_iter()
+            .chain(self.positive.counts.iter().copied())
+            .chain(self.negative.counts.iter().copied())
     }
 
     /// The total.
     pub fn finish(self) -> Histogram {
-        let exact = |cell: Cell| if self.alone { cell.count } else { cell.count + cell.lost };
-        let side = |side: Side| if self.alone { (side.spans, side.counts) } else { side.finish() };
+        let exact = |cell: Cell| {
+            if self.alone {
+                cell.count
+            } else {
+                cell.count + cell.lost
+            }
+        };
+        let side = |side: Side| {
+            if self.alone {
+                (side.spans, side.counts)
+            } else {
+                side.finish()
+            }
+        };
         let (positive_spans, positive_counts) = side(self.positive);
         let (negative_spans, negative_counts) = side(self.negative);
         Histogram {
@@ -169,8 +251,8 @@ impl Total {
     }
 }
 
-/// A mean of histograms that come one by one: the sum by the count, unless the sum overflows; then a mean that is
-/// updated histogram by histogram.
+/// A mean of histograms that come one by one: the sum by the count, unless the sum overflows; then
+/// a mean that is updated histogram by histogram.
 #[derive(Debug, Clone)]
 pub(crate) struct Mean {
     count: f64,
@@ -185,7 +267,11 @@ const NO_OVERFLOW: f64 = 1e150;
 impl Mean {
     /// Begins with one histogram.
     pub fn new(first: &Histogram) -> Self {
-        Self { count: 1.0, total: Total::new(first), incremental: false }
+        Self {
+            count: 1.0,
+            total: Total::new(first),
+            incremental: false,
+        }
     }
 
     /// Takes one more histogram in.
@@ -193,7 +279,12 @@ impl Mean {
         self.count += 1.0;
         let mut merged = Merged::default();
         if !self.incremental {
-            if self.total.numbers().chain(numbers(other)).all(|number| number.abs() < NO_OVERFLOW) {
+            if self
+                .total
+                .numbers()
+                .chain(numbers(other))
+                .all(|number| number.abs() < NO_OVERFLOW)
+            {
                 return self.total.add(other, 1.0);
             }
             let mut sum = self.total.clone();
@@ -209,7 +300,10 @@ impl Mean {
         let mut share = other.clone();
         super::arithmetic::divide(&mut share, self.count);
         let again = self.total.add(&share, 1.0)?;
-        Ok(Merged { conflict: merged.conflict || again.conflict, reconciled: merged.reconciled || again.reconciled })
+        Ok(Merged {
+            conflict: merged.conflict || again.conflict,
+            reconciled: merged.reconciled || again.reconciled,
+        })
     }
 
     /// The mean of all histograms so far.
@@ -223,5 +317,11 @@ impl Mean {
 
 fn numbers(histogram: &Histogram) -> impl Iterator<Item = f64> {
     let single = [histogram.zero_count, histogram.count, histogram.sum];
-    single.into_iter().chain(histogram.positive_counts.iter().chain(&histogram.negative_counts).copied())
+    single.into_iter().chain(
+        histogram
+            .positive_counts
+            .iter()
+            .chain(&histogram.negative_counts)
+            .copied(),
+    )
 }

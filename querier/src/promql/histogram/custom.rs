@@ -33,10 +33,17 @@ pub(crate) fn intersection(a: &[f64], b: &[f64]) -> Vec<f64> {
 }
 
 /// Adds cells to the buckets between the common bounds, of which there is one more than bounds.
-pub(crate) fn regroup(cells: impl Iterator<Item = (i64, Cell)>, bounds: &[f64], common: &[f64], into: &mut [Cell]) {
+pub(crate) fn regroup(
+    cells: impl Iterator<Item = (i64, Cell)>,
+    bounds: &[f64],
+    common: &[f64],
+    into: &mut [Cell],
+) {
     let mut target = 0;
     for (index, cell) in cells {
-        let bound = usize::try_from(index).ok().and_then(|index| bounds.get(index));
+        let bound = usize::try_from(index)
+            .ok()
+            .and_then(|index| bounds.get(index));
         match bound {
             Some(bound) => {
                 while common.get(target).is_some_and(|end| end < bound) {
@@ -54,7 +61,10 @@ pub(crate) fn regroup(cells: impl Iterator<Item = (i64, Cell)>, bounds: &[f64], 
 
 /// The populated ones of the buckets between the common bounds.
 pub(crate) fn populated(cells: Vec<Cell>) -> Side {
-    let numbered = cells.into_iter().enumerate().map(|(index, cell)| (index as i64, cell));
+    let numbered = cells
+        .into_iter()
+        .enumerate()
+        .map(|(index, cell)| (index as i64, cell));
     Side::collect(numbered.filter(|(_, cell)| cell.count != 0.0 || cell.lost != 0.0))
 }
 
@@ -63,9 +73,13 @@ pub(crate) fn any_decrease(current: &Histogram, previous: &Histogram) -> bool {
     let common = intersection(&current.custom_values, &previous.custom_values);
     let grouped = |histogram: &Histogram| {
         let mut totals = vec![Cell::default(); common.len() + 1];
-        let cells = Cells::positive(histogram).map(|(index, count)| (index, Cell { count, lost: 0.0 }));
+        let cells =
+            Cells::positive(histogram).map(|(index, count)| (index, Cell { count, lost: 0.0 }));
         regroup(cells, &histogram.custom_values, &common, &mut totals);
         totals
     };
-    grouped(current).iter().zip(grouped(previous)).any(|(current, previous)| current.count < previous.count)
+    grouped(current)
+        .iter()
+        .zip(grouped(previous))
+        .any(|(current, previous)| current.count < previous.count)
 }

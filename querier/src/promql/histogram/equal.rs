@@ -7,7 +7,8 @@ use super::custom::same_bounds;
 /// Whether two native histograms are the same value; what they say about resets does not count.
 pub(crate) fn equal(a: &Histogram, b: &Histogram) -> bool {
     let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
-    let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b));
+    let all =
+        |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b));
     a.schema == b.schema
         && same(a.count, b.count)
         && same(a.sum, b.sum)

@@ -37,7 +37,10 @@ pub(crate) fn fraction(lower: f64, upper: f64, histogram: &Histogram) -> (f64, b
     } else {
         count = histogram.count;
     }
-    ((high.within(count) - low.within(count)) / histogram.count, has_nan)
+    (
+        (high.within(count) - low.within(count)) / histogram.count,
+        has_nan,
+    )
 }
 
 /// How many observations lie below a value, once it is known.
@@ -61,7 +64,11 @@ impl Rank {
         } else if bucket.upper > self.value {
             // Nothing is known about where in an unbounded bucket observations lie.
             let unbounded = linear && bucket.lower == f64::NEG_INFINITY;
-            self.rank = Some(if unbounded { bucket.count } else { below + bucket.count * bucket.share_below(self.value, linear) });
+            self.rank = Some(if unbounded {
+                bucket.count
+            } else {
+                below + bucket.count * bucket.share_below(self.value, linear)
+            });
         }
     }
 

@@ -12,8 +12,8 @@ pub(crate) struct Reconciled {
     pub addition: bool,
 }
 
-/// The histogram at `time`, on the line between two samples. A counter that was reset in between is taken to have
-/// begun at zero.
+/// The histogram at `time`, on the line between two samples. A counter that was reset in between is
+/// taken to have begun at zero.
 pub(crate) fn interpolate(
     before: (i64, &Histogram),
     after: (i64, &Histogram),
@@ -36,5 +36,11 @@ pub(crate) fn interpolate(
     let (mut rise, subtracted) = subtract(after.1, before.1)?;
     multiply(&mut rise, fraction);
     let (result, added) = add(&rise, before.1)?;
-    Ok((result, Reconciled { subtraction: subtracted.reconciled, addition: added.reconciled }))
+    Ok((
+        result,
+        Reconciled {
+            subtraction: subtracted.reconciled,
+            addition: added.reconciled,
+        },
+    ))
 }

@@ -37,12 +37,21 @@ impl Side {
     /// The buckets that a histogram lists; nothing is lost yet.
     pub fn new(spans: Vec<Span>, counts: Vec<f64>) -> Self {
         let lost = vec![0.0; counts.len()];
-        Self { spans, counts, lost, next: 0 }
+        Self {
+            spans,
+            counts,
+            lost,
+            next: 0,
+        }
     }
 
     /// A side with room for some buckets.
     pub fn with_capacity(buckets: usize) -> Self {
-        Self { counts: Vec::with_capacity(buckets), lost: Vec::with_capacity(buckets), ..Self::default() }
+        Self {
+            counts: Vec::with_capacity(buckets),
+            lost: Vec::with_capacity(buckets),
+            ..Self::default()
+        }
     }
 
     /// A side built from cells whose numbers ascend; those with one number are added up.
@@ -56,9 +65,16 @@ impl Side {
 
     /// Appends a bucket. Its number must not be smaller than that of the one before.
     pub fn push(&mut self, index: i64, cell: Cell) {
-        match (self.spans.last_mut(), self.counts.last_mut(), self.lost.last_mut()) {
+        match (
+            self.spans.last_mut(),
+            self.counts.last_mut(),
+            self.lost.last_mut(),
+        ) {
             (Some(_), Some(count), Some(lost)) if index < self.next => {
-                let mut total = Cell { count: *count, lost: *lost };
+                let mut total = Cell {
+                    count: *count,
+                    lost: *lost,
+                };
                 total.add(cell);
                 (*count, *lost) = (total.count, total.lost);
                 return;
@@ -66,7 +82,8 @@ impl Side {
             (Some(span), ..) if index == self.next => span.length = span.length.saturating_add(1),
             _ => {
                 let gap = index - self.next;
-                let offset = i32::try_from(gap).unwrap_or(if gap < 0 { i32::MIN } else { i32::MAX });
+                let offset =
+                    i32::try_from(gap).unwrap_or(if gap < 0 { i32::MIN } else { i32::MAX });
                 self.spans.push(Span { offset, length: 1 });
             }
         }
@@ -77,26 +94,57 @@ impl Side {
 
     /// Numbers and cells.
     pub fn cells(&self) -> impl Iterator<Item = (i64, Cell)> {
-        Cells::new(&self.spans, &self.counts).zip(self.lost.iter().copied()).map(|((index, count), lost)| (index, Cell { count, lost }))
+        Cells::new(&self.spans, &self.counts)
+            .zip(self.lost.iter().copied())
+            .map(|((index, count), lost)| (index, Cell { count, lost }))
     }
 
     /// The side in a resolution that is lower by `shift` schemas.
     pub fn reduced(&self, shift: u32) -> Self {
-        Self::collect(self.cells().map(|(index, cell)| (coarser(index, shift), cell)))
+        Self::collect(
+            self.cells()
+                .map(|(index, cell)| (coarser(index, shift), cell)),
+        )
     }
 
-    /// Adds the buckets of another histogram, which count `sign` times and have a resolution higher by `shift` schemas.
-    /// The innermost buckets are left out as long as they are `skipped`.
-    pub fn add(&mut self, spans: &[Span], counts: &[f64], shift: u32, sign: f64, skipped: impl Fn(i64) -> bool) {
-        let cells = Cells::new(spans, counts).map(|(index, count)| (index, Cell { count: sign * count, lost: 0.0 }));
-        let skips = cells.clone().next().is_some_and(|(index, _)| skipped(coarser(index, shift)));
+    /// Adds the buckets of another histogram, which count `sign` times and have a resolution higher
+    /// by `shift` schemas. The innermost buckets are left out as long as they are `skipped`.
+    pub fn add(
+        &mut self,
+        spans: &[Span],
+        counts: &[f64],
+        shift: u32,
+        sign: f64,
+        skipped: impl Fn(i64) -> bool,
+    ) {
+        let cells = Cells::new(spans, counts).map(|(index, count)| {
+            (
+                index,
+                Cell {
+                    count: sign * count,
+                    lost: 0.0,
+                },
+            )
+        });
+        let skips = cells
+            .clone()
+            .next()
+            .is_some_and(|(index, _)| skipped(coarser(index, shift)));
         if shift == 0 && self.spans == spans && self.counts.len() == counts.len() && !skips {
             for ((own, lost), count) in self.counts.iter_mut().zip(&mut self.lost).zip(counts) {
                 (*own, *lost) = kahan_add(sign * count, *own, *lost);
             }
             return;
         }
-        let theirs = if shift == 0 { None } else { Some(Self::collect(cells.clone().map(|(index, cell)| (coarser(index, shift), cell)))) };
+        let theirs = if shift == 0 {
+            None
+        } else {
+            Some(Self::collect(
+                cells
+                    .clone()
+                    .map(|(index, cell)| (coarser(index, shift), cell)),
+            ))
+        };
         let merged = match &theirs {
             Some(reduced) => self.merged(reduced.cells().skip_while(|(index, _)| skipped(*index))),
             None => self.merged(cells.skip_while(|(index, _)| skipped(*index))),
@@ -128,17 +176,26 @@ impl Side {
 
     /// Multiplies all counts.
     pub fn scale(&mut self, factor: f64) {
-        self.counts.iter_mut().chain(&mut self.lost).for_each(|count| *count *= factor);
+        self.counts
+            .iter_mut()
+            .chain(&mut self.lost)
+            .for_each(|count| *count *= factor);
     }
 
     /// Divides all counts.
     pub fn divide(&mut self, divisor: f64) {
-        self.counts.iter_mut().chain(&mut self.lost).for_each(|count| *count /= divisor);
+        self.counts
+            .iter_mut()
+            .chain(&mut self.lost)
+            .for_each(|count| *count /= divisor);
     }
 
     /// Counts with what they had lost, and their spans.
     pub fn finish(mut self) -> (Vec<Span>, Vec<f64>) {
-        self.counts.iter_mut().zip(self.lost).for_each(|(count, lost)| *count += lost);
+        self.counts
+            .iter_mut()
+            .zip(self.lost)
+            .for_each(|(count, lost)| *count += lost);
         (self.spans, self.counts)
     }
 }

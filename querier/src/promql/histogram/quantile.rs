@@ -14,8 +14,8 @@ pub(crate) enum NanEffect {
     Skew,
 }
 
-/// The quantile, interpolated within its bucket: on a logarithmic scale in exponential buckets, on a linear one in
-/// custom buckets and the zero bucket.
+/// The quantile, interpolated within its bucket: on a logarithmic scale in exponential buckets, on
+/// a linear one in custom buckets and the zero bucket.
 pub(crate) fn quantile(q: f64, histogram: &Histogram) -> (f64, Option<NanEffect>) {
     if q < 0.0 {
         return (f64::NEG_INFINITY, None);
@@ -26,16 +26,32 @@ pub(crate) fn quantile(q: f64, histogram: &Histogram) -> (f64, Option<NanEffect>
     if histogram.count == 0.0 || q.is_nan() {
         return (f64::NAN, None);
     }
-    // Observations of NaN count as the highest, so only counting from below leaves them out. The sum shows them.
+    // Observations of NaN count as the highest, so only counting from below leaves them out. The
+    // sum shows them.
     if histogram.sum.is_nan() || q < 0.5 {
-        search(q * histogram.count, true, histogram, &mut ascending(histogram))
+        search(
+            q * histogram.count,
+            true,
+            histogram,
+            &mut ascending(histogram),
+        )
     } else {
-        search((1.0 - q) * histogram.count, false, histogram, &mut descending(histogram))
+        search(
+            (1.0 - q) * histogram.count,
+            false,
+            histogram,
+            &mut descending(histogram),
+        )
     }
 }
 
 /// Walks buckets until they hold `rank` observations.
-fn search(mut rank: f64, upwards: bool, histogram: &Histogram, buckets: &mut dyn Iterator<Item = Bucket>) -> (f64, Option<NanEffect>) {
+fn search(
+    mut rank: f64,
+    upwards: bool,
+    histogram: &Histogram,
+    buckets: &mut dyn Iterator<Item = Bucket>,
+) -> (f64, Option<NanEffect>) {
     let custom = is_custom(histogram);
     let has_nan = histogram.sum.is_nan();
     let mut bucket = Bucket::default();
@@ -62,14 +78,27 @@ fn search(mut rank: f64, upwards: bool, histogram: &Histogram, buckets: &mut dyn
     } else if bucket.lower < 0.0 && bucket.upper > 0.0 {
         bucket = one_sided(histogram, bucket);
     }
-    count = if count > histogram.count { histogram.count } else { count };
+    count = if count > histogram.count {
+        histogram.count
+    } else {
+        count
+    };
     if count < rank {
-        return if has_nan { (f64::NAN, Some(NanEffect::Result)) } else { (bucket.upper, None) };
+        return if has_nan {
+            (f64::NAN, Some(NanEffect::Result))
+        } else {
+            (bucket.upper, None)
+        };
     }
-    rank = if upwards { rank - (count - bucket.count) } else { count - rank };
+    rank = if upwards {
+        rank - (count - bucket.count)
+    } else {
+        count - rank
+    };
     let mut effect = None;
     if has_nan {
-        // Prometheus goes on with the bucket that it ends with here, and so it interpolates in the highest one.
+        // Prometheus goes on with the bucket that it ends with here, and so it interpolates in the
+        // highest one.
         for next in buckets {
             bucket = next;
             count += bucket.count;
@@ -84,5 +113,9 @@ fn interpolate(bucket: Bucket, fraction: f64, custom: bool) -> f64 {
         return bucket.lower + (bucket.upper - bucket.lower) * fraction;
     }
     let (lower, upper) = (bucket.lower.abs().log2(), bucket.upper.abs().log2());
-    if bucket.lower > 0.0 { (lower + (upper - lower) * fraction).exp2() } else { -(upper + (lower - upper) * (1.0 - fraction)).exp2() }
+    if bucket.lower > 0.0 {
+        (lower + (upper - lower) * fraction).exp2()
+    } else {
+        -(upper + (lower - upper) * (1.0 - fraction)).exp2()
+    }
 }

@@ -1,7 +1,7 @@
 //! `</` and `>/`: only the observations below, or above, a value.
 //!
-//! A bucket that the value cuts keeps a share of its observations. Sum and count are estimated anew from what is left
-//! of the buckets, unless nothing was cut off.
+//! A bucket that the value cuts keeps a share of its observations. Sum and count are estimated anew
+//! from what is left of the buckets, unless nothing was cut off.
 
 use tidelake_catalog::model::Histogram;
 
@@ -18,12 +18,23 @@ pub(crate) enum Keep {
 
 /// The observations of a histogram on one side of `value`.
 pub(crate) fn trim(histogram: &Histogram, keep: Keep, value: f64) -> Histogram {
-    let cut = Cut { keep, value, custom: is_custom(histogram) };
+    let cut = Cut {
+        keep,
+        value,
+        custom: is_custom(histogram),
+    };
     let mut left = Remainder::default();
-    let above_zero: Vec<f64> = positive(histogram).map(|bucket| left.take(bucket, |b| cut.bucket(b, true))).collect();
-    let below_zero: Vec<f64> = negative(histogram).map(|bucket| left.take(bucket, |b| cut.bucket(b, false))).collect();
+    let above_zero: Vec<f64> = positive(histogram)
+        .map(|bucket| left.take(bucket, |b| cut.bucket(b, true)))
+        .collect();
+    let below_zero: Vec<f64> = negative(histogram)
+        .map(|bucket| left.take(bucket, |b| cut.bucket(b, false)))
+        .collect();
     let has = |counts: &[f64]| counts.iter().any(|count| *count != 0.0);
-    let sides = (has(&histogram.negative_counts), has(&histogram.positive_counts));
+    let sides = (
+        has(&histogram.negative_counts),
+        has(&histogram.positive_counts),
+    );
     let mut zero_count = histogram.zero_count;
     if zero_count > 0.0 {
         zero_count = left.take(zero(histogram), |bucket| cut.zero(bucket, sides));
@@ -71,7 +82,11 @@ struct Cut {
 impl Cut {
     /// How many observations of a bucket stay, and around which value they lie.
     fn bucket(&self, bucket: Bucket, above_zero: bool) -> (f64, f64) {
-        let Bucket { lower, upper, count } = bucket;
+        let Bucket {
+            lower,
+            upper,
+            count,
+        } = bucket;
         let (whole, partly) = match self.keep {
             Keep::Below => (upper <= self.value, lower < self.value),
             Keep::Above => (lower >= self.value, upper > self.value),
@@ -98,9 +113,16 @@ impl Cut {
         }
     }
 
-    /// A bucket that the value cuts and that has no end: where its observations lie is known only if they can be
-    /// taken for positive.
-    fn unbounded(&self, Bucket { lower, upper, count }: Bucket) -> (f64, f64) {
+    /// A bucket that the value cuts and that has no end: where its observations lie is known only
+    /// if they can be taken for positive.
+    fn unbounded(
+        &self,
+        Bucket {
+            lower,
+            upper,
+            count,
+        }: Bucket,
+    ) -> (f64, f64) {
         let value = self.value;
         if lower == f64::NEG_INFINITY {
             let bounded = upper > 0.0 && upper.is_finite();
@@ -109,7 +131,9 @@ impl Cut {
                 Keep::Below if value > 0.0 && bounded => (count * value / upper, value / 2.0),
                 Keep::Below if upper <= 0.0 => (count, value),
                 Keep::Above if value <= lower => (count, 0.0),
-                Keep::Above if value >= 0.0 && upper > value && upper.is_finite() => (count * (1.0 - value / upper), (value + upper) / 2.0),
+                Keep::Above if value >= 0.0 && upper > value && upper.is_finite() => {
+                    (count * (1.0 - value / upper), (value + upper) / 2.0)
+                }
                 _ => (0.0, finite(upper)),
             };
         }
@@ -121,7 +145,11 @@ impl Cut {
 
     /// The zero bucket; `sides` tells whether there are observations below and above it.
     fn zero(&self, bucket: Bucket, sides: (bool, bool)) -> (f64, f64) {
-        let Bucket { mut lower, mut upper, count } = bucket;
+        let Bucket {
+            mut lower,
+            mut upper,
+            count,
+        } = bucket;
         match sides {
             (true, false) => upper = 0.0,
             (false, true) => lower = 0.0,
@@ -136,8 +164,14 @@ impl Cut {
             // At an edge that is both, nothing lies below and everything above.
             (Keep::Below, true, _) | (Keep::Above, true, false) => (0.0, 0.0),
             (_, _, true) => (count, (lower + upper) / 2.0),
-            (Keep::Below, ..) => (count * ((value - lower) / (upper - lower)), (lower + value) / 2.0),
-            (Keep::Above, ..) => (count * ((upper - value) / (upper - lower)), (value + upper) / 2.0),
+            (Keep::Below, ..) => (
+                count * ((value - lower) / (upper - lower)),
+                (lower + value) / 2.0,
+            ),
+            (Keep::Above, ..) => (
+                count * ((upper - value) / (upper - lower)),
+                (value + upper) / 2.0,
+            ),
         }
     }
 

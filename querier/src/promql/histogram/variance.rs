@@ -18,7 +18,8 @@ pub(crate) fn variance(histogram: &Histogram) -> f64 {
     (squares + lost) / histogram.count
 }
 
-/// The arithmetic mean of custom bounds, the geometric mean of exponential ones, and zero for the zero bucket.
+/// The arithmetic mean of custom bounds, the geometric mean of exponential ones, and zero for the
+/// zero bucket.
 fn middle(bucket: Bucket, custom: bool) -> f64 {
     if custom {
         (bucket.upper + bucket.lower) / 2.0

@@ -1,6 +1,7 @@
 //! The expression tree of a PromQL query.
 //!
-//! Every node knows where it stands in the text, so that errors and annotations can name line and column.
+//! Every node knows where it stands in the text, so that errors and annotations can name line and
+//! column.
 
 use tidelake_catalog::model::Matcher;
 
@@ -62,7 +63,12 @@ impl Expr {
                 Expr::Matrix(matrix) => found.push(&matrix.selector),
                 Expr::Subquery(subquery) => open.push(&subquery.expr),
                 Expr::Call(call) => open.extend(call.args.iter().rev()),
-                Expr::Aggregate(aggregate) => open.extend([&aggregate.expr].into_iter().chain(&aggregate.param).map(|e| &**e)),
+                Expr::Aggregate(aggregate) => open.extend(
+                    [&aggregate.expr]
+                        .into_iter()
+                        .chain(&aggregate.param)
+                        .map(|e| &**e),
+                ),
                 Expr::Binary(binary) => open.extend([&*binary.rhs, &*binary.lhs]),
                 Expr::Unary(unary) => open.push(&unary.expr),
                 Expr::Paren(paren) => open.push(&paren.expr),
@@ -88,7 +94,8 @@ pub struct NumberLiteral {
 pub struct StringLiteral {
     /// The text with escapes resolved; U+FFFD stands for what is not UTF-8.
     pub value: String,
-    /// The bytes, if escapes such as `\xff` made them something other than UTF-8. No label has such a name.
+    /// The bytes, if escapes such as `\xff` made them something other than UTF-8. No label has
+    /// such a name.
     pub not_utf8: Option<Box<[u8]>>,
     /// Where it stands.
     pub span: Span,
@@ -455,7 +462,10 @@ impl AggregateOp {
     /// Whether it takes a parameter before the vector.
     pub fn has_param(self) -> bool {
         use AggregateOp::*;
-        matches!(self, Topk | Bottomk | CountValues | Quantile | Limitk | LimitRatio)
+        matches!(
+            self,
+            Topk | Bottomk | CountValues | Quantile | Limitk | LimitRatio
+        )
     }
 }
 

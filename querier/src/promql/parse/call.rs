@@ -21,11 +21,19 @@ impl Parser<'_> {
     }
 
     fn call(&self, name: Token<'_>, args: Vec<Expr>) -> Parsed<Box<Expr>> {
-        // Looked up only after the arguments, so that a misspelt name does not hide an error in their syntax.
+        // Looked up only after the arguments, so that a misspelt name does not hide an error in
+        // their syntax.
         let Some(function) = functions::lookup(name.text) else {
-            return Err(self.error(name.span, format!("unknown function with name {}", quote(name.text))));
+            return Err(self.error(
+                name.span,
+                format!("unknown function with name {}", quote(name.text)),
+            ));
         };
-        Ok(Box::new(Expr::Call(Call { function, args, span: self.since(name.span.start) })))
+        Ok(Box::new(Expr::Call(Call {
+            function,
+            args,
+            span: self.since(name.span.start),
+        })))
     }
 
     /// An aggregation's name: a metric's if nothing follows that belongs to an aggregation.
@@ -48,7 +56,13 @@ impl Parser<'_> {
         self.aggregate(op, grouping, args, self.since(name.span.start))
     }
 
-    fn aggregate(&self, op: AggregateOp, grouping: Option<(bool, Vec<String>)>, args: Vec<Expr>, span: Span) -> Parsed<Box<Expr>> {
+    fn aggregate(
+        &self,
+        op: AggregateOp,
+        grouping: Option<(bool, Vec<String>)>,
+        args: Vec<Expr>,
+        span: Span,
+    ) -> Parsed<Box<Expr>> {
         let got = args.len();
         let mut args = args.into_iter().map(Box::new);
         let wanted = 1 + usize::from(op.has_param());
@@ -56,12 +70,22 @@ impl Parser<'_> {
         let (Some(expr), None) = (args.next(), args.next()) else {
             let message = match got {
                 0 => "no arguments for aggregate expression provided".to_owned(),
-                _ => format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {got}"),
+                _ => format!(
+                    "wrong number of arguments for aggregate expression provided, expected \
+                     {wanted}, got {got}"
+                ),
             };
             return Err(self.error(span, message));
         };
         let (without, grouping) = grouping.unwrap_or_default();
-        Ok(Box::new(Expr::Aggregate(Aggregate { op, expr, param, grouping, without, span })))
+        Ok(Box::new(Expr::Aggregate(Aggregate {
+            op,
+            expr,
+            param,
+            grouping,
+            without,
+            span,
+        })))
     }
 
     /// `by (...)` or `without (...)`: whether it is `without`, and the labels.
@@ -87,7 +111,9 @@ impl Parser<'_> {
                     break;
                 }
                 if self.token.kind != Kind::Error && !self.token.kind.begins_expression() {
-                    return Err(self.error(comma, "trailing commas not allowed in function call args"));
+                    return Err(
+                        self.error(comma, "trailing commas not allowed in function call args")
+                    );
                 }
             }
         }

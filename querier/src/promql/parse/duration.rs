@@ -23,10 +23,15 @@ impl Parser<'_> {
             DurationExpr::Number { value, .. } => *value > 0.0,
             _ => true,
         };
-        if is_positive { Ok(settled(duration)) } else { Err(self.error(duration.span(), "duration must be greater than 0")) }
+        if is_positive {
+            Ok(settled(duration))
+        } else {
+            Err(self.error(duration.span(), "duration must be greater than 0"))
+        }
     }
 
-    /// The duration of an offset. Without parentheses it ends before an operator: `a offset 5m * 2` is `(a offset 5m) * 2`.
+    /// The duration of an offset. Without parentheses it ends before an operator: `a offset 5m * 2`
+    /// is `(a offset 5m) * 2`.
     pub(super) fn offset_duration(&mut self) -> Parsed<DurationExpr> {
         let start = self.token.span.start;
         let duration = if self.token.kind == Kind::LeftParen {
@@ -59,12 +64,22 @@ impl Parser<'_> {
             let rhs = self.duration(place, binding + u8::from(op != BinaryOp::Pow))?;
             self.raise(height)?;
             match op {
-                BinaryOp::Div if is_zero(&rhs) => return Err(self.error(op_span, "division by zero")),
+                BinaryOp::Div if is_zero(&rhs) => {
+                    return Err(self.error(op_span, "division by zero"));
+                }
                 BinaryOp::Mod if is_zero(&rhs) => return Err(self.error(op_span, "modulo by zero")),
                 _ => {}
             }
-            let span = Span { start: lhs.span().start, end: rhs.span().end };
-            lhs = DurationExpr::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs), span };
+            let span = Span {
+                start: lhs.span().start,
+                end: rhs.span().end,
+            };
+            lhs = DurationExpr::Binary {
+                op,
+                lhs: Box::new(lhs),
+                rhs: Box::new(rhs),
+                span,
+            };
         }
         self.leave();
         Ok(lhs)
@@ -92,10 +107,18 @@ impl Parser<'_> {
                 self.duration_token(place, Kind::LeftParen)?;
                 self.duration_token(place, Kind::RightParen)?;
                 let span = self.since(span.start);
-                Ok(if word == Builtin::Step { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
+                Ok(if word == Builtin::Step {
+                    DurationExpr::Step(span)
+                } else {
+                    DurationExpr::Range(span)
+                })
             }
-            Kind::Builtin(Builtin::MaxOf) | Kind::Aggregate(AggregateOp::Max) => self.duration_extreme(place, true),
-            Kind::Builtin(Builtin::MinOf) | Kind::Aggregate(AggregateOp::Min) => self.duration_extreme(place, false),
+            Kind::Builtin(Builtin::MaxOf) | Kind::Aggregate(AggregateOp::Max) => {
+                self.duration_extreme(place, true)
+            }
+            Kind::Builtin(Builtin::MinOf) | Kind::Aggregate(AggregateOp::Min) => {
+                self.duration_extreme(place, false)
+            }
             _ => Err(self.unexpected_duration(place)),
         }
     }
@@ -111,7 +134,12 @@ impl Parser<'_> {
         let rhs = Box::new(self.duration(place, precedence::LOWEST)?);
         self.duration_token(place, Kind::RightParen)?;
         self.raise(height)?;
-        Ok(DurationExpr::Extreme { max, lhs, rhs, span: self.since(start) })
+        Ok(DurationExpr::Extreme {
+            max,
+            lhs,
+            rhs,
+            span: self.since(start),
+        })
     }
 
     fn duration_literal(&mut self) -> Parsed<DurationExpr> {
@@ -132,37 +160,66 @@ impl Parser<'_> {
     }
 
     /// A sign goes into a literal; before anything else a minus is a node and a plus is nothing.
-    fn duration_signed(&mut self, negative: bool, start: u32, operand: DurationExpr) -> Parsed<DurationExpr> {
-        let span = Span { start, end: operand.span().end };
+    fn duration_signed(
+        &mut self,
+        negative: bool,
+        start: u32,
+        operand: DurationExpr,
+    ) -> Parsed<DurationExpr> {
+        let span = Span {
+            start,
+            end: operand.span().end,
+        };
         Ok(match operand {
-            DurationExpr::Literal { ms, .. } => DurationExpr::Literal { ms: if negative { -ms } else { ms }, span },
-            DurationExpr::Number { value, .. } => DurationExpr::Number { value: if negative { -value } else { value }, span },
+            DurationExpr::Literal { ms, .. } => DurationExpr::Literal {
+                ms: if negative { -ms } else { ms },
+                span,
+            },
+            DurationExpr::Number { value, .. } => DurationExpr::Number {
+                value: if negative { -value } else { value },
+                span,
+            },
             operand if negative => {
                 self.raise(0)?;
-                DurationExpr::Unary { negative, expr: Box::new(operand), span }
+                DurationExpr::Unary {
+                    negative,
+                    expr: Box::new(operand),
+                    span,
+                }
             }
             operand => operand,
         })
     }
 
     fn duration_token(&mut self, place: Place, kind: Kind) -> Parsed<()> {
-        if self.eat(kind) { Ok(()) } else { Err(self.unexpected_duration(place)) }
+        if self.eat(kind) {
+            Ok(())
+        } else {
+            Err(self.unexpected_duration(place))
+        }
     }
 
     fn unexpected_duration(&self, place: Place) -> Box<ParseError> {
         const DURATION: &str = "number, duration, step(), or range()";
         match place {
             Place::Range => self.unexpected_in("subquery or range selector", DURATION),
-            Place::Step => self.unexpected_in("subquery selector", "number, duration, step(), range(), or \"]\""),
+            Place::Step => self.unexpected_in(
+                "subquery selector",
+                "number, duration, step(), range(), or \"]\"",
+            ),
             Place::Offset => self.unexpected_in("offset", DURATION),
         }
     }
 }
 
-/// A bare number that is the whole duration is its seconds, rounded to nanoseconds and then cut off at milliseconds.
+/// A bare number that is the whole duration is its seconds, rounded to nanoseconds and then cut off
+/// at milliseconds.
 fn settled(duration: DurationExpr) -> DurationExpr {
     match duration {
-        DurationExpr::Number { value, span } => DurationExpr::Literal { ms: (value * 1e9).round() as i64 / 1_000_000, span },
+        DurationExpr::Number { value, span } => DurationExpr::Literal {
+            ms: (value * 1e9).round() as i64 / 1_000_000,
+            span,
+        },
         duration => duration,
     }
 }

@@ -6,12 +6,14 @@ use super::ast::Span;
 
 /// Why a query was refused, and where it goes wrong.
 ///
-/// Displays as Prometheus does (`1:7: parse error: unexpected end of input`), because Grafana and users match on that form.
+/// Displays as Prometheus does (`1:7: parse error: unexpected end of input`), because Grafana and
+/// users match on that form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     /// What is wrong.
     pub message: String,
-    /// Line of the first offending byte, counted from 1; 0 if the query is empty and has no place to point at.
+    /// Line of the first offending byte, counted from 1; 0 if the query is empty and has no place
+    /// to point at.
     pub line: u32,
     /// Column of the first offending byte, counted from 1 in bytes as Prometheus counts.
     pub column: u32,
@@ -23,12 +25,28 @@ impl ParseError {
     pub(super) fn new(query: &str, span: Span, message: impl Into<String>) -> Self {
         let message = message.into();
         if query.is_empty() {
-            return Self { message, line: 0, column: 0, span };
+            return Self {
+                message,
+                line: 0,
+                column: 0,
+                span,
+            };
         }
-        let before = query.as_bytes().get(..span.start as usize).unwrap_or(query.as_bytes());
+        let before = query
+            .as_bytes()
+            .get(..span.start as usize)
+            .unwrap_or(query.as_bytes());
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u32;
-        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        Self { message, line, column: (before.len() - line_start) as u32 + 1, span }
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        Self {
+            message,
+            line,
+            column: (before.len() - line_start) as u32 + 1,
+            span,
+        }
     }
 }
 

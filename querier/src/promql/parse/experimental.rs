@@ -1,5 +1,6 @@
-//! What Prometheus takes only with a feature flag. Here it is on, unless a setting turns it off; then it is refused with the words and
-//! at the place that Prometheus has for it. Errors of the syntax come first.
+//! What Prometheus takes only with a feature flag. Here it is on, unless a setting turns it off;
+//! then it is refused with the words and at the place that Prometheus has for it. Errors of the
+//! syntax come first.
 
 use super::ast::*;
 use super::error::ParseError;
@@ -24,7 +25,10 @@ pub(super) fn refuse(query: &str, expr: &Expr) -> Result<(), ParseError> {
         Expr::Call(call) => {
             call.args.iter().try_for_each(|arg| refuse(query, arg))?;
             if call.function.experimental {
-                return error(call.span, format!("function {} is not enabled", quote(call.function.name)));
+                return error(
+                    call.span,
+                    format!("function {} is not enabled", quote(call.function.name)),
+                );
             }
             Ok(())
         }
@@ -35,7 +39,10 @@ pub(super) fn refuse(query: &str, expr: &Expr) -> Result<(), ParseError> {
             refuse(query, &aggregate.expr)?;
             if matches!(aggregate.op, AggregateOp::Limitk | AggregateOp::LimitRatio) {
                 let op = aggregate.op.as_str();
-                let message = format!("{op}() is experimental and must be enabled with --enable-feature=promql-experimental-functions");
+                let message = format!(
+                    "{op}() is experimental and must be enabled with \
+                     --enable-feature=promql-experimental-functions"
+                );
                 return error(aggregate.span, message);
             }
             Ok(())
@@ -45,7 +52,10 @@ pub(super) fn refuse(query: &str, expr: &Expr) -> Result<(), ParseError> {
             refuse(query, &binary.rhs)?;
             match &binary.matching {
                 Some(matching) if matching.fill_left.is_some() || matching.fill_right.is_some() => {
-                    error(binary.span, "binop fill modifiers are experimental and not enabled".to_owned())
+                    error(
+                        binary.span,
+                        "binop fill modifiers are experimental and not enabled".to_owned(),
+                    )
                 }
                 _ => Ok(()),
             }
@@ -62,12 +72,18 @@ fn refuse_selector(query: &str, selector: &VectorSelector) -> Result<(), ParseEr
         Reach::Anchored => "anchored",
         Reach::Smoothed => "smoothed",
     };
-    Err(ParseError::new(query, selector.span, format!("{word} modifier is experimental and not enabled")))
+    Err(ParseError::new(
+        query,
+        selector.span,
+        format!("{word} modifier is experimental and not enabled"),
+    ))
 }
 
 /// Everything but a literal with its sign.
 fn refuse_duration(query: &str, duration: Option<&DurationExpr>) -> Result<(), ParseError> {
-    let Some(duration) = duration else { return Ok(()) };
+    let Some(duration) = duration else {
+        return Ok(());
+    };
     let place = match duration {
         DurationExpr::Literal { .. } | DurationExpr::Number { .. } => return Ok(()),
         DurationExpr::Step(span) | DurationExpr::Range(span) => *span,
@@ -91,7 +107,11 @@ fn refuse_duration(query: &str, duration: Option<&DurationExpr>) -> Result<(), P
             inner.span()
         }
     };
-    Err(ParseError::new(query, place, "experimental duration expression is not enabled"))
+    Err(ParseError::new(
+        query,
+        place,
+        "experimental duration expression is not enabled",
+    ))
 }
 
 #[cfg(test)]
@@ -102,21 +122,57 @@ mod tests {
     fn without_experiments_they_are_refused_as_prometheus_does() {
         let check = |query: &str, expected: &str| {
             assert!(parse(query).is_ok(), "{query}");
-            assert_eq!(parse_with(query, false).unwrap_err().to_string(), expected, "{query}");
+            assert_eq!(
+                parse_with(query, false).unwrap_err().to_string(),
+                expected,
+                "{query}"
+            );
         };
-        check("sum(info(x))", "1:5: parse error: function \"info\" is not enabled");
-        check("abs(mad_over_time(x[5m]))", "1:5: parse error: function \"mad_over_time\" is not enabled");
-        check("x + start()", "1:5: parse error: function \"start\" is not enabled");
+        check(
+            "sum(info(x))",
+            "1:5: parse error: function \"info\" is not enabled",
+        );
+        check(
+            "abs(mad_over_time(x[5m]))",
+            "1:5: parse error: function \"mad_over_time\" is not enabled",
+        );
+        check(
+            "x + start()",
+            "1:5: parse error: function \"start\" is not enabled",
+        );
         for op in ["limitk", "limit_ratio"] {
-            let message = format!("{op}() is experimental and must be enabled with --enable-feature=promql-experimental-functions");
-            check(&format!("-{op}(1, x)"), &format!("1:2: parse error: {message}"));
+            let message = format!(
+                "{op}() is experimental and must be enabled with \
+                 --enable-feature=promql-experimental-functions"
+            );
+            check(
+                &format!("-{op}(1, x)"),
+                &format!("1:2: parse error: {message}"),
+            );
         }
-        check("1 + (a + fill(0) b)", "1:6: parse error: binop fill modifiers are experimental and not enabled");
-        check("a + on (x) fill_left(1) b", "1:1: parse error: binop fill modifiers are experimental and not enabled");
-        check("1 +\nfoo anchored", "2:1: parse error: anchored modifier is experimental and not enabled");
-        check("rate(foo[5m] smoothed)", "1:6: parse error: smoothed modifier is experimental and not enabled");
+        check(
+            "1 + (a + fill(0) b)",
+            "1:6: parse error: binop fill modifiers are experimental and not enabled",
+        );
+        check(
+            "a + on (x) fill_left(1) b",
+            "1:1: parse error: binop fill modifiers are experimental and not enabled",
+        );
+        check(
+            "1 +\nfoo anchored",
+            "2:1: parse error: anchored modifier is experimental and not enabled",
+        );
+        check(
+            "rate(foo[5m] smoothed)",
+            "1:6: parse error: smoothed modifier is experimental and not enabled",
+        );
         let duration = |query: &str, column: usize| {
-            check(query, &format!("1:{column}: parse error: experimental duration expression is not enabled"));
+            check(
+                query,
+                &format!(
+                    "1:{column}: parse error: experimental duration expression is not enabled"
+                ),
+            );
         };
         duration("x[5m * 2]", 3);
         duration("x[1 + 5m * 2]", 7);

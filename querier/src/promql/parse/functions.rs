@@ -10,8 +10,8 @@ pub struct Function {
     pub name: &'static str,
     /// Types of the arguments.
     pub args: &'static [ValueType],
-    /// How often the last argument may be given: 0: exactly once; n: up to n times, or not at all; -1: any number of times, or not at
-    /// all.
+    /// How often the last argument may be given: 0: exactly once; n: up to n times, or not at all;
+    /// -1: any number of times, or not at all.
     pub variadic: i32,
     /// Type of the result.
     pub result: ValueType,
@@ -22,40 +22,71 @@ pub struct Function {
 impl Function {
     /// Fewest arguments of a call.
     pub fn min_args(&self) -> usize {
-        self.args.len().saturating_sub(usize::from(self.variadic != 0))
+        self.args
+            .len()
+            .saturating_sub(usize::from(self.variadic != 0))
     }
 
     /// Most arguments of a call; `None`: any number.
     pub fn max_args(&self) -> Option<usize> {
         match self.variadic {
             0 => Some(self.args.len()),
-            times => usize::try_from(times).ok().map(|times| self.min_args() + times),
+            times => usize::try_from(times)
+                .ok()
+                .map(|times| self.min_args() + times),
         }
     }
 
     /// Type of an argument, counted from 0; beyond the last that of the last.
     pub fn arg_type(&self, at: usize) -> ValueType {
-        self.args.get(at).or(self.args.last()).copied().unwrap_or(ValueType::Scalar)
+        self.args
+            .get(at)
+            .or(self.args.last())
+            .copied()
+            .unwrap_or(ValueType::Scalar)
     }
 }
 
 /// The function of a name; names are case-sensitive.
 pub fn lookup(name: &str) -> Option<&'static Function> {
-    FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().and_then(|at| FUNCTIONS.get(at))
+    FUNCTIONS
+        .binary_search_by(|function| function.name.cmp(name))
+        .ok()
+        .and_then(|at| FUNCTIONS.get(at))
 }
 
 /// With a fixed number of arguments.
 const fn fixed(name: &'static str, args: &'static [ValueType], result: ValueType) -> Function {
-    Function { name, args, variadic: 0, result, experimental: false }
+    Function {
+        name,
+        args,
+        variadic: 0,
+        result,
+        experimental: false,
+    }
 }
 
 /// With a last argument that may be repeated or left out.
-const fn variadic(name: &'static str, args: &'static [ValueType], variadic: i32, result: ValueType) -> Function {
-    Function { name, args, variadic, result, experimental: false }
+const fn variadic(
+    name: &'static str,
+    args: &'static [ValueType],
+    variadic: i32,
+    result: ValueType,
+) -> Function {
+    Function {
+        name,
+        args,
+        variadic,
+        result,
+        experimental: false,
+    }
 }
 
 const fn experimental(function: Function) -> Function {
-    Function { experimental: true, ..function }
+    Function {
+        experimental: true,
+        ..function
+    }
 }
 
 /// All functions, sorted by name: those of Prometheus 3.14, experimental ones included.

@@ -1,14 +1,16 @@
 //! Text to tokens.
 //!
-//! PromQL's tokens depend on where they stand: inside braces every word is a label, inside brackets words are units or duration
-//! functions. The lexer therefore tracks braces, brackets and parentheses itself, and its errors about them are those of Prometheus.
+//! PromQL's tokens depend on where they stand: inside braces every word is a label, inside brackets
+//! words are units or duration functions. The lexer therefore tracks braces, brackets and
+//! parentheses itself, and its errors about them are those of Prometheus.
 
 use super::ast::{BinaryOp, Span};
 use super::error::ParseError;
 use super::quote::{quote, quote_char};
 use super::token::{Keyword, Kind, Token, duration_keyword, keyword};
 
-/// Most tokens of a query. Bounds the tree that a query can make the parser build; long literals count once.
+/// Most tokens of a query. Bounds the tree that a query can make the parser build; long literals
+/// count once.
 pub(super) const MAX_TOKENS: usize = 100_000;
 
 /// Which characters may come next.
@@ -38,7 +40,17 @@ pub(super) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub fn new(query: &'a str) -> Self {
-        Self { query, start: 0, pos: 0, state: State::Statement, parens: 0, in_brackets: false, seen_colon: false, tokens: 0, error: None }
+        Self {
+            query,
+            start: 0,
+            pos: 0,
+            state: State::Statement,
+            parens: 0,
+            in_brackets: false,
+            seen_colon: false,
+            tokens: 0,
+            error: None,
+        }
     }
 
     /// The next token; [`Kind::End`] again and again after the last.
@@ -48,7 +60,9 @@ impl<'a> Lexer<'a> {
             self.start = self.pos;
             self.tokens += 1;
             let found = if self.tokens > MAX_TOKENS {
-                Err(format!("query is too long: it has more than {MAX_TOKENS} tokens"))
+                Err(format!(
+                    "query is too long: it has more than {MAX_TOKENS} tokens"
+                ))
             } else {
                 match self.state {
                     State::Statement => self.statement(),
@@ -59,17 +73,34 @@ impl<'a> Lexer<'a> {
             match found {
                 Ok(kind) => return self.token(kind),
                 Err(message) => {
-                    let span = Span { start: self.start as u32, end: self.query.len() as u32 };
+                    let span = Span {
+                        start: self.start as u32,
+                        end: self.query.len() as u32,
+                    };
                     self.error = Some(ParseError::new(self.query, span, message));
                 }
             }
         }
-        Token { kind: Kind::Error, text: "", span: Span { start: self.start as u32, end: self.start as u32 } }
+        Token {
+            kind: Kind::Error,
+            text: "",
+            span: Span {
+                start: self.start as u32,
+                end: self.start as u32,
+            },
+        }
     }
 
     fn token(&self, kind: Kind) -> Token<'a> {
         let text = self.query.get(self.start..self.pos).unwrap_or("");
-        Token { kind, text, span: Span { start: self.start as u32, end: self.pos as u32 } }
+        Token {
+            kind,
+            text,
+            span: Span {
+                start: self.start as u32,
+                end: self.pos as u32,
+            },
+        }
     }
 
     fn rest(&self) -> &'a str {
@@ -125,7 +156,12 @@ impl<'a> Lexer<'a> {
             },
             '!' => match self.bump() {
                 Some('=') => Kind::Operator(B::Neq),
-                other => return Err(format!("unexpected character after '!': {}", quote_char(other.unwrap_or('\u{fffd}')))),
+                other => {
+                    return Err(format!(
+                        "unexpected character after '!': {}",
+                        quote_char(other.unwrap_or('\u{fffd}'))
+                    ));
+                }
             },
             '<' => match self.peek() {
                 Some('=') => self.two(B::Lte),
@@ -150,11 +186,13 @@ impl<'a> Lexer<'a> {
                 Kind::LeftBracket
             }
             ']' if !self.in_brackets => return Err("unexpected right bracket ']'".to_owned()),
-            ':' if self.in_brackets && self.seen_colon => return Err("unexpected colon ':'".to_owned()),
-            c if self.starts_number(c) => self.number_or_duration()?,
-            c if is_letter(c) && self.in_brackets => {
-                self.duration_word().ok_or_else(|| format!("unexpected character: {}, expected ':'", quote_char(c)))?
+            ':' if self.in_brackets && self.seen_colon => {
+                return Err("unexpected colon ':'".to_owned());
             }
+            c if self.starts_number(c) => self.number_or_duration()?,
+            c if is_letter(c) && self.in_brackets => self
+                .duration_word()
+                .ok_or_else(|| format!("unexpected character: {}, expected ':'", quote_char(c)))?,
             c if is_letter(c) || (c == ':' && !self.in_brackets) => self.word(),
             c => match self.in_common(c)? {
                 Some(kind) => kind,
@@ -168,7 +206,9 @@ impl<'a> Lexer<'a> {
             return Err("unexpected end of input in duration expression".to_owned());
         };
         match c {
-            ':' if self.seen_colon => return Err("unexpected repeated colon in duration expression".to_owned()),
+            ':' if self.seen_colon => {
+                return Err("unexpected repeated colon in duration expression".to_owned());
+            }
             ',' => return Ok(Kind::Comma),
             c if self.starts_number(c) => {
                 self.state = State::Statement;
@@ -185,7 +225,10 @@ impl<'a> Lexer<'a> {
                 }
             }
         }
-        Err(format!("unexpected character in duration expression: {}", quote_char(c)))
+        Err(format!(
+            "unexpected character in duration expression: {}",
+            quote_char(c)
+        ))
     }
 
     /// What statements and durations share: arithmetic, parentheses, and the end of brackets.
@@ -233,7 +276,9 @@ impl<'a> Lexer<'a> {
                 Some('=') => Kind::Operator(BinaryOp::Neq),
                 other => {
                     let other = quote_char(other.unwrap_or('\u{fffd}'));
-                    return Err(format!("unexpected character after '!' inside braces: {other}"));
+                    return Err(format!(
+                        "unexpected character after '!' inside braces: {other}"
+                    ));
                 }
             },
             '{' => return Err("unexpected left brace '{'".to_owned()),
@@ -245,7 +290,12 @@ impl<'a> Lexer<'a> {
                 self.eat_while(is_name_char);
                 Kind::Identifier
             }
-            c => return Err(format!("unexpected character inside braces: {}", quote_char(c))),
+            c => {
+                return Err(format!(
+                    "unexpected character inside braces: {}",
+                    quote_char(c)
+                ));
+            }
         })
     }
 
@@ -259,7 +309,8 @@ impl<'a> Lexer<'a> {
         self.eat_while(|c| is_name_char(c) || c == ':');
         let word = self.query.get(self.start..self.pos).unwrap_or("");
         match keyword(word) {
-            // `fill` came late to the language: it must remain a metric's name in all queries that were valid before.
+            // `fill` came late to the language: it must remain a metric's name in all queries that
+            // were valid before.
             Some(Kind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight))
                 if !self.rest().trim_start_matches(is_space).starts_with('(') =>
             {
@@ -286,13 +337,16 @@ impl<'a> Lexer<'a> {
                 Some('\\') if delimiter != '`' => self.escape(delimiter)?,
                 None if delimiter == '`' => return Err("unterminated raw string".to_owned()),
                 None => return Err("unterminated quoted string".to_owned()),
-                Some('\n') if delimiter != '`' => return Err("unterminated quoted string".to_owned()),
+                Some('\n') if delimiter != '`' => {
+                    return Err("unterminated quoted string".to_owned());
+                }
                 Some(_) => {}
             }
         }
     }
 
-    /// The rest of an escape; `quote::unquote` relies on all of them being well-formed but for invalid UTF-8.
+    /// The rest of an escape; `quote::unquote` relies on all of them being well-formed but for
+    /// invalid UTF-8.
     fn escape(&mut self, delimiter: char) -> Result<(), String> {
         const UNTERMINATED: &str = "escape sequence not terminated";
         let c = self.bump().ok_or(UNTERMINATED)?;
@@ -303,17 +357,36 @@ impl<'a> Lexer<'a> {
             'x' => (2, 16, None),
             'u' => (4, 16, None),
             'U' => (8, 16, None),
-            c => return Err(format!("unknown escape sequence U+{:04X} {}", c as u32, quote_char(c))),
+            c => {
+                return Err(format!(
+                    "unknown escape sequence U+{:04X} {}",
+                    c as u32,
+                    quote_char(c)
+                ));
+            }
         };
         let mut value = first.and_then(|c| c.to_digit(radix)).unwrap_or(0);
         for _ in first.iter().count()..digits {
             let c = self.bump().ok_or(UNTERMINATED)?;
-            let digit =
-                c.to_digit(radix).ok_or_else(|| format!("illegal character U+{:04X} {} in escape sequence", c as u32, quote_char(c)))?;
+            let digit = c.to_digit(radix).ok_or_else(|| {
+                format!(
+                    "illegal character U+{:04X} {} in escape sequence",
+                    c as u32,
+                    quote_char(c)
+                )
+            })?;
             value = value.wrapping_mul(radix).wrapping_add(digit);
         }
-        let valid = if digits <= 3 { value <= 255 } else { char::from_u32(value).is_some() };
-        if valid { Ok(()) } else { Err("escape sequence is an invalid Unicode code point".to_owned()) }
+        let valid = if digits <= 3 {
+            value <= 255
+        } else {
+            char::from_u32(value).is_some()
+        };
+        if valid {
+            Ok(())
+        } else {
+            Err("escape sequence is an invalid Unicode code point".to_owned())
+        }
     }
 
     fn starts_number(&self, c: char) -> bool {
@@ -332,13 +405,20 @@ impl<'a> Lexer<'a> {
         Err(format!("bad number or duration syntax: {}", quote(read)))
     }
 
-    /// Whether a number stands here. What is read is not always a valid number: `number::parse` has the last word.
+    /// Whether a number stands here. What is read is not always a valid number: `number::parse` has
+    /// the last word.
     fn scan_number(&mut self) -> bool {
         let hex = self.eat(|c| c == '0') && self.eat(|c| c == 'x' || c == 'X') && {
             self.eat(|c| c == '_');
             true
         };
-        let is_digit = |c: char| if hex { c.is_ascii_hexdigit() } else { c.is_ascii_digit() };
+        let is_digit = |c: char| {
+            if hex {
+                c.is_ascii_hexdigit()
+            } else {
+                c.is_ascii_digit()
+            }
+        };
         let mut dot = self.eat(|c| c == '.');
         let mut exponent = false;
         loop {
@@ -374,7 +454,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether units follow the digits that [`Self::scan_number`] has read. Order and spelling of units are checked later.
+    /// Whether units follow the digits that [`Self::scan_number`] has read. Order and spelling of
+    /// units are checked later.
     fn scan_duration(&mut self) -> bool {
         let is_unit = |c| "smhdw".contains(c);
         if !self.eat(|c| is_unit(c) || c == 'y') {

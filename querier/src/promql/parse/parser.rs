@@ -1,7 +1,9 @@
-//! Tokens to tree: operators, by precedence climbing. Operands are in `selector.rs` and `call.rs`, durations in `duration.rs`.
+//! Tokens to tree: operators, by precedence climbing. Operands are in `selector.rs` and `call.rs`,
+//! durations in `duration.rs`.
 //!
-//! The tree is never higher than [`MAX_DEPTH`], counting chains of operators too, because everything that walks a tree (type check,
-//! planning, printing, dropping) recurses, and a query must not be able to overflow a thread's stack.
+//! The tree is never higher than [`MAX_DEPTH`], counting chains of operators too, because
+//! everything that walks a tree (type check, planning, printing, dropping) recurses, and a query
+//! must not be able to overflow a thread's stack.
 
 use super::ast::*;
 use super::error::ParseError;
@@ -16,7 +18,8 @@ pub const MAX_DEPTH: usize = 200;
 /// Longest query in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 
-/// Most regular expressions of a query. Each may take milliseconds to compile, before any limit on evaluation applies.
+/// Most regular expressions of a query. Each may take milliseconds to compile, before any limit on
+/// evaluation applies.
 pub(super) const MAX_PATTERNS: usize = 1_000;
 
 /// How tightly operators bind.
@@ -44,8 +47,9 @@ fn binding(op: BinaryOp) -> u8 {
     }
 }
 
-/// What parsing functions return. Trees and errors are boxed so that the functions' frames, of which hundreds are on the stack at once,
-/// stay small in unoptimised builds too; for the same reason the recursive functions leave it to others to build nodes.
+/// What parsing functions return. Trees and errors are boxed so that the functions' frames, of
+/// which hundreds are on the stack at once, stay small in unoptimised builds too; for the same
+/// reason the recursive functions leave it to others to build nodes.
 pub(super) type Parsed<T> = Result<T, Box<ParseError>>;
 
 /// The parser's state: one token of lookahead.
@@ -70,13 +74,25 @@ impl<'a> Parser<'a> {
     pub fn new(query: &'a str) -> Self {
         let mut lexer = Lexer::new(query);
         let token = lexer.next_token();
-        Self { query, lexer, token, last_end: 0, depth: 0, height: 0, aggregations: 0, patterns: 0 }
+        Self {
+            query,
+            lexer,
+            token,
+            last_end: 0,
+            depth: 0,
+            height: 0,
+            aggregations: 0,
+            patterns: 0,
+        }
     }
 
     /// The whole query.
     pub fn query(&mut self) -> Parsed<Box<Expr>> {
         if self.query.len() > MAX_QUERY_BYTES {
-            let message = format!("query is too long: {} bytes, at most {MAX_QUERY_BYTES} are allowed", self.query.len());
+            let message = format!(
+                "query is too long: {} bytes, at most {MAX_QUERY_BYTES} are allowed",
+                self.query.len()
+            );
             return Err(self.error(Span::default(), message));
         }
         if self.token.kind == Kind::End {
@@ -113,7 +129,8 @@ impl<'a> Parser<'a> {
         Ok(binary(op, lhs, rhs, return_bool, matching))
     }
 
-    /// What may stand between an operator and its right side. That it fits the operands is for the type check to say.
+    /// What may stand between an operator and its right side. That it fits the operands is for the
+    /// type check to say.
     fn matching(&mut self) -> Parsed<(bool, VectorMatching)> {
         let mut matching = VectorMatching {
             cardinality: Cardinality::OneToOne,
@@ -128,9 +145,15 @@ impl<'a> Parser<'a> {
             self.bump();
             matching.on = word == Keyword::On;
             matching.labels = self.labels()?;
-            if let Kind::Keyword(word @ (Keyword::GroupLeft | Keyword::GroupRight)) = self.token.kind {
+            if let Kind::Keyword(word @ (Keyword::GroupLeft | Keyword::GroupRight)) =
+                self.token.kind
+            {
                 self.bump();
-                matching.cardinality = if word == Keyword::GroupLeft { Cardinality::ManyToOne } else { Cardinality::OneToMany };
+                matching.cardinality = if word == Keyword::GroupLeft {
+                    Cardinality::ManyToOne
+                } else {
+                    Cardinality::OneToMany
+                };
                 if self.token.kind == Kind::LeftParen {
                     matching.include = self.labels()?;
                 }
@@ -143,8 +166,12 @@ impl<'a> Parser<'a> {
         }
         loop {
             let side = match self.token.kind {
-                Kind::Keyword(Keyword::FillLeft) if matching.fill_left.is_none() => &mut matching.fill_left,
-                Kind::Keyword(Keyword::FillRight) if matching.fill_right.is_none() => &mut matching.fill_right,
+                Kind::Keyword(Keyword::FillLeft) if matching.fill_left.is_none() => {
+                    &mut matching.fill_left
+                }
+                Kind::Keyword(Keyword::FillRight) if matching.fill_right.is_none() => {
+                    &mut matching.fill_right
+                }
                 _ => return Ok((return_bool, matching)),
             };
             self.bump();
@@ -162,7 +189,10 @@ impl<'a> Parser<'a> {
 
     /// An operand with its signs and with the modifiers that follow it.
     fn operand(&mut self) -> Parsed<Box<Expr>> {
-        if matches!(self.token.kind, Kind::Operator(BinaryOp::Add | BinaryOp::Sub)) {
+        if matches!(
+            self.token.kind,
+            Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
+        ) {
             return self.signed();
         }
         let expr = match self.token.kind {
@@ -182,12 +212,19 @@ impl<'a> Parser<'a> {
         let negative = self.sign().unwrap_or(false);
         let mut operand = self.expr(precedence::POWER)?;
         if let Expr::Number(number) = &mut *operand {
-            number.value = if negative { -number.value } else { number.value };
+            number.value = if negative {
+                -number.value
+            } else {
+                number.value
+            };
             number.span.start = start;
             return Ok(operand);
         }
         self.raise(0)?;
-        let span = Span { start, end: operand.span().end };
+        let span = Span {
+            start,
+            end: operand.span().end,
+        };
         Ok(unary(negative, operand, span))
     }
 
@@ -216,7 +253,11 @@ impl<'a> Parser<'a> {
         };
         let value = value.map_err(|message| self.error(span, message))?;
         self.bump();
-        Ok(Some(NumberLiteral { value, is_duration: kind == Kind::Duration, span }))
+        Ok(Some(NumberLiteral {
+            value,
+            is_duration: kind == Kind::Duration,
+            span,
+        }))
     }
 
     fn text(&mut self) -> Parsed<Box<Expr>> {
@@ -226,14 +267,22 @@ impl<'a> Parser<'a> {
         self.height = 1;
         let (value, not_utf8) = match String::from_utf8(bytes) {
             Ok(value) => (value, None),
-            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(error.into_bytes().into())),
+            Err(error) => (
+                String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                Some(error.into_bytes().into()),
+            ),
         };
-        Ok(Box::new(Expr::String(StringLiteral { value, not_utf8, span })))
+        Ok(Box::new(Expr::String(StringLiteral {
+            value,
+            not_utf8,
+            span,
+        })))
     }
 
     /// The text of the next token, which is a quoted one.
     pub fn unquoted(&mut self) -> Parsed<String> {
-        let value = unquote(self.token.text).map_err(|message| self.error(self.token.span, message))?;
+        let value =
+            unquote(self.token.text).map_err(|message| self.error(self.token.span, message))?;
         self.bump();
         Ok(value)
     }
@@ -256,7 +305,10 @@ impl<'a> Parser<'a> {
                 _ => return Err(self.unexpected_in(PLACE, "label")),
             };
             if label.is_empty() {
-                return Err(self.error(span, format!("invalid label name for grouping: {}", quote(&label))));
+                return Err(self.error(
+                    span,
+                    format!("invalid label name for grouping: {}", quote(&label)),
+                ));
             }
             labels.push(label);
             if !self.eat(Kind::Comma) && self.token.kind != Kind::RightParen {
@@ -284,7 +336,11 @@ impl<'a> Parser<'a> {
 
     /// Reads the next token, which must be of a kind.
     pub fn expect(&mut self, kind: Kind) -> Parsed<()> {
-        if self.eat(kind) { Ok(()) } else { Err(self.unexpected()) }
+        if self.eat(kind) {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
     }
 
     /// Reads a sign; whether it is a minus.
@@ -298,13 +354,20 @@ impl<'a> Parser<'a> {
 
     /// From a start to the end of the last token read.
     pub fn since(&self, start: u32) -> Span {
-        Span { start, end: self.last_end }
+        Span {
+            start,
+            end: self.last_end,
+        }
     }
 
     /// Called on entry of each function that can come to call itself.
     pub fn enter(&mut self) -> Parsed<()> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH { Err(self.too_deep()) } else { Ok(()) }
+        if self.depth > MAX_DEPTH {
+            Err(self.too_deep())
+        } else {
+            Ok(())
+        }
     }
 
     /// The counterpart of [`Self::enter`]; not needed after errors, which end parsing.
@@ -315,12 +378,18 @@ impl<'a> Parser<'a> {
     /// Puts a node on top of the tree last read and of one with `other` levels.
     pub fn raise(&mut self, other: usize) -> Parsed<()> {
         self.height = self.height.max(other) + 1;
-        if self.height > MAX_DEPTH { Err(self.too_deep()) } else { Ok(()) }
+        if self.height > MAX_DEPTH {
+            Err(self.too_deep())
+        } else {
+            Ok(())
+        }
     }
 
     fn too_deep(&self) -> Box<ParseError> {
-        let message =
-            format!("expression is nested too deeply: parentheses, calls and chained operators have more than {MAX_DEPTH} levels");
+        let message = format!(
+            "expression is nested too deeply: parentheses, calls and chained operators have more \
+             than {MAX_DEPTH} levels"
+        );
         self.error(self.token.span, message)
     }
 
@@ -331,7 +400,14 @@ impl<'a> Parser<'a> {
 
     /// The next token cannot stand here.
     pub fn unexpected(&self) -> Box<ParseError> {
-        self.unexpected_in(if self.aggregations > 0 { "aggregation" } else { "" }, "")
+        self.unexpected_in(
+            if self.aggregations > 0 {
+                "aggregation"
+            } else {
+                ""
+            },
+            "",
+        )
     }
 
     /// The next token cannot stand in `place`, which wants `expected`; either may be empty.
@@ -354,13 +430,33 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn binary(op: BinaryOp, lhs: Box<Expr>, rhs: Box<Expr>, return_bool: bool, matching: VectorMatching) -> Box<Expr> {
-    let span = Span { start: lhs.span().start, end: rhs.span().end };
-    Box::new(Expr::Binary(Binary { op, lhs, rhs, return_bool, matching: Some(matching), span }))
+fn binary(
+    op: BinaryOp,
+    lhs: Box<Expr>,
+    rhs: Box<Expr>,
+    return_bool: bool,
+    matching: VectorMatching,
+) -> Box<Expr> {
+    let span = Span {
+        start: lhs.span().start,
+        end: rhs.span().end,
+    };
+    Box::new(Expr::Binary(Binary {
+        op,
+        lhs,
+        rhs,
+        return_bool,
+        matching: Some(matching),
+        span,
+    }))
 }
 
 fn unary(negative: bool, expr: Box<Expr>, span: Span) -> Box<Expr> {
-    Box::new(Expr::Unary(Unary { negative, expr, span }))
+    Box::new(Expr::Unary(Unary {
+        negative,
+        expr,
+        span,
+    }))
 }
 
 fn paren(expr: Box<Expr>, span: Span) -> Box<Expr> {

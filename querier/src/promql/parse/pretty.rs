@@ -1,5 +1,5 @@
-//! Trees as text over several lines, laid out as Prometheus lays them out: what fits a line stands on one, and of what does not
-//! fit, every part begins a line of its own, two blanks further in.
+//! Trees as text over several lines, laid out as Prometheus lays them out: what fits a line stands
+//! on one, and of what does not fit, every part begins a line of its own, two blanks further in.
 
 use std::fmt::{self, Write};
 
@@ -20,7 +20,10 @@ struct Layout {
 
 impl Layout {
     fn new(line_bytes: usize) -> Self {
-        Self { line_bytes, out: String::new() }
+        Self {
+            line_bytes,
+            out: String::new(),
+        }
     }
 
     fn text(mut self, expr: &Expr) -> String {
@@ -52,10 +55,18 @@ impl Layout {
                 writeln!(self.out, "{}", binary.operator())?;
                 self.write(&binary.rhs, inner, false)
             }
-            Expr::Paren(paren) if !self.fits(expr) => self.in_parentheses("", [&*paren.expr], level, is_begun),
-            Expr::Call(call) if !self.fits(expr) => self.in_parentheses(call.function.name, &call.args, level, is_begun),
+            Expr::Paren(paren) if !self.fits(expr) => {
+                self.in_parentheses("", [&*paren.expr], level, is_begun)
+            }
+            Expr::Call(call) if !self.fits(expr) => {
+                self.in_parentheses(call.function.name, &call.args, level, is_begun)
+            }
             Expr::Aggregate(aggregate) if !self.fits(expr) => {
-                let args = aggregate.param.as_deref().into_iter().chain([&*aggregate.expr]);
+                let args = aggregate
+                    .param
+                    .as_deref()
+                    .into_iter()
+                    .chain([&*aggregate.expr]);
                 self.in_parentheses(&aggregate.head(), args, level, is_begun)
             }
             _ => {
@@ -66,7 +77,13 @@ impl Layout {
     }
 
     /// `head(`, the arguments on lines of their own, `)`.
-    fn in_parentheses<'a>(&mut self, head: &str, args: impl IntoIterator<Item = &'a Expr>, level: usize, is_begun: bool) -> fmt::Result {
+    fn in_parentheses<'a>(
+        &mut self,
+        head: &str,
+        args: impl IntoIterator<Item = &'a Expr>,
+        level: usize,
+        is_begun: bool,
+    ) -> fmt::Result {
         self.indent(level, is_begun);
         self.out.push_str(head);
         self.out.push('(');
@@ -112,46 +129,100 @@ mod tests {
         let expr = parse(query).unwrap();
         let text = Layout::new(10).text(&expr);
         assert_eq!(text, expected.join("\n"), "{query}");
-        assert_eq!(parse(&text).unwrap().to_string(), expr.to_string(), "{text}");
+        assert_eq!(
+            parse(&text).unwrap().to_string(),
+            expr.to_string(),
+            "{text}"
+        );
     }
 
     #[test]
     fn what_fits_stands_on_one_line() {
         check("a+b", &["a + b"]);
         check("( foo )", &["(foo)"]);
-        check("a_long_metric_name @ start()", &["a_long_metric_name @ start()"]);
-        assert_eq!(pretty(&parse("sum(rate(a[5m]))by(x)").unwrap()), "sum by (x) (rate(a[5m]))");
+        check(
+            "a_long_metric_name @ start()",
+            &["a_long_metric_name @ start()"],
+        );
+        assert_eq!(
+            pretty(&parse("sum(rate(a[5m]))by(x)").unwrap()),
+            "sum by (x) (rate(a[5m]))"
+        );
     }
 
     #[test]
     fn operators_stand_between_their_sides() {
         check("metric_a+metric_b", &["  metric_a", "+", "  metric_b"]);
         check("a + b + metric_c", &["  a + b", "+", "  metric_c"]);
-        let sides = &["    metric_a", "  * on (x) group_left ()", "    metric_b", "> bool", "  1"];
+        let sides = &[
+            "    metric_a",
+            "  * on (x) group_left ()",
+            "    metric_b",
+            "> bool",
+            "  1",
+        ];
         check("metric_a * on(x) group_left metric_b > bool 1", sides);
     }
 
     #[test]
     fn calls_and_aggregations_list_their_arguments() {
-        check("topk(3, metric_name{x='y'})", &["topk(", "  3,", "  metric_name{x=\"y\"}", ")"]);
-        check("sum(metric_name) without(x,y)", &["sum without (x, y) (", "  metric_name", ")"]);
+        check(
+            "topk(3, metric_name{x='y'})",
+            &["topk(", "  3,", "  metric_name{x=\"y\"}", ")"],
+        );
+        check(
+            "sum(metric_name) without(x,y)",
+            &["sum without (x, y) (", "  metric_name", ")"],
+        );
         check("rate(metric[2*1h])", &["rate(", "  metric[2 * 1h]", ")"]);
-        check("clamp((metric_name),1,9)", &["clamp(", "  (", "    metric_name", "  ),", "  1,", "  9", ")"]);
-        check("-clamp_max(-metric_name,9)", &["-clamp_max(", "  -metric_name,", "  9", ")"]);
+        check(
+            "clamp((metric_name),1,9)",
+            &[
+                "clamp(",
+                "  (",
+                "    metric_name",
+                "  ),",
+                "  1,",
+                "  9",
+                ")",
+            ],
+        );
+        check(
+            "-clamp_max(-metric_name,9)",
+            &["-clamp_max(", "  -metric_name,", "  9", ")"],
+        );
     }
 
     #[test]
     fn subqueries_end_where_their_expression_does() {
-        let lines = &["max_over_time(", "  rate(", "    metric[1m]", "  )[1h:5m] @ end() offset 1m", ")"];
-        check("max_over_time(rate(metric[1m])[1h:5m] @ end() offset 1m)", lines);
-        check("-max_over_time(x[5m:])", &["-max_over_time(", "x[5m:]", ")"]);
+        let lines = &[
+            "max_over_time(",
+            "  rate(",
+            "    metric[1m]",
+            "  )[1h:5m] @ end() offset 1m",
+            ")",
+        ];
+        check(
+            "max_over_time(rate(metric[1m])[1h:5m] @ end() offset 1m)",
+            lines,
+        );
+        check(
+            "-max_over_time(x[5m:])",
+            &["-max_over_time(", "x[5m:]", ")"],
+        );
     }
 
     #[test]
     fn the_deepest_tree_fits_a_small_stack() {
         let levels = super::super::MAX_DEPTH - 1;
-        let run = move || pretty(&parse(&format!("{}x{}", "abs(".repeat(levels), ")".repeat(levels))).unwrap()).len();
-        let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(run).unwrap();
+        let run = move || {
+            pretty(&parse(&format!("{}x{}", "abs(".repeat(levels), ")".repeat(levels))).unwrap())
+                .len()
+        };
+        let thread = std::thread::Builder::new()
+            .stack_size(512 << 10)
+            .spawn(run)
+            .unwrap();
         assert!(thread.join().unwrap() > levels * levels, "it is indented");
     }
 }

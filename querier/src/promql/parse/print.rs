@@ -1,4 +1,5 @@
-//! Trees as text, in Prometheus' normal form: one line, single spaces, matchers sorted. Parsing the text gives the same tree.
+//! Trees as text, in Prometheus' normal form: one line, single spaces, matchers sorted. Parsing the
+//! text gives the same tree.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -12,16 +13,25 @@ use super::token::keyword;
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Expr::Number(number) if number.is_duration => write_duration((number.value * 1000.0).round() as i64, f),
+            Expr::Number(number) if number.is_duration => {
+                write_duration((number.value * 1000.0).round() as i64, f)
+            }
             Expr::Number(number) => write_number(number.value, f),
-            Expr::String(text) => f.write_str(&quote_bytes(text.not_utf8.as_deref().unwrap_or(text.value.as_bytes()))),
+            Expr::String(text) => f.write_str(&quote_bytes(
+                text.not_utf8.as_deref().unwrap_or(text.value.as_bytes()),
+            )),
             Expr::Vector(vector) => vector.fmt(f),
             Expr::Matrix(matrix) => matrix.fmt(f),
             Expr::Subquery(subquery) => subquery.fmt(f),
             Expr::Call(call) => call.fmt(f),
             Expr::Aggregate(aggregate) => aggregate.fmt(f),
             Expr::Binary(binary) => binary.fmt(f),
-            Expr::Unary(unary) => write!(f, "{}{}", if unary.negative { '-' } else { '+' }, unary.expr),
+            Expr::Unary(unary) => write!(
+                f,
+                "{}{}",
+                if unary.negative { '-' } else { '+' },
+                unary.expr
+            ),
             Expr::Paren(paren) => write!(f, "({})", paren.expr),
         }
     }
@@ -94,7 +104,12 @@ impl Aggregate {
     fn write_head(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.op.as_str())?;
         if self.without || !self.grouping.is_empty() {
-            write!(f, " {} {} ", if self.without { "without" } else { "by" }, LabelList(&self.grouping))?;
+            write!(
+                f,
+                " {} {} ",
+                if self.without { "without" } else { "by" },
+                LabelList(&self.grouping)
+            )?;
         }
         Ok(())
     }
@@ -115,8 +130,15 @@ impl Display for Binary {
 
 impl Binary {
     fn write_operator(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.op.as_str(), if self.return_bool { " bool" } else { "" })?;
-        self.matching.as_ref().map_or(Ok(()), |matching| matching.fmt(f))
+        write!(
+            f,
+            "{}{}",
+            self.op.as_str(),
+            if self.return_bool { " bool" } else { "" }
+        )?;
+        self.matching
+            .as_ref()
+            .map_or(Ok(()), |matching| matching.fmt(f))
     }
 
     /// What stands between the operands: `* on (x) group_left ()`.
@@ -134,7 +156,12 @@ impl Display for VectorMatching {
             Cardinality::OneToOne | Cardinality::ManyToMany => None,
         };
         if self.on || !self.labels.is_empty() || group.is_some() {
-            write!(f, " {} {}", if self.on { "on" } else { "ignoring" }, LabelList(&self.labels))?;
+            write!(
+                f,
+                " {} {}",
+                if self.on { "on" } else { "ignoring" },
+                LabelList(&self.labels)
+            )?;
         }
         if let Some(group) = group {
             write!(f, " {group} {}", LabelList(&self.include))?;
@@ -162,9 +189,15 @@ impl Display for DurationExpr {
             DurationExpr::Number { value, .. } => write_number(*value, f),
             DurationExpr::Step(_) => f.write_str("step()"),
             DurationExpr::Range(_) => f.write_str("range()"),
-            DurationExpr::Unary { negative, expr, .. } => write!(f, "{}{expr}", if *negative { "-" } else { "" }),
+            DurationExpr::Unary { negative, expr, .. } => {
+                write!(f, "{}{expr}", if *negative { "-" } else { "" })
+            }
             DurationExpr::Binary { op, lhs, rhs, .. } => write!(f, "{lhs} {} {rhs}", op.as_str()),
-            DurationExpr::Extreme { max, lhs, rhs, .. } => write!(f, "{}({lhs}, {rhs})", if *max { "max_of" } else { "min_of" }),
+            DurationExpr::Extreme { max, lhs, rhs, .. } => write!(
+                f,
+                "{}({lhs}, {rhs})",
+                if *max { "max_of" } else { "min_of" }
+            ),
             DurationExpr::Paren(inner, _) => write!(f, "({inner})"),
         }
     }
@@ -174,16 +207,29 @@ impl Display for DurationExpr {
 fn write_selector(selector: &VectorSelector, f: &mut Formatter<'_>) -> fmt::Result {
     let name = selector.name.as_deref().unwrap_or("");
     f.write_str(name)?;
-    let is_name = |matcher: &Matcher| matcher.name == "__name__" && matcher.op == MatchOp::Equal && matcher.value == name;
+    let is_name = |matcher: &Matcher| {
+        matcher.name == "__name__" && matcher.op == MatchOp::Equal && matcher.value == name
+    };
     let mut matchers: Vec<String> = selector
         .matchers
         .iter()
         .filter(|matcher| name.is_empty() || !is_name(matcher))
-        .map(|matcher| format!("{}{}{}", label(&matcher.name), matcher.op.as_str(), quote(&matcher.value)))
+        .map(|matcher| {
+            format!(
+                "{}{}{}",
+                label(&matcher.name),
+                matcher.op.as_str(),
+                quote(&matcher.value)
+            )
+        })
         .collect();
     matchers.sort_unstable();
     // Without name and matchers it must still read as a selector.
-    if matchers.is_empty() && !name.is_empty() { Ok(()) } else { write!(f, "{{{}}}", matchers.join(",")) }
+    if matchers.is_empty() && !name.is_empty() {
+        Ok(())
+    } else {
+        write!(f, "{{{}}}", matchers.join(","))
+    }
 }
 
 fn write_at(at: Option<At>, f: &mut Formatter<'_>) -> fmt::Result {
@@ -225,6 +271,13 @@ impl Display for LabelList<'_> {
 
 /// A label's name, quoted unless every version of Prometheus reads it bare.
 fn label(name: &str) -> String {
-    let bare = name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
-    if bare && !name.is_empty() { name.to_owned() } else { quote(name) }
+    let bare = name
+        .chars()
+        .enumerate()
+        .all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
+    if bare && !name.is_empty() {
+        name.to_owned()
+    } else {
+        quote(name)
+    }
 }

@@ -1,13 +1,17 @@
 //! Quoted texts: resolving Go's escapes, and writing texts with them.
 
-/// Resolves a quoted token, quotes included, that names or matches a label. `Err` says what is wrong with it.
+/// Resolves a quoted token, quotes included, that names or matches a label. `Err` says what is
+/// wrong with it.
 ///
-/// Prometheus accepts escapes such as `\xff` that make invalid UTF-8. Labels are UTF-8 here, so that no series could match: refused.
+/// Prometheus accepts escapes such as `\xff` that make invalid UTF-8. Labels are UTF-8 here, so
+/// that no series could match: refused.
 pub(super) fn unquote(token: &str) -> Result<String, String> {
-    String::from_utf8(unquote_bytes(token)?).map_err(|_| format!("error unquoting string {}: not valid UTF-8", quote(token)))
+    String::from_utf8(unquote_bytes(token)?)
+        .map_err(|_| format!("error unquoting string {}: not valid UTF-8", quote(token)))
 }
 
-/// Resolves a quoted token, quotes included, that the lexer has accepted. `Err` says what is wrong with it.
+/// Resolves a quoted token, quotes included, that the lexer has accepted. `Err` says what is wrong
+/// with it.
 pub(super) fn unquote_bytes(token: &str) -> Result<Vec<u8>, String> {
     let mut chars = token.chars();
     let (Some(open), Some(close)) = (chars.next(), chars.next_back()) else {
@@ -40,7 +44,9 @@ fn resolve_escape<'a>(escape: &'a str, out: &mut Vec<u8>) -> Option<&'a str> {
     let first = escape.chars().next()?;
     let rest = &escape[first.len_utf8()..];
     let digits = |count: usize, radix: u32, from: &'a str| -> Option<(u32, &'a str)> {
-        let digits = from.get(..count).filter(|digits| digits.chars().all(|c| c.is_digit(radix)))?;
+        let digits = from
+            .get(..count)
+            .filter(|digits| digits.chars().all(|c| c.is_digit(radix)))?;
         Some((u32::from_str_radix(digits, radix).ok()?, &from[count..]))
     };
     let byte = match first {
@@ -123,12 +129,17 @@ fn push_escaped(c: char, delimiter: char, out: &mut String) {
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
 }
 
-/// Whether a character shows as itself: no controls, no spaces but the plain one, no invisible formatting.
+/// Whether a character shows as itself: no controls, no spaces but the plain one, no invisible
+/// formatting.
 fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         _ if c.is_ascii() || c.is_control() || c.is_whitespace() => false,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => false,
+        '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => false,
         '\u{e000}'..='\u{f8ff}' | '\u{f_0000}'.. => false,
         _ => true,
     }

@@ -1,4 +1,5 @@
-//! Selectors, and what may follow an operand: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
+//! Selectors, and what may follow an operand: ranges, subqueries, `offset`, `@`, `anchored`,
+//! `smoothed`.
 
 use std::fmt::Write as _;
 
@@ -31,7 +32,14 @@ impl Parser<'_> {
         }
         self.height = 1;
         let span = self.since(start);
-        Ok(Box::new(Expr::Vector(VectorSelector { name, matchers, offset: None, at: None, reach: Reach::Plain, span })))
+        Ok(Box::new(Expr::Vector(VectorSelector {
+            name,
+            matchers,
+            offset: None,
+            at: None,
+            reach: Reach::Plain,
+            span,
+        })))
     }
 
     fn matchers(&mut self, matchers: &mut Vec<Matcher>) -> Parsed<()> {
@@ -67,10 +75,13 @@ impl Parser<'_> {
                     let value = self.unquoted()?;
                     self.patterns += usize::from(matches!(op, MatchOp::Regex | MatchOp::NotRegex));
                     if self.patterns > MAX_PATTERNS {
-                        let message = format!("query has more than {MAX_PATTERNS} regular expression matchers");
+                        let message = format!(
+                            "query has more than {MAX_PATTERNS} regular expression matchers"
+                        );
                         return Err(self.error(self.since(start), message));
                     }
-                    Matcher::promql(label, op, value).map_err(|message| self.error(self.since(start), message))?
+                    Matcher::promql(label, op, value)
+                        .map_err(|message| self.error(self.since(start), message))?
                 }
                 None if quoted => Matcher::equal(METRIC_NAME, label),
                 None => return Err(self.unexpected_in(PLACE, "label matching operator")),
@@ -109,10 +120,18 @@ impl Parser<'_> {
             Kind::RightBracket => {
                 self.bump();
                 let message = match *expr {
-                    Expr::Vector(selector) if selector.offset.is_none() && selector.at.is_none() => {
-                        return Ok(Box::new(Expr::Matrix(MatrixSelector { selector, range, span: self.since(start) })));
+                    Expr::Vector(selector)
+                        if selector.offset.is_none() && selector.at.is_none() =>
+                    {
+                        return Ok(Box::new(Expr::Matrix(MatrixSelector {
+                            selector,
+                            range,
+                            span: self.since(start),
+                        })));
                     }
-                    Expr::Vector(selector) if selector.offset.is_some() => "no offset modifiers allowed before range",
+                    Expr::Vector(selector) if selector.offset.is_some() => {
+                        "no offset modifiers allowed before range"
+                    }
                     Expr::Vector(_) => "no @ modifiers allowed before range",
                     _ => "ranges only allowed for vector selectors",
                 };
@@ -131,7 +150,14 @@ impl Parser<'_> {
                     return Err(self.unexpected_in("subquery selector", "\"]\""));
                 }
                 let span = self.since(start);
-                Ok(Box::new(Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span })))
+                Ok(Box::new(Expr::Subquery(Subquery {
+                    expr,
+                    range,
+                    step,
+                    offset: None,
+                    at: None,
+                    span,
+                })))
             }
             _ => Err(self.unexpected_in("subquery or range", "\":\" or \"]\"")),
         }
@@ -148,7 +174,8 @@ impl Parser<'_> {
             Expr::Matrix(matrix) => (&mut matrix.selector.offset, &mut matrix.span),
             Expr::Subquery(subquery) => (&mut subquery.offset, &mut subquery.span),
             _ => {
-                let message = "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+                let message = "offset modifier must be preceded by an instant vector selector or \
+                               range vector selector or a subquery";
                 return Err(self.error(expr.span(), message));
             }
         };
@@ -156,25 +183,36 @@ impl Parser<'_> {
             return Err(self.error(*span, "offset may not be set multiple times"));
         }
         // An offset of nothing is no offset: Prometheus takes another one after it, and ranges too.
-        *slot = Some(duration).filter(|duration| !matches!(duration, DurationExpr::Literal { ms: 0, .. }));
+        *slot = Some(duration)
+            .filter(|duration| !matches!(duration, DurationExpr::Literal { ms: 0, .. }));
         span.end = end;
         Ok(())
     }
 
     fn reach(&mut self, expr: &mut Expr, reach: Reach) -> Parsed<()> {
-        let word = if reach == Reach::Anchored { "anchored" } else { "smoothed" };
+        let word = if reach == Reach::Anchored {
+            "anchored"
+        } else {
+            "smoothed"
+        };
         self.bump();
         let end = self.last_end;
         let (slot, span) = match expr {
             Expr::Vector(vector) => (&mut vector.reach, &mut vector.span),
             Expr::Matrix(matrix) => (&mut matrix.selector.reach, &mut matrix.span),
             Expr::Subquery(subquery) => {
-                return Err(self.error(subquery.span, format!("{word} modifier is not supported for subqueries")));
+                return Err(self.error(
+                    subquery.span,
+                    format!("{word} modifier is not supported for subqueries"),
+                ));
             }
             _ => return Err(self.error(expr.span(), format!("{word} modifier not implemented"))),
         };
         if *slot != Reach::Plain && *slot != reach {
-            return Err(self.error(*span, "anchored and smoothed modifiers cannot be used together"));
+            return Err(self.error(
+                *span,
+                "anchored and smoothed modifiers cannot be used together",
+            ));
         }
         *slot = reach;
         span.end = end;
@@ -192,14 +230,22 @@ impl Parser<'_> {
                 if !self.eat(Kind::LeftParen) || !self.eat(Kind::RightParen) {
                     return Err(self.unexpected_in(PLACE, EXPECTED));
                 }
-                if word == Builtin::Start { At::Start } else { At::End }
+                if word == Builtin::Start {
+                    At::Start
+                } else {
+                    At::End
+                }
             }
             _ => {
                 let negative = self.sign().unwrap_or(false);
                 let Some(number) = self.number_token()? else {
                     return Err(self.unexpected_in(PLACE, EXPECTED));
                 };
-                let seconds = if negative { -number.value } else { number.value };
+                let seconds = if negative {
+                    -number.value
+                } else {
+                    number.value
+                };
                 At::Time(milliseconds(seconds).map_err(|message| self.error(expr.span(), message))?)
             }
         };
@@ -209,7 +255,8 @@ impl Parser<'_> {
             Expr::Matrix(matrix) => (&mut matrix.selector.at, &mut matrix.span),
             Expr::Subquery(subquery) => (&mut subquery.at, &mut subquery.span),
             _ => {
-                let message = "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery";
+                let message = "@ modifier must be preceded by an instant vector selector or range \
+                               vector selector or a subquery";
                 return Err(self.error(expr.span(), message));
             }
         };
@@ -222,15 +269,21 @@ impl Parser<'_> {
     }
 }
 
-/// A time in seconds to milliseconds. The bound leaves room to subtract ranges and offsets without overflow.
+/// A time in seconds to milliseconds. The bound leaves room to subtract ranges and offsets without
+/// overflow.
 fn milliseconds(seconds: f64) -> Result<i64, String> {
     let ms = (seconds * 1000.0).round();
-    // Durations reach about 9.2e12 ms; times may be a thousand times that and still be far from the ends of i64.
+    // Durations reach about 9.2e12 ms; times may be a thousand times that and still be far from the
+    // ends of i64.
     if ms.abs() <= MAX_DURATION_MS as f64 * 1000.0 {
         return Ok(ms as i64);
     }
     let mut message = "timestamp out of bounds for @ modifier: ".to_owned();
-    let written = if seconds.is_finite() { write!(message, "{seconds:.6}") } else { write_number(seconds, &mut message) };
+    let written = if seconds.is_finite() {
+        write!(message, "{seconds:.6}")
+    } else {
+        write_number(seconds, &mut message)
+    };
     debug_assert!(written.is_ok(), "writing to a String cannot fail");
     Err(message)
 }

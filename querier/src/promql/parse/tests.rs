@@ -1,4 +1,5 @@
-//! Tests of the whole way: text, tree, text. What is accepted, what is refused and with which words, and that nothing overflows.
+//! Tests of the whole way: text, tree, text. What is accepted, what is refused and with which
+//! words, and that nothing overflows.
 
 mod accepted;
 mod refused;
@@ -14,8 +15,13 @@ use super::{MAX_DEPTH, MAX_QUERY_BYTES, parse};
 fn check(query: &str, expected: &str) {
     let expr = parse(query).unwrap_or_else(|error| panic!("{query:?} is refused: {error}"));
     assert_eq!(expr.to_string(), expected, "normal form of {query:?}");
-    let again = parse(expected).unwrap_or_else(|error| panic!("the normal form {expected:?} is refused: {error}"));
-    assert_eq!(again.to_string(), expected, "the normal form is not a fixed point");
+    let again = parse(expected)
+        .unwrap_or_else(|error| panic!("the normal form {expected:?} is refused: {error}"));
+    assert_eq!(
+        again.to_string(),
+        expected,
+        "the normal form is not a fixed point"
+    );
 }
 
 /// Demands an error at a place, with a message that contains a text.
@@ -24,9 +30,21 @@ fn check_error(query: &str, place: &str, message: &str) {
     match parse(query) {
         Ok(expr) => panic!("{query:?} is accepted as {expr}"),
         Err(error) => {
-            assert_eq!(format!("{}:{}", error.line, error.column), place, "place of the error in {query:?}: {error}");
-            assert!(error.message.contains(message), "error in {query:?} is {:?}, which lacks {message:?}", error.message);
-            assert!(error.span.start <= error.span.end && error.span.end as usize <= query.len(), "{:?} in {query:?}", error.span);
+            assert_eq!(
+                format!("{}:{}", error.line, error.column),
+                place,
+                "place of the error in {query:?}: {error}"
+            );
+            assert!(
+                error.message.contains(message),
+                "error in {query:?} is {:?}, which lacks {message:?}",
+                error.message
+            );
+            assert!(
+                error.span.start <= error.span.end && error.span.end as usize <= query.len(),
+                "{:?} in {query:?}",
+                error.span
+            );
         }
     }
 }
@@ -34,8 +52,17 @@ fn check_error(query: &str, place: &str, message: &str) {
 /// Groups binary operators and signs visibly, so that precedence can be seen.
 fn grouped(expr: &Expr) -> String {
     match expr {
-        Expr::Binary(binary) => format!("[{} {} {}]", grouped(&binary.lhs), binary.op.as_str(), grouped(&binary.rhs)),
-        Expr::Unary(unary) => format!("[{}{}]", if unary.negative { '-' } else { '+' }, grouped(&unary.expr)),
+        Expr::Binary(binary) => format!(
+            "[{} {} {}]",
+            grouped(&binary.lhs),
+            binary.op.as_str(),
+            grouped(&binary.rhs)
+        ),
+        Expr::Unary(unary) => format!(
+            "[{}{}]",
+            if unary.negative { '-' } else { '+' },
+            grouped(&unary.expr)
+        ),
         Expr::Paren(paren) => format!("({})", grouped(&paren.expr)),
         other => other.to_string(),
     }
@@ -49,7 +76,12 @@ fn check_grouping(query: &str, expected: &str) {
 #[track_caller]
 fn check_number(query: &str, expected: f64) {
     match parse(query).unwrap() {
-        Expr::Number(number) => assert_eq!(number.value.to_bits(), expected.to_bits(), "{query:?} is {}", number.value),
+        Expr::Number(number) => assert_eq!(
+            number.value.to_bits(),
+            expected.to_bits(),
+            "{query:?} is {}",
+            number.value
+        ),
         other => panic!("{query:?} is {other:?}"),
     }
 }
@@ -67,7 +99,8 @@ fn check_type(query: &str, expected: ValueType) {
     assert_eq!(parse(query).unwrap().value_type(), expected, "{query:?}");
 }
 
-/// Runs everything that recurses over a tree on a stack of a quarter of what the server's threads have.
+/// Runs everything that recurses over a tree on a stack of a quarter of what the server's threads
+/// have.
 fn on_small_stack(queries: Vec<String>) {
     let run = move || {
         for query in queries {
@@ -78,18 +111,38 @@ fn on_small_stack(queries: Vec<String>) {
                     assert!(expr.to_string().len() >= 100);
                     assert_ne!(expr.value_type(), ValueType::String);
                 }
-                Err(error) => assert!(["nested too deeply", "unclosed"].iter().any(|text| error.message.contains(text)), "{error}"),
+                Err(error) => assert!(
+                    ["nested too deeply", "unclosed"]
+                        .iter()
+                        .any(|text| error.message.contains(text)),
+                    "{error}"
+                ),
             }
         }
     };
-    std::thread::Builder::new().stack_size(512 << 10).spawn(run).unwrap().join().unwrap();
+    std::thread::Builder::new()
+        .stack_size(512 << 10)
+        .spawn(run)
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[test]
 fn trees_of_any_size_fit_a_small_stack() {
     let mut queries = Vec::new();
-    for levels in [100, MAX_DEPTH - 10, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 50_000] {
-        let (before, after) = (|text: &str| text.repeat(levels), |text: &str| text.repeat(levels));
+    for levels in [
+        100,
+        MAX_DEPTH - 10,
+        MAX_DEPTH - 1,
+        MAX_DEPTH,
+        MAX_DEPTH + 1,
+        50_000,
+    ] {
+        let (before, after) = (
+            |text: &str| text.repeat(levels),
+            |text: &str| text.repeat(levels),
+        );
         queries.push(format!("{}1{}", before("("), after(")")));
         queries.push(before("("));
         queries.push(format!("{}a", before("-")));
@@ -109,7 +162,12 @@ fn trees_of_any_size_fit_a_small_stack() {
         queries.push(format!("a[{}1{}]", before("min_of(1,"), after(")")));
         queries.push(format!("a offset {}1{}", before("("), after(")")));
     }
-    on_small_stack(queries.into_iter().filter(|query| query.len() <= MAX_QUERY_BYTES).collect());
+    on_small_stack(
+        queries
+            .into_iter()
+            .filter(|query| query.len() <= MAX_QUERY_BYTES)
+            .collect(),
+    );
 }
 
 #[test]
@@ -118,16 +176,39 @@ fn depth_counts_chains_nesting_and_durations() {
     assert!(parse(&chain(MAX_DEPTH)).is_ok());
     check_error(&chain(MAX_DEPTH + 1), "1:802", "nested too deeply");
     let half = MAX_DEPTH / 2;
-    assert!(parse(&format!("sum(({}) + {}1{})", chain(half), "(".repeat(half), ")".repeat(half))).is_ok());
-    let deep = format!("{}a[{}1{}]{}", "abs(".repeat(half), "(".repeat(half), ")".repeat(half), ")".repeat(half));
-    assert!(parse(&deep).unwrap_err().message.contains("nested too deeply"));
+    assert!(
+        parse(&format!(
+            "sum(({}) + {}1{})",
+            chain(half),
+            "(".repeat(half),
+            ")".repeat(half)
+        ))
+        .is_ok()
+    );
+    let deep = format!(
+        "{}a[{}1{}]{}",
+        "abs(".repeat(half),
+        "(".repeat(half),
+        ")".repeat(half),
+        ")".repeat(half)
+    );
+    assert!(
+        parse(&deep)
+            .unwrap_err()
+            .message
+            .contains("nested too deeply")
+    );
 }
 
 #[test]
 fn signs_before_a_number_make_no_tree_but_are_bounded_too() {
     check_number(&format!("{}1", "-".repeat(100)), 1.0);
     check_number(&format!("{}1", "-".repeat(101)), -1.0);
-    check_error(&format!("{}1", "-".repeat(1000)), "1:201", "nested too deeply");
+    check_error(
+        &format!("{}1", "-".repeat(1000)),
+        "1:201",
+        "nested too deeply",
+    );
 }
 
 #[test]
@@ -135,19 +216,45 @@ fn sizes_are_bounded() {
     let long = format!("{{a=\"{}\"}}", "x".repeat(MAX_QUERY_BYTES - 7));
     assert_eq!(long.len(), MAX_QUERY_BYTES - 1);
     assert!(parse(&long).is_ok());
-    check_error(&format!("{long}  "), "1:1", "query is too long: 1048577 bytes");
+    check_error(
+        &format!("{long}  "),
+        "1:1",
+        "query is too long: 1048577 bytes",
+    );
     let wide = |args: usize| format!("label_join(a, \"b\", \"c\"{})", ", \"d\"".repeat(args));
     assert!(parse(&wide(49_000)).is_ok());
-    assert!(parse(&wide(60_000)).unwrap_err().message.contains("more than 100000 tokens"));
+    assert!(
+        parse(&wide(60_000))
+            .unwrap_err()
+            .message
+            .contains("more than 100000 tokens")
+    );
     let patterns = |count: usize| format!("a{{{}}}", vec!["b=~\"c.\""; count].join(","));
     assert!(parse(&patterns(1_000)).is_ok());
-    assert!(parse(&patterns(1_001)).unwrap_err().message.contains("more than 1000 regular expression matchers"));
+    assert!(
+        parse(&patterns(1_001))
+            .unwrap_err()
+            .message
+            .contains("more than 1000 regular expression matchers")
+    );
 }
 
 #[test]
 fn long_label_lists_are_checked_in_time() {
-    let labels = |prefix: &str| (0..20_000).map(|at| format!("{prefix}{at}")).collect::<Vec<_>>().join(",");
-    assert!(parse(&format!("a * on({}) group_left({}) b", labels("x"), labels("y"))).is_ok());
+    let labels = |prefix: &str| {
+        (0..20_000)
+            .map(|at| format!("{prefix}{at}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    assert!(
+        parse(&format!(
+            "a * on({}) group_left({}) b",
+            labels("x"),
+            labels("y")
+        ))
+        .is_ok()
+    );
 }
 
 #[test]
@@ -155,34 +262,64 @@ fn functions_are_sorted_and_found() {
     assert!(FUNCTIONS.windows(2).all(|pair| pair[0].name < pair[1].name));
     assert_eq!(FUNCTIONS.len(), 90);
     for function in FUNCTIONS {
-        assert!(std::ptr::eq(super::functions::lookup(function.name).unwrap(), function), "{}", function.name);
-        assert!(function.variadic == 0 || !function.args.is_empty(), "{}", function.name);
+        assert!(
+            std::ptr::eq(super::functions::lookup(function.name).unwrap(), function),
+            "{}",
+            function.name
+        );
+        assert!(
+            function.variadic == 0 || !function.args.is_empty(),
+            "{}",
+            function.name
+        );
     }
     assert!(super::functions::lookup("RATE").is_none());
 }
 
 #[test]
 fn errors_display_as_prometheus_writes_them() {
-    assert_eq!(parse("").unwrap_err().to_string(), "unknown position: parse error: no expression found in input");
-    assert_eq!(parse("rate(").unwrap_err().to_string(), "1:6: parse error: unclosed left parenthesis");
-    assert_eq!(parse("a\n+\n  *").unwrap_err().to_string(), "3:3: parse error: unexpected <op:*>");
+    assert_eq!(
+        parse("").unwrap_err().to_string(),
+        "unknown position: parse error: no expression found in input"
+    );
+    assert_eq!(
+        parse("rate(").unwrap_err().to_string(),
+        "1:6: parse error: unclosed left parenthesis"
+    );
+    assert_eq!(
+        parse("a\n+\n  *").unwrap_err().to_string(),
+        "3:3: parse error: unexpected <op:*>"
+    );
 }
 
 #[test]
 fn spans_name_the_text_of_a_node() {
     let query = "  sum by (x) ( rate(a{b=\"c\"}[5m] offset 1m) ) / -b @ 10 ";
     let text = |span: Span| &query[span.start as usize..span.end as usize];
-    let Expr::Binary(division) = parse(query).unwrap() else { panic!() };
+    let Expr::Binary(division) = parse(query).unwrap() else {
+        panic!()
+    };
     assert_eq!(text(division.span), query.trim());
-    let Expr::Aggregate(sum) = &*division.lhs else { panic!() };
-    assert_eq!(text(sum.span), "sum by (x) ( rate(a{b=\"c\"}[5m] offset 1m) )");
-    let Expr::Call(rate) = &*sum.expr else { panic!() };
+    let Expr::Aggregate(sum) = &*division.lhs else {
+        panic!()
+    };
+    assert_eq!(
+        text(sum.span),
+        "sum by (x) ( rate(a{b=\"c\"}[5m] offset 1m) )"
+    );
+    let Expr::Call(rate) = &*sum.expr else {
+        panic!()
+    };
     assert_eq!(text(rate.span), "rate(a{b=\"c\"}[5m] offset 1m)");
-    let Expr::Matrix(matrix) = &rate.args[0] else { panic!() };
+    let Expr::Matrix(matrix) = &rate.args[0] else {
+        panic!()
+    };
     assert_eq!(text(matrix.span), "a{b=\"c\"}[5m] offset 1m");
     assert_eq!(text(matrix.selector.span), "a{b=\"c\"}");
     assert_eq!(text(matrix.range.span()), "5m");
-    let Expr::Unary(minus) = &*division.rhs else { panic!() };
+    let Expr::Unary(minus) = &*division.rhs else {
+        panic!()
+    };
     assert_eq!(text(minus.span), "-b @ 10");
     assert_eq!(text(minus.expr.span()), "b @ 10");
 }
@@ -288,22 +425,37 @@ fn expression() -> impl Strategy<Value = String> {
         "time()",
         "a offset (5m)*2",
     ]);
-    leaf.prop_map(str::to_owned).prop_recursive(6, 48, 3, |inner| {
-        prop_oneof![
-            (
-                inner.clone(),
-                prop::sample::select(vec!["+", "-", "^", "*", "< bool", "or", "atan2", "* on(x) group_left", ">/"]),
-                inner.clone()
-            )
-                .prop_map(|(lhs, op, rhs)| format!("{lhs} {op} {rhs}")),
-            inner.clone().prop_map(|inner| format!("({inner})")),
-            inner.clone().prop_map(|inner| format!("-{inner}")),
-            inner.clone().prop_map(|inner| format!("abs({inner})")),
-            inner.clone().prop_map(|inner| format!("sum by (\"without\", y) ({inner})")),
-            inner.clone().prop_map(|inner| format!("rate({inner}[5m:])")),
-            inner.prop_map(|inner| format!("count_values(\"v\", {inner}) without ()")),
-        ]
-    })
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(6, 48, 3, |inner| {
+            prop_oneof![
+                (
+                    inner.clone(),
+                    prop::sample::select(vec![
+                        "+",
+                        "-",
+                        "^",
+                        "*",
+                        "< bool",
+                        "or",
+                        "atan2",
+                        "* on(x) group_left",
+                        ">/"
+                    ]),
+                    inner.clone()
+                )
+                    .prop_map(|(lhs, op, rhs)| format!("{lhs} {op} {rhs}")),
+                inner.clone().prop_map(|inner| format!("({inner})")),
+                inner.clone().prop_map(|inner| format!("-{inner}")),
+                inner.clone().prop_map(|inner| format!("abs({inner})")),
+                inner
+                    .clone()
+                    .prop_map(|inner| format!("sum by (\"without\", y) ({inner})")),
+                inner
+                    .clone()
+                    .prop_map(|inner| format!("rate({inner}[5m:])")),
+                inner.prop_map(|inner| format!("count_values(\"v\", {inner}) without ()")),
+            ]
+        })
 }
 
 proptest! {

@@ -3,7 +3,8 @@
 use super::ast::{AggregateOp, BinaryOp, Span};
 use super::quote::quote;
 
-/// What a token is. Keywords are told apart here; whether one serves as a name is the parser's decision.
+/// What a token is. Keywords are told apart here; whether one serves as a name is the parser's
+/// decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The end of the query.
@@ -128,7 +129,8 @@ pub(super) fn keyword(word: &str) -> Option<Kind> {
     })
 }
 
-/// The words that mean something inside brackets. `min` and `max` are the older spelling of `min_of` and `max_of`.
+/// The words that mean something inside brackets. `min` and `max` are the older spelling of
+/// `min_of` and `max_of`.
 pub(super) fn duration_keyword(word: &str) -> Option<Kind> {
     Some(Kind::Builtin(match word.to_ascii_lowercase().as_str() {
         "step" => Builtin::Step,
@@ -143,7 +145,9 @@ impl Kind {
     /// Whether the token may be a metric's name where an expression begins.
     pub fn names_metric(self) -> bool {
         match self {
-            Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregate(_) | Kind::Builtin(_) => true,
+            Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregate(_) | Kind::Builtin(_) => {
+                true
+            }
             Kind::Operator(op) => matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless),
             Kind::Keyword(word) => {
                 use Keyword::*;
@@ -156,8 +160,13 @@ impl Kind {
     /// Whether the token may be a label's name in `by (...)`, `on (...)` and the like.
     pub fn names_label(self) -> bool {
         match self {
-            Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregate(_) | Kind::Builtin(_) => true,
-            Kind::Operator(op) => matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::Atan2),
+            Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregate(_) | Kind::Builtin(_) => {
+                true
+            }
+            Kind::Operator(op) => matches!(
+                op,
+                BinaryOp::And | BinaryOp::Or | BinaryOp::Unless | BinaryOp::Atan2
+            ),
             Kind::Keyword(word) => word != Keyword::Without,
             _ => false,
         }
@@ -167,7 +176,12 @@ impl Kind {
     pub fn begins_expression(self) -> bool {
         matches!(
             self,
-            Kind::Number | Kind::Duration | Kind::Text | Kind::LeftParen | Kind::LeftBrace | Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
+            Kind::Number
+                | Kind::Duration
+                | Kind::Text
+                | Kind::LeftParen
+                | Kind::LeftBrace
+                | Kind::Operator(BinaryOp::Add | BinaryOp::Sub)
         ) || self.names_metric()
     }
 }
@@ -184,7 +198,9 @@ impl Token<'_> {
             Kind::Number => format!("number {}", shortened(text)),
             Kind::Duration => format!("duration {}", shortened(text)),
             Kind::Text => format!("string {}", shortened(text)),
-            Kind::Operator(_) | Kind::At | Kind::RegexMatch | Kind::RegexMismatch => format!("<op:{text}>"),
+            Kind::Operator(_) | Kind::At | Kind::RegexMatch | Kind::RegexMismatch => {
+                format!("<op:{text}>")
+            }
             Kind::Aggregate(_) => format!("<aggr:{text}>"),
             Kind::Keyword(_) => format!("<{text}>"),
             _ => quote(text),

@@ -1,4 +1,5 @@
-//! What the grammar cannot say: types, numbers of arguments, and which modifiers fit which operands.
+//! What the grammar cannot say: types, numbers of arguments, and which modifiers fit which
+//! operands.
 
 use std::collections::HashSet;
 
@@ -6,8 +7,8 @@ use super::ast::*;
 use super::error::ParseError;
 use super::quote::quote;
 
-/// Checks a tree and settles what depends on types: [`Binary::matching`] is kept only between vectors, and is many-to-many for set
-/// operators. Returns the type of the whole.
+/// Checks a tree and settles what depends on types: [`Binary::matching`] is kept only between
+/// vectors, and is many-to-many for set operators. Returns the type of the whole.
 pub(super) fn check(query: &str, expr: &mut Expr) -> Result<ValueType, ParseError> {
     Check { query }.expr(expr)
 }
@@ -47,19 +48,45 @@ impl Check<'_> {
         if got == wanted {
             return Ok(());
         }
-        self.error(expr.span(), format!("expected type {} in {place}, got {}", wanted.documented(), got.documented()))
+        self.error(
+            expr.span(),
+            format!(
+                "expected type {} in {place}, got {}",
+                wanted.documented(),
+                got.documented()
+            ),
+        )
     }
 
     fn selector(&self, selector: &VectorSelector, span: Span) -> Result<(), ParseError> {
         let Some(name) = &selector.name else {
             // Otherwise a slip would read every series there is.
-            if selector.matchers.iter().all(|matcher| matcher.matches_empty()) {
-                return self.error(span, "vector selector must contain at least one non-empty matcher");
+            if selector
+                .matchers
+                .iter()
+                .all(|matcher| matcher.matches_empty())
+            {
+                return self.error(
+                    span,
+                    "vector selector must contain at least one non-empty matcher",
+                );
             }
             return Ok(());
         };
-        match selector.matchers.iter().filter(|matcher| matcher.name == "__name__").nth(1) {
-            Some(second) => self.error(span, format!("metric name must not be set twice: {} or {}", quote(name), quote(&second.value))),
+        match selector
+            .matchers
+            .iter()
+            .filter(|matcher| matcher.name == "__name__")
+            .nth(1)
+        {
+            Some(second) => self.error(
+                span,
+                format!(
+                    "metric name must not be set twice: {} or {}",
+                    quote(name),
+                    quote(&second.value)
+                ),
+            ),
             None => Ok(()),
         }
     }
@@ -67,16 +94,27 @@ impl Check<'_> {
     fn subquery(&self, subquery: &mut Subquery) -> Result<ValueType, ParseError> {
         let got = self.expr(&mut subquery.expr)?;
         if got != ValueType::InstantVector {
-            let message = format!("subquery is only allowed on instant vector, got {} instead", got.name());
+            let message = format!(
+                "subquery is only allowed on instant vector, got {} instead",
+                got.name()
+            );
             return self.error(subquery.span, message);
         }
         Ok(ValueType::RangeVector)
     }
 
     fn aggregate(&self, aggregate: &mut Aggregate) -> Result<ValueType, ParseError> {
-        self.expect(&mut aggregate.expr, ValueType::InstantVector, "aggregation expression")?;
+        self.expect(
+            &mut aggregate.expr,
+            ValueType::InstantVector,
+            "aggregation expression",
+        )?;
         if let Some(param) = &mut aggregate.param {
-            let wanted = if aggregate.op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
+            let wanted = if aggregate.op == AggregateOp::CountValues {
+                ValueType::String
+            } else {
+                ValueType::Scalar
+            };
             self.expect(param, wanted, "aggregation parameter")?;
         }
         Ok(ValueType::InstantVector)
@@ -88,7 +126,13 @@ impl Check<'_> {
             return Ok(got);
         }
         let got = quote(got.documented());
-        self.error(unary.span, format!("unary expression only allowed on expressions of type scalar or instant vector, got {got}"))
+        self.error(
+            unary.span,
+            format!(
+                "unary expression only allowed on expressions of type scalar or instant vector, \
+                 got {got}"
+            ),
+        )
     }
 
     fn call(&self, call: &mut Call) -> Result<ValueType, ParseError> {
@@ -100,7 +144,10 @@ impl Check<'_> {
             _ => ("at most ", most.unwrap_or(got)),
         };
         if got < fewest || most.is_some_and(|most| got > most) {
-            let message = format!("expected {bound}{wanted} argument(s) in call to {}, got {got}", quote(function.name));
+            let message = format!(
+                "expected {bound}{wanted} argument(s) in call to {}, got {got}",
+                quote(function.name)
+            );
             return self.error(call.span, message);
         }
         let place = format!("call to function {}", quote(function.name));
@@ -113,8 +160,8 @@ impl Check<'_> {
         Ok(function.result)
     }
 
-    /// The second argument of `info` is not a selector of its own but narrows which info series are looked for: it may be empty, and
-    /// may not name a metric before the braces.
+    /// The second argument of `info` is not a selector of its own but narrows which info series are
+    /// looked for: it may be empty, and may not name a metric before the braces.
     fn info(&self, call: &mut Call, place: &str) -> Result<ValueType, ParseError> {
         let mut args = call.args.iter_mut();
         if let Some(vector) = args.next() {
@@ -124,7 +171,10 @@ impl Check<'_> {
             None => {}
             Some(Expr::Vector(selector)) if selector.name.is_none() => {}
             Some(Expr::Vector(selector)) => {
-                return self.error(selector.span, "expected label selectors only, got vector selector instead");
+                return self.error(
+                    selector.span,
+                    "expected label selectors only, got vector selector instead",
+                );
             }
             Some(other) => {
                 self.expect(other, ValueType::InstantVector, place)?;
@@ -139,29 +189,48 @@ impl Check<'_> {
         let rhs = self.expr(&mut binary.rhs)?;
         let scalars = usize::from(lhs == ValueType::Scalar) + usize::from(rhs == ValueType::Scalar);
         if binary.return_bool && !binary.op.is_comparison() {
-            return self.error(self.operator(binary), "bool modifier can only be used on comparison operators");
+            return self.error(
+                self.operator(binary),
+                "bool modifier can only be used on comparison operators",
+            );
         }
         if binary.op.is_comparison() && !binary.return_bool && scalars == 2 {
-            return self.error(self.operator(binary), "comparisons between scalars must use BOOL modifier");
+            return self.error(
+                self.operator(binary),
+                "comparisons between scalars must use BOOL modifier",
+            );
         }
         if let Some(matching) = &binary.matching
             && matching.on
             && let Some(label) = in_both(&matching.labels, &matching.include)
         {
-            let message = format!("label {} must not occur in ON and GROUP clause at once", quote(label));
+            let message = format!(
+                "label {} must not occur in ON and GROUP clause at once",
+                quote(label)
+            );
             return self.error(self.operator(binary), message);
         }
         for (side, expr) in [(lhs, &binary.lhs), (rhs, &binary.rhs)] {
             if !matches!(side, ValueType::Scalar | ValueType::InstantVector) {
-                return self.error(expr.span(), "binary expression must contain only scalar and instant vector types");
+                return self.error(
+                    expr.span(),
+                    "binary expression must contain only scalar and instant vector types",
+                );
             }
         }
         self.binary_matching(binary, scalars)?;
         if scalars > 0 && binary.op.is_set() {
             let op = quote(binary.op.as_str());
-            return self.error(binary.span, format!("set operator {op} not allowed in binary scalar expression"));
+            return self.error(
+                binary.span,
+                format!("set operator {op} not allowed in binary scalar expression"),
+            );
         }
-        Ok(if scalars == 2 { ValueType::Scalar } else { ValueType::InstantVector })
+        Ok(if scalars == 2 {
+            ValueType::Scalar
+        } else {
+            ValueType::InstantVector
+        })
     }
 
     fn binary_matching(&self, binary: &mut Binary, scalars: usize) -> Result<(), ParseError> {
@@ -171,18 +240,33 @@ impl Check<'_> {
         let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
         if scalars > 0 {
             if !matching.labels.is_empty() {
-                return self.error(binary.span, "vector matching only allowed between instant vectors");
+                return self.error(
+                    binary.span,
+                    "vector matching only allowed between instant vectors",
+                );
             }
             if fills {
-                return self.error(binary.span, "filling in missing series only allowed between instant vectors");
+                return self.error(
+                    binary.span,
+                    "filling in missing series only allowed between instant vectors",
+                );
             }
             binary.matching = None;
         } else if binary.op.is_set() {
             if matching.cardinality != Cardinality::OneToOne {
-                return self.error(binary.span, format!("no grouping allowed for {} operation", quote(binary.op.as_str())));
+                return self.error(
+                    binary.span,
+                    format!(
+                        "no grouping allowed for {} operation",
+                        quote(binary.op.as_str())
+                    ),
+                );
             }
             if fills {
-                return self.error(binary.span, "filling in missing series not allowed for set operators");
+                return self.error(
+                    binary.span,
+                    "filling in missing series not allowed for set operators",
+                );
             }
             matching.cardinality = Cardinality::ManyToMany;
         }
@@ -196,7 +280,10 @@ impl Check<'_> {
         match self.query.get(from as usize..to as usize) {
             Some(between) => {
                 let blanks = between.len() - between.trim_start().len();
-                Span { start: from + blanks as u32, end: from + between.trim_end().len() as u32 }
+                Span {
+                    start: from + blanks as u32,
+                    end: from + between.trim_end().len() as u32,
+                }
             }
             None => Span { start, end: to },
         }

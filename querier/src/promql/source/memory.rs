@@ -27,7 +27,10 @@ pub(crate) struct MemorySource {
 impl MemorySource {
     /// Adds a sample, or replaces that of the same time.
     pub fn insert(&mut self, labels: &Labels, time: i64, sample: Sample) {
-        self.series.entry(labels.clone()).or_default().insert(time, sample);
+        self.series
+            .entry(labels.clone())
+            .or_default()
+            .insert(time, sample);
     }
 
     /// Says when what a sample counts began.
@@ -42,21 +45,35 @@ impl SampleSource for MemorySource {
     async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
         let mut batches = Vec::new();
         for (labels, samples) in self.series.iter().rev() {
-            if !request.matchers.iter().all(|matcher| matcher.matches_labels(labels)) {
+            if !request
+                .matchers
+                .iter()
+                .all(|matcher| matcher.matches_labels(labels))
+            {
                 continue;
             }
-            let mut series = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
+            let mut series = SeriesSamples {
+                labels: labels.clone(),
+                ..SeriesSamples::default()
+            };
             for (time, sample) in samples.range(request.range.min..=request.range.max) {
                 match sample {
                     Sample::Float(value) => series.values.push(*value),
                     Sample::Histogram(histogram) => {
-                        series.histograms.push((series.times.len() as u32, Arc::clone(histogram)));
+                        series
+                            .histograms
+                            .push((series.times.len() as u32, Arc::clone(histogram)));
                         series.values.push(f64::NAN);
                     }
                 }
                 series.times.push(*time);
             }
-            let started = |time: &i64| self.started.get(&(labels.clone(), *time)).copied().unwrap_or(0);
+            let started = |time: &i64| {
+                self.started
+                    .get(&(labels.clone(), *time))
+                    .copied()
+                    .unwrap_or(0)
+            };
             if series.times.iter().any(|time| started(time) != 0) {
                 series.start_times = series.times.iter().map(started).collect();
             }
@@ -65,7 +82,10 @@ impl SampleSource for MemorySource {
             }
         }
         if batches.len() > request.limits.max_series {
-            return Err(SourceError::LimitExceeded(format!("{} series", batches.len())));
+            return Err(SourceError::LimitExceeded(format!(
+                "{} series",
+                batches.len()
+            )));
         }
         Ok(futures::stream::iter(batches).boxed())
     }

@@ -21,7 +21,8 @@ pub(super) struct Call {
     pub step_ms: i64,
 }
 
-const FORMS: &str = "promql('expression'), promql('expression', time) or promql('expression', start, end, step)";
+const FORMS: &str =
+    "promql('expression'), promql('expression', time) or promql('expression', start, end, step)";
 
 fn bad(message: impl std::fmt::Display) -> SqlError {
     SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {message}"))
@@ -33,19 +34,47 @@ impl Call {
         let (text, times) = match args {
             [text] => (text, [None, None, None]),
             [text, time] => (text, [Some(("time", time)), None, None]),
-            [text, start, end, step] => (text, [Some(("start", start)), Some(("end", end)), Some(("step", step))]),
-            _ => return Err(bad(format!("it takes 1, 2 or 4 arguments, got {}: {FORMS}", args.len()))),
+            [text, start, end, step] => (
+                text,
+                [
+                    Some(("start", start)),
+                    Some(("end", end)),
+                    Some(("step", step)),
+                ],
+            ),
+            _ => {
+                return Err(bad(format!(
+                    "it takes 1, 2 or 4 arguments, got {}: {FORMS}",
+                    args.len()
+                )));
+            }
         };
         let value = constant("expression", text)?;
-        let text = value.try_as_str().flatten().ok_or_else(|| bad(format!("the expression must be a text, got {value}: {FORMS}")))?;
-        let time = |argument: Option<(&str, &Expr)>| argument.map(|(name, expr)| time(name, constant(name, expr)?)).transpose();
+        let text = value.try_as_str().flatten().ok_or_else(|| {
+            bad(format!(
+                "the expression must be a text, got {value}: {FORMS}"
+            ))
+        })?;
+        let time = |argument: Option<(&str, &Expr)>| {
+            argument
+                .map(|(name, expr)| time(name, constant(name, expr)?))
+                .transpose()
+        };
         let start_ms = time(times[0])?.unwrap_or(now_ms);
         let end_ms = time(times[1])?.unwrap_or(start_ms);
-        let step_ms = times[2].map(|(name, expr)| step(constant(name, expr)?)).transpose()?.unwrap_or(0);
+        let step_ms = times[2]
+            .map(|(name, expr)| step(constant(name, expr)?))
+            .transpose()?
+            .unwrap_or(0);
         if end_ms < start_ms {
             return Err(bad("end must not be before start"));
         }
-        Ok(Self { text: text.to_owned(), start_ms, end_ms, step_ms })
+        Ok(Self {
+            text: text.to_owned(),
+            start_ms,
+            end_ms,
+            step_ms,
+        })
     }
 }
 
@@ -53,9 +82,11 @@ fn constant<'a>(name: &str, expr: &'a Expr) -> Result<&'a ScalarValue, SqlError>
     match expr {
         Expr::Literal(value, _) => Ok(value),
         Expr::Alias(alias) => constant(name, &alias.expr),
-        Expr::Placeholder(placeholder) => {
-            Err(bad(format!("{name} must be a constant, got the parameter {}: write the value into the text of the query", placeholder.id)))
-        }
+        Expr::Placeholder(placeholder) => Err(bad(format!(
+            "{name} must be a constant, got the parameter {}: write the value into the text of \
+             the query",
+            placeholder.id
+        ))),
         other => Err(bad(format!("{name} must be a constant, got {other}"))),
     }
 }
@@ -65,7 +96,10 @@ fn time(name: &str, value: &ScalarValue) -> Result<i64, SqlError> {
     use ScalarValue as S;
     let wrong = || {
         let shown: String = value.to_string().chars().take(60).collect();
-        bad(format!("{name}: {shown:?} is no time; give a timestamp, seconds since 1970, or a text such as '2026-11-25T10:00:00Z'"))
+        bad(format!(
+            "{name}: {shown:?} is no time; give a timestamp, seconds since 1970, or a text such \
+             as '2026-11-25T10:00:00Z'"
+        ))
     };
     if let Some(text) = value.try_as_str().flatten() {
         return time_ms(text).ok_or_else(wrong);
@@ -87,17 +121,25 @@ fn step(value: &ScalarValue) -> Result<i64, SqlError> {
     const DAY: i64 = 86_400_000;
     let wrong = || {
         let shown: String = value.to_string().chars().take(60).collect();
-        bad(format!("step: {shown:?} is no duration above 0; give an interval, seconds, or a text such as '1m30s'"))
+        bad(format!(
+            "step: {shown:?} is no duration above 0; give an interval, seconds, or a text such as \
+             '1m30s'"
+        ))
     };
     let ms = if let Some(text) = value.try_as_str().flatten() {
-        text.parse().ok().and_then(rounded).or_else(|| duration_ms(text).ok())
+        text.parse()
+            .ok()
+            .and_then(rounded)
+            .or_else(|| duration_ms(text).ok())
     } else {
         match value {
             // Months have no length.
-            S::IntervalMonthDayNano(Some(v)) if v.months == 0 => {
-                i64::from(v.days).checked_mul(DAY).and_then(|days| days.checked_add(v.nanoseconds / 1_000_000))
+            S::IntervalMonthDayNano(Some(v)) if v.months == 0 => i64::from(v.days)
+                .checked_mul(DAY)
+                .and_then(|days| days.checked_add(v.nanoseconds / 1_000_000)),
+            S::IntervalDayTime(Some(v)) => {
+                Some(i64::from(v.days) * DAY + i64::from(v.milliseconds))
             }
-            S::IntervalDayTime(Some(v)) => Some(i64::from(v.days) * DAY + i64::from(v.milliseconds)),
             S::DurationSecond(Some(v)) => v.checked_mul(1000),
             S::DurationMillisecond(Some(v)) => Some(*v),
             S::DurationMicrosecond(Some(v)) => Some(v / 1000),

@@ -1,6 +1,7 @@
 //! Labels that every answer to an expression can have, whether or not there are any series today.
 //!
-//! They become columns in any case, so that `USING (job)` does not begin to fail when nothing matches.
+//! They become columns in any case, so that `USING (job)` does not begin to fail when nothing
+//! matches.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,16 @@ fn add(expr: &Expr, names: &mut BTreeSet<String>) {
         Expr::Paren(paren) => add(&paren.expr, names),
         Expr::Unary(unary) => add(&unary.expr, names),
         Expr::Call(call) => {
-            for arg in call.args.iter().filter(|arg| matches!(arg.value_type(), ValueType::InstantVector | ValueType::RangeVector)).take(1)
+            for arg in call
+                .args
+                .iter()
+                .filter(|arg| {
+                    matches!(
+                        arg.value_type(),
+                        ValueType::InstantVector | ValueType::RangeVector
+                    )
+                })
+                .take(1)
             {
                 add(arg, names);
             }
@@ -38,14 +48,23 @@ fn add(expr: &Expr, names: &mut BTreeSet<String>) {
             }
         }
         Expr::Aggregate(aggregate) => {
-            let keeps_series =
-                matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio);
+            let keeps_series = matches!(
+                aggregate.op,
+                AggregateOp::Topk
+                    | AggregateOp::Bottomk
+                    | AggregateOp::Limitk
+                    | AggregateOp::LimitRatio
+            );
             if keeps_series {
                 add(&aggregate.expr, names);
             } else if aggregate.without {
                 let mut inside = BTreeSet::new();
                 add(&aggregate.expr, &mut inside);
-                names.extend(inside.into_iter().filter(|name| !aggregate.grouping.contains(name)));
+                names.extend(
+                    inside
+                        .into_iter()
+                        .filter(|name| !aggregate.grouping.contains(name)),
+                );
             } else {
                 names.extend(aggregate.grouping.iter().cloned());
             }
@@ -73,6 +92,9 @@ fn add(expr: &Expr, names: &mut BTreeSet<String>) {
 
 /// A label that a selector demands by `=` is one of every series that it finds.
 fn add_selector(selector: &VectorSelector, names: &mut BTreeSet<String>) {
-    let demanded = selector.matchers.iter().filter(|m| m.op == MatchOp::Equal && !m.value.is_empty() && m.name != "__name__");
+    let demanded = selector
+        .matchers
+        .iter()
+        .filter(|m| m.op == MatchOp::Equal && !m.value.is_empty() && m.name != "__name__");
     names.extend(demanded.map(|matcher| matcher.name.clone()));
 }

@@ -1,11 +1,14 @@
-//! An answer as a table: a row for each value of each series, in batches made when they are asked for.
+//! An answer as a table: a row for each value of each series, in batches made when they are asked
+//! for.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Builder, StringViewArray, TimestampMillisecondArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, Float64Builder, StringViewArray, TimestampMillisecondArray, UInt32Array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -25,7 +28,8 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
+    PlanProperties, ReplaceChildrenOptions,
 };
 use futures::stream;
 use tidelake_catalog::model::histogram::{self, HistogramArrayBuilder};
@@ -68,7 +72,9 @@ impl Points {
         match self {
             Points::Samples(samples) => samples.get(place).cloned(),
             Points::Steps(values, histograms) => {
-                let time = call.start_ms.saturating_add(call.step_ms.saturating_mul(place as i64));
+                let time = call
+                    .start_ms
+                    .saturating_add(call.step_ms.saturating_mul(place as i64));
                 let histogram = histograms.as_ref().and_then(|all| all.get(place)?.clone());
                 let sample = match (histogram, values.get(place)) {
                     (Some(histogram), _) => Sample::Histogram(histogram),
@@ -82,8 +88,12 @@ impl Points {
 
     fn has_histograms(&self) -> bool {
         match self {
-            Points::Steps(_, histograms) => histograms.as_ref().is_some_and(|all| all.iter().any(Option::is_some)),
-            Points::Samples(samples) => samples.iter().any(|(_, sample)| matches!(sample, Sample::Histogram(_))),
+            Points::Steps(_, histograms) => histograms
+                .as_ref()
+                .is_some_and(|all| all.iter().any(Option::is_some)),
+            Points::Samples(samples) => samples
+                .iter()
+                .any(|(_, sample)| matches!(sample, Sample::Histogram(_))),
         }
     }
 
@@ -92,7 +102,10 @@ impl Points {
             Points::Samples(samples) => samples.len(),
             Points::Steps(values, histograms) => {
                 let floats = values.iter().filter(|value| !is_absent(**value)).count();
-                floats + histograms.as_ref().map_or(0, |all| all.iter().flatten().count())
+                floats
+                    + histograms
+                        .as_ref()
+                        .map_or(0, |all| all.iter().flatten().count())
             }
         }
     }
@@ -125,18 +138,35 @@ struct Inner {
 
 impl PromqlTable {
     /// `certain` are labels that become columns in any case.
-    pub fn new(call: Call, value: Value, certain: &BTreeSet<String>, memory: MemoryReservation, took: Duration) -> Result<Self, SqlError> {
+    pub fn new(
+        call: Call,
+        value: Value,
+        certain: &BTreeSet<String>,
+        memory: MemoryReservation,
+        took: Duration,
+    ) -> Result<Self, SqlError> {
         let series: Vec<(Labels, Points)> = match value {
             Value::Scalar(values) => vec![(Labels::empty(), Points::Steps(values, None))],
             Value::String(_) => {
-                return Err(SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): the expression is a string, which is no table")));
+                return Err(SqlError::BadRequest(format!(
+                    "{PROMQL_FUNCTION}(): the expression is a string, which is no table"
+                )));
             }
-            Value::Vector(rows) => rows.into_iter().map(|row| (row.labels, Points::Steps(row.values, row.histograms))).collect(),
+            Value::Vector(rows) => rows
+                .into_iter()
+                .map(|row| (row.labels, Points::Steps(row.values, row.histograms)))
+                .collect(),
             Value::RangeVector(series) => series
                 .into_iter()
                 .map(|series| {
-                    let floats = series.floats.into_iter().map(|(time, value)| (time, Sample::Float(value)));
-                    let histograms = series.histograms.into_iter().map(|(time, histogram)| (time, Sample::Histogram(histogram)));
+                    let floats = series
+                        .floats
+                        .into_iter()
+                        .map(|(time, value)| (time, Sample::Float(value)));
+                    let histograms = series
+                        .histograms
+                        .into_iter()
+                        .map(|(time, histogram)| (time, Sample::Histogram(histogram)));
                     let mut samples: Vec<_> = floats.chain(histograms).collect();
                     samples.sort_by_key(|(time, _)| *time);
                     (series.labels, Points::Samples(samples))
@@ -144,7 +174,9 @@ impl PromqlTable {
                 .collect(),
         };
         let places: usize = series.iter().map(|(_, points)| points.places()).sum();
-        memory.try_grow(places.saturating_mul(16)).map_err(SqlError::from)?;
+        memory
+            .try_grow(places.saturating_mul(16))
+            .map_err(SqlError::from)?;
 
         let mut names = certain.clone();
         for (labels, _) in &series {
@@ -155,11 +187,21 @@ impl PromqlTable {
             }
         }
         let with_histograms = series.iter().any(|(_, points)| points.has_histograms());
-        let mut fields = vec![Field::new(TIME_COLUMN, DataType::Timestamp(TimeUnit::Millisecond, None), false)];
+        let mut fields = vec![Field::new(
+            TIME_COLUMN,
+            DataType::Timestamp(TimeUnit::Millisecond, None),
+            false,
+        )];
         let mut columns = vec![Column::Time];
         for name in &names {
-            fields.push(Field::new(column_name(name, &names), DataType::Utf8View, true));
-            columns.push(Column::Label(series.iter().map(|(labels, _)| labels.get(name)).collect()));
+            fields.push(Field::new(
+                column_name(name, &names),
+                DataType::Utf8View,
+                true,
+            ));
+            columns.push(Column::Label(
+                series.iter().map(|(labels, _)| labels.get(name)).collect(),
+            ));
         }
         fields.push(Field::new(VALUE_COLUMN, DataType::Float64, true));
         columns.push(Column::Value);
@@ -169,11 +211,22 @@ impl PromqlTable {
         }
         let series: Vec<Points> = series.into_iter().map(|(_, points)| points).collect();
         if u32::try_from(series.len()).is_err() {
-            return Err(SqlError::ResourcesExhausted(format!("{PROMQL_FUNCTION}(): the answer has {} series", series.len())));
+            return Err(SqlError::ResourcesExhausted(format!(
+                "{PROMQL_FUNCTION}(): the answer has {} series",
+                series.len()
+            )));
         }
         let rows = series.iter().map(Points::rows).sum();
         let schema = Arc::new(Schema::new(fields));
-        Ok(Self(Arc::new(Inner { call, schema, columns, series, rows, took, _memory: memory })))
+        Ok(Self(Arc::new(Inner {
+            call,
+            schema,
+            columns,
+            series,
+            rows,
+            took,
+            _memory: memory,
+        })))
     }
 
     /// The answer as the planner sees it.
@@ -196,11 +249,19 @@ fn column_name(label: &str, labels: &BTreeSet<String>) -> String {
 
 impl Inner {
     /// Rows from a place on, at most so many; `None` after the last.
-    fn batch(&self, at: &mut (usize, usize), most: usize, wanted: &[usize], schema: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
+    fn batch(
+        &self,
+        at: &mut (usize, usize),
+        most: usize,
+        wanted: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
         let (mut runs, mut times) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let mut values = Float64Builder::with_capacity(most);
         let mut histograms = HistogramArrayBuilder::new();
-        let with_histograms = wanted.iter().any(|column| matches!(self.columns.get(*column), Some(Column::Histogram)));
+        let with_histograms = wanted
+            .iter()
+            .any(|column| matches!(self.columns.get(*column), Some(Column::Histogram)));
         while let Some(points) = self.series.get(at.0)
             && runs.len() < most
         {
@@ -231,7 +292,11 @@ impl Inner {
         let runs = UInt32Array::from(runs);
         let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(times));
         let values: ArrayRef = Arc::new(values.finish());
-        let histograms: Option<ArrayRef> = if with_histograms { Some(Arc::new(histograms.finish())) } else { None };
+        let histograms: Option<ArrayRef> = if with_histograms {
+            Some(Arc::new(histograms.finish()))
+        } else {
+            None
+        };
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(wanted.len());
         for column in wanted.iter().filter_map(|column| self.columns.get(*column)) {
             arrays.push(match column {
@@ -270,7 +335,11 @@ impl TableProvider for Answer {
         _: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(PromqlExec::new(Arc::clone(&self.0), projection, limit)?))
+        Ok(Arc::new(PromqlExec::new(
+            Arc::clone(&self.0),
+            projection,
+            limit,
+        )?))
     }
 }
 
@@ -286,8 +355,14 @@ struct PromqlExec {
 }
 
 impl PromqlExec {
-    fn new(answer: Arc<Inner>, projection: Option<&Vec<usize>>, limit: Option<usize>) -> Result<Self> {
-        let wanted = projection.cloned().unwrap_or_else(|| (0..answer.columns.len()).collect());
+    fn new(
+        answer: Arc<Inner>,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        let wanted = projection
+            .cloned()
+            .unwrap_or_else(|| (0..answer.columns.len()).collect());
         let schema = Arc::new(answer.schema.project(&wanted)?);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
@@ -296,25 +371,54 @@ impl PromqlExec {
             Boundedness::Bounded,
         );
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self { answer, wanted, schema, limit, metrics, properties: Arc::new(properties) })
+        Ok(Self {
+            answer,
+            wanted,
+            schema,
+            limit,
+            metrics,
+            properties: Arc::new(properties),
+        })
     }
 
     fn rows(&self) -> usize {
-        self.limit.map_or(self.answer.rows, |limit| limit.min(self.answer.rows))
+        self.limit
+            .map_or(self.answer.rows, |limit| limit.min(self.answer.rows))
     }
 }
 
 impl DisplayAs for PromqlExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let Inner { call, series, rows, took, .. } = &*self.answer;
+        let Inner {
+            call,
+            series,
+            rows,
+            took,
+            ..
+        } = &*self.answer;
         // A plan is read line by line.
-        let text: String = call.text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+        let text: String = call
+            .text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(200)
+            .collect();
         match t {
             DisplayFormatType::TreeRender => write!(f, "promql={text}"),
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "PromqlExec: {text}, start={}, end={}, step={}", call.start_ms, call.end_ms, call.step_ms)?;
-                write!(f, ", series={}, rows={rows}, evaluated while planning in {}", series.len(), millis(*took))?;
-                self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+                write!(
+                    f,
+                    "PromqlExec: {text}, start={}, end={}, step={}",
+                    call.start_ms, call.end_ms, call.step_ms
+                )?;
+                write!(
+                    f,
+                    ", series={}, rows={rows}, evaluated while planning in {}",
+                    series.len(),
+                    millis(*took)
+                )?;
+                self.limit
+                    .map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
             }
         }
     }
@@ -333,23 +437,46 @@ impl ExecutionPlan for PromqlExec {
         Vec::new()
     }
 
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
-            return internal_err!("an answer of PromQL has one partition, not one numbered {partition}");
+            return internal_err!(
+                "an answer of PromQL has one partition, not one numbered {partition}"
+            );
         }
-        let (answer, wanted, schema) = (Arc::clone(&self.answer), self.wanted.clone(), Arc::clone(&self.schema));
+        let (answer, wanted, schema) = (
+            Arc::clone(&self.answer),
+            self.wanted.clone(),
+            Arc::clone(&self.schema),
+        );
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let batch_rows = context.session_config().batch_size().max(1);
         let batches = stream::try_unfold(((0, 0), self.rows()), move |(mut at, left)| {
@@ -359,7 +486,12 @@ impl ExecutionPlan for PromqlExec {
             if let Ok(Some(batch)) = &batch {
                 metrics.record_output(batch.num_rows());
             }
-            let batch = batch.map_err(|error| SqlError::Internal(format!("an answer of PromQL does not fit its columns: {error}")).into());
+            let batch = batch.map_err(|error| {
+                SqlError::Internal(format!(
+                    "an answer of PromQL does not fit its columns: {error}"
+                ))
+                .into()
+            });
             std::future::ready(batch.map(|batch| {
                 batch.map(|batch| {
                     let left = left - batch.num_rows();
@@ -367,14 +499,21 @@ impl ExecutionPlan for PromqlExec {
                 })
             }))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            batches,
+        )))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        _: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.num_rows = Precision::Exact(self.rows());
         Ok(Arc::new(statistics))

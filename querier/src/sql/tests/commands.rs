@@ -6,19 +6,28 @@ use super::*;
 
 async fn command(sql: &str) -> Result<Command, SqlError> {
     let engine = engine();
-    let params = HashMap::from([("host".to_owned(), SqlParam::String("a".into())), ("n".to_owned(), SqlParam::Integer(7))]);
+    let params = HashMap::from([
+        ("host".to_owned(), SqlParam::String("a".into())),
+        ("n".to_owned(), SqlParam::Integer(7)),
+    ]);
     engine.command("default", engine.read(sql)?, params).await
 }
 
 #[track_caller]
 fn check_command(sql: &str, expected: Command) {
-    assert_eq!(run(command(sql)).unwrap_or_else(|error| panic!("{sql}: {error}")), expected, "{sql}");
+    assert_eq!(
+        run(command(sql)).unwrap_or_else(|error| panic!("{sql}: {error}")),
+        expected,
+        "{sql}"
+    );
 }
 
 #[track_caller]
 fn check_error(sql: &str, words: &str) {
     match run(command(sql)) {
-        Err(SqlError::BadRequest(message) | SqlError::NotFound(message)) if message.contains(words) => {
+        Err(SqlError::BadRequest(message) | SqlError::NotFound(message))
+            if message.contains(words) =>
+        {
             assert!(message.len() < 1000, "{message}");
         }
         other => panic!("{sql:.200}: expected {words:?}, got {other:?}"),
@@ -28,11 +37,18 @@ fn check_error(sql: &str, words: &str) {
 /// Rows of `cpu` that a delete takes, and whether it takes those that the query shows.
 #[track_caller]
 fn check_delete(condition: &str) {
-    let shown = run(rows(&format!("SELECT host, region, time FROM cpu WHERE {condition} ORDER BY 1, 2, 3"))).unwrap();
+    let shown = run(rows(&format!(
+        "SELECT host, region, time FROM cpu WHERE {condition} ORDER BY 1, 2, 3"
+    )))
+    .unwrap();
     let sql = format!("DELETE FROM cpu WHERE {condition}");
     let taken = match run(command(&sql)).unwrap_or_else(|error| panic!("{sql}: {error}")) {
         Command::Nothing => 0,
-        Command::Delete { table, matchers, range } => {
+        Command::Delete {
+            table,
+            matchers,
+            range,
+        } => {
             assert_eq!(table, "cpu");
             run(taken(matchers, range))
         }
@@ -43,7 +59,18 @@ fn check_delete(condition: &str) {
 
 /// How many rows of `cpu` a tombstone takes.
 async fn taken(matchers: Vec<Matcher>, range: TimeRange) -> usize {
-    let units = source().scan("default", "cpu", RowRequest { fields: Vec::new(), matchers, range }).await.unwrap();
+    let units = source()
+        .scan(
+            "default",
+            "cpu",
+            RowRequest {
+                fields: Vec::new(),
+                matchers,
+                range,
+            },
+        )
+        .await
+        .unwrap();
     let mut taken = 0;
     for unit in units {
         taken += unit.read().await.unwrap().time.len();
@@ -94,23 +121,46 @@ fn a_delete_takes_what_the_select_shows() {
 
 #[test]
 fn deletes() {
-    let delete = |matchers: Vec<Matcher>, range| Command::Delete { table: "cpu".to_owned(), matchers, range };
+    let delete = |matchers: Vec<Matcher>, range| Command::Delete {
+        table: "cpu".to_owned(),
+        matchers,
+        range,
+    };
     check_command("DELETE FROM cpu", delete(vec![], TimeRange::ALL));
-    check_command("DELETE FROM public.cpu AS c WHERE c.host = $host;", delete(vec![Matcher::equal("host", "a")], TimeRange::ALL));
+    check_command(
+        "DELETE FROM public.cpu AS c WHERE c.host = $host;",
+        delete(vec![Matcher::equal("host", "a")], TimeRange::ALL),
+    );
     let range = TimeRange::new(START_S * NS, i64::MAX);
-    check_command("DELETE FROM cpu WHERE time >= '2026-11-22'", delete(vec![], range));
+    check_command(
+        "DELETE FROM cpu WHERE time >= '2026-11-22'",
+        delete(vec![], range),
+    );
     let metric = |matchers: &[(&str, &str)], range| Command::Delete {
         table: METRICS_TABLE.to_owned(),
-        matchers: matchers.iter().map(|(name, value)| Matcher::equal(*name, *value)).collect(),
+        matchers: matchers
+            .iter()
+            .map(|(name, value)| Matcher::equal(*name, *value))
+            .collect(),
         range,
     };
     let all = [("__name__", "http_requests_total")];
-    check_command("DELETE FROM http_requests_total", metric(&all, TimeRange::ALL));
+    check_command(
+        "DELETE FROM http_requests_total",
+        metric(&all, TimeRange::ALL),
+    );
     let api = [all[0], ("job", "api")];
     let range = TimeRange::new(i64::MIN, START_S * 1000 - 1);
-    check_command("DELETE FROM metrics.http_requests_total WHERE job = 'api' AND time < '2026-11-22'", metric(&api, range));
-    // A wide table is meant where both are called so, as in a SELECT; a label that a column has the name of is found by its alias.
-    check_command("DELETE FROM metrics.cpu WHERE label_time = 't'", metric(&[("__name__", "cpu"), ("time", "t")], TimeRange::ALL));
+    check_command(
+        "DELETE FROM metrics.http_requests_total WHERE job = 'api' AND time < '2026-11-22'",
+        metric(&api, range),
+    );
+    // A wide table is meant where both are called so, as in a SELECT; a label that a column has the
+    // name of is found by its alias.
+    check_command(
+        "DELETE FROM metrics.cpu WHERE label_time = 't'",
+        metric(&[("__name__", "cpu"), ("time", "t")], TimeRange::ALL),
+    );
 }
 
 #[test]
@@ -130,7 +180,10 @@ fn what_a_delete_cannot_select_is_refused() {
         ("date_trunc('day', time) = '2026-11-22'", "date_trunc"),
         ("random() < 0.5", "random"),
         ("host IN (SELECT host FROM cpu)", "subquery"),
-        ("EXISTS (SELECT 1 FROM http_requests_total)", "more than one table"),
+        (
+            "EXISTS (SELECT 1 FROM http_requests_total)",
+            "more than one table",
+        ),
         ("nothing = 'x'", "nothing"),
         ("host = $nothing", "nothing"),
         ("host ~ '('", "unclosed group"),
@@ -142,17 +195,40 @@ fn what_a_delete_cannot_select_is_refused() {
     check_error("DELETE FROM absent", "\"absent\" not found");
     check_error("DELETE FROM other.public.disk", "one database");
     check_error("DELETE FROM information_schema.tables", "only describes");
-    check_error(&format!("DELETE FROM cpu WHERE {}", "(".repeat(1000)), "too complex");
+    check_error(
+        &format!("DELETE FROM cpu WHERE {}", "(".repeat(1000)),
+        "too complex",
+    );
 }
 
 #[test]
 fn drops_and_retentions() {
-    let database = |name: &str, if_exists| Command::DropDatabase { database: name.to_owned(), if_exists };
-    check_command("DROP TABLE \"Mixed Case\"", Command::DropTable { table: "Mixed Case".to_owned() });
-    check_command("DROP TABLE default.public.cpu", Command::DropTable { table: "cpu".to_owned() });
+    let database = |name: &str, if_exists| Command::DropDatabase {
+        database: name.to_owned(),
+        if_exists,
+    };
+    check_command(
+        "DROP TABLE \"Mixed Case\"",
+        Command::DropTable {
+            table: "Mixed Case".to_owned(),
+        },
+    );
+    check_command(
+        "DROP TABLE default.public.cpu",
+        Command::DropTable {
+            table: "cpu".to_owned(),
+        },
+    );
     check_command("DROP TABLE IF EXISTS absent", Command::Nothing);
     let matchers = vec![Matcher::equal("__name__", "cpu")];
-    check_command("DROP TABLE metrics.cpu", Command::Delete { table: METRICS_TABLE.to_owned(), matchers, range: TimeRange::ALL });
+    check_command(
+        "DROP TABLE metrics.cpu",
+        Command::Delete {
+            table: METRICS_TABLE.to_owned(),
+            matchers,
+            range: TimeRange::ALL,
+        },
+    );
     check_error("DROP TABLE absent", "\"absent\" not found");
     check_error("DROP TABLE information_schema.tables", "only describes");
     check_error("DROP TABLE nowhere.cpu", "\"nowhere\"");
@@ -161,15 +237,37 @@ fn drops_and_retentions() {
 
     let retention = |database: &str, table: Option<&str>, retention| {
         let (database, table) = (database.to_owned(), table.map(str::to_owned));
-        Command::SetRetention { database, table, retention }
+        Command::SetRetention {
+            database,
+            table,
+            retention,
+        }
     };
     let day = Retention::Millis(86_400_000);
-    check_command("ALTER TABLE cpu SET (retention = '1d')", retention("default", Some("cpu"), day));
-    check_command("ALTER SCHEMA metrics SET (retention = '24h')", retention("default", Some(METRICS_TABLE), day));
-    check_command("ALTER DATABASE other SET (retention = 'default')", retention("other", None, Retention::Inherit));
-    check_error("ALTER TABLE http_requests_total SET (retention = '1d')", "ALTER SCHEMA metrics");
-    check_error("ALTER SCHEMA public SET (retention = '1d')", "ALTER DATABASE");
-    check_error("ALTER TABLE absent SET (retention = '1d')", "\"absent\" not found");
+    check_command(
+        "ALTER TABLE cpu SET (retention = '1d')",
+        retention("default", Some("cpu"), day),
+    );
+    check_command(
+        "ALTER SCHEMA metrics SET (retention = '24h')",
+        retention("default", Some(METRICS_TABLE), day),
+    );
+    check_command(
+        "ALTER DATABASE other SET (retention = 'default')",
+        retention("other", None, Retention::Inherit),
+    );
+    check_error(
+        "ALTER TABLE http_requests_total SET (retention = '1d')",
+        "ALTER SCHEMA metrics",
+    );
+    check_error(
+        "ALTER SCHEMA public SET (retention = '1d')",
+        "ALTER DATABASE",
+    );
+    check_error(
+        "ALTER TABLE absent SET (retention = '1d')",
+        "\"absent\" not found",
+    );
 }
 
 #[test]
@@ -182,5 +280,9 @@ fn retention_is_shown() {
     ];
     check("SHOW RETENTION", &expected);
     check("show retention;", &expected);
-    check("SELECT effective_retention_period FROM information_schema.retention WHERE table_name = 'cpu'", &["forever"]);
+    check(
+        "SELECT effective_retention_period FROM information_schema.retention WHERE table_name = \
+         'cpu'",
+        &["forever"],
+    );
 }

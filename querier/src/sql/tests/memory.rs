@@ -7,7 +7,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
 use async_trait::async_trait;
 use tidelake_catalog::model::schema::METRICS_TABLE;
-use tidelake_catalog::model::{Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange};
+use tidelake_catalog::model::{
+    Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange,
+};
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
 use crate::promql::source::SampleSource;
@@ -45,30 +47,79 @@ pub struct MemorySource {
 
 impl MemorySource {
     pub fn new() -> Self {
-        Self { unit_series: 2, ..Self::default() }
+        Self {
+            unit_series: 2,
+            ..Self::default()
+        }
     }
 
-    pub fn table(&mut self, db: &str, table: &str, kind: TableKind, columns: &[(&str, ColumnType)]) {
-        let mut schema = if kind == TableKind::Metrics { TableSchema::metrics() } else { TableSchema::new(kind) };
+    pub fn table(
+        &mut self,
+        db: &str,
+        table: &str,
+        kind: TableKind,
+        columns: &[(&str, ColumnType)],
+    ) {
+        let mut schema = if kind == TableKind::Metrics {
+            TableSchema::metrics()
+        } else {
+            TableSchema::new(kind)
+        };
         for (name, kind) in columns {
             schema.ensure(name, *kind).unwrap();
         }
-        self.tables.entry(db.into()).or_default().entry(table.into()).or_default().schema = Some(Arc::new(schema));
+        self.tables
+            .entry(db.into())
+            .or_default()
+            .entry(table.into())
+            .or_default()
+            .schema = Some(Arc::new(schema));
     }
 
-    pub fn row(&mut self, db: &str, table: &str, labels: &[(&str, &str)], time: i64, cells: &[(&'static str, Cell)]) {
+    pub fn row(
+        &mut self,
+        db: &str,
+        table: &str,
+        labels: &[(&str, &str)],
+        time: i64,
+        cells: &[(&'static str, Cell)],
+    ) {
         let table = self.tables.get_mut(db).unwrap().get_mut(table).unwrap();
-        let row = table.series.entry(Labels::from_pairs(labels.iter().copied())).or_default().entry(time).or_default();
+        let row = table
+            .series
+            .entry(Labels::from_pairs(labels.iter().copied()))
+            .or_default()
+            .entry(time)
+            .or_default();
         row.extend(cells.iter().cloned());
     }
 
     pub fn sample(&mut self, db: &str, labels: &[(&str, &str)], time: i64, value: f64) {
-        self.row(db, METRICS_TABLE, labels, time, &[("value", Cell::Float(value))]);
+        self.row(
+            db,
+            METRICS_TABLE,
+            labels,
+            time,
+            &[("value", Cell::Float(value))],
+        );
     }
 
-    fn matching<'a>(&'a self, db: &str, table: &str, matchers: &'a [Matcher]) -> impl Iterator<Item = (&'a Labels, &'a Rows)> {
-        let series = self.tables.get(db).and_then(|tables| tables.get(table)).map(|table| &table.series);
-        series.into_iter().flatten().filter(|(labels, _)| matchers.iter().all(|matcher| matcher.matches_labels(labels)))
+    fn matching<'a>(
+        &'a self,
+        db: &str,
+        table: &str,
+        matchers: &'a [Matcher],
+    ) -> impl Iterator<Item = (&'a Labels, &'a Rows)> {
+        let series = self
+            .tables
+            .get(db)
+            .and_then(|tables| tables.get(table))
+            .map(|table| &table.series);
+        series.into_iter().flatten().filter(|(labels, _)| {
+            matchers
+                .iter()
+                .all(|matcher| matcher.matches_labels(labels))
+        })
     }
 }
 
@@ -86,13 +137,29 @@ impl RowSource for MemorySource {
     }
 
     fn retention(&self, db: &str) -> Vec<RetentionSetting> {
-        let of_database = RetentionSetting { table: None, set: Retention::Millis(86_400_000), effective: Retention::Millis(86_400_000) };
-        let of_table = |name: &String| {
-            let (set, effective) =
-                if name == "cpu" { (Retention::Forever, Retention::Forever) } else { (Retention::Inherit, of_database.effective) };
-            RetentionSetting { table: Some(Arc::from(name.as_str())), set, effective }
+        let of_database = RetentionSetting {
+            table: None,
+            set: Retention::Millis(86_400_000),
+            effective: Retention::Millis(86_400_000),
         };
-        let tables = self.tables.get(db).into_iter().flat_map(|tables| tables.keys()).map(of_table);
+        let of_table = |name: &String| {
+            let (set, effective) = if name == "cpu" {
+                (Retention::Forever, Retention::Forever)
+            } else {
+                (Retention::Inherit, of_database.effective)
+            };
+            RetentionSetting {
+                table: Some(Arc::from(name.as_str())),
+                set,
+                effective,
+            }
+        };
+        let tables = self
+            .tables
+            .get(db)
+            .into_iter()
+            .flat_map(|tables| tables.keys())
+            .map(of_table);
         std::iter::once(of_database.clone()).chain(tables).collect()
     }
 
@@ -114,33 +181,68 @@ impl RowSource for MemorySource {
 
     fn wide_tables(&self, db: &str) -> Vec<(Arc<str>, Arc<TableSchema>)> {
         let tables = self.tables.get(db).into_iter().flatten();
-        tables.filter_map(|(name, table)| table.schema.clone().map(|schema| (Arc::from(name.as_str()), schema))).collect()
+        tables
+            .filter_map(|(name, table)| {
+                table
+                    .schema
+                    .clone()
+                    .map(|schema| (Arc::from(name.as_str()), schema))
+            })
+            .collect()
     }
 
-    async fn scan(&self, db: &str, table: &str, request: RowRequest) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
+    async fn scan(
+        &self,
+        db: &str,
+        table: &str,
+        request: RowRequest,
+    ) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
         let series: Vec<_> = self
             .matching(db, table, &request.matchers)
             .map(|(labels, rows)| {
-                let in_range = rows.iter().filter(|(time, _)| request.range.contains(**time));
-                (Arc::new(Series::new(labels.clone())), in_range.map(|(time, row)| (*time, row.clone())).collect::<Vec<_>>())
+                let in_range = rows
+                    .iter()
+                    .filter(|(time, _)| request.range.contains(**time));
+                (
+                    Arc::new(Series::new(labels.clone())),
+                    in_range
+                        .map(|(time, row)| (*time, row.clone()))
+                        .collect::<Vec<_>>(),
+                )
             })
             .filter(|(_, rows)| !rows.is_empty())
             .collect();
         let unit = |rows: &[_]| {
-            let unit: Arc<dyn RowUnit> =
-                Arc::new(MemoryUnit { fields: request.fields.clone(), rows: rows.to_vec(), delay: self.read_delay });
+            let unit: Arc<dyn RowUnit> = Arc::new(MemoryUnit {
+                fields: request.fields.clone(),
+                rows: rows.to_vec(),
+                delay: self.read_delay,
+            });
             unit
         };
         Ok(series.chunks(self.unit_series).map(unit).collect())
     }
 
-    async fn series(&self, db: &str, table: &str, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Arc<Series>>, SqlError> {
-        let matching = self.matching(db, table, matchers).filter(|(_, rows)| rows.keys().any(|time| range.contains(*time)));
-        Ok(matching.map(|(labels, _)| Arc::new(Series::new(labels.clone()))).collect())
+    async fn series(
+        &self,
+        db: &str,
+        table: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Arc<Series>>, SqlError> {
+        let matching = self
+            .matching(db, table, matchers)
+            .filter(|(_, rows)| rows.keys().any(|time| range.contains(*time)));
+        Ok(matching
+            .map(|(labels, _)| Arc::new(Series::new(labels.clone())))
+            .collect())
     }
 
     async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError> {
-        let mut names: Vec<String> = self.matching(db, METRICS_TABLE, &[]).map(|(labels, _)| labels.metric_name().to_owned()).collect();
+        let mut names: Vec<String> = self
+            .matching(db, METRICS_TABLE, &[])
+            .map(|(labels, _)| labels.metric_name().to_owned())
+            .collect();
         names.dedup();
         Ok(names)
     }
@@ -156,20 +258,44 @@ impl RowUnit for MemoryUnit {
         tokio::time::sleep(self.delay).await;
         let (mut runs, mut time, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for (series, run) in &self.rows {
-            runs.push(SeriesRun { series: series.clone(), rows: time.len()..time.len() + run.len() });
+            runs.push(SeriesRun {
+                series: series.clone(),
+                rows: time.len()..time.len() + run.len(),
+            });
             time.extend(run.iter().map(|(time, _)| *time));
             rows.extend(run.iter().map(|(_, row)| row));
         }
-        let columns = self.fields.iter().map(|field| column(field, &rows)).collect();
-        Ok(SortedRows { runs, time: time.into(), fields: self.fields.clone().into(), columns })
+        let columns = self
+            .fields
+            .iter()
+            .map(|field| column(field, &rows))
+            .collect();
+        Ok(SortedRows {
+            runs,
+            time: time.into(),
+            fields: self.fields.clone().into(),
+            columns,
+        })
     }
 }
 
 fn column(field: &Column, rows: &[&BTreeMap<&'static str, Cell>]) -> ArrayRef {
-    let cells = rows.iter().map(|row| row.get(&*field.name).unwrap_or(&Cell::Null));
+    let cells = rows
+        .iter()
+        .map(|row| row.get(&*field.name).unwrap_or(&Cell::Null));
     macro_rules! array {
         ($array:ty, $cell:path) => {
-            Arc::new(cells.map(|cell| if let $cell(value) = cell { Some(value.clone()) } else { None }).collect::<$array>())
+            Arc::new(
+                cells
+                    .map(|cell| {
+                        if let $cell(value) = cell {
+                            Some(value.clone())
+                        } else {
+                            None
+                        }
+                    })
+                    .collect::<$array>(),
+            )
         };
     }
     match field.kind {

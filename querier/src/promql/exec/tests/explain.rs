@@ -5,21 +5,34 @@ use tokio::time::Instant;
 use super::*;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 #[track_caller]
 fn plan(query: &str, expected: &str) {
     let params = QueryParams::range(0, 10 * MINUTE, MINUTE);
     let explained = explain(&parse(query).unwrap(), params, &EngineOptions::default()).unwrap();
-    let lines: Vec<&str> = expected.lines().map(|line| line.trim_start_matches('|')).collect();
-    assert_eq!(explained.plan.to_string().lines().collect::<Vec<_>>(), lines, "{query}");
+    let lines: Vec<&str> = expected
+        .lines()
+        .map(|line| line.trim_start_matches('|'))
+        .collect();
+    assert_eq!(
+        explained.plan.to_string().lines().collect::<Vec<_>>(),
+        lines,
+        "{query}"
+    );
 }
 
 #[test]
 fn a_plan_is_a_tree_of_operators() {
     plan(
-        "sum by (job, a) (rate(x_total{job=~\"a.*\"}[5m] offset 90s)) / on (job) group_left (b) max without (c) (y)",
+        "sum by (job, a) (rate(x_total{job=~\"a.*\"}[5m] offset 90s)) / on (job) group_left (b) \
+         max without (c) (y)",
         "Binary: / on (job) group_left (b)
 |  Aggregate: sum by (job, a)
 |    RangeFunction: rate
@@ -56,12 +69,26 @@ fn a_plan_is_a_tree_of_operators() {
 fn analyze(samples: &str, query: &str, params: QueryParams) -> Explained {
     let source: Arc<dyn SampleSource> = source(samples);
     let expr = parse(query).unwrap();
-    block_on(explain_analyze(&expr, query, params, source, &EngineOptions::default())).unwrap()
+    block_on(explain_analyze(
+        &expr,
+        query,
+        params,
+        source,
+        &EngineOptions::default(),
+    ))
+    .unwrap()
 }
 
 fn find<'a>(operator: &'a Operator, name: &str) -> &'a Operator {
     fn search<'a>(operator: &'a Operator, name: &str) -> Option<&'a Operator> {
-        if operator.operator == name { Some(operator) } else { operator.children.iter().find_map(|child| search(child, name)) }
+        if operator.operator == name {
+            Some(operator)
+        } else {
+            operator
+                .children
+                .iter()
+                .find_map(|child| search(child, name))
+        }
     }
     search(operator, name).unwrap()
 }
@@ -72,9 +99,27 @@ fn an_analysis_says_what_each_operator_did() {
     let params = QueryParams::range(5 * MINUTE, 9 * MINUTE, MINUTE);
     let explained = analyze(samples, "sum(rate(x[3m])) + quantile(2, y)", params);
     let plan = &explained.plan;
-    let size = |operator: &str| find(plan, operator).measured.map(|m| (m.rows, m.values)).unwrap();
-    assert_eq!((size("RangeFunction"), size("Aggregate"), size("Selector"), size("Binary")), ((2, 10), (1, 5), (1, 5), (1, 5)));
-    let read = |operator: &str| find(plan, operator).read.map(|r| (r.series, r.samples, r.batches)).unwrap();
+    let size = |operator: &str| {
+        find(plan, operator)
+            .measured
+            .map(|m| (m.rows, m.values))
+            .unwrap()
+    };
+    assert_eq!(
+        (
+            size("RangeFunction"),
+            size("Aggregate"),
+            size("Selector"),
+            size("Binary")
+        ),
+        ((2, 10), (1, 5), (1, 5), (1, 5))
+    );
+    let read = |operator: &str| {
+        find(plan, operator)
+            .read
+            .map(|r| (r.series, r.samples, r.batches))
+            .unwrap()
+    };
     // The third series has one sample, of which no rate can be computed.
     assert_eq!(read("RangeSelector"), (3, 7 + 7 + 1, 3));
     assert_eq!(read("Selector"), (1, 9, 1));
@@ -82,41 +127,79 @@ fn an_analysis_says_what_each_operator_did() {
     assert_eq!(find(plan, "RangeSelector").measured, None);
     let own: f64 = {
         fn sum(operator: &Operator) -> f64 {
-            operator.measured.map_or(0.0, |m| m.own_ms) + operator.children.iter().map(sum).sum::<f64>()
+            operator.measured.map_or(0.0, |m| m.own_ms)
+                + operator.children.iter().map(sum).sum::<f64>()
         }
         sum(plan)
     };
     let total = plan.measured.unwrap().total_ms;
-    assert!(own <= total * 2.0 + 1.0, "operands run side by side, at most two at a time: {own} {total}");
+    assert!(
+        own <= total * 2.0 + 1.0,
+        "operands run side by side, at most two at a time: {own} {total}"
+    );
     assert!(explained.annotations.warnings[0].contains("quantile value should be between 0 and 1"));
     let text = plan.to_string();
-    assert!(text.contains("RangeSelector: x[3m]  (series=3 samples=15 batches=3"), "{text}");
+    assert!(
+        text.contains("RangeSelector: x[3m]  (series=3 samples=15 batches=3"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_deepest_expression_can_be_analyzed() {
-    for (open, close) in [("-", ""), ("abs(", ")"), ("1 + (", ")"), ("max_over_time(", "[1m:1m])")] {
+    for (open, close) in [
+        ("-", ""),
+        ("abs(", ")"),
+        ("1 + (", ")"),
+        ("max_over_time(", "[1m:1m])"),
+    ] {
         let nest = |depth: usize| format!("{}x{}", open.repeat(depth), close.repeat(depth));
-        let deepest = (1..2000).rev().map(nest).find(|query| parse(query).is_ok()).unwrap();
-        let work = move || analyze("x 1", &deepest, QueryParams::instant(0)).plan.to_string().lines().count();
-        let lines = std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+        let deepest = (1..2000)
+            .rev()
+            .map(nest)
+            .find(|query| parse(query).is_ok())
+            .unwrap();
+        let work = move || {
+            analyze("x 1", &deepest, QueryParams::instant(0))
+                .plan
+                .to_string()
+                .lines()
+                .count()
+        };
+        let lines = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(work)
+            .unwrap()
+            .join()
+            .unwrap();
         assert!(lines > 60, "{open} {lines}");
     }
 }
 
 #[test]
 fn work_stops_when_nobody_waits_for_it() {
-    let samples: String = (0..20).map(|i| format!("x{{i=\"{i}\"}} 0+1x2000\n")).collect();
+    let samples: String = (0..20)
+        .map(|i| format!("x{{i=\"{i}\"}} 0+1x2000\n"))
+        .collect();
     let source: Arc<dyn SampleSource> = source(&samples);
     // Each step sorts a window of two thousand samples: minutes in all.
     let params = QueryParams::range(2000 * MINUTE, 2000 * MINUTE + 20_000_000, 1000);
     let query = "quantile_over_time(0.5, x[2000m])";
     let expr = parse(query).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let options = EngineOptions::default();
         let query = evaluate(&expr, query, params, source, &options);
-        assert!(tokio::time::timeout(Duration::from_millis(300), query).await.is_err(), "it ended too early to be a test");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), query)
+                .await
+                .is_err(),
+            "it ended too early to be a test"
+        );
         let handle = tokio::runtime::Handle::current();
         let begun = Instant::now();
         while handle.metrics().num_alive_tasks() > 0 {
@@ -128,15 +211,32 @@ fn work_stops_when_nobody_waits_for_it() {
 
 #[test]
 fn names_go_early_without_experiments() {
-    let early = EngineOptions { experimental: false, ..EngineOptions::default() };
+    let early = EngineOptions {
+        experimental: false,
+        ..EngineOptions::default()
+    };
     let get = |query: &str, options: &EngineOptions| {
-        run(&source("x_total 0+60x9\ny_total 0+60x9"), query, QueryParams::instant(5 * MINUTE), options).map(|output| render(output.value))
+        run(
+            &source("x_total 0+60x9\ny_total 0+60x9"),
+            query,
+            QueryParams::instant(5 * MINUTE),
+            options,
+        )
+        .map(|output| render(output.value))
     };
     let named = "label_replace(rate(x_total[5m]), \"m\", \"$1\", \"__name__\", \"(.+)\")";
-    assert_eq!(get(named, &EngineOptions::default()).unwrap(), ["{m=x_total} 1"]);
+    assert_eq!(
+        get(named, &EngineOptions::default()).unwrap(),
+        ["{m=x_total} 1"]
+    );
     assert_eq!(get(named, &early).unwrap(), ["{} 1"]);
-    let both = "label_replace(rate({__name__=~\"._total\"}[5m]), \"m\", \"$1\", \"__name__\", \"(.+)\")";
-    assert_eq!(get(both, &EngineOptions::default()).unwrap(), ["{m=x_total} 1", "{m=y_total} 1"]);
-    let repeated = QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned());
+    let both =
+        "label_replace(rate({__name__=~\"._total\"}[5m]), \"m\", \"$1\", \"__name__\", \"(.+)\")";
+    assert_eq!(
+        get(both, &EngineOptions::default()).unwrap(),
+        ["{m=x_total} 1", "{m=y_total} 1"]
+    );
+    let repeated =
+        QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned());
     assert_eq!(get(both, &early).unwrap_err(), repeated);
 }

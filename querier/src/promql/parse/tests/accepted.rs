@@ -61,7 +61,10 @@ fn texts() {
     check_text(r#""plain""#, "plain");
     check_text("'single'", "single");
     check_text(r#""a\xc5z\xe2\x82""#, "a\u{fffd}z\u{fffd}");
-    assert_eq!(parse(r#""a\xc5z\xe2\x82\xac""#).unwrap().to_string(), r#""a\xc5z€""#);
+    assert_eq!(
+        parse(r#""a\xc5z\xe2\x82\xac""#).unwrap().to_string(),
+        r#""a\xc5z€""#
+    );
     check_text(r"'it\'s'", "it's");
     check_text(r#""say \"hi\"""#, "say \"hi\"");
     check_text("`raw \\n 'x' \"y\"`", "raw \\n 'x' \"y\"");
@@ -112,7 +115,10 @@ fn precedence() {
 
 #[test]
 fn operators() {
-    for op in ["+", "-", "*", "/", "%", "^", "atan2", "==", "!=", "<", "<=", ">", ">=", "and", "or", "unless", "</", ">/"] {
+    for op in [
+        "+", "-", "*", "/", "%", "^", "atan2", "==", "!=", "<", "<=", ">", ">=", "and", "or",
+        "unless", "</", ">/",
+    ] {
         check(&format!("a {op} b"), &format!("a {op} b"));
     }
     for op in ["==", "!=", "<", "<=", ">", ">="] {
@@ -136,21 +142,42 @@ fn matching() {
     check("a * on(x,) b", "a * on (x) b");
     check("a * on(x) group_left b", "a * on (x) group_left () b");
     check("a * on(x) group_left() (b)", "a * on (x) group_left () (b)");
-    check("a * ON(x) GROUP_RIGHT(y, z) b", "a * on (x) group_right (y, z) b");
-    check("a * ignoring() group_left(x) b", "a * ignoring () group_left (x) b");
-    check("a * ignoring(x) group_left(x) b", "a * ignoring (x) group_left (x) b");
+    check(
+        "a * ON(x) GROUP_RIGHT(y, z) b",
+        "a * on (x) group_right (y, z) b",
+    );
+    check(
+        "a * ignoring() group_left(x) b",
+        "a * ignoring () group_left (x) b",
+    );
+    check(
+        "a * ignoring(x) group_left(x) b",
+        "a * ignoring (x) group_left (x) b",
+    );
     check("a == bool on(x) b", "a == bool on (x) b");
     check("a and on(x, y) b", "a and on (x, y) b");
     check("a unless ignoring(x) b", "a unless ignoring (x) b");
     check("a * on(\"my.label\", 'x') b", "a * on (\"my.label\", x) b");
-    check("a * on(on, by, sum, offset, bool, atan2, start, fill) b", "a * on (on, by, sum, offset, bool, atan2, start, fill) b");
-    check("a * on(\"without\", \"nan\") b", "a * on (\"without\", \"nan\") b");
+    check(
+        "a * on(on, by, sum, offset, bool, atan2, start, fill) b",
+        "a * on (on, by, sum, offset, bool, atan2, start, fill) b",
+    );
+    check(
+        "a * on(\"without\", \"nan\") b",
+        "a * on (\"without\", \"nan\") b",
+    );
     check("a + fill(0) b", "a + fill (0) b");
     check("a + on(x) fill_left(1) b", "a + on (x) fill_left (1) b");
     check("a + fill_right(-2.5) b", "a + fill_right (-2.5) b");
-    check("a + fill_right(1) fill_left(2) b", "a + fill_left (2) fill_right (1) b");
+    check(
+        "a + fill_right(1) fill_left(2) b",
+        "a + fill_left (2) fill_right (1) b",
+    );
     check("a + fill_left(3) fill_right(3) b", "a + fill (3) b");
-    check("a + on(x) group_left(y) fill(5m) b", "a + on (x) group_left (y) fill (300) b");
+    check(
+        "a + on(x) group_left(y) fill(5m) b",
+        "a + on (x) group_left (y) fill (300) b",
+    );
     check("a + fill(1e21) b", "a + fill (1e+21) b");
     check("a + fill(0.00001) b", "a + fill (1e-05) b");
     check("fill + fill_left", "fill + fill_left");
@@ -166,8 +193,14 @@ fn matching_is_settled_by_types() {
     assert_eq!(matching("a + b"), Some(Cardinality::OneToOne));
     assert_eq!(matching("a and b"), Some(Cardinality::ManyToMany));
     assert_eq!(matching("a or on(x) b"), Some(Cardinality::ManyToMany));
-    assert_eq!(matching("a * on(x) group_left b"), Some(Cardinality::ManyToOne));
-    assert_eq!(matching("a * on(x) group_right b"), Some(Cardinality::OneToMany));
+    assert_eq!(
+        matching("a * on(x) group_left b"),
+        Some(Cardinality::ManyToOne)
+    );
+    assert_eq!(
+        matching("a * on(x) group_right b"),
+        Some(Cardinality::OneToMany)
+    );
     assert_eq!(matching("a + 1"), None);
     assert_eq!(matching("1 + a"), None);
     assert_eq!(matching("1 + 1"), None);
@@ -183,16 +216,28 @@ fn selectors() {
     check("up{}", "up");
     check("up{ }", "up");
     check("up{b=\"2\", a=\"1\",}", "up{a=\"1\",b=\"2\"}");
-    check("up{a!='1', b=~`x.*`, c!~\"y|z\"}", "up{a!=\"1\",b=~\"x.*\",c!~\"y|z\"}");
+    check(
+        "up{a!='1', b=~`x.*`, c!~\"y|z\"}",
+        "up{a!=\"1\",b=~\"x.*\",c!~\"y|z\"}",
+    );
     check("{a=\"1\"}", "{a=\"1\"}");
     check("{__name__=\"up\"}", "{__name__=\"up\"}");
-    check("{__name__=~\"up|down\", __name__!=\"x\"}", "{__name__!=\"x\",__name__=~\"up|down\"}");
+    check(
+        "{__name__=~\"up|down\", __name__!=\"x\"}",
+        "{__name__!=\"x\",__name__=~\"up|down\"}",
+    );
     check("{\"my.metric\"}", "{__name__=\"my.metric\"}");
-    check("{\"my.metric\", \"my.label\"=\"x\", y='z'}", "{\"my.label\"=\"x\",__name__=\"my.metric\",y=\"z\"}");
+    check(
+        "{\"my.metric\", \"my.label\"=\"x\", y='z'}",
+        "{\"my.label\"=\"x\",__name__=\"my.metric\",y=\"z\"}",
+    );
     check("{'up'}", "{__name__=\"up\"}");
     check("{`up`, a=\"b\"}", "{__name__=\"up\",a=\"b\"}");
     check("up{\"été\"=\"1\"}", "up{\"été\"=\"1\"}");
-    check("up{sum=\"1\", by=\"2\", offset=\"3\", nan=\"4\"}", "up{by=\"2\",nan=\"4\",offset=\"3\",sum=\"1\"}");
+    check(
+        "up{sum=\"1\", by=\"2\", offset=\"3\", nan=\"4\"}",
+        "up{by=\"2\",nan=\"4\",offset=\"3\",sum=\"1\"}",
+    );
     check("up{a=\"}\"}", "up{a=\"}\"}");
     check("up{a=\"\"}", "up{a=\"\"}");
     check("{a=\"\", b=\"c\"}", "{a=\"\",b=\"c\"}");
@@ -203,11 +248,20 @@ fn selectors() {
 
 #[test]
 fn a_name_before_the_braces_is_a_matcher_too() {
-    let Expr::Vector(vector) = parse("up{a=\"b\"}").unwrap() else { panic!() };
+    let Expr::Vector(vector) = parse("up{a=\"b\"}").unwrap() else {
+        panic!()
+    };
     assert_eq!(vector.name.as_deref(), Some("up"));
-    assert!(vector.matchers.iter().any(|matcher| matcher.name == "__name__" && matcher.value == "up"));
+    assert!(
+        vector
+            .matchers
+            .iter()
+            .any(|matcher| matcher.name == "__name__" && matcher.value == "up")
+    );
     assert_eq!(vector.matchers.len(), 2);
-    let Expr::Vector(vector) = parse("{\"up\"}").unwrap() else { panic!() };
+    let Expr::Vector(vector) = parse("{\"up\"}").unwrap() else {
+        panic!()
+    };
     assert_eq!((vector.name, vector.matchers.len()), (None, 1));
 }
 
@@ -312,7 +366,10 @@ fn subqueries() {
     check("a offset 5m [1h:]", "a offset 5m[1h:]");
     check("rate(a[5m])[1h:1m]", "rate(a[5m])[1h:1m]");
     check("(a + b)[1h:] offset 1d", "(a + b)[1h:] offset 1d");
-    check("max_over_time(sum_over_time(a[5m:])[10m:1m] offset 1m)", "max_over_time(sum_over_time(a[5m:])[10m:1m] offset 1m)");
+    check(
+        "max_over_time(sum_over_time(a[5m:])[10m:1m] offset 1m)",
+        "max_over_time(sum_over_time(a[5m:])[10m:1m] offset 1m)",
+    );
 }
 
 #[test]
@@ -333,7 +390,10 @@ fn duration_expressions() {
     check("a[min_of(5m, step())]", "a[min_of(5m, step())]");
     check("a[max_of(range(), 1h) - 1m]", "a[max_of(range(), 1h) - 1m]");
     check("a[min(5m, step())]", "a[min_of(5m, step())]");
-    check("a[max(range(), min(1, 2))]", "a[max_of(range(), min_of(1, 2))]");
+    check(
+        "a[max(range(), min(1, 2))]",
+        "a[max_of(range(), min_of(1, 2))]",
+    );
     check("a[step():step()]", "a[step():step()]");
     check("a[1h*2:step()*2]", "a[1h * 2:step() * 2]");
     check("a[1h:max_of(step(), 1m)]", "a[1h:max_of(step(), 1m)]");
@@ -350,7 +410,9 @@ fn duration_expressions() {
 
 #[test]
 fn aggregations() {
-    for op in ["sum", "avg", "count", "min", "max", "group", "stddev", "stdvar"] {
+    for op in [
+        "sum", "avg", "count", "min", "max", "group", "stddev", "stdvar",
+    ] {
         check(&format!("{op}(a)"), &format!("{op}(a)"));
     }
     for op in ["topk", "bottomk", "quantile", "limitk", "limit_ratio"] {
@@ -366,7 +428,10 @@ fn aggregations() {
     check("sum WITHOUT (x,) (a)", "sum without (x) (a)");
     check("topk by (x) (5, a)", "topk by (x) (5, a)");
     check("topk(scalar(b), a)", "topk(scalar(b), a)");
-    check("sum by (\"a.b\", 'c') ({\"d.e\"})", "sum by (\"a.b\", c) ({__name__=\"d.e\"})");
+    check(
+        "sum by (\"a.b\", 'c') ({\"d.e\"})",
+        "sum by (\"a.b\", c) ({__name__=\"d.e\"})",
+    );
     check("sum by (a:b) (x)", "sum by (\"a:b\") (x)");
     check("sum(a)[5m:]", "sum(a)[5m:]");
     check("sum((a))", "sum((a))");
@@ -382,24 +447,58 @@ fn calls() {
     check("round(a, 0.5)", "round(a, 0.5)");
     check("hour()", "hour()");
     check("hour(vector(time()))", "hour(vector(time()))");
-    check("label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")", "label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")");
+    check(
+        "label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")",
+        "label_replace(a, \"b\", \"$1\", \"c\", \"(.*)\")",
+    );
     check("label_join(a, \"b\", \",\")", "label_join(a, \"b\", \",\")");
-    check("label_join(a, \"b\", \",\", \"c\", \"d\", \"e\")", "label_join(a, \"b\", \",\", \"c\", \"d\", \"e\")");
+    check(
+        "label_join(a, \"b\", \",\", \"c\", \"d\", \"e\")",
+        "label_join(a, \"b\", \",\", \"c\", \"d\", \"e\")",
+    );
     check("sort_by_label(a)", "sort_by_label(a)");
-    check("sort_by_label_desc(a, \"b\", \"c\")", "sort_by_label_desc(a, \"b\", \"c\")");
-    check("histogram_quantile(0.9, sum by (le) (rate(a[5m])))", "histogram_quantile(0.9, sum by (le) (rate(a[5m])))");
-    check("histogram_quantiles(a, \"q\", 0.5, 0.9, 0.99)", "histogram_quantiles(a, \"q\", 0.5, 0.9, 0.99)");
-    check("quantile_over_time(0.5, a[5m])", "quantile_over_time(0.5, a[5m])");
+    check(
+        "sort_by_label_desc(a, \"b\", \"c\")",
+        "sort_by_label_desc(a, \"b\", \"c\")",
+    );
+    check(
+        "histogram_quantile(0.9, sum by (le) (rate(a[5m])))",
+        "histogram_quantile(0.9, sum by (le) (rate(a[5m])))",
+    );
+    check(
+        "histogram_quantiles(a, \"q\", 0.5, 0.9, 0.99)",
+        "histogram_quantiles(a, \"q\", 0.5, 0.9, 0.99)",
+    );
+    check(
+        "quantile_over_time(0.5, a[5m])",
+        "quantile_over_time(0.5, a[5m])",
+    );
     check("predict_linear(a[1h], 5m)", "predict_linear(a[1h], 5m)");
-    check("vector(start()) + vector(end())", "vector(start()) + vector(end())");
+    check(
+        "vector(start()) + vector(end())",
+        "vector(start()) + vector(end())",
+    );
     check("a * step() / range()", "a * step() / range()");
-    check("vector(max_of(1, min_of(2, 3)))", "vector(max_of(1, min_of(2, 3)))");
+    check(
+        "vector(max_of(1, min_of(2, 3)))",
+        "vector(max_of(1, min_of(2, 3)))",
+    );
     check("info(a)", "info(a)");
     check("info(a, {})", "info(a, {})");
     check("info(a, {b=\"c\"})", "info(a, {b=\"c\"})");
-    check("info(a, {__name__=~\".+_info\"})", "info(a, {__name__=~\".+_info\"})");
+    check(
+        "info(a, {__name__=~\".+_info\"})",
+        "info(a, {__name__=~\".+_info\"})",
+    );
     check("absent(a{b=\"c\"})", "absent(a{b=\"c\"})");
-    for name in ["first_over_time", "mad_over_time", "ts_of_max_over_time", "ts_of_last_over_time", "stdvar_over_time", "resets"] {
+    for name in [
+        "first_over_time",
+        "mad_over_time",
+        "ts_of_max_over_time",
+        "ts_of_last_over_time",
+        "stdvar_over_time",
+        "resets",
+    ] {
         check(&format!("{name}(a[5m])"), &format!("{name}(a[5m])"));
     }
 }
