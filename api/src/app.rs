@@ -3,6 +3,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidelake_catalog::Environment;
+use tidelake_catalog::memory::MemoryBudget;
 use tokio::sync::Notify;
 
 use crate::backend::{AsOf, Backend, IngestError, Querier};
@@ -10,6 +11,7 @@ use crate::body::BodyBudget;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::maintenance;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::query_slots::QuerySlots;
 
@@ -35,6 +37,8 @@ pub struct App {
     pub started_ms: i64,
     /// Places for queries.
     pub query_slots: Arc<QuerySlots>,
+    /// The memory of the process.
+    pub memory: Arc<MemoryBudget>,
     /// Memory for request bodies.
     pub bodies: BodyBudget,
     pub(crate) metrics: Metrics,
@@ -52,11 +56,14 @@ impl App {
         ));
         let metrics = Metrics::new();
         metrics.add_queries(&query_slots);
+        let memory = memory::budget(&config);
+        metrics.add_memory(&memory);
         Arc::new(Self {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),
             query_slots,
-            bodies: BodyBudget::new(config.max_inflight_body_bytes),
+            bodies: BodyBudget::new(Arc::clone(&memory)),
+            memory,
             metrics,
             backend: OnceLock::new(),
             fenced: OnceLock::new(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
@@ -18,6 +19,7 @@ use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::IngestOptions;
 use tidelake_ingest::wal::WalOptions;
+use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
 use tidelake_querier::promql::parse::{parse, parse_with};
@@ -567,7 +569,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
 
 impl Backend {
     /// Opens the store, loads the catalog, registers the node and replays its log.
-    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, memory: &Arc<MemoryBudget>) -> Result<Self, OpenError> {
         let store = open_store(config)?;
         let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
         let ingester = Ingester::start(Arc::clone(&catalog), ingest_options(config)).await?;
@@ -581,7 +583,12 @@ impl Backend {
         let threads = QueryThreads::start().map_err(|error| {
             OpenError::Fatal(format!("cannot start threads for queries: {error}"))
         })?;
+        let query_memory = QueryMemory::new(
+            Arc::clone(memory),
+            crate::memory::max_query_bytes(config, memory),
+        );
         let promql = EngineOptions {
+            memory: query_memory.clone(),
             lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
             max_samples: config.max_query_samples,
             timeout: config.query_timeout(),
@@ -592,7 +599,7 @@ impl Backend {
             ..EngineOptions::default()
         };
         let sql = SqlOptions {
-            query_memory_bytes: config.query_memory_bytes,
+            memory: query_memory,
             timeout: Some(config.query_timeout()),
             promql: promql.clone(),
             threads: threads.handle(),
@@ -783,7 +790,10 @@ impl Backend {
             store: Some("memory:".into()),
             ..Config::default()
         };
-        Self::open(&config).await.expect("memory always opens")
+        let memory = crate::memory::budget(&config);
+        Self::open(&config, &memory)
+            .await
+            .expect("memory always opens")
     }
 }
 

@@ -10,12 +10,10 @@ use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 
 use crate::error::{ApiError, Kind};
 
-/// Bytes per permit: a semaphore counts to 2^29 on small machines, and nobody needs single bytes.
-const UNIT_BYTES: usize = 1024;
 /// How long a body waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_millis(500);
 /// A client that goes on sending after the limit is heard out for so much and so long: closing at
@@ -23,10 +21,10 @@ const MEMORY_WAIT: Duration = Duration::from_millis(500);
 const DRAIN_BYTES: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// Memory for request bodies.
+/// Memory for request bodies: a share of the process' memory.
 #[derive(Debug)]
 pub struct BodyBudget {
-    units: Arc<Semaphore>,
+    memory: Arc<MemoryBudget>,
 }
 
 /// A body and its share of the budget, given back when dropped.
@@ -34,30 +32,23 @@ pub struct BodyBudget {
 pub struct HeldBody {
     /// As received.
     pub bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Reservation>,
 }
 
 impl BodyBudget {
-    /// A budget of so many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Self {
-            units: Arc::new(Semaphore::new(
-                (bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS),
-            )),
-        }
+    /// Bodies that count in a share of their own.
+    pub fn new(memory: Arc<MemoryBudget>) -> Self {
+        Self { memory }
     }
 
-    /// Bytes that are not taken.
-    pub fn free_bytes(&self) -> usize {
-        self.units.available_permits() * UNIT_BYTES
-    }
-
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        match tokio::time::timeout(MEMORY_WAIT, self.units.clone().acquire_many_owned(units)).await
-        {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(ApiError::unavailable(
+    async fn take(&self, bytes: usize) -> Result<Reservation, ApiError> {
+        let reserved = self.memory.reserve(Share::Bodies, bytes);
+        match tokio::time::timeout(MEMORY_WAIT, reserved).await {
+            Ok(Ok(share)) => Ok(share),
+            Ok(Err(error)) => Err(ApiError::unavailable(format!(
+                "the request body does not fit the memory for request bodies: {error}"
+            ))),
+            Err(_) => Err(ApiError::unavailable(
                 "too many request bodies are in memory; send again later",
             )),
         }
@@ -96,7 +87,7 @@ impl BodyBudget {
         mut body: Body,
         limit: usize,
         announced: usize,
-        mut share: Option<OwnedSemaphorePermit>,
+        mut share: Option<Reservation>,
     ) -> Result<HeldBody, ApiError> {
         let mut counted = announced;
         let mut first = Bytes::new();
@@ -171,6 +162,11 @@ mod tests {
 
     use super::*;
 
+    fn memory(bytes: usize) -> (Arc<MemoryBudget>, BodyBudget) {
+        let memory = Arc::new(MemoryBudget::new(1 << 30).with_cap(Share::Bodies, bytes));
+        (Arc::clone(&memory), BodyBudget::new(memory))
+    }
+
     fn chunks(parts: &[&'static str]) -> Body {
         let parts: Vec<Result<Bytes, std::io::Error>> = parts
             .iter()
@@ -185,7 +181,7 @@ mod tests {
         limit: usize,
         expected: Result<&str, u16>,
     ) {
-        let budget = BodyBudget::new(1 << 20);
+        let (memory, budget) = memory(1 << 20);
         let mut headers = HeaderMap::new();
         if let Some(n) = announced {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(n));
@@ -197,7 +193,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(got);
-        assert_eq!(budget.free_bytes(), 1 << 20, "the memory is given back");
+        assert_eq!(memory.used(), 0, "the memory is given back");
     }
 
     #[tokio::test]
@@ -214,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_budget_gets_503() {
-        let budget = BodyBudget::new(4096);
+        let (_, budget) = memory(4096);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(3));
         let held = budget

@@ -34,6 +34,9 @@ pub struct Config {
     pub node: String,
     /// Log filter in the syntax of `RUST_LOG`, which counts when this is not set.
     pub log: String,
+    /// Memory of the process, divided into shares as `catalog::memory` has it. Without a value: 60
+    /// percent of what the control group or the machine has.
+    pub memory_bytes: Option<usize>,
     /// Largest body of a line protocol write, also after decompression. Larger ones cost clients a
     /// split, smaller ones cost memory less.
     pub max_body_bytes: usize,
@@ -68,8 +71,12 @@ pub struct Config {
     /// and aggregations, duration expressions, `anchored` and `smoothed`, `fill`, metric names
     /// that are removed at the end of a query only.
     pub promql_experimental: bool,
-    /// Memory that all SQL queries may use together.
-    pub query_memory_bytes: usize,
+    /// Memory that all queries may use together, if it is less than their share of `memory_bytes`
+    /// leaves.
+    pub query_memory_bytes: Option<usize>,
+    /// Memory that one query may use, its answer included. Without a value: what queries are always
+    /// granted, a quarter of `memory_bytes`.
+    pub max_query_memory_bytes: Option<usize>,
     /// Whether answers may leave out segments that are damaged, with a warning, where a request
     /// does not say. Otherwise the query fails.
     pub allow_partial_results: bool,
@@ -107,6 +114,7 @@ impl Default for Config {
             listen: "127.0.0.1:7070".into(),
             node: "node-1".into(),
             log: "info".into(),
+            memory_bytes: None,
             max_body_bytes: 10 << 20,
             max_remote_write_bytes: 32 << 20,
             max_inflight_body_bytes: 256 << 20,
@@ -120,7 +128,8 @@ impl Default for Config {
             max_query_series: 2_000_000,
             max_query_read_bytes: 64 << 30,
             promql_experimental: true,
-            query_memory_bytes: 1 << 30,
+            query_memory_bytes: None,
+            max_query_memory_bytes: None,
             allow_partial_results: false,
             index_cache_bytes: 512 << 20,
             gc_grace_ms: 300_000,
@@ -206,6 +215,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// Memory of the process [default: 60 % of what the control group or the machine has]
+    #[arg(long, env = "TIDELAKE_MEMORY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<usize>,
     /// Largest line protocol body, also after decompression [default: 10485760]
     #[arg(long, env = "TIDELAKE_MAX_BODY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,10 +271,14 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_PROMQL_EXPERIMENTAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promql_experimental: Option<bool>,
-    /// Memory that all SQL queries may use together [default: 1073741824]
+    /// Memory that all queries may use together [default: their share of --memory-bytes]
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_memory_bytes: Option<usize>,
+    /// Memory that one query may use [default: a quarter of --memory-bytes]
+    #[arg(long, env = "TIDELAKE_MAX_QUERY_MEMORY_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_query_memory_bytes: Option<usize>,
     /// Leave damaged segments out of answers, with a warning, instead of failing [default: false]
     #[arg(long, env = "TIDELAKE_ALLOW_PARTIAL_RESULTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,7 @@ mod influx_predicate;
 mod influx_write;
 mod json_stream;
 mod maintenance;
+mod memory;
 mod metrics;
 mod process;
 mod prom_admin;

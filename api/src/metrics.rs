@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
 use tokio::time::Instant;
 
 use crate::app::{App, Figure};
@@ -117,6 +118,13 @@ impl Metrics {
             .register_collector(Box::new(QueryFigures(Arc::clone(slots))));
     }
 
+    /// Adds the figures of the memory's shares.
+    pub fn add_memory(&self, memory: &Arc<MemoryBudget>) {
+        self.registry
+            .lock()
+            .register_collector(Box::new(MemoryFigures(Arc::clone(memory))));
+    }
+
     /// Counts a write that was taken, in whole or in part.
     pub fn count_write(&self, protocol: &'static str, bytes: usize, outcome: &WriteOutcome) {
         let label = ByProtocol { protocol };
@@ -161,6 +169,60 @@ impl Collector for QueryFigures {
         for (language, outcome, count) in self.0.ended() {
             let labels = [("language", language.name()), ("outcome", outcome.name())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The shares of the memory: what they may have and have, what waits, and what was refused.
+#[derive(Debug)]
+struct MemoryFigures(Arc<MemoryBudget>);
+
+impl Collector for MemoryFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let states: Vec<(Share, ShareState)> = Share::ALL
+            .into_iter()
+            .map(|share| (share, self.0.state(share)))
+            .collect();
+        let mut gauge = |name, help, read: &dyn Fn(Share, &ShareState) -> f64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (share, state) in &states {
+                let labels = [("share", share.name())];
+                ConstGauge::new(read(*share, state)).encode(family.encode_family(&labels)?)?;
+            }
+            Ok(())
+        };
+        gauge(
+            "memory_share_used_bytes",
+            "Memory that is counted, by share",
+            &|_, state| state.used as f64,
+        )?;
+        gauge(
+            "memory_share_peak_bytes",
+            "Most memory that was counted at a time, by share",
+            &|_, state| state.peak as f64,
+        )?;
+        gauge(
+            "memory_share_guaranteed_bytes",
+            "Memory that a share may always have",
+            &|_, state| state.guaranteed as f64,
+        )?;
+        gauge(
+            "memory_share_limit_bytes",
+            "Memory that a share may have now, with what it borrows",
+            &|share, _| self.0.limit(share) as f64,
+        )?;
+        gauge(
+            "memory_share_waiting",
+            "Requests that wait for memory, by share",
+            &|_, state| state.waiting as f64,
+        )?;
+        let help = "Requests for memory that were refused, by share";
+        let mut family =
+            encoder.encode_descriptor("memory_share_refused", help, None, MetricType::Counter)?;
+        for (share, state) in &states {
+            let labels = [("share", share.name())];
+            ConstCounter::new(state.refused).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -1,4 +1,6 @@
-//! Processor time and memory of this process, from `/proc`.
+//! Processor time and memory of this process, and the memory it may use, from `/proc`.
+
+use std::path::{Path, PathBuf};
 
 /// Ticks per second in `/proc/self/stat`: 100 on every Linux since 2.6 as far as user space can
 /// see.
@@ -36,6 +38,56 @@ fn parse_resident_bytes(status: &str) -> Option<f64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
 }
 
+/// Memory of the machine in bytes, from the text of `/proc/meminfo`.
+pub fn memory_total(meminfo: &str) -> Option<usize> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<usize>()
+            .ok()?
+            * 1024,
+    )
+}
+
+/// Address space that this process may use, from the text of `/proc/self/limits`; `None` if it is
+/// not limited.
+pub fn address_space_limit(limits: &str) -> Option<usize> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The files that may hold a limit of the control groups in the text of `/proc/self/cgroup`: those
+/// of the group itself and of all above it, in the layouts of both versions.
+pub fn memory_limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            list if list.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let group = Path::new(path.trim_start_matches('/'));
+        files.extend(
+            group
+                .ancestors()
+                .map(|group| Path::new(root).join(group).join(file)),
+        );
+    }
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +102,33 @@ mod tests {
             Some(2_097_152.0)
         );
         assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn limits_of_memory() {
+        assert_eq!(
+            memory_total("MemTotal:   2 kB\nMemFree: 1 kB\n"),
+            Some(2048)
+        );
+        let limits = |soft: &str| format!("Max address space         {soft}   unlimited   bytes\n");
+        assert_eq!(address_space_limit(&limits("1000")), Some(1000));
+        assert_eq!(address_space_limit(&limits("unlimited")), None);
+        let check = |groups: &str, expected: &[&str]| {
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(memory_limit_files(groups), expected);
+        };
+        check(
+            "0::/a/b\n",
+            &[
+                "/sys/fs/cgroup/a/b/memory.max",
+                "/sys/fs/cgroup/a/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ],
+        );
+        check(
+            "3:cpu,cpuacct:/x\n2:memory:/\n",
+            &["/sys/fs/cgroup/memory/memory.limit_in_bytes"],
+        );
+        check("nonsense", &[]);
     }
 }

@@ -47,7 +47,7 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
     tracing::info!(%address, "listening");
 
     tokio::select! {
-        opened = open(&app.config) => app.attach(opened?),
+        opened = open(&app) => app.attach(opened?),
         () = signals.next() => {
             tracing::info!("stopped before it was ready");
             return Ok(0);
@@ -96,11 +96,12 @@ fn start_http(
 
 /// Opens the storage; a store that does not answer is asked again, for it may start later than we
 /// do.
-async fn open(config: &Config) -> anyhow::Result<Backend> {
+async fn open(app: &App) -> anyhow::Result<Backend> {
+    let config = &app.config;
     let give_up = Instant::now() + Duration::from_millis(config.startup_timeout_ms);
     let mut pause = FIRST_RETRY;
     loop {
-        match Backend::open(config).await {
+        match Backend::open(config, &app.memory).await {
             Ok(backend) => return Ok(backend),
             Err(OpenError::Fatal(reason)) => bail!(reason),
             Err(OpenError::Transient(reason)) if Instant::now() >= give_up => {

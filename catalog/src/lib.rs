@@ -32,6 +32,7 @@ pub mod dump;
 pub mod environment;
 pub mod keys;
 mod log;
+pub mod memory;
 pub mod model;
 pub mod record;
 pub mod segment;

@@ -7,6 +7,7 @@
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
+//! - [`memory`]: what each query holds of the process' memory;
 //! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many
 //!   there are, and of what.
 pub mod as_of;
@@ -14,6 +15,7 @@ pub mod cardinality;
 mod damage;
 pub mod exemplars;
 pub mod labels;
+pub mod memory;
 mod processors;
 pub mod promql;
 pub mod querier;

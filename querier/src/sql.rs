@@ -54,6 +54,7 @@ use tokio::time::Instant;
 
 use self::promql::PromqlCalls;
 use crate::Answer;
+use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
@@ -66,8 +67,8 @@ pub use text::SqlText;
 /// What queries may use.
 #[derive(Debug, Clone)]
 pub struct SqlOptions {
-    /// Memory of all running queries together, in bytes. A query that would exceed it fails alone.
-    pub query_memory_bytes: usize,
+    /// Where queries have their memory from. A query that would exceed it fails alone.
+    pub memory: QueryMemory,
     /// Partitions that a query runs in: usually the number of cores.
     pub target_partitions: usize,
     /// Rows per batch.
@@ -89,7 +90,7 @@ pub struct SqlOptions {
 impl Default for SqlOptions {
     fn default() -> Self {
         Self {
-            query_memory_bytes: 1 << 30,
+            memory: QueryMemory::unlimited(),
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
             batch_rows: 8192,
             max_sql_bytes: 1 << 20,
@@ -170,6 +171,7 @@ impl SqlEngine {
             timeout: self.options.timeout.unwrap_or(Duration::MAX),
             ..self.options.promql.clone()
         };
+        let pool = self.options.memory.pool();
         let promql = PromqlCalls::new(
             source.samples(&db),
             promql,
@@ -182,7 +184,8 @@ impl SqlEngine {
                 let statement = statement::parse(text)?;
                 let database = catalog::Database::open(source, &db)?;
                 let planned =
-                    session::plan(&template, &database, &db, statement, params, &promql).await?;
+                    session::plan(&template, &database, &db, statement, params, &promql, &pool)
+                        .await?;
                 Ok((planned, promql.warnings()))
             },
         );

@@ -391,7 +391,7 @@ async fn writes_wait_when_merging_cannot_keep_pace_and_go_on_when_it_has() {
         ..Config::default()
     };
     let app = App::new(config.clone());
-    app.attach(Backend::open(&config).await.unwrap());
+    app.attach(Backend::open(&config, &app.memory).await.unwrap());
     let write = async || {
         send(
             &app,

@@ -60,6 +60,7 @@ use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
 use super::source::{SampleSource, SourceError};
+use crate::memory::QueryMemory;
 
 /// Settings of the engine that hold for all queries.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub struct EngineOptions {
     /// Most samples that one query may hold in memory at a time: values of rows, and raw samples
     /// of the batches in work.
     pub max_samples: u64,
+    /// Where queries have their memory from. A query that would exceed it fails alone.
+    pub memory: QueryMemory,
     /// Most series that one selector may match.
     pub max_series: usize,
     /// How long a query may run.
@@ -93,6 +96,7 @@ impl Default for EngineOptions {
             lookback_delta_ms: 300_000,
             default_step_ms: 60_000,
             max_samples: 50_000_000,
+            memory: QueryMemory::unlimited(),
             max_series: 2_000_000,
             timeout: Duration::from_secs(120),
             max_read_bytes: u64::MAX,

@@ -11,7 +11,7 @@ use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{ResolvedTableReference, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -26,6 +26,7 @@ use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::retention::RETENTION_TABLE;
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
+use crate::memory::QueryPool;
 
 /// A plan and what it runs in.
 #[derive(Debug)]
@@ -66,7 +67,6 @@ fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
         None => DiskManagerMode::Disabled,
     };
     Ok(RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(options.query_memory_bytes)))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(disk))
         .build_arc()?)
 }
@@ -87,13 +87,19 @@ pub(super) async fn plan(
     statement: Statement,
     params: HashMap<String, SqlParam>,
     promql: &Arc<PromqlCalls>,
+    pool: &Arc<QueryPool>,
 ) -> Result<Planned, SqlError> {
     let Session { state, plan, .. } =
         logical(template, database, db, statement, params, Some(promql)).await?;
     let plan = state.create_physical_plan(&plan).await?;
+    let runtime = RuntimeEnv {
+        memory_pool: Arc::clone(pool) as Arc<dyn MemoryPool>,
+        ..state.runtime_env().as_ref().clone()
+    };
+    let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
     Ok(Planned {
         plan,
-        context: state.task_ctx(),
+        context: Arc::new(context),
     })
 }
 

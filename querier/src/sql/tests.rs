@@ -15,6 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use memory::{Cell, MemorySource};
 use proptest::prelude::*;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{ColumnType, STALE_NAN_BITS, TableKind};
 
@@ -769,7 +770,7 @@ fn parameters_are_values() {
 #[test]
 fn a_query_that_needs_too_much_fails_alone() {
     let options = SqlOptions {
-        query_memory_bytes: 2_000,
+        memory: QueryMemory::new(MemoryBudget::unlimited(), 2_000),
         ..SqlOptions::default()
     };
     let engine = SqlEngine::new(Arc::new(source()), options).unwrap();

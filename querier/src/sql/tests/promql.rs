@@ -259,11 +259,11 @@ fn remarks_and_limits_reach_the_caller() {
         other => panic!("{other:?}"),
     }
     match limited(SqlOptions {
-        query_memory_bytes: 1000,
+        memory: QueryMemory::new(MemoryBudget::unlimited(), 1000),
         ..SqlOptions::default()
     }) {
         Err(SqlError::ResourcesExhausted(message)) => {
-            assert!(message.contains("query_memory_bytes"), "{message}")
+            assert!(message.contains("max_query_memory_bytes"), "{message}")
         }
         other => panic!("{other:?}"),
     }

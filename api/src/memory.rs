@@ -1,0 +1,85 @@
+//! How much memory the process may use, and the budget that is made of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidelake_catalog::memory::{MemoryBudget, Share};
+
+use crate::config::Config;
+use crate::process;
+
+/// Part of what there is that the process takes if nothing is set, in percent.
+const DEFAULT_PERCENT: usize = 60;
+/// Memory where the machine does not say how much it has.
+const UNKNOWN_BYTES: usize = 4 << 30;
+
+/// The setting `memory_bytes`, or 60 percent of what the control group, the limit of the address
+/// space and the machine leave.
+pub fn memory_bytes(config: &Config) -> usize {
+    config
+        .memory_bytes
+        .unwrap_or_else(|| available_bytes() / 100 * DEFAULT_PERCENT)
+}
+
+/// The budget, with the older settings as limits of their shares.
+pub fn budget(config: &Config) -> Arc<MemoryBudget> {
+    let budget = MemoryBudget::new(memory_bytes(config))
+        .with_cap(Share::Bodies, config.max_inflight_body_bytes)
+        .with_cap(Share::Buffer, config.buffer_bytes)
+        .with_cap(Share::Caches, config.index_cache_bytes);
+    Arc::new(match config.query_memory_bytes {
+        Some(bytes) => budget.with_cap(Share::Queries, bytes),
+        None => budget,
+    })
+}
+
+/// What one query may hold: as set, or what queries are always granted.
+pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
+    config
+        .max_query_memory_bytes
+        .unwrap_or_else(|| budget.state(Share::Queries).guaranteed)
+}
+
+fn available_bytes() -> usize {
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo".into()).and_then(|text| process::memory_total(&text));
+    let address_space =
+        read("/proc/self/limits".into()).and_then(|text| process::address_space_limit(&text));
+    let groups = read("/proc/self/cgroup".into()).unwrap_or_default();
+    let group = process::memory_limit_files(&groups)
+        .into_iter()
+        .filter_map(|path| read(path)?.trim().parse::<usize>().ok());
+    [machine, address_space]
+        .into_iter()
+        .flatten()
+        .chain(group)
+        .min()
+        .unwrap_or(UNKNOWN_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_memory_and_it_is_divided() {
+        assert!(available_bytes() > 1 << 20);
+        let config = Config {
+            memory_bytes: Some(1 << 30),
+            ..Config::default()
+        };
+        let budget = budget(&config);
+        let queries = budget.state(Share::Queries).guaranteed;
+        assert_eq!(queries, (1 << 30) / 100 * 25);
+        assert_eq!(max_query_bytes(&config, &budget), queries);
+        let small = Config {
+            memory_bytes: Some(1 << 30),
+            query_memory_bytes: Some(1000),
+            max_query_memory_bytes: Some(500),
+            ..Config::default()
+        };
+        let budget = super::budget(&small);
+        assert!(budget.try_reserve(Share::Queries, 1001).is_err());
+        assert_eq!(max_query_bytes(&small, &budget), 500);
+    }
+}
