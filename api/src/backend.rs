@@ -543,7 +543,7 @@ fn open_store_by(
     )?)
 }
 
-fn ingest_options(config: &Config) -> IngestOptions {
+fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions {
     let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
     let mut wal = if is_remote {
         WalOptions::remote()
@@ -554,6 +554,7 @@ fn ingest_options(config: &Config) -> IngestOptions {
         wal.min_interval = Duration::from_millis(interval);
     }
     IngestOptions {
+        memory: Arc::clone(memory),
         buffer_bytes: config.buffer_bytes,
         // Writes go on while the older half is on its way to the store.
         flush_bytes: config.buffer_bytes / 2,
@@ -572,7 +573,8 @@ impl Backend {
     pub async fn open(config: &Config, memory: &Arc<MemoryBudget>) -> Result<Self, OpenError> {
         let store = open_store(config)?;
         let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
-        let ingester = Ingester::start(Arc::clone(&catalog), ingest_options(config)).await?;
+        let ingester =
+            Ingester::start(Arc::clone(&catalog), ingest_options(config, memory)).await?;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
         let tables = Tables::new(
             Arc::clone(&catalog),

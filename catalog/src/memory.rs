@@ -304,7 +304,7 @@ fn take(accounts: &mut Accounts, share: Share, bytes: usize) -> Result<(), OutOf
             limit: limit.min(account.state.used.saturating_add(free)),
         });
     }
-    account.recalls = false;
+    account.recalls &= account.state.waiting > 0;
     account.state.used = wanted;
     account.state.peak = account.state.peak.max(wanted);
     Ok(())
@@ -352,7 +352,8 @@ impl Reservation {
         if let Err(refused) = take(&mut accounts, self.share, bytes) {
             let account = &mut accounts[self.share as usize];
             account.state.refused += 1;
-            let recalls = std::mem::take(&mut account.recalls);
+            let recalls = account.recalls;
+            account.recalls &= account.state.waiting > 0;
             drop(accounts);
             if recalls {
                 self.budget.recalled.notify_waiters();

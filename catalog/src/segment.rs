@@ -18,6 +18,7 @@ pub mod column;
 pub mod decimal;
 pub mod encoding;
 pub mod error;
+pub mod field_array;
 pub mod index;
 pub mod merge;
 pub mod meter;
@@ -30,6 +31,7 @@ pub mod writer;
 
 pub use decimal::ValueLayout;
 pub use error::SegmentError;
+pub use field_array::{FieldArray, SparseArray};
 pub use index::{IndexedSeries, SeriesIndex};
 pub use meter::{ReadCounts, ReadMeter};
 pub use reader::OpenSegment;

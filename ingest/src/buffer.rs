@@ -17,13 +17,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{TableKind, TimeRange};
 use tidelake_catalog::segment::SortedRows;
 
 mod chunk;
+mod held;
 mod sort;
 
 use chunk::{Chunk, OpenChunk};
+use held::Held;
 
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
@@ -31,6 +34,8 @@ use crate::series_registry::SeriesRegistry;
 /// Rows of a chunk. Small enough to be sorted within milliseconds when a query meets an unsorted
 /// one.
 const CHUNK_ROWS: usize = 256 * 1024;
+/// Bytes of a chunk: while it is sorted it takes twice as many.
+const CHUNK_BYTES: usize = 16 << 20;
 /// So many chunks at the end of a table that are smaller than half a chunk are merged into one:
 /// queries freeze what they find, and would otherwise leave a trail of tiny chunks.
 const SMALL_CHUNKS: usize = 8;
@@ -78,23 +83,28 @@ pub struct Rotated {
 }
 
 /// The recent rows of all tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffer {
     tables: RwLock<HashMap<TableName, Arc<TableBuffer>>>,
-    bytes: AtomicUsize,
+    held: Held,
     rows: AtomicUsize,
     next_order: AtomicU64,
 }
 
 impl Buffer {
-    /// An empty buffer.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty buffer, whose chunks count in the memory of the process.
+    pub fn new(memory: &Arc<MemoryBudget>) -> Self {
+        Self {
+            tables: RwLock::default(),
+            held: Held::new(memory),
+            rows: AtomicUsize::new(0),
+            next_order: AtomicU64::new(0),
+        }
     }
 
-    /// Bytes of all chunks, those that a flush is writing included.
+    /// Bytes of memory of all chunks, those that a flush is writing included.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.held.bytes()
     }
 
     /// Rows of all chunks, those that a flush is writing included.
@@ -114,8 +124,6 @@ impl Buffer {
             return;
         }
         let table = self.table(name, kind);
-        let bytes = rows.bytes();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.rows.fetch_add(rows.len(), Ordering::Relaxed);
         let mut chunks = table.chunks.lock();
         // Numbers of series mean something only within their registry.
@@ -128,9 +136,9 @@ impl Buffer {
         }
         let open = chunks
             .open
-            .get_or_insert_with(|| OpenChunk::new(kind, Arc::clone(registry)));
-        open.append(rows, bytes);
-        if open.rows() >= CHUNK_ROWS {
+            .get_or_insert_with(|| OpenChunk::new(kind, Arc::clone(registry), self.held.none()));
+        open.append(rows);
+        if open.rows() >= CHUNK_ROWS || open.bytes() >= CHUNK_BYTES {
             self.freeze(&mut chunks);
         }
     }
@@ -256,8 +264,6 @@ impl Buffer {
                 .lock()
                 .flushing
                 .retain(|chunk| !written.iter().any(|w| Arc::ptr_eq(w, chunk)));
-            self.bytes
-                .fetch_sub(written.iter().map(|c| c.bytes()).sum(), Ordering::Relaxed);
             self.rows
                 .fetch_sub(written.iter().map(|c| c.rows()).sum(), Ordering::Relaxed);
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::Catalog;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tokio::sync::{Notify, watch};
@@ -47,6 +48,8 @@ pub struct IngestOptions {
     pub flush_bytes: usize,
     /// Longest time that rows wait for a flush.
     pub flush_interval: Duration,
+    /// The memory of the process, in which the buffer counts.
+    pub memory: Arc<MemoryBudget>,
     /// Memory for the series of one table.
     pub series_bytes: usize,
     /// Largest decompressed body of line protocol.
@@ -62,6 +65,7 @@ pub struct IngestOptions {
 impl Default for IngestOptions {
     fn default() -> Self {
         Self {
+            memory: MemoryBudget::unlimited(),
             buffer_bytes: 1 << 30,
             flush_bytes: 256 << 20,
             flush_interval: Duration::from_secs(600),
@@ -134,9 +138,7 @@ impl std::fmt::Debug for Ingester {
 
 fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
     for table in tables {
-        for rows in table.batches {
-            buffer.append(&table.name, table.kind, &table.registry, rows);
-        }
+        buffer.append(&table.name, table.kind, &table.registry, table.rows);
     }
 }
 
@@ -161,7 +163,7 @@ impl Ingester {
             MAX_REPLAYED_BYTES,
             MAX_REPLAYED_BYTES,
         );
-        let buffer = Arc::new(Buffer::new());
+        let buffer = Arc::new(Buffer::new(&options.memory));
         let covered = catalog
             .snapshot()
             .node(&node)

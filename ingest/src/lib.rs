@@ -13,6 +13,7 @@
 //! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be
 //!    cut.
 pub mod buffer;
+pub mod column;
 pub mod content;
 pub mod flush;
 pub mod ingester;

@@ -120,9 +120,8 @@ pub struct TableRows {
     pub is_new: bool,
     /// Tags and fields that are not in the catalog yet, in the order in which they appear.
     pub new_columns: Vec<Column>,
-    /// Nearly always one batch. Lines whose fields have little in common go to several, in order:
-    /// one batch would consist mostly of gaps.
-    pub batches: Vec<Rows>,
+    /// The lines, in order.
+    pub rows: Rows,
     /// The registry that the rows' series belong to.
     pub registry: Arc<SeriesRegistry>,
 }

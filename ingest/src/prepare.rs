@@ -13,13 +13,14 @@ use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
 use crate::buffer::TableName;
+use crate::column::FieldColumn;
 use crate::content::{self, ContentError};
 use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
-use crate::rows::{FieldColumn, Rows};
+use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
 use crate::wal::{Frame, Precision, Protocol};
 
@@ -29,7 +30,7 @@ pub struct TableBatch {
     pub(crate) name: TableName,
     pub(crate) kind: TableKind,
     pub(crate) registry: Arc<SeriesRegistry>,
-    pub(crate) batches: Vec<Rows>,
+    pub(crate) rows: Rows,
 }
 
 /// A request that was read, and whose columns are in the catalog.
@@ -305,13 +306,13 @@ impl Preparer {
             name: exemplars_name,
             kind: TableKind::Exemplars,
             registry: Arc::clone(&registry),
-            batches: vec![parsed.exemplars],
+            rows: parsed.exemplars,
         };
         let samples = TableBatch {
             name,
             kind: TableKind::Metrics,
             registry,
-            batches: vec![parsed.rows],
+            rows: parsed.rows,
         };
         Ok(Prepared {
             tables: vec![samples, exemplars],
@@ -425,7 +426,7 @@ fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines)
         name: table_name(snapshot, database, &table.table),
         kind: TableKind::Wide,
         registry: table.registry,
-        batches: table.batches,
+        rows: table.rows,
     };
     Prepared {
         tables: parsed.tables.into_iter().map(batch).collect(),

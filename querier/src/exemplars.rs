@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray, MapArray};
+use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::Float64Type;
 use tidelake_catalog::model::schema::LABELS_COLUMN;
 use tidelake_catalog::model::{EXEMPLARS_TABLE, Labels, Matcher, TableSchema, TimeRange};
-use tidelake_catalog::segment::SortedRows;
 use tidelake_catalog::segment::scan::ScanRequest;
 
 use crate::promql::exec::QueryError;
@@ -60,7 +59,8 @@ pub async fn exemplars(
             .map_err(source_error)?;
         for unit in plan.units {
             let rows = tables.read(&unit).await.map_err(source_error)?;
-            let columns = Columns::of(&rows).ok_or_else(|| {
+            let (values, labels) = (rows.array("value"), rows.array(LABELS_COLUMN));
+            let columns = Columns::of(values.as_ref(), labels.as_ref()).ok_or_else(|| {
                 QueryError::Source(SourceError::Unavailable(
                     "the exemplars table has a column of the wrong type".to_owned(),
                 ))
@@ -113,13 +113,10 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(rows: &'a SortedRows) -> Option<Self> {
-        let values = rows
-            .column("value")?
-            .as_primitive_opt::<Float64Type>()?
-            .values();
-        let labels = rows.column(LABELS_COLUMN)?.as_map_opt()?;
-        let is_text = |array: &arrow::array::ArrayRef| array.as_string_opt::<i32>().is_some();
+    fn of(values: Option<&'a ArrayRef>, labels: Option<&'a ArrayRef>) -> Option<Self> {
+        let values = values?.as_primitive_opt::<Float64Type>()?.values();
+        let labels = labels?.as_map_opt()?;
+        let is_text = |array: &ArrayRef| array.as_string_opt::<i32>().is_some();
         (is_text(labels.keys()) && is_text(labels.values())).then_some(Self { values, labels })
     }
 

@@ -280,22 +280,22 @@ mod tests {
 
     use super::*;
 
-    /// Queries may have 250 kB together, and borrow 275 more; one of them 300.
+    /// Queries may have 25 MB together, and borrow 27.5 more; one of them 30.
     fn memory() -> (Arc<MemoryBudget>, QueryMemory) {
-        let budget = Arc::new(MemoryBudget::new(1_000_000));
-        (Arc::clone(&budget), QueryMemory::new(budget, 300_000))
+        let budget = Arc::new(MemoryBudget::new(100_000_000));
+        (Arc::clone(&budget), QueryMemory::new(budget, 30_000_000))
     }
 
     #[test]
     fn a_query_that_wants_too_much_fails_alone() {
         let (budget, memory) = memory();
         let (one, other) = (memory.pool(), memory.pool());
-        let held = one.try_hold(300_000).unwrap();
+        let held = one.try_hold(30_000_000).unwrap();
         let refused = one.try_hold(1).unwrap_err();
         assert!(matches!(refused, MemoryExceeded::Query { .. }), "{refused}");
-        let refused = other.try_hold(250_000).unwrap_err();
+        let refused = other.try_hold(25_000_000).unwrap_err();
         assert!(matches!(refused, MemoryExceeded::Queries(_)), "{refused}");
-        let small = other.try_hold(100_000).unwrap();
+        let small = other.try_hold(10_000_000).unwrap();
         drop((held, small));
         assert_eq!((one.used(), other.used(), budget.used()), (0, 0, 0));
     }

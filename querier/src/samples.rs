@@ -283,11 +283,13 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
             "the metrics table has a column of the wrong type: {what}"
         ))
     };
-    let values = rows
-        .column("value")
+    let values = rows.array("value");
+    let values = values
+        .as_ref()
         .and_then(|c| c.as_primitive_opt::<Float64Type>())
         .ok_or_else(|| corrupt("value"))?;
-    let histograms = match rows.column("histogram") {
+    let histograms = rows.array("histogram");
+    let histograms = match &histograms {
         Some(array) => Some(
             array
                 .as_struct_opt()
@@ -296,7 +298,8 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         ),
         None => None,
     };
-    let start_times = match rows.column(START_TIME_COLUMN) {
+    let start_times = rows.array(START_TIME_COLUMN);
+    let start_times = match &start_times {
         Some(array) => Some(
             array
                 .as_primitive_opt::<TimestampMillisecondType>()
@@ -346,7 +349,8 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
     let Some(column) = rows.columns.first() else {
         return Vec::new();
     };
-    let value = number(column);
+    let column = column.to_array();
+    let value = number(&column);
     let mut out = Vec::with_capacity(rows.runs.len());
     for run in &rows.runs {
         let (mut times, mut values) = (

@@ -105,10 +105,11 @@ pub async fn scan(tables: &Tables, table: &str) -> Result<Cells, ReadError> {
 fn add_rows(cells: &mut Cells, rows: &SortedRows) -> Result<(), ReadError> {
     let options = FormatOptions::default();
     for (field, column) in rows.fields.iter().zip(&rows.columns) {
+        let column = column.to_array();
         let shown = match column.data_type() {
             // Native histograms are not written here.
             DataType::Struct(_) => continue,
-            _ => ArrayFormatter::try_new(column, &options)
+            _ => ArrayFormatter::try_new(&column, &options)
                 .map_err(|error| ReadError::Wrong(error.to_string()))?,
         };
         for run in &rows.runs {

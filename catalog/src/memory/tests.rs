@@ -61,7 +61,7 @@ fn all_together_never_hold_more_than_the_guarantees() {
 async fn a_guarantee_that_others_hold_comes_back_to_its_owner() {
     let budget = budget();
     let mut queries = budget.try_reserve(Share::Queries, 525).unwrap();
-    let _caches = budget.try_reserve(Share::Caches, 60).unwrap();
+    let _caches = budget.try_reserve(Share::Caches, 100).unwrap();
     let owner = tokio::spawn({
         let budget = Arc::clone(&budget);
         async move { budget.reserve(Share::Buffer, 200).await.unwrap().bytes() }

@@ -1,26 +1,32 @@
 //! Small operations on columns that may be absent.
 
-use arrow::array::{ArrayRef, new_null_array};
-
+use super::field_array::FieldArray;
 use crate::model::Column;
 use crate::model::schema::arrow_type;
 
-/// The arrays of `fields` out of what is there; a field that is not there is null in every row.
+/// The columns of `fields` out of what is there; a field that is not there is null in every row.
 pub fn project(
     available: &[Column],
-    columns: &[ArrayRef],
+    columns: &[FieldArray],
     fields: &[Column],
     rows: usize,
-) -> Vec<ArrayRef> {
-    let find = |field: &Column| {
-        available
-            .iter()
-            .position(|c| c.name == field.name)
-            .and_then(|i| columns.get(i))
-            .cloned()
-    };
+) -> Vec<FieldArray> {
+    // Fields mostly come in the same order, so the search goes on where the last one ended.
+    let mut next = 0;
     fields
         .iter()
-        .map(|field| find(field).unwrap_or_else(|| new_null_array(&arrow_type(field.kind), rows)))
+        .map(|field| {
+            let is_it = |at: &usize| available[*at].name == field.name;
+            let found = (next..available.len())
+                .chain(0..next.min(available.len()))
+                .find(is_it);
+            match found.and_then(|at| columns.get(at)) {
+                Some(column) => {
+                    next = found.unwrap_or(0) + 1;
+                    column.clone()
+                }
+                None => FieldArray::absent(&arrow_type(field.kind), rows),
+            }
+        })
         .collect()
 }

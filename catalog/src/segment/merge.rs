@@ -7,6 +7,7 @@
 //! replaces the earlier. Exemplars replace nothing: of one series and time those that differ in
 //! anything are all kept.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::error::SegmentError;
+use super::field_array::{FieldArray, NOWHERE, is_sparse};
 use super::rows::{SeriesRun, SortedRows};
 use super::series::Series;
 use crate::model::{Column, TableKind, TimeRange};
@@ -31,8 +33,8 @@ use crate::model::{Column, TableKind, TimeRange};
 pub struct Input {
     /// Times of the rows.
     pub time: ScalarBuffer<i64>,
-    /// One array per field.
-    pub columns: Vec<ArrayRef>,
+    /// One per field.
+    pub columns: Vec<FieldArray>,
 }
 
 /// A run of one series in an input. Inputs are numbered in write order: of equal times the higher
@@ -150,8 +152,9 @@ pub fn merge(
     for copy in &picks.copies {
         time.extend_from_slice(&inputs[copy.input].time[copy.start..copy.start + copy.len]);
     }
+    let places = OnceCell::new();
     let columns = (0..fields.len())
-        .map(|field| gather(field, inputs, &picks))
+        .map(|field| gather(field, inputs, &picks, &places))
         .collect::<Result<_, _>>()?;
     Ok(SortedRows {
         runs,
@@ -337,7 +340,9 @@ impl Contents<'_> {
                     .iter()
                     .zip(&self.inputs[other.0].columns);
                 let made = pairs
-                    .map(|(a, b)| make_comparator(a, b, SortOptions::default()))
+                    .map(|(a, b)| {
+                        make_comparator(&a.to_array(), &b.to_array(), SortOptions::default())
+                    })
                     .collect::<Result<_, _>>();
                 place.insert(made.map_err(|error| SegmentError::Encode(error.to_string()))?)
             }
@@ -350,13 +355,48 @@ impl Contents<'_> {
     }
 }
 
-fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, SegmentError> {
-    let arrays: Vec<&ArrayRef> = inputs.iter().map(|input| &input.columns[field]).collect();
+/// For each row of each input the row that it becomes, for fields that few rows have: they are
+/// walked by their values, not by the rows that come out.
+fn places(inputs: &[Input], picks: &Picks) -> Vec<Vec<u32>> {
+    let mut places: Vec<Vec<u32>> = inputs
+        .iter()
+        .map(|input| vec![NOWHERE; input.time.len()])
+        .collect();
+    let mut contested = picks.contested.iter().peekable();
+    let mut row = 0u32;
+    for (at, copy) in picks.copies.iter().enumerate() {
+        for place in &mut places[copy.input][copy.start..copy.start + copy.len] {
+            *place = row;
+            row += 1;
+        }
+        if let Some(contest) = contested.next_if(|c| c.copy == at) {
+            for &(input, candidate) in &contest.candidates {
+                places[input][candidate] = row - 1;
+            }
+        }
+    }
+    places
+}
+
+fn gather(
+    field: usize,
+    inputs: &[Input],
+    picks: &Picks,
+    known_places: &OnceCell<Vec<Vec<u32>>>,
+) -> Result<FieldArray, SegmentError> {
+    let fields: Vec<&FieldArray> = inputs.iter().map(|input| &input.columns[field]).collect();
     if let [only] = picks.copies.as_slice()
         && picks.contested.is_empty()
     {
-        return Ok(arrays[only.input].slice(only.start, only.len));
+        return Ok(fields[only.input].slice(only.start, only.len));
     }
+    let values: usize = fields.iter().map(|field| field.value_count()).sum();
+    if is_sparse(values, picks.rows) {
+        let places = known_places.get_or_init(|| places(inputs, picks));
+        return FieldArray::gather_sparse(&fields, places, picks.rows)
+            .map_err(|error| SegmentError::Encode(error.to_string()));
+    }
+    let arrays: Vec<ArrayRef> = fields.iter().map(|field| field.to_array()).collect();
     let plain_floats = arrays
         .iter()
         .all(|a| *a.data_type() == DataType::Float64 && a.null_count() == 0);
@@ -370,7 +410,7 @@ fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, Seg
         for copy in &picks.copies {
             out.extend_from_slice(&values[copy.input][copy.start..copy.start + copy.len]);
         }
-        return Ok(Arc::new(Float64Array::from(out)));
+        return Ok(FieldArray::Dense(Arc::new(Float64Array::from(out))));
     }
     let data: Vec<_> = arrays.iter().map(|a| a.to_data()).collect();
     let mut out = MutableArrayData::new(data.iter().collect(), true, picks.rows);
@@ -389,7 +429,7 @@ fn gather(field: usize, inputs: &[Input], picks: &Picks) -> Result<ArrayRef, Seg
         }
         .map_err(|error| SegmentError::Encode(error.to_string()))?;
     }
-    Ok(make_array(out.freeze()))
+    Ok(FieldArray::Dense(make_array(out.freeze())))
 }
 
 #[cfg(test)]

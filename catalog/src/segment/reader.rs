@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::concat_batches;
 use arrow::datatypes::{TimestampMillisecondType, TimestampNanosecondType};
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use hashbrown::HashMap;
 use object_store::path::Path;
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{
@@ -29,6 +30,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use super::error::SegmentError;
+use super::field_array::FieldArray;
 use super::index::SeriesIndex;
 use super::meter::ReadMeter;
 use crate::model::{Column, TIME_COLUMN, TableKind, TimeUnit};
@@ -119,7 +121,7 @@ impl OpenSegment {
         ranges: &[Range<u64>],
         fields: &[Column],
         meter: Option<Arc<ReadMeter>>,
-    ) -> Result<(ScalarBuffer<i64>, Vec<ArrayRef>), SegmentError> {
+    ) -> Result<(ScalarBuffer<i64>, Vec<FieldArray>), SegmentError> {
         let object = self.location.data.as_ref();
         let corrupt = |message: String| SegmentError::corrupt(object, message);
         let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
@@ -147,47 +149,41 @@ impl OpenSegment {
             ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.clone())
                 .with_projection(mask)
                 .with_row_selection(selection(ranges))
-                .with_batch_size(rows.max(1))
+                .with_batch_size(batch_rows(rows, fields.len()))
                 .build()?
+                .map(|batch| batch.map(Decoded::of))
                 .try_collect()
                 .await
         };
-        let batches: Vec<RecordBatch> = guarded(object, decode).await?;
-        let batch = match batches.as_slice() {
-            [batch] => batch.clone(),
-            [] => return Err(corrupt(format!("{rows} rows expected, none found"))),
-            [first, ..] => concat_batches(first.schema_ref(), &batches)
-                .map_err(|error| corrupt(error.to_string()))?,
-        };
-        if batch.num_rows() != rows {
+        let batches: Vec<Decoded> = guarded(object, decode).await?;
+        let mut decoded = Decoded::concat(batches).map_err(|error| corrupt(error.to_string()))?;
+        if decoded.rows != rows {
             return Err(corrupt(format!(
                 "{rows} rows expected, {} found",
-                batch.num_rows()
+                decoded.rows
             )));
         }
-        let time = batch
-            .column_by_name(TIME_COLUMN)
-            .and_then(|array| times(self.location.kind, array));
+        let time = decoded
+            .take(TIME_COLUMN)
+            .and_then(|column| times(self.location.kind, &column.to_array()));
         let time = time.ok_or_else(|| corrupt("no time column of the table's unit".to_owned()))?;
-        let found: Vec<Column> = fields
+        let split = is_split.then(|| [MANTISSA, SCALE].map(|name| decoded.take(name)));
+        let (found, mut columns): (Vec<Column>, Vec<FieldArray>) = fields
             .iter()
-            .filter(|f| batch.column_by_name(&f.name).is_some())
-            .cloned()
-            .collect();
-        let mut arrays: Vec<ArrayRef> = found
-            .iter()
-            .filter_map(|f| batch.column_by_name(&f.name).cloned())
-            .collect();
-        if is_split
+            .filter_map(|field| Some((field.clone(), decoded.take(&field.name)?)))
+            .unzip();
+        if let Some([Some(mantissa), Some(scale)]) = split
             && let Some(value) = found.iter().position(|f| &*f.name == VALUE)
-            && let [Some(mantissa), Some(scale)] =
-                [MANTISSA, SCALE].map(|name| batch.column_by_name(name))
         {
-            let decimals = Decimals::of(&arrays[value], mantissa, scale)
-                .ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
-            arrays[value] = Arc::new(decimals.join().map_err(corrupt)?);
+            let decimals = Decimals::of(
+                &columns[value].to_array(),
+                &mantissa.to_array(),
+                &scale.to_array(),
+            )
+            .ok_or_else(|| corrupt("its values are of other types".to_owned()))?;
+            columns[value] = FieldArray::Dense(Arc::new(decimals.join().map_err(corrupt)?));
         }
-        Ok((time, super::column::project(&found, &arrays, fields, rows)))
+        Ok((time, super::column::project(&found, &columns, fields, rows)))
     }
 
     /// Whether values are split into columns of their own.
@@ -222,6 +218,63 @@ impl OpenSegment {
         Ok(stream
             .map_err(move |error| read_error(&object, error))
             .boxed())
+    }
+}
+
+/// Values that are decoded at a time: wide tables come in smaller batches, whose columns become
+/// sparse before the next batch is decoded.
+const BATCH_VALUES: usize = 4 << 20;
+/// Fewer rows than this are not worth a batch.
+const MIN_BATCH_ROWS: usize = 1024;
+
+fn batch_rows(rows: usize, fields: usize) -> usize {
+    rows.clamp(1, (BATCH_VALUES / fields.max(1)).max(MIN_BATCH_ROWS))
+}
+
+/// Decoded rows: columns by name.
+struct Decoded {
+    rows: usize,
+    columns: HashMap<String, FieldArray>,
+}
+
+impl Decoded {
+    fn of(batch: RecordBatch) -> Self {
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns());
+        Self {
+            rows: batch.num_rows(),
+            columns: columns
+                .map(|(field, array)| (field.name().clone(), FieldArray::of(Arc::clone(array))))
+                .collect(),
+        }
+    }
+
+    /// Batches of the same columns as one.
+    fn concat(mut batches: Vec<Self>) -> Result<Self, ArrowError> {
+        if batches.len() <= 1 {
+            return Ok(batches.pop().unwrap_or(Self {
+                rows: 0,
+                columns: HashMap::new(),
+            }));
+        }
+        let names: Vec<String> = batches[0].columns.keys().cloned().collect();
+        let mut columns = HashMap::with_capacity(names.len());
+        for name in names {
+            let parts: Vec<FieldArray> = batches
+                .iter_mut()
+                .filter_map(|batch| batch.take(&name))
+                .collect();
+            let parts: Vec<&FieldArray> = parts.iter().collect();
+            columns.insert(name, FieldArray::concat(&parts)?);
+        }
+        Ok(Self {
+            rows: batches.iter().map(|batch| batch.rows).sum(),
+            columns,
+        })
+    }
+
+    fn take(&mut self, name: &str) -> Option<FieldArray> {
+        self.columns.remove(name)
     }
 }
 

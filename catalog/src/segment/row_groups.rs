@@ -1,4 +1,4 @@
-//! Record batches -> row groups of a Parquet file, each column in whichever encoding makes it
+//! Columns of rows -> row groups of a Parquet file, each column in whichever encoding makes it
 //! smallest.
 //!
 //! Which of the ways there are for a column ([`Way`]) suits the data is found out anew for each row
@@ -13,7 +13,7 @@ mod decimals;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
@@ -27,6 +27,7 @@ use parquet::file::writer::SerializedFileWriter;
 use self::decimals::Split;
 use super::decimal::VALUE;
 use super::encoding::{Effort, Way};
+use super::field_array::FieldArray;
 
 /// Rows of a row group: one range request then serves a point query, and a writer holds no more
 /// than this.
@@ -55,7 +56,7 @@ pub(super) struct RowGroups<W: Write + Send> {
     /// For each column of the schema, what is worth trying; empty if nothing is.
     ways: Vec<Vec<Trial>>,
     /// Rows of the row group that is being collected.
-    pending: Vec<RecordBatch>,
+    pending: Vec<Vec<FieldArray>>,
     pending_rows: usize,
     pending_bytes: usize,
     /// Where the columns of values, mantissas and scales begin, if the file has the decimal
@@ -111,12 +112,13 @@ impl<W: Write + Send> RowGroups<W> {
         self
     }
 
-    /// Appends rows.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+    /// Appends rows: a column for each of the schema.
+    pub fn write(&mut self, columns: &[FieldArray], len: usize) -> Result<(), ParquetError> {
         let mut from = 0;
-        while from < batch.num_rows() {
-            let rows = (batch.num_rows() - from).min(ROW_GROUP_ROWS - self.pending_rows);
-            self.pending.push(batch.slice(from, rows));
+        while from < len {
+            let rows = (len - from).min(ROW_GROUP_ROWS - self.pending_rows);
+            let slice = columns.iter().map(|column| column.slice(from, rows));
+            self.pending.push(slice.collect());
             self.pending_rows += rows;
             // What is pending is a guess: it is not encoded yet.
             self.pending_bytes += rows * self.schema.fields().len();
@@ -156,10 +158,8 @@ impl<W: Write + Send> RowGroups<W> {
             let split = decimals.as_mut().and_then(|decimals| decimals.take(at));
             let arrays: Vec<ArrayRef> = match &split {
                 Some(split) => split.arrays().to_vec(),
-                None => batches
-                    .iter()
-                    .map(|batch| Arc::clone(batch.column(at)))
-                    .collect(),
+                // Sparse columns become arrays here, one column at a time.
+                None => batches.iter().map(|batch| batch[at].to_array()).collect(),
             };
             let leaves = leaves_of(field, &arrays)?;
             let mut writers = writers.by_ref().take(leaves.len());

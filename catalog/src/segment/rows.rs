@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 
+use super::field_array::FieldArray;
 use super::series::Series;
 use crate::model::{Column, TimeRange};
 
@@ -27,8 +28,8 @@ pub struct SortedRows {
     pub time: ScalarBuffer<i64>,
     /// What `columns` hold.
     pub fields: Arc<[Column]>,
-    /// One array per field, as long as `time`.
-    pub columns: Vec<ArrayRef>,
+    /// One per field, as long as `time`.
+    pub columns: Vec<FieldArray>,
 }
 
 impl SortedRows {
@@ -56,17 +57,22 @@ impl SortedRows {
         self.runs.iter().filter_map(ends).reduce(|a, b| a.union(&b))
     }
 
-    /// The array of a field; `None` if no row has it.
-    pub fn column(&self, name: &str) -> Option<&ArrayRef> {
+    /// The values of a field; `None` if no row has it.
+    pub fn column(&self, name: &str) -> Option<&FieldArray> {
         self.fields
             .iter()
             .position(|f| &*f.name == name)
             .and_then(|i| self.columns.get(i))
     }
 
+    /// A field as an array of all rows; `None` if no row has it.
+    pub fn array(&self, name: &str) -> Option<ArrayRef> {
+        self.column(name).map(FieldArray::to_array)
+    }
+
     /// Bytes in memory, without the series.
     pub fn memory_size(&self) -> usize {
-        let columns: usize = self.columns.iter().map(|c| c.get_array_memory_size()).sum();
+        let columns: usize = self.columns.iter().map(FieldArray::memory_size).sum();
         columns + self.time.len() * 8 + self.runs.len() * size_of::<SeriesRun>()
     }
 }

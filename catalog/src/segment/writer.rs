@@ -27,6 +27,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use super::decimal::{self, Decimals, MANTISSA, VALUE, ValueLayout};
 use super::encoding::{Effort, file_properties, zstd};
 use super::error::SegmentError;
+use super::field_array::FieldArray;
 use super::row_groups::RowGroups;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
@@ -203,47 +204,55 @@ impl SegmentWriter {
                 }),
             }
         }
-        let batch = self.data_batch(rows)?;
-        self.data.write(&batch).map_err(encode_error)?;
+        let columns = self.data_columns(rows)?;
+        self.data
+            .write(&columns, rows.len())
+            .map_err(encode_error)?;
         self.rows += rows.len() as u64;
         Ok(())
     }
 
-    fn data_batch(&self, rows: &SortedRows) -> Result<RecordBatch, SegmentError> {
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+    fn data_columns(&self, rows: &SortedRows) -> Result<Vec<FieldArray>, SegmentError> {
+        let mut columns: Vec<FieldArray> = Vec::with_capacity(self.schema.fields().len());
         match self.kind {
             TableKind::Metrics | TableKind::Exemplars => {
-                columns.push(run_dictionary(rows.len(), &rows.runs, |s| {
-                    Some(s.labels.metric_name())
-                })?);
+                columns.push(FieldArray::Dense(run_dictionary(
+                    rows.len(),
+                    &rows.runs,
+                    |s| Some(s.labels.metric_name()),
+                )?));
                 let mut ids = Vec::with_capacity(rows.len());
                 for run in &rows.runs {
                     ids.resize(ids.len() + run.rows.len(), run.series.id);
                 }
-                columns.push(Arc::new(UInt64Array::from(ids)));
+                columns.push(FieldArray::Dense(Arc::new(UInt64Array::from(ids))));
             }
             TableKind::Wide => {
                 for tag in &self.order.0 {
-                    columns.push(run_dictionary(rows.len(), &rows.runs, |s| {
-                        s.labels.get(tag)
-                    })?);
+                    columns.push(FieldArray::Dense(run_dictionary(
+                        rows.len(),
+                        &rows.runs,
+                        |s| s.labels.get(tag),
+                    )?));
                 }
             }
         }
-        columns.push(time_array(self.kind, rows.time.clone()));
+        columns.push(FieldArray::Dense(time_array(self.kind, rows.time.clone())));
         let fields = super::column::project(&rows.fields, &rows.columns, &self.fields, rows.len());
-        for (field, array) in self.fields.iter().zip(fields) {
-            match array.as_primitive_opt::<Float64Type>() {
-                Some(values) if self.is_decimal && &*field.name == VALUE => {
-                    columns.extend(
-                        Decimals::split(values, rows.runs.iter().map(|run| run.rows.clone()))
-                            .columns(),
-                    );
-                }
-                _ => columns.push(array),
+        for (field, column) in self.fields.iter().zip(fields) {
+            if self.is_decimal && &*field.name == VALUE {
+                let array = column.to_array();
+                let values = array
+                    .as_primitive_opt::<Float64Type>()
+                    .ok_or_else(|| encode_error("values to be split are not floats"))?;
+                let runs = rows.runs.iter().map(|run| run.rows.clone());
+                let split = Decimals::split(values, runs).columns();
+                columns.extend(split.into_iter().map(FieldArray::Dense));
+            } else {
+                columns.push(column);
             }
         }
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(encode_error)
+        Ok(columns)
     }
 
     /// Rows so far.

@@ -15,6 +15,7 @@ use super::*;
 use crate::catalog::{Catalog, CatalogOptions, TableColumns};
 use crate::keys;
 use crate::model::{Column, ColumnType, Day, Labels, METRICS_TABLE, TableKind, TimeRange};
+use crate::segment::FieldArray;
 use crate::segment::encoding::Effort;
 use crate::segment::rows::SeriesRun;
 use crate::segment::{SegmentWriter, Series, SortOrder, SortedRows};
@@ -43,7 +44,7 @@ fn rows(series: &[(Labels, &[i64])]) -> SortedRows {
         runs,
         time: time.into(),
         fields,
-        columns: vec![Arc::new(Float64Array::from(values))],
+        columns: vec![FieldArray::new(Float64Array::from(values))],
     }
 }
 
@@ -79,7 +80,7 @@ fn decimal_file(
             Arc::new(TimestampMillisecondArray::new(rows.time.clone(), None)),
             false,
         ),
-        ("value", Arc::clone(&rows.columns[0]), true),
+        ("value", rows.columns[0].to_array(), true),
         ("mantissa", Arc::new(Int64Array::from(mantissa)), true),
     ];
     columns
@@ -513,7 +514,7 @@ async fn the_decimal_layout_is_checked_row_by_row() {
     type Rows = [(Option<f64>, Option<i64>, Option<i8>); 3];
     let findings = async |of: Rows, has_scale: bool| {
         let mut rows = rows(&[(up("x"), &[1, 2]), (up("y"), &[7])]);
-        rows.columns = vec![Arc::new(Float64Array::from(
+        rows.columns = vec![FieldArray::new(Float64Array::from(
             of.map(|(value, ..)| value).to_vec(),
         ))];
         let mut place = Place::new().await;

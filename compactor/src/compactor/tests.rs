@@ -8,7 +8,7 @@ use tidelake_catalog::catalog::TableColumns;
 use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::rows::SeriesRun;
-use tidelake_catalog::segment::{SegmentWriter, Series, SortOrder, SortedRows};
+use tidelake_catalog::segment::{FieldArray, SegmentWriter, Series, SortOrder, SortedRows};
 use tidelake_catalog::snapshot::{SegmentMeta, WalPosition};
 use tidelake_catalog::store::Store;
 use tidelake_catalog::store::faulty::{Faults, FaultyStore};
@@ -70,7 +70,7 @@ impl Place {
             }],
             time: vec![time].into(),
             fields: Arc::clone(&fields),
-            columns: vec![Arc::new(Float64Array::from(vec![1.0]))],
+            columns: vec![FieldArray::new(Float64Array::from(vec![1.0]))],
         };
         let mut writer = SegmentWriter::new(
             TableKind::Wide,

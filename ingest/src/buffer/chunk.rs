@@ -2,25 +2,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::BooleanBufferBuilder;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidelake_catalog::model::{Column, TableKind, TimeRange};
 use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{SeriesRun, SortedRows};
 
+use super::held::Counted;
 use super::sort::sort;
-use crate::rows::{FieldColumn, FieldValues, Rows};
+use crate::column::FieldColumn;
+use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
-
-/// A field of an open chunk. It may be shorter than the chunk: the rows after its end lack it.
-#[derive(Debug)]
-pub(super) struct OpenColumn {
-    pub(super) column: Column,
-    pub(super) values: FieldValues,
-    /// `None` while all rows so far have the field.
-    pub(super) validity: Option<BooleanBufferBuilder>,
-    pub(super) len: usize,
-}
 
 /// Rows in the order of the log.
 #[derive(Debug)]
@@ -29,93 +21,24 @@ pub(super) struct OpenChunk {
     registry: Arc<SeriesRegistry>,
     pub(super) series: Vec<u32>,
     pub(super) time: Vec<i64>,
-    pub(super) columns: Vec<OpenColumn>,
-    bytes: usize,
-}
-
-impl OpenColumn {
-    fn new(column: Column) -> Self {
-        Self {
-            values: FieldValues::empty(column.kind),
-            column,
-            validity: None,
-            len: 0,
-        }
-    }
-
-    /// Rows up to `rows` lack the field.
-    pub(super) fn pad_to(&mut self, rows: usize) {
-        if self.len >= rows {
-            return;
-        }
-        let missing = rows - self.len;
-        let len = self.len;
-        let validity = self.validity.get_or_insert_with(|| {
-            let mut all = BooleanBufferBuilder::new(rows);
-            all.append_n(len, true);
-            all
-        });
-        validity.append_n(missing, false);
-        match &mut self.values {
-            FieldValues::Float(v) => v.resize(rows, 0.0),
-            FieldValues::Integer(v) => v.resize(rows, 0),
-            FieldValues::Unsigned(v) => v.resize(rows, 0),
-            FieldValues::Boolean(v) => v.resize(rows, false),
-            FieldValues::String { ends, bytes } => ends.resize(rows, bytes.len() as u32),
-            FieldValues::Histogram(_) => {}
-        }
-        self.len = rows;
-    }
-
-    fn append(&mut self, field: FieldColumn, rows: usize) {
-        let before = self.len;
-        match (&mut self.values, field.values) {
-            (FieldValues::Float(to), FieldValues::Float(from)) => to.extend_from_slice(&from),
-            (FieldValues::Integer(to), FieldValues::Integer(from)) => to.extend_from_slice(&from),
-            (FieldValues::Unsigned(to), FieldValues::Unsigned(from)) => to.extend_from_slice(&from),
-            (FieldValues::Boolean(to), FieldValues::Boolean(from)) => to.extend_from_slice(&from),
-            (
-                FieldValues::String { ends, bytes },
-                FieldValues::String {
-                    ends: new_ends,
-                    bytes: new_bytes,
-                },
-            ) => {
-                let base = bytes.len() as u32;
-                bytes.extend_from_slice(&new_bytes);
-                ends.extend(new_ends.into_iter().map(|end| base + end));
-            }
-            (FieldValues::Histogram(to), FieldValues::Histogram(from)) => {
-                to.extend(from.into_iter().map(|(row, h)| (before as u32 + row, h)));
-            }
-            // The schema fixes a column's kind before its rows come here.
-            (_, _) => return,
-        }
-        match (&mut self.validity, field.validity) {
-            (None, None) => {}
-            (Some(all), None) => all.append_n(rows, true),
-            (all, Some(new)) => {
-                let all = all.get_or_insert_with(|| {
-                    let mut all = BooleanBufferBuilder::new(before + rows);
-                    all.append_n(before, true);
-                    all
-                });
-                all.append_buffer(new.inner());
-            }
-        }
-        self.len = before + rows;
-    }
+    pub(super) columns: Vec<FieldColumn>,
+    columns_by_name: HashMap<Arc<str>, usize>,
+    /// What the columns hold.
+    column_bytes: usize,
+    counted: Counted,
 }
 
 impl OpenChunk {
-    pub(super) fn new(kind: TableKind, registry: Arc<SeriesRegistry>) -> Self {
+    pub(super) fn new(kind: TableKind, registry: Arc<SeriesRegistry>, counted: Counted) -> Self {
         Self {
             kind,
             registry,
             series: Vec::new(),
             time: Vec::new(),
             columns: Vec::new(),
-            bytes: 0,
+            columns_by_name: HashMap::new(),
+            column_bytes: 0,
+            counted,
         }
     }
 
@@ -127,30 +50,43 @@ impl OpenChunk {
         self.time.len()
     }
 
-    pub(super) fn append(&mut self, rows: Rows, bytes: usize) {
-        let (before, added) = (self.rows(), rows.len());
+    /// Bytes of memory, spare capacity included.
+    pub(super) fn bytes(&self) -> usize {
+        self.column_bytes + self.series.capacity() * 4 + self.time.capacity() * 8
+    }
+
+    pub(super) fn append(&mut self, rows: Rows) {
+        let before = self.rows();
+        // Bodies of one sender bring their fields in the same order.
+        let mut next = 0;
         for field in rows.fields {
-            let at = match self
-                .columns
-                .iter()
-                .position(|c| c.column.name == field.name)
-            {
-                Some(at) => at,
-                None => {
-                    self.columns.push(OpenColumn::new(Column {
-                        name: Arc::clone(&field.name),
-                        kind: field.kind,
-                    }));
-                    self.columns.len() - 1
-                }
+            let at = match self.columns.get(next) {
+                Some(column) if column.name == field.name => next,
+                _ => self.column(&field),
             };
+            next = at + 1;
             let column = &mut self.columns[at];
-            column.pad_to(before);
-            column.append(field, added);
+            let bytes = column.bytes();
+            column.append(field, before);
+            self.column_bytes += column.bytes() - bytes;
         }
         self.series.extend_from_slice(&rows.series);
         self.time.extend_from_slice(&rows.time);
-        self.bytes += bytes;
+        self.counted.set(self.bytes());
+    }
+
+    /// The place of a field's column, made if need be.
+    fn column(&mut self, field: &FieldColumn) -> usize {
+        if let Some(&at) = self.columns_by_name.get(&field.name) {
+            return at;
+        }
+        let at = self.columns.len();
+        self.columns
+            .push(FieldColumn::new(Arc::clone(&field.name), field.kind));
+        self.columns_by_name.insert(Arc::clone(&field.name), at);
+        // Its name, and its place in the list and the index.
+        self.column_bytes += 2 * size_of::<FieldColumn>();
+        at
     }
 }
 
@@ -158,10 +94,11 @@ impl OpenChunk {
 pub(super) struct Chunk {
     order: u64,
     rows: usize,
-    bytes: usize,
     time: TimeRange,
-    /// Until somebody needs the sorted rows.
+    /// Until the sorted rows are needed.
     open: Mutex<Option<OpenChunk>>,
+    /// The memory of the sorted rows.
+    counted: Mutex<Counted>,
     sorted: OnceLock<Arc<SortedRows>>,
 }
 
@@ -186,8 +123,8 @@ impl Chunk {
         Self {
             order,
             rows: open.rows(),
-            bytes: open.bytes,
             time: TimeRange::new(ends.0, ends.1),
+            counted: Mutex::new(open.counted.sibling()),
             open: Mutex::new(Some(open)),
             sorted: OnceLock::new(),
         }
@@ -221,13 +158,15 @@ impl Chunk {
         };
         let rows = futures::executor::block_on(unit.read()).ok()?;
         let time = chunks.iter().map(|c| c.time).reduce(|a, b| a.union(&b))?;
+        let mut counted = chunks.last()?.counted.lock().sibling();
+        counted.set(rows.memory_size());
         let sorted = OnceLock::new();
         let count = rows.len();
         let _ = sorted.set(Arc::new(rows));
         Some(Self {
             order,
             rows: count,
-            bytes: chunks.iter().map(|c| c.bytes).sum(),
+            counted: Mutex::new(counted),
             time,
             open: Mutex::new(None),
             sorted,
@@ -242,20 +181,18 @@ impl Chunk {
         self.rows
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub(super) fn time_range(&self) -> TimeRange {
         self.time
     }
 
-    /// The rows, sorted by the first who asks.
+    /// The rows, sorted at the first call.
     pub(super) fn sorted(&self) -> Arc<SortedRows> {
         let make = || {
             let open = self.open.lock().take();
             Arc::new(open.map_or_else(empty, |open| {
                 let registry = Arc::clone(&open.registry);
+                // As much again while both are there.
+                self.counted.lock().set(open.bytes());
                 let mut sorted = sort(open);
                 let entries = registry.entries();
                 let runs = std::mem::take(&mut sorted.runs).into_iter();
@@ -265,12 +202,14 @@ impl Chunk {
                         rows,
                     })
                 });
-                SortedRows {
+                let rows = SortedRows {
                     runs: known.collect(),
                     time: sorted.time.into(),
                     fields: sorted.fields.into(),
                     columns: sorted.columns,
-                }
+                };
+                self.counted.lock().set(rows.memory_size());
+                rows
             }))
         };
         Arc::clone(self.sorted.get_or_init(make))

@@ -7,25 +7,20 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, MapBuilder,
-    StringBuilder, TimestampMillisecondArray, UInt64Array,
-};
-use arrow::buffer::NullBuffer;
-use tidelake_catalog::model::histogram::HistogramArrayBuilder;
-use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind};
+use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::segment::FieldArray;
+use tidelake_catalog::segment::field_array::NOWHERE;
 
-use super::chunk::{OpenChunk, OpenColumn};
-use crate::rows::FieldValues;
+use super::chunk::OpenChunk;
+use crate::column::{FieldColumn, FieldValues};
 
 /// Sorted rows whose series are still numbers of the registry.
 pub(super) struct Sorted {
     pub(super) runs: Vec<(u32, Range<usize>)>,
     pub(super) time: Vec<i64>,
     pub(super) fields: Vec<Column>,
-    pub(super) columns: Vec<ArrayRef>,
+    pub(super) columns: Vec<FieldArray>,
 }
 
 /// A row that came several times: its place, and all of them, the last first.
@@ -36,8 +31,7 @@ struct Repeated {
 
 pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
     let rows = chunk.rows();
-    let mut columns = std::mem::take(&mut chunk.columns);
-    columns.iter_mut().for_each(|column| column.pad_to(rows));
+    let columns = std::mem::take(&mut chunk.columns);
     let order = by_series(&chunk.series);
     let mut picked: Vec<u32> = Vec::with_capacity(rows);
     let mut repeated: Vec<Repeated> = Vec::new();
@@ -63,16 +57,36 @@ pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
         repeated.clear();
     }
     let time = picked.iter().map(|&row| chunk.time[row as usize]).collect();
-    let arrays = columns
-        .iter_mut()
-        .map(|column| gather(column, &picked, &repeated))
-        .collect();
+    let places = places(rows, &picked, &repeated);
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        arrays.push(column.gather(rows, &picked, &places));
+        fields.push(Column {
+            name: column.name,
+            kind: column.kind,
+        });
+    }
     Sorted {
         runs,
         time,
-        fields: columns.into_iter().map(|c| c.column).collect(),
+        fields,
         columns: arrays,
     }
+}
+
+/// For each row the one that it becomes; rows that came several times become one.
+fn places(rows: usize, picked: &[u32], repeated: &[Repeated]) -> Vec<u32> {
+    let mut places = vec![NOWHERE; rows];
+    for (place, &row) in (0u32..).zip(picked) {
+        places[row as usize] = place;
+    }
+    for again in repeated {
+        for &row in &again.rows {
+            places[row as usize] = again.at as u32;
+        }
+    }
+    places
 }
 
 /// Row numbers ordered by series; rows of one series stay in the order in which they came.
@@ -127,7 +141,7 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
 }
 
 /// Adds the rows of one series by time, without those that are the same as another.
-fn pick_distinct(rows: &[u32], time: &[i64], columns: &[OpenColumn], picked: &mut Vec<u32>) {
+fn pick_distinct(rows: &[u32], time: &[i64], columns: &[FieldColumn], picked: &mut Vec<u32>) {
     let mut sorted = rows.to_vec();
     let compare = |a: u32, b: u32| {
         let contents = columns
@@ -143,16 +157,10 @@ fn pick_distinct(rows: &[u32], time: &[i64], columns: &[OpenColumn], picked: &mu
 }
 
 /// Orders what two rows have of a field, in any way that tells different things apart.
-fn compare_cells(column: &OpenColumn, a: usize, b: usize) -> Ordering {
-    let valid = |row: usize| {
-        column
-            .validity
-            .as_ref()
-            .is_none_or(|validity| validity.get_bit(row))
+fn compare_cells(column: &FieldColumn, a: usize, b: usize) -> Ordering {
+    let (Some(a), Some(b)) = (column.position(a), column.position(b)) else {
+        return column.position(a).cmp(&column.position(b));
     };
-    if !valid(a) || !valid(b) {
-        return valid(a).cmp(&valid(b));
-    }
     match &column.values {
         FieldValues::Float(v) => v[a].total_cmp(&v[b]),
         FieldValues::Integer(v) => v[a].cmp(&v[b]),
@@ -161,85 +169,5 @@ fn compare_cells(column: &OpenColumn, a: usize, b: usize) -> Ordering {
         values @ FieldValues::String { .. } => values.string(a).cmp(&values.string(b)),
         // No such row is compared: only exemplars are.
         FieldValues::Histogram(_) => a.cmp(&b),
-    }
-}
-
-fn gather(column: &mut OpenColumn, picked: &[u32], repeated: &[Repeated]) -> ArrayRef {
-    let validity = column.validity.take().map(|mut v| v.finish());
-    let mut rows = std::borrow::Cow::Borrowed(picked);
-    if let Some(valid) = &validity {
-        for again in repeated {
-            if let Some(&row) = again.rows.iter().find(|&&row| valid.value(row as usize)) {
-                rows.to_mut()[again.at] = row;
-            }
-        }
-    }
-    let rows: &[u32] = &rows;
-    let nulls = validity.map(|valid| {
-        let mut out = BooleanBufferBuilder::new(rows.len());
-        rows.iter()
-            .for_each(|&row| out.append(valid.value(row as usize)));
-        NullBuffer::new(out.finish())
-    });
-    match &column.values {
-        FieldValues::Float(v) => Arc::new(Float64Array::new(
-            rows.iter().map(|&row| v[row as usize]).collect(),
-            nulls,
-        )),
-        FieldValues::Integer(v) if column.column.kind == ColumnType::Timestamp => {
-            Arc::new(TimestampMillisecondArray::new(
-                rows.iter().map(|&row| v[row as usize]).collect(),
-                nulls,
-            ))
-        }
-        FieldValues::Integer(v) => Arc::new(Int64Array::new(
-            rows.iter().map(|&row| v[row as usize]).collect(),
-            nulls,
-        )),
-        FieldValues::Unsigned(v) => Arc::new(UInt64Array::new(
-            rows.iter().map(|&row| v[row as usize]).collect(),
-            nulls,
-        )),
-        FieldValues::Boolean(v) => Arc::new(BooleanArray::new(
-            rows.iter().map(|&row| v[row as usize]).collect(),
-            nulls,
-        )),
-        FieldValues::String { .. } if column.column.kind == ColumnType::Labels => {
-            let mut out = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-            for (at, &row) in rows.iter().enumerate() {
-                let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
-                for (name, value) in
-                    Labels::iter_canonical(column.values.string(row as usize).unwrap_or(""))
-                {
-                    out.keys().append_value(name);
-                    out.values().append_value(value);
-                }
-                // As many names as values: it cannot fail.
-                let _ = out.append(valid);
-            }
-            Arc::new(out.finish())
-        }
-        FieldValues::String { .. } => {
-            let mut out = StringBuilder::with_capacity(rows.len(), 16 * rows.len());
-            for (at, &row) in rows.iter().enumerate() {
-                let valid = nulls.as_ref().is_none_or(|n| n.is_valid(at));
-                out.append_option(if valid {
-                    column.values.string(row as usize)
-                } else {
-                    None
-                });
-            }
-            Arc::new(out.finish())
-        }
-        FieldValues::Histogram(list) => {
-            let mut out = HistogramArrayBuilder::new();
-            for &row in rows {
-                match list.binary_search_by_key(&row, |(row, _)| *row) {
-                    Ok(at) => out.append(&list[at].1),
-                    Err(_) => out.append_null(),
-                }
-            }
-            Arc::new(out.finish())
-        }
     }
 }

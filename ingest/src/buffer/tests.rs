@@ -1,11 +1,11 @@
 use arrow::array::{Array, AsArray, MapArray};
-use arrow::buffer::NullBuffer;
 use arrow::datatypes::Float64Type;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::schema::arrow_type;
 use tidelake_catalog::model::{ColumnType, Labels, TableSchema};
 
 use super::*;
-use crate::rows::{FieldColumn, FieldValues};
+use crate::column::{FieldColumn, FieldValues};
 
 fn name() -> TableName {
     TableName {
@@ -30,21 +30,18 @@ fn registry(series: u32) -> Arc<SeriesRegistry> {
 /// Rows (series, time, a, b) of two float fields.
 fn rows(list: &[(u32, i64, Option<f64>, Option<f64>)]) -> Rows {
     let field = |name: &str, pick: fn(&(u32, i64, Option<f64>, Option<f64>)) -> Option<f64>| {
-        let values: Vec<Option<f64>> = list.iter().map(pick).collect();
-        let validity = NullBuffer::from(values.iter().map(Option::is_some).collect::<Vec<_>>());
-        FieldColumn {
-            name: name.into(),
-            kind: ColumnType::Float,
-            values: FieldValues::Float(values.iter().map(|v| v.unwrap_or(0.0)).collect()),
-            validity: Some(validity).filter(|v| v.null_count() > 0),
+        let mut column = FieldColumn::new(name.into(), ColumnType::Float);
+        for (row, value) in list.iter().map(pick).enumerate() {
+            if let Some(value) = value
+                && let FieldValues::Float(values) = column.open_row(row)
+            {
+                values.push(value);
+            }
         }
+        column
     };
     let mut fields = vec![field("a", |r| r.2), field("b", |r| r.3)];
-    fields.retain(|f| {
-        f.validity
-            .as_ref()
-            .is_none_or(|v| v.null_count() < list.len())
-    });
+    fields.retain(|f| f.count() > 0);
     Rows {
         series: list.iter().map(|r| r.0).collect(),
         time: list.iter().map(|r| r.1).collect(),
@@ -58,7 +55,8 @@ fn seen(chunks: &[RecentRows]) -> Vec<Seen> {
     let mut out = Vec::new();
     for chunk in chunks {
         let value = |name: &str, row: usize| {
-            let array = chunk.rows.column(name)?.as_primitive::<Float64Type>();
+            let array = chunk.rows.column(name)?.to_array();
+            let array = array.as_primitive::<Float64Type>();
             array.is_valid(row).then(|| array.value(row))
         };
         for run in &chunk.rows.runs {
@@ -73,7 +71,7 @@ fn seen(chunks: &[RecentRows]) -> Vec<Seen> {
 
 #[test]
 fn rows_are_visible_sorted_and_once() {
-    let (buffer, registry) = (Buffer::new(), registry(3));
+    let (buffer, registry) = (Buffer::new(&MemoryBudget::unlimited()), registry(3));
     let list = [
         (2, 5, Some(1.0), None),
         (0, 9, Some(2.0), None),
@@ -92,7 +90,7 @@ fn rows_are_visible_sorted_and_once() {
 
 #[test]
 fn in_the_metrics_table_the_last_sample_replaces_the_whole_one_before() {
-    let (buffer, registry) = (Buffer::new(), registry(1));
+    let (buffer, registry) = (Buffer::new(&MemoryBudget::unlimited()), registry(1));
     buffer.append(
         &name(),
         TableKind::Metrics,
@@ -107,7 +105,7 @@ fn in_the_metrics_table_the_last_sample_replaces_the_whole_one_before() {
 
 #[test]
 fn a_field_that_comes_late_is_absent_in_earlier_rows() {
-    let (buffer, registry) = (Buffer::new(), registry(2));
+    let (buffer, registry) = (Buffer::new(&MemoryBudget::unlimited()), registry(2));
     buffer.append(
         &name(),
         TableKind::Wide,
@@ -136,7 +134,7 @@ fn a_field_that_comes_late_is_absent_in_earlier_rows() {
 
 #[test]
 fn rows_stay_until_their_rotation_is_released() {
-    let (buffer, registry) = (Buffer::new(), registry(1));
+    let (buffer, registry) = (Buffer::new(&MemoryBudget::unlimited()), registry(1));
     buffer.append(
         &name(),
         TableKind::Wide,
@@ -163,6 +161,7 @@ fn rows_stay_until_their_rotation_is_released() {
         [[("0".to_owned(), 1, Some(1.0), None)]]
     );
     buffer.release(&rotated);
+    drop(rotated);
     assert_eq!(
         seen(&buffer.recent(&name(), TimeRange::ALL)),
         [("0".to_owned(), 2, Some(2.0), None)]
@@ -173,7 +172,7 @@ fn rows_stay_until_their_rotation_is_released() {
 
 #[test]
 fn queries_do_not_leave_a_trail_of_chunks() {
-    let (buffer, registry) = (Buffer::new(), registry(4));
+    let (buffer, registry) = (Buffer::new(&MemoryBudget::unlimited()), registry(4));
     for t in 0..100 {
         buffer.append(
             &name(),
@@ -200,7 +199,7 @@ fn queries_do_not_leave_a_trail_of_chunks() {
 
 #[test]
 fn numbers_of_another_registry_are_other_series() {
-    let buffer = Buffer::new();
+    let buffer = Buffer::new(&MemoryBudget::unlimited());
     let other = Arc::new(SeriesRegistry::new(1 << 20));
     other
         .register(Labels::from_pairs([("host", "other")]))
@@ -231,49 +230,40 @@ fn exemplars_of_one_time_are_kept_unless_they_are_the_same() {
         .register(Labels::from_pairs([("__name__", "x")]))
         .unwrap();
     let rows = |exemplars: &[(i64, f64, &str)]| {
-        let (mut ends, mut bytes) = (Vec::new(), Vec::new());
-        for (_, _, trace) in exemplars {
-            bytes.extend(Labels::from_pairs([("trace_id", trace)]).as_str().bytes());
-            ends.push(bytes.len() as u32);
+        let mut values = FieldColumn::new("value".into(), ColumnType::Float);
+        let mut labels = FieldColumn::new("labels".into(), ColumnType::Labels);
+        for (row, (_, value, trace)) in exemplars.iter().enumerate() {
+            if let FieldValues::Float(values) = values.open_row(row) {
+                values.push(*value);
+            }
+            if let FieldValues::String { ends, bytes } = labels.open_row(row) {
+                bytes.extend(Labels::from_pairs([("trace_id", *trace)]).as_str().bytes());
+                ends.push(bytes.len() as u32);
+            }
         }
-        let field = |name: &str, kind, values| FieldColumn {
-            name: name.into(),
-            kind,
-            values,
-            validity: None,
-        };
         Rows {
             series: vec![0; exemplars.len()],
             time: exemplars.iter().map(|e| e.0).collect(),
-            fields: vec![
-                field(
-                    "value",
-                    ColumnType::Float,
-                    FieldValues::Float(exemplars.iter().map(|e| e.1).collect()),
-                ),
-                field(
-                    "labels",
-                    ColumnType::Labels,
-                    FieldValues::String { ends, bytes },
-                ),
-            ],
+            fields: vec![values, labels],
         }
     };
     let show = |rows: &SortedRows| -> Vec<String> {
         let values = rows
             .column("value")
             .unwrap()
+            .to_array()
             .as_primitive::<Float64Type>()
             .values()
             .to_vec();
-        let labels: &MapArray = rows.column("labels").unwrap().as_map();
+        let labels = rows.column("labels").unwrap().to_array();
+        let labels: &MapArray = labels.as_map();
         assert_eq!(rows.columns[1].data_type(), &arrow_type(ColumnType::Labels));
         let traces = labels.values().as_string::<i32>();
         (0..rows.len())
             .map(|row| format!("{} {} {}", rows.time[row], values[row], traces.value(row)))
             .collect()
     };
-    let buffer = Buffer::new();
+    let buffer = Buffer::new(&MemoryBudget::unlimited());
     let kind = TableSchema::exemplars().kind;
     buffer.append(
         &name(),

@@ -9,20 +9,18 @@ use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind, TableSchema
 use super::syntax::{self, Escapes};
 use super::value::{self, Value};
 use super::{Known, Line, LineLimits, LineOptions, TableRows};
+use crate::column::{FieldColumn, FieldValues};
 use crate::retention::Oldest;
-use crate::rows::{ColumnBuilder, FieldValues, Rows};
+use crate::rows::Rows;
 use crate::series_registry::{MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, hash_raw};
 
-/// A batch is closed when it has more gaps than this, and more than [`GAPS_PER_VALUE`] say.
-const MIN_GAPS: usize = 1 << 16;
-const GAPS_PER_VALUE: usize = 4;
+/// Columns of a schema that are looked for one after the other; beyond as many an index is made.
+const MAX_SEARCHED_COLUMNS: usize = 32;
 
 struct Field {
-    name: Arc<str>,
-    kind: ColumnType,
     /// The key as first written, with the equals sign.
     key: Box<[u8]>,
-    values: ColumnBuilder,
+    column: FieldColumn,
 }
 
 /// What the table had before the line that is being read.
@@ -35,7 +33,6 @@ struct Mark {
 
 /// A row whose series is not registered yet.
 struct PendingRow {
-    batch: usize,
     row: usize,
     line: LineStart,
 }
@@ -56,6 +53,8 @@ pub(super) struct TableBuilder {
     oldest: Oldest,
     /// Where in the schema the last column was found: lines tend to go through it in order.
     schema_hint: usize,
+    /// The columns of a large schema by name, made when they do not come in order.
+    schema_index: Option<HashMap<Arc<str>, ColumnType>>,
     /// Columns that the schema lacks.
     new_columns: Vec<Column>,
     new_columns_index: HashMap<Arc<str>, ColumnType>,
@@ -67,7 +66,6 @@ pub(super) struct TableBuilder {
     new_series: NewSeriesSet,
     pending: Vec<PendingRow>,
 
-    // The batch that is being filled.
     fields: Vec<Field>,
     fields_by_key: HashMap<Box<[u8]>, u32>,
     fields_by_name: HashMap<Arc<str>, u32>,
@@ -75,9 +73,6 @@ pub(super) struct TableBuilder {
     order: Vec<u32>,
     series: Vec<u32>,
     time: Vec<i64>,
-    /// Values in the batch, without gaps.
-    values: usize,
-    batches: Vec<Rows>,
     mark: Mark,
 }
 
@@ -101,6 +96,7 @@ impl TableBuilder {
             registry,
             oldest,
             schema_hint: 0,
+            schema_index: None,
             new_columns: Vec::new(),
             new_columns_index: HashMap::new(),
             name_sets: HashSet::new(),
@@ -114,8 +110,6 @@ impl TableBuilder {
             order: Vec::new(),
             series: Vec::new(),
             time: Vec::new(),
-            values: 0,
-            batches: Vec::new(),
             mark: Mark::default(),
         }
     }
@@ -159,9 +153,9 @@ impl TableBuilder {
             if let Value::String { raw, .. } = value {
                 feeds += memchr::memchr_iter(b'\n', raw).count();
             }
-            if !push(&mut self.fields[field].values, row, value) {
-                let field = &self.fields[field];
-                return Err(conflict(&field.name, field.kind, value.kind()));
+            let column = &mut self.fields[field].column;
+            if !push(column, row, value) {
+                return Err(conflict(&column.name, column.kind, value.kind()));
             }
             count += 1;
             match body.get(end) {
@@ -204,23 +198,18 @@ impl TableBuilder {
 
         if series >= MAX_SERIES {
             self.pending.push(PendingRow {
-                batch: self.batches.len(),
                 row,
                 line: LineStart { line, start },
             });
         }
         self.series.push(series);
         self.time.push(time);
-        self.values += count;
-        if self.time.len() * self.fields.len() > self.values * (1 + GAPS_PER_VALUE) + MIN_GAPS {
-            self.close_batch();
-        }
         Ok(Line { next, feeds })
     }
 
     /// Whether no line was good yet.
     pub(super) fn is_empty(&self) -> bool {
-        self.time.is_empty() && self.batches.is_empty()
+        self.time.is_empty()
     }
 
     /// Whether the catalog lacks the table.
@@ -233,10 +222,17 @@ impl TableBuilder {
     pub(super) fn undo_line(&mut self) {
         let mark = self.mark;
         for field in self.fields.drain(mark.fields..) {
-            self.fields_by_name.remove(&field.name);
+            self.fields_by_name.remove(&field.column.name);
             self.fields_by_key.remove(&field.key);
         }
-        self.order.clear();
+        // The fields of the line are in `order`; those of the line before it, which may follow
+        // there, have nothing to take back.
+        let rows = self.time.len();
+        for place in self.order.drain(..) {
+            if let Some(field) = self.fields.get_mut(place as usize) {
+                field.column.truncate(rows);
+            }
+        }
         for column in self.new_columns.drain(mark.new_columns..) {
             self.new_columns_index.remove(&column.name);
         }
@@ -244,10 +240,6 @@ impl TableBuilder {
         if let Some(names) = self.added_name_set.take() {
             self.name_sets.remove(&names);
             self.last_name_set = None;
-        }
-        let rows = self.time.len();
-        for field in &mut self.fields {
-            field.values.truncate(rows);
         }
     }
 
@@ -304,11 +296,25 @@ impl TableBuilder {
     /// What a column is, in the catalog or by an earlier line.
     fn column(&mut self, name: &str) -> Option<ColumnType> {
         if let Some(schema) = &self.schema {
-            let count = schema.columns.len();
-            for at in (self.schema_hint..count).chain(0..self.schema_hint.min(count)) {
-                if *schema.columns[at].name == *name {
-                    self.schema_hint = at + 1;
-                    return Some(schema.columns[at].kind);
+            let columns = &schema.columns;
+            let is_it = |at: &usize| *columns[*at].name == *name;
+            let next = self.schema_hint.min(columns.len());
+            let found = if columns.len() <= MAX_SEARCHED_COLUMNS {
+                (next..columns.len()).chain(0..next).find(is_it)
+            } else {
+                Some(next)
+                    .filter(|next| *next < columns.len())
+                    .filter(is_it)
+            };
+            if let Some(at) = found {
+                self.schema_hint = at + 1;
+                return Some(columns[at].kind);
+            }
+            if columns.len() > MAX_SEARCHED_COLUMNS {
+                let all = || columns.iter().map(|c| (Arc::clone(&c.name), c.kind));
+                let index = self.schema_index.get_or_insert_with(|| all().collect());
+                if let Some(&kind) = index.get(name) {
+                    return Some(kind);
                 }
             }
         }
@@ -350,8 +356,8 @@ impl TableBuilder {
             && body[at..].starts_with(&field.key)
         {
             let (value, end) = value::value(body, at + field.key.len())?;
-            return if field.values.len() > row {
-                Err(twice(&field.name))
+            return if field.column.next_row() > row {
+                Err(twice(&field.column.name))
             } else {
                 Ok((expected as usize, value, end))
             };
@@ -398,9 +404,9 @@ impl TableBuilder {
                 if self
                     .fields
                     .get(place as usize)
-                    .is_some_and(|f| f.values.len() > row) =>
+                    .is_some_and(|f| f.column.next_row() > row) =>
             {
-                return Err(twice(&self.fields[place as usize].name));
+                return Err(twice(&self.fields[place as usize].column.name));
             }
             Some(place) => place,
             None => {
@@ -419,10 +425,8 @@ impl TableBuilder {
                 self.fields_by_key.insert(key.into(), place);
                 self.fields_by_name.insert(name.clone(), place);
                 self.fields.push(Field {
-                    name,
-                    kind,
                     key: key.into(),
-                    values: ColumnBuilder::new(kind),
+                    column: FieldColumn::new(name, kind),
                 });
                 place
             }
@@ -432,80 +436,52 @@ impl TableBuilder {
         Ok((place as usize, value, end))
     }
 
-    fn close_batch(&mut self) {
-        let rows = self.time.len();
-        if rows == 0 {
-            return;
-        }
-        let fields = self
-            .fields
-            .drain(..)
-            .filter_map(|f| f.values.finish(f.name, f.kind, rows))
-            .collect();
-        self.fields_by_key.clear();
-        self.fields_by_name.clear();
-        self.order.clear();
-        self.values = 0;
-        self.batches.push(Rows {
-            series: std::mem::take(&mut self.series),
-            time: std::mem::take(&mut self.time),
-            fields,
-        });
-    }
-
     /// Registers the new series and gives the rows; `None` if there are none.
     pub(super) fn finish(
         mut self,
         registry: impl FnOnce() -> Arc<SeriesRegistry>,
     ) -> Option<Finished> {
-        self.close_batch();
-        if self.batches.is_empty() {
+        if self.time.is_empty() {
             return None;
         }
+        let columns = self.fields.into_iter().map(|field| field.column);
+        let mut rows = Rows {
+            series: self.series,
+            time: self.time,
+            fields: columns.filter(|column| column.count() > 0).collect(),
+        };
         let registry = self.registry.take().unwrap_or_else(registry);
         let registered = registry.insert_all(self.new_series.take());
         let mut refused = Vec::new();
-        let mut keep: HashMap<usize, Vec<bool>> = HashMap::new();
+        let mut keep: Vec<bool> = Vec::new();
         for pending in self.pending {
-            let Some(batch) = self.batches.get_mut(pending.batch) else {
-                continue;
-            };
-            let Some(place) = batch
-                .series
-                .get(pending.row)
-                .and_then(|s| s.checked_sub(MAX_SERIES))
-            else {
+            let series = rows.series.get_mut(pending.row);
+            let place = series.as_ref().and_then(|s| s.checked_sub(MAX_SERIES));
+            let (Some(series), Some(place)) = (series, place) else {
                 continue;
             };
             match registered.get(place as usize) {
-                Some(Ok(series)) => batch.series[pending.row] = *series,
+                Some(Ok(found)) => *series = *found,
                 Some(Err(error)) => {
                     refused.push((pending.line, error.clone()));
-                    keep.entry(pending.batch)
-                        .or_insert_with(|| vec![true; batch.len()])[pending.row] = false;
+                    keep.resize(rows.time.len(), true);
+                    keep[pending.row] = false;
                 }
                 None => {}
             }
         }
         if !keep.is_empty() {
-            for (batch, keep) in keep {
-                self.batches[batch].retain(&keep);
-            }
-            self.batches.retain(|batch| !batch.is_empty());
+            rows.retain(&keep);
             // Fields that only refused lines brought. (A tag may stay behind, which does no harm.)
-            let used = |name: &Arc<str>| {
-                self.batches
-                    .iter()
-                    .any(|b| b.fields.iter().any(|f| f.name == *name))
-            };
+            let used = |name: &Arc<str>| rows.fields.iter().any(|f| f.name == *name);
             self.new_columns
                 .retain(|c| c.kind == ColumnType::Tag || used(&c.name));
         }
-        let rows = (!self.batches.is_empty()).then(|| TableRows {
+        let rows = (!rows.is_empty()).then(|| TableRows {
             table: self.name,
             is_new: self.schema.is_none(),
             new_columns: self.new_columns,
-            batches: self.batches,
+            rows,
             registry,
         });
         Some(Finished { rows, refused })
@@ -514,7 +490,7 @@ impl TableBuilder {
 
 /// Adds a value to a column; false if it is of another type.
 #[inline]
-fn push(column: &mut ColumnBuilder, row: usize, value: Value<'_>) -> bool {
+fn push(column: &mut FieldColumn, row: usize, value: Value<'_>) -> bool {
     match (column.open_row(row), value) {
         (FieldValues::Float(v), Value::Float(x)) => v.push(x),
         (FieldValues::Integer(v), Value::Integer(x)) => v.push(x),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tidelake_catalog::model::{ColumnType, TableKind, TimeUnit};
 
 use super::*;
-use crate::rows::FieldValues;
+use crate::column::FieldValues;
 
 const NOW: i64 = 1_700_000_000_123_456_789;
 
@@ -54,12 +54,7 @@ impl Tables {
     /// Parses, checks what every result has to keep, and commits the new columns.
     fn write(&mut self, body: &[u8], options: &LineOptions) -> ParsedLines {
         let parsed = parse(body, options, self);
-        let rows: usize = parsed
-            .tables
-            .iter()
-            .flat_map(|t| &t.batches)
-            .map(Rows::len)
-            .sum();
+        let rows: usize = parsed.tables.iter().map(|t| t.rows.len()).sum();
         assert_eq!(rows, parsed.lines_ok);
         assert_eq!(
             parsed.errors.len(),
@@ -78,21 +73,17 @@ impl Tables {
                     "{column:?} is new once"
                 );
             }
-            for batch in &table.batches {
-                assert!(!batch.is_empty());
-                assert_eq!(batch.series.len(), batch.len());
-                for field in &batch.fields {
-                    assert_eq!(schema.column(&field.name).map(|c| c.kind), Some(field.kind));
-                    assert!(
-                        (0..batch.len()).any(|row| field.is_valid(row)),
-                        "{} is in no row",
-                        field.name
-                    );
-                }
-                for &series in &batch.series {
-                    for (tag, _) in &table.registry.entry(series).unwrap().series.labels {
-                        assert_eq!(schema.column(tag).map(|c| c.kind), Some(ColumnType::Tag));
-                    }
+            let rows = &table.rows;
+            assert!(!rows.is_empty());
+            assert_eq!(rows.series.len(), rows.len());
+            for field in &rows.fields {
+                assert_eq!(schema.column(&field.name).map(|c| c.kind), Some(field.kind));
+                assert!(field.count() > 0, "{} is in no row", field.name);
+                assert!(field.next_row() <= rows.len());
+            }
+            for &series in &rows.series {
+                for (tag, _) in &table.registry.entry(series).unwrap().series.labels {
+                    assert_eq!(schema.column(tag).map(|c| c.kind), Some(ColumnType::Tag));
                 }
             }
             self.schemas
@@ -105,27 +96,25 @@ impl Tables {
 fn show(parsed: &ParsedLines) -> Vec<String> {
     let mut out = Vec::new();
     for table in &parsed.tables {
-        for batch in &table.batches {
-            for row in 0..batch.len() {
-                let labels = &table
-                    .registry
-                    .entry(batch.series[row])
-                    .unwrap()
-                    .series
-                    .labels;
-                let mut text = format!("{}{labels} {}", table.table, batch.time[row]);
-                for field in batch.fields.iter().filter(|f| f.is_valid(row)) {
-                    write!(text, " {}=", field.name).unwrap();
-                    match &field.values {
-                        FieldValues::Float(v) => write!(text, "{:?}", v[row]).unwrap(),
-                        FieldValues::Integer(v) => write!(text, "{}i", v[row]).unwrap(),
-                        FieldValues::Unsigned(v) => write!(text, "{}u", v[row]).unwrap(),
-                        FieldValues::Boolean(v) => write!(text, "{}", v[row]).unwrap(),
-                        values => write!(text, "{:?}", values.string(row).unwrap()).unwrap(),
-                    }
+        let rows = &table.rows;
+        for row in 0..rows.len() {
+            let entry = table.registry.entry(rows.series[row]).unwrap();
+            let labels = &entry.series.labels;
+            let mut text = format!("{}{labels} {}", table.table, rows.time[row]);
+            for field in &rows.fields {
+                let Some(at) = field.position(row) else {
+                    continue;
+                };
+                write!(text, " {}=", field.name).unwrap();
+                match &field.values {
+                    FieldValues::Float(v) => write!(text, "{:?}", v[at]).unwrap(),
+                    FieldValues::Integer(v) => write!(text, "{}i", v[at]).unwrap(),
+                    FieldValues::Unsigned(v) => write!(text, "{}u", v[at]).unwrap(),
+                    FieldValues::Boolean(v) => write!(text, "{}", v[at]).unwrap(),
+                    values => write!(text, "{:?}", values.string(at).unwrap()).unwrap(),
                 }
-                out.push(text);
             }
+            out.push(text);
         }
     }
     out
@@ -434,7 +423,7 @@ fn timestamps() {
             &LineOptions::new(precision, NOW),
             &Tables::default(),
         );
-        parsed.tables.first().map(|t| t.batches[0].time[0])
+        parsed.tables.first().map(|t| t.rows.time[0])
     };
     use Precision::*;
     for (precision, text, expected) in [
@@ -768,10 +757,8 @@ fn lines_that_have_no_field_in_common_do_not_fill_the_memory_with_gaps() {
     let mut tables = Tables::default();
     let parsed = tables.write(body.as_bytes(), &options);
     assert_eq!(parsed.errors, []);
-    let batches = &parsed.tables[0].batches;
-    assert!(batches.len() > 1);
-    let cells: usize = batches.iter().map(|b| b.len() * b.fields.len()).sum();
-    assert!(cells < 4000 * 400, "{cells}");
+    let bytes = parsed.tables[0].rows.bytes();
+    assert!(bytes < 4000 * 100, "{bytes}");
     let expected: Vec<_> = (0..2000)
         .flat_map(|i| {
             [

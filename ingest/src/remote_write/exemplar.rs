@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use tidelake_catalog::model::{ColumnType, Labels};
 
 use super::{DecodeError, LABELS_COLUMN, VALUE_COLUMN};
-use crate::rows::{ColumnBuilder, FieldValues, Rows};
+use crate::column::{FieldColumn, FieldValues};
+use crate::rows::Rows;
 
 /// Characters of all names and values of an exemplar, as in OpenMetrics and Prometheus.
 const MAX_LABEL_CHARS: usize = 128;
@@ -15,8 +16,8 @@ const MAX_EXEMPLARS: usize = 1_000_000;
 /// Exemplars of one body, series by series.
 pub(super) struct ExemplarsBuilder {
     rows: Rows,
-    value: ColumnBuilder,
-    labels: ColumnBuilder,
+    value: FieldColumn,
+    labels: FieldColumn,
     /// Rows of the series before the present one.
     before: usize,
 }
@@ -24,8 +25,8 @@ pub(super) struct ExemplarsBuilder {
 impl ExemplarsBuilder {
     pub(super) fn new() -> Self {
         let (value, labels) = (
-            ColumnBuilder::new(ColumnType::Float),
-            ColumnBuilder::new(ColumnType::Labels),
+            FieldColumn::new(VALUE_COLUMN.into(), ColumnType::Float),
+            FieldColumn::new(LABELS_COLUMN.into(), ColumnType::Labels),
         );
         Self {
             rows: Rows::default(),
@@ -84,9 +85,8 @@ impl ExemplarsBuilder {
             labels,
             ..
         } = self;
-        let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows.time.len());
-        let labels = labels.finish(LABELS_COLUMN.into(), ColumnType::Labels, rows.time.len());
-        rows.fields = value.into_iter().chain(labels).collect();
+        rows.fields = vec![value, labels];
+        rows.fields.retain(|column| column.count() > 0);
         rows
     }
 }

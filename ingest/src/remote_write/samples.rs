@@ -10,8 +10,8 @@ use super::label_fields::labels_of;
 use super::{
     DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples,
 };
+use crate::column::{FieldColumn, FieldValues};
 use crate::retention::Oldest;
-use crate::rows::{ColumnBuilder, FieldValues};
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
 
 /// Histograms of a body. An empty one takes two bytes in the body and two hundred in memory.
@@ -25,9 +25,9 @@ const MAX_SHOWN_LABELS: usize = 16;
 pub(super) struct SamplesBuilder {
     out: WrittenSamples,
     new_series: NewSeriesSet,
-    value: ColumnBuilder,
-    histogram: ColumnBuilder,
-    start_time: ColumnBuilder,
+    value: FieldColumn,
+    histogram: FieldColumn,
+    start_time: FieldColumn,
     exemplars: ExemplarsBuilder,
     /// Rows of the series before the present one.
     rows: usize,
@@ -41,9 +41,9 @@ impl SamplesBuilder {
         Self {
             out: WrittenSamples::default(),
             new_series: NewSeriesSet::default(),
-            value: ColumnBuilder::new(ColumnType::Float),
-            histogram: ColumnBuilder::new(ColumnType::Histogram),
-            start_time: ColumnBuilder::new(ColumnType::Timestamp),
+            value: FieldColumn::new(VALUE_COLUMN.into(), ColumnType::Float),
+            histogram: FieldColumn::new(HISTOGRAM_COLUMN.into(), ColumnType::Histogram),
+            start_time: FieldColumn::new(START_TIME_COLUMN.into(), ColumnType::Timestamp),
             exemplars: ExemplarsBuilder::new(),
             rows: 0,
             oldest,
@@ -82,7 +82,7 @@ impl SamplesBuilder {
                     "it has more than {MAX_HISTOGRAMS} histograms; send it in smaller parts"
                 )));
             }
-            list.push((row as u32, Arc::new(histogram)));
+            list.push(Arc::new(histogram));
         }
         self.out.rows.time.push(time);
         Ok(true)
@@ -253,15 +253,8 @@ impl SamplesBuilder {
             exemplars,
             ..
         } = self;
-        let rows = out.rows.time.len();
-        let value = value.finish(VALUE_COLUMN.into(), ColumnType::Float, rows);
-        let histogram = histogram.finish(HISTOGRAM_COLUMN.into(), ColumnType::Histogram, rows);
-        let start_time = start_time.finish(START_TIME_COLUMN.into(), ColumnType::Timestamp, rows);
-        out.rows.fields = value
-            .into_iter()
-            .chain(histogram)
-            .chain(start_time)
-            .collect();
+        out.rows.fields = vec![value, histogram, start_time];
+        out.rows.fields.retain(|column| column.count() > 0);
 
         let registered = registry.insert_all(new_series.take());
         let resolve = |series: u32| match series.checked_sub(MAX_SERIES) {
@@ -294,12 +287,8 @@ impl SamplesBuilder {
         }
         for field in &out.rows.fields {
             match &field.values {
-                FieldValues::Histogram(list) => out.histograms = list.len(),
-                FieldValues::Float(values) => {
-                    let gaps = field.validity.as_ref().map_or(0, |v| v.null_count());
-                    debug_assert!(values.len() == out.rows.time.len());
-                    out.samples = out.rows.time.len() - gaps;
-                }
+                FieldValues::Histogram(_) => out.histograms = field.count(),
+                FieldValues::Float(_) => out.samples = field.count(),
                 _ => {}
             }
         }

@@ -9,8 +9,8 @@ use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{Labels, ResetHint, STALE_NAN_BITS, Span, TimeUnit};
 
 use super::*;
+use crate::column::FieldValues;
 use crate::retention::Oldest;
-use crate::rows::FieldValues;
 use crate::series_registry::SeriesRegistry;
 
 /// A protobuf message under construction.
@@ -108,12 +108,14 @@ fn show(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<String> {
             registry.entry(rows.series[row]).unwrap().series.labels,
             rows.time[row]
         );
-        for field in rows.fields.iter().filter(|f| f.is_valid(row)) {
+        for field in &rows.fields {
+            let Some(at) = field.position(row) else {
+                continue;
+            };
             match &field.values {
-                FieldValues::Float(v) => write!(text, " {:?}", v[row]).unwrap(),
+                FieldValues::Float(v) => write!(text, " {:?}", v[at]).unwrap(),
                 FieldValues::Histogram(list) => {
-                    let at = list.binary_search_by_key(&(row as u32), |x| x.0).unwrap();
-                    write!(text, " histogram count={}", list[at].1.count).unwrap();
+                    write!(text, " histogram count={}", list[at].count).unwrap();
                 }
                 other => panic!("{other:?}"),
             }
@@ -465,7 +467,7 @@ fn decode_histogram(message: Message) -> Result<tidelake_catalog::model::Histogr
             Err(error.clone())
         }
         None => match &written.rows.fields[1].values {
-            FieldValues::Histogram(list) => Ok((*list[0].1).clone()),
+            FieldValues::Histogram(list) => Ok((*list[0]).clone()),
             other => panic!("{other:?}"),
         },
     }

@@ -16,7 +16,7 @@ use arrow::datatypes::{Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use tidelake_catalog::model::{TimeUnit, is_stale};
-use tidelake_catalog::segment::SortedRows;
+use tidelake_catalog::segment::{FieldArray, SortedRows};
 
 use super::error::SqlError;
 
@@ -109,7 +109,10 @@ impl UnitBatches {
             columns.push(match (slot, tag) {
                 (_, Some(values)) => take(values, &runs, None).map_err(internal)?,
                 (Slot::Field(at), None) => match self.rows.columns.get(*at) {
-                    Some(column) => copied(column, start, len).map_err(internal)?,
+                    Some(FieldArray::Dense(column)) => {
+                        copied(column, start, len).map_err(internal)?
+                    }
+                    Some(sparse) => sparse.slice(start, len).to_array(),
                     None => return Err(SqlError::Internal(format!("field {at} was not read"))),
                 },
                 (_, None) => {
@@ -188,9 +191,9 @@ fn check(rows: &SortedRows) -> Result<(), SqlError> {
 
 /// Which rows are samples; `None` if all are.
 fn samples(rows: &SortedRows) -> Result<Option<BooleanArray>, SqlError> {
-    let Some(values) = rows
-        .columns
-        .first()
+    let values = rows.columns.first().map(FieldArray::to_array);
+    let Some(values) = values
+        .as_ref()
         .and_then(|column| column.as_primitive_opt::<Float64Type>())
     else {
         return Err(SqlError::Internal(

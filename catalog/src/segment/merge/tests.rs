@@ -60,8 +60,8 @@ fn merged_without(
         built.push(Input {
             time: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
             columns: vec![
-                Arc::new(rows.iter().map(|r| r.1).collect::<Float64Array>()),
-                Arc::new(rows.iter().map(|r| r.2).collect::<Float64Array>()),
+                FieldArray::new(rows.iter().map(|r| r.1).collect::<Float64Array>()),
+                FieldArray::new(rows.iter().map(|r| r.2).collect::<Float64Array>()),
             ],
         });
     }
@@ -75,7 +75,8 @@ fn merged_without(
         .collect();
     let out = merge(kind, fields(&["a", "b"]), &built, runs, range).unwrap();
     let value = |column: usize, row: usize| {
-        let array = out.columns[column].as_primitive::<Float64Type>();
+        let array = out.columns[column].to_array();
+        let array = array.as_primitive::<Float64Type>();
         array.is_valid(row).then(|| array.value(row))
     };
     let mut result = BTreeMap::new();

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::ArrayRef;
 use arrow::datatypes::FieldRef;
 use parquet::errors::ParquetError;
 
 use super::super::decimal::Decimals;
+use super::super::field_array::FieldArray;
 use super::{Encoded, RowGroups, SAMPLE_ERROR, Sampled, Trial, size};
 
 /// The columns of the decimal layout for a row group; each is taken once.
@@ -41,7 +42,7 @@ impl<W: Write + Send> RowGroups<W> {
     pub(super) fn decimals(
         &self,
         first: usize,
-        batches: &[RecordBatch],
+        batches: &[Vec<FieldArray>],
     ) -> Result<Columns, ParquetError> {
         let internal = |message: String| {
             ParquetError::General(format!("values could not be split: {message}"))
@@ -114,9 +115,14 @@ impl<W: Write + Send> RowGroups<W> {
 
 /// The values of a row group with all decimals split, with those that have digits after the point
 /// split, and with none; each only if it differs from the others.
-fn candidate_splits(first: usize, batches: &[RecordBatch]) -> Result<Vec<Vec<Decimals>>, String> {
-    let split = |batch: &RecordBatch| match batch.columns().get(first..first + 3)? {
-        [rest, mantissa, scale] => Decimals::of(rest, mantissa, scale),
+fn candidate_splits(
+    first: usize,
+    batches: &[Vec<FieldArray>],
+) -> Result<Vec<Vec<Decimals>>, String> {
+    let split = |batch: &Vec<FieldArray>| match batch.get(first..first + 3)? {
+        [rest, mantissa, scale] => {
+            Decimals::of(&rest.to_array(), &mantissa.to_array(), &scale.to_array())
+        }
         _ => None,
     };
     let all = batches

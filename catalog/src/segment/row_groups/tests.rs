@@ -1,4 +1,4 @@
-use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::array::{AsArray, Float64Array};
 use arrow::datatypes::{Field, Float64Type, Schema};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -24,10 +24,8 @@ fn written(values: &[f64], effort: Effort, batch_rows: usize) -> Bytes {
     )
     .unwrap();
     for values in values.chunks(batch_rows) {
-        let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-        groups
-            .write(&RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap())
-            .unwrap();
+        let column = FieldArray::new(Float64Array::from(values.to_vec()));
+        groups.write(&[column], values.len()).unwrap();
     }
     groups.finish().unwrap();
     bytes.into()
@@ -133,12 +131,8 @@ fn a_row_group_is_split_where_that_is_smaller() {
         for values in values.chunks(1_000) {
             let runs = if with_decimals { 0..values.len() } else { 0..0 };
             let decimals = Decimals::split(&Float64Array::from(values.to_vec()), [runs]);
-            groups
-                .write(
-                    &RecordBatch::try_new(Arc::clone(&schema), decimals.columns().to_vec())
-                        .unwrap(),
-                )
-                .unwrap();
+            let columns: Vec<FieldArray> = decimals.columns().map(FieldArray::of).to_vec();
+            groups.write(&columns, values.len()).unwrap();
         }
         groups.finish().unwrap();
         Bytes::from(bytes)

@@ -319,7 +319,7 @@ fn start_times_are_a_column_only_where_somebody_says_them() {
         panic!("{column:?}")
     };
     let found: Vec<_> = (0..written.rows.len())
-        .map(|row| column.is_valid(row).then(|| times[row]))
+        .map(|row| column.position(row).map(|at| times[at]))
         .collect();
     assert_eq!(found, [None, Some(-5), None, Some(99), None]);
     assert_eq!((written.samples, written.histograms), (3, 2));
@@ -348,8 +348,8 @@ fn start_times_are_a_column_only_where_somebody_says_them() {
     assert_eq!(
         (
             written.rows.time.as_slice(),
-            column.is_valid(0),
-            column.is_valid(1)
+            column.position(0).is_some(),
+            column.position(1).is_some()
         ),
         ([1_500, 1_600].as_slice(), false, true)
     );

@@ -268,7 +268,7 @@ impl RowUnit for MemoryUnit {
         let columns = self
             .fields
             .iter()
-            .map(|field| column(field, &rows))
+            .map(|field| column(field, &rows).into())
             .collect();
         Ok(SortedRows {
             runs,
