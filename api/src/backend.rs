@@ -564,6 +564,7 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
         // On S3 every look is a request that costs money.
         fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
         wal,
+        accept_lost_wal: config.accept_lost_wal,
         ..IngestOptions::default()
     }
 }

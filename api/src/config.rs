@@ -102,6 +102,10 @@ pub struct Config {
     pub shutdown_timeout_ms: u64,
     /// How long to wait for a store that does not answer at start.
     pub startup_timeout_ms: u64,
+    /// Start although acknowledged objects of the write-ahead log are gone or damaged; what they
+    /// held is lost. Without it the server names them and does not start. For one start: what is
+    /// lost is passed over for good then.
+    pub accept_lost_wal: bool,
 }
 
 impl Default for Config {
@@ -139,6 +143,7 @@ impl Default for Config {
             lookback_ms: 300_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
+            accept_lost_wal: false,
         }
     }
 }
@@ -316,6 +321,11 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_STARTUP_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_timeout_ms: Option<u64>,
+    /// Start although acknowledged objects of the write-ahead log are gone; what they held is lost
+    /// [default: false]
+    #[arg(long, env = "TIDELAKE_ACCEPT_LOST_WAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_lost_wal: Option<bool>,
 }
 
 impl ConfigArgs {

@@ -42,6 +42,9 @@ pub use time_travel::AsOf;
 /// Races for a sequence that one commit may lose. Each lost one is a commit of somebody else.
 const MAX_RACES: u32 = 1000;
 
+/// How long a record that must be there is looked for, before it counts as lost.
+const MISSING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why the catalog did not do as asked, by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogError {
@@ -176,8 +179,15 @@ impl Catalog {
                 Ok(loaded) => break loaded,
                 Err(error) => error,
             };
-            let transient = matches!(&error, CatalogError::Store(error) if error.is_transient());
-            if !transient || started.elapsed() + delay >= options.load_timeout {
+            let patience = match &error {
+                CatalogError::Store(error) if error.is_transient() => options.load_timeout,
+                // A store that has just come up may not show everything at once.
+                CatalogError::Store(StoreError::Missing { .. }) => {
+                    options.load_timeout.min(MISSING_PATIENCE)
+                }
+                _ => return Err(error),
+            };
+            if started.elapsed() + delay >= patience {
                 return Err(error);
             }
             tracing::warn!(%error, %store, waited_s = started.elapsed().as_secs(), "the catalog cannot be loaded yet; trying again");
@@ -202,9 +212,9 @@ impl Catalog {
     }
 
     async fn load_once(store: &Store, log: &Log) -> Result<(Snapshot, u64), CatalogError> {
-        let mut snapshot = checkpoint::load(store, |_| true).await?;
+        let (mut snapshot, newest) = checkpoint::load(store, |_| true).await?;
         let loaded = snapshot.sequence;
-        log.replay(loaded, |record| {
+        log.replay(loaded, newest, |record| {
             snapshot = follow(&snapshot, &record)?;
             Ok::<_, CatalogError>(())
         })

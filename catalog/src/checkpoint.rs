@@ -36,14 +36,17 @@ pub(crate) async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
     Ok(sequences)
 }
 
-/// The newest state that can be read and is wanted, the empty one if there is none.
+/// The newest state that can be read and is wanted, the empty one if there is none; and the sequence
+/// of the newest checkpoint that there is.
 pub(crate) async fn load(
     store: &Store,
     is_wanted: impl Fn(&Snapshot) -> bool,
-) -> Result<Snapshot, StoreError> {
-    for sequence in list(store).await? {
+) -> Result<(Snapshot, u64), StoreError> {
+    let sequences = list(store).await?;
+    let newest = sequences.first().copied().unwrap_or_default();
+    for sequence in sequences {
         match read(store, sequence).await {
-            Ok(snapshot) if is_wanted(&snapshot) => return Ok(snapshot),
+            Ok(snapshot) if is_wanted(&snapshot) => return Ok((snapshot, newest)),
             Ok(_) => {}
             // Either it was just replaced by newer ones, or the store cannot read yet what it
             // lists.
@@ -59,7 +62,7 @@ pub(crate) async fn load(
             Err(error) => return Err(error),
         }
     }
-    Ok(Snapshot::default())
+    Ok((Snapshot::default(), newest))
 }
 
 /// The state of one checkpoint.

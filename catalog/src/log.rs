@@ -1,5 +1,6 @@
 //! The log of commit records on the store. It is only read and appended to.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -114,15 +115,11 @@ impl Log {
     /// The records after `sequence` up to `last`, which is known to be there.
     pub(crate) fn read_between(&self, sequence: u64, last: u64) -> Records<'_> {
         let read = move |sequence| async move {
-            // Stores have been seen that list, after a restart, what they cannot read yet.
-            let unreadable = || {
-                let reason = format!("the record cannot be found, but there is record {last}");
-                StoreError::Unavailable {
-                    key: keys::log_record(sequence),
-                    reason,
-                }
+            let missing = || StoreError::Missing {
+                key: keys::log_record(sequence),
+                reason: format!("record {last} of the log is there, so this one was"),
             };
-            self.read(sequence).await?.ok_or_else(unreadable)
+            self.read(sequence).await?.ok_or_else(missing)
         };
         Records(
             futures::stream::iter(sequence.saturating_add(1)..=last)
@@ -132,27 +129,90 @@ impl Log {
         )
     }
 
-    /// Gives all records after `sequence` to `use_record`, in order.
+    /// Gives all records after `sequence`, that of a checkpoint or 0, to `use_record`, in order.
+    /// `known` is the sequence of the newest checkpoint that there is.
     pub(crate) async fn replay<E: From<StoreError>>(
         &self,
         sequence: u64,
+        known: u64,
         mut use_record: impl FnMut(Record) -> Result<(), E>,
     ) -> Result<(), E> {
         // The listing only says how far to read ahead: a listing that runs while records come may
         // miss one.
         let mut listing = self.store.list_from(keys::LOG, &keys::log_record(sequence));
-        let mut last = sequence;
+        let mut listed = Listed::default();
         while let Some(info) = listing.try_next().await? {
-            last = keys::parse_log_record(&info.key).map_or(last, |found| last.max(found));
+            if let Some(found) = keys::parse_log_record(&info.key) {
+                listed.add(found);
+            }
         }
+        let mut last = sequence.max(listed.last());
         let mut records = self.read_between(sequence, last);
-        while let Some(record) = records.next().await? {
+        while let Some(record) = records.next().await.map_err(|error| listed.judge(error))? {
             use_record(record)?;
         }
         while let Some(record) = self.read(last.saturating_add(1)).await? {
             last = record.sequence;
             use_record(record)?;
         }
-        Ok(())
+        // A log that ends before a checkpoint has lost its end, and perhaps more than the
+        // checkpoint makes up for.
+        let missing = if last < known {
+            last.saturating_add(1)
+        } else if last == sequence && sequence > 0 && !self.is_there(sequence).await? {
+            sequence
+        } else {
+            return Ok(());
+        };
+        let reason = format!(
+            "{} is there, so this record was",
+            keys::checkpoint(known.max(sequence))
+        );
+        let key = keys::log_record(missing);
+        Err(StoreError::Missing { key, reason }.into())
+    }
+
+    async fn is_there(&self, sequence: u64) -> Result<bool, StoreError> {
+        match self.store.head(&keys::log_record(sequence)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Which records a listing showed, as runs without gaps.
+#[derive(Debug, Default)]
+struct Listed(Vec<RangeInclusive<u64>>);
+
+impl Listed {
+    fn add(&mut self, sequence: u64) {
+        match self.0.last_mut() {
+            Some(run) if run.end().checked_add(1) == Some(sequence) => {
+                *run = *run.start()..=sequence;
+            }
+            _ => self.0.push(sequence..=sequence),
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.0.iter().map(|run| *run.end()).max().unwrap_or(0)
+    }
+
+    /// Stores have been seen that list, after a restart, what they cannot read yet: what is listed
+    /// is not missing.
+    fn judge(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Missing { key, .. }
+                if keys::parse_log_record(&key)
+                    .is_some_and(|sequence| self.0.iter().any(|run| run.contains(&sequence))) =>
+            {
+                StoreError::Unavailable {
+                    key,
+                    reason: "the record is listed, but cannot be found".to_owned(),
+                }
+            }
+            error => error,
+        }
     }
 }

@@ -66,6 +66,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An object is gone that must be there; it has to be restored.
+    #[error("object {key} is missing: {reason}; restore it")]
+    Missing {
+        /// The object.
+        key: String,
+        /// What shows that it was there.
+        reason: String,
+    },
     /// Repeating will not help: wrong credentials, no such bucket, a key that is none.
     #[error("the store refused {key}: {reason}")]
     Other {

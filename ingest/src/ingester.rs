@@ -60,6 +60,9 @@ pub struct IngestOptions {
     pub fence_check_interval: Duration,
     /// The write-ahead log.
     pub wal: WalOptions,
+    /// Whether to start although acknowledged objects of the log are gone or damaged. What they
+    /// held is lost.
+    pub accept_lost_wal: bool,
 }
 
 impl Default for IngestOptions {
@@ -74,6 +77,7 @@ impl Default for IngestOptions {
             max_remote_write_bytes: 32 << 20,
             fence_check_interval: Duration::from_secs(1),
             wal: WalOptions::local(),
+            accept_lost_wal: false,
         }
     }
 }
@@ -186,7 +190,10 @@ impl Ingester {
             covered,
             epoch,
             writer,
-            ReplayOptions::default(),
+            ReplayOptions {
+                accept_lost: options.accept_lost_wal,
+                ..ReplayOptions::default()
+            },
             clock,
         )
         .await
@@ -255,6 +262,14 @@ impl Ingester {
             epoch,
             seq: FIRST_SEQ,
         };
+        if !report.lost.is_empty() {
+            tracing::error!(
+                objects = report.lost.len(),
+                "acknowledged objects of the write-ahead log are lost; what is there was replayed"
+            );
+            // The next start must not find the loss again.
+            flush_to(&catalog, &node, &buffer, &registries, &mut flush, start).await?;
+        }
         let applied = Arc::new(Mutex::new(start));
         let full = Arc::new(Notify::new());
         let sink = {
@@ -482,6 +497,7 @@ impl Ingester {
             self.registries.retain(is_there);
             self.buffer.retain(is_there);
             state.covered = pending.covered;
+            self.wal.covered(pending.covered);
             state.truncator.truncate(pending.covered).await;
         }
         Ok(rows)

@@ -8,6 +8,7 @@
 //! - [`frame`]: how a group lies in an object; specified in `FORMAT.md`.
 //! - [`writer`]: group commit in strict order, with 503 instead of waiting while the store is gone.
 //! - [`replay`]: what is in the log after a position, and the fences that stop older processes.
+//! - [`durable_end`]: how later objects tell that an earlier one was acknowledged and is lost.
 //! - [`truncate`]: deletes what segments cover.
 //! - [`verify`]: whether a replay would succeed, for `tidelake verify`.
 //! - [`metrics`], [`clock`]: what the server exports, and time, passed in so that tests can turn
@@ -21,12 +22,14 @@
 //! - A group that became durable is not applied, even when its clients were told 503: memory is
 //!   always what a replay would give.
 //! - A fence of an older epoch is deleted.
+//! - A replay fences or passes over what was acknowledged, unless the operator accepts the loss.
 
 use std::fmt;
 
 use tidelake_catalog::snapshot;
 
 pub mod clock;
+pub mod durable_end;
 pub mod frame;
 pub mod metrics;
 pub mod replay;
@@ -39,7 +42,7 @@ mod simulation;
 
 pub use frame::{ContentEncoding, Frame, Precision, Protocol, WriterId};
 pub use metrics::WalMetrics;
-pub use replay::{Replay, ReplayError, ReplayOptions, ReplayReport, ReplayedGroup};
+pub use replay::{Loss, Replay, ReplayError, ReplayOptions, ReplayReport, ReplayedGroup};
 pub use truncate::Truncator;
 pub use writer::{Ack, Sink, WalError, WalOptions, WalState, WalWriter};
 

@@ -20,6 +20,7 @@
 //! - [`decimal`]: answers do not depend on the layout of values
 //! - [`damage`]: a damaged file is named, left out on request, found by `verify`, and heals when it
 //!   is restored
+//! - [`lost_log`]: an acknowledged object of the write-ahead log that is gone is named, and missed
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
 //!   query
@@ -42,6 +43,7 @@ mod exemplars;
 mod fencing;
 mod files;
 mod ledger;
+mod lost_log;
 mod overwrite;
 mod place;
 mod prometheus_api;

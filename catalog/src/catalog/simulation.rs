@@ -302,7 +302,7 @@ async fn simulate(seed: u64) -> (usize, usize) {
     let store = Store::new(memory, "").unwrap();
     let log = Log::new(store.clone(), Duration::ZERO);
     let (mut records, mut replayed) = (Vec::new(), Snapshot::default());
-    log.replay(0, |record| {
+    log.replay(0, 0, |record| {
         replayed = follow(&replayed, &record)?;
         records.push(record);
         Ok::<_, StoreError>(())

@@ -700,9 +700,50 @@ async fn loading_reads_the_newest_good_checkpoint_and_the_tail() {
     assert!(
         error
             .to_string()
-            .contains("catalog/log/00000000000000000032"),
+            .contains("object catalog/log/00000000000000000032 is missing"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_is_named_and_not_taken_for_a_store_that_is_away() {
+    // Eleven records, checkpoints after 5 and 10.
+    let check = async |gone: &[u64], broken: &[u64], missing: u64| {
+        let store = Store::memory();
+        let catalog = open_with_table(&store).await;
+        for i in 0..9 {
+            catalog
+                .commit_flush(wal(1, i + 1), &[segment(i.into())])
+                .await
+                .unwrap();
+            checkpoints(&store).await;
+        }
+        assert_eq!(checkpoints(&store).await, [5, 10]);
+        for &sequence in gone {
+            store.delete(&keys::log_record(sequence)).await.unwrap();
+        }
+        for &sequence in broken {
+            let key = keys::checkpoint(sequence);
+            store.put(&key, "broken").await.unwrap();
+        }
+        match Catalog::load(store.clone(), options()).await {
+            Ok(catalog) => assert_eq!((missing, catalog.snapshot().sequence()), (0, 11)),
+            Err(CatalogError::Store(StoreError::Missing { key, .. })) => {
+                assert_eq!(key, keys::log_record(missing));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // Later records are there.
+    check(&[8], &[5, 10], 8).await;
+    check(&[2], &[5, 10], 2).await;
+    // Only a later checkpoint is, which cannot be read.
+    check(&[9, 10, 11], &[10], 9).await;
+    // The end of the log, of which the newest checkpoint tells.
+    check(&[10, 11], &[], 10).await;
+    // What a checkpoint stands for is not needed while the log goes on behind it.
+    check(&[10], &[], 0).await;
+    check(&[3], &[], 0).await;
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ impl Catalog {
 
     /// Makes a state anew that is before the present one.
     async fn reconstruct(&self, at: AsOf, present: &Snapshot) -> Result<PastState, CatalogError> {
-        let mut snapshot =
+        let (mut snapshot, _) =
             checkpoint::load(&self.store, |checkpoint| !at.is_before(checkpoint)).await?;
         let mut records = self
             .log

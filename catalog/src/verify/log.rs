@@ -49,12 +49,14 @@ pub(super) async fn check(store: &Store, report: &mut Report<'_>) -> Result<Foll
     drop(reads);
     for (&sequence, _) in walk.checkpoints.range(last.saturating_add(1)..) {
         let problem = format!(
-            "it is beyond the end of the log, whose last record is {last}: records are lost"
+            "it is missing, and {} is there: it lies beyond the end of the log, whose last record \
+             is {last}",
+            keys::checkpoint(sequence)
         );
         report.add(Finding::damage(
-            keys::checkpoint(sequence),
+            keys::log_record(last.saturating_add(1)),
             problem,
-            "restore the records of the log from a backup",
+            "restore this record and all up to the checkpoint from a backup",
         ));
     }
     if let (None, Some((_, newest))) = (&walk.state, walk.checkpoints.last_key_value()) {

@@ -393,7 +393,7 @@ async fn a_broken_log_is_named_and_the_rest_still_checked() {
             .unwrap();
     }
     place
-        .expect(&[&keys::checkpoint(4)], "beyond the end of the log")
+        .expect(&[&keys::log_record(4)], "beyond the end of the log")
         .await;
 }
 

@@ -6,7 +6,7 @@ use tidelake_catalog::Store;
 use tidelake_catalog::keys;
 
 use super::*;
-use crate::wal::frame::{self, ObjectHeader};
+use crate::wal::frame::{self, ObjectHeader, ObjectKind};
 use crate::wal::{ContentEncoding, Precision, Protocol};
 
 const PROTOCOL: Protocol = Protocol::LineProtocol {
@@ -60,9 +60,15 @@ async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_h
     };
     let put = async |epoch, seq, frames: usize, cut: usize| {
         let header = ObjectHeader {
+            kind: if frames == 0 {
+                ObjectKind::Fence
+            } else {
+                ObjectKind::Group
+            },
             writer: WriterId([1; 16]),
             epoch,
             seq,
+            durable_end: 0,
         };
         let object = frame::encode(&header, &vec![frame.clone(); frames]).unwrap();
         store

@@ -17,21 +17,26 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use tidelake_catalog::Environment;
 
+use super::MAX_IN_FLIGHT;
+
 /// First bytes of every WAL object.
 pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
 /// The version that is written.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 64;
 /// Bytes of the trailer.
 pub const TRAILER_LEN: usize = 4;
-/// Bytes of an object without frames, which is a fence.
-pub const FENCE_LEN: usize = HEADER_LEN + TRAILER_LEN;
+/// Bytes of an object without frames: a fence or a mark.
+pub const EMPTY_LEN: usize = HEADER_LEN + TRAILER_LEN;
 /// Longest name of a database in bytes.
 pub const MAX_DATABASE_LEN: usize = 1024;
 /// Longest body in bytes. The limits of the protocols are far below.
 pub const MAX_BODY_LEN: usize = 1 << 30;
 
+const KIND_AT: usize = 10;
+const FRAMES_LEN_AT: usize = 48;
+const OPEN_AT: usize = 56;
 const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 /// Length, protocol, parameter, encoding, reserved byte, time, length of the database's name.
 const FRAME_FIXED_LEN: usize = 4 + 4 + 8 + 2;
@@ -195,15 +200,55 @@ pub struct Frame {
     pub body: Bytes,
 }
 
-/// Which object this is and who wrote it.
+/// What an object is for. Numbers in objects are for ever: add, never reuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// It holds requests.
+    Group,
+    /// It ends an epoch.
+    Fence,
+    /// It only carries a durable end, when no group came for a while.
+    Mark,
+}
+
+impl ObjectKind {
+    const fn code(self) -> u16 {
+        match self {
+            Self::Group => 0,
+            Self::Fence => 1,
+            Self::Mark => 2,
+        }
+    }
+
+    const fn from_code(code: u16) -> Option<Self> {
+        Some(match code {
+            0 => Self::Group,
+            1 => Self::Fence,
+            2 => Self::Mark,
+            _ => return None,
+        })
+    }
+}
+
+/// Which object this is, what it is for, and what it says about those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectHeader {
+    /// What it is for.
+    pub kind: ObjectKind,
     /// The process that wrote it.
     pub writer: WriterId,
     /// The epoch, as in the key.
     pub epoch: u64,
     /// The sequence, as in the key.
     pub seq: u64,
+    /// Every object of the epoch with a lower sequence was durable when this one was composed. At
+    /// most `seq`, and at least so much that the distance fits 32 bits.
+    pub durable_end: u64,
+}
+
+/// What follows from the sequence alone: a writer has at most [`MAX_IN_FLIGHT`] objects in flight.
+pub(super) const fn least_durable_end(seq: u64) -> u64 {
+    seq.saturating_sub(MAX_IN_FLIGHT as u64 - 1)
 }
 
 /// A frame that does not fit the format.
@@ -285,23 +330,25 @@ impl PreparedFrame {
     }
 }
 
-/// The bytes of an object.
+/// The bytes of an object, which has frames if it is a group.
 pub(super) fn encode_prepared<'a>(
     header: &ObjectHeader,
     frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone,
 ) -> Bytes {
     let frames_len: usize = frames.clone().map(PreparedFrame::encoded_len).sum();
+    // A writer composes at most some dozens of objects before the first of them is durable.
+    let open = u32::try_from(header.seq.saturating_sub(header.durable_end)).unwrap_or(u32::MAX);
     let mut out = Vec::with_capacity(HEADER_LEN + frames_len + TRAILER_LEN);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&header.kind.code().to_le_bytes());
     // A group is cut long before it has that many frames.
     out.extend_from_slice(&(frames.len() as u32).to_le_bytes());
     out.extend_from_slice(&header.writer.0);
     out.extend_from_slice(&header.epoch.to_le_bytes());
     out.extend_from_slice(&header.seq.to_le_bytes());
     out.extend_from_slice(&(frames_len as u64).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&open.to_le_bytes());
     let header_crc = crc32fast::hash(&out);
     out.extend_from_slice(&header_crc.to_le_bytes());
 
@@ -319,7 +366,7 @@ pub(super) fn encode_prepared<'a>(
     Bytes::from(out)
 }
 
-/// The object of a group of frames; without frames it is a fence.
+/// The object of a group of frames, or, without frames, a fence or a mark.
 pub fn encode(header: &ObjectHeader, frames: &[Frame]) -> Result<Bytes, FrameTooLarge> {
     let prepared = frames
         .iter()
@@ -329,19 +376,28 @@ pub fn encode(header: &ObjectHeader, frames: &[Frame]) -> Result<Bytes, FrameToo
     Ok(encode_prepared(header, prepared.iter()))
 }
 
-/// The object that ends an epoch.
-pub(super) fn encode_fence(header: &ObjectHeader) -> Bytes {
+/// A fence or a mark.
+pub(super) fn encode_empty(header: &ObjectHeader) -> Bytes {
     encode_prepared(header, [].iter())
 }
 
-/// Reads an object. The bodies share its memory.
-pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
+/// What the header says, by its own checksum. The rest of the object may be damaged or missing.
+pub(super) fn decode_header(object: &[u8]) -> Result<ObjectHeader, DecodeError> {
+    decode_head(object).map(|head| head.header)
+}
+
+/// The header, and what it says about the frames.
+struct Head {
+    header: ObjectHeader,
+    frames: usize,
+    frames_len: u64,
+}
+
+fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
+    let corrupt = |offset, what| DecodeError::Corrupt { offset, what };
     let magic_there = object.len().min(MAGIC.len());
     if object.get(..magic_there) != MAGIC.get(..magic_there) {
-        return Err(DecodeError::Corrupt {
-            offset: 0,
-            what: "it does not begin like a WAL object",
-        });
+        return Err(corrupt(0, "it does not begin like a WAL object"));
     }
     let mut reader = Reader {
         bytes: object,
@@ -365,23 +421,62 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
     }
     .array()?;
     if crc32fast::hash(header_bytes) != u32::from_le_bytes(header_crc) {
-        return Err(DecodeError::Corrupt {
-            offset: HEADER_CRC_AT,
-            what: "the checksum of its header is wrong",
-        });
+        return Err(corrupt(
+            HEADER_CRC_AT,
+            "the checksum of its header is wrong",
+        ));
     }
-    reader.at += 2;
-    let count = u32::from_le_bytes(reader.array()?) as usize;
+    let kind = u16::from_le_bytes(reader.array()?);
+    let frames = u32::from_le_bytes(reader.array()?) as usize;
     let writer = WriterId(reader.array()?);
     let epoch = u64::from_le_bytes(reader.array()?);
     let seq = u64::from_le_bytes(reader.array()?);
     let frames_len = u64::from_le_bytes(reader.array()?);
+    let open = u64::from(u32::from_le_bytes(reader.array()?));
+    let (kind, durable_end) = match version {
+        // A torn object may be before the fence.
+        0 | 1 if frames == 0 => (ObjectKind::Fence, seq.saturating_sub(1)),
+        0 | 1 => (ObjectKind::Group, least_durable_end(seq)),
+        _ => (
+            ObjectKind::from_code(kind).ok_or(corrupt(KIND_AT, "its kind is unknown"))?,
+            seq.checked_sub(open).ok_or(corrupt(
+                OPEN_AT,
+                "it counts more objects before it than there are",
+            ))?,
+        ),
+    };
+    if (kind == ObjectKind::Group) != (frames > 0) {
+        return Err(corrupt(
+            KIND_AT,
+            "its kind does not fit the number of its frames",
+        ));
+    }
+    Ok(Head {
+        header: ObjectHeader {
+            kind,
+            writer,
+            epoch,
+            seq,
+            durable_end,
+        },
+        frames,
+        frames_len,
+    })
+}
+
+/// Reads an object. The bodies share its memory.
+pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
+    let Head {
+        header,
+        frames: count,
+        frames_len,
+    } = decode_head(object)?;
     let need = usize::try_from(frames_len)
         .ok()
         .and_then(|len| len.checked_add(HEADER_LEN + TRAILER_LEN));
     let Some(need) = need else {
         return Err(DecodeError::Corrupt {
-            offset: reader.at,
+            offset: FRAMES_LEN_AT,
             what: "its length is impossible",
         });
     };
@@ -407,7 +502,10 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
 
     let mut all = Hasher::new();
     all.update(object.get(..HEADER_LEN).unwrap_or_default());
-    reader.at = HEADER_LEN;
+    let mut reader = Reader {
+        bytes: object,
+        at: HEADER_LEN,
+    };
     let mut frames = Vec::with_capacity(count);
     for _ in 0..count {
         frames.push(decode_frame(object, &mut reader, end, &mut all)?);
@@ -424,7 +522,7 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
             what: "its checksum is wrong",
         });
     }
-    Ok((ObjectHeader { writer, epoch, seq }, frames))
+    Ok((header, frames))
 }
 
 /// Reads the frame at the reader, which must end before `end`, and adds its bytes to the checksum

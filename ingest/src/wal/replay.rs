@@ -10,10 +10,13 @@
 //!
 //! # What counts as acknowledged
 //!
-//! - A gap ends an epoch. Objects after it were in flight beside the one that is missing; none of
-//!   them was acknowledged, as acknowledgements are in order. They are reported and not replayed.
-//!   There are at most [`MAX_IN_FLIGHT`] numbers in flight; an object further beyond the gap proves
-//!   that what is missing there was once durable, which is an error ([`ReplayError::Lost`]).
+//! - Every object says how far its epoch was durable when it was composed
+//!   ([`durable_end`](super::durable_end)). What is missing, cut or fenced below that end was
+//!   acknowledged and is lost, which is an error ([`ReplayError::Lost`]) that names both objects.
+//!   No fence is put in its place.
+//! - A gap from that end on ends an epoch. Objects after it were in flight beside the one that is
+//!   missing; none of them was acknowledged, as acknowledgements are in order. They are reported
+//!   and not replayed.
 //! - An object that is damaged is an error, wherever it is: it may have been acknowledged, and what
 //!   comes after it may overwrite it. The operator decides.
 //! - An object that ends early, with nothing after it, is taken as never acknowledged, and
@@ -23,6 +26,12 @@
 //!   was cut, and an error like any other damage. A fence is put behind it, which makes the
 //!   decision final: the next replay finds "ends early, then a fence". The object stays, because it
 //!   keeps its number taken.
+//!
+//! With [`ReplayOptions::accept_lost`] what is lost or damaged is logged, reported and passed over,
+//! and everything that is there is replayed.
+//!
+//! The listing says which objects there are; it may lag. Nothing is taken as missing before a get
+//! has said so.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,8 +44,9 @@ use tidelake_catalog::keys;
 use tidelake_catalog::store::{ObjectInfo, PutOutcome, Store, StoreError};
 
 use super::clock::Clock;
-use super::frame::{self, DecodeError, Frame, ObjectHeader, WriterId};
-use super::{FIRST_SEQ, MAX_IN_FLIGHT, WalPosition};
+use super::durable_end::{self, DurableEnd};
+use super::frame::{self, DecodeError, Frame, ObjectHeader, ObjectKind, WriterId};
+use super::{FIRST_SEQ, WalPosition};
 
 /// How patient replaying is.
 #[derive(Debug, Clone)]
@@ -48,6 +58,9 @@ pub struct ReplayOptions {
     pub retry_pause: Duration,
     /// Objects read ahead; each has at most the size of a group.
     pub read_ahead: usize,
+    /// Whether to go on without objects that were acknowledged and are gone, cut or damaged. What
+    /// they held is lost.
+    pub accept_lost: bool,
 }
 
 impl Default for ReplayOptions {
@@ -56,6 +69,7 @@ impl Default for ReplayOptions {
             patience: Duration::from_secs(180),
             retry_pause: Duration::from_millis(250),
             read_ahead: 4,
+            accept_lost: false,
         }
     }
 }
@@ -68,8 +82,8 @@ pub enum ReplayError {
     Store(#[from] StoreError),
     /// An object that may have been acknowledged cannot be read.
     #[error(
-        "the write-ahead log object {key} cannot be read: {reason}; restore it, or move it and \
-         all later objects of its folder away to start without them"
+        "the write-ahead log object {key} cannot be read: {reason}; restore it, or start with \
+         --accept-lost-wal to go on without what it held"
     )]
     Corrupt {
         /// The object.
@@ -85,16 +99,18 @@ pub enum ReplayError {
         /// The position it says it has.
         found: WalPosition,
     },
-    /// An object that was durable is gone.
+    /// An object that was acknowledged is gone.
     #[error(
-        "the write-ahead log object {key} is missing, but {later} is there; restore it, or move \
-         the later objects of this folder away to start without them"
+        "the write-ahead log object {key} {loss}, though it was acknowledged: {proof}; restore it, \
+         or start with --accept-lost-wal to go on without what it held"
     )]
     Lost {
-        /// What is missing.
+        /// The object.
         key: String,
-        /// What could not be there without it.
-        later: String,
+        /// What became of it.
+        loss: Loss,
+        /// What shows that it was there.
+        proof: DurableEnd,
     },
     /// A newer process of this node runs or ran: this one must exit.
     #[error("another process took over this node: {key} is there")]
@@ -102,6 +118,20 @@ pub enum ReplayError {
         /// Its object.
         key: String,
     },
+}
+
+/// What became of an object that was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// There is no such object.
+    #[error("is missing")]
+    Missing,
+    /// There is a fence in its place.
+    #[error("is gone, with a fence in its place")]
+    Fenced,
+    /// Its end is missing.
+    #[error("was cut ({0})")]
+    Cut(DecodeError),
 }
 
 /// The frames of one object.
@@ -142,6 +172,17 @@ pub struct ReplayReport {
     pub orphans: Vec<String>,
     /// Objects that end early with nothing behind them, not replayed.
     pub torn: Vec<String>,
+    /// Objects that were acknowledged and are gone, or are damaged, where that is accepted.
+    pub lost: Vec<String>,
+}
+
+/// What is at a position.
+enum Taken {
+    Object(Bytes),
+    /// Nothing was, and now there is our fence.
+    Fenced,
+    /// An object that was acknowledged is not there.
+    Missing(DurableEnd),
 }
 
 /// A replay under way. Take groups with [`next`](Self::next) until there is none: only then
@@ -153,6 +194,8 @@ pub struct Replay {
     listed: BTreeSet<WalPosition>,
     at: WalPosition,
     range_first: u64,
+    /// How far the epoch of `at` was durable, once it was asked for.
+    durable_end: Option<Option<DurableEnd>>,
     /// Objects being read ahead, in order, beginning at `at` or later.
     ahead: FuturesOrdered<BoxFuture<'static, (WalPosition, Result<Bytes, StoreError>)>>,
     ahead_to: WalPosition,
@@ -209,6 +252,7 @@ impl Replay {
             listed,
             at,
             range_first: at.seq,
+            durable_end: None,
             ahead: FuturesOrdered::new(),
             ahead_to: at,
             options,
@@ -226,80 +270,181 @@ impl Replay {
     pub async fn next(&mut self) -> Result<Option<ReplayedGroup>, ReplayError> {
         while self.at.epoch < self.new_epoch {
             let position = self.at;
-            let Some(object) = self.take(position).await? else {
-                // The fence is ours.
-                self.end_epoch(position.seq, position);
-                continue;
+            let object = match self.take(position, position.seq).await? {
+                Taken::Object(object) => object,
+                Taken::Fenced => {
+                    self.end_epoch(position.seq, position);
+                    continue;
+                }
+                Taken::Missing(proof) => {
+                    self.pass_over(position, Loss::Missing, proof).await?;
+                    continue;
+                }
             };
             match self.decode(position, &object) {
-                Ok((_, frames)) if frames.is_empty() => self.end_epoch(position.seq, position),
-                Ok((header, frames)) => {
-                    self.report.groups += 1;
-                    self.report.frames += frames.len() as u64;
-                    self.report.bytes += object.len() as u64;
-                    self.at = position.next();
-                    return Ok(Some(ReplayedGroup {
-                        position,
-                        writer: header.writer,
-                        frames,
-                    }));
-                }
+                Ok((header, frames)) => match header.kind {
+                    ObjectKind::Fence => self.fence(position).await?,
+                    ObjectKind::Mark => self.at = position.next(),
+                    ObjectKind::Group => {
+                        self.report.groups += 1;
+                        self.report.frames += frames.len() as u64;
+                        self.report.bytes += object.len() as u64;
+                        self.at = position.next();
+                        return Ok(Some(ReplayedGroup {
+                            position,
+                            writer: header.writer,
+                            frames,
+                        }));
+                    }
+                },
                 Err(ReplayError::Corrupt {
                     reason: reason @ DecodeError::Truncated { .. },
                     key,
-                }) => {
-                    self.end_torn(position, key, reason).await?;
-                }
+                }) => self.end_torn(position, key, reason).await?,
+                Err(error @ ReplayError::Corrupt { .. }) => self.pass_over_damaged(error)?,
                 Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
 
-    /// The object at `position`; `None` if there was none and now there is our fence.
-    async fn take(&mut self, position: WalPosition) -> Result<Option<Bytes>, ReplayError> {
+    /// The object at `position`. If there is none and there need not be, our fence is put there,
+    /// which says `durable_end` of the objects before it.
+    async fn take(
+        &mut self,
+        position: WalPosition,
+        durable_end: u64,
+    ) -> Result<Taken, ReplayError> {
         if self.listed.contains(&position) {
             self.read_ahead();
             while let Some((found, object)) = self.ahead.next().await {
                 if found == position {
-                    return self.reader.found(object, self.new_epoch).await.map(Some);
+                    return self
+                        .reader
+                        .found(object, self.new_epoch)
+                        .await
+                        .map(Taken::Object);
                 }
             }
             let object = self.reader.get(position).await;
-            return self.reader.found(object, self.new_epoch).await.map(Some);
+            return self
+                .reader
+                .found(object, self.new_epoch)
+                .await
+                .map(Taken::Object);
         }
-        let beyond = WalPosition {
-            seq: position.seq.saturating_add(MAX_IN_FLIGHT as u64),
-            ..position
-        };
-        let epoch_end = WalPosition {
-            epoch: position.epoch.saturating_add(1),
-            seq: FIRST_SEQ,
-        };
-        if let Some(&later) = self.listed.range(beyond..epoch_end).next() {
-            // Before anything is put in its place; and a listing may be older than the object.
-            return match self.reader.get_if_there(position).await? {
-                Some(object) => Ok(Some(object)),
-                None => Err(ReplayError::Lost {
-                    key: self.reader.key(position),
-                    later: self.reader.key(later),
-                }),
-            };
+        // Before anything is put in its place; and a listing may be older than the object.
+        if self.is_followed(position) {
+            if let Some(object) = self.reader.get_if_there(position).await? {
+                return Ok(Taken::Object(object));
+            }
+            if let Some(proof) = self.proof_of(position).await? {
+                return Ok(Taken::Missing(proof));
+            }
         }
         let header = ObjectHeader {
+            kind: ObjectKind::Fence,
             writer: self.writer,
             epoch: position.epoch,
             seq: position.seq,
+            durable_end,
         };
         match self
             .reader
-            .put(position, frame::encode_fence(&header))
+            .put(position, frame::encode_empty(&header))
             .await?
         {
-            PutOutcome::Created => Ok(None),
+            PutOutcome::Created => Ok(Taken::Fenced),
             // A last group of the older process, or our own fence whose answer got lost.
-            PutOutcome::AlreadyExists => Ok(Some(self.reader.get(position).await?)),
+            PutOutcome::AlreadyExists => Ok(Taken::Object(self.reader.get(position).await?)),
         }
+    }
+
+    /// Whether an object of the same epoch is listed behind `position`.
+    fn is_followed(&self, position: WalPosition) -> bool {
+        let end = WalPosition {
+            epoch: position.epoch.saturating_add(1),
+            seq: FIRST_SEQ,
+        };
+        self.listed.range(position.next()..end).next().is_some()
+    }
+
+    /// What shows that the object at `position`, in the epoch of `at`, was once durable.
+    async fn proof_of(&mut self, position: WalPosition) -> Result<Option<DurableEnd>, ReplayError> {
+        if self.durable_end.is_none() {
+            let mut furthest = None;
+            for witness in durable_end::witnesses(&self.listed, position.epoch) {
+                let object = self.reader.get(witness).await;
+                let object = self.reader.found(object, self.new_epoch).await?;
+                durable_end::extend(&mut furthest, self.reader.key(witness), witness, &object);
+            }
+            self.durable_end = Some(furthest);
+        }
+        Ok(self
+            .durable_end
+            .iter()
+            .flatten()
+            .find(|furthest| furthest.end > position)
+            .cloned())
+    }
+
+    /// Goes on behind an object that is lost, if that is accepted.
+    async fn pass_over(
+        &mut self,
+        position: WalPosition,
+        loss: Loss,
+        proof: DurableEnd,
+    ) -> Result<(), ReplayError> {
+        // A newer process deletes what it has flushed, after it has put its fence into our epoch.
+        let own = WalPosition {
+            epoch: self.new_epoch,
+            seq: FIRST_SEQ,
+        };
+        if self.reader.get_if_there(own).await?.is_some() {
+            let key = self.reader.key(own);
+            return Err(ReplayError::Superseded { key });
+        }
+        let key = self.reader.key(position);
+        if !self.options.accept_lost {
+            return Err(ReplayError::Lost { key, loss, proof });
+        }
+        tracing::error!(%key, %loss, %proof, "an acknowledged object of the write-ahead log is lost, and so is what it held; going on without it, as accept_lost_wal is set");
+        self.skip(position, key);
+        Ok(())
+    }
+
+    /// Goes on behind the object at `at`, which cannot be read, if that is accepted.
+    fn pass_over_damaged(&mut self, error: ReplayError) -> Result<(), ReplayError> {
+        match error {
+            // A newer program can read what this one cannot.
+            ReplayError::Corrupt { key, reason }
+                if self.options.accept_lost && !matches!(reason, DecodeError::Version(_)) =>
+            {
+                tracing::error!(%key, %reason, "an object of the write-ahead log cannot be read, and what it held is lost; going on without it, as accept_lost_wal is set");
+                self.skip(self.at, key);
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    fn skip(&mut self, lost: WalPosition, key: String) {
+        self.report.lost.push(key);
+        self.at = lost.next();
+        // What was read ahead may have been taken out of its order.
+        self.ahead = FuturesOrdered::new();
+        self.ahead_to = self.at;
+    }
+
+    /// Ends an epoch at its fence, unless that stands in the place of something else.
+    async fn fence(&mut self, position: WalPosition) -> Result<(), ReplayError> {
+        if self.is_followed(position)
+            && let Some(proof) = self.proof_of(position).await?
+        {
+            return self.pass_over(position, Loss::Fenced, proof).await;
+        }
+        self.end_epoch(position.seq, position);
+        Ok(())
     }
 
     /// Keeps the next listed objects coming.
@@ -342,24 +487,26 @@ impl Replay {
         reason: DecodeError,
     ) -> Result<(), ReplayError> {
         let behind = position.next();
-        let last_listed = self
-            .listed
-            .range(
-                ..WalPosition {
-                    epoch: position.epoch.saturating_add(1),
-                    seq: FIRST_SEQ,
-                },
-            )
-            .next_back();
-        // What lies behind a fence does not matter; whether the next object is one has to be read.
-        if last_listed.is_some_and(|&last| last > position) && !self.listed.contains(&behind) {
-            return Err(ReplayError::Corrupt { key, reason });
-        }
-        if let Some(object) = self.take(behind).await? {
-            let (_, frames) = self.decode(behind, &object)?;
-            if !frames.is_empty() {
-                return Err(ReplayError::Corrupt { key, reason });
+        if self.is_followed(position) {
+            if let Some(proof) = self.proof_of(position).await? {
+                return self.pass_over(position, Loss::Cut(reason), proof).await;
             }
+            // What lies behind a fence does not matter; whether the next object is one has to be
+            // read.
+            if !self.listed.contains(&behind) {
+                return self.pass_over_damaged(ReplayError::Corrupt { key, reason });
+            }
+        }
+        let is_end = match self.take(behind, position.seq).await? {
+            Taken::Fenced => true,
+            Taken::Object(object) => match self.decode(behind, &object) {
+                Ok((header, _)) => header.kind == ObjectKind::Fence,
+                Err(_) => false,
+            },
+            Taken::Missing(_) => false,
+        };
+        if !is_end {
+            return self.pass_over_damaged(ReplayError::Corrupt { key, reason });
         }
         tracing::error!(%key, %reason, "the last object of an epoch of the write-ahead log ends early; taken as never acknowledged");
         self.report.torn.push(key);
@@ -384,6 +531,7 @@ impl Replay {
             end,
         });
         self.at = next;
+        self.durable_end = None;
         self.range_first = FIRST_SEQ;
         // Orphans may have been read ahead.
         self.ahead = FuturesOrdered::new();
@@ -420,11 +568,11 @@ impl Reader {
     /// What was read at a place where an object was listed. If it is gone, a newer process may have
     /// replayed the log and deleted what it has flushed since; before that it has put its fence
     /// into our epoch.
-    async fn found(
+    async fn found<T>(
         &self,
-        object: Result<Bytes, StoreError>,
+        object: Result<T, StoreError>,
         own_epoch: u64,
-    ) -> Result<Bytes, ReplayError> {
+    ) -> Result<T, ReplayError> {
         if matches!(object, Err(StoreError::NotFound { .. })) {
             let own = WalPosition {
                 epoch: own_epoch,

@@ -1,5 +1,8 @@
 //! Deletes the objects of a log that segments cover.
 //!
+//! What is covered is not needed, so that the order of deletions does not matter: a replay begins
+//! behind it, and misses nothing of it.
+//!
 //! Objects are deleted by number, from where the last call ended, without listing. The fences of
 //! older epochs stay, and so do torn objects: they keep their numbers taken, and a process that was
 //! paused for a week must still find its number taken when it goes on. They cost some seventy bytes
@@ -13,7 +16,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use tidelake_catalog::keys;
 use tidelake_catalog::store::{Store, StoreError};
 
-use super::frame::{self, DecodeError, FENCE_LEN};
+use super::frame::{self, DecodeError, EMPTY_LEN, Frame, ObjectHeader, ObjectKind};
 use super::metrics::{self, WalMetrics};
 use super::{ReplayReport, WalPosition};
 
@@ -98,10 +101,16 @@ impl Truncator {
         }
         let mut deleted = 0;
         for (epoch, objects) in found {
-            let is_fence = |seq: u64| objects.get(&seq) == Some(&(FENCE_LEN as u64));
-            for &seq in objects.keys().filter(|&&seq| !is_fence(seq)) {
+            let is_empty = |seq: u64| objects.get(&seq) == Some(&(EMPTY_LEN as u64));
+            // The older epochs have a fence each. Where there is more, there are marks.
+            let has_marks =
+                epoch == covered.epoch || objects.keys().filter(|&&seq| is_empty(seq)).count() > 1;
+            for &seq in objects.keys() {
                 let key = keys::wal_object(node, epoch, seq);
-                if is_fence(seq.saturating_add(1)) && is_torn(store, &key).await? {
+                if is_empty(seq) && !(has_marks && is_mark(store, &key).await?) {
+                    continue;
+                }
+                if is_empty(seq.saturating_add(1)) && is_torn(store, &key).await? {
                     continue;
                 }
                 store.delete(&key).await?;
@@ -112,13 +121,28 @@ impl Truncator {
     }
 }
 
+async fn is_mark(store: &Store, key: &str) -> Result<bool, StoreError> {
+    Ok(match decoded(store, key).await? {
+        Some(Ok((header, _))) => header.kind == ObjectKind::Mark,
+        _ => false,
+    })
+}
+
 async fn is_torn(store: &Store, key: &str) -> Result<bool, StoreError> {
+    Ok(matches!(
+        decoded(store, key).await?,
+        Some(Err(DecodeError::Truncated { .. }))
+    ))
+}
+
+/// `None` if it is gone.
+async fn decoded(
+    store: &Store,
+    key: &str,
+) -> Result<Option<Result<(ObjectHeader, Vec<Frame>), DecodeError>>, StoreError> {
     match store.get(key).await {
-        Ok(object) => Ok(matches!(
-            frame::decode(&object),
-            Err(DecodeError::Truncated { .. })
-        )),
-        Err(StoreError::NotFound { .. }) => Ok(false),
+        Ok(object) => Ok(Some(frame::decode(&object))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -8,11 +8,12 @@ use tidelake_catalog::keys;
 use tidelake_catalog::store::{Store, StoreError};
 use tidelake_catalog::verify::{Finding, Followed, Report};
 
-use super::frame::{self, DecodeError};
-use super::{FIRST_SEQ, MAX_IN_FLIGHT, WalPosition};
+use super::durable_end::{self, DurableEnd};
+use super::frame::{self, DecodeError, ObjectKind};
+use super::{FIRST_SEQ, Loss, WalPosition};
 
-const RESTORE: &str = "restore it, or move it and all later objects of its folder away; the node \
-                       does not start before";
+const RESTORE: &str = "restore it, or start the node with --accept-lost-wal, which goes on without \
+                       what it held; the node does not start before";
 const HARMLESS: &str = "it was never acknowledged and is not replayed; leave it";
 
 /// Checks the objects of a node's log from its covered position on.
@@ -41,6 +42,7 @@ pub async fn verify(
         followed,
         report,
         listed: listed.split_off(&start),
+        durable_end: None,
     };
     let mut from = start;
     while let Some(&next) = check.listed.range(from..).next() {
@@ -78,10 +80,13 @@ struct LogCheck<'a, 'r> {
     followed: &'a mut Followed,
     report: &'a mut Report<'r>,
     listed: BTreeSet<WalPosition>,
+    /// How far the epoch that is looked at was durable, once it was asked for.
+    durable_end: Option<Option<DurableEnd>>,
 }
 
 /// What is at a position.
 enum Found {
+    /// Or a mark.
     Group,
     Fence,
     EndsEarly(DecodeError),
@@ -107,45 +112,81 @@ impl LogCheck<'_, '_> {
     }
 
     async fn epoch(&mut self, first: WalPosition) -> Result<(), StoreError> {
+        self.durable_end = None;
         let mut at = first;
         while let Some(next) = self.next_listed(at) {
             match self.look(at).await? {
-                Found::Group | Found::Covered => {}
-                Found::Damaged => {}
+                Found::Group | Found::Covered | Found::Damaged => {}
                 Found::Fence => {
-                    self.leave_out(at.next(), "it lies after the fence of its epoch");
-                    return Ok(());
-                }
-                Found::EndsEarly(reason) => {
-                    let is_last = self.next_listed(at.next()).is_none();
-                    if is_last || matches!(self.look(at.next()).await?, Found::Fence) {
-                        self.report
-                            .add(Finding::note(self.key(at), reason, HARMLESS));
-                        self.leave_out(at.next().next(), "it lies after the fence of its epoch");
+                    if !self.is_lost(at, Loss::Fenced).await {
+                        self.leave_out(at.next(), "it lies after the fence of its epoch");
                         return Ok(());
                     }
-                    self.report
-                        .add(Finding::damage(self.key(at), reason, RESTORE));
+                }
+                Found::EndsEarly(reason) => {
+                    if !self.is_lost(at, Loss::Cut(reason.clone())).await {
+                        let is_last = self.next_listed(at.next()).is_none();
+                        if is_last || matches!(self.look(at.next()).await?, Found::Fence) {
+                            self.report
+                                .add(Finding::note(self.key(at), reason, HARMLESS));
+                            self.leave_out(
+                                at.next().next(),
+                                "it lies after the fence of its epoch",
+                            );
+                            return Ok(());
+                        }
+                        self.report
+                            .add(Finding::damage(self.key(at), reason, RESTORE));
+                    }
                 }
                 Found::Missing => {
-                    let beyond = WalPosition {
-                        seq: at.seq.saturating_add(MAX_IN_FLIGHT as u64),
-                        ..at
-                    };
-                    let Some(proof) = self.next_listed(beyond) else {
+                    if !self.is_lost(at, Loss::Missing).await {
                         self.leave_out(next, "it lies after a gap, or is on its way");
                         return Ok(());
-                    };
-                    let problem = format!("it is missing, but {} is there", self.key(proof));
-                    self.report
-                        .add(Finding::damage(self.key(at), problem, RESTORE));
-                    at = next;
-                    continue;
+                    }
                 }
             }
             at = at.next();
         }
         Ok(())
+    }
+
+    /// Whether the object at `at` was acknowledged, by what later ones say; then its loss is
+    /// reported.
+    async fn is_lost(&mut self, at: WalPosition, loss: Loss) -> bool {
+        // Nothing before it tells anything of it.
+        if self.next_listed(at.next()).is_none() {
+            return false;
+        }
+        if self.durable_end.is_none() {
+            let furthest = self.furthest_end(at.epoch).await;
+            self.durable_end = Some(furthest);
+        }
+        match self
+            .durable_end
+            .iter()
+            .flatten()
+            .find(|proof| proof.end > at)
+        {
+            Some(proof) => {
+                let problem = format!("it {loss}, though it was acknowledged: {proof}");
+                self.report
+                    .add(Finding::damage(self.key(at), problem, RESTORE));
+                true
+            }
+            None => false,
+        }
+    }
+
+    async fn furthest_end(&self, epoch: u64) -> Option<DurableEnd> {
+        let mut furthest = None;
+        for witness in durable_end::witnesses(&self.listed, epoch) {
+            let key = self.key(witness);
+            // What cannot be read is reported when its turn comes.
+            let object = self.store.get(&key).await.unwrap_or_default();
+            durable_end::extend(&mut furthest, key, witness, &object);
+        }
+        furthest
     }
 
     fn leave_out(&mut self, from: WalPosition, problem: &str) {
@@ -176,16 +217,15 @@ impl LogCheck<'_, '_> {
         };
         self.report.checked.log_objects += 1;
         let problem = match frame::decode(&object) {
-            Ok((header, frames)) => {
+            Ok((header, _)) => {
                 let found = WalPosition {
                     epoch: header.epoch,
                     seq: header.seq,
                 };
                 if found == at {
-                    return Ok(if frames.is_empty() {
-                        Found::Fence
-                    } else {
-                        Found::Group
+                    return Ok(match header.kind {
+                        ObjectKind::Fence => Found::Fence,
+                        ObjectKind::Group | ObjectKind::Mark => Found::Group,
                     });
                 }
                 format!("it was written as {found}: somebody moved or copied it")

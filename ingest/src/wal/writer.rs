@@ -20,12 +20,20 @@
 //!
 //! "Exists already" is an answer too: the bytes are read back, and if they are ours an earlier try
 //! had arrived. If not, another process has fenced this epoch, and the writer stops for ever.
+//!
+//! # Marks
+//!
+//! Every object says how far the log was durable when it was composed, so that a replay notices if
+//! an earlier one is gone. Behind the last group there is none that says so. When the log is idle
+//! or closed, an object without frames does: a *mark*. It is put, repeated and published like a
+//! group, at most once for each pause. Rejected: a mark for each group, which doubles the requests;
+//! one object that is overwritten, which breaks "put if absent".
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -61,6 +69,10 @@ pub struct WalOptions {
     pub put_timeout: Option<Duration>,
     /// Pause before the first new try of a failed put; it doubles from try to try.
     pub min_retry_pause: Duration,
+    /// After this time without a group a mark is put, if the last group has none yet: it shows that
+    /// the group was acknowledged, should its object be lost. Each is a request, so one that comes
+    /// before the next write of a steady client doubles that client's.
+    pub mark_after: Duration,
     /// Longest pause between tries, hence the longest time that writes stay refused once the store
     /// is back.
     pub max_retry_pause: Duration,
@@ -78,6 +90,7 @@ impl WalOptions {
             put_timeout: None,
             min_retry_pause: Duration::from_millis(50),
             max_retry_pause: Duration::from_millis(500),
+            mark_after: Duration::from_secs(1),
         }
     }
 
@@ -87,6 +100,8 @@ impl WalOptions {
             min_interval: Duration::from_millis(250),
             max_in_flight: 4,
             put_timeout: Some(Duration::from_secs(5)),
+            // Longer than most intervals at which clients write.
+            mark_after: Duration::from_secs(30),
             ..Self::local()
         }
     }
@@ -195,6 +210,8 @@ struct Queue<T> {
 struct Shared<T> {
     queue: Mutex<Queue<T>>,
     wake: Notify,
+    /// Every object of this epoch with a lower sequence is in segments.
+    covered_end: AtomicU64,
     state: watch::Sender<WalState>,
     metrics: Arc<WalMetrics>,
     options: WalOptions,
@@ -308,6 +325,7 @@ impl<T: Send + 'static> WalWriter<T> {
                 closing: false,
             }),
             wake: Notify::new(),
+            covered_end: AtomicU64::new(start.seq),
             state: watch::Sender::new(WalState::Open),
             metrics: Arc::default(),
             options,
@@ -388,7 +406,16 @@ impl<T: Send + 'static> WalWriter<T> {
         Arc::clone(&self.shared().metrics)
     }
 
-    /// Takes no more submissions and returns when all earlier ones are answered.
+    /// Notes that everything before `covered`, a position of this epoch, is in segments: no mark is
+    /// needed for it.
+    pub fn covered(&self, covered: WalPosition) {
+        self.shared()
+            .covered_end
+            .fetch_max(covered.seq, Ordering::Relaxed);
+    }
+
+    /// Takes no more submissions and returns when all earlier ones are answered, and the last of
+    /// them has its mark.
     pub async fn close(&self) {
         let mut state = self.state();
         self.shared().close();

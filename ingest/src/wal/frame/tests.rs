@@ -3,10 +3,36 @@ use proptest::prelude::*;
 use super::*;
 
 const HEADER: ObjectHeader = ObjectHeader {
+    kind: ObjectKind::Group,
     writer: WriterId([7; 16]),
     epoch: 3,
     seq: 99,
+    durable_end: 97,
 };
+
+fn empty(kind: ObjectKind) -> ObjectHeader {
+    ObjectHeader { kind, ..HEADER }
+}
+
+/// An object of format version 1.
+fn version_1(seq: u64, frames: &[Frame]) -> Bytes {
+    let mut bytes = encode(&ObjectHeader { seq, ..HEADER }, frames)
+        .unwrap()
+        .to_vec();
+    bytes[8..12].copy_from_slice(&[1, 0, 0, 0]);
+    bytes[OPEN_AT..HEADER_CRC_AT].fill(0);
+    seal(&mut bytes);
+    bytes.into()
+}
+
+/// Makes both checksums fit.
+fn seal(bytes: &mut [u8]) {
+    let header = crc32fast::hash(&bytes[..HEADER_CRC_AT]);
+    bytes[HEADER_CRC_AT..HEADER_LEN].copy_from_slice(&header.to_le_bytes());
+    let end = bytes.len() - TRAILER_LEN;
+    let all = crc32fast::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&all.to_le_bytes());
+}
 
 fn frame(
     database: &str,
@@ -46,14 +72,14 @@ fn bytes_are_as_specified() {
     let object = encode(&HEADER, &two_frames()[..1]).unwrap();
     let hex: String = object.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = "544c4b57414c0d0a\
-         0100\
+         0200\
          0000\
          01000000\
          07070707070707070707070707070707\
          0300000000000000\
          6300000000000000\
          2a00000000000000\
-         00000000";
+         02000000";
     assert_eq!(&hex[..expected.len()], expected);
     let frame = "2200000001030100fbffffffffffffff070064656661756c746370752075736167653d312032";
     assert_eq!(&hex[HEADER_LEN * 2..HEADER_LEN * 2 + frame.len()], frame);
@@ -67,7 +93,6 @@ fn reads_what_it_wrote() {
         let object = encode(&HEADER, frames).unwrap();
         assert_eq!(decode(&object), Ok((HEADER, frames.to_vec())));
     };
-    check(&[]);
     check(&two_frames());
     check(&[frame(
         "",
@@ -76,7 +101,57 @@ fn reads_what_it_wrote() {
         0,
         b"",
     )]);
-    assert_eq!(encode_fence(&HEADER).len(), FENCE_LEN);
+    for kind in [ObjectKind::Fence, ObjectKind::Mark] {
+        let object = encode_empty(&empty(kind));
+        assert_eq!(object.len(), EMPTY_LEN);
+        assert_eq!(decode(&object), Ok((empty(kind), Vec::new())));
+        assert_eq!(decode_header(&object), Ok(empty(kind)));
+    }
+}
+
+#[test]
+fn version_1_says_what_follows_from_its_numbers() {
+    let check = |seq: u64, frames: &[Frame], kind: ObjectKind, durable_end: u64| {
+        let header = ObjectHeader {
+            kind,
+            seq,
+            durable_end,
+            ..HEADER
+        };
+        assert_eq!(
+            decode(&version_1(seq, frames)),
+            Ok((header, frames.to_vec()))
+        );
+    };
+    check(99, &two_frames(), ObjectKind::Group, 84);
+    check(9, &two_frames(), ObjectKind::Group, 0);
+    check(99, &[], ObjectKind::Fence, 98);
+    check(0, &[], ObjectKind::Fence, 0);
+}
+
+#[test]
+fn a_header_is_read_without_the_rest() {
+    let object = encode(&HEADER, &two_frames()).unwrap();
+    assert_eq!(decode_header(&object[..HEADER_LEN]), Ok(HEADER));
+    assert!(decode_header(&object[..HEADER_LEN - 1]).is_err());
+}
+
+#[test]
+fn kinds_that_do_not_fit_are_refused() {
+    let check = |object: Bytes, at: usize, value: u8, expected: &str| {
+        let mut bytes = object.to_vec();
+        bytes[at] = value;
+        seal(&mut bytes);
+        let error = decode(&bytes.into()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let group = encode(&HEADER, &two_frames()).unwrap();
+    let mark = encode_empty(&empty(ObjectKind::Mark));
+    check(group.clone(), KIND_AT, 3, "its kind is unknown");
+    check(group.clone(), KIND_AT, 1, "does not fit the number");
+    check(mark.clone(), KIND_AT, 0, "does not fit the number");
+    check(group, OPEN_AT, 100, "more objects before it");
+    check(mark, OPEN_AT, 100, "more objects before it");
 }
 
 #[test]
@@ -152,8 +227,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
 
 proptest! {
     #[test]
-    fn any_group_comes_back(writer: [u8; 16], epoch: u64, seq: u64, frames in prop::collection::vec(any_frame(), 0..8)) {
-        let header = ObjectHeader { writer: WriterId(writer), epoch, seq };
+    fn any_group_comes_back(writer: [u8; 16], epoch: u64, seq: u64, open: u32, frames in prop::collection::vec(any_frame(), 1..8)) {
+        let durable_end = seq.saturating_sub(open.into());
+        let header = ObjectHeader { kind: ObjectKind::Group, writer: WriterId(writer), epoch, seq, durable_end };
         let object = encode(&header, &frames).unwrap();
         prop_assert_eq!(decode(&object), Ok((header, frames)));
     }
@@ -166,8 +242,8 @@ proptest! {
 
     /// Checksums that fit, as an attacker or a bug would make them: still an error, never a panic.
     #[test]
-    fn any_content_with_right_checksums_is_safe(count: u32, len_given in prop::option::of(any::<u64>()), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let mut object = [&MAGIC[..], &VERSION.to_le_bytes(), &[0; 2], &count.to_le_bytes(), &[0; 32]].concat();
+    fn any_content_with_right_checksums_is_safe(kind in 0u16..4, count: u32, len_given in prop::option::of(any::<u64>()), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let mut object = [&MAGIC[..], &VERSION.to_le_bytes(), &kind.to_le_bytes(), &count.to_le_bytes(), &[0; 32]].concat();
         object.extend_from_slice(&len_given.unwrap_or(bytes.len() as u64).to_le_bytes());
         object.extend_from_slice(&[0; 4]);
         object.extend_from_slice(&crc32fast::hash(&object).to_le_bytes());

@@ -5,30 +5,38 @@ use super::*;
 const OLD: WriterId = WriterId([1; 16]);
 const US: WriterId = WriterId([2; 16]);
 
-/// An object of a test: which frames it has (none: a fence), and how it is spoilt.
+/// An object of a test: which frames it has (none: a fence), what it says of the objects before it
+/// (of groups nothing, if not [`Told`]), and how it is spoilt.
 #[derive(Clone, Copy)]
 enum Object {
     Sound(&'static [u64]),
+    Told(&'static [u64], u64),
+    Mark(u64),
     Cut(usize),
     Damaged,
 }
-use Object::{Cut, Damaged, Sound};
+use Object::{Cut, Damaged, Mark, Sound, Told};
 
 fn bytes(position: WalPosition, object: Object) -> Bytes {
+    let (kind, numbers, durable_end): (_, &[u64], _) = match object {
+        Sound([]) => (ObjectKind::Fence, &[], position.seq),
+        Told([], end) => (ObjectKind::Fence, &[], end),
+        Mark(end) => (ObjectKind::Mark, &[], end),
+        Sound(numbers) => (ObjectKind::Group, numbers, 0),
+        Told(numbers, end) => (ObjectKind::Group, numbers, end),
+        Cut(_) | Damaged => (ObjectKind::Group, &[77], 0),
+    };
     let header = ObjectHeader {
+        kind,
         writer: OLD,
         epoch: position.epoch,
         seq: position.seq,
-    };
-    let numbers: &[u64] = if let Sound(numbers) = object {
-        numbers
-    } else {
-        &[77]
+        durable_end,
     };
     let frames: Vec<Frame> = numbers.iter().map(|&id| numbered(id)).collect();
     let sound = frame::encode(&header, &frames).unwrap();
     match object {
-        Sound(_) => sound,
+        Sound(_) | Told(..) | Mark(_) => sound,
         Cut(len) => sound.slice(..len),
         Damaged => {
             let mut bytes = sound.to_vec();
@@ -59,10 +67,20 @@ fn simulation(objects: &[(u64, u64, Object)]) -> Simulation {
 type Replayed = Result<(Vec<(u64, u64, Vec<u64>)>, ReplayReport), ReplayError>;
 
 fn replay_from(simulation: &mut Simulation, covered: WalPosition, new_epoch: u64) -> Replayed {
+    replay(simulation, covered, new_epoch, false)
+}
+
+fn replay(
+    simulation: &mut Simulation,
+    covered: WalPosition,
+    new_epoch: u64,
+    accept_lost: bool,
+) -> Replayed {
     let (store, clock) = (simulation.store.clone(), Arc::new(simulation.clock.clone()));
     let task = async move {
         let options = ReplayOptions {
             patience: ms(60_000),
+            accept_lost,
             ..ReplayOptions::default()
         };
         let mut replay = Replay::open(store, "n", covered, new_epoch, US, options, clock).await?;
@@ -204,6 +222,160 @@ fn a_torn_last_object_is_reported_and_its_number_stays_taken() {
             assert!(exists(&mut simulation, 1, 1) && exists(&mut simulation, 1, 2));
         }
     }
+}
+
+const ALL: [(u64, u64, Object); 8] = [
+    (1, 0, Told(&[1], 0)),
+    (1, 1, Told(&[2], 1)),
+    (1, 2, Told(&[3], 1)),
+    (1, 3, Told(&[4], 2)),
+    (1, 4, Told(&[5], 4)),
+    (1, 5, Mark(5)),
+    (1, 6, Told(&[6], 6)),
+    (1, 7, Mark(7)),
+];
+
+/// [`ALL`] with some objects replaced, and others of later epochs behind them.
+fn changed(replaced: &[(u64, Option<Object>)], more: &[(u64, u64, Object)]) -> Simulation {
+    let mut objects = ALL.to_vec();
+    for &(seq, object) in replaced {
+        objects.retain(|&(_, other, _)| other != seq);
+        objects.extend(object.map(|object| (1, seq, object)));
+    }
+    objects.extend(more);
+    simulation(&objects)
+}
+
+#[test]
+fn what_later_objects_prove_is_missed() {
+    // The object that is lost, the one that proves it, and what is left.
+    let check = |replaced: &[(u64, Option<Object>)],
+                 more: &[(u64, u64, Object)],
+                 loss: &str,
+                 (lost, proof): (u64, u64),
+                 left: &[u64]| {
+        let mut simulation = changed(replaced, more);
+        let was_there = exists(&mut simulation, 1, lost);
+        for _ in 0..2 {
+            let error = replay_from(&mut simulation, at(0, 0), 3).unwrap_err();
+            let text = error.to_string();
+            let ReplayError::Lost {
+                key: named,
+                proof: found,
+                ..
+            } = error
+            else {
+                panic!("{text}")
+            };
+            assert!(text.contains(loss), "{text}");
+            assert_eq!((named, found.key), (key(1, lost), key(1, proof)));
+            assert_eq!(
+                exists(&mut simulation, 1, lost),
+                was_there,
+                "nothing is put in its place"
+            );
+        }
+        for _ in 0..2 {
+            let (groups, report) = replay(&mut simulation, at(0, 0), 3, true).unwrap();
+            let found: Vec<u64> = groups.into_iter().flat_map(|(_, _, ids)| ids).collect();
+            assert_eq!(found, left);
+            assert!(report.lost.contains(&key(1, lost)));
+        }
+        // Its fence does not hide it.
+        let error = replay_from(&mut simulation, at(0, 0), 3).unwrap_err();
+        assert!(matches!(error, ReplayError::Lost { .. }), "{error}");
+        // What segments cover is not missed.
+        if let Err(error) = replay_from(&mut simulation, at(1, lost + 1), 3) {
+            assert!(!error.to_string().contains(&key(1, lost)), "{error}");
+        }
+    };
+    check(&[(0, None)], &[], "is missing", (0, 7), &[2, 3, 4, 5, 6]);
+    check(&[(3, None)], &[], "is missing", (3, 7), &[1, 2, 3, 5, 6]);
+    // A mark is as good as a group.
+    check(&[(5, None)], &[], "is missing", (5, 7), &[1, 2, 3, 4, 5, 6]);
+    // The last group, by its mark.
+    check(&[(6, None)], &[], "is missing", (6, 7), &[1, 2, 3, 4, 5]);
+    check(
+        &[(6, Some(Cut(70)))],
+        &[],
+        "was cut",
+        (6, 7),
+        &[1, 2, 3, 4, 5],
+    );
+    check(
+        &[(3, Some(Cut(0)))],
+        &[],
+        "was cut",
+        (3, 7),
+        &[1, 2, 3, 5, 6],
+    );
+    // By what is in flight behind it.
+    let in_flight = [(5, None), (6, None), (7, None), (3, None)];
+    check(&in_flight, &[], "is missing", (3, 4), &[1, 2, 3, 5]);
+    // By a fence, and with a fence in its place.
+    let fenced = [(7, Some(Sound(&[]))), (6, None)];
+    check(
+        &fenced,
+        &[(2, 0, Sound(&[9]))],
+        "is missing",
+        (6, 7),
+        &[1, 2, 3, 4, 5, 9],
+    );
+    let hidden = [(3, Some(Sound(&[])))];
+    check(
+        &hidden,
+        &[],
+        "with a fence in its place",
+        (3, 7),
+        &[1, 2, 3, 5, 6],
+    );
+    // Several: the first is named.
+    let several = [(1, None), (2, Some(Cut(30))), (4, None)];
+    check(&several, &[], "is missing", (1, 7), &[1, 4, 6]);
+}
+
+#[test]
+fn what_was_in_flight_is_not_missed() {
+    let check = |replaced: &[(u64, Option<Object>)], expected: &[u64], fence: u64| {
+        let mut simulation = changed(replaced, &[]);
+        for _ in 0..2 {
+            let (groups, report) = replay_from(&mut simulation, at(0, 0), 2).unwrap();
+            let found: Vec<u64> = groups.into_iter().flat_map(|(_, _, ids)| ids).collect();
+            assert_eq!(found, expected);
+            assert_eq!(report.lost, [""; 0]);
+            assert!(exists(&mut simulation, 1, fence));
+        }
+    };
+    check(&[], &[1, 2, 3, 4, 5, 6], 8);
+    // Nothing says that the last group was acknowledged.
+    check(&[(7, None)], &[1, 2, 3, 4, 5, 6], 7);
+    check(&[(7, None), (6, None)], &[1, 2, 3, 4, 5], 6);
+    check(&[(7, None), (6, Some(Cut(70)))], &[1, 2, 3, 4, 5], 7);
+    // Group 3 says that 1 was durable, and no more.
+    let ends = [(4, None), (5, None), (6, None), (7, None)];
+    check(&[&ends[..], &[(2, None)]].concat(), &[1, 2], 2);
+    // An object that ended early, and the fence that passed over it.
+    let torn = [(6, Some(Cut(70))), (7, Some(Told(&[], 6)))];
+    check(&torn, &[1, 2, 3, 4, 5], 7);
+}
+
+#[test]
+fn damaged_objects_are_passed_over_where_that_is_accepted() {
+    let check = |replaced: &[(u64, Option<Object>)], left: &[u64], lost: &[u64]| {
+        let mut simulation = changed(replaced, &[]);
+        replay_from(&mut simulation, at(0, 0), 2).unwrap_err();
+        let (groups, report) = replay(&mut simulation, at(0, 0), 2, true).unwrap();
+        let found: Vec<u64> = groups.into_iter().flat_map(|(_, _, ids)| ids).collect();
+        let keys: Vec<String> = lost.iter().map(|&seq| key(1, seq)).collect();
+        assert_eq!((found.as_slice(), report.lost), (left, keys));
+    };
+    check(&[(2, Some(Damaged))], &[1, 2, 4, 5, 6], &[2]);
+    check(&[(7, Some(Damaged))], &[1, 2, 3, 4, 5, 6], &[7]);
+    // Nothing says that it was acknowledged, but something is behind it.
+    let cut = [(5, Some(Cut(70))), (6, Some(Told(&[6], 4))), (7, None)];
+    check(&cut, &[1, 2, 3, 4, 5, 6], &[5]);
+    let cut = [(5, Some(Cut(70))), (6, Some(Damaged)), (7, None)];
+    check(&cut, &[1, 2, 3, 4, 5], &[5, 6]);
 }
 
 #[test]
@@ -407,15 +579,18 @@ fn sweeping_finds_what_a_killed_process_left() {
         (2, 0, Cut(9)),
         (2, 1, Sound(&[])),
         (3, 0, Sound(&[2])),
-        (3, 1, Sound(&[3])),
+        (3, 1, Mark(1)),
+        (3, 2, Sound(&[])),
+        (4, 0, Mark(0)),
+        (4, 1, Sound(&[3])),
     ]);
     let store = simulation.store.clone();
     let (deleted, _) =
-        simulation.finish(async move { Truncator::sweep(&store, "n", at(3, 1)).await.unwrap() });
-    assert_eq!(deleted, 3);
-    let all = (1..4).flat_map(|epoch| (0..4).map(move |seq| (epoch, seq)));
+        simulation.finish(async move { Truncator::sweep(&store, "n", at(4, 1)).await.unwrap() });
+    assert_eq!(deleted, 5);
+    let all = (1..5).flat_map(|epoch| (0..4).map(move |seq| (epoch, seq)));
     let left: Vec<(u64, u64)> = all
         .filter(|&(epoch, seq)| exists(&mut simulation, epoch, seq))
         .collect();
-    assert_eq!(left, [(1, 1), (2, 0), (2, 1), (3, 1)]);
+    assert_eq!(left, [(1, 1), (2, 0), (2, 1), (3, 2), (4, 1)]);
 }

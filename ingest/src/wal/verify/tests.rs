@@ -16,12 +16,31 @@ fn object(at: (u64, u64), frames: usize) -> Bytes {
         received_ns: 1,
         body: Bytes::from_static(b"cpu f=1 1"),
     };
+    let kind = if frames == 0 {
+        ObjectKind::Fence
+    } else {
+        ObjectKind::Group
+    };
     let header = ObjectHeader {
+        kind,
         writer: WriterId([1; 16]),
         epoch: at.0,
         seq: at.1,
+        durable_end: at.1,
     };
     frame::encode(&header, &vec![frame; frames]).unwrap()
+}
+
+/// What a writer puts behind its last group.
+fn mark(at: (u64, u64)) -> Bytes {
+    let header = ObjectHeader {
+        kind: ObjectKind::Mark,
+        writer: WriterId([1; 16]),
+        epoch: at.0,
+        seq: at.1,
+        durable_end: at.1,
+    };
+    frame::encode(&header, &[]).unwrap()
 }
 
 /// A node in its second epoch, whose first one has groups 0 to 3 and a fence, and whose second has
@@ -102,9 +121,26 @@ async fn an_end_that_is_cut_is_told_from_damage() {
     .await;
     check(
         async |store| alter(store, (1, 3), |bytes| bytes.truncate(90)).await,
-        &["note 1/3"],
+        &["damage 1/3"],
     )
     .await;
+    // The fence of a replay that has passed over it.
+    let passed_over = async |store: &Store| {
+        alter(store, (1, 3), |bytes| bytes.truncate(90)).await;
+        let header = ObjectHeader {
+            kind: ObjectKind::Fence,
+            writer: WriterId([2; 16]),
+            epoch: 1,
+            seq: 4,
+            durable_end: 3,
+        };
+        let fence = frame::encode(&header, &[]).unwrap();
+        store
+            .put(&keys::wal_object("n", 1, 4), fence)
+            .await
+            .unwrap();
+    };
+    check(passed_over, &["note 1/3"]).await;
     check(
         async |store| alter(store, (2, 1), |bytes| bytes.truncate(9)).await,
         &["note 2/1"],
@@ -131,15 +167,65 @@ async fn a_moved_object_is_named() {
 async fn gaps_are_what_replay_takes_them_for() {
     let remove =
         async |store: &Store, seq| store.delete(&keys::wal_object("n", 2, seq)).await.unwrap();
+    check(async |store| remove(store, 0).await, &["damage 2/0"]).await;
     // Nothing says that it was ever acknowledged.
-    check(async |store| remove(store, 0).await, &["note 2/1"]).await;
+    check(async |store| remove(store, 1).await, &[]).await;
+    let in_flight = async |store: &Store| {
+        remove(store, 1).await;
+        let header = ObjectHeader {
+            kind: ObjectKind::Group,
+            writer: WriterId([1; 16]),
+            epoch: 2,
+            seq: 2,
+            durable_end: 1,
+        };
+        let (_, frames) = frame::decode(&object((2, 2), 1)).unwrap();
+        let group = frame::encode(&header, &frames).unwrap();
+        store
+            .put(&keys::wal_object("n", 2, 2), group)
+            .await
+            .unwrap();
+    };
+    check(in_flight, &["note 2/2"]).await;
+    // The mark of an idle log.
+    let idle = async |store: &Store| {
+        let mark = mark((2, 2));
+        store.put(&keys::wal_object("n", 2, 2), mark).await.unwrap();
+    };
+    check(idle, &[]).await;
+    let without_the_last = async |store: &Store| {
+        idle(store).await;
+        remove(store, 1).await;
+    };
+    check(without_the_last, &["damage 2/1"]).await;
+    let with_the_last_cut = async |store: &Store| {
+        idle(store).await;
+        alter(store, (2, 1), |bytes| bytes.truncate(9)).await;
+    };
+    check(with_the_last_cut, &["damage 2/1"]).await;
+    // A fence in the place of a group.
+    let hidden = async |store: &Store| {
+        let fence = object((1, 1), 0);
+        store
+            .put(&keys::wal_object("n", 1, 1), fence)
+            .await
+            .unwrap();
+    };
+    check(hidden, &["damage 1/1"]).await;
     let far = async |store: &Store| {
         store
             .put(&keys::wal_object("n", 2, 18), object((2, 18), 1))
             .await
             .unwrap();
     };
-    check(far, &["damage 2/2"]).await;
+    let missing: Vec<String> = (2..18)
+        .map(|seq| match seq {
+            0..10 => format!("damage 2/{seq}"),
+            _ => format!("damage 2/{seq:020}"),
+        })
+        .collect();
+    let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+    check(far, &missing).await;
 }
 
 #[tokio::test]
@@ -168,5 +254,5 @@ async fn what_segments_cover_is_not_looked_at() {
         .await
         .unwrap();
     store.delete(&keys::wal_object("n", 2, 0)).await.unwrap();
-    assert_eq!(findings(&store).await, ["note 2/1"]);
+    assert_eq!(findings(&store).await, ["damage 2/0"]);
 }

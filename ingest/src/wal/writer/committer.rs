@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use tidelake_catalog::keys;
 use tidelake_catalog::store::{PutOutcome, Store};
 use tokio::sync::oneshot;
 
-use super::super::frame::{self, ObjectHeader, WriterId};
+use super::super::frame::{self, ObjectHeader, ObjectKind, PreparedFrame, WriterId};
 use super::super::{WalPosition, metrics};
 use super::{Pending, Queue, Shared, Sink, WalError, WalState};
 
-/// A group that is in flight, or durable and waiting for an earlier one.
+/// A group or a mark that is in flight, or durable and waiting for an earlier one.
 struct Group<T> {
     position: WalPosition,
+    kind: ObjectKind,
     object: Bytes,
     payloads: Vec<T>,
     /// Empty once they are answered.
@@ -31,6 +33,13 @@ struct Group<T> {
     /// acknowledged.
     failed: bool,
     failures: u32,
+}
+
+impl<T> Group<T> {
+    /// Whether its deadline counts: clients wait for it, or the end of the log does.
+    fn is_awaited(&self) -> bool {
+        !self.acks.is_empty() || (self.kind == ObjectKind::Mark && !self.failed)
+    }
 }
 
 /// How a try to put a group ended.
@@ -56,6 +65,12 @@ pub(super) struct Committer<T> {
     ready: Vec<Group<T>>,
     tries: FuturesUnordered<BoxFuture<'static, (WalPosition, Try)>>,
     last_launch: Option<Duration>,
+    /// When a group was composed or became visible last.
+    last_change: Duration,
+    /// After the last group.
+    groups_end: u64,
+    /// The furthest durable end that an object has.
+    told_end: u64,
     /// Whether submissions are refused because a group failed.
     outage: bool,
     fenced: Option<Arc<str>>,
@@ -93,6 +108,9 @@ impl<T: Send + 'static> Committer<T> {
             ready: Vec::new(),
             tries: FuturesUnordered::new(),
             last_launch: None,
+            last_change: Duration::ZERO,
+            groups_end: start.seq,
+            told_end: start.seq,
             outage: false,
             fenced: None,
         }
@@ -104,6 +122,9 @@ impl<T: Send + 'static> Committer<T> {
             let now = self.shared.clock.now();
             self.expire(now);
             self.launch(now);
+            if self.mark_due().is_some_and(|due| due <= now) {
+                self.launch_mark(now);
+            }
             if !self.ready.is_empty() {
                 // The next put is on its way while the sink is at work.
                 if let Poll::Ready(Some((position, outcome))) = futures::poll!(self.tries.next()) {
@@ -135,18 +156,22 @@ impl<T: Send + 'static> Committer<T> {
     /// Closed, and everybody has an answer. What failed and is still being tried is given up: its
     /// clients know.
     fn is_finished(&self) -> bool {
-        let queue = self.shared.queue.lock();
-        queue.closing && queue.pending.is_empty() && (self.groups.is_empty() || self.outage)
+        let is_drained = {
+            let queue = self.shared.queue.lock();
+            queue.closing && queue.pending.is_empty()
+        };
+        is_drained && (self.outage || (self.groups.is_empty() && self.mark_due().is_none()))
     }
 
     /// When something must happen even if nothing comes.
     fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        let mark = self.mark_due();
         let queue = self.shared.queue.lock();
         let pending = queue.pending.front().map(|pending| pending.deadline);
         let group = self
             .groups
             .iter()
-            .find(|group| !group.acks.is_empty())
+            .find(|group| group.is_awaited())
             .map(|group| group.deadline);
         let launch = match self.last_launch {
             Some(last) if !queue.pending.is_empty() && self.may_launch() => {
@@ -154,7 +179,7 @@ impl<T: Send + 'static> Committer<T> {
             }
             _ => None,
         };
-        [pending, group, launch]
+        [pending, group, launch, mark]
             .into_iter()
             .flatten()
             .min()
@@ -165,6 +190,30 @@ impl<T: Send + 'static> Committer<T> {
         !self.outage
             && self.fenced.is_none()
             && self.groups.len() < self.shared.options.max_in_flight
+    }
+
+    /// When a mark is to be put: if nothing is under way, and no object says that the last group was
+    /// durable.
+    fn mark_due(&self) -> Option<Duration> {
+        let told = self
+            .told_end
+            .max(self.shared.covered_end.load(Ordering::Relaxed));
+        let is_needed = told < self.groups_end
+            && self.groups.is_empty()
+            && self.ready.is_empty()
+            && self.may_launch();
+        if !is_needed {
+            return None;
+        }
+        let queue = self.shared.queue.lock();
+        if !queue.pending.is_empty() {
+            return None;
+        }
+        Some(if queue.closing {
+            Duration::ZERO
+        } else {
+            self.last_change + self.shared.options.mark_after
+        })
     }
 
     /// Answers those whose time is over.
@@ -196,7 +245,7 @@ impl<T: Send + 'static> Committer<T> {
         if let Some(group) = self
             .groups
             .iter_mut()
-            .find(|group| !group.acks.is_empty() && group.deadline <= now)
+            .find(|group| group.is_awaited() && group.deadline <= now)
         {
             // The first of these is what the others wait for.
             let position = group.position;
@@ -222,26 +271,10 @@ impl<T: Send + 'static> Committer<T> {
                 take_group(&mut queue, options.group_bytes)
             };
             self.last_launch = Some(now);
-            let position = self.next;
-            self.next = position.next();
-            let header = ObjectHeader {
-                writer: self.writer,
-                epoch: position.epoch,
-                seq: position.seq,
-            };
-            let object =
-                frame::encode_prepared(&header, taken.iter().map(|pending| &pending.frame));
-            let mut group = Group {
-                position,
-                object,
-                payloads: Vec::with_capacity(taken.len()),
-                acks: Vec::with_capacity(taken.len()),
-                deadline: taken.first().map_or(now, |pending| pending.deadline),
-                held_bytes: 0,
-                durable: false,
-                failed: false,
-                failures: 0,
-            };
+            let frames = taken.iter().map(|pending| &pending.frame);
+            let mut group = self.compose(ObjectKind::Group, frames, now);
+            self.groups_end = self.next.seq;
+            group.deadline = taken.first().map_or(now, |pending| pending.deadline);
             for pending in taken {
                 group.held_bytes += pending.frame.encoded_len();
                 group.payloads.push(pending.payload);
@@ -249,6 +282,46 @@ impl<T: Send + 'static> Committer<T> {
             }
             self.tries.push(self.try_put(&group, Duration::ZERO));
             self.groups.push_back(group);
+        }
+    }
+
+    fn launch_mark(&mut self, now: Duration) {
+        let mark = self.compose(ObjectKind::Mark, [].iter(), now);
+        self.tries.push(self.try_put(&mark, Duration::ZERO));
+        self.groups.push_back(mark);
+    }
+
+    /// The next object, without acknowledgements yet.
+    fn compose<'a>(
+        &mut self,
+        kind: ObjectKind,
+        frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone,
+        now: Duration,
+    ) -> Group<T> {
+        let position = self.next;
+        self.next = position.next();
+        self.last_change = now;
+        // What is not in `groups` any more is durable, as all before it.
+        let durable_end = self.groups.front().map_or(position, |group| group.position);
+        self.told_end = durable_end.seq;
+        let header = ObjectHeader {
+            kind,
+            writer: self.writer,
+            epoch: position.epoch,
+            seq: position.seq,
+            durable_end: durable_end.seq,
+        };
+        Group {
+            position,
+            kind,
+            object: frame::encode_prepared(&header, frames),
+            payloads: Vec::new(),
+            acks: Vec::new(),
+            deadline: now + self.shared.options.submit_timeout,
+            held_bytes: 0,
+            durable: false,
+            failed: false,
+            failures: 0,
         }
     }
 
@@ -352,9 +425,12 @@ impl<T: Send + 'static> Committer<T> {
 
     /// Hands durable groups to the sink, then to their clients.
     fn publish(&mut self, sink: &mut impl Sink<T>) {
+        self.last_change = self.shared.clock.now();
         for group in self.ready.drain(..) {
             let metrics = &self.shared.metrics;
-            metrics::add(&metrics.groups, 1);
+            if group.kind == ObjectKind::Group {
+                metrics::add(&metrics.groups, 1);
+            }
             metrics::add(&metrics.bytes, group.object.len());
             metrics::add(&metrics.frames, group.payloads.len());
             sink.apply(group.position, group.payloads);
