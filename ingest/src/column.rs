@@ -368,7 +368,8 @@ impl FieldValues {
     }
 }
 
-fn histogram_bytes(h: &Histogram) -> usize {
+/// Bytes of memory of a histogram that is held by an `Arc`.
+pub(crate) fn histogram_bytes(h: &Histogram) -> usize {
     let lists = h.positive_spans.capacity()
         + h.negative_spans.capacity()
         + h.positive_counts.capacity()

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::io::Read;
 
+use tidelake_catalog::memory::{OutOfMemory, Reservation};
+
 /// Why a body could not be decompressed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
@@ -21,6 +23,9 @@ pub enum ContentError {
     /// The body is not what its encoding says (400).
     #[error("the body is not valid {0}")]
     Corrupt(String),
+    /// There is no memory for it now (503).
+    #[error("{0}; send again later")]
+    OutOfMemory(#[from] OutOfMemory),
     /// The encoding is not known (415).
     #[error("content encoding {0:?} is not supported; send identity, gzip, zstd or snappy")]
     Unsupported(String),
@@ -48,28 +53,30 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// A snappy block cannot shrink by more than this: three bytes copy at most 64.
 const SNAPPY_MAX_RATIO: usize = 22;
 
-/// The body without its compression, at most `limit` bytes.
-pub fn decompress(
-    body: &[u8],
+/// Memory that is reserved at a time for a body whose header does not tell its size.
+const FIRST_BYTES: usize = 64 << 10;
+
+/// The body without its compression, at most `limit` bytes. Its memory is reserved before it is
+/// allocated, in `memory`.
+pub fn decompress<'b>(
+    body: &'b [u8],
     encoding: Encoding,
     limit: usize,
-) -> Result<Cow<'_, [u8]>, ContentError> {
+    memory: &mut Reservation,
+) -> Result<Cow<'b, [u8]>, ContentError> {
     match encoding {
         Encoding::Identity if body.len() > limit => Err(ContentError::TooLarge { limit }),
         Encoding::Identity => Ok(Cow::Borrowed(body)),
-        Encoding::Gzip => read_all(
-            flate2::bufread::MultiGzDecoder::new(body),
-            body.len(),
-            limit,
-            "gzip",
-        )
-        .map(Cow::Owned),
-        Encoding::Snappy => snappy(body, limit).map(Cow::Owned),
-        Encoding::Zstd => zstd(body, limit).map(Cow::Owned),
+        Encoding::Gzip => {
+            let decoder = flate2::bufread::MultiGzDecoder::new(body);
+            read_all(decoder, limit, memory, "gzip").map(Cow::Owned)
+        }
+        Encoding::Snappy => snappy(body, limit, memory).map(Cow::Owned),
+        Encoding::Zstd => zstd(body, limit, memory).map(Cow::Owned),
     }
 }
 
-fn snappy(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
+fn snappy(body: &[u8], limit: usize, memory: &mut Reservation) -> Result<Vec<u8>, ContentError> {
     let corrupt = |error: &dyn std::fmt::Display| {
         ContentError::Corrupt(format!("snappy (block format): {error}"))
     };
@@ -83,6 +90,7 @@ fn snappy(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
             body.len()
         )));
     }
+    memory.try_grow(len)?;
     let mut out = vec![0; len];
     let written = snap::raw::Decoder::new()
         .decompress(body, &mut out)
@@ -91,7 +99,7 @@ fn snappy(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
     Ok(out)
 }
 
-fn zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
+fn zstd(body: &[u8], limit: usize, memory: &mut Reservation) -> Result<Vec<u8>, ContentError> {
     let corrupt = |error: std::io::Error| ContentError::Corrupt(format!("zstd: {error}"));
     if body.is_empty() {
         return Err(ContentError::Corrupt("zstd: no frame".to_owned()));
@@ -100,36 +108,59 @@ fn zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, ContentError> {
     decoder
         .window_log_max(ZSTD_WINDOW_LOG_MAX)
         .map_err(corrupt)?;
-    read_all(decoder, body.len(), limit, "zstd")
+    read_all(decoder, limit, memory, "zstd")
 }
 
 fn read_all(
     mut decoder: impl Read,
-    compressed: usize,
     limit: usize,
+    memory: &mut Reservation,
     name: &str,
 ) -> Result<Vec<u8>, ContentError> {
-    let mut out = Vec::with_capacity(compressed.saturating_mul(4).min(limit));
     // One byte more than allowed tells "exactly the limit" from "too large".
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    decoder
-        .by_ref()
-        .take(most)
-        .read_to_end(&mut out)
-        .map_err(|e| ContentError::Corrupt(format!("{name}: {e}")))?;
-    if out.len() > limit {
-        return Err(ContentError::TooLarge { limit });
+    let most = limit.saturating_add(1);
+    let mut out = Vec::new();
+    loop {
+        let more = out.len().max(FIRST_BYTES).min(most - out.len());
+        memory.try_grow(more)?;
+        out.reserve_exact(more);
+        let read = decoder
+            .by_ref()
+            .take(more as u64)
+            .read_to_end(&mut out)
+            .map_err(|e| ContentError::Corrupt(format!("{name}: {e}")))?;
+        if out.len() > limit {
+            return Err(ContentError::TooLarge { limit });
+        }
+        if read < more {
+            return Ok(out);
+        }
     }
-    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::Arc;
+
+    use tidelake_catalog::memory::{MemoryBudget, Share};
 
     use super::*;
 
     const LIMIT: usize = 1 << 20;
+
+    fn inflate(
+        body: &[u8],
+        encoding: Encoding,
+        limit: usize,
+    ) -> Result<Cow<'_, [u8]>, ContentError> {
+        let mut memory = MemoryBudget::unlimited().empty(Share::Parsing);
+        let result = decompress(body, encoding, limit, &mut memory);
+        if let Ok(Cow::Owned(inflated)) = &result {
+            assert!(memory.bytes() >= inflated.capacity(), "{encoding:?}");
+        }
+        result
+    }
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -155,7 +186,7 @@ mod tests {
 
     #[track_caller]
     fn check_corrupt(encoding: Encoding, body: &[u8]) {
-        let result = decompress(body, encoding, LIMIT);
+        let result = inflate(body, encoding, LIMIT);
         assert!(
             matches!(result, Err(ContentError::Corrupt(_))),
             "{encoding:?}: {result:?}"
@@ -169,18 +200,18 @@ mod tests {
             for data in [&b""[..], b"x", &text] {
                 let body = compress(encoding, data);
                 assert_eq!(
-                    decompress(&body, encoding, LIMIT).unwrap(),
+                    inflate(&body, encoding, LIMIT).unwrap(),
                     data,
                     "{encoding:?}"
                 );
                 assert_eq!(
-                    decompress(&body, encoding, data.len()).unwrap(),
+                    inflate(&body, encoding, data.len()).unwrap(),
                     data,
                     "{encoding:?}"
                 );
                 if let Some(limit) = data.len().checked_sub(1) {
                     assert_eq!(
-                        decompress(&body, encoding, limit),
+                        inflate(&body, encoding, limit),
                         Err(ContentError::TooLarge { limit }),
                         "{encoding:?}"
                     );
@@ -190,12 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_asked_for_before_it_is_taken() {
+        let zeros = vec![0; 8 << 20];
+        for encoding in ALL.into_iter().skip(1) {
+            let body = compress(encoding, &zeros);
+            let memory = Arc::new(MemoryBudget::new(8 << 20));
+            let mut held = memory.empty(Share::Parsing);
+            let refused = decompress(&body, encoding, zeros.len(), &mut held).unwrap_err();
+            assert!(
+                matches!(refused, ContentError::OutOfMemory(_)),
+                "{encoding:?}: {refused}"
+            );
+        }
+    }
+
+    #[test]
     fn bombs_are_refused() {
         let zeros = vec![0; 8 << 20];
         for encoding in ALL {
             let body = compress(encoding, &zeros);
             assert_eq!(
-                decompress(&body, encoding, LIMIT),
+                inflate(&body, encoding, LIMIT),
                 Err(ContentError::TooLarge { limit: LIMIT }),
                 "{encoding:?}"
             );
@@ -225,7 +271,7 @@ mod tests {
     fn gzip_members_follow_one_another_and_nothing_else_does() {
         let two = [gzip(b"one "), gzip(b"two")].concat();
         assert_eq!(
-            decompress(&two, Encoding::Gzip, LIMIT).unwrap(),
+            inflate(&two, Encoding::Gzip, LIMIT).unwrap(),
             &b"one two"[..]
         );
         check_corrupt(

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::Catalog;
-use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tokio::sync::{Notify, watch};
@@ -140,6 +140,11 @@ impl std::fmt::Debug for Ingester {
     }
 }
 
+/// Whether rows and series take so much memory that a flush should begin.
+fn is_tight(memory: &MemoryBudget) -> bool {
+    memory.state(Share::Buffer).used >= memory.limit(Share::Buffer) / 4 * 3
+}
+
 fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
     for table in tables {
         buffer.append(&table.name, table.kind, &table.registry, table.rows);
@@ -159,13 +164,17 @@ impl Ingester {
                 "the catalog is not registered as a node".to_owned(),
             ));
         };
-        let registries = Arc::new(Registries::new(options.series_bytes));
+        let registries = Arc::new(Registries::new(
+            options.series_bytes,
+            Arc::clone(&options.memory),
+        ));
         // What was acknowledged under larger limits than today's must come back all the same.
         let preparer = Preparer::new(
             Arc::clone(&catalog),
             Arc::clone(&registries),
             MAX_REPLAYED_BYTES,
             MAX_REPLAYED_BYTES,
+            Arc::clone(&options.memory),
         );
         let buffer = Arc::new(Buffer::new(&options.memory));
         let covered = catalog
@@ -279,11 +288,14 @@ impl Ingester {
                 Arc::clone(&full),
                 options.flush_bytes,
             );
+            let memory = Arc::clone(&options.memory);
             move |position: WalPosition, groups: Vec<Vec<TableBatch>>| {
                 let mut applied = applied.lock();
                 groups.into_iter().for_each(|tables| apply(&buffer, tables));
                 *applied = position.next();
-                if buffer.bytes() >= flush_bytes {
+                if buffer.bytes() >= flush_bytes
+                    || (buffer.bytes() >= flush_bytes / 8 && is_tight(&memory))
+                {
                     full.notify_one();
                 }
             }
@@ -293,6 +305,7 @@ impl Ingester {
             Arc::clone(&registries),
             options.max_lines_bytes,
             options.max_remote_write_bytes,
+            Arc::clone(&options.memory),
         );
         let wal = WalWriter::start(
             store.clone(),
@@ -359,8 +372,13 @@ impl Ingester {
         if buffered >= limit {
             self.full.notify_one();
             return Err(IngestError::unavailable(format!(
-                "{buffered} bytes wait to be flushed, at most {limit} are allowed"
+                "{buffered} bytes wait to be flushed, at most {limit} are allowed (setting \
+                 buffer_bytes)"
             )));
+        }
+        if let Err(full) = self.options.memory.try_reserve(Share::Buffer, 1) {
+            self.full.notify_one();
+            return Err(IngestError::unavailable(full));
         }
         if let Some(reason) = self.put_off.read().clone() {
             return Err(IngestError::Unavailable {
@@ -468,6 +486,8 @@ impl Ingester {
                 let applied = self.applied.lock();
                 (self.buffer.rotate(), *applied)
             };
+            // What comes from now on need not wait for the flush to get rid of old series.
+            self.registries.renew();
             if rotated.is_empty() && covered <= state.covered {
                 return Ok(0);
             }
@@ -486,7 +506,6 @@ impl Ingester {
         commit(&self.catalog, pending).await?;
         if let Some(pending) = state.pending.take() {
             self.buffer.release(&pending.rotated);
-            self.registries.renew();
             let snapshot = self.catalog.snapshot();
             let is_there = |name: &TableName| {
                 name.id == 0

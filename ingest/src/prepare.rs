@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, TableKind, TableSchema};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
@@ -31,6 +33,9 @@ pub struct TableBatch {
     pub(crate) kind: TableKind,
     pub(crate) registry: Arc<SeriesRegistry>,
     pub(crate) rows: Rows,
+    /// The memory of the rows, until they are in the buffer.
+    #[allow(dead_code, reason = "held for its drop")]
+    pub(crate) memory: Option<Reservation>,
 }
 
 /// A request that was read, and whose columns are in the catalog.
@@ -50,7 +55,14 @@ pub struct Preparer {
     registries: Arc<Registries>,
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
+    memory: Arc<MemoryBudget>,
 }
+
+/// Bytes of memory for each byte of line protocol: short lines are rows of 24 bytes, and columns
+/// grow to twice what they hold.
+const LINE_MEMORY: usize = 8;
+/// How long a body waits for memory to be parsed in.
+const MEMORY_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads a body of one version of remote write.
 type Decode = fn(&[u8], &SeriesRegistry, Oldest) -> Result<WrittenSamples, DecodeError>;
@@ -116,12 +128,26 @@ impl Preparer {
         registries: Arc<Registries>,
         max_lines_bytes: usize,
         max_remote_write_bytes: usize,
+        memory: Arc<MemoryBudget>,
     ) -> Self {
         Self {
             catalog,
             registries,
             max_lines_bytes,
             max_remote_write_bytes,
+            memory,
+        }
+    }
+
+    /// Waits a little for memory to parse in.
+    async fn reserve(&self, bytes: usize) -> Result<Reservation, IngestError> {
+        let reserved = self.memory.reserve(Share::Parsing, bytes);
+        match tokio::time::timeout(MEMORY_WAIT, reserved).await {
+            Ok(reserved) => reserved.map_err(IngestError::unavailable),
+            Err(_) => Err(IngestError::unavailable(format!(
+                "other bodies are being parsed in the memory for it (setting memory_bytes); send \
+                 again later, or smaller bodies than the {bytes} bytes that this one takes"
+            ))),
         }
     }
 
@@ -136,8 +162,9 @@ impl Preparer {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
-        let body =
-            content::decompress(&frame.body, frame.encoding, limit).map_err(content_error)?;
+        let mut inflated = self.reserve(0).await?;
+        let body = content::decompress(&frame.body, frame.encoding, limit, &mut inflated)
+            .map_err(content_error)?;
         match frame.protocol {
             Protocol::LineProtocol { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
@@ -155,6 +182,7 @@ impl Preparer {
         accept_partial: bool,
     ) -> Result<Prepared, IngestError> {
         let options = LineOptions::new(precision, frame.received_ns);
+        let memory = self.reserve(body.len() * LINE_MEMORY).await?;
         let mut tries = 0;
         loop {
             let snapshot = self.catalog.snapshot();
@@ -170,6 +198,10 @@ impl Preparer {
             };
             // The whole request, or a replay with more memory would bring back what was refused.
             if parsed.registry_full {
+                if tries < TRIES && self.registries.renew() {
+                    tries += 1;
+                    continue;
+                }
                 return Err(full());
             }
             if !accept_partial && parsed.lines_refused > 0 {
@@ -212,7 +244,7 @@ impl Preparer {
                                 &name,
                             );
                         }
-                        return Ok(prepared_lines(&created, &frame.database, parsed));
+                        return Ok(prepared_lines(&created, &frame.database, parsed, memory));
                     }
                     // Another writer was first with a column of another type: the lines decide
                     // anew.
@@ -223,7 +255,7 @@ impl Preparer {
                     Err(error) => return Err(catalog_error(error)),
                 }
             }
-            return Ok(prepared_lines(&snapshot, &frame.database, parsed));
+            return Ok(prepared_lines(&snapshot, &frame.database, parsed, memory));
         }
     }
 
@@ -235,7 +267,7 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
-        let registry = self.registries.get(&name);
+        let mut registry = self.registries.get(&name);
         let oldest = oldest(
             &snapshot,
             &frame.database,
@@ -243,10 +275,25 @@ impl Preparer {
             TableKind::Metrics,
             received_ms(frame),
         );
-        let parsed = decode(body, &registry, oldest)
-            .map_err(|error| IngestError::BadRequest(error.to_string()))?;
-        if parsed.registry_full {
-            return Err(full());
+        let mut renewed = false;
+        let mut parsed = loop {
+            let parsed = decode(body, &registry, oldest)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            if let Some(error) = parsed.out_of_memory {
+                return Err(IngestError::unavailable(error));
+            }
+            if !parsed.registry_full {
+                break parsed;
+            }
+            if renewed || !self.registries.renew() {
+                return Err(full());
+            }
+            renewed = true;
+            registry = self.registries.get(&name);
+        };
+        let mut memory = parsed.memory.take();
+        if let Some(memory) = &mut memory {
+            settle(memory, parsed.rows.bytes() + parsed.exemplars.bytes());
         }
         let mut exemplars_name = table_name(&snapshot, &frame.database, EXEMPLARS_TABLE);
         let missing: Vec<TableColumns> = [
@@ -307,12 +354,14 @@ impl Preparer {
             kind: TableKind::Exemplars,
             registry: Arc::clone(&registry),
             rows: parsed.exemplars,
+            memory: None,
         };
         let samples = TableBatch {
             name,
             kind: TableKind::Metrics,
             registry,
             rows: parsed.rows,
+            memory,
         };
         Ok(Prepared {
             tables: vec![samples, exemplars],
@@ -413,7 +462,25 @@ fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableNam
     }
 }
 
-fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines) -> Prepared {
+/// Makes a reservation what was really taken.
+fn settle(memory: &mut Reservation, bytes: usize) {
+    match bytes.checked_sub(memory.bytes()) {
+        Some(more) => memory.grow(more),
+        None => memory.shrink(memory.bytes() - bytes),
+    }
+}
+
+fn prepared_lines(
+    snapshot: &Snapshot,
+    database: &Arc<str>,
+    parsed: ParsedLines,
+    mut memory: Reservation,
+) -> Prepared {
+    settle(
+        &mut memory,
+        parsed.tables.iter().map(|table| table.rows.bytes()).sum(),
+    );
+    let mut memory = Some(memory);
     let outcome = WriteOutcome {
         written: Written {
             samples: parsed.lines_ok as u64,
@@ -427,6 +494,7 @@ fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines)
         kind: TableKind::Wide,
         registry: table.registry,
         rows: table.rows,
+        memory: memory.take(),
     };
     Prepared {
         tables: parsed.tables.into_iter().map(batch).collect(),
@@ -437,13 +505,14 @@ fn prepared_lines(snapshot: &Snapshot, database: &Arc<str>, parsed: ParsedLines)
 fn full() -> IngestError {
     IngestError::Unavailable {
         reason: "the memory for new series is used up until the next flush".to_owned(),
-        retry_after_s: 10,
+        retry_after_s: 2,
     }
 }
 
 fn content_error(error: ContentError) -> IngestError {
     match error {
         ContentError::TooLarge { .. } => IngestError::TooLarge(error.to_string()),
+        ContentError::OutOfMemory(_) => IngestError::unavailable(error),
         ContentError::Unsupported(_) => IngestError::Unsupported(error.to_string()),
         ContentError::Corrupt { .. } => IngestError::BadRequest(error.to_string()),
     }

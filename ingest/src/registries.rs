@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 
 use crate::buffer::TableName;
 use crate::series_registry::SeriesRegistry;
@@ -15,14 +16,16 @@ use crate::series_registry::SeriesRegistry;
 pub struct Registries {
     tables: RwLock<HashMap<TableName, Arc<SeriesRegistry>>>,
     limit_bytes: usize,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Registries {
-    /// Registries that take at most `limit_bytes` each.
-    pub fn new(limit_bytes: usize) -> Self {
+    /// Registries that take at most `limit_bytes` each, counted in the memory of the process.
+    pub fn new(limit_bytes: usize, memory: Arc<MemoryBudget>) -> Self {
         Self {
             tables: RwLock::default(),
             limit_bytes,
+            memory,
         }
     }
 
@@ -32,11 +35,10 @@ impl Registries {
             return Arc::clone(registry);
         }
         let mut tables = self.tables.write();
-        Arc::clone(
-            tables
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(SeriesRegistry::new(self.limit_bytes))),
-        )
+        Arc::clone(tables.entry(name.clone()).or_insert_with(|| {
+            let memory = Arc::clone(&self.memory);
+            Arc::new(SeriesRegistry::counted(self.limit_bytes, memory))
+        }))
     }
 
     /// The registry of a table that was made before the catalog had the table is from now on known
@@ -53,11 +55,18 @@ impl Registries {
         self.tables.write().retain(|name, _| is_there(name));
     }
 
-    /// Replaces registries that are more than half full. Series that still come register again.
-    pub fn renew(&self) {
-        self.tables
-            .write()
-            .retain(|_, registry| registry.bytes() <= self.limit_bytes / 2);
+    /// Replaces registries that are more than half full, and all if together they take more than
+    /// half of the memory that there is for rows and series; whether there were any. Series that
+    /// still come register again. Rows that are not in segments yet keep theirs.
+    pub fn renew(&self) -> bool {
+        let mut tables = self.tables.write();
+        let before = tables.len();
+        tables.retain(|_, registry| registry.bytes() <= self.limit_bytes / 2);
+        let left: usize = tables.values().map(|registry| registry.bytes()).sum();
+        if left > self.memory.limit(Share::Buffer) / 2 {
+            tables.clear();
+        }
+        tables.len() < before
     }
 
     /// Series in all registries.

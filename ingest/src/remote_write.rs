@@ -21,6 +21,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use tidelake_catalog::memory::{OutOfMemory, Reservation};
+
 use crate::rows::Rows;
 
 /// Name of the column of float samples.
@@ -59,6 +61,10 @@ pub struct WrittenSamples {
     pub samples: usize,
     /// Number of histograms in `rows`.
     pub histograms: usize,
+    /// Why not all of the body was read: there is no memory for it now.
+    pub out_of_memory: Option<OutOfMemory>,
+    /// The memory of the rows.
+    pub memory: Option<Reservation>,
     /// Whether series were refused because the registry is full: the sender may send them again
     /// later.
     pub registry_full: bool,

@@ -16,6 +16,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::segment::Series;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -89,7 +90,6 @@ struct Known {
     spellings: u8,
 }
 
-#[derive(Default)]
 struct Inner {
     spellings: HashTable<Spelling>,
     by_id: HashMap<u64, Known>,
@@ -97,12 +97,20 @@ struct Inner {
     /// once.
     names: HashMap<Labels, u32>,
     entries: SeriesSnapshot,
+    /// Bytes of memory, about.
     bytes: usize,
+    /// At least as many bytes, in blocks.
+    counted: Reservation,
+    limit_bytes: usize,
 }
+
+/// Memory is reserved in blocks of this many bytes.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// The series of one table. Shared by all requests; readers take a snapshot.
 pub struct SeriesRegistry {
     inner: RwLock<Inner>,
+    memory: Arc<MemoryBudget>,
     limit_bytes: usize,
     id_of: fn(&Labels) -> u64,
 }
@@ -117,15 +125,33 @@ impl std::fmt::Debug for SeriesRegistry {
 }
 
 impl SeriesRegistry {
-    /// A registry without series that takes at most about `limit_bytes` of memory.
+    /// A registry without series that takes at most about `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        Self::with_ids(limit_bytes, Labels::series_id)
+        Self::counted(limit_bytes, MemoryBudget::unlimited())
+    }
+
+    /// The same, counted in the memory of the process.
+    pub fn counted(limit_bytes: usize, memory: Arc<MemoryBudget>) -> Self {
+        Self::with_ids(limit_bytes, memory, Labels::series_id)
     }
 
     /// As [`new`](Self::new), with ids from another function, to test what a collision does.
-    pub(crate) fn with_ids(limit_bytes: usize, id_of: fn(&Labels) -> u64) -> Self {
+    pub(crate) fn with_ids(
+        limit_bytes: usize,
+        memory: Arc<MemoryBudget>,
+        id_of: fn(&Labels) -> u64,
+    ) -> Self {
         Self {
-            inner: RwLock::default(),
+            inner: RwLock::new(Inner {
+                spellings: HashTable::new(),
+                by_id: HashMap::new(),
+                names: HashMap::new(),
+                entries: SeriesSnapshot::default(),
+                bytes: 0,
+                counted: memory.empty(Share::Buffer),
+                limit_bytes,
+            }),
+            memory,
             limit_bytes,
             id_of,
         }
@@ -151,6 +177,11 @@ impl SeriesRegistry {
         self.inner.read().entries.clone()
     }
 
+    /// The memory that the registry counts in.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.memory
+    }
+
     /// One series.
     pub fn entry(&self, series: u32) -> Option<SeriesEntry> {
         self.inner.read().entries.get(series).cloned()
@@ -159,7 +190,7 @@ impl SeriesRegistry {
     /// Registers one series by its labels alone, as the replay of rows and tests need it.
     pub fn register(&self, labels: Labels) -> Result<u32, SeriesError> {
         let id = (self.id_of)(&labels);
-        self.inner.write().add(labels, id, self.limit_bytes)
+        self.inner.write().add(labels, id)
     }
 
     /// Keeps additions out until the guard is dropped. A thread must hold at most one such guard at
@@ -175,32 +206,28 @@ impl SeriesRegistry {
         }
         let mut inner = self.inner.write();
         new.into_iter()
-            .map(|item| inner.insert(item, self.limit_bytes, self.id_of))
+            .map(|item| inner.insert(item, self.id_of))
             .collect()
     }
 }
 
 impl Inner {
-    fn insert(
-        &mut self,
-        new: NewSeries,
-        limit_bytes: usize,
-        id_of: fn(&Labels) -> u64,
-    ) -> Result<u32, SeriesError> {
+    fn insert(&mut self, new: NewSeries, id_of: fn(&Labels) -> u64) -> Result<u32, SeriesError> {
         // Another request may have brought the same since this one looked.
         if let Some((series, _)) = self.find(new.hash, &new.raw) {
             return Ok(series);
         }
         let id = id_of(&new.labels);
-        let series = self.add(new.labels, id, limit_bytes)?;
-        let cost = size_of::<Spelling>() + 16 + new.raw.len();
-        if self.bytes + cost <= limit_bytes
+        let series = self.add(new.labels, id)?;
+        let wanted = self.by_id.get(&id).is_some_and(|k| k.spellings < SPELLINGS);
+        // A table has room for twice as many as it holds, at worst.
+        let cost = 2 * size_of::<Spelling>() + 16 + new.raw.len();
+        if wanted
+            && self.charge(cost)
             && let Some(known) = self.by_id.get_mut(&id)
             && let Some(entry) = self.entries.get(series)
-            && known.spellings < SPELLINGS
         {
             known.spellings += 1;
-            self.bytes += cost;
             let spelling = Spelling {
                 hash: new.hash,
                 raw: new.raw,
@@ -212,7 +239,26 @@ impl Inner {
         Ok(series)
     }
 
-    fn add(&mut self, labels: Labels, id: u64, limit_bytes: usize) -> Result<u32, SeriesError> {
+    /// Counts bytes; false if there is no room for them.
+    fn charge(&mut self, bytes: usize) -> bool {
+        let wanted = self.bytes + bytes;
+        if wanted > self.limit_bytes {
+            return false;
+        }
+        if let Some(more) = wanted.checked_sub(self.counted.bytes()).filter(|&n| n > 0)
+            && self
+                .counted
+                .try_grow(more.next_multiple_of(BLOCK_BYTES))
+                .is_err()
+            && self.counted.try_grow(more).is_err()
+        {
+            return false;
+        }
+        self.bytes = wanted;
+        true
+    }
+
+    fn add(&mut self, labels: Labels, id: u64) -> Result<u32, SeriesError> {
         if let Some(&Known { series, .. }) = self.by_id.get(&id) {
             return match self.entries.get(series) {
                 Some(existing) if existing.series.labels != labels => Err(SeriesError::Collision {
@@ -223,16 +269,23 @@ impl Inner {
                 _ => Ok(series),
             };
         }
-        let cost = size_of::<OnceLock<SeriesEntry>>() + 64 + labels.as_str().len();
-        let full = SeriesError::Full { limit: limit_bytes };
-        if self.bytes + cost > limit_bytes {
-            return Err(full);
-        }
+        let full = SeriesError::Full {
+            limit: self.limit_bytes,
+        };
         let series = u32::try_from(self.entries.len)
             .ok()
             .filter(|&n| n < MAX_SERIES)
-            .ok_or(full)?;
-        self.bytes += cost;
+            .ok_or(full.clone())?;
+        // The entry, the series that it points to, and its place in the table of ids, which has
+        // room for twice as many as it holds, at worst.
+        let cost = size_of::<OnceLock<SeriesEntry>>()
+            + size_of::<Series>()
+            + 32
+            + 2 * size_of::<(u64, Known)>()
+            + labels.as_str().len();
+        if !self.charge(cost) {
+            return Err(full);
+        }
         let names = self.intern_names(&labels);
         self.entries.push(SeriesEntry {
             series: Arc::new(Series { id, labels }),
@@ -461,7 +514,7 @@ mod tests {
 
     #[test]
     fn of_two_series_with_one_id_the_second_is_refused() {
-        let registry = SeriesRegistry::with_ids(1 << 20, |_| 42);
+        let registry = SeriesRegistry::with_ids(1 << 20, MemoryBudget::unlimited(), |_| 42);
         assert_eq!(insert(&registry, ",a=1", labels("1")), Ok(0));
         let error = insert(&registry, ",a=2", labels("2")).unwrap_err();
         assert_eq!(

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{ColumnType, TableKind, TimeUnit};
 
 use super::*;
@@ -795,9 +796,11 @@ fn of_two_series_with_one_id_the_second_is_refused() {
     let mut tables = Tables::default();
     tables.registries.lock().insert(
         "m".to_owned(),
-        Arc::new(SeriesRegistry::with_ids(1 << 20, |labels| {
-            labels.len() as u64
-        })),
+        Arc::new(SeriesRegistry::with_ids(
+            1 << 20,
+            MemoryBudget::unlimited(),
+            |labels| labels.len() as u64,
+        )),
     );
     check_errors(
         &mut tables,

@@ -13,6 +13,9 @@ const MAX_LABEL_CHARS: usize = 128;
 /// Exemplars of a body. An empty one takes two bytes in the body and thirty in memory.
 const MAX_EXEMPLARS: usize = 1_000_000;
 
+/// Bytes of an exemplar without its labels: series, time, value, and where its labels end.
+pub(super) const ROW_BYTES: usize = 24;
+
 /// Exemplars of one body, series by series.
 pub(super) struct ExemplarsBuilder {
     rows: Rows,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::labels::METRIC_NAME;
 use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
@@ -10,7 +11,7 @@ use super::label_fields::labels_of;
 use super::{
     DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples,
 };
-use crate::column::{FieldColumn, FieldValues};
+use crate::column::{FieldColumn, FieldValues, histogram_bytes};
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
 
@@ -34,10 +35,22 @@ pub(super) struct SamplesBuilder {
     oldest: Oldest,
     /// Samples of the present series that are too old, and the time of one.
     expired: (usize, i64),
+    memory: Reservation,
+    /// Bytes of `memory` that are not used yet.
+    spare: usize,
+    /// Rows that there is memory for.
+    reserved_rows: usize,
 }
 
+/// Bytes of a row: series, time and value.
+const ROW_BYTES: usize = 20;
+/// Rows that memory is reserved for first; each time twice as many as before.
+const FIRST_ROWS: usize = 4096;
+/// Memory for other things is reserved in blocks of this many bytes.
+const BLOCK_BYTES: usize = 256 << 10;
+
 impl SamplesBuilder {
-    pub(super) fn new(oldest: Oldest) -> Self {
+    pub(super) fn new(oldest: Oldest, memory: &Arc<MemoryBudget>) -> Self {
         Self {
             out: WrittenSamples::default(),
             new_series: NewSeriesSet::default(),
@@ -48,7 +61,53 @@ impl SamplesBuilder {
             rows: 0,
             oldest,
             expired: (0, 0),
+            memory: memory.empty(Share::Parsing),
+            spare: 0,
+            reserved_rows: 0,
         }
+    }
+
+    /// Reserves memory for more rows; false if there is none.
+    #[cold]
+    fn more_rows(&mut self) -> bool {
+        let rows = self.reserved_rows.max(FIRST_ROWS);
+        if self.out.out_of_memory.is_some() || !self.reserve(rows * ROW_BYTES) {
+            return false;
+        }
+        self.reserved_rows += rows;
+        self.out.rows.time.reserve_exact(rows);
+        true
+    }
+
+    fn reserve(&mut self, bytes: usize) -> bool {
+        match self.memory.try_grow(bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                self.out.out_of_memory = Some(error);
+                false
+            }
+        }
+    }
+
+    /// Whether the rest of the body need not be read.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        self.out.out_of_memory.is_some()
+    }
+
+    /// Counts what is no row; false if there is no memory for it.
+    fn charge(&mut self, bytes: usize) -> bool {
+        if self.out.out_of_memory.is_some() {
+            return false;
+        }
+        if self.spare < bytes {
+            let block = bytes.max(BLOCK_BYTES);
+            if !self.reserve(block) {
+                return false;
+            }
+            self.spare += block;
+        }
+        self.spare -= bytes;
+        true
     }
 
     /// Adds a float sample to the present series; `false` if it is too old.
@@ -58,7 +117,11 @@ impl SamplesBuilder {
             self.expire(time);
             return false;
         }
-        if let FieldValues::Float(values) = self.value.open_row(self.out.rows.time.len()) {
+        let row = self.out.rows.time.len();
+        if row >= self.reserved_rows && !self.more_rows() {
+            return false;
+        }
+        if let FieldValues::Float(values) = self.value.open_row(row) {
             values.push(value);
         }
         self.out.rows.time.push(time);
@@ -76,6 +139,11 @@ impl SamplesBuilder {
             return Ok(false);
         }
         let row = self.out.rows.time.len();
+        if (row >= self.reserved_rows && !self.more_rows())
+            || !self.charge(histogram_bytes(&histogram))
+        {
+            return Ok(false);
+        }
         if let FieldValues::Histogram(list) = self.histogram.open_row(row) {
             if list.len() >= MAX_HISTOGRAMS {
                 return Err(DecodeError(format!(
@@ -129,7 +197,11 @@ impl SamplesBuilder {
             return Ok(());
         }
         match exemplar::labels(labels) {
-            Ok(labels) => self.exemplars.push(&labels, value, time)?,
+            Ok(labels) => {
+                if self.charge(exemplar::ROW_BYTES + labels.as_str().len()) {
+                    self.exemplars.push(&labels, value, time)?;
+                }
+            }
             Err(error) => self.refuse(error),
         }
         Ok(())
@@ -251,8 +323,10 @@ impl SamplesBuilder {
             histogram,
             start_time,
             exemplars,
+            memory,
             ..
         } = self;
+        out.memory = Some(memory);
         out.rows.fields = vec![value, histogram, start_time];
         out.rows.fields.retain(|column| column.count() > 0);
 

@@ -22,7 +22,7 @@ pub fn decode(
     registry: &SeriesRegistry,
     oldest: Oldest,
 ) -> Result<WrittenSamples, DecodeError> {
-    let mut samples = SamplesBuilder::new(oldest);
+    let mut samples = SamplesBuilder::new(oldest, registry.memory());
     let mut known = registry.read();
     let mut scratch = Vec::new();
     let mut fields = Fields::new(body);
@@ -37,6 +37,9 @@ pub fn decode(
                     &mut scratch,
                 )?;
                 series += 1;
+                if samples.is_out_of_memory() {
+                    break;
+                }
                 if series.is_multiple_of(SERIES_PER_LOCK) {
                     known.bump();
                 }

@@ -37,7 +37,7 @@ pub fn decode(
 ) -> Result<WrittenSamples, DecodeError> {
     let mut request = Request {
         symbols: symbols(body)?,
-        samples: SamplesBuilder::new(oldest),
+        samples: SamplesBuilder::new(oldest, registry.memory()),
         resolvable: body
             .len()
             .saturating_mul(RESOLVED_PER_BYTE)
