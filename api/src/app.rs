@@ -13,6 +13,7 @@ use crate::error::ApiError;
 use crate::maintenance;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::paced_body::Pace;
 use crate::query_slots::QuerySlots;
 
 /// A figure that is read when somebody scrapes it.
@@ -103,6 +104,15 @@ impl App {
         Ok(Arc::new(backend.querier.at(
             state.map_err(|error| maintenance::refuse(self, error))?,
         )))
+    }
+
+    /// How fast answers must be read, and where they are made.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            write_timeout: Duration::from_millis(self.config.write_timeout_ms),
+            answer_timeout: self.config.query_timeout(),
+            threads: self.backend.get().and_then(Backend::query_threads),
+        }
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.

@@ -26,6 +26,7 @@ use tidelake_querier::promql::parse::{parse, parse_with};
 use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
+use tokio::runtime::Handle;
 
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
@@ -510,7 +511,7 @@ pub struct Backend {
     /// Merges segments.
     pub compactor: Arc<Compactor>,
     catalog: Arc<Catalog>,
-    _threads: QueryThreads,
+    query_threads: QueryThreads,
 }
 
 fn open_store(config: &Config) -> Result<Store, OpenError> {
@@ -623,8 +624,13 @@ impl Backend {
             querier: Arc::new(Querier(querier)),
             compactor: Arc::new(Compactor(compactor)),
             catalog,
-            _threads: threads,
+            query_threads: threads,
         })
+    }
+
+    /// Where queries compute; `None` after the end.
+    pub fn query_threads(&self) -> Option<Handle> {
+        self.query_threads.handle()
     }
 
     /// What there is.

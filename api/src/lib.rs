@@ -10,7 +10,8 @@
 //!    `prom_exemplars`, `prom_parse`, `prom_status`, `prom_scraping`, written by `prom_answer`;
 //!    `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`,
 //!    for `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
-//!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
+//!    `query_slots` bounds how many queries run, `query_threads` is where they compute,
+//!    `paced_body` and `write_timeout` end those whose clients read nothing.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
 //!
@@ -40,6 +41,7 @@ mod json_stream;
 mod maintenance;
 mod memory;
 mod metrics;
+mod paced_body;
 mod process;
 mod prom_admin;
 mod prom_answer;
@@ -63,3 +65,4 @@ mod sql;
 mod sql_cells;
 mod sql_formats;
 mod verify;
+mod write_timeout;

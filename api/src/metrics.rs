@@ -163,7 +163,7 @@ impl Collector for QueryFigures {
             self.0.running() as f64,
         )?;
         let help = "Queries by language and outcome: answered, failed, limited, timed_out, \
-                    cancelled, refused";
+                    cancelled, stalled, refused";
         let mut family =
             encoder.encode_descriptor("queries_ended", help, None, MetricType::Counter)?;
         for (language, outcome, count) in self.0.ended() {

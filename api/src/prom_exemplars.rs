@@ -86,9 +86,7 @@ async fn answer(
             .map_err(ApiError::from)
     };
     let found = slot.watch(in_time).await?;
-    // What is left to do waits for the client, and so does not keep others from running.
-    drop(slot);
-    Ok(list_answer(found, write_series))
+    list_answer(found, write_series, &app.pace(), slot).await
 }
 
 /// A series with its exemplars as Prometheus writes them: values as texts, times as seconds.

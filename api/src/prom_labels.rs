@@ -131,7 +131,13 @@ async fn labels(
             ))
             .await?;
         asked.cut(&mut names);
-        Ok(list_answer(names, |out, name| write_string(out, name)))
+        list_answer(
+            names,
+            |out, name| write_string(out, name),
+            &app.pace(),
+            slot,
+        )
+        .await
     };
     answer
         .await
@@ -167,7 +173,13 @@ async fn label_values(
             ))
             .await?;
         asked.cut(&mut values);
-        Ok(list_answer(values, |out, value| write_string(out, value)))
+        list_answer(
+            values,
+            |out, value| write_string(out, value),
+            &app.pace(),
+            slot,
+        )
+        .await
     };
     answer
         .await
@@ -203,7 +215,7 @@ async fn series(
             ))
             .await?;
         asked.cut(&mut found);
-        Ok(list_answer(found, write_labels))
+        list_answer(found, write_labels, &app.pace(), slot).await
     };
     answer
         .await

@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::backend::{Backend, OpenError};
 use crate::config::Config;
 use crate::router::router;
+use crate::write_timeout::WriteTimeout;
 
 /// The process ended because a newer one owns the node.
 const EXIT_FENCED: u8 = 3;
@@ -86,6 +87,8 @@ fn start_http(
     };
     // Acknowledgements are small and must not wait for more bytes to fill a packet.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let write_timeout = Duration::from_millis(app.config.write_timeout_ms);
+    let listener = WriteTimeout::new(listener, write_timeout);
     let http = tokio::spawn(
         axum::serve(listener, router(app))
             .with_graceful_shutdown(until_stopped)

@@ -24,6 +24,7 @@
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
 //!   query
+//! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
 //!   lost
 #![allow(
@@ -51,6 +52,7 @@ mod protobuf;
 mod queries;
 mod retention;
 mod server;
+mod slow_readers;
 mod start_times;
 mod stop;
 mod time_travel;
