@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
-pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
+pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol, WalState};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};

@@ -13,7 +13,8 @@
 //!    `query_slots` bounds how many queries run, `query_threads` is where they compute,
 //!    `paced_body` and `write_timeout` end those whose clients read nothing.
 //! 6. `verify`: the command that checks a store.
-//! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
+//! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol;
+//!    `panics`: defects are answered, counted and logged too.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every
 //! 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection instead
@@ -42,6 +43,7 @@ mod maintenance;
 mod memory;
 mod metrics;
 mod paced_body;
+mod panics;
 mod process;
 mod prom_admin;
 mod prom_answer;

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;
-use crate::process;
 use crate::query_slots::QuerySlots;
+use crate::{panics, process};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -282,6 +282,13 @@ struct ProcessFigures;
 
 impl Collector for ProcessFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        encode_figure(
+            &mut encoder,
+            "panics",
+            "Defects that ended a request or a task; the log has their backtraces",
+            true,
+            panics::count() as f64,
+        )?;
         if let Some(seconds) = process::cpu_seconds() {
             encode_figure(
                 &mut encoder,
