@@ -11,7 +11,8 @@
 //!    `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`,
 //!    for `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
 //!    `query_slots` bounds how many queries run, `query_threads` is where they compute,
-//!    `paced_body` and `write_timeout` end those whose clients read nothing.
+//!    `paced_body` and `write_timeout` end those whose clients read nothing. Large writes are
+//!    parsed on `decode_threads`.
 //! 6. `verify`: the command that checks a store.
 //! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol;
 //!    `panics`: defects are answered, counted and logged too.
@@ -33,11 +34,13 @@ pub mod server;
 mod admin;
 mod backpressure;
 mod chunks;
+mod decode_threads;
 mod go_float;
 mod influx_configure;
 mod influx_delete;
 mod influx_predicate;
 mod influx_write;
+mod ingest_threads;
 mod json_stream;
 mod maintenance;
 mod memory;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
 use tokio::time::Instant;
 
@@ -320,9 +321,14 @@ impl Collector for ProcessFigures {
     }
 }
 
-/// `GET /metrics`
+/// `GET /metrics`. Figures may wait for locks of the write path, so they are read on a thread that
+/// may wait.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.text() {
+    let text = Environment::system()
+        .run_blocking(move || app.metrics.text())
+        .await
+        .unwrap_or(Err(fmt::Error));
+    match text {
         Ok(text) => (
             [(
                 CONTENT_TYPE,
