@@ -63,13 +63,13 @@ async fn answer(
     let querier = app.querier(parameters::as_of(&params)?).await?;
     let slot = app.query_slots.enter(Language::Exemplars).await?;
     let most = app.config.query_timeout();
-    let found = querier.exemplars(
-        &database,
-        &sets,
-        TimeRange::new(min, max),
-        app.config.max_query_samples,
-        partial,
-    );
+    let max_samples = app.config.max_query_samples;
+    let found = app.compute(async move {
+        let range = TimeRange::new(min, max);
+        querier
+            .exemplars(&database, &sets, range, max_samples, partial)
+            .await
+    });
     let late = || {
         ApiError::new(
             Kind::Timeout,
@@ -83,7 +83,6 @@ async fn answer(
         tokio::time::timeout(most, found)
             .await
             .map_err(|_| late())?
-            .map_err(ApiError::from)
     };
     let found = slot.watch(in_time).await?;
     list_answer(found, write_series, &app.pace(), slot).await

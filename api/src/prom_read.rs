@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use prost::Message;
 use tidelake_catalog::model::{MatchOp, Matcher, TimeRange};
 use tokio::time::Instant;
@@ -82,9 +82,9 @@ async fn answer(
         deadline,
     };
     if streams {
-        stream_chunks(reader, &app.pace(), slot).await
+        stream_chunks(app, reader, slot).await
     } else {
-        let body = slot.watch(collect_samples(reader)).await?;
+        let body = slot.watch(app.compute(collect_samples(reader))).await?;
         send_whole(body, &app.pace(), slot).await
     }
 }
@@ -285,11 +285,16 @@ async fn next_frames(
 
 /// What fails before the first frames gets a status; what fails later ends the connection.
 async fn stream_chunks(
+    app: &App,
     mut reader: Reader,
-    pace: &Pace,
     slot: QuerySlot,
 ) -> Result<Response, ApiError> {
-    let query = slot.watch(reader.begin()).await?;
+    let begun = app.compute(async move {
+        let mut query = reader.begin().await?;
+        let first = next_frames(&mut reader, &mut query).await?;
+        Ok::<_, ApiError>((reader, query, first))
+    });
+    let (reader, query, first) = slot.watch(begun).await?;
     let frames = stream::unfold(Some((reader, query)), async |reading| {
         let (mut reader, mut query) = reading?;
         match next_frames(&mut reader, &mut query).await {
@@ -298,7 +303,8 @@ async fn stream_chunks(
             Err(error) => Some((Err(error), None)),
         }
     });
-    let body = pace.body(Box::pin(frames), slot).await?;
+    let frames = stream::iter(first.map(Ok)).chain(Box::pin(frames));
+    let body = app.pace().body(frames, slot).await?;
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
     Ok(([(CONTENT_TYPE, kind)], body).into_response())
 }

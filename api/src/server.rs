@@ -244,6 +244,19 @@ impl Signals {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn the_end_of_the_log_ends_the_process() {
+        let app = App::new(Config::default());
+        app.attach(Backend::in_memory().await);
+        let mut ended = Box::pin(log_ended(&app));
+        assert!(futures::poll!(&mut ended).is_pending());
+        let backend = app.backend().unwrap();
+        backend.ingester.shutdown().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .unwrap();
+    }
+
     #[test]
     fn the_greeting_can_be_pasted() {
         let text = greeting("0.0.0.0:7070".parse().unwrap(), "/srv/data");
