@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::backend::{AsOf, Backend, IngestError, Querier};
 use crate::body::BodyBudget;
@@ -13,6 +14,8 @@ use crate::error::ApiError;
 use crate::maintenance;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::paced_body::Pace;
+use crate::panics;
 use crate::query_slots::QuerySlots;
 
 /// A figure that is read when somebody scrapes it.
@@ -103,6 +106,34 @@ impl App {
         Ok(Arc::new(backend.querier.at(
             state.map_err(|error| maintenance::refuse(self, error))?,
         )))
+    }
+
+    /// How fast answers must be read, and where they are made.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            write_timeout: Duration::from_millis(self.config.write_timeout_ms),
+            answer_timeout: self.config.query_timeout(),
+            threads: self.backend.get().and_then(Backend::query_threads),
+        }
+    }
+
+    /// Computes a part of a query on the threads for it, and stops when this future is dropped. What
+    /// holds a processor for long, as reading indexes does, must not hold up connections.
+    pub async fn compute<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let Some(threads) = self.backend()?.query_threads() else {
+            return Err(ApiError::unavailable("the server stops"));
+        };
+        let mut task = JoinSet::new();
+        task.spawn_on(panics::caught(work), &threads);
+        match task.join_next().await {
+            Some(Ok(Ok(result))) => result.map_err(Into::into),
+            Some(Ok(Err(panic))) => Err(panic.into()),
+            // The threads end.
+            Some(Err(_)) | None => Err(ApiError::unavailable("the server stops")),
+        }
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.

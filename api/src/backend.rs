@@ -26,10 +26,11 @@ use tidelake_querier::promql::parse::{parse, parse_with};
 use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
+use tokio::runtime::Handle;
 
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
-pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol};
+pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol, WalState};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
@@ -46,6 +47,8 @@ pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
+use crate::decode_threads::{self, DecodeThreads};
+use crate::ingest_threads::IngestThreads;
 use crate::query_threads::QueryThreads;
 
 /// The steps of a range query; an instant query has one.
@@ -510,7 +513,10 @@ pub struct Backend {
     /// Merges segments.
     pub compactor: Arc<Compactor>,
     catalog: Arc<Catalog>,
-    _threads: QueryThreads,
+    query_threads: QueryThreads,
+    decode_threads: DecodeThreads,
+    #[allow(dead_code, reason = "the write-ahead log and the flushes run there")]
+    ingest_threads: IngestThreads,
 }
 
 fn open_store(config: &Config) -> Result<Store, OpenError> {
@@ -574,8 +580,18 @@ impl Backend {
     pub async fn open(config: &Config, memory: &Arc<MemoryBudget>) -> Result<Self, OpenError> {
         let store = open_store(config)?;
         let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
-        let ingester =
-            Ingester::start(Arc::clone(&catalog), ingest_options(config, memory)).await?;
+        let no_threads = |what: &str, error: std::io::Error| {
+            OpenError::Fatal(format!("cannot start threads for {what}: {error}"))
+        };
+        let ingest_threads = IngestThreads::start().map_err(|e| no_threads("the ingester", e))?;
+        let decode_threads = DecodeThreads::start().map_err(|e| no_threads("large writes", e))?;
+        let ingester = ingest_threads
+            .run(Ingester::start(
+                Arc::clone(&catalog),
+                ingest_options(config, memory),
+            ))
+            .await
+            .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
         let tables = Tables::new(
             Arc::clone(&catalog),
@@ -583,9 +599,7 @@ impl Backend {
             recent,
             config.index_cache_bytes,
         );
-        let threads = QueryThreads::start().map_err(|error| {
-            OpenError::Fatal(format!("cannot start threads for queries: {error}"))
-        })?;
+        let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
         let query_memory = QueryMemory::new(
             Arc::clone(memory),
             crate::memory::max_query_bytes(config, memory),
@@ -617,14 +631,38 @@ impl Backend {
             ..CompactorOptions::default()
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
-        crate::backpressure::watch(&catalog, &compactor, &ingester, config.max_fresh_segments);
+        crate::backpressure::start(&catalog, &compactor, &ingester, config.max_fresh_segments);
         Ok(Self {
             ingester,
             querier: Arc::new(Querier(querier)),
             compactor: Arc::new(Compactor(compactor)),
             catalog,
-            _threads: threads,
+            query_threads: threads,
+            decode_threads,
+            ingest_threads,
         })
+    }
+
+    /// Where queries compute; `None` after the end.
+    pub fn query_threads(&self) -> Option<Handle> {
+        self.query_threads.handle()
+    }
+
+    /// Writes a request. A large body is read on threads of its own.
+    ///
+    /// # Errors
+    /// Those of the ingester; "later" also when too many large bodies wait to be read.
+    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
+        if !decode_threads::is_large(&request) {
+            return self.ingester.write(request).await;
+        }
+        let ingester = Arc::clone(&self.ingester);
+        let written = self
+            .decode_threads
+            .run(async move { ingester.write(request).await });
+        written
+            .await
+            .unwrap_or_else(|error| Err(decode_threads::refusal(error)))
     }
 
     /// What there is.

@@ -6,52 +6,68 @@
 //! something to merge.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tidelake_catalog::Catalog;
+use tidelake_catalog::background::supervised;
 use tidelake_catalog::snapshot::{SegmentId, Snapshot};
 use tidelake_compactor::Compactor;
 use tidelake_compactor::policy::backlog;
 use tidelake_ingest::Ingester;
+use tokio::sync::watch;
 
 /// Watches for as long as the ingester lives.
-pub fn watch(
+pub fn start(
     catalog: &Catalog,
     compactor: &Compactor,
     ingester: &Arc<Ingester>,
     max_fresh_segments: usize,
 ) {
-    let (mut snapshots, mut held) = (catalog.subscribe(), compactor.quarantine().subscribe());
+    let (snapshots, held) = (catalog.subscribe(), compactor.quarantine().subscribe());
     let ingester = Arc::downgrade(ingester);
-    tokio::spawn(async move {
-        let mut was_put_off = false;
-        loop {
-            let (snapshot, quarantined) = (
-                snapshots.borrow_and_update().clone(),
-                held.borrow_and_update().clone(),
-            );
-            let Some(ingester) = ingester.upgrade() else {
-                return;
-            };
-            let reason = reason(&snapshot, &quarantined, max_fresh_segments);
-            if reason.is_some() != was_put_off {
-                was_put_off = reason.is_some();
-                match &reason {
-                    Some(reason) => tracing::warn!(reason, "writes are answered 503"),
-                    None => tracing::info!("merging has caught up; writes are taken again"),
-                }
-            }
-            ingester.put_off_writes(reason);
-            drop(ingester);
-            let news = tokio::select! {
-                news = snapshots.changed() => news,
-                news = held.changed() => news,
-            };
-            if news.is_err() {
-                return;
+    tokio::spawn(supervised("backpressure", move || {
+        hold_back(
+            snapshots.clone(),
+            held.clone(),
+            Weak::clone(&ingester),
+            max_fresh_segments,
+        )
+    }));
+}
+
+async fn hold_back(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut held: watch::Receiver<Arc<HashSet<SegmentId>>>,
+    ingester: Weak<Ingester>,
+    max_fresh_segments: usize,
+) {
+    let mut was_put_off = false;
+    loop {
+        let (snapshot, quarantined) = (
+            snapshots.borrow_and_update().clone(),
+            held.borrow_and_update().clone(),
+        );
+        let Some(ingester) = ingester.upgrade() else {
+            return;
+        };
+        let reason = reason(&snapshot, &quarantined, max_fresh_segments);
+        if reason.is_some() != was_put_off {
+            was_put_off = reason.is_some();
+            match &reason {
+                Some(reason) => tracing::warn!(reason, "writes are answered 503"),
+                None => tracing::info!("merging has caught up; writes are taken again"),
             }
         }
-    });
+        ingester.put_off_writes(reason);
+        drop(ingester);
+        let news = tokio::select! {
+            news = snapshots.changed() => news,
+            news = held.changed() => news,
+        };
+        if news.is_err() {
+            return;
+        }
+    }
 }
 
 /// Why writes must wait, if they must.

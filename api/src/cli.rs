@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigArgs};
+use crate::panics;
 
 /// Time-series database on an object store: Prometheus and line protocol in, PromQL and SQL out.
 #[derive(Debug, Parser)]
@@ -37,7 +38,8 @@ enum CatalogCommand {
 
 /// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop,
 /// 1 after a failure or when damage was found, 2 for wrong usage or settings, 3 when a newer
-/// process took over this node.
+/// process took over this node, 4 when the write-ahead log ended by a defect and the next start
+/// replays it.
 pub fn run() -> ExitCode {
     ExitCode::from(run_from(std::env::args_os()))
 }
@@ -54,6 +56,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return complain(2, &error.to_string()),
     };
     start_log(&config);
+    panics::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -58,8 +58,12 @@ pub struct Config {
     pub max_concurrent_queries: usize,
     /// How long a query waits for its turn before it gets 503.
     pub query_queue_ms: u64,
-    /// A query fails after this time.
+    /// A query fails after this time. As long may a large answer take to be read.
     pub query_timeout_ms: u64,
+    /// Longest time in which a client takes nothing of its answer (of a large one: less than 64 kB)
+    /// before its query and its connection end. Shorter: stalled clients keep slots and memory of
+    /// queries for less long; longer: slow networks are waited for.
+    pub write_timeout_ms: u64,
     /// A PromQL query fails when it would hold more samples at once.
     pub max_query_samples: u64,
     /// A PromQL query fails when one of its selectors matches more series.
@@ -128,6 +132,7 @@ impl Default for Config {
             max_concurrent_queries: 20,
             query_queue_ms: 10_000,
             query_timeout_ms: 120_000,
+            write_timeout_ms: 30_000,
             max_query_samples: 50_000_000,
             max_query_series: 2_000_000,
             max_query_read_bytes: 64 << 30,
@@ -260,6 +265,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_QUERY_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_timeout_ms: Option<u64>,
+    /// How long a client may take nothing of its answer [default: 30000]
+    #[arg(long, env = "TIDELAKE_WRITE_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_timeout_ms: Option<u64>,
     /// A PromQL query fails when it would hold more samples [default: 50000000]
     #[arg(long, env = "TIDELAKE_MAX_QUERY_SAMPLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -366,6 +375,7 @@ impl Config {
             ("flush_interval_ms", self.flush_interval_ms),
             ("max_concurrent_queries", self.max_concurrent_queries as u64),
             ("query_timeout_ms", self.query_timeout_ms),
+            ("write_timeout_ms", self.write_timeout_ms),
             ("max_query_samples", self.max_query_samples),
             ("max_query_series", self.max_query_series as u64),
             ("max_query_read_bytes", self.max_query_read_bytes),

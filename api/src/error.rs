@@ -63,6 +63,23 @@ pub enum Dialect {
     Text,
 }
 
+impl Dialect {
+    /// The words of a path, for errors that no handler words.
+    pub fn of_path(path: &str) -> Self {
+        let below = path
+            .strip_prefix("/db/")
+            .and_then(|rest| rest.find('/').map(|slash| &rest[slash..]))
+            .unwrap_or(path);
+        match below {
+            "/api/v1/write" | "/api/v1/read" => Self::Text,
+            _ if below.starts_with("/admin/") => Self::Text,
+            _ if below.starts_with("/api/v1/") => Self::Prometheus,
+            _ if below.starts_with("/api/v2/") => Self::InfluxV2,
+            _ => Self::Influx,
+        }
+    }
+}
+
 /// Seconds after which a client may try again when nothing better is known.
 pub const RETRY_AFTER_S: u64 = 1;
 
@@ -290,6 +307,19 @@ mod tests {
         check_kind(Kind::Timeout, 503, "timeout").await;
         check_kind(Kind::Internal, 500, "internal").await;
         check_kind(Kind::NotFound, 404, "not_found").await;
+    }
+
+    #[test]
+    fn paths_have_dialects() {
+        let check = |path, expected| assert_eq!(Dialect::of_path(path), expected, "{path}");
+        check("/api/v1/query", Dialect::Prometheus);
+        check("/db/d/api/v1/query", Dialect::Prometheus);
+        check("/api/v1/write", Dialect::Text);
+        check("/db/d/api/v1/read", Dialect::Text);
+        check("/api/v2/write", Dialect::InfluxV2);
+        check("/api/v3/query_sql", Dialect::Influx);
+        check("/write", Dialect::Influx);
+        check("/db/", Dialect::Influx);
     }
 
     #[test]

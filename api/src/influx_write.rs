@@ -120,7 +120,7 @@ async fn receive(
     let params = Params::from_query(query);
     let (database, precision, accept_partial) = read_target(version, &params)?;
     let encoding = read_encoding(headers)?;
-    let ingester = &app.backend()?.ingester;
+    let backend = app.backend()?;
     let held = app
         .bodies
         .read(headers, body, app.config.max_body_bytes)
@@ -133,7 +133,7 @@ async fn receive(
         accept_partial,
         body: held.bytes.clone(),
     };
-    let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
+    let outcome = backend.write(request).await.map_err(|e| app.refuse(e))?;
     app.metrics
         .count_write("line_protocol", held.bytes.len(), &outcome);
     Ok(answer(version, accept_partial, &outcome))

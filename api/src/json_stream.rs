@@ -1,28 +1,36 @@
 //! Answers that are written while they are sent: a large one is never in memory as a whole, and a
-//! client that reads slowly is waited for.
-use std::convert::Infallible;
-
-use axum::body::Body;
+//! client that reads slowly is waited for, within limits.
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::stream;
 
-/// An answer goes out in pieces of about this size.
-const CHUNK_BYTES: usize = 64 << 10;
+use crate::error::ApiError;
+use crate::paced_body::{CHUNK_BYTES, Pace};
+use crate::query_slots::QuerySlot;
 
 /// JSON that `write` appends bit by bit: each call adds a little, and returns whether there is
-/// more.
+/// more. The slot is kept as long as `write` is.
 ///
-/// What fits one piece is sent with its length, and is so not compressed if it is small.
-pub fn json_response(mut write: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> Response {
-    let (first, more) = chunk(&mut write);
-    let body = if more {
-        Body::from_stream(rest(first, write))
-    } else {
-        Body::from(first)
-    };
-    ([(CONTENT_TYPE, "application/json")], body).into_response()
+/// What fits one chunk is sent with its length, and is so not compressed if it is small.
+///
+/// # Errors
+/// None at present: `write` cannot fail.
+pub async fn json_response(
+    write: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static,
+    pace: &Pace,
+    slot: QuerySlot,
+) -> Result<Response, ApiError> {
+    let mut rest = Some(write);
+    let chunks = std::iter::from_fn(move || {
+        let (chunk, more) = chunk(rest.as_mut()?);
+        if !more {
+            rest = None;
+        }
+        Some(Ok(chunk))
+    });
+    let body = pace.body(stream::iter(chunks), slot).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 fn chunk(write: &mut impl FnMut(&mut Vec<u8>) -> bool) -> (Bytes, bool) {
@@ -34,51 +42,39 @@ fn chunk(write: &mut impl FnMut(&mut Vec<u8>) -> bool) -> (Bytes, bool) {
     (out.into(), more)
 }
 
-/// The first chunk and those that `write` still has, each written when it is asked for.
-fn rest(
-    first: Bytes,
-    write: impl FnMut(&mut Vec<u8>) -> bool + Send,
-) -> impl stream::Stream<Item = Result<Bytes, Infallible>> + Send {
-    stream::unfold((Some(first), Some(write)), async |(ready, write)| {
-        if let Some(ready) = ready {
-            return Some((Ok(ready), (None, write)));
-        }
-        let mut write = write?;
-        let (ready, more) = chunk(&mut write);
-        Some((Ok(ready), (None, more.then_some(write))))
-    })
-    // Whoever compresses it asks again after the end.
-    .fuse()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::query_slots::{Language, QuerySlots};
 
     /// Writes `lines` lines of 1000 bytes, and counts them.
-    fn lines(lines: usize) -> (Response, Arc<AtomicUsize>) {
+    async fn lines(lines: usize) -> (Response, Arc<AtomicUsize>) {
         let written = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&written);
-        let response = json_response(move |out| {
+        let pace = Pace::patient();
+        let slots = QuerySlots::new(1, Duration::ZERO);
+        let slot = slots.enter(Language::Promql).await.unwrap();
+        let write = move |out: &mut Vec<u8>| {
             out.extend_from_slice(&[b'x'; 1000]);
             counter.fetch_add(1, Ordering::Relaxed) + 1 < lines
-        });
-        (response, written)
+        };
+        (json_response(write, &pace, slot).await.unwrap(), written)
     }
 
     #[tokio::test]
     async fn small_answers_have_a_length_and_large_ones_are_written_as_they_are_read() {
-        let (response, _) = lines(3);
+        let (response, _) = lines(3).await;
         assert_eq!(
             axum::body::HttpBody::size_hint(response.body()).exact(),
             Some(3000)
         );
-        let (response, written) = lines(1000);
+        let (response, written) = lines(1000).await;
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         let mut body = response.into_body();
         assert_eq!(axum::body::HttpBody::size_hint(&body).exact(), None);
@@ -89,9 +85,5 @@ mod tests {
             assert!(ahead <= CHUNK_BYTES + 1000, "{ahead} bytes wait");
         }
         assert_eq!(read, 1_000_000);
-        assert!(
-            body.frame().await.is_none(),
-            "after the end there is nothing"
-        );
     }
 }

@@ -10,9 +10,12 @@
 //!    `prom_exemplars`, `prom_parse`, `prom_status`, `prom_scraping`, written by `prom_answer`;
 //!    `prom_read`, whose samples `chunks` encodes; `sql`. Deletes, drops, retention: `maintenance`,
 //!    for `sql`, `prom_admin`, `influx_delete`, `influx_configure`. The rest: `admin`, `metrics`.
-//!    `query_slots` bounds how many queries run, `query_threads` is where they compute.
+//!    `query_slots` bounds how many queries run, `query_threads` is where they compute,
+//!    `paced_body` and `write_timeout` end those whose clients read nothing. Large writes are
+//!    parsed on `decode_threads`.
 //! 6. `verify`: the command that checks a store.
-//! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol.
+//! 7. [`error`]: the one place where a kind of failure becomes a status and a body, per protocol;
+//!    `panics`: defects are answered, counted and logged too.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; every
 //! 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection instead
@@ -31,15 +34,19 @@ pub mod server;
 mod admin;
 mod backpressure;
 mod chunks;
+mod decode_threads;
 mod go_float;
 mod influx_configure;
 mod influx_delete;
 mod influx_predicate;
 mod influx_write;
+mod ingest_threads;
 mod json_stream;
 mod maintenance;
 mod memory;
 mod metrics;
+mod paced_body;
+mod panics;
 mod process;
 mod prom_admin;
 mod prom_answer;
@@ -63,3 +70,4 @@ mod sql;
 mod sql_cells;
 mod sql_formats;
 mod verify;
+mod write_timeout;

@@ -17,13 +17,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
 use tokio::time::Instant;
 
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;
-use crate::process;
 use crate::query_slots::QuerySlots;
+use crate::{panics, process};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -163,7 +164,7 @@ impl Collector for QueryFigures {
             self.0.running() as f64,
         )?;
         let help = "Queries by language and outcome: answered, failed, limited, timed_out, \
-                    cancelled, refused";
+                    cancelled, stalled, refused";
         let mut family =
             encoder.encode_descriptor("queries_ended", help, None, MetricType::Counter)?;
         for (language, outcome, count) in self.0.ended() {
@@ -282,6 +283,13 @@ struct ProcessFigures;
 
 impl Collector for ProcessFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        encode_figure(
+            &mut encoder,
+            "panics",
+            "Defects that ended a request or a task; the log has their backtraces",
+            true,
+            panics::count() as f64,
+        )?;
         if let Some(seconds) = process::cpu_seconds() {
             encode_figure(
                 &mut encoder,
@@ -313,9 +321,14 @@ impl Collector for ProcessFigures {
     }
 }
 
-/// `GET /metrics`
+/// `GET /metrics`. Figures may wait for locks of the write path, so they are read on a thread that
+/// may wait.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.text() {
+    let text = Environment::system()
+        .run_blocking(move || app.metrics.text())
+        .await
+        .unwrap_or(Err(fmt::Error));
+    match text {
         Ok(text) => (
             [(
                 CONTENT_TYPE,

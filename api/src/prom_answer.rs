@@ -12,11 +12,14 @@ use tidelake_catalog::model::{Histogram, Labels, is_stale};
 use tidelake_querier::promql::digits::plain;
 
 use crate::backend::{Annotations, Answer, QueryOutput, RangeSeries, SeriesRow, Steps, Value};
+use crate::error::ApiError;
 use crate::go_float::write_time;
 use crate::json_stream::json_response;
+use crate::paced_body::Pace;
 use crate::prom_json::{
     write_histogram_sample, write_labels, write_sample, write_string, write_texts,
 };
+use crate::query_slots::QuerySlot;
 
 /// Said when `limit` cut an answer.
 pub const TRUNCATED: &str = "results truncated due to limit";
@@ -42,14 +45,15 @@ pub fn success_with(data: serde_json::Value, warnings: Vec<String>) -> Response 
 }
 
 /// A list, as `labels`, `label/x/values` and `series` answer.
-pub fn list_answer<T: Send + 'static>(
-    answer: Answer<Vec<T>>,
+pub async fn list_answer<T: Send + 'static>(
+    mut answer: Answer<Vec<T>>,
     write: impl Fn(&mut Vec<u8>, &T) + Send + 'static,
-) -> Response {
-    let Answer { value, warnings } = answer;
-    let mut items = value.into_iter();
+    pace: &Pace,
+    slot: QuerySlot,
+) -> Result<Response, ApiError> {
+    let mut items = std::mem::take(&mut answer.value).into_iter();
     let mut begun = false;
-    json_response(move |out| {
+    let write = move |out: &mut Vec<u8>| {
         out.extend_from_slice(if begun {
             b","
         } else {
@@ -63,10 +67,11 @@ pub fn list_answer<T: Send + 'static>(
             return true;
         }
         out.push(b']');
-        write_texts(out, "warnings", &warnings);
+        write_texts(out, "warnings", &answer.warnings);
         out.push(b'}');
         false
-    })
+    };
+    json_response(write, pace, slot).await
 }
 
 /// The time or times of a query.
@@ -87,10 +92,18 @@ impl At {
     }
 }
 
-/// The answer to a query, with at most `limit` series (0: all); `stats` is a JSON object.
-pub fn query_answer(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Response {
+/// The answer to a query, with at most `limit` series (0: all); `stats` is a JSON object. The query
+/// keeps its slot until the answer is sent.
+pub async fn query_answer(
+    output: QueryOutput,
+    at: At,
+    limit: usize,
+    stats: Option<String>,
+    pace: &Pace,
+    slot: QuerySlot,
+) -> Result<Response, ApiError> {
     let mut answer = QueryAnswer::new(output, at, limit, stats);
-    json_response(move |out| answer.write(out))
+    json_response(move |out| answer.write(out), pace, slot).await
 }
 
 /// How far an answer is written.
@@ -105,6 +118,11 @@ struct QueryAnswer {
     limit: usize,
     annotations: Annotations,
     stats: Option<String>,
+    #[allow(
+        dead_code,
+        reason = "what the query counts as held is held until the answer is sent"
+    )]
+    rest: QueryOutput,
 }
 
 /// A series of the answer.
@@ -132,10 +150,11 @@ enum List {
 }
 
 impl QueryAnswer {
-    fn new(output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Self {
+    fn new(mut output: QueryOutput, at: At, limit: usize, stats: Option<String>) -> Self {
         let mut head = b"{\"status\":\"success\",\"data\":{\"resultType\":".to_vec();
         let mut rows: Vec<Row> = Vec::new();
-        let is_list = match (output.value, at) {
+        let value = std::mem::replace(&mut output.value, Value::Vector(Vec::new()));
+        let is_list = match (value, at) {
             (Value::Scalar(values), At::Time(ms)) => {
                 head.extend_from_slice(b"\"scalar\",\"result\":");
                 write_scalar(&mut head, ms, values.first().copied().unwrap_or(f64::NAN));
@@ -177,7 +196,7 @@ impl QueryAnswer {
                 true
             }
         };
-        let Annotations { warnings, infos } = output.annotations;
+        let Annotations { warnings, infos } = std::mem::take(&mut output.annotations);
         let annotations = Annotations {
             warnings: told(warnings, "warning"),
             infos: told(infos, "info"),
@@ -191,6 +210,7 @@ impl QueryAnswer {
             limit,
             annotations,
             stats,
+            rest: output,
         }
     }
 

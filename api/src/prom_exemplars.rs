@@ -63,13 +63,13 @@ async fn answer(
     let querier = app.querier(parameters::as_of(&params)?).await?;
     let slot = app.query_slots.enter(Language::Exemplars).await?;
     let most = app.config.query_timeout();
-    let found = querier.exemplars(
-        &database,
-        &sets,
-        TimeRange::new(min, max),
-        app.config.max_query_samples,
-        partial,
-    );
+    let max_samples = app.config.max_query_samples;
+    let found = app.compute(async move {
+        let range = TimeRange::new(min, max);
+        querier
+            .exemplars(&database, &sets, range, max_samples, partial)
+            .await
+    });
     let late = || {
         ApiError::new(
             Kind::Timeout,
@@ -83,12 +83,9 @@ async fn answer(
         tokio::time::timeout(most, found)
             .await
             .map_err(|_| late())?
-            .map_err(ApiError::from)
     };
     let found = slot.watch(in_time).await?;
-    // What is left to do waits for the client, and so does not keep others from running.
-    drop(slot);
-    Ok(list_answer(found, write_series))
+    list_answer(found, write_series, &app.pace(), slot).await
 }
 
 /// A series with its exemplars as Prometheus writes them: values as texts, times as seconds.

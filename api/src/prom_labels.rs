@@ -121,17 +121,23 @@ async fn labels(
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut names = slot
-            .watch(querier.label_names(
-                &asked.database,
-                &asked.matchers,
-                asked.range,
-                asked.probe(),
-                asked.partial,
-            ))
-            .await?;
+        let probe = asked.probe();
+        let (database, matchers) = (asked.database.clone(), asked.matchers.clone());
+        let (range, partial) = (asked.range, asked.partial);
+        let found = async move {
+            querier
+                .label_names(&database, &matchers, range, probe, partial)
+                .await
+        };
+        let mut names = slot.watch(app.compute(found)).await?;
         asked.cut(&mut names);
-        Ok(list_answer(names, |out, name| write_string(out, name)))
+        list_answer(
+            names,
+            |out, name| write_string(out, name),
+            &app.pace(),
+            slot,
+        )
+        .await
     };
     answer
         .await
@@ -156,18 +162,23 @@ async fn label_values(
         let asked = Selection::read(&app, &path, q.as_deref(), &headers, body).await?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut values = slot
-            .watch(querier.label_values(
-                &asked.database,
-                &name,
-                &asked.matchers,
-                asked.range,
-                asked.probe(),
-                asked.partial,
-            ))
-            .await?;
+        let probe = asked.probe();
+        let (database, matchers) = (asked.database.clone(), asked.matchers.clone());
+        let (range, partial) = (asked.range, asked.partial);
+        let found = async move {
+            querier
+                .label_values(&database, &name, &matchers, range, probe, partial)
+                .await
+        };
+        let mut values = slot.watch(app.compute(found)).await?;
         asked.cut(&mut values);
-        Ok(list_answer(values, |out, value| write_string(out, value)))
+        list_answer(
+            values,
+            |out, value| write_string(out, value),
+            &app.pace(),
+            slot,
+        )
+        .await
     };
     answer
         .await
@@ -193,17 +204,17 @@ async fn series(
         })?;
         let querier = app.querier(asked.as_of).await?;
         let slot = app.query_slots.enter(Language::Labels).await?;
-        let mut found = slot
-            .watch(querier.series(
-                &asked.database,
-                &asked.matchers,
-                asked.range,
-                asked.probe(),
-                asked.partial,
-            ))
-            .await?;
+        let probe = asked.probe();
+        let (database, matchers) = (asked.database.clone(), asked.matchers.clone());
+        let (range, partial) = (asked.range, asked.partial);
+        let found = async move {
+            querier
+                .series(&database, &matchers, range, probe, partial)
+                .await
+        };
+        let mut found = slot.watch(app.compute(found)).await?;
         asked.cut(&mut found);
-        Ok(list_answer(found, write_labels))
+        list_answer(found, write_labels, &app.pace(), slot).await
     };
     answer
         .await

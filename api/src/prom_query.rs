@@ -135,8 +135,6 @@ async fn run(
         }
     };
     let mut output = slot.watch(evaluated).await?;
-    // What is left to do waits for the client, and so does not keep others from running.
-    drop(slot);
     output.annotations.warnings.extend(stats.warning());
     let stats = stats.show(
         &output.stats,
@@ -146,7 +144,7 @@ async fn run(
             total: begun.elapsed(),
         },
     );
-    Ok(query_answer(output, at, limit, stats))
+    query_answer(output, at, limit, stats, &app.pace(), slot).await
 }
 
 /// `start`, `end` and `step`, checked in the order and with the words of Prometheus.

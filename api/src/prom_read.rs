@@ -13,8 +13,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, State};
-use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -28,7 +28,8 @@ use crate::app::App;
 use crate::backend::{Querier, SortedSamples};
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
-use crate::query_slots::{Language, Outcome, QuerySlot};
+use crate::paced_body::{CHUNK_BYTES, Pace};
+use crate::query_slots::{Language, QuerySlot};
 
 /// Largest request as sent, and decompressed.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -38,8 +39,6 @@ const MAX_PATTERNS: usize = 1000;
 const MAX_QUERIES: usize = 1000;
 /// Most samples of an answer that has to be in memory as a whole.
 const MAX_UNSTREAMED_SAMPLES: u64 = 5_000_000;
-/// Frames are sent when so many bytes are ready.
-const CHUNK_BYTES: usize = 64 << 10;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
@@ -83,9 +82,10 @@ async fn answer(
         deadline,
     };
     if streams {
-        stream_chunks(reader, slot).await
+        stream_chunks(app, reader, slot).await
     } else {
-        slot.watch(send_samples(reader)).await
+        let body = slot.watch(app.compute(collect_samples(reader))).await?;
+        send_whole(body, &app.pace(), slot).await
     }
 }
 
@@ -222,7 +222,8 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T
     tokio::time::timeout_at(deadline, work).await.map_err(late)
 }
 
-async fn send_samples(mut reader: Reader) -> Result<Response, ApiError> {
+/// All samples as one message, compressed.
+async fn collect_samples(mut reader: Reader) -> Result<Bytes, ApiError> {
     let most = reader.max_samples.min(MAX_UNSTREAMED_SAMPLES);
     let (mut response, mut samples) = (Vec::new(), 0);
     while reader.begin().await?.is_some() {
@@ -241,16 +242,29 @@ async fn send_samples(mut reader: Reader) -> Result<Response, ApiError> {
         answer::write_part(&mut response, &result);
     }
     let compressed = snap::raw::Encoder::new().compress_vec(&response);
-    let body = compressed
-        .map_err(|e| ApiError::new(Kind::Internal, format!("cannot compress the answer: {e}")))?;
-    Ok((
-        [
-            (CONTENT_TYPE, "application/x-protobuf"),
-            (CONTENT_ENCODING, "snappy"),
-        ],
-        body,
-    )
-        .into_response())
+    compressed
+        .map(Bytes::from)
+        .map_err(|e| ApiError::new(Kind::Internal, format!("cannot compress the answer: {e}")))
+}
+
+/// Sends a message that is complete, with its length.
+async fn send_whole(message: Bytes, pace: &Pace, slot: QuerySlot) -> Result<Response, ApiError> {
+    let length = message.len();
+    let mut rest = message;
+    let chunks = std::iter::from_fn(move || {
+        let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+        (!chunk.is_empty()).then_some(Ok(chunk))
+    });
+    let body = pace.body(stream::iter(chunks), slot).await?;
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-protobuf"),
+        ),
+        (CONTENT_ENCODING, HeaderValue::from_static("snappy")),
+        (CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    Ok((headers, body).into_response())
 }
 
 /// Frames that are ready to be sent; `None` after the last.
@@ -270,42 +284,29 @@ async fn next_frames(
 }
 
 /// What fails before the first frames gets a status; what fails later ends the connection.
-async fn stream_chunks(mut reader: Reader, slot: QuerySlot) -> Result<Response, ApiError> {
-    let begin = async {
+async fn stream_chunks(
+    app: &App,
+    mut reader: Reader,
+    slot: QuerySlot,
+) -> Result<Response, ApiError> {
+    let begun = app.compute(async move {
         let mut query = reader.begin().await?;
         let first = next_frames(&mut reader, &mut query).await?;
-        Ok::<_, ApiError>((query, first))
-    };
-    let begun = begin.await;
-    if let Err(error) = &begun {
-        slot.end(Outcome::of(error));
-    }
-    let (query, first) = begun?;
-    let rest = stream::unfold(
-        (first, Some((reader, query, slot))),
-        async |(ready, reading)| {
-            if let Some(ready) = ready {
-                return Some((Ok(ready), (None, reading)));
-            }
-            let (mut reader, mut query, slot) = reading?;
-            match next_frames(&mut reader, &mut query).await {
-                Ok(None) => {
-                    slot.end(Outcome::Answered);
-                    None
-                }
-                Ok(Some(ready)) => Some((Ok(ready), (None, Some((reader, query, slot))))),
-                Err(error) => {
-                    tracing::warn!(error = %error.message, "a remote read broke off");
-                    slot.end(Outcome::of(&error));
-                    Some((Err(std::io::Error::other(error.message)), (None, None)))
-                }
-            }
-        },
-    );
-    // Whoever compresses it asks again after the end.
-    let rest = rest.fuse();
+        Ok::<_, ApiError>((reader, query, first))
+    });
+    let (reader, query, first) = slot.watch(begun).await?;
+    let frames = stream::unfold(Some((reader, query)), async |reading| {
+        let (mut reader, mut query) = reading?;
+        match next_frames(&mut reader, &mut query).await {
+            Ok(None) => None,
+            Ok(Some(ready)) => Some((Ok(ready), Some((reader, query)))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    let frames = stream::iter(first.map(Ok)).chain(Box::pin(frames));
+    let body = app.pace().body(frames, slot).await?;
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(rest)).into_response())
+    Ok(([(CONTENT_TYPE, kind)], body).into_response())
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ async fn receive(
     (protocol, encoding): (Protocol, ContentEncoding),
 ) -> Result<Response, ApiError> {
     let database = database::of_prometheus(path, headers)?;
-    let ingester = &app.backend()?.ingester;
+    let backend = app.backend()?;
     let held = app
         .bodies
         .read(headers, body, app.config.max_remote_write_bytes)
@@ -73,7 +73,7 @@ async fn receive(
         accept_partial: true,
         body: held.bytes.clone(),
     };
-    let outcome = ingester.write(request).await.map_err(|e| app.refuse(e))?;
+    let outcome = backend.write(request).await.map_err(|e| app.refuse(e))?;
     app.metrics
         .count_write("remote_write", held.bytes.len(), &outcome);
     Ok(answer(&outcome))

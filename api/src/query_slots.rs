@@ -55,19 +55,22 @@ pub enum Outcome {
     Limited,
     /// It took longer than it may.
     TimedOut,
-    /// Whoever asked went away.
+    /// Its client went away.
     Cancelled,
+    /// Its client took nothing of the answer for `write_timeout_ms`.
+    Stalled,
     /// There was no place for it.
     Refused,
 }
 
 impl Outcome {
-    const ALL: [Outcome; 6] = [
+    const ALL: [Outcome; 7] = [
         Outcome::Answered,
         Outcome::Failed,
         Outcome::Limited,
         Outcome::TimedOut,
         Outcome::Cancelled,
+        Outcome::Stalled,
         Outcome::Refused,
     ];
 
@@ -79,6 +82,7 @@ impl Outcome {
             Outcome::Limited => "limited",
             Outcome::TimedOut => "timed_out",
             Outcome::Cancelled => "cancelled",
+            Outcome::Stalled => "stalled",
             Outcome::Refused => "refused",
         }
     }
@@ -115,12 +119,17 @@ pub struct QuerySlot {
 }
 
 impl QuerySlot {
+    /// Who asks.
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
     /// Notes how the query ends; the last word counts.
     pub fn end(&self, outcome: Outcome) {
         self.outcome.store(outcome as usize, Ordering::Relaxed);
     }
 
-    /// Waits for the whole answer, and notes how that ends.
+    /// Waits for what the query computes, and notes how that ends.
     pub async fn watch<T, E: Into<ApiError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,

@@ -14,9 +14,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::app::App;
 use crate::{
-    admin, influx_configure, influx_delete, influx_write, metrics, prom_admin, prom_exemplars,
-    prom_explain, prom_labels, prom_parse, prom_query, prom_read, prom_scraping, prom_status,
-    prom_write, sql,
+    admin, influx_configure, influx_delete, influx_write, metrics, panics, prom_admin,
+    prom_exemplars, prom_explain, prom_labels, prom_parse, prom_query, prom_read, prom_scraping,
+    prom_status, prom_write, sql,
 };
 
 /// Smaller answers are sent as they are.
@@ -40,9 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
             .merge(prom_write::routes())
             .merge(prom_admin::routes())
     };
-    let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES)
-        .and(NotForContentType::new("application/vnd.apache.parquet"));
-    Router::new()
+    let routes = Router::new()
         .merge(prometheus())
         .nest("/db/{database}", prometheus())
         .merge(influx_write::routes())
@@ -52,12 +50,21 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(admin::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(wrong_method);
+    layered(routes, app)
+}
+
+/// What every request passes, the last one first.
+fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES)
+        .and(NotForContentType::new("application/vnd.apache.parquet"));
+    routes
         .layer(
             CompressionLayer::new()
                 .quality(CompressionLevel::Fastest)
                 .compress_when(compressible),
         )
+        .layer(middleware::from_fn(panics::answer))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             metrics::observe,

@@ -4,7 +4,9 @@
 //! write-ahead log are still being read. At the end nothing is left half done: running requests
 //! finish (for a bounded time), the buffer is flushed, and what could not be flushed is in the
 //! write-ahead log anyway. A process whose node was taken over does none of that: it only says so
-//! and ends, because everything on the store belongs to its successor.
+//! and ends, because everything on the store belongs to its successor. Nor does one whose
+//! write-ahead log ended by a defect: what its memory holds is not to be trusted, and the next
+//! start reads the log instead.
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,17 +21,20 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::backend::{Backend, OpenError};
+use crate::backend::{Backend, OpenError, WalState};
 use crate::config::Config;
 use crate::router::router;
+use crate::write_timeout::WriteTimeout;
 
 /// The process ended because a newer one owns the node.
 const EXIT_FENCED: u8 = 3;
+/// The write-ahead log ended by a defect; the next start replays it.
+const EXIT_LOG_ENDED: u8 = 4;
 /// A second signal ends the process at once, as a shell reports an interrupted program.
 const EXIT_IMPATIENT: u8 = 130;
-/// So long requests are still answered, all with 503, when the node was taken over: who is only cut
-/// off does not know whether the node is gone for good.
-const FENCED_GRACE: Duration = Duration::from_millis(300);
+/// So long requests are still answered, all writes with 503, before a process ends that cannot go
+/// on: clients that are only cut off do not know what became of their writes.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -43,7 +48,7 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
         .local_addr()
         .context("cannot find out the address that is listened on")?;
     let app = App::new(config);
-    let (stop, http) = start_http(listener, app.clone());
+    let (stop, mut http) = start_http(listener, app.clone());
     tracing::info!(%address, "listening");
 
     tokio::select! {
@@ -60,6 +65,8 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
     tokio::select! {
         () = signals.next() => {}
         reason = app.until_fenced() => return Ok(leave_to_successor(&reason).await),
+        () = log_ended(&app) => return Ok(leave_to_restart().await),
+        ended = &mut http => bail!("the HTTP server ended by itself: {ended:?}"),
     }
     tokio::select! {
         code = shut_down(&app, stop, http) => code,
@@ -86,6 +93,8 @@ fn start_http(
     };
     // Acknowledgements are small and must not wait for more bytes to fill a packet.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let write_timeout = Duration::from_millis(app.config.write_timeout_ms);
+    let listener = WriteTimeout::new(listener, write_timeout);
     let http = tokio::spawn(
         axum::serve(listener, router(app))
             .with_graceful_shutdown(until_stopped)
@@ -148,13 +157,38 @@ async fn shut_down(
     Ok(0)
 }
 
+/// Returns when the write-ahead log has ended without being closed, which is a defect. Writes are
+/// answered 503 from then on.
+async fn log_ended(app: &App) {
+    let Ok(backend) = app.backend() else {
+        return std::future::pending().await;
+    };
+    let mut state = backend.ingester.watch_log_state();
+    let closed = state.wait_for(|state| matches!(state, WalState::Closed));
+    if closed.await.is_err() {
+        tracing::error!("the write path is gone");
+    }
+}
+
+async fn leave_to_restart() -> u8 {
+    tracing::error!("the write-ahead log ended by a defect; the process ends");
+    let _ = writeln!(
+        std::io::stderr(),
+        "tidelake: the write-ahead log ended by a defect (see the panic in the log). Nothing more \
+         is acknowledged; this process ends without a flush. What was acknowledged is in the \
+         write-ahead log: start it again."
+    );
+    tokio::time::sleep(LAST_ANSWERS).await;
+    EXIT_LOG_ENDED
+}
+
 async fn leave_to_successor(reason: &str) -> u8 {
     let _ = writeln!(
         std::io::stderr(),
         "tidelake: {reason}. Another process took over this node; this one ends and touches \
          nothing."
     );
-    tokio::time::sleep(FENCED_GRACE).await;
+    tokio::time::sleep(LAST_ANSWERS).await;
     EXIT_FENCED
 }
 
@@ -209,6 +243,19 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_log_ends_the_process() {
+        let app = App::new(Config::default());
+        app.attach(Backend::in_memory().await);
+        let mut ended = Box::pin(log_ended(&app));
+        assert!(futures::poll!(&mut ended).is_pending());
+        let backend = app.backend().unwrap();
+        backend.ingester.shutdown().await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), ended)
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn the_greeting_can_be_pasted() {

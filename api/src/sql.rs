@@ -31,6 +31,7 @@ use crate::backend::{
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
 use crate::maintenance::{self, Deletion};
+use crate::paced_body::{CHUNK_BYTES, Pace};
 use crate::params::{Params, is_form};
 use crate::prom_params as parameters;
 use crate::query_slots::{Language, Outcome, QuerySlot};
@@ -196,6 +197,7 @@ async fn run(
         app.config.query_timeout(),
         Instant::now() + app.config.query_timeout(),
     );
+    let pace = app.pace();
     let mut tries = if partial { PARTIAL_TRIES } else { 1 };
     loop {
         tries -= 1;
@@ -208,7 +210,7 @@ async fn run(
             .await??;
             let Answer { value, warnings } = answer;
             Ok((
-                respond(value, format, deadline, timeout, Arc::clone(&slot)).await?,
+                respond(value, format, deadline, timeout, &pace, Arc::clone(&slot)).await?,
                 warnings,
             ))
         };
@@ -358,48 +360,29 @@ async fn within<T>(
         .map_err(|_| late())
 }
 
-/// Waits for the first bytes, so that a query that fails at once gets a status of its own, and
-/// streams the rest.
+/// An answer whose failures have a status until its first chunk is complete, and break the body
+/// after it.
 async fn respond(
     batches: SendableRecordBatchStream,
     format: Format,
     deadline: Instant,
     timeout: Duration,
+    pace: &Pace,
     slot: Arc<QuerySlot>,
 ) -> Result<Response, ApiError> {
     let encoder = Encoder::new(format, batches.schema())
         .map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
-    let mut chunks = Box::pin(encode(batches, encoder));
-    let mut head = Vec::new();
-    while let Some(chunk) = within(deadline, timeout, chunks.next()).await? {
-        let chunk = chunk.map_err(classify)?;
-        if !chunk.is_empty() {
-            head.push(Ok(chunk));
-            break;
-        }
-    }
-    let rest = stream::unfold(Some((chunks, slot)), move |state| async move {
-        let (mut chunks, slot) = state?;
+    let chunks = Box::pin(encode(batches, encoder));
+    let in_time = stream::unfold(Some(chunks), move |chunks| async move {
+        let mut chunks = chunks?;
         match within(deadline, timeout, chunks.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, slot)))),
-            Ok(None) => {
-                slot.end(Outcome::Answered);
-                None
-            }
-            Ok(Some(Err(error))) => {
-                tracing::warn!(%error, "a query failed in the middle of its answer");
-                let message = error.to_string();
-                slot.end(Outcome::of(&classify(error)));
-                Some((Err(std::io::Error::other(message)), None))
-            }
-            Err(late) => {
-                slot.end(Outcome::of(&late));
-                Some((Err(std::io::Error::other(late.message)), None))
-            }
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
+            Ok(None) => None,
+            Ok(Some(Err(error))) => Some((Err(classify(error)), None)),
+            Err(late) => Some((Err(late), None)),
         }
     });
-    // Whoever compresses it asks again after the end.
-    let body = Body::from_stream(stream::iter(head).chain(rest).fuse());
+    let body = pace.body(Box::pin(in_time), slot).await?;
     let mut response = body.into_response();
     response.headers_mut().insert(
         CONTENT_TYPE,
@@ -408,29 +391,70 @@ async fn respond(
     Ok(response)
 }
 
+/// Rows that are encoded at once.
+const MIN_ROWS: usize = 64;
+const MAX_ROWS: usize = 8192;
+
+/// Batches on their way to chunks of about [`CHUNK_BYTES`].
+struct Encoding {
+    batches: SendableRecordBatchStream,
+    /// `None` after the end.
+    encoder: Option<Encoder>,
+    batch: RecordBatch,
+    /// Rows of `batch` that are encoded.
+    done: usize,
+    /// How many to encode next.
+    rows: usize,
+}
+
+impl Encoding {
+    /// The next bytes; there may be none yet. `None` after the last.
+    async fn next(&mut self) -> Option<Result<Bytes, DataFusionError>> {
+        while self.done == self.batch.num_rows() {
+            match self.batches.next().await {
+                Some(Ok(batch)) => (self.batch, self.done) = (batch, 0),
+                Some(Err(error)) => {
+                    self.encoder = None;
+                    return Some(Err(error));
+                }
+                None => {
+                    let encoder = self.encoder.take()?;
+                    return Some(encoder.finish().map_err(arrow_failure));
+                }
+            }
+        }
+        let rows = self.rows.min(self.batch.num_rows() - self.done);
+        let part = self.batch.slice(self.done, rows);
+        self.done += rows;
+        let chunk = self.encoder.as_mut()?.batch(&part);
+        match &chunk {
+            // Rows differ in size: what the last ones took is the best guess.
+            Ok(chunk) => {
+                let fitting = rows.saturating_mul(CHUNK_BYTES) / chunk.len().max(1);
+                self.rows = fitting.clamp(MIN_ROWS, MAX_ROWS);
+            }
+            Err(_) => self.encoder = None,
+        }
+        Some(chunk.map_err(arrow_failure))
+    }
+}
+
 fn encode(
     batches: SendableRecordBatchStream,
     encoder: Encoder,
 ) -> impl Stream<Item = Result<Bytes, DataFusionError>> {
-    stream::unfold(
-        (batches, Some(encoder)),
-        |(mut batches, encoder)| async move {
-            let mut encoder = encoder?;
-            match batches.next().await {
-                Some(Ok(batch)) => {
-                    let chunk = encode_batch(&mut encoder, &batch);
-                    let encoder = chunk.is_ok().then_some(encoder);
-                    Some((chunk, (batches, encoder)))
-                }
-                Some(Err(error)) => Some((Err(error), (batches, None))),
-                None => Some((encoder.finish().map_err(arrow_failure), (batches, None))),
-            }
-        },
-    )
-}
-
-fn encode_batch(encoder: &mut Encoder, batch: &RecordBatch) -> Result<Bytes, DataFusionError> {
-    encoder.batch(batch).map_err(arrow_failure)
+    let encoding = Encoding {
+        batch: RecordBatch::new_empty(batches.schema()),
+        batches,
+        encoder: Some(encoder),
+        done: 0,
+        rows: MIN_ROWS,
+    };
+    stream::unfold(encoding, async |mut encoding| {
+        encoding.encoder.as_ref()?;
+        let chunk = encoding.next().await?;
+        Some((chunk, encoding))
+    })
 }
 
 fn arrow_failure(error: ArrowError) -> DataFusionError {
@@ -496,6 +520,7 @@ mod tests {
             format,
             Instant::now() + Duration::from_secs(10),
             Duration::from_secs(10),
+            &Pace::patient(),
             slot,
         )
         .await
@@ -534,10 +559,31 @@ mod tests {
             .unwrap_err();
         assert_eq!(early.status().as_u16(), 422);
         assert!(early.message.contains("no luck"));
-        let late = answer(vec![Ok(numbers(1)), Err(failure())], Format::JsonLines)
+        let many = numbers(CHUNK_BYTES as i64 / 4);
+        let late = answer(vec![Ok(many), Err(failure())], Format::JsonLines)
             .await
             .unwrap();
-        assert!(axum::body::to_bytes(late.into_body(), 1000).await.is_err());
+        let read = axum::body::to_bytes(late.into_body(), 1 << 20).await;
+        assert!(read.is_err());
+    }
+
+    #[tokio::test]
+    async fn large_batches_leave_in_chunks() {
+        let text = "x".repeat(100);
+        let texts = StringArray::from_iter_values(std::iter::repeat_n(&text, 100_000));
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(texts) as ArrayRef)]).unwrap();
+        for format in [Format::JsonLines, Format::Csv, Format::Json] {
+            let batches = stream::iter([Ok(batch.clone())]);
+            let batches = RecordBatchStreamAdapter::new(batch.schema(), batches);
+            let encoder = Encoder::new(format, batch.schema()).unwrap();
+            let chunks: Vec<usize> = encode(Box::pin(batches), encoder)
+                .map(|chunk| chunk.unwrap().len())
+                .collect()
+                .await;
+            assert!(chunks.iter().all(|n| *n < CHUNK_BYTES + 1000), "{chunks:?}");
+            assert!(chunks.iter().sum::<usize>() > 10_000_000);
+            assert!(chunks.len() < 500, "{}", chunks.len());
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! - A snapshot never changes, and no reader waits for a writer.
 //! - Nothing is found by listing data: a file that no commit names does not exist.
 pub mod apply;
+pub mod background;
 pub mod catalog;
 mod checkpoint;
 pub mod dump;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tidelake_catalog::background::supervised;
 use tidelake_catalog::model::Day;
 use tidelake_catalog::segment::{SegmentError, ValueLayout};
 use tidelake_catalog::snapshot::Snapshot;
@@ -114,7 +115,9 @@ impl Compactor {
             garbage,
             quarantine,
         });
-        tokio::spawn(run(Arc::downgrade(&compactor), compactor.options.interval));
+        let (weak, interval) = (Arc::downgrade(&compactor), compactor.options.interval);
+        let round = move || run(Weak::clone(&weak), interval);
+        tokio::spawn(supervised("compactor", round));
         compactor
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::Catalog;
+use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
@@ -331,18 +332,28 @@ impl Ingester {
             counters: IngestCounters::default(),
             options,
         });
-        tokio::spawn(flush_when_due(
-            Arc::downgrade(&ingester),
-            Arc::clone(&ingester.full),
-            ingester.options.flush_interval,
-        ));
-        tokio::spawn(watch_for_fence(
-            Arc::downgrade(&ingester),
-            ingester.options.fence_check_interval,
-        ));
-        tokio::spawn(watch_log(Arc::downgrade(&ingester), ingester.wal.state()));
-        tokio::spawn(sweep_log(Arc::downgrade(&ingester), covered));
+        ingester.start_background(covered);
         Ok(ingester)
+    }
+
+    fn start_background(self: &Arc<Self>, covered: WalPosition) {
+        let (weak, full) = (Arc::downgrade(self), Arc::clone(&self.full));
+        let interval = self.options.flush_interval;
+        tokio::spawn(supervised("flush", move || {
+            flush_when_due(weak.clone(), Arc::clone(&full), interval)
+        }));
+        let (weak, interval) = (Arc::downgrade(self), self.options.fence_check_interval);
+        tokio::spawn(supervised("fence watch", move || {
+            watch_for_fence(weak.clone(), interval)
+        }));
+        let (weak, state) = (Arc::downgrade(self), self.wal.state());
+        tokio::spawn(supervised("log watch", move || {
+            watch_log(weak.clone(), state.clone())
+        }));
+        let weak = Arc::downgrade(self);
+        tokio::spawn(supervised("log sweep", move || {
+            sweep_log(weak.clone(), covered)
+        }));
     }
 
     /// Writes a request. What the outcome does not list as refused is durable and visible.
@@ -579,6 +590,11 @@ impl Ingester {
     /// Whether the log takes writes.
     pub fn log_state(&self) -> WalState {
         self.wal.state().borrow().clone()
+    }
+
+    /// Whether the log takes writes, and when that changes.
+    pub fn watch_log_state(&self) -> watch::Receiver<WalState> {
+        self.wal.state()
     }
 
     /// What the log did so far.

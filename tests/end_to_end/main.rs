@@ -24,6 +24,8 @@
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
 //!   query
+//! - [`fairness`]: health checks and small requests do not wait for large writes
+//! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
 //!   lost
 #![allow(
@@ -40,6 +42,7 @@ mod damage;
 mod decimal;
 mod deletes;
 mod exemplars;
+mod fairness;
 mod fencing;
 mod files;
 mod ledger;
@@ -51,6 +54,7 @@ mod protobuf;
 mod queries;
 mod retention;
 mod server;
+mod slow_readers;
 mod start_times;
 mod stop;
 mod time_travel;

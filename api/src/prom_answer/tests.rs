@@ -1,8 +1,11 @@
 //! The text of answers.
+use std::time::Duration;
+
 use tidelake_catalog::model::STALE_NAN_BITS;
 
 use super::*;
 use crate::backend::QueryStats;
+use crate::query_slots::{Language, QuerySlots};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied())
@@ -257,9 +260,14 @@ async fn lists() {
     let check = async |items: &[&str], warnings: &[&str], expected: &str| {
         let value = items.iter().map(|item| (*item).to_owned()).collect();
         let warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
-        let response = list_answer(Answer { value, warnings }, |out, item: &String| {
-            write_string(out, item)
-        });
+        let (slots, pace) = (QuerySlots::new(1, Duration::ZERO), Pace::patient());
+        let response = list_answer(
+            Answer { value, warnings },
+            |out, item: &String| write_string(out, item),
+            &pace,
+            slots.enter(Language::Labels).await.unwrap(),
+        );
+        let response = response.await.unwrap();
         let body = axum::body::to_bytes(response.into_body(), 10_000)
             .await
             .unwrap();

@@ -452,3 +452,26 @@ async fn writes_wait_when_merging_cannot_keep_pace_and_go_on_when_it_has() {
     }
     panic!("writes are still put off");
 }
+
+#[tokio::test]
+async fn a_panic_is_answered_with_an_id() {
+    async fn defect() -> Response<Body> {
+        panic!("provoked by a test")
+    }
+    let check = async |path: &str, member: &str| {
+        let routes = Router::new().route(path, get(defect));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = layered(routes, starting()).oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        let message = body[member].as_str().unwrap();
+        let id = message.rsplit(' ').next().unwrap();
+        assert!(
+            id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{message}"
+        );
+    };
+    check("/api/v1/query", "error").await;
+    check("/api/v2/write", "message").await;
+    check("/api/v3/query_sql", "error").await;
+}
