@@ -19,6 +19,7 @@ use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::IngestOptions;
 use tidelake_ingest::wal::WalOptions;
+use tidelake_querier::labels::LabelError;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
@@ -107,6 +108,8 @@ impl From<exec::QueryError> for QueryError {
             exec::QueryError::BadData(_) => Self::BadData(text),
             exec::QueryError::Timeout => Self::Timeout(text),
             exec::QueryError::TooManySamples(_)
+            | exec::QueryError::Memory(_)
+            | exec::QueryError::Source(SourceError::Memory(_))
             | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
             exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
@@ -126,6 +129,16 @@ impl From<SegmentError> for QueryError {
         match error {
             SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
             _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<LabelError> for QueryError {
+    fn from(error: LabelError) -> Self {
+        match error {
+            LabelError::Segment(error) => error.into(),
+            LabelError::Memory(error) => Self::Limited(error.to_string()),
+            LabelError::Timeout => Self::Timeout(error.to_string()),
         }
     }
 }
@@ -353,7 +366,10 @@ impl Querier {
             .0
             .tables()
             .counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
-        Ok(SortedSamples::select(tables, db, matchers, range, limits, max_samples).await?)
+        let pool = options.memory.pool();
+        let samples =
+            SortedSamples::select(tables, db, matchers, range, limits, max_samples, pool).await?;
+        Ok(samples)
     }
 
     /// Looks at a SQL text: does it read, and as of when.

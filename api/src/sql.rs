@@ -208,7 +208,9 @@ async fn run(
                 querier.sql(&database, text.clone(), params.clone(), partial),
             )
             .await??;
-            let Answer { value, warnings } = answer;
+            let Answer {
+                value, warnings, ..
+            } = answer;
             Ok((
                 respond(value, format, deadline, timeout, &pace, Arc::clone(&slot)).await?,
                 warnings,

@@ -8,7 +8,8 @@ use tidelake_catalog::model::{METRIC_NAME, METRICS_TABLE, TimeRange};
 use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::segment::scan::Source;
 
-use crate::labels::visit;
+use crate::labels::{LabelError, Search, visit};
+use crate::memory::QueryBytes;
 use crate::samples::to_unit;
 use crate::tables::Tables;
 
@@ -36,33 +37,46 @@ pub struct Cardinality {
     pub by_pair: Ranking,
 }
 
+/// Bytes of a value and its count in a table that doubles when it is full, without its text.
+const VALUE_BYTES: usize = 80;
+/// Bytes of a label in its table, with an empty table of values.
+const LABEL_BYTES: usize = 256;
+
 /// Counts the series that may have samples in a range of milliseconds; each ranking has at most
 /// `most` entries.
-pub async fn cardinality(
+pub(crate) async fn cardinality(
     tables: &Tables,
     database: &str,
     range: TimeRange,
     most: usize,
-) -> Result<Cardinality, SegmentError> {
+    mut search: Search,
+) -> Result<(Cardinality, QueryBytes), LabelError> {
     let mut series = 0;
     let mut counts: HashMap<String, HashMap<String, u64>> = HashMap::new();
     let mut count = |label: &str, value: &str| {
+        let mut bytes = 0;
         if !counts.contains_key(label) {
             counts.insert(label.to_owned(), HashMap::new());
+            bytes += LABEL_BYTES + label.len();
         }
         let Some(values) = counts.get_mut(label) else {
-            return;
+            return bytes;
         };
         match values.get_mut(value) {
             Some(count) => *count += 1,
-            None => drop(values.insert(value.to_owned(), 1)),
+            None => {
+                values.insert(value.to_owned(), 1);
+                bytes += VALUE_BYTES + value.len();
+            }
         }
+        bytes
     };
     // Without selectors every series is visited once.
-    visit(tables, database, &[], range, |labels, name| {
+    visit(tables, database, &[], range, &mut search, |labels, name| {
         series += 1;
-        name.into_iter().for_each(|name| count(METRIC_NAME, name));
-        labels.iter().for_each(|(label, value)| count(label, value));
+        let named = name.map_or(0, |name| count(METRIC_NAME, name));
+        let labels = labels.iter().map(|(label, value)| count(label, value));
+        named + labels.sum::<usize>()
     })
     .await?;
     let (pieces, times) = extent(tables, database, range).await?;
@@ -78,7 +92,7 @@ pub async fn cardinality(
             .iter()
             .map(move |(value, count)| ((label, value), *count))
     });
-    Ok(Cardinality {
+    let found = Cardinality {
         series,
         label_pairs: counts.values().map(|values| values.len() as u64).sum(),
         pieces,
@@ -99,7 +113,8 @@ pub async fn cardinality(
             |label| (*label).clone(),
         ),
         by_pair: top(pairs, most, |(label, value)| format!("{label}={value}")),
-    })
+    };
+    Ok((found, search.finish()?))
 }
 
 /// How many segments and chunks of recent rows reach into a range, and from when to when these are.

@@ -1,6 +1,7 @@
 //! Exemplars of the series that selectors select, as `/api/v1/query_exemplars` gives them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::Float64Type;
@@ -8,7 +9,9 @@ use tidelake_catalog::model::schema::LABELS_COLUMN;
 use tidelake_catalog::model::{EXEMPLARS_TABLE, Labels, Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::ScanRequest;
 
+use crate::memory::{QueryBytes, QueryPool};
 use crate::promql::exec::QueryError;
+use crate::promql::exec::row::labels_bytes;
 use crate::promql::source::SourceError;
 use crate::samples::source_error;
 use crate::tables::Tables;
@@ -33,18 +36,25 @@ pub struct SeriesExemplars {
     pub exemplars: Vec<Exemplar>,
 }
 
+/// Bytes of a row while it is read: time, value and some labels.
+const READ_ROW_BYTES: usize = 128;
+/// Bytes of a series in the tree of those that are found, and then in their list.
+const SERIES_BYTES: usize = 2 * size_of::<SeriesExemplars>() + 24;
+
 /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set;
-/// series sorted, each once.
+/// series sorted, each once, and what they hold.
 ///
 /// # Errors
 /// Also if there are more than `limit`.
-pub async fn exemplars(
+pub(crate) async fn exemplars(
     tables: &Tables,
     database: &str,
     sets: &[Vec<Matcher>],
     range: TimeRange,
     limit: u64,
-) -> Result<Vec<SeriesExemplars>, QueryError> {
+    pool: &Arc<QueryPool>,
+) -> Result<(Vec<SeriesExemplars>, QueryBytes), QueryError> {
+    let mut held = pool.try_hold(0)?;
     let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
     let mut count = 0;
     for (number, matchers) in sets.iter().enumerate() {
@@ -58,7 +68,10 @@ pub async fn exemplars(
             .await
             .map_err(source_error)?;
         for unit in plan.units {
+            let rows = usize::try_from(unit.rows_bound()).unwrap_or(usize::MAX);
+            let mut read = pool.try_hold(rows.saturating_mul(READ_ROW_BYTES))?;
             let rows = tables.read(&unit).await.map_err(source_error)?;
+            read.try_resize(rows.memory_size())?;
             let (values, labels) = (rows.array("value"), rows.array(LABELS_COLUMN));
             let columns = Columns::of(values.as_ref(), labels.as_ref()).ok_or_else(|| {
                 QueryError::Source(SourceError::Unavailable(
@@ -82,15 +95,19 @@ pub async fn exemplars(
                     );
                     return Err(QueryError::Source(SourceError::LimitExceeded(why)));
                 }
-                let mut exemplars: Vec<Exemplar> = run
-                    .rows
-                    .clone()
-                    .map(|row| Exemplar {
-                        labels: columns.labels(row),
+                held.try_grow(
+                    SERIES_BYTES + labels_bytes(labels) + run.rows.len() * size_of::<Exemplar>(),
+                )?;
+                let mut exemplars = Vec::with_capacity(run.rows.len());
+                for row in run.rows.clone() {
+                    let labels = columns.labels(row);
+                    held.try_grow(labels_bytes(&labels))?;
+                    exemplars.push(Exemplar {
+                        labels,
                         value: columns.values[row],
                         time: rows.time[row],
-                    })
-                    .collect();
+                    });
+                }
                 exemplars.sort_by(|a, b| {
                     a.time
                         .cmp(&b.time)
@@ -101,10 +118,11 @@ pub async fn exemplars(
             }
         }
     }
-    Ok(found
+    let list = found
         .into_iter()
         .map(|(labels, exemplars)| SeriesExemplars { labels, exemplars })
-        .collect())
+        .collect();
+    Ok((list, held))
 }
 
 struct Columns<'a> {

@@ -161,6 +161,14 @@ impl QueryBytes {
         self.bytes
     }
 
+    /// Counts other bytes of the same query, by themselves.
+    ///
+    /// # Errors
+    /// [`MemoryExceeded`] if the query may not have so much.
+    pub fn another(&self, bytes: usize) -> Result<Self, MemoryExceeded> {
+        self.pool.try_hold(bytes)
+    }
+
     /// Counts more bytes.
     ///
     /// # Errors
@@ -174,14 +182,35 @@ impl QueryBytes {
     /// Gives bytes back.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        self.pool.give_back(bytes);
+        if bytes > 0 {
+            self.bytes -= bytes;
+            self.pool.give_back(bytes);
+        }
+    }
+
+    /// Holds `bytes` in all from now on.
+    ///
+    /// # Errors
+    /// [`MemoryExceeded`] if that is more than before and too much; then nothing has changed.
+    pub fn try_resize(&mut self, bytes: usize) -> Result<(), MemoryExceeded> {
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
+            Some(more) => self.try_grow(more)?,
+            None => self.shrink(self.bytes - bytes),
+        }
+        Ok(())
+    }
+
+    /// Holds what other bytes of the same query hold, too.
+    pub fn merge(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.pool, &other.pool));
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 }
 
 impl Drop for QueryBytes {
     fn drop(&mut self) {
-        self.pool.give_back(self.bytes);
+        self.shrink(self.bytes);
     }
 }
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
-use crate::labels;
+use crate::labels::{self, LabelError, Search};
+use crate::memory::QueryBytes;
 use crate::promql::exec::{
     EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze,
 };
@@ -26,12 +27,14 @@ use crate::tables::Tables;
 pub const PARTIAL_TRIES: usize = 16;
 
 /// What was found, and what was left out of it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Answer<T> {
     /// What was found.
     pub value: T,
     /// A sentence for each damaged segment that was left out.
     pub warnings: Vec<String>,
+    /// The memory of `value`, counted until this is dropped; a stream counts its own.
+    pub held: Option<QueryBytes>,
 }
 
 /// Answers PromQL and SQL.
@@ -98,10 +101,7 @@ impl Querier {
     ) -> Result<QueryOutput, QueryError> {
         let work =
             |source, options| async move { evaluate(expr, text, params, source, &options).await };
-        let Answer {
-            value: mut output,
-            warnings,
-        } = self.computed(database, options, partial, work).await?;
+        let (mut output, warnings) = self.computed(database, options, partial, work).await?;
         output.annotations.warnings.extend(warnings);
         Ok(output)
     }
@@ -119,10 +119,7 @@ impl Querier {
         let work = |source, options| async move {
             explain_analyze(expr, text, params, source, &options).await
         };
-        let Answer {
-            value: mut explained,
-            warnings,
-        } = self.computed(database, options, partial, work).await?;
+        let (mut explained, warnings) = self.computed(database, options, partial, work).await?;
         explained.annotations.warnings.extend(warnings);
         Ok(explained)
     }
@@ -134,7 +131,7 @@ impl Querier {
         options: &EngineOptions,
         partial: bool,
         work: impl Fn(Arc<dyn SampleSource>, EngineOptions) -> F,
-    ) -> Result<Answer<T>, QueryError> {
+    ) -> Result<(T, Vec<String>), QueryError> {
         let begun = Instant::now();
         let run = |tables| {
             let options = EngineOptions {
@@ -190,27 +187,45 @@ impl Querier {
         partial: bool,
         run: impl Fn(Tables) -> F,
         is_damage: impl Fn(&E) -> bool,
-    ) -> Result<Answer<T>, E> {
+    ) -> Result<(T, Vec<String>), E> {
         if !partial {
-            return Ok(Answer {
-                value: run(self.tables.clone()).await?,
-                warnings: Vec::new(),
-            });
+            return Ok((run(self.tables.clone()).await?, Vec::new()));
         }
         let mut tries = 1;
         loop {
             let tables = self.tables.partial();
             match run(tables.clone()).await {
-                Ok(value) => {
-                    return Ok(Answer {
-                        value,
-                        warnings: tables.warnings(),
-                    });
-                }
+                Ok(value) => return Ok((value, tables.warnings())),
                 Err(error) if is_damage(&error) && tries < PARTIAL_TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Searches series within the time and the memory of a query.
+    async fn searched<T, F: Future<Output = Result<(T, QueryBytes), LabelError>>>(
+        &self,
+        partial: bool,
+        run: impl Fn(Tables, Search) -> F,
+    ) -> Result<Answer<T>, LabelError> {
+        let pool = self.promql.memory.pool();
+        let deadline = Instant::now().checked_add(self.promql.timeout);
+        let run = |tables| {
+            let search = Search::new(&pool, deadline).map(|search| run(tables, search));
+            async move { search?.await }
+        };
+        let answer = self.answer(partial, run, is_damage);
+        let ((value, held), warnings) = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, answer)
+                .await
+                .unwrap_or(Err(LabelError::Timeout))?,
+            None => answer.await?,
+        };
+        Ok(Answer {
+            value,
+            warnings,
+            held: Some(held),
+        })
     }
 
     /// The series that pass all matchers of a set and may have samples in the range (milliseconds);
@@ -221,13 +236,11 @@ impl Querier {
         sets: &[Vec<Matcher>],
         range: TimeRange,
         partial: bool,
-    ) -> Result<Answer<Vec<Labels>>, SegmentError> {
-        self.answer(
-            partial,
-            |tables| async move { labels::series(&tables, database, sets, range).await },
-            is_damage,
-        )
-        .await
+    ) -> Result<Answer<Vec<Labels>>, LabelError> {
+        let run = |tables, search| async move {
+            labels::series(&tables, database, sets, range, search).await
+        };
+        self.searched(partial, run).await
     }
 
     /// The label names of those series; sorted.
@@ -237,13 +250,11 @@ impl Querier {
         sets: &[Vec<Matcher>],
         range: TimeRange,
         partial: bool,
-    ) -> Result<Answer<Vec<String>>, SegmentError> {
-        self.answer(
-            partial,
-            |tables| async move { labels::names(&tables, database, sets, range).await },
-            is_damage,
-        )
-        .await
+    ) -> Result<Answer<Vec<String>>, LabelError> {
+        let run = |tables, search| async move {
+            labels::names(&tables, database, sets, range, search).await
+        };
+        self.searched(partial, run).await
     }
 
     /// The values of a label of those series; sorted.
@@ -254,13 +265,11 @@ impl Querier {
         sets: &[Vec<Matcher>],
         range: TimeRange,
         partial: bool,
-    ) -> Result<Answer<Vec<String>>, SegmentError> {
-        self.answer(
-            partial,
-            |tables| async move { labels::values(&tables, database, label, sets, range).await },
-            is_damage,
-        )
-        .await
+    ) -> Result<Answer<Vec<String>>, LabelError> {
+        let run = |tables, search| async move {
+            labels::values(&tables, database, label, sets, range, search).await
+        };
+        self.searched(partial, run).await
     }
 
     /// The exemplars in the range (milliseconds) of the series that pass all matchers of any set,
@@ -273,11 +282,17 @@ impl Querier {
         limit: u64,
         partial: bool,
     ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        let pool = &self.promql.memory.pool();
         let run = |tables: Tables| async move {
             let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
-            exemplars::exemplars(&tables, database, sets, range, limit).await
+            exemplars::exemplars(&tables, database, sets, range, limit, pool).await
         };
-        self.answer(partial, run, is_damaged_source).await
+        let ((value, held), warnings) = self.answer(partial, run, is_damaged_source).await?;
+        Ok(Answer {
+            value,
+            warnings,
+            held: Some(held),
+        })
     }
 
     /// Counts the series that may have samples in the range (milliseconds); rankings have at most
@@ -288,10 +303,11 @@ impl Querier {
         range: TimeRange,
         most: usize,
         partial: bool,
-    ) -> Result<Answer<Cardinality>, SegmentError> {
-        let run =
-            |tables| async move { cardinality::cardinality(&tables, database, range, most).await };
-        self.answer(partial, run, is_damage).await
+    ) -> Result<Answer<Cardinality>, LabelError> {
+        let run = |tables, search| async move {
+            cardinality::cardinality(&tables, database, range, most, search).await
+        };
+        self.searched(partial, run).await
     }
 
     /// What senders said about the metric families of a database.
@@ -304,8 +320,8 @@ impl Querier {
     }
 }
 
-fn is_damage(error: &SegmentError) -> bool {
-    matches!(error, SegmentError::Corrupt { .. })
+fn is_damage(error: &LabelError) -> bool {
+    matches!(error, LabelError::Segment(SegmentError::Corrupt { .. }))
 }
 
 fn is_damaged_source(error: &QueryError) -> bool {

@@ -10,20 +10,26 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
-use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tidelake_catalog::model::histogram::HistogramArray;
 use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
-    Column, ColumnType, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher, TableKind,
-    TableSchema, TimeRange, TimeUnit,
+    Column, ColumnType, Histogram, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher,
+    TableKind, TableSchema, TimeRange, TimeUnit,
 };
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by};
-use tidelake_catalog::segment::{SegmentError, SortedRows};
+use tidelake_catalog::segment::{FieldArray, SegmentError, SortedRows};
 
+use crate::memory::{QueryBytes, QueryPool};
 use crate::processors::processors;
-use crate::promql::source::{SampleSource, SelectRequest, SeriesSamples, SourceError};
+use crate::promql::source::{
+    SampleSource, SelectRequest, SeriesBatch, SeriesSamples, SeriesStream, SourceError,
+    series_bytes,
+};
 use crate::tables::Tables;
+
+/// The field of the metrics table that holds histograms.
+const HISTOGRAM_FIELD: &str = "histogram";
 
 /// A field of a wide table that is a metric.
 #[derive(Debug, Clone)]
@@ -200,17 +206,61 @@ pub(crate) async fn feeds(
     Ok(feeds)
 }
 
-/// Reads a unit of a feed.
+/// Bytes of a row while it is read: its time and a number.
+const ROW_BYTES: usize = 16;
+
+/// Bytes of a series in the plan of a scan: its place, its runs of rows, and an entry of a table.
+pub(crate) const PLANNED_SERIES_BYTES: usize = 192;
+
+/// Counts the plan of a scan.
+pub(crate) fn hold_plan(feeds: &[Feed], pool: &Arc<QueryPool>) -> Result<QueryBytes, SourceError> {
+    let units = feeds.iter().flat_map(|feed| &feed.units);
+    let series: usize = units.map(|unit| unit.series().len()).sum();
+    Ok(pool.try_hold(series.saturating_mul(PLANNED_SERIES_BYTES))?)
+}
+
+/// Reads a unit of a feed. The rows of its series are counted before they are read: all of them,
+/// as a series is cut to its range after it was read.
 async fn read_here(
     tables: Tables,
     unit: ScanUnit,
     name: Option<Arc<str>>,
-) -> Result<Vec<SeriesSamples>, SourceError> {
+    pool: Arc<QueryPool>,
+) -> Result<SeriesBatch, SourceError> {
+    let rows = usize::try_from(unit.rows_bound()).unwrap_or(usize::MAX);
+    let mut held = pool.try_hold(rows.saturating_mul(ROW_BYTES))?;
     let rows = tables.read(&unit).await.map_err(source_error)?;
-    match name {
-        None => metric_samples(&rows),
-        Some(name) => Ok(field_samples(&rows, &name)),
-    }
+    // The samples are copies of the rows.
+    held.try_resize(rows_bytes(&rows).saturating_add(samples_bytes(&rows)))?;
+    let series = match name {
+        None => metric_samples(&rows)?,
+        Some(name) => field_samples(&rows, &name),
+    };
+    drop(rows);
+    held.try_resize(series_bytes(&series))?;
+    Ok(SeriesBatch { series, held })
+}
+
+/// Bytes of a row in an array of histograms, also where there is none.
+const HISTOGRAM_ROW_BYTES: usize = 64;
+
+fn rows_bytes(rows: &SortedRows) -> usize {
+    let histograms = rows.column(HISTOGRAM_FIELD).map_or(0, |column| {
+        column.memory_size() + HISTOGRAM_ROW_BYTES * rows.len()
+    });
+    8 * rows.len() * (1 + rows.columns.len()) + histograms
+}
+
+/// What the samples of some rows will take, without their labels.
+fn samples_bytes(rows: &SortedRows) -> usize {
+    let histograms = rows.column(HISTOGRAM_FIELD).map_or(0, |column| {
+        let present = match column {
+            FieldArray::Dense(array) => array.len() - array.null_count(),
+            FieldArray::Sparse(array) => array.entries().len(),
+        };
+        column.memory_size() + present * (size_of::<Histogram>() + 32)
+    });
+    ROW_BYTES * rows.len() + size_of::<SeriesSamples>() * rows.runs.len() + histograms
 }
 
 /// Reads a unit of a feed, in a task of its own.
@@ -218,8 +268,9 @@ pub(crate) async fn read_unit(
     tables: Tables,
     unit: ScanUnit,
     name: Option<Arc<str>>,
-) -> Result<Vec<SeriesSamples>, SourceError> {
-    let task = SpawnedTask::spawn(read_here(tables, unit, name));
+    pool: Arc<QueryPool>,
+) -> Result<SeriesBatch, SourceError> {
+    let task = SpawnedTask::spawn(read_here(tables, unit, name, pool));
     task.await
         .map_err(|error| SourceError::Unavailable(format!("a reading task ended early: {error}")))?
 }
@@ -242,15 +293,13 @@ pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceErro
 
 #[async_trait]
 impl SampleSource for DatabaseSamples {
-    async fn select(
-        &self,
-        request: SelectRequest,
-    ) -> Result<BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>, SourceError> {
+    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
         let SelectRequest {
             matchers,
             range,
             limits,
             meter,
+            pool,
             alone,
         } = request;
         let tables = self.tables.counted(&meter);
@@ -258,21 +307,27 @@ impl SampleSource for DatabaseSamples {
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
+        let planned = hold_plan(&feeds, &pool)?;
         let jobs = feeds.into_iter().flat_map(|Feed { units, name }| {
             units.into_iter().map(move |unit| (unit, name.clone()))
         });
         let jobs: Vec<_> = jobs.collect();
         // To hand over all there is to another thread gains nothing.
         let is_single = alone && jobs.len() == 1;
-        let read = move |(unit, name)| match is_single {
-            true => read_here(tables.clone(), unit, name).left_future(),
-            false => read_unit(tables.clone(), unit, name).right_future(),
+        let read = move |(unit, name)| {
+            // The plan is counted as long as units are left.
+            let _ = &planned;
+            let (tables, pool) = (tables.clone(), Arc::clone(&pool));
+            match is_single {
+                true => read_here(tables, unit, name, pool).left_future(),
+                false => read_unit(tables, unit, name, pool).right_future(),
+            }
         };
         // In order, so that sums over series do not depend on timing.
         Ok(stream::iter(jobs)
             .map(read)
             .buffered(processors())
-            .try_filter(|batch| futures::future::ready(!batch.is_empty()))
+            .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
             .boxed())
     }
 }
@@ -288,7 +343,7 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         .as_ref()
         .and_then(|c| c.as_primitive_opt::<Float64Type>())
         .ok_or_else(|| corrupt("value"))?;
-    let histograms = rows.array("histogram");
+    let histograms = rows.array(HISTOGRAM_FIELD);
     let histograms = match &histograms {
         Some(array) => Some(
             array

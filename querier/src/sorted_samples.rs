@@ -12,8 +12,9 @@ use std::sync::Arc;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::scan::ScanUnit;
 
-use crate::promql::source::{SelectLimits, SeriesSamples, SourceError};
-use crate::samples::{Feed, check_series, feeds, named, read_unit, source_error};
+use crate::memory::{QueryBytes, QueryPool};
+use crate::promql::source::{SelectLimits, SeriesBatch, SeriesSamples, SourceError};
+use crate::samples::{Feed, check_series, feeds, hold_plan, named, read_unit, source_error};
 use crate::tables::Tables;
 
 /// The series that a selector selects.
@@ -25,6 +26,11 @@ pub struct SortedSamples {
     next: BinaryHeap<Reverse<(Labels, usize)>>,
     held: u64,
     max_samples: u64,
+    pool: Arc<QueryPool>,
+    /// The plan, and the series that are in memory.
+    bytes: QueryBytes,
+    /// Bytes of the series that was handed out last: they count until the next is asked for.
+    handed_out: usize,
 }
 
 #[derive(Debug)]
@@ -51,7 +57,7 @@ impl Pending {
 
 impl SortedSamples {
     /// Selects series with samples in the range (milliseconds). At most `max_samples` are held at a
-    /// time.
+    /// time, in the memory of `pool`.
     pub async fn select(
         tables: Tables,
         database: &str,
@@ -59,11 +65,13 @@ impl SortedSamples {
         range: TimeRange,
         limits: SelectLimits,
         max_samples: u64,
+        pool: Arc<QueryPool>,
     ) -> Result<Self, SourceError> {
         let feeds = feeds(&tables, database, matchers, range, true)
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
+        let bytes = hold_plan(&feeds, &pool)?;
         let pending = |Feed { units, name }: Feed| Pending {
             name,
             ready: VecDeque::new(),
@@ -81,11 +89,15 @@ impl SortedSamples {
             next,
             held: 0,
             max_samples,
+            pool,
+            bytes,
+            handed_out: 0,
         })
     }
 
     /// The next series; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<SeriesSamples>, SourceError> {
+        self.bytes.shrink(std::mem::take(&mut self.handed_out));
         while let Some(Reverse((_, at))) = self.next.pop() {
             let Some(feed) = self.feeds.get_mut(at) else {
                 continue;
@@ -95,7 +107,10 @@ impl SortedSamples {
                 self.held = self.held.saturating_sub(series.weight());
             } else if let Some(unit) = feed.units.pop_front() {
                 // Some of its series may have no samples; what comes first is known only now.
-                let read = read_unit(self.tables.clone(), unit, feed.name.clone()).await?;
+                let (tables, pool) = (self.tables.clone(), Arc::clone(&self.pool));
+                let SeriesBatch { series: read, held } =
+                    read_unit(tables, unit, feed.name.clone(), pool).await?;
+                self.bytes.merge(held);
                 self.held = self
                     .held
                     .saturating_add(read.iter().map(SeriesSamples::weight).sum());
@@ -109,12 +124,13 @@ impl SortedSamples {
             }
             self.next
                 .extend(feed.next_labels().map(|labels| Reverse((labels, at))));
-            if series
-                .as_ref()
-                .is_some_and(|series| !series.times.is_empty())
-            {
-                return Ok(series);
+            let Some(series) = series else { continue };
+            let bytes = series.bytes();
+            if !series.times.is_empty() {
+                self.handed_out = bytes;
+                return Ok(Some(series));
             }
+            self.bytes.shrink(bytes);
         }
         Ok(None)
     }

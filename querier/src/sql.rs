@@ -176,6 +176,7 @@ impl SqlEngine {
             source.samples(&db),
             promql,
             self.options.environment.now_ms(),
+            Arc::clone(&pool),
         );
         let planning = planning::on_large_stack(
             &self.options.environment,
@@ -202,7 +203,11 @@ impl SqlEngine {
             Some(deadline) => deadline::until(deadline, stream),
             None => stream,
         };
-        Ok(Answer { value, warnings })
+        Ok(Answer {
+            value,
+            warnings,
+            held: None,
+        })
     }
 
     /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is

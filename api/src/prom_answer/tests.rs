@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use tidelake_catalog::model::STALE_NAN_BITS;
 
+use tidelake_querier::memory::QueryMemory;
+
 use super::*;
 use crate::backend::QueryStats;
 use crate::query_slots::{Language, QuerySlots};
@@ -23,6 +25,7 @@ fn text(
             value,
             annotations,
             stats: QueryStats::default(),
+            held: QueryMemory::unlimited().pool().try_hold(0).unwrap(),
         },
         at,
         limit,
@@ -229,6 +232,7 @@ fn long_rows_are_written_in_parts() {
         value: Value::Vector(vec![row]),
         annotations: Annotations::default(),
         stats: QueryStats::default(),
+        held: QueryMemory::unlimited().pool().try_hold(0).unwrap(),
     };
     let mut answer = QueryAnswer::new(output, At::Steps(steps), 0, None);
     let (mut out, mut largest) = (Vec::new(), 0);
@@ -262,7 +266,7 @@ async fn lists() {
         let warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
         let (slots, pace) = (QuerySlots::new(1, Duration::ZERO), Pace::patient());
         let response = list_answer(
-            Answer { value, warnings },
+            Answer { value, warnings, held: None },
             |out, item: &String| write_string(out, item),
             &pace,
             slots.enter(Language::Labels).await.unwrap(),

@@ -38,6 +38,7 @@ pub(crate) mod reset_hints;
 pub(crate) mod row;
 pub(crate) mod sample_op;
 pub(crate) mod sampling;
+pub(crate) mod scalar;
 pub(crate) mod selector;
 pub(crate) mod set;
 pub(crate) mod stats;
@@ -60,7 +61,7 @@ use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
 use super::source::{SampleSource, SourceError};
-use crate::memory::QueryMemory;
+use crate::memory::{MemoryExceeded, QueryBytes, QueryMemory, QueryPool};
 
 /// Settings of the engine that hold for all queries.
 #[derive(Debug, Clone)]
@@ -143,7 +144,7 @@ impl QueryParams {
 }
 
 /// The answer to a query.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct QueryOutput {
     /// What was computed.
     pub value: Value,
@@ -151,6 +152,9 @@ pub struct QueryOutput {
     pub annotations: Annotations,
     /// What it cost.
     pub stats: QueryStats,
+    /// The memory of `value`, counted until this is dropped. What is let go earlier can be given
+    /// back by [`QueryBytes::shrink`]; [`SeriesRow::bytes`] and [`RangeSeries::bytes`] are in it.
+    pub held: QueryBytes,
 }
 
 /// A computed value.
@@ -190,9 +194,21 @@ pub enum QueryError {
          setting max_query_samples)"
     )]
     TooManySamples(u64),
+    /// It, or all queries together, would hold more memory than they may.
+    #[error("{0}")]
+    Memory(MemoryExceeded),
     /// The samples could not be read.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(SourceError),
+}
+
+impl From<SourceError> for QueryError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Memory(error) => Self::Memory(error),
+            error => Self::Source(error),
+        }
+    }
 }
 
 impl QueryError {
@@ -222,8 +238,28 @@ pub async fn evaluate(
     source: Arc<dyn SampleSource>,
     options: &EngineOptions,
 ) -> Result<QueryOutput, QueryError> {
+    evaluate_in(
+        options.memory.pool(),
+        expr,
+        query_text,
+        params,
+        source,
+        options,
+    )
+    .await
+}
+
+/// Evaluates an expression as [`evaluate`] does, as a part of a query that has a pool already.
+pub async fn evaluate_in(
+    pool: Arc<QueryPool>,
+    expr: &Expr,
+    query_text: &str,
+    params: QueryParams,
+    source: Arc<dyn SampleSource>,
+    options: &EngineOptions,
+) -> Result<QueryOutput, QueryError> {
     let (output, _) = Query::new(expr, params, options)?
-        .run(query_text, source, options, false)
+        .run(query_text, source, options, pool, false)
         .await?;
     Ok(output)
 }
@@ -251,13 +287,19 @@ pub async fn explain_analyze(
     options: &EngineOptions,
 ) -> Result<Explained, QueryError> {
     let query = Query::new(expr, params, options)?;
-    let (output, plan) = query.run(query_text, source, options, true).await?;
+    let pool = options.memory.pool();
+    let (output, plan) = query.run(query_text, source, options, pool, true).await?;
     let plan = plan.ok_or_else(|| QueryError::execution("the query was not measured"))?;
     Ok(Explained {
         plan,
         annotations: output.annotations,
     })
 }
+
+/// What the plan of a query takes at least, and for each byte of its text: an expression of a few
+/// bytes is a node of some hundred.
+const PLAN_BYTES: usize = 4 << 10;
+const PLAN_BYTES_OF_TEXT: usize = 64;
 
 /// A planned query.
 struct Query {
@@ -306,20 +348,30 @@ impl Query {
         query_text: &str,
         source: Arc<dyn SampleSource>,
         options: &EngineOptions,
+        pool: Arc<QueryPool>,
         profiled: bool,
     ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
+        let plan_bytes = PLAN_BYTES + PLAN_BYTES_OF_TEXT * query_text.len();
+        let limits = limits::Limits::new(options.max_samples, options.timeout, pool, plan_bytes)?;
+        // Counted while they are made, and once more as a part of the statistics.
+        let counters = limits.charge(if options.count_samples {
+            self.grid.count.saturating_mul(2 * size_of::<u64>())
+        } else {
+            0
+        })?;
         let counts = options
             .count_samples
             .then(|| stats::StepCounts::new(self.grid));
-        let engine =
-            engine::Engine::new(source, options, self.lookback, profiled).counting(counts.clone());
+        let engine = engine::Engine::new(source, options, limits, self.lookback, profiled)
+            .counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
         let query_text = query_text.to_owned();
         let work = async move {
             let planned = Instant::now();
             let evaluated = engine.eval(&self.node, self.grid).await?;
             let computed = Instant::now();
-            let value = finish::finish(evaluated, self.is_range)?;
+            let (value, mut charge) = finish::finish(evaluated, self.is_range, &engine.limits)?;
+            charge.merge_bytes(counters);
             let (samples_read, peak_samples) = engine.limits.samples();
             let stats = QueryStats {
                 preparation: planned - self.begun,
@@ -337,6 +389,7 @@ impl Query {
                     value,
                     annotations: engine.annotations().render(&query_text),
                     stats,
+                    held: charge.into_bytes(),
                 },
                 plan,
             ))

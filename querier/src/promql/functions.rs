@@ -12,14 +12,18 @@ pub(crate) mod regression;
 pub(crate) mod sort;
 pub(crate) mod time;
 
+use std::sync::Arc;
+
 use regex::Regex;
 use tidelake_catalog::model::Labels;
 
 use super::exec::engine::{Engine, Evaluated};
 use super::exec::grid::Grid;
 use super::exec::info::{self, InfoCall};
+use super::exec::limits::Limits;
 use super::exec::plan::FunctionCall;
-use super::exec::row::{ABSENT, Row, Rows, is_absent};
+use super::exec::row::{ABSENT, Row, Rows, is_absent, labels_bytes};
+use super::exec::scalar::Scalar;
 use super::exec::{QueryError, number};
 use super::histogram::variance::variance;
 
@@ -120,7 +124,7 @@ impl Args {
         }
     }
 
-    fn scalar(&mut self) -> Result<Vec<f64>, QueryError> {
+    fn scalar(&mut self) -> Result<Scalar, QueryError> {
         match self.0.next() {
             Some(Evaluated::Scalar(values)) => Ok(values),
             _ => Err(QueryError::BadData(
@@ -129,9 +133,14 @@ impl Args {
         }
     }
 
-    fn scalar_or(&mut self, default: f64, steps: usize) -> Result<Vec<f64>, QueryError> {
+    fn scalar_or(
+        &mut self,
+        default: f64,
+        steps: usize,
+        limits: &Arc<Limits>,
+    ) -> Result<Scalar, QueryError> {
         if self.0.len() == 0 {
-            Ok(vec![default; steps])
+            Scalar::constant(default, steps, limits)
         } else {
             self.scalar()
         }
@@ -149,22 +158,22 @@ pub(crate) async fn evaluate(
     let mut args = Args(args.into_iter());
     let span = |index: usize| call.spans.get(index).copied().unwrap_or(call.span);
     let vector = match &call.function {
-        Function::Map(function) => map(args.vector()?, |_, value| function(value)),
+        Function::Map(function) => map(args.vector()?, |_, value| function(value))?,
         Function::Round => {
             let rows = args.vector()?;
-            let nearest = args.scalar_or(1.0, grid.count)?;
-            map(rows, |step, value| math::round(value, nearest[step]))
+            let nearest = args.scalar_or(1.0, grid.count, &engine.limits)?;
+            map(rows, |step, value| math::round(value, nearest[step]))?
         }
         Function::Clamp | Function::ClampMin | Function::ClampMax => {
             let rows = args.vector()?;
-            let unbounded = |value| vec![value; grid.count];
+            let unbounded = |value| Scalar::constant(value, grid.count, &engine.limits);
             let low = if matches!(call.function, Function::ClampMax) {
-                unbounded(f64::NEG_INFINITY)
+                unbounded(f64::NEG_INFINITY)?
             } else {
                 args.scalar()?
             };
             let high = if matches!(call.function, Function::ClampMin) {
-                unbounded(f64::INFINITY)
+                unbounded(f64::INFINITY)?
             } else {
                 args.scalar()?
             };
@@ -174,77 +183,71 @@ pub(crate) async fn evaluate(
                 } else {
                     number::max(low[step], number::min(high[step], value))
                 }
-            })
+            })?
         }
         Function::Date(part) if has_args => {
-            map(args.vector()?, |_, value| part(time::seconds(value)))
+            map(args.vector()?, |_, value| part(time::seconds(value)))?
         }
         Function::Date(part) => {
-            let values = grid
-                .times()
-                .map(|ms| part(i128::from(ms.div_euclid(1000))))
-                .collect();
-            Rows::new(
-                vec![Row::floats(Labels::empty(), false, values)],
-                &engine.limits,
-            )?
+            let values = Scalar::new(grid, &engine.limits, |ms| {
+                part(i128::from(ms.div_euclid(1000)))
+            })?;
+            one_row(Labels::empty(), values)?
         }
         Function::Timestamp => args.vector()?.map(|mut rows| {
             for row in &mut rows {
-                for step in (0..grid.count)
-                    .filter(|step| row.has(*step))
-                    .collect::<Vec<_>>()
-                {
-                    row.values[step] = grid.time(step) as f64 / 1000.0;
+                for step in 0..grid.count {
+                    if row.has(step) {
+                        row.values[step] = grid.time(step) as f64 / 1000.0;
+                    }
                 }
                 row.histograms = None;
                 row.drop_name = true;
             }
             rows
-        }),
-        Function::StartTimestamp => args.vector()?.map(|_| Vec::new()),
+        })?,
+        Function::StartTimestamp => args.vector()?.map(|_| Vec::new())?,
         Function::Absent(labels) => {
             let rows = args.vector()?;
-            let missing = |step| {
+            let mut values = Scalar::constant(1.0, grid.count, &engine.limits)?;
+            for (step, value) in values.iter_mut().enumerate() {
                 if rows.list.iter().any(|row| row.has(step)) {
-                    ABSENT
-                } else {
-                    1.0
+                    *value = ABSENT;
                 }
-            };
-            Rows::new(
-                vec![Row::floats(
-                    labels.clone(),
-                    false,
-                    (0..grid.count).map(missing).collect(),
-                )],
-                &engine.limits,
-            )?
+            }
+            one_row(labels.clone(), values)?
         }
-        Function::Scalar => return Ok(Evaluated::Scalar(only_value(&args.vector()?, grid))),
-        Function::Vector => Rows::new(
-            vec![Row::floats(Labels::empty(), false, args.scalar()?)],
-            &engine.limits,
-        )?,
-        Function::Pi => return Ok(Evaluated::Scalar(vec![std::f64::consts::PI; grid.count])),
+        Function::Scalar => {
+            let rows = args.vector()?;
+            return Ok(Evaluated::Scalar(only_value(&rows, grid, &engine.limits)?));
+        }
+        Function::Vector => one_row(Labels::empty(), args.scalar()?)?,
+        Function::Pi => {
+            let pi = Scalar::constant(std::f64::consts::PI, grid.count, &engine.limits)?;
+            return Ok(Evaluated::Scalar(pi));
+        }
         Function::MaxOf | Function::MinOf => {
             let pick = if matches!(call.function, Function::MaxOf) {
                 number::max
             } else {
                 number::min
             };
-            let (a, b) = (args.scalar()?, args.scalar()?);
-            return Ok(Evaluated::Scalar(
-                a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect(),
-            ));
+            let (mut a, b) = (args.scalar()?, args.scalar()?);
+            for (a, b) in a.iter_mut().zip(&*b) {
+                *a = pick(*a, *b);
+            }
+            return Ok(Evaluated::Scalar(a));
         }
         Function::Sort { descending } => {
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
-            let rows = map_keeping_name(args.vector()?);
+            let rows = map_keeping_name(args.vector()?)?;
             if grid.count == 1 {
-                rows.map(|rows| sort::by_value(rows, *descending))
+                rows.try_map(|rows, charge| {
+                    charge.reserve(size_of_val(&rows[..]) / 2)?;
+                    Ok(sort::by_value(rows, *descending))
+                })?
             } else {
                 rows
             }
@@ -253,25 +256,29 @@ pub(crate) async fn evaluate(
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
-            args.vector()?
-                .map(|rows| sort::by_labels(rows, labels, *descending))
+            args.vector()?.try_map(|rows, charge| {
+                charge.reserve(size_of_val(&rows[..]) / 2)?;
+                Ok(sort::by_labels(rows, labels, *descending))
+            })?
         }
         Function::LabelReplace {
             destination,
             replacement,
             source,
             regex,
-        } => args
-            .vector()?
-            .try_map(|rows| label::replace(rows, destination, replacement, source, regex))?,
+        } => args.vector()?.try_map(|rows, charge| {
+            label::replace(rows, destination, replacement, source, regex, charge)
+        })?,
         Function::LabelJoin {
             destination,
             separator,
             sources,
         } => args
             .vector()?
-            .try_map(|rows| label::join(rows, destination, separator, sources))?,
-        Function::HistogramField(field) => args.vector()?.map(|mut rows| {
+            .try_map(|rows, charge| label::join(rows, destination, separator, sources, charge))?,
+        Function::HistogramField(field) => args.vector()?.try_map(|mut rows, charge| {
+            // The values of one row at a time are there twice.
+            charge.reserve(8 * grid.count)?;
             for row in &mut rows {
                 let histograms = row.histograms.take();
                 let value = |step: usize| {
@@ -284,8 +291,8 @@ pub(crate) async fn evaluate(
                 row.drop_name = true;
             }
             rows.retain(|row| !row.is_empty());
-            rows
-        }),
+            Ok(rows)
+        })?,
         Function::HistogramQuantile => {
             let quantiles = args.scalar()?;
             let rows = args.vector()?;
@@ -317,7 +324,7 @@ pub(crate) async fn evaluate(
 }
 
 /// Applies a function of step and value to all floats; histograms are left out, the name goes.
-fn map(rows: Rows, function: impl Fn(usize, f64) -> f64) -> Rows {
+fn map(rows: Rows, function: impl Fn(usize, f64) -> f64) -> Result<Rows, QueryError> {
     rows.map(|mut rows| {
         for row in &mut rows {
             row.drop_name = true;
@@ -334,7 +341,7 @@ fn map(rows: Rows, function: impl Fn(usize, f64) -> f64) -> Rows {
 }
 
 /// Leaves histograms out.
-fn map_keeping_name(rows: Rows) -> Rows {
+fn map_keeping_name(rows: Rows) -> Result<Rows, QueryError> {
     rows.map(|mut rows| {
         for row in &mut rows {
             row.histograms = None;
@@ -344,9 +351,17 @@ fn map_keeping_name(rows: Rows) -> Rows {
     })
 }
 
+/// A vector of one series with a value at each step.
+fn one_row(labels: Labels, values: Scalar) -> Result<Rows, QueryError> {
+    let (values, mut charge) = values.into_parts();
+    charge.take(Row::bytes_of(0, false) + labels_bytes(&labels))?;
+    Rows::new(vec![Row::floats(labels, false, values)], charge)
+}
+
 /// The value of the only series with a float at a step, otherwise NaN.
-fn only_value(rows: &Rows, grid: Grid) -> Vec<f64> {
-    let mut values = vec![f64::NAN; grid.count];
+fn only_value(rows: &Rows, grid: Grid, limits: &Arc<Limits>) -> Result<Scalar, QueryError> {
+    let mut values = Scalar::constant(f64::NAN, grid.count, limits)?;
+    let _counts = limits.charge(grid.count.saturating_mul(size_of::<u32>()))?;
     let mut counts = vec![0u32; grid.count];
     for row in &rows.list {
         for (step, value) in row.values.iter().enumerate() {
@@ -356,5 +371,5 @@ fn only_value(rows: &Rows, grid: Grid) -> Vec<f64> {
             }
         }
     }
-    values
+    Ok(values)
 }

@@ -47,6 +47,15 @@ pub(crate) fn weight(histogram: &Histogram) -> u64 {
     (FIXED_BYTES + 8 * (spans + numbers) as u64) / FLOAT_BYTES
 }
 
+/// Bytes of a histogram in memory, with its lists and the counts of its owners.
+pub(crate) fn bytes(histogram: &Histogram) -> usize {
+    let spans = histogram.positive_spans.capacity() + histogram.negative_spans.capacity();
+    let numbers = histogram.positive_counts.capacity()
+        + histogram.negative_counts.capacity()
+        + histogram.custom_values.capacity();
+    size_of::<Histogram>() + 2 * size_of::<usize>() + 8 * (spans + numbers)
+}
+
 const FIXED_BYTES: u64 = 176;
 const FLOAT_BYTES: u64 = 16;
 

@@ -14,7 +14,9 @@ use futures::stream::BoxStream;
 use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::ReadMeter;
 
-use super::histogram::weight;
+use super::exec::row::labels_bytes;
+use super::histogram::{bytes as histogram_bytes, weight};
+use crate::memory::{MemoryExceeded, QueryBytes, QueryPool};
 
 /// The samples of one series in ascending time, without duplicates. Stale markers are among them
 /// with their exact bits (see `model::is_stale`), because the engine decides what they end.
@@ -44,6 +46,48 @@ impl SeriesSamples {
                 .map(|(_, histogram)| weight(histogram))
                 .sum::<u64>()
     }
+
+    /// Bytes in memory, those of labels and histograms that others hold too included.
+    pub fn bytes(&self) -> usize {
+        let histograms = self
+            .histograms
+            .iter()
+            .map(|(_, histogram)| histogram_bytes(histogram));
+        let numbers = self.times.capacity() + self.values.capacity() + self.start_times.capacity();
+        size_of::<Self>()
+            + labels_bytes(&self.labels)
+            + 8 * numbers
+            + 16 * self.histograms.capacity()
+            + histograms.sum::<usize>()
+    }
+}
+
+/// Series, and the memory of the query that is counted for them.
+#[derive(Debug)]
+pub struct SeriesBatch {
+    /// Whole series.
+    pub series: Vec<SeriesSamples>,
+    /// What they hold.
+    pub held: QueryBytes,
+}
+
+impl SeriesBatch {
+    /// Counts series that are there already.
+    ///
+    /// # Errors
+    /// [`MemoryExceeded`] if the query may not have so much.
+    pub fn counted(
+        series: Vec<SeriesSamples>,
+        pool: &Arc<QueryPool>,
+    ) -> Result<Self, MemoryExceeded> {
+        let held = pool.try_hold(series_bytes(&series))?;
+        Ok(Self { series, held })
+    }
+}
+
+/// Bytes of series in memory.
+pub(crate) fn series_bytes(series: &[SeriesSamples]) -> usize {
+    series.iter().map(SeriesSamples::bytes).sum()
 }
 
 /// What a source must refuse instead of answering.
@@ -65,6 +109,8 @@ pub struct SelectRequest {
     pub limits: SelectLimits,
     /// Counts what is read for it, and refuses what is too much.
     pub meter: Arc<ReadMeter>,
+    /// The memory of the query.
+    pub pool: Arc<QueryPool>,
     /// Whether nothing else of the query is read at the same time.
     pub alone: bool,
 }
@@ -86,10 +132,13 @@ pub enum SourceError {
     /// The query asks for more than it may.
     #[error("query limit exceeded: {0}")]
     LimitExceeded(String),
+    /// The samples need more memory than there is for them.
+    #[error(transparent)]
+    Memory(#[from] MemoryExceeded),
 }
 
 /// Batches of whole series, in no order.
-pub type SeriesStream = BoxStream<'static, Result<Vec<SeriesSamples>, SourceError>>;
+pub type SeriesStream = BoxStream<'static, Result<SeriesBatch, SourceError>>;
 
 /// Delivers the samples of the series that a selector matches.
 #[async_trait]

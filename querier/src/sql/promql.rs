@@ -3,7 +3,8 @@
 //!
 //! The columns of an answer are its labels, which are known for sure only when the expression has
 //! been evaluated. So it is evaluated while the statement is planned, within the time and the
-//! samples that a query has, and its rows are counted in the memory that SQL queries share. The
+//! samples that a query has, and in the memory of the SQL query, where its rows are counted as long
+//! as the answer is read. The
 //! function that the planner calls cannot wait: it notes the call, planning ends, the call is
 //! evaluated, and the statement is planned anew, until no call is missing. Arguments reach it as
 //! constants, `now() - INTERVAL '1 hour'` included.
@@ -22,7 +23,6 @@ use std::time::Duration;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result;
 use datafusion::execution::SessionState;
-use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use parking_lot::Mutex;
@@ -31,7 +31,8 @@ use tokio::time::Instant;
 use self::args::Call;
 use self::table::PromqlTable;
 use super::error::SqlError;
-use crate::promql::exec::{EngineOptions, QueryError, QueryParams, evaluate};
+use crate::memory::QueryPool;
+use crate::promql::exec::{EngineOptions, QueryError, QueryParams, evaluate_in};
 use crate::promql::parse::parse_with;
 use crate::promql::source::{SampleSource, SourceError};
 
@@ -46,6 +47,8 @@ pub(super) struct PromqlCalls {
     options: EngineOptions,
     begun: Instant,
     now_ms: i64,
+    /// The memory of the SQL query.
+    pool: Arc<QueryPool>,
     state: Mutex<State>,
 }
 
@@ -65,12 +68,18 @@ impl std::fmt::Debug for PromqlCalls {
 
 impl PromqlCalls {
     /// No calls yet. `now_ms` is when a call is evaluated that says no time.
-    pub fn new(source: Arc<dyn SampleSource>, options: EngineOptions, now_ms: i64) -> Arc<Self> {
+    pub fn new(
+        source: Arc<dyn SampleSource>,
+        options: EngineOptions,
+        now_ms: i64,
+        pool: Arc<QueryPool>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             source,
             options,
             begun: Instant::now(),
             now_ms,
+            pool,
             state: Mutex::default(),
         })
     }
@@ -93,7 +102,7 @@ impl PromqlCalls {
                 return Ok(planned?);
             }
             for call in wanted {
-                let table = Arc::new(self.evaluate(session, &call).await?);
+                let table = Arc::new(self.evaluate(&call).await?);
                 let mut state = self.state.lock();
                 state.done.insert(call, table);
                 if state.done.len() > MAX_CALLS {
@@ -106,7 +115,7 @@ impl PromqlCalls {
         }
     }
 
-    async fn evaluate(&self, session: &SessionState, call: &Call) -> Result<PromqlTable, SqlError> {
+    async fn evaluate(&self, call: &Call) -> Result<PromqlTable, SqlError> {
         let begun = Instant::now();
         let expr = parse_with(&call.text, self.options.experimental)
             .map_err(|error| SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {error}")))?;
@@ -116,7 +125,8 @@ impl PromqlCalls {
             timeout: left,
             ..self.options.clone()
         };
-        let output = evaluate(
+        let output = evaluate_in(
+            Arc::clone(&self.pool),
             &expr,
             &call.text,
             params,
@@ -125,8 +135,6 @@ impl PromqlCalls {
         )
         .await
         .map_err(sql_error)?;
-        let memory = MemoryConsumer::new(format!("{PROMQL_FUNCTION}()"))
-            .register(&session.runtime_env().memory_pool);
         let mut state = self.state.lock();
         state.warnings.extend(output.annotations.warnings);
         state.warnings.extend(output.annotations.infos);
@@ -135,7 +143,7 @@ impl PromqlCalls {
             call.clone(),
             output.value,
             &columns::certain(&expr),
-            memory,
+            output.held,
             begun.elapsed(),
         )
     }
@@ -146,7 +154,9 @@ fn sql_error(error: QueryError) -> SqlError {
     match error {
         QueryError::BadData(_) | QueryError::Execution(_) => SqlError::BadRequest(message),
         QueryError::Timeout | QueryError::Canceled => SqlError::Timeout,
-        QueryError::TooManySamples(_) | QueryError::Source(SourceError::LimitExceeded(_)) => {
+        QueryError::TooManySamples(_)
+        | QueryError::Memory(_)
+        | QueryError::Source(SourceError::LimitExceeded(_) | SourceError::Memory(_)) => {
             SqlError::ResourcesExhausted(message)
         }
         QueryError::Source(SourceError::Unavailable(_)) => SqlError::Unavailable(message),

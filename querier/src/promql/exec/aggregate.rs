@@ -8,14 +8,17 @@ use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, LabelsBuilder};
 
 use super::super::functions::over_time::Mean;
+use super::super::histogram::bytes as histogram_bytes;
 use super::super::histogram::text::text;
 use super::super::parse::ast::AggregateOp;
 use super::engine::{Engine, Evaluated};
 use super::grid::Grid;
 use super::group::{Groups, group_labels};
+use super::limits::Charge;
 use super::number::{kahan_add, max, min, plain, quantile};
 use super::plan::{Aggregate, Node};
-use super::row::{ABSENT, Row, Rows, is_absent};
+use super::row::{ABSENT, Row, Rows, is_absent, labels_bytes, labels_in_work_bytes};
+use super::scalar::Scalar;
 use super::{QueryError, aggregate_histograms, rank};
 
 /// Evaluates an aggregation.
@@ -25,7 +28,7 @@ pub(crate) async fn evaluate(
     grid: Grid,
 ) -> Result<Rows, QueryError> {
     let param = match &node.param {
-        None => Evaluated::Scalar(Vec::new()),
+        None => Evaluated::Scalar(Scalar::constant(0.0, 0, &engine.limits)?),
         Some(Node::String(text)) => Evaluated::String(text.clone()),
         Some(param) => engine.eval(param, grid).await?,
     };
@@ -80,6 +83,16 @@ enum Accumulator {
 }
 
 impl Accumulator {
+    /// Bytes of a step, and of its result where that does not take the place of the state.
+    fn step_bytes(op: AggregateOp) -> usize {
+        match op {
+            AggregateOp::Sum => 16,
+            AggregateOp::Avg => size_of::<Option<Mean>>(),
+            AggregateOp::Stddev | AggregateOp::Stdvar => 24,
+            _ => 8,
+        }
+    }
+
     fn new(op: AggregateOp, steps: usize) -> Self {
         match op {
             AggregateOp::Sum => Self::Sum {
@@ -207,7 +220,12 @@ impl Accumulator {
 }
 
 fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
-    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut charge = engine.limits.charge(0)?;
+    let groups = Groups::new(&rows.list, &node.grouping, node.without, &mut charge)?;
+    let group_bytes = grid.count.saturating_mul(Accumulator::step_bytes(node.op))
+        + size_of::<Accumulator>()
+        + size_of::<Row>();
+    charge.take(groups.len().saturating_mul(group_bytes))?;
     let mut accumulators: Vec<Accumulator> = (0..groups.len())
         .map(|_| Accumulator::new(node.op, grid.count))
         .collect();
@@ -225,9 +243,10 @@ fn fold(engine: &Engine, node: &Aggregate, rows: &Rows, grid: Grid) -> Result<Ro
         })
         .collect();
     if rows.list.iter().any(Row::has_histograms) {
-        histograms(engine, node, rows, &groups, &mut out)?;
+        histograms(engine, node, rows, &groups, &mut out, &mut charge)?;
     }
-    Rows::new(out, &engine.limits)
+    drop(groups);
+    Rows::new(out, charge)
 }
 
 /// Histograms among the input: added up, or left out with a remark.
@@ -237,10 +256,11 @@ fn histograms(
     rows: &Rows,
     groups: &Groups,
     out: &mut [Row],
+    charge: &mut Charge,
 ) -> Result<(), QueryError> {
     let name = match node.op {
         AggregateOp::Sum | AggregateOp::Avg => {
-            return aggregate_histograms::evaluate(engine, node, rows, groups, out);
+            return aggregate_histograms::evaluate(engine, node, rows, groups, out, charge);
         }
         AggregateOp::Min => "min",
         AggregateOp::Max => "max",
@@ -275,7 +295,14 @@ fn quantiles(
             all.histogram_ignored_in_aggregation("quantile", node.expr_span);
         }
     });
-    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut charge = engine.limits.charge(0)?;
+    let groups = Groups::new(&rows.list, &node.grouping, node.without, &mut charge)?;
+    charge.take(
+        groups
+            .len()
+            .saturating_mul(Row::bytes_of(grid.count, false)),
+    )?;
+    charge.take(members_bytes(rows.list.len(), groups.len()))?;
     let mut members: Vec<Vec<&Row>> = vec![Vec::new(); groups.len()];
     for (row, group) in rows.list.iter().zip(&groups.of_row) {
         members[*group].push(row);
@@ -299,7 +326,14 @@ fn quantiles(
         }
         out.push(row);
     }
-    Rows::new(out, &engine.limits)
+    Rows::new(out, charge)
+}
+
+/// Bytes of lists of the rows of each group, which double when they are full, and of the values at
+/// a step.
+pub(crate) fn members_bytes(rows: usize, groups: usize) -> usize {
+    let list = size_of::<Vec<&Row>>() + 4 * size_of::<&Row>();
+    groups * list + rows * (2 * size_of::<&Row>() + size_of::<f64>())
 }
 
 /// The least and the largest parameter; NaN if one of them is, unless an infinity is beyond all.
@@ -331,9 +365,13 @@ fn count_values(
         positions: HashMap::new(),
         rows: Vec::new(),
         steps: grid.count,
+        charge: engine.limits.charge(0)?,
     };
     for row in &rows.list {
         engine.limits.check()?;
+        // The labels of the row by themselves, and a set that is made of them with a value.
+        let in_work = labels_in_work_bytes(row.labels.as_str().len() + label.len());
+        counted.charge.reserve(3 * in_work)?;
         let base = LabelsBuilder::from_labels(&row.labels);
         let labels = |value: &str| {
             let mut builder = base.clone();
@@ -350,45 +388,69 @@ fn count_values(
         {
             let position = match last {
                 Some((bits, position)) if bits == value.to_bits() => position,
-                _ => counted.position(labels(&plain(*value))),
+                _ => {
+                    counted.charge.reserve(3 * in_work + LONGEST_NUMBER_BYTES)?;
+                    counted.position(labels(&plain(*value)), engine.limits.max_samples())?
+                }
             };
             last = Some((value.to_bits(), position));
-            counted.add(position, step, engine.limits.max_samples())?;
+            counted.add(position, step);
         }
         for (step, histogram) in row.histograms.iter().flatten().enumerate() {
             if let Some(histogram) = histogram {
-                let position = counted.position(labels(&text(histogram)));
-                counted.add(position, step, engine.limits.max_samples())?;
+                // Each bucket is written with its bounds and its count.
+                let text_bytes = LONGEST_NUMBER_BYTES
+                    + histogram_bytes(histogram).saturating_mul(MOST_TEXT_BYTES_OF_A_BYTE);
+                let needed = 3 * in_work + labels_in_work_bytes(text_bytes);
+                counted.charge.reserve(needed)?;
+                let position =
+                    counted.position(labels(&text(histogram)), engine.limits.max_samples())?;
+                counted.add(position, step);
             }
         }
     }
-    Rows::new(counted.rows, &engine.limits)
+    let Counted { rows, charge, .. } = counted;
+    Rows::new(rows, charge)
 }
+
+/// Room for a number in decimal without an exponent, and for the label set that it becomes a part
+/// of.
+const LONGEST_NUMBER_BYTES: usize = 2 << 10;
+
+/// Bytes of the text of a histogram for each byte that it has in memory: three numbers of about 24
+/// characters for the eight bytes of a bucket.
+const MOST_TEXT_BYTES_OF_A_BYTE: usize = 10;
 
 /// The rows of `count_values`.
 struct Counted {
     positions: HashMap<Labels, usize>,
     rows: Vec<Row>,
     steps: usize,
+    charge: Charge,
 }
 
 impl Counted {
     /// The row of some labels.
-    fn position(&mut self, labels: Labels) -> usize {
-        *self.positions.entry(labels).or_insert_with_key(|labels| {
-            self.rows
-                .push(Row::empty(labels.clone(), false, self.steps));
-            self.rows.len() - 1
-        })
+    fn position(&mut self, labels: Labels, max_samples: u64) -> Result<usize, QueryError> {
+        if let Some(position) = self.positions.get(&labels) {
+            return Ok(*position);
+        }
+        if (self.rows.len() as u64 + 1).saturating_mul(self.steps as u64) > max_samples {
+            return Err(QueryError::TooManySamples(max_samples));
+        }
+        // Lists and tables double when they are full.
+        let bytes = Row::bytes_of(self.steps, false) + size_of::<Row>() + 64;
+        self.charge.take(bytes + labels_bytes(&labels))?;
+        let position = self.rows.len();
+        self.rows
+            .push(Row::empty(labels.clone(), false, self.steps));
+        self.positions.insert(labels, position);
+        Ok(position)
     }
 
     /// Counts one value.
-    fn add(&mut self, position: usize, step: usize, max_samples: u64) -> Result<(), QueryError> {
-        if self.rows.len() as u64 * self.steps as u64 > max_samples {
-            return Err(QueryError::TooManySamples(max_samples));
-        }
+    fn add(&mut self, position: usize, step: usize) {
         let count = &mut self.rows[position].values[step];
         *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
-        Ok(())
     }
 }

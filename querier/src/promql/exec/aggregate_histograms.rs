@@ -6,12 +6,13 @@ use tidelake_catalog::model::{Histogram, ResetHint};
 
 use super::super::histogram::compact::compact;
 use super::super::histogram::compensated::{Mean, Total};
-use super::super::histogram::{Incompatible, Merged};
+use super::super::histogram::{Incompatible, Merged, bytes as histogram_bytes};
 use super::super::parse::ast::AggregateOp;
 use super::QueryError;
 use super::annotations::{Collector, Operation};
 use super::engine::Engine;
 use super::group::Groups;
+use super::limits::Charge;
 use super::plan::Aggregate;
 use super::row::{ABSENT, Point, Row, Rows, is_absent};
 
@@ -35,6 +36,14 @@ impl Accumulator {
         match self {
             Self::Sum(total) => total.add(histogram, 1.0),
             Self::Mean(mean) => mean.add(histogram),
+        }
+    }
+
+    /// Bytes of the lists of buckets.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Sum(total) => total.heap_bytes(),
+            Self::Mean(mean) => mean.heap_bytes(),
         }
     }
 
@@ -84,6 +93,7 @@ pub(crate) fn evaluate(
     rows: &Rows,
     groups: &Groups,
     out: &mut [Row],
+    charge: &mut Charge,
 ) -> Result<(), QueryError> {
     let is_mean = node.op == AggregateOp::Avg;
     let mut states: Vec<Option<Vec<State>>> = Vec::new();
@@ -94,11 +104,13 @@ pub(crate) fn evaluate(
         .zip(&groups.of_row)
         .filter(|(row, _)| row.has_histograms())
     {
-        states[*group].get_or_insert_with(|| {
-            std::iter::repeat_with(State::default)
-                .take(row.values.len())
-                .collect()
-        });
+        if states[*group].is_none() {
+            // The states, and the places of the results.
+            let step_bytes = size_of::<State>() + size_of::<Option<Arc<Histogram>>>();
+            charge.take(row.values.len().saturating_mul(step_bytes))?;
+            let all = std::iter::repeat_with(State::default).take(row.values.len());
+            states[*group] = Some(all.collect());
+        }
     }
     let mut remarks = Collector::default();
     for (row, group) in rows.list.iter().zip(&groups.of_row) {
@@ -112,7 +124,13 @@ pub(crate) fn evaluate(
             .filter(|(_, state)| !state.broken)
         {
             match row.histogram(step) {
-                Some(histogram) => state.add(histogram, is_mean, row, node, &mut remarks),
+                Some(histogram) => {
+                    let before = state.heap_bytes();
+                    // What one adds at most, before it is known what both have.
+                    charge.reserve(4 * histogram_bytes(histogram) + before)?;
+                    state.add(histogram, is_mean, row, node, &mut remarks);
+                    charge.take(state.heap_bytes().saturating_sub(before))?;
+                }
                 None => state.has_float |= !is_absent(row.values[step]),
             }
         }
@@ -128,8 +146,10 @@ pub(crate) fn evaluate(
             if state.has_float {
                 remarks.mixed_aggregation(node.expr_span);
             } else if let (false, Some(total)) = (state.broken, state.total) {
+                charge.reserve(total.heap_bytes())?;
                 let mut histogram = total.finish();
                 compact(&mut histogram);
+                charge.take(histogram_bytes(&histogram))?;
                 row.set(step, Point::Histogram(Arc::new(histogram)));
                 if state.hints.conflict() {
                     remarks.conflicting_resets(Operation::Aggregation, node.expr_span);
@@ -142,6 +162,10 @@ pub(crate) fn evaluate(
 }
 
 impl State {
+    fn heap_bytes(&self) -> usize {
+        self.total.as_ref().map_or(0, Accumulator::heap_bytes)
+    }
+
     fn add(
         &mut self,
         histogram: &Histogram,

@@ -71,16 +71,44 @@ struct Fixes {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Collector {
     entries: BTreeMap<(Kind, String), Entry>,
+    /// About what the entries take.
+    bytes: usize,
+}
+
+/// Annotations that take more together are left out: there may be one for each step and each
+/// metric, and a few are shown.
+const MAX_BYTES: usize = 4 << 20;
+const ENTRY_BYTES: usize = 128;
+
+/// Longest part of a metric's name or a label's value that is quoted, in bytes.
+const MAX_QUOTED_BYTES: usize = 4 << 10;
+
+fn quoted(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_QUOTED_BYTES)]
 }
 
 impl Collector {
-    fn add(&mut self, kind: Kind, text: String, span: Span) -> &mut Entry {
-        let entry = self.entries.entry((kind, text)).or_insert(Entry {
+    fn add(&mut self, kind: Kind, text: String, span: Span) -> Option<&mut Entry> {
+        let key = (kind, text);
+        if !self.entries.contains_key(&key) && !self.has_room(key.1.len()) {
+            return None;
+        }
+        let entry = self.entries.entry(key).or_insert(Entry {
             start: span.start,
             fixes: None,
         });
         entry.start = entry.start.min(span.start);
-        entry
+        Some(entry)
+    }
+
+    /// Counts a new text, if it may be added.
+    fn has_room(&mut self, len: usize) -> bool {
+        let bytes = self.bytes + len + ENTRY_BYTES;
+        let has_room = bytes <= MAX_BYTES;
+        if has_room {
+            self.bytes = bytes;
+        }
+        has_room
     }
 
     fn warn(&mut self, text: String, span: Span) {
@@ -113,6 +141,7 @@ impl Collector {
     }
 
     pub fn bad_bucket_label(&mut self, metric: &str, value: &str, span: Span) {
+        let (metric, value) = (quoted(metric), quoted(value));
         self.warn(
             named(
                 format!("bucket label \"le\" is missing or has a malformed value of {value:?}"),
@@ -123,6 +152,7 @@ impl Collector {
     }
 
     pub fn mixed_floats_histograms(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.warn(
             format!("encountered a mix of histograms and floats for metric name {metric:?}"),
             span,
@@ -145,6 +175,7 @@ impl Collector {
     }
 
     pub fn start_time_overlap(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.warn(
             format!(
                 "sample has start time that overlaps with previous sample timestamp for metric \
@@ -155,6 +186,7 @@ impl Collector {
     }
 
     pub fn possible_non_counter(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.info(
             format!(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
@@ -182,6 +214,7 @@ impl Collector {
     }
 
     pub fn histogram_ignored_in_range(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.info(
             format!(
                 "ignored histograms in a range containing both floats and histograms for metric \
@@ -192,6 +225,7 @@ impl Collector {
     }
 
     pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.warn(
             named(
                 "vector contains a mix of classic and native histograms".to_owned(),
@@ -202,12 +236,14 @@ impl Collector {
     }
 
     pub fn mixed_exponential_custom(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         let text = "vector contains a mix of histograms with exponential and custom buckets \
                     schemas for metric name";
         self.warn(format!("{text} {metric:?}"), span);
     }
 
     pub fn histogram_not_counter(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.warn(
             format!("this native histogram metric is not a counter: {metric:?}"),
             span,
@@ -215,6 +251,7 @@ impl Collector {
     }
 
     pub fn histogram_not_gauge(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.warn(
             format!("this native histogram metric is not a gauge: {metric:?}"),
             span,
@@ -249,6 +286,7 @@ impl Collector {
     }
 
     pub fn quantile_is_nan(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.info(
             named(
                 "input to histogram_quantile has NaN observations, result is NaN".to_owned(),
@@ -259,6 +297,7 @@ impl Collector {
     }
 
     pub fn quantile_is_skewed(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         self.info(
             named(
                 "input to histogram_quantile has NaN observations, result is skewed higher"
@@ -270,12 +309,14 @@ impl Collector {
     }
 
     pub fn fraction_without_nan(&mut self, metric: &str, span: Span) {
+        let metric = quoted(metric);
         let text = "input to histogram_fraction has NaN observations, which are excluded from all \
                     fractions";
         self.info(named(text.to_owned(), metric), span);
     }
 
     pub fn forced_monotonicity(&mut self, metric: &str, span: Span, fix: Monotonicity) {
+        let metric = quoted(metric);
         let text = named(
             "PromQL info: input to histogram_quantile needed to be fixed for monotonicity \
              (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
@@ -290,7 +331,9 @@ impl Collector {
             max_bucket: fix.max_bucket,
             max_difference: fix.max_difference,
         };
-        let entry = self.add(Kind::Info, text, span);
+        let Some(entry) = self.add(Kind::Info, text, span) else {
+            return;
+        };
         match &mut entry.fixes {
             Some(fixes) => fixes.merge(&new),
             none => *none = Some(new),
@@ -302,7 +345,9 @@ impl Collector {
         for (key, entry) in other.entries {
             match self.entries.get_mut(&key) {
                 None => {
-                    self.entries.insert(key, entry);
+                    if self.has_room(key.1.len()) {
+                        self.entries.insert(key, entry);
+                    }
                 }
                 Some(mine) => {
                     mine.start = mine.start.min(entry.start);

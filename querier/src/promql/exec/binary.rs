@@ -18,15 +18,14 @@ pub(crate) async fn evaluate(
 ) -> Result<Evaluated, QueryError> {
     let (lhs, rhs) = engine.both(&node.lhs, &node.rhs, grid).await?;
     Ok(match (lhs, rhs) {
-        (Evaluated::Scalar(lhs), Evaluated::Scalar(rhs)) => {
-            let values = lhs
-                .into_iter()
-                .zip(rhs)
-                .map(|(a, b)| match apply(node.op, a, b) {
+        (Evaluated::Scalar(mut lhs), Evaluated::Scalar(rhs)) => {
+            for (a, b) in lhs.iter_mut().zip(&*rhs) {
+                *a = match apply(node.op, *a, *b) {
                     Applied::Value(value) => value,
                     Applied::Holds(holds) => f64::from(u8::from(holds)),
-                });
-            Evaluated::Scalar(values.collect())
+                };
+            }
+            Evaluated::Scalar(lhs)
         }
         (Evaluated::Vector(rows), Evaluated::Scalar(scalar)) => {
             Evaluated::Vector(with_scalar(engine, node, rows, &scalar, false)?)
@@ -122,9 +121,15 @@ fn with_scalar(
     scalar_is_left: bool,
 ) -> Result<Rows, QueryError> {
     let mut remarks = Remarks::new(scalar.len());
-    let rows = rows.try_map(|mut rows| {
+    let mut remarks_charge = None;
+    let rows = rows.try_map(|mut rows, charge| {
+        if is_trim(node.op) || rows.iter().any(|row| row.histograms.is_some()) {
+            remarks_charge = Some(engine.limits.charge(Remarks::bytes_of(scalar.len()))?);
+        }
         for (order, row) in rows.iter_mut().enumerate() {
             engine.limits.check()?;
+            // Each histogram becomes another one.
+            charge.reserve(row.histogram_bytes())?;
             let histograms = row.histograms.take();
             row.drop_name |= is_arithmetic(node.op) || node.return_bool;
             if is_trim(node.op) {
@@ -165,10 +170,12 @@ fn with_scalar(
                     remarks.note(step, order, remark);
                 }
             }
+            charge.take(row.histogram_bytes())?;
         }
         rows.retain(|row| !row.is_empty());
         Ok(rows)
     })?;
     engine.annotate(|all| remarks.report(node.op, node.span, all));
+    drop(remarks_charge);
     Ok(rows)
 }

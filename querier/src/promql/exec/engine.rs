@@ -14,14 +14,15 @@ use crate::processors::processors;
 
 use super::super::functions;
 use super::super::histogram::arithmetic::multiply;
-use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesSamples};
+use super::super::source::{SampleSource, SelectLimits, SelectRequest, SeriesBatch, SeriesSamples};
 use super::annotations::Collector;
 use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
 use super::plan::{FunctionCall, Node, Select};
 use super::profile::Profile;
-use super::row::{Row, Rows, is_absent};
+use super::row::{Row, Rows, is_absent, labels_bytes, labels_in_work_bytes};
+use super::scalar::Scalar;
 use super::selector::Points;
 use super::stats::{Counter, StepCounts};
 use super::{EngineOptions, QueryError, aggregate, binary, range, reset_hints, selector, subquery};
@@ -30,11 +31,11 @@ use super::{EngineOptions, QueryError, aggregate, binary, range, reset_hints, se
 #[derive(Debug)]
 pub(crate) enum Evaluated {
     /// One float per step.
-    Scalar(Vec<f64>),
+    Scalar(Scalar),
     /// Rows as long as the grid.
     Vector(Rows),
     /// Raw samples; only at the top of a query.
-    Range(Vec<Points>),
+    Range(Vec<Points>, Charge),
     /// A text.
     String(String),
 }
@@ -67,6 +68,7 @@ impl Engine {
     pub fn new(
         source: Arc<dyn SampleSource>,
         options: &EngineOptions,
+        limits: Arc<Limits>,
         lookback: i64,
         profiled: bool,
     ) -> Self {
@@ -76,7 +78,7 @@ impl Engine {
             meter,
             drops_names_late: options.experimental,
             source,
-            limits: Limits::new(options.max_samples, options.timeout),
+            limits,
             annotations: Mutex::default(),
             lookback: lookback.max(1),
             max_series: options.max_series,
@@ -124,7 +126,7 @@ impl Engine {
         }
         let mut value = self.eval_node(node, grid);
         if !self.drops_names_late {
-            value = value.map(|value| without_names(value?)).boxed();
+            value = value.map(|value| self.without_names(value?)).boxed();
         }
         match &self.profile {
             Some(profile) => profile.measure(node, value).boxed(),
@@ -139,11 +141,14 @@ impl Engine {
     ) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let vector = Evaluated::Vector;
         match node {
-            Node::Number(value) => ready(Ok(Evaluated::Scalar(vec![*value; grid.count]))).boxed(),
+            Node::Number(value) => {
+                ready(Scalar::constant(*value, grid.count, &self.limits).map(Evaluated::Scalar))
+                    .boxed()
+            }
             Node::String(text) => ready(Ok(Evaluated::String(text.clone()))).boxed(),
-            Node::Time => ready(Ok(Evaluated::Scalar(
-                grid.times().map(|ms| ms as f64 / 1000.0).collect(),
-            )))
+            Node::Time => ready(
+                Scalar::new(grid, &self.limits, |ms| ms as f64 / 1000.0).map(Evaluated::Scalar),
+            )
             .boxed(),
             Node::Invariant(inner) => self
                 .eval(inner, grid.first())
@@ -163,16 +168,16 @@ impl Engine {
                     .boxed()
             }
             Node::Matrix(matrix) => range::raw(self, matrix, grid.start)
-                .map_ok(Evaluated::Range)
+                .map_ok(|(points, charge)| Evaluated::Range(points, charge))
                 .boxed(),
             Node::Subquery(node) => subquery::evaluate(self, node, grid.first())
-                .map_ok(|(points, _)| Evaluated::Range(points))
+                .map_ok(|(points, charge)| Evaluated::Range(points, charge))
                 .boxed(),
             Node::Range(call) => range::evaluate(self, call, grid).map_ok(vector).boxed(),
             Node::Call(call) => self.call(call, grid).boxed(),
             Node::Aggregate(node) => aggregate::evaluate(self, node, grid).map_ok(vector).boxed(),
             Node::Binary(node) => binary::evaluate(self, node, grid).boxed(),
-            Node::Negate(inner) => self.eval(inner, grid).map_ok(negated).boxed(),
+            Node::Negate(inner) => self.eval(inner, grid).map(|value| negated(value?)).boxed(),
         }
     }
 
@@ -211,7 +216,7 @@ impl Engine {
     }
 
     /// One float per step.
-    pub async fn scalar(&self, node: &Node, grid: Grid) -> Result<Vec<f64>, QueryError> {
+    pub async fn scalar(&self, node: &Node, grid: Grid) -> Result<Scalar, QueryError> {
         match self.eval(node, grid).await? {
             Evaluated::Scalar(values) => Ok(values),
             _ => Err(QueryError::BadData("expected a scalar".to_owned())),
@@ -225,17 +230,21 @@ impl Engine {
         }
         Ok(match value {
             Evaluated::Scalar(values) => {
-                Evaluated::Scalar(vec![
-                    values.first().copied().unwrap_or(f64::NAN);
-                    grid.count
-                ])
+                let value = values.first().copied().unwrap_or(f64::NAN);
+                Evaluated::Scalar(Scalar::constant(value, grid.count, &self.limits)?)
             }
             Evaluated::Vector(rows) => {
                 let expected = rows.list.len() as u64 * grid.count as u64;
                 if expected > self.limits.max_samples() {
                     return Err(QueryError::TooManySamples(self.limits.max_samples()));
                 }
-                let list = rows.list.into_iter().map(|row| Row {
+                let mut charge = self.limits.charge(0)?;
+                for row in &rows.list {
+                    let with_histograms = row.histograms.is_some();
+                    charge.take(Row::bytes_of(grid.count, with_histograms))?;
+                }
+                let (list, single) = rows.into_parts();
+                let list = list.into_iter().map(|row| Row {
                     values: vec![row.values[0]; grid.count],
                     histograms: row
                         .histograms
@@ -243,29 +252,30 @@ impl Engine {
                     labels: row.labels,
                     drop_name: row.drop_name,
                 });
-                Evaluated::Vector(Rows::new(list.collect(), &self.limits)?)
+                let rows = Rows::new(list.collect(), charge)?;
+                drop(single);
+                Evaluated::Vector(rows)
             }
             other => other,
         })
     }
 
     /// Runs `work` over every series that matches, several batches each in a task of its own.
-    /// `cost` tells how many samples a result holds.
+    /// `need` tells how many bytes the work on a series allocates, its result included.
     ///
     /// Results come in the order of the source's batches, which is no order at all: callers sort.
-    pub async fn map_series<T: Send + 'static>(
+    pub async fn map_series<T: Weighed + Send + 'static>(
         &self,
         select: &Select,
         range: TimeRange,
-        cost: fn(&T) -> u64,
+        need: impl Fn(&SeriesSamples) -> usize + Send + Sync + 'static,
         work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError>
         + Send
         + Sync
         + 'static,
-    ) -> Result<(Vec<T>, Vec<Charge>), QueryError> {
-        let (mut results, mut charges) = (Vec::new(), Vec::new());
+    ) -> Result<(Vec<T>, Charge), QueryError> {
         if range.is_empty() {
-            return Ok((results, charges));
+            return Ok((Vec::new(), self.limits.charge(0)?));
         }
         // The first sample that counts is compared with the one before it.
         let since = select.counts_only.then(|| range.min.saturating_sub(1));
@@ -289,12 +299,13 @@ impl Engine {
             range,
             limits,
             meter,
+            pool: Arc::clone(self.limits.pool()),
             alone,
         };
         let stream = self.source.select(request).await?;
         // To hand over all there is to another thread gains nothing.
         let is_only = alone && stream.size_hint().1 == Some(1);
-        let work = Arc::new(work);
+        let work = Arc::new((need, work));
         let mut tasks = stream
             .map(|batch| {
                 let (work, limits, operator) = (
@@ -303,11 +314,14 @@ impl Engine {
                     operator.clone(),
                 );
                 async move {
-                    let batch = batch?;
+                    let SeriesBatch {
+                        series: batch,
+                        held,
+                    } = batch?;
                     let samples = batch.iter().map(SeriesSamples::weight).sum();
                     let compute = move || {
                         // The raw samples count as long as the batch is worked on.
-                        let _raw = limits.charge_read(samples)?;
+                        let _raw = limits.charge_read(samples, held)?;
                         let begun = operator.as_ref().map(|operator| {
                             operator.batch(
                                 batch.len(),
@@ -316,26 +330,34 @@ impl Engine {
                             Instant::now()
                         });
                         let mut remarks = Collector::default();
+                        let mut charge = limits.charge(batch.len() * size_of::<T>())?;
                         let mut results = Vec::with_capacity(batch.len());
-                        let mut held = 0u64;
+                        let (mut held, mut bytes) = (0u64, 0);
+                        let (need, work) = &*work;
                         for mut series in batch {
                             limits.check()?;
+                            charge.reserve(need(&series))?;
                             match since {
                                 None => reset_hints::forget(&mut series),
                                 Some(since) => reset_hints::without_buckets(&mut series, since),
                             }
                             if let Some(result) = work(series, &mut remarks)? {
-                                held += cost(&result);
+                                held += result.weight();
                                 if held > limits.max_samples() {
                                     return Err(QueryError::TooManySamples(limits.max_samples()));
                                 }
+                                let more = result.heap_bytes();
+                                charge.take(more)?;
+                                bytes += more;
                                 results.push(result);
                             }
                         }
                         if let Some((operator, begun)) = operator.zip(begun) {
                             operator.computed(begun.elapsed());
                         }
-                        Ok((results, limits.charge(held)?, remarks))
+                        charge.add_samples(held)?;
+                        charge.settle(results.capacity() * size_of::<T>() + bytes)?;
+                        Ok((results, charge, remarks))
                     };
                     if is_only {
                         return compute();
@@ -349,51 +371,112 @@ impl Engine {
                 }
             })
             .buffered(processors() + 1);
+        let mut all: Option<(Vec<T>, Charge)> = None;
         while let Some(done) = tasks.next().await {
-            let (part, charge, remarks) = done?;
-            results.extend(part);
-            charges.push(charge);
+            let (part, part_charge, remarks) = done?;
             self.annotations.lock().merge(remarks);
+            let Some((results, charge)) = &mut all else {
+                all = Some((part, part_charge));
+                continue;
+            };
+            charge.merge(part_charge);
+            if part.len() > results.capacity() - results.len() {
+                let grown = (2 * results.capacity()).max(results.len() + part.len());
+                charge.take(
+                    grown.saturating_sub(results.capacity() + part.capacity()) * size_of::<T>(),
+                )?;
+                // While it grows the old list is still there.
+                charge.reserve(results.capacity() * size_of::<T>())?;
+                results.reserve_exact(grown - results.len());
+            }
+            results.extend(part);
         }
-        Ok((results, charges))
+        match all {
+            Some(all) => Ok(all),
+            None => Ok((Vec::new(), self.limits.charge(0)?)),
+        }
+    }
+
+    /// Removes the metric names that have to go, where the query does not wait with that until its
+    /// end.
+    fn without_names(&self, value: Evaluated) -> Result<Evaluated, QueryError> {
+        let Evaluated::Vector(rows) = value else {
+            return Ok(value);
+        };
+        if !rows.list.iter().any(|row| row.drop_name) {
+            return Ok(Evaluated::Vector(rows));
+        }
+        let rows = rows.try_map(|mut rows, charge| {
+            drop_names(&mut rows, charge)?;
+            rows.iter_mut().for_each(|row| row.drop_name = false);
+            merge_rows(rows, charge)
+        })?;
+        Ok(Evaluated::Vector(rows))
     }
 }
 
-/// Removes the metric names that have to go, where the query does not wait with that until its end.
-fn without_names(value: Evaluated) -> Result<Evaluated, QueryError> {
-    let Evaluated::Vector(rows) = value else {
-        return Ok(value);
-    };
-    if !rows.list.iter().any(|row| row.drop_name) {
-        return Ok(Evaluated::Vector(rows));
+/// What results of [`Engine::map_series`] hold.
+pub(crate) trait Weighed {
+    /// Samples.
+    fn weight(&self) -> u64;
+    /// Bytes, without its own place.
+    fn heap_bytes(&self) -> usize;
+}
+
+impl Weighed for Row {
+    fn weight(&self) -> u64 {
+        Row::weight(self)
     }
-    let rows = rows.try_map(|mut rows| {
-        for row in rows.iter_mut().filter(|row| row.drop_name) {
-            row.labels = without_metadata(&row.labels);
-            row.drop_name = false;
-        }
-        merge_rows(rows)
-    })?;
-    Ok(Evaluated::Vector(rows))
+
+    fn heap_bytes(&self) -> usize {
+        Row::heap_bytes(self)
+    }
+}
+
+impl Weighed for Points {
+    fn weight(&self) -> u64 {
+        Points::weight(self)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        Points::heap_bytes(self)
+    }
+}
+
+/// Removes the metric names that have to go.
+pub(crate) fn drop_names(rows: &mut [Row], charge: &mut Charge) -> Result<(), QueryError> {
+    for row in rows.iter_mut().filter(|row| row.drop_name) {
+        let len = row.labels.as_str().len();
+        charge.reserve(labels_in_work_bytes(len))?;
+        row.labels = without_metadata(&row.labels);
+        charge.take(labels_bytes(&row.labels))?;
+    }
+    Ok(())
 }
 
 /// Rows in the order of their labels.
-pub(crate) fn sort_rows(rows: &mut [Row]) {
+pub(crate) fn sort_rows(rows: &mut [Row], charge: &mut Charge) -> Result<(), QueryError> {
+    // A stable sort has a buffer of half its input.
+    charge.reserve(size_of_val(rows) / 2)?;
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(())
 }
 
-fn negated(value: Evaluated) -> Evaluated {
-    match value {
-        Evaluated::Scalar(values) => {
-            Evaluated::Scalar(values.into_iter().map(|value| -value).collect())
+fn negated(value: Evaluated) -> Result<Evaluated, QueryError> {
+    Ok(match value {
+        Evaluated::Scalar(mut values) => {
+            values.iter_mut().for_each(|value| *value = -*value);
+            Evaluated::Scalar(values)
         }
-        Evaluated::Vector(rows) => Evaluated::Vector(rows.map(negate)),
+        Evaluated::Vector(rows) => Evaluated::Vector(rows.try_map(negate)?),
         other => other,
-    }
+    })
 }
 
-fn negate(mut rows: Vec<Row>) -> Vec<Row> {
+fn negate(mut rows: Vec<Row>, charge: &mut Charge) -> Result<Vec<Row>, QueryError> {
     for row in &mut rows {
+        // Histograms that others have too are copied.
+        charge.reserve(row.histogram_bytes())?;
         row.drop_name = true;
         for value in row.values.iter_mut().filter(|value| !is_absent(**value)) {
             *value = -*value;
@@ -401,6 +484,7 @@ fn negate(mut rows: Vec<Row>) -> Vec<Row> {
         for histogram in row.histograms.iter_mut().flatten().flatten() {
             multiply(Arc::make_mut(histogram), -1.0);
         }
+        charge.take(row.histogram_bytes())?;
     }
-    rows
+    Ok(rows)
 }

@@ -3,7 +3,12 @@
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, METRIC_NAME};
 
-use super::row::Row;
+use super::QueryError;
+use super::limits::Charge;
+use super::row::{Row, labels_bytes, labels_in_work_bytes};
+
+/// Bytes of a group in its table and in its list, both of which double when they are full.
+const GROUP_BYTES: usize = 80;
 
 /// The rows of an aggregation's argument by group.
 pub(crate) struct Groups {
@@ -15,21 +20,32 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// Groups rows `by` or `without` some labels; labels are looked at once per row, not per
-    /// sample.
-    pub fn new(rows: &[Row], grouping: &[String], without: bool) -> Self {
+    /// sample. What the groups hold is taken from the charge.
+    pub fn new(
+        rows: &[Row],
+        grouping: &[String],
+        without: bool,
+        charge: &mut Charge,
+    ) -> Result<Self, QueryError> {
         let mut positions: HashMap<Labels, usize> = HashMap::new();
         let mut labels = Vec::new();
-        let of_row = rows
-            .iter()
-            .map(|row| {
-                let key = group_labels(&row.labels, grouping, without);
-                *positions.entry(key).or_insert_with_key(|key| {
+        charge.take(rows.len() * size_of::<usize>())?;
+        let mut of_row = Vec::with_capacity(rows.len());
+        for row in rows {
+            charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
+            let key = group_labels(&row.labels, grouping, without);
+            let group = match positions.get(&key) {
+                Some(group) => *group,
+                None => {
+                    charge.take(GROUP_BYTES + labels_bytes(&key))?;
                     labels.push(key.clone());
+                    positions.insert(key, labels.len() - 1);
                     labels.len() - 1
-                })
-            })
-            .collect();
-        Self { labels, of_row }
+                }
+            };
+            of_row.push(group);
+        }
+        Ok(Self { labels, of_row })
     }
 
     /// Number of groups.

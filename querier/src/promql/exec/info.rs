@@ -9,10 +9,14 @@ use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Match
 use super::super::parse::ast::{Reach, Span};
 use super::engine::Engine;
 use super::grid::Grid;
+use super::limits::Charge;
 use super::plan::Select;
-use super::row::{Row, Rows, is_absent};
+use super::row::{Row, Rows, is_absent, labels_bytes, labels_in_work_bytes, shown};
 use super::selector::{self, Output};
 use super::{QueryError, finish::merge_rows};
+
+/// Bytes of an info series in the table of their identities.
+const INFO_BYTES: usize = 128;
 
 const IDENTIFYING_LABELS: [&str; 2] = ["instance", "job"];
 
@@ -80,6 +84,11 @@ pub(crate) async fn evaluate(
         let mut matchers = names.clone();
         matchers.extend(data.iter().map(|m| (*m).clone()));
         for name in IDENTIFYING_LABELS {
+            let text: usize = base.list.iter().map(|row| row.labels.as_str().len()).sum();
+            // A list of the values, and a pattern of them, which may be escaped.
+            let _values = engine
+                .limits
+                .charge(base.list.len() * size_of::<String>() * 2 + 3 * text)?;
             let mut values: Vec<&str> = base
                 .list
                 .iter()
@@ -115,28 +124,43 @@ pub(crate) async fn evaluate(
         return Err(QueryError::execution("info sample should be float"));
     }
 
+    let mut charge = engine.limits.charge(0)?;
     let mut by_signature: HashMap<Labels, Vec<&Row>> = HashMap::new();
     for row in &infos.list {
+        let len = row.labels.as_str().len();
+        charge.reserve(labels_in_work_bytes(len))?;
+        charge.take(INFO_BYTES + len)?;
         by_signature
             .entry(identity(&row.labels))
             .or_default()
             .push(row);
     }
     let optional = data.iter().all(|m| m.matches_empty());
+    charge.take(base.list.len() * size_of::<Row>())?;
     let mut out = Vec::with_capacity(base.list.len());
     for row in &base.list {
         engine.limits.check()?;
+        charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
         if is_info(&row.labels) {
+            charge.take(size_of::<Row>() + row.heap_bytes())?;
             out.push(row.clone());
             continue;
         }
         let candidates = by_signature
             .get(&identity(&row.labels))
             .map_or(&[][..], Vec::as_slice);
-        enrich(row, candidates, &data, optional, grid, &mut out)?;
+        enrich(
+            row,
+            candidates,
+            &data,
+            optional,
+            grid,
+            &mut out,
+            &mut charge,
+        )?;
     }
-    let out = merge_rows(out)?;
-    Rows::new(out, &engine.limits)
+    let out = merge_rows(out, &mut charge)?;
+    Rows::new(out, charge)
 }
 
 fn identity(labels: &Labels) -> Labels {
@@ -151,6 +175,7 @@ fn enrich(
     optional: bool,
     grid: Grid,
     out: &mut Vec<Row>,
+    charge: &mut Charge,
 ) -> Result<(), QueryError> {
     let first = out.len();
     let mut last: Option<(Vec<usize>, Option<usize>)> = None;
@@ -162,22 +187,29 @@ fn enrich(
         let position = match &last {
             Some((before, position)) if *before == chosen => *position,
             _ => {
+                let parts = chosen.iter().map(|index| infos[*index]).chain([row]);
+                let len: usize = parts.map(|row| row.labels.as_str().len()).sum();
+                // They are taken apart, put together twice, and quoted where they contradict.
+                charge.reserve(3 * labels_in_work_bytes(len))?;
                 let labels = labels_with(
                     row,
                     chosen.iter().map(|index| infos[*index]),
                     data,
                     optional,
                 )?;
-                labels.map(|labels| {
-                    out[first..]
-                        .iter()
-                        .position(|row| row.labels == labels)
-                        .map(|at| first + at)
-                        .unwrap_or_else(|| {
+                match labels {
+                    None => None,
+                    Some(labels) => {
+                        let same = out[first..].iter().position(|row| row.labels == labels);
+                        if same.is_none() {
+                            let with_histograms = row.histograms.is_some();
+                            let bytes = Row::bytes_of(grid.count, with_histograms);
+                            charge.take(bytes + size_of::<Row>() + labels_bytes(&labels))?;
                             out.push(Row::empty(labels, row.drop_name, grid.count));
-                            out.len() - 1
-                        })
-                })
+                        }
+                        Some(same.map_or(out.len() - 1, |at| first + at))
+                    }
+                }
             }
         };
         last = Some((chosen, position));
@@ -207,7 +239,8 @@ fn youngest(infos: &[&Row], step: usize) -> Result<Vec<usize>, QueryError> {
         if existing.values[step] == time {
             return Err(QueryError::Execution(format!(
                 "found duplicate series for info metric: existing {} @ {time}, new {} @ {time}",
-                existing.labels, info.labels
+                shown(&existing.labels),
+                shown(&info.labels)
             )));
         }
         if existing.values[step] < time {

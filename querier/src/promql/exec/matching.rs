@@ -14,8 +14,9 @@ use super::binary::{self, is_arithmetic, is_trim};
 use super::engine::Engine;
 use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
+use super::limits::Charge;
 use super::plan::Binary;
-use super::row::{Point, Row, Rows};
+use super::row::{Point, Row, Rows, labels_bytes, labels_in_work_bytes, shown};
 use super::sample_op::{self, Applied, Remark, Remarks};
 
 /// The labels by which rows are matched, numbered over both sides.
@@ -25,22 +26,43 @@ pub(crate) struct Signatures {
     pub count: usize,
 }
 
+/// Bytes of a signature in its table, which doubles when it is full.
+const SIGNATURE_BYTES: usize = 64;
+
 impl Signatures {
-    pub fn new(left: &[Row], right: &[Row], matching: &VectorMatching) -> Self {
+    /// Numbers the signatures; what they hold is taken from the charge.
+    pub fn new(
+        left: &[Row],
+        right: &[Row],
+        matching: &VectorMatching,
+        charge: &mut Charge,
+    ) -> Result<Self, QueryError> {
+        charge.take((left.len() + right.len()) * size_of::<usize>())?;
         let mut numbers: HashMap<Labels, usize> = HashMap::new();
         let mut number = |row: &Row| {
+            charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
             let next = numbers.len();
-            *numbers
-                .entry(matched_labels(&row.labels, matching))
-                .or_insert(next)
+            let labels = matched_labels(&row.labels, matching);
+            if let Some(number) = numbers.get(&labels) {
+                return Ok(*number);
+            }
+            charge.take(SIGNATURE_BYTES + labels_bytes(&labels))?;
+            numbers.insert(labels, next);
+            Ok(next)
         };
-        let left = left.iter().map(&mut number).collect();
-        let right = right.iter().map(&mut number).collect();
-        Self {
+        let left = left
+            .iter()
+            .map(&mut number)
+            .collect::<Result<_, QueryError>>()?;
+        let right = right
+            .iter()
+            .map(&mut number)
+            .collect::<Result<_, QueryError>>()?;
+        Ok(Self {
             left,
             right,
             count: numbers.len(),
-        }
+        })
     }
 }
 
@@ -56,6 +78,12 @@ fn matched_labels(labels: &Labels, matching: &VectorMatching) -> Labels {
         labels.retain(|name| name != METRIC_NAME && !is_listed(matching, name))
     }
 }
+
+/// Bytes of the lists of rows of a signature, and of its place in the order.
+const MEMBERS_BYTES: usize = size_of::<(Vec<usize>, Vec<usize>)>() + 72;
+
+/// Bytes of an entry of a table of the steps at which labels were matched.
+const MATCHED_BYTES: usize = 96;
 
 /// One match of two vectors. "Many" is the side that may have several rows of a signature, "one"
 /// the other.
@@ -90,7 +118,8 @@ pub(crate) fn evaluate(
     {
         return Ok(Rows::default());
     }
-    let signatures = Signatures::new(&lhs.list, &rhs.list, matching);
+    let mut charge = engine.limits.charge(0)?;
+    let signatures = Signatures::new(&lhs.list, &rhs.list, matching, &mut charge)?;
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped {
         (&rhs.list, &lhs.list)
@@ -118,6 +147,19 @@ pub(crate) fn evaluate(
         swapped,
     };
 
+    let sides = [&lhs.list, &rhs.list];
+    charge.take(
+        MEMBERS_BYTES * signatures.count
+            + 2 * size_of::<usize>() * (lhs.list.len() + rhs.list.len())
+            + size_of::<Row>() * many.len(),
+    )?;
+    if is_trim(node.op)
+        || sides
+            .iter()
+            .any(|rows| rows.iter().any(|row| row.histograms.is_some()))
+    {
+        charge.take(Remarks::bytes_of(grid.count))?;
+    }
     let mut members: Vec<(Vec<usize>, Vec<usize>)> =
         vec![(Vec::new(), Vec::new()); signatures.count];
     let mut order = Vec::with_capacity(signatures.count);
@@ -138,13 +180,14 @@ pub(crate) fn evaluate(
     for signature in order {
         engine.limits.check()?;
         let (many, one) = &members[signature];
-        context.signature(many, one, &mut remarks, &mut out)?;
+        context.signature(many, one, &mut remarks, &mut out, &mut charge)?;
     }
     engine.annotate(|all| remarks.report(node.op, node.span, all));
     if grid.count > 1 {
-        out = merge_rows(out)?;
+        out = merge_rows(out, &mut charge)?;
     }
-    Rows::new(out, &engine.limits)
+    drop(members);
+    Rows::new(out, charge)
 }
 
 impl Matching<'_> {
@@ -155,8 +198,10 @@ impl Matching<'_> {
         one: &[usize],
         remarks: &mut Remarks,
         out: &mut Vec<Row>,
+        charge: &mut Charge,
     ) -> Result<(), QueryError> {
         self.check_one_side(one)?;
+        charge.take(self.grid.count)?;
         let mut matched = Matched {
             all: vec![false; self.grid.count],
             by_labels: HashMap::new(),
@@ -168,14 +213,21 @@ impl Matching<'_> {
                     (Some(&self.many[*row]), Some(&self.one[*other])),
                     *row,
                     remarks,
+                    charge,
                     |_| true,
-                );
-                self.emit(pair, alone, &mut matched, out)?;
+                )?;
+                self.emit(pair, alone, &mut matched, out, charge)?;
             }
             if self.fill_one.is_some() {
                 let missing = |step| !one.iter().any(|other| self.one[*other].has(step));
-                let pair = self.pair((Some(&self.many[*row]), None), *row, remarks, missing);
-                self.emit(pair, alone, &mut matched, out)?;
+                let pair = self.pair(
+                    (Some(&self.many[*row]), None),
+                    *row,
+                    remarks,
+                    charge,
+                    missing,
+                )?;
+                self.emit(pair, alone, &mut matched, out, charge)?;
             }
         }
         if self.fill_many.is_some() {
@@ -184,11 +236,14 @@ impl Matching<'_> {
                     (None, Some(&self.one[*other])),
                     self.many.len() + *other,
                     remarks,
+                    charge,
                     |step| !matched.all[step],
-                );
-                self.emit(pair, alone, &mut matched, out)?;
+                )?;
+                self.emit(pair, alone, &mut matched, out, charge)?;
             }
         }
+        let by_labels = matched.by_labels.len() * (self.grid.count + MATCHED_BYTES);
+        charge.give_back(self.grid.count + by_labels);
         Ok(())
     }
 
@@ -219,7 +274,8 @@ impl Matching<'_> {
                 b.labels
                     .retain(|name| name != METRIC_NAME && !is_listed(self.matching, name))
             };
-            let mut names = [a.labels.to_string(), b.labels.to_string()];
+            let mut names = [shown(&a.labels), shown(&b.labels)];
+            let group = shown(&group);
             names.sort();
             return Err(QueryError::Execution(format!(
                 "found duplicate series for the match group {group} on the {side} hand-side of \
@@ -241,9 +297,20 @@ impl Matching<'_> {
         (many, one): (Option<&Row>, Option<&Row>),
         order: usize,
         remarks: &mut Remarks,
+        charge: &mut Charge,
         wanted: impl Fn(usize) -> bool,
-    ) -> Option<Pair> {
+    ) -> Result<Option<Pair>, QueryError> {
         let op = self.node.op;
+        let rows = || [many, one].into_iter().flatten();
+        let labels: usize = rows().map(|row| row.labels.as_str().len()).sum();
+        // Sums of histograms are no larger than both, before empty buckets are left out.
+        let histograms: usize = rows().map(Row::histogram_bytes).sum();
+        charge.reserve(
+            Row::bytes_of(self.grid.count, histograms > 0)
+                + self.grid.count
+                + histograms
+                + 2 * labels_in_work_bytes(labels),
+        )?;
         let fallback;
         let (many_labels, one_labels) = match (many, one) {
             (Some(many), Some(one)) => (&many.labels, &one.labels),
@@ -255,7 +322,7 @@ impl Matching<'_> {
                 fallback = matched_labels(&one.labels, self.matching);
                 (&fallback, &one.labels)
             }
-            (None, None) => return None,
+            (None, None) => return Ok(None),
         };
         let value = |row: Option<&Row>, fill: Option<f64>, step: usize| match row {
             Some(row) => row.point(step),
@@ -308,7 +375,7 @@ impl Matching<'_> {
             *computed = true;
             any = true;
         }
-        any.then_some(Pair { row, steps })
+        Ok(any.then_some(Pair { row, steps }))
     }
 
     /// Adds a result, unless the match is ambiguous.
@@ -318,12 +385,18 @@ impl Matching<'_> {
         alone: bool,
         matched: &mut Matched,
         out: &mut Vec<Row>,
+        charge: &mut Charge,
     ) -> Result<(), QueryError> {
         let Some(Pair { row, steps }) = pair else {
             return Ok(());
         };
         if !alone {
             let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+            charge.take(if one_to_one {
+                0
+            } else {
+                steps.len() + MATCHED_BYTES
+            })?;
             if !matched.add(&row.labels, steps, one_to_one) {
                 return Err(QueryError::execution(if one_to_one {
                     "multiple matches for labels: many-to-one matching must be explicit \
@@ -334,6 +407,8 @@ impl Matching<'_> {
             }
         }
         if !row.is_empty() {
+            // The list doubles when it is full.
+            charge.take(row.heap_bytes() + size_of::<Row>())?;
             out.push(row);
         }
         Ok(())

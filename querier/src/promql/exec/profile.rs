@@ -134,7 +134,7 @@ fn size(value: &Evaluated) -> (u64, u64) {
     match value {
         Evaluated::Scalar(values) => (1, values.len() as u64),
         Evaluated::String(_) => (1, 1),
-        Evaluated::Range(points) => (
+        Evaluated::Range(points, _) => (
             points.len() as u64,
             points.iter().map(|points| points.len() as u64).sum(),
         ),

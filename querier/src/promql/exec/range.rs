@@ -14,10 +14,11 @@ use super::QueryError;
 use super::annotations::Collector;
 use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
-use super::limits::Limits;
+use super::limits::{Charge, Limits};
 use super::plan::{RangeArg, RangeCall, RangeSelect};
-use super::row::{Row, Rows, is_absent};
-use super::selector::Points;
+use super::row::{Row, Rows, is_absent, labels_bytes, rows_bytes};
+use super::scalar::Scalar;
+use super::selector::{Points, points_bytes};
 use super::stats::Counter;
 use super::subquery;
 
@@ -31,7 +32,7 @@ struct Sliding {
     reach: Reach,
     lookback: i64,
     /// Scalar arguments: one value per step each.
-    params: Vec<Vec<f64>>,
+    params: Vec<Scalar>,
     /// Where the first argument stands.
     span: Span,
     limits: Arc<Limits>,
@@ -80,23 +81,35 @@ pub(crate) async fn evaluate(
             let work = move |samples: SeriesSamples, remarks: &mut Collector| {
                 sliding.evaluate(&Points::new(samples), remarks)
             };
-            let (mut rows, charges) = engine
-                .map_series(&matrix.select, range, Row::weight, work)
-                .await?;
-            sort_rows(&mut rows);
-            Rows::charged(rows, charges)
+            let need = move |samples: &SeriesSamples| {
+                let with_histograms = !samples.histograms.is_empty();
+                Row::bytes_of(grid.count, with_histograms) + Points::bytes_of(samples)
+            };
+            let (mut rows, mut charge) =
+                engine.map_series(&matrix.select, range, need, work).await?;
+            sort_rows(&mut rows, &mut charge)?;
+            charge.settle(rows_bytes(&rows))?;
+            Rows::charged(rows, charge)
         }
         RangeArg::Subquery(node) => {
             let (points, _charge) = subquery::evaluate(engine, node, grid).await?;
             let sliding = sliding(node.range, node.offset, node.at, Reach::Plain);
+            let mut charge = engine.limits.charge(points.len() * size_of::<Row>())?;
             let mut rows = Vec::with_capacity(points.len());
             let mut remarks = Collector::default();
             for points in &points {
                 engine.limits.check()?;
-                rows.extend(sliding.evaluate(points, &mut remarks)?);
+                let with_histograms = !points.histograms.is_empty();
+                charge.reserve(
+                    Row::bytes_of(grid.count, with_histograms) + points.prepared_bytes(),
+                )?;
+                if let Some(row) = sliding.evaluate(points, &mut remarks)? {
+                    charge.take(row.heap_bytes())?;
+                    rows.push(row);
+                }
             }
             engine.annotate(|all| all.merge(remarks));
-            Rows::new(rows, &engine.limits)?
+            Rows::new(rows, charge)?
         }
     };
     if call.function == RangeFunction::Absent {
@@ -107,13 +120,17 @@ pub(crate) async fn evaluate(
 
 /// 1 at every step at which no series has a sample.
 fn absent(engine: &Engine, call: &RangeCall, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
-    let mut row = Row::floats(call.absent_labels.clone(), true, vec![1.0; grid.count]);
+    let labels = &call.absent_labels;
+    let charge = engine
+        .limits
+        .charge(Row::bytes_of(grid.count, false) + labels_bytes(labels))?;
+    let mut row = Row::floats(labels.clone(), true, vec![1.0; grid.count]);
     for (step, value) in row.values.iter_mut().enumerate() {
         if rows.list.iter().any(|row| !is_absent(row.values[step])) {
             *value = super::ABSENT;
         }
     }
-    Rows::new(vec![row], &engine.limits)
+    Rows::new(vec![row], charge)
 }
 
 impl Sliding {
@@ -234,7 +251,7 @@ pub(crate) async fn raw(
     engine: &Engine,
     matrix: &Arc<RangeSelect>,
     time: i64,
-) -> Result<Vec<Points>, QueryError> {
+) -> Result<(Vec<Points>, Charge), QueryError> {
     let end = matrix.select.reference(time);
     let start = end.saturating_sub(matrix.range);
     let reach = matrix.select.reach;
@@ -269,9 +286,10 @@ pub(crate) async fn raw(
         }
         Ok((points.len() > 0).then_some(points))
     };
-    let (mut points, _charges) = engine
-        .map_series(&matrix.select, range, Points::weight, work)
+    let (mut points, mut charge) = engine
+        .map_series(&matrix.select, range, Points::bytes_of, work)
         .await?;
+    charge.reserve(size_of_val(&points[..]) / 2)?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
     engine
         .counter(Grid {
@@ -280,5 +298,6 @@ pub(crate) async fn raw(
             count: 1,
         })
         .add(0, points.iter().map(Points::weight).sum());
-    Ok(points)
+    charge.settle(points_bytes(&points))?;
+    Ok((points, charge))
 }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use super::super::parse::ast::AggregateOp;
 use super::QueryError;
-use super::aggregate::bounds;
+use super::aggregate::{bounds, members_bytes};
 use super::engine::Engine;
 use super::grid::Grid;
 use super::group::Groups;
@@ -60,7 +60,12 @@ pub(crate) fn evaluate(
             )));
         }
     }
-    let groups = Groups::new(&rows.list, &node.grouping, node.without);
+    let mut charge = engine.limits.charge(0)?;
+    let groups = Groups::new(&rows.list, &node.grouping, node.without, &mut charge)?;
+    // The rows that are chosen, in two lists, their order, and the candidates of a step.
+    let row_bytes = 2 * size_of::<Option<Row>>() + 4 * size_of::<usize>();
+    charge.take(rows.list.len() * row_bytes)?;
+    charge.take(members_bytes(rows.list.len(), groups.len()))?;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
     for (row, group) in groups.of_row.iter().enumerate() {
         members[*group].push(row);
@@ -120,8 +125,13 @@ pub(crate) fn evaluate(
             }
             for row in &candidates {
                 let source = &rows.list[*row];
-                let target = chosen[*row].get_or_insert_with(|| {
+                let chosen = &mut chosen[*row];
+                if chosen.is_none() {
+                    let with_histograms = source.histograms.is_some();
+                    charge.take(Row::bytes_of(grid.count, with_histograms))?;
                     order.push(*row);
+                }
+                let target = chosen.get_or_insert_with(|| {
                     Row::empty(source.labels.clone(), source.drop_name, grid.count)
                 });
                 if let Some(point) = source.point(step) {
@@ -135,7 +145,7 @@ pub(crate) fn evaluate(
             .into_iter()
             .filter_map(|row| chosen[row].take())
             .collect(),
-        &engine.limits,
+        charge,
     )
 }
 

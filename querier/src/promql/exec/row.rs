@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidelake_catalog::model::{Histogram, Labels, STALE_NAN_BITS};
 
-use super::super::histogram::weight;
+use super::super::histogram::{bytes as histogram_bytes, weight};
 use super::QueryError;
 use super::limits::{Charge, Limits};
 
@@ -29,6 +29,13 @@ pub struct SeriesRow {
     pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
 }
 
+impl SeriesRow {
+    /// Bytes in memory, those of labels and histograms that others hold too included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + heap_bytes(&self.labels, &self.values, self.histograms.as_deref())
+    }
+}
+
 /// Raw samples of one series of an answer.
 #[derive(Debug, Clone)]
 pub struct RangeSeries {
@@ -38,6 +45,63 @@ pub struct RangeSeries {
     pub floats: Vec<(i64, f64)>,
     /// Times and values of the histogram samples, ascending.
     pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+impl RangeSeries {
+    /// See [`SeriesRow::bytes`].
+    pub fn bytes(&self) -> usize {
+        let histograms = self.histograms.iter().map(|(_, histogram)| histogram);
+        size_of::<Self>()
+            + labels_bytes(&self.labels)
+            + self.floats.capacity() * 16
+            + self.histograms.capacity() * 16
+            + distinct_bytes(histograms)
+    }
+}
+
+/// Bytes of a label set with the counts of its owners, rounded as allocators do.
+pub(crate) fn labels_bytes(labels: &Labels) -> usize {
+    labels.as_str().len() + 24
+}
+
+/// Bytes that are needed for a moment to make a label set of another of `len` bytes.
+pub(crate) fn labels_in_work_bytes(len: usize) -> usize {
+    len.saturating_mul(4)
+}
+
+/// Longest label set that an error quotes, in bytes.
+const MAX_SHOWN_BYTES: usize = 64 << 10;
+
+/// A label set as errors quote it. Those that are made by a query may be of any length.
+pub(crate) fn shown(labels: &Labels) -> String {
+    match labels.as_str().len() {
+        0..=MAX_SHOWN_BYTES => labels.to_string(),
+        len => format!("{{a label set of {len} bytes}}"),
+    }
+}
+
+/// Bytes of histograms. Neighbours are often one and the same.
+pub(crate) fn distinct_bytes<'a>(histograms: impl Iterator<Item = &'a Arc<Histogram>>) -> usize {
+    let mut last: Option<&Arc<Histogram>> = None;
+    let mut bytes = 0;
+    for histogram in histograms {
+        if !last.is_some_and(|last| Arc::ptr_eq(last, histogram)) {
+            bytes += histogram_bytes(histogram);
+        }
+        last = Some(histogram);
+    }
+    bytes
+}
+
+fn heap_bytes(
+    labels: &Labels,
+    values: &Vec<f64>,
+    histograms: Option<&[Option<Arc<Histogram>>]>,
+) -> usize {
+    let histograms = histograms.map_or(0, |all| {
+        all.len() * 8 + distinct_bytes(all.iter().flatten())
+    });
+    labels_bytes(labels) + values.capacity() * 8 + histograms
 }
 
 /// One series inside the engine.
@@ -75,6 +139,23 @@ impl Row {
     /// A row without any value yet.
     pub fn empty(labels: Labels, drop_name: bool, steps: usize) -> Self {
         Self::floats(labels, drop_name, vec![ABSENT; steps])
+    }
+
+    /// Bytes that a new row needs, without its labels and the histograms themselves.
+    pub fn bytes_of(steps: usize, with_histograms: bool) -> usize {
+        size_of::<Self>() + steps.saturating_mul(if with_histograms { 16 } else { 8 })
+    }
+
+    /// Bytes of the row in memory, without its place in a list.
+    pub fn heap_bytes(&self) -> usize {
+        heap_bytes(&self.labels, &self.values, self.histograms.as_deref())
+    }
+
+    /// Bytes of its histograms, and of their places.
+    pub fn histogram_bytes(&self) -> usize {
+        self.histograms.as_ref().map_or(0, |all| {
+            all.len() * 8 + distinct_bytes(all.iter().flatten())
+        })
     }
 
     /// The histogram at a step.
@@ -146,44 +227,74 @@ impl Row {
     }
 }
 
-/// Rows, counted against the query's limit while they live.
+/// Bytes of a list of rows.
+pub(crate) fn rows_bytes(list: &Vec<Row>) -> usize {
+    list.capacity() * size_of::<Row>() + list.iter().map(Row::heap_bytes).sum::<usize>()
+}
+
+/// Rows, counted against the query's limits while they live.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub list: Vec<Row>,
-    _charges: Vec<Charge>,
+    /// There is none for no rows.
+    charge: Option<Charge>,
 }
 
 impl Rows {
-    /// Counts and keeps rows; empty ones are left out.
-    pub fn new(mut list: Vec<Row>, limits: &Arc<Limits>) -> Result<Self, QueryError> {
+    /// Counts and keeps rows; empty ones are left out. `charge` is what was reserved while they
+    /// were made.
+    pub fn new(mut list: Vec<Row>, mut charge: Charge) -> Result<Self, QueryError> {
         list.retain(|row| !row.is_empty());
-        let samples = list.iter().map(Row::weight).sum();
+        charge.add_samples(list.iter().map(Row::weight).sum())?;
+        charge.settle(rows_bytes(&list))?;
         Ok(Self {
             list,
-            _charges: vec![limits.charge(samples)?],
+            charge: Some(charge),
         })
     }
 
-    /// Rows that were counted before, in pieces.
-    pub fn charged(list: Vec<Row>, charges: Vec<Charge>) -> Self {
+    /// Rows of others that are gone now, with their bytes.
+    pub fn moved(
+        mut list: Vec<Row>,
+        from: impl IntoIterator<Item = Charge>,
+        limits: &Arc<Limits>,
+    ) -> Result<Self, QueryError> {
+        list.retain(|row| !row.is_empty());
+        let mut charge = limits.charge(0)?;
+        charge.add_samples(list.iter().map(Row::weight).sum())?;
+        from.into_iter().for_each(|from| charge.merge_bytes(from));
+        charge.settle(rows_bytes(&list))?;
+        Ok(Self::charged(list, charge))
+    }
+
+    /// Rows that were counted before.
+    pub fn charged(list: Vec<Row>, charge: Charge) -> Self {
         Self {
             list,
-            _charges: charges,
+            charge: Some(charge),
         }
     }
 
-    /// Applies a change that does not add values.
-    pub fn map(mut self, change: impl FnOnce(Vec<Row>) -> Vec<Row>) -> Self {
-        self.list = change(std::mem::take(&mut self.list));
-        self
+    /// The rows and their charge.
+    pub fn into_parts(self) -> (Vec<Row>, Option<Charge>) {
+        (self.list, self.charge)
     }
 
-    /// See [`Rows::map`].
+    /// Applies a change that does not add values.
+    pub fn map(self, change: impl FnOnce(Vec<Row>) -> Vec<Row>) -> Result<Self, QueryError> {
+        self.try_map(|rows, _| Ok(change(rows)))
+    }
+
+    /// See [`Rows::map`]. What the change allocates is taken from the charge.
     pub fn try_map(
-        mut self,
-        change: impl FnOnce(Vec<Row>) -> Result<Vec<Row>, QueryError>,
+        self,
+        change: impl FnOnce(Vec<Row>, &mut Charge) -> Result<Vec<Row>, QueryError>,
     ) -> Result<Self, QueryError> {
-        self.list = change(std::mem::take(&mut self.list))?;
-        Ok(self)
+        let Some(mut charge) = self.charge else {
+            return Ok(Self::default());
+        };
+        let list = change(self.list, &mut charge)?;
+        charge.settle(rows_bytes(&list))?;
+        Ok(Self::charged(list, charge))
     }
 }

@@ -117,6 +117,11 @@ pub(crate) struct Remarks {
 }
 
 impl Remarks {
+    /// Bytes of the remarks on so many steps.
+    pub fn bytes_of(steps: usize) -> usize {
+        steps.saturating_mul(size_of::<Option<(usize, Remark)>>())
+    }
+
     /// For a number of steps; nothing is allocated before the first remark.
     pub fn new(steps: usize) -> Self {
         Self {

@@ -15,7 +15,7 @@ use super::annotations::{Collector, Operation};
 use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
 use super::plan::Select;
-use super::row::{Point, Row, Rows};
+use super::row::{Point, Row, Rows, distinct_bytes, is_absent, labels_bytes, rows_bytes};
 
 /// What of a sample is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,11 @@ pub(crate) enum Output {
     /// When it was taken, in milliseconds; the name stays.
     RawTimes,
 }
+
+/// Bytes of a point that is copied.
+const COPIED_BYTES: usize = 16;
+/// Bytes that a range function may note of a point, or copy of it.
+const PREPARED_BYTES: usize = 8;
 
 /// Samples of one series without stale markers, floats and histograms apart.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +72,13 @@ impl Points {
                 ..Self::default()
             };
         }
+        let floats = times.len() - histograms.len().min(times.len());
         let mut points = Self {
             labels,
+            times: Vec::with_capacity(floats),
+            values: Vec::with_capacity(floats),
+            histogram_times: Vec::with_capacity(histograms.len()),
+            histograms: Vec::with_capacity(histograms.len()),
             ..Self::default()
         };
         let mut pending = histograms.into_iter().peekable();
@@ -88,11 +98,69 @@ impl Points {
         points
     }
 
+    /// Bytes that [`Points::new`] and what range functions find out about a series allocate.
+    pub fn bytes_of(samples: &SeriesSamples) -> usize {
+        // Points without histograms are taken over, unless there is a stale marker among them.
+        (COPIED_BYTES + PREPARED_BYTES) * samples.times.len() + 16 * samples.start_times.len()
+    }
+
+    /// What range functions find out about points, and the copy of a window that some make.
+    pub fn prepared_bytes(&self) -> usize {
+        PREPARED_BYTES * self.len()
+    }
+
+    /// Bytes that [`Points::from_row`] allocates.
+    pub fn bytes_of_row(row: &Row) -> usize {
+        let histograms = row
+            .histograms
+            .as_ref()
+            .map_or(0, |all| all.iter().flatten().count());
+        let floats = row
+            .values
+            .iter()
+            .filter(|value| !is_absent(**value))
+            .count();
+        16 * (floats + histograms)
+    }
+
+    /// Bytes in memory, without its place in a list.
+    pub fn heap_bytes(&self) -> usize {
+        let numbers = self.times.capacity()
+            + self.values.capacity()
+            + self.histogram_times.capacity()
+            + self.histograms.capacity()
+            + self.start_times.capacity()
+            + self.histogram_start_times.capacity();
+        labels_bytes(&self.labels) + 8 * numbers + distinct_bytes(self.histograms.iter())
+    }
+
     /// The present values of a row.
     pub fn from_row(row: Row, grid: Grid) -> Self {
+        let histograms = row
+            .histograms
+            .as_ref()
+            .map_or(0, |all| all.iter().flatten().count());
+        let floats = row
+            .values
+            .iter()
+            .filter(|value| !is_absent(**value))
+            .count();
+        if histograms == 0 && floats == row.values.len() {
+            return Self {
+                labels: row.labels,
+                drop_name: row.drop_name,
+                times: grid.times().collect(),
+                values: row.values,
+                ..Self::default()
+            };
+        }
         let mut points = Self {
             labels: row.labels.clone(),
             drop_name: row.drop_name,
+            times: Vec::with_capacity(floats),
+            values: Vec::with_capacity(floats),
+            histogram_times: Vec::with_capacity(histograms),
+            histograms: Vec::with_capacity(histograms),
             ..Self::default()
         };
         for (step, time) in grid.times().enumerate() {
@@ -138,6 +206,11 @@ impl Points {
     }
 }
 
+/// Bytes of a list of points.
+pub(crate) fn points_bytes(list: &Vec<Points>) -> usize {
+    list.capacity() * size_of::<Points>() + list.iter().map(Points::heap_bytes).sum::<usize>()
+}
+
 #[inline]
 fn says_anew(starts: &[i64], times: &[i64], index: usize) -> bool {
     let at = |list: &[i64]| Some([*list.get(index.checked_sub(1)?)?, *list.get(index)?]);
@@ -178,9 +251,19 @@ pub(crate) async fn instant(
         counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
     };
-    let (mut rows, charges) = engine.map_series(select, range, Row::weight, work).await?;
-    sort_rows(&mut rows);
-    Ok(Rows::charged(rows, charges))
+    let is_smoothed = select.reach == Reach::Smoothed;
+    let need = move |samples: &SeriesSamples| {
+        let copied = if is_smoothed {
+            Points::bytes_of(samples)
+        } else {
+            0
+        };
+        Row::bytes_of(grid.count, !samples.histograms.is_empty()) + copied
+    };
+    let (mut rows, mut charge) = engine.map_series(select, range, need, work).await?;
+    sort_rows(&mut rows, &mut charge)?;
+    charge.settle(rows_bytes(&rows))?;
+    Ok(Rows::charged(rows, charge))
 }
 
 /// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale

@@ -13,8 +13,8 @@ use super::row::{Row, Rows};
 pub(crate) fn evaluate(
     engine: &Engine,
     node: &Binary,
-    mut lhs: Rows,
-    mut rhs: Rows,
+    lhs: Rows,
+    rhs: Rows,
     grid: Grid,
 ) -> Result<Rows, QueryError> {
     let Some(matching) = &node.matching else {
@@ -22,40 +22,43 @@ pub(crate) fn evaluate(
             "set operators need vectors on both sides".to_owned(),
         ));
     };
-    let signatures = Signatures::new(&lhs.list, &rhs.list, matching);
-    match node.op {
+    let mut work = engine.limits.charge(0)?;
+    let signatures = Signatures::new(&lhs.list, &rhs.list, matching, &mut work)?;
+    work.take(signatures.count.saturating_mul(grid.count))?;
+    let present = match node.op {
+        BinaryOp::Or => presence(&lhs.list, &signatures.left, signatures.count, grid),
+        _ => presence(&rhs.list, &signatures.right, signatures.count, grid),
+    };
+    let (left, left_charge) = lhs.into_parts();
+    let (right, right_charge) = rhs.into_parts();
+    let list = match node.op {
         BinaryOp::Or => {
-            let present = presence(&lhs.list, &signatures.left, signatures.count, grid);
-            let mut list = std::mem::take(&mut lhs.list);
-            for (row, signature) in std::mem::take(&mut rhs.list)
-                .into_iter()
-                .zip(&signatures.right)
-            {
+            let mut list = left;
+            work.take(size_of::<Row>() * (list.len() + right.len()))?;
+            for (row, signature) in right.into_iter().zip(&signatures.right) {
                 list.extend(keep(row, grid, |step| {
                     !present[*signature * grid.count + step]
                 }));
             }
-            let list = if grid.count > 1 {
-                merge_rows(list)?
+            if grid.count > 1 {
+                merge_rows(list, &mut work)?
             } else {
                 list
-            };
-            Rows::new(list, &engine.limits)
+            }
         }
         _ => {
             let wanted = node.op == BinaryOp::And;
-            let present = presence(&rhs.list, &signatures.right, signatures.count, grid);
-            let rows = std::mem::take(&mut lhs.list)
-                .into_iter()
-                .zip(&signatures.left);
+            let rows = left.into_iter().zip(&signatures.left);
             let list = rows.filter_map(|(row, signature)| {
                 keep(row, grid, |step| {
                     present[*signature * grid.count + step] == wanted
                 })
             });
-            Rows::new(list.collect(), &engine.limits)
+            list.collect()
         }
-    }
+    };
+    let charges = [left_charge, right_charge].into_iter().flatten();
+    Rows::moved(list, charges, &engine.limits)
 }
 
 /// For every signature and step whether any row has a value.

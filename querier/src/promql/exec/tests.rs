@@ -5,6 +5,7 @@
 //! is `1 3 5 7`. Answers are written in the same way, a value per step.
 
 mod explain;
+mod memory;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,8 +10,10 @@ use super::super::exec::annotations::{Collector, Monotonicity};
 use super::super::exec::engine::Engine;
 use super::super::exec::finish::merge_rows;
 use super::super::exec::grid::Grid;
+use super::super::exec::limits::Charge;
 use super::super::exec::number::plain;
-use super::super::exec::row::{Row, Rows, is_absent};
+use super::super::exec::row::{Row, Rows, is_absent, labels_bytes, labels_in_work_bytes};
+use super::super::exec::scalar::Scalar;
 use super::super::histogram::fraction::fraction as native_fraction;
 use super::super::histogram::quantile::{NanEffect, quantile as native_quantile};
 use super::super::parse::ast::Span;
@@ -83,12 +85,25 @@ struct Bucket {
     count: f64,
 }
 
+/// Bytes of a row in the list of its group, which doubles when it is full.
+const FOUND_BYTES: usize = 32;
+
+/// Bytes of a classic histogram in its list and in the table of labels.
+const GROUP_BYTES: usize = 192;
+
 /// Finds native histograms, and groups the series of classic ones.
-fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
+fn find<'a>(
+    engine: &Engine,
+    rows: &'a Rows,
+    span: Span,
+    charge: &mut Charge,
+) -> Result<Found<'a>, QueryError> {
     let mut positions: HashMap<Labels, usize> = HashMap::new();
     let mut classic: Vec<Group<'a>> = Vec::new();
     let mut native = Vec::new();
     for row in &rows.list {
+        charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
+        charge.take(FOUND_BYTES)?;
         if row.has_histograms() {
             native.push(row);
             if row.values.iter().all(|value| is_absent(*value)) {
@@ -101,13 +116,18 @@ fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
             continue;
         };
         let labels = row.labels.retain(|name| name != BUCKET_LABEL);
-        let position = *positions.entry(labels.clone()).or_insert_with(|| {
-            classic.push(Group {
-                labels,
-                buckets: Vec::new(),
-            });
-            classic.len() - 1
-        });
+        let position = match positions.get(&labels) {
+            Some(position) => *position,
+            None => {
+                charge.take(GROUP_BYTES + labels_bytes(&labels))?;
+                positions.insert(labels.clone(), classic.len());
+                classic.push(Group {
+                    labels,
+                    buckets: Vec::new(),
+                });
+                classic.len() - 1
+            }
+        };
         classic[position].buckets.push((upper, row));
     }
     for group in &mut classic {
@@ -130,7 +150,7 @@ fn find<'a>(engine: &Engine, rows: &'a Rows, span: Span) -> Found<'a> {
         classic_of,
     };
     found.report_conflicts(engine, span);
-    found
+    Ok(found)
 }
 
 impl Group<'_> {
@@ -163,21 +183,26 @@ impl Group<'_> {
 pub(crate) fn quantile(
     engine: &Engine,
     rows: Rows,
-    quantiles: Vec<Vec<f64>>,
+    quantiles: Vec<Scalar>,
     label: Option<&str>,
     grid: Grid,
     spans: &Spans,
 ) -> Result<Rows, QueryError> {
     for (values, span) in quantiles.iter().zip(&spans.quantiles) {
-        let mut bad: Vec<f64> = values
-            .iter()
-            .copied()
-            .filter(|q| !(0.0..=1.0).contains(q))
-            .collect();
-        bad.dedup_by_key(|q| q.to_bits());
-        engine.annotate(|all| bad.iter().for_each(|q| all.invalid_quantile(*q, *span)));
+        let bad = values.iter().filter(|q| !(0.0..=1.0).contains(*q));
+        engine.annotate(|all| {
+            let mut last = None;
+            for q in bad {
+                if last.replace(q.to_bits()) != Some(q.to_bits()) {
+                    all.invalid_quantile(*q, *span);
+                }
+            }
+        });
     }
-    let found = find(engine, &rows, spans.histograms);
+    let mut charge = engine.limits.charge(0)?;
+    let found = find(engine, &rows, spans.histograms, &mut charge)?;
+    let most_rows = (found.native.len() + found.classic.len()) * quantiles.len();
+    charge.take(most_rows * size_of::<Row>())?;
     let mut out: Vec<Row> =
         Vec::with_capacity((found.native.len() + found.classic.len()) * quantiles.len());
     let mut buckets = Vec::new();
@@ -200,7 +225,7 @@ pub(crate) fn quantile(
                     }
                     None => {}
                 }
-                target.row(q, &mut out).values[step] = value;
+                target.row(q, &mut out, &mut charge)?.values[step] = value;
             }
         }
     }
@@ -221,18 +246,18 @@ pub(crate) fn quantile(
                     };
                     remarks.forced_monotonicity(group.labels.metric_name(), spans.histograms, fix);
                 }
-                target.row(q, &mut out).values[step] = value;
+                target.row(q, &mut out, &mut charge)?.values[step] = value;
             }
         }
     }
     let may_repeat = label.is_some() || !found.native.is_empty();
     engine.annotate(|all| all.merge(remarks));
     let out = if may_repeat && grid.count > 1 {
-        merge_rows(out)?
+        merge_rows(out, &mut charge)?
     } else {
         out
     };
-    Rows::new(out, &engine.limits)
+    Rows::new(out, charge)
 }
 
 /// Where quantiles of one histogram go: to one row, or to one per value of the label for the
@@ -258,23 +283,32 @@ impl<'a> Target<'a> {
     }
 
     /// The row of a quantile.
-    fn row<'b>(&mut self, q: f64, out: &'b mut Vec<Row>) -> &'b mut Row {
+    fn row<'b>(
+        &mut self,
+        q: f64,
+        out: &'b mut Vec<Row>,
+        charge: &mut Charge,
+    ) -> Result<&'b mut Row, QueryError> {
         let position = match self.current {
             Some((bits, position)) if self.label.is_none() || bits == q.to_bits() => position,
             _ => {
+                let len = self.labels.as_str().len() + self.label.map_or(0, str::len) + 400;
+                charge.reserve(labels_in_work_bytes(len))?;
                 let labels = labels_with(self.labels, self.label, q);
-                out[self.first..]
-                    .iter()
-                    .position(|row| row.labels == labels)
-                    .map(|at| self.first + at)
-                    .unwrap_or_else(|| {
+                let mut rows = out[self.first..].iter();
+                match rows.position(|row| row.labels == labels) {
+                    Some(at) => self.first + at,
+                    None => {
+                        let bytes = Row::bytes_of(self.grid.count, false) + size_of::<Row>();
+                        charge.take(bytes + labels_bytes(&labels))?;
                         out.push(Row::empty(labels, true, self.grid.count));
                         out.len() - 1
-                    })
+                    }
+                }
             }
         };
         self.current = Some((q.to_bits(), position));
-        &mut out[position]
+        Ok(&mut out[position])
     }
 }
 
@@ -388,12 +422,15 @@ pub(crate) fn fraction(
     grid: Grid,
     span: Span,
 ) -> Result<Rows, QueryError> {
-    let found = find(engine, &rows, span);
+    let mut charge = engine.limits.charge(0)?;
+    let found = find(engine, &rows, span, &mut charge)?;
+    charge.take((found.native.len() + found.classic.len()) * size_of::<Row>())?;
     let mut out = Vec::with_capacity(found.native.len() + found.classic.len());
     let mut buckets = Vec::new();
     let mut remarks = Collector::default();
     for (position, native) in found.native.iter().enumerate() {
         engine.limits.check()?;
+        charge.take(Row::bytes_of(grid.count, false))?;
         let mut row = Row::empty(native.labels.clone(), true, grid.count);
         for step in 0..grid.count {
             if let Some(histogram) = found.native_at(position, step) {
@@ -408,6 +445,7 @@ pub(crate) fn fraction(
     }
     for (position, group) in found.classic.iter().enumerate() {
         engine.limits.check()?;
+        charge.take(Row::bytes_of(grid.count, false))?;
         let mut row = Row::empty(group.labels.clone(), true, grid.count);
         for step in 0..grid.count {
             found.classic_at(position, step, &mut buckets);
@@ -420,11 +458,11 @@ pub(crate) fn fraction(
     let may_repeat = !found.native.is_empty();
     engine.annotate(|all| all.merge(remarks));
     let out = if may_repeat && grid.count > 1 {
-        merge_rows(out)?
+        merge_rows(out, &mut charge)?
     } else {
         out
     };
-    Rows::new(out, &engine.limits)
+    Rows::new(out, charge)
 }
 
 fn bucket_fraction(lower: f64, upper: f64, buckets: &[Bucket]) -> f64 {

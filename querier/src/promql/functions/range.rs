@@ -358,11 +358,17 @@ pub(crate) struct Remarks {
     quantiles: Vec<f64>,
 }
 
+/// Most different quantiles out of range that are remarked on: there may be one for each step.
+const MAX_QUANTILES: usize = 4096;
+
 impl Remarks {
     /// Notes a quantile that is none.
     pub fn quantile(&mut self, q: f64) {
         let known = |other: &f64| other.to_bits() == q.to_bits();
-        if !(0.0..=1.0).contains(&q) && !self.quantiles.iter().any(known) {
+        if !(0.0..=1.0).contains(&q)
+            && self.quantiles.len() < MAX_QUANTILES
+            && !self.quantiles.iter().any(known)
+        {
             self.quantiles.push(q);
         }
     }

@@ -46,6 +46,13 @@ impl Total {
         }
     }
 
+    /// Bytes of its lists.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<f64>() * self.custom_values.capacity()
+            + self.positive.heap_bytes()
+            + self.negative.heap_bytes()
+    }
+
     /// Adds a histogram, `sign` times.
     pub fn add(&mut self, other: &Histogram, sign: f64) -> Result<Merged, Incompatible> {
         let custom = is_custom(other);
@@ -265,6 +272,11 @@ pub(crate) struct Mean {
 const NO_OVERFLOW: f64 = 1e150;
 
 impl Mean {
+    /// Bytes of its lists.
+    pub fn heap_bytes(&self) -> usize {
+        self.total.heap_bytes()
+    }
+
     /// Begins with one histogram.
     pub fn new(first: &Histogram) -> Self {
         Self {

@@ -45,6 +45,12 @@ impl Side {
         }
     }
 
+    /// Bytes of its lists.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Span>() * self.spans.capacity()
+            + size_of::<f64>() * (self.counts.capacity() + self.lost.capacity())
+    }
+
     /// A side with room for some buckets.
     pub fn with_capacity(buckets: usize) -> Self {
         Self {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tidelake_catalog::model::{Histogram, Labels};
 
-use super::{SampleSource, SelectRequest, SeriesSamples, SeriesStream, SourceError};
+use super::{SampleSource, SelectRequest, SeriesBatch, SeriesSamples, SeriesStream, SourceError};
 
 /// A sample of either kind.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl SampleSource for MemorySource {
                 series.start_times = series.times.iter().map(started).collect();
             }
             if !series.times.is_empty() {
-                batches.push(Ok(vec![series]));
+                batches.push(Ok(SeriesBatch::counted(vec![series], &request.pool)?));
             }
         }
         if batches.len() > request.limits.max_series {

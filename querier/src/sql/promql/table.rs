@@ -19,7 +19,6 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::datasource::TableType;
-use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -38,6 +37,7 @@ use tidelake_catalog::model::{Histogram, Labels};
 
 use super::args::Call;
 use super::{PROMQL_FUNCTION, millis};
+use crate::memory::{MemoryExceeded, QueryBytes};
 use crate::promql::exec::{Value, is_absent};
 use crate::sql::error::SqlError;
 use crate::sql::view::VALUE_COLUMN;
@@ -133,7 +133,7 @@ struct Inner {
     rows: usize,
     took: Duration,
     /// Given back when the answer goes.
-    _memory: MemoryReservation,
+    _memory: QueryBytes,
 }
 
 impl PromqlTable {
@@ -142,9 +142,14 @@ impl PromqlTable {
         call: Call,
         value: Value,
         certain: &BTreeSet<String>,
-        memory: MemoryReservation,
+        mut memory: QueryBytes,
         took: Duration,
     ) -> Result<Self, SqlError> {
+        let exhausted = |error: MemoryExceeded| {
+            SqlError::ResourcesExhausted(format!("{PROMQL_FUNCTION}(): {error}"))
+        };
+        // Samples with times of their own are put into one list for each series.
+        memory.try_grow(list_bytes(&value)).map_err(exhausted)?;
         let series: Vec<(Labels, Points)> = match value {
             Value::Scalar(values) => vec![(Labels::empty(), Points::Steps(values, None))],
             Value::String(_) => {
@@ -173,11 +178,6 @@ impl PromqlTable {
                 })
                 .collect(),
         };
-        let places: usize = series.iter().map(|(_, points)| points.places()).sum();
-        memory
-            .try_grow(places.saturating_mul(16))
-            .map_err(SqlError::from)?;
-
         let mut names = certain.clone();
         for (labels, _) in &series {
             for (name, _) in labels {
@@ -193,6 +193,12 @@ impl PromqlTable {
             false,
         )];
         let mut columns = vec![Column::Time];
+        // Each label becomes a column of the series, which may hold copies of its values.
+        let values = names.len().saturating_mul(series.len()).saturating_mul(16);
+        let texts = series.iter().map(|(labels, _)| labels.as_str().len());
+        memory
+            .try_grow(values.saturating_add(texts.sum()))
+            .map_err(exhausted)?;
         for name in &names {
             fields.push(Field::new(
                 column_name(name, &names),
@@ -232,6 +238,19 @@ impl PromqlTable {
     /// The answer as the planner sees it.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
         Arc::new(Answer(Arc::clone(&self.0)))
+    }
+}
+
+/// Bytes of the series and lists that a table makes of an answer, beside what is taken over.
+fn list_bytes(value: &Value) -> usize {
+    let series = size_of::<(Labels, Points)>() + size_of::<Points>();
+    match value {
+        Value::Scalar(_) | Value::String(_) => series,
+        Value::Vector(rows) => rows.len().saturating_mul(series),
+        Value::RangeVector(list) => list.iter().fold(0, |bytes: usize, one| {
+            let samples = one.floats.len() + one.histograms.len();
+            bytes.saturating_add(series + 2 * samples * size_of::<(i64, Sample)>())
+        }),
     }
 }
 
