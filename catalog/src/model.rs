@@ -12,7 +12,7 @@ pub mod tombstone;
 
 pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
-pub use matcher::{MatchOp, Matcher};
+pub use matcher::{MatchOp, Matcher, compile_within};
 pub use schema::{
     Column, ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind,
     TableSchema,

@@ -109,6 +109,9 @@ impl QueryPool {
     }
 
     fn take(&self, bytes: usize) -> Result<(), MemoryExceeded> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let held = &mut *self.held.lock();
         let used = held.used.saturating_add(bytes);
         if used > self.max_bytes {
@@ -119,7 +122,9 @@ impl QueryPool {
             });
         }
         if let Some(more) = used.checked_sub(held.reserved.bytes()).filter(|&n| n > 0) {
-            let block = more.next_multiple_of(BLOCK_BYTES);
+            // No more is reserved than the query may use, which others could use instead.
+            let most = self.max_bytes - held.reserved.bytes().min(self.max_bytes);
+            let block = more.next_multiple_of(BLOCK_BYTES).min(most.max(more));
             match held.reserved.try_grow(block) {
                 Ok(()) => {}
                 Err(_) => held.reserved.try_grow(more)?,

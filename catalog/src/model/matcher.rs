@@ -60,11 +60,33 @@ enum Pattern {
     },
     /// Anything but a line feed matches `.*`; Prometheus compiles with the dot matching line feeds
     /// too.
-    Regex(Regex),
+    Regex {
+        regex: Regex,
+        /// The bound by which it was compiled, see [`PATTERN_SIZE_LIMITS`].
+        most_bytes: usize,
+    },
 }
 
-/// Largest compiled pattern, in bytes; larger ones are refused.
-const PATTERN_SIZE_LIMIT: usize = 4 << 20;
+/// Bounds of a compiled pattern in bytes, which are tried one after the other: the first that is
+/// enough is what the pattern counts as. Patterns beyond the last are refused.
+const PATTERN_SIZE_LIMITS: [usize; 3] = [128 << 10, 1 << 20, 4 << 20];
+
+/// Compiles a regular expression of the crate `regex`, with the least of some bounds in bytes that
+/// is enough for it.
+///
+/// # Errors
+/// The error of the last bound.
+pub fn compile_within(pattern: &str, limits: &[usize]) -> Result<(Regex, usize), regex::Error> {
+    let mut failed = None;
+    for limit in limits {
+        match regex::RegexBuilder::new(pattern).size_limit(*limit).build() {
+            Ok(regex) => return Ok((regex, *limit)),
+            Err(error @ regex::Error::CompiledTooBig(_)) => failed = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failed.unwrap_or(regex::Error::CompiledTooBig(0)))
+}
 
 impl Matcher {
     /// A matcher, its pattern in the syntax of the crate `regex`; the error is the regular
@@ -150,6 +172,14 @@ impl Matcher {
         self.translated.as_deref().unwrap_or(&self.value)
     }
 
+    /// At most so many bytes are taken by its compiled pattern, if it has one.
+    pub fn pattern_bytes(&self) -> usize {
+        match &self.pattern {
+            Some(Pattern::Regex { most_bytes, .. }) => *most_bytes,
+            _ => 0,
+        }
+    }
+
     /// The values that can pass, if they can be listed.
     pub fn listed_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.pattern) {
@@ -175,10 +205,8 @@ impl Pattern {
             |error: &dyn fmt::Display| format!("invalid regular expression {written:?}: {error}");
         // Alone first: `a)(b` would close the group that anchors it.
         regex_syntax::parse(pattern).map_err(|error| describe(&error))?;
-        regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(PATTERN_SIZE_LIMIT)
-            .build()
-            .map(Self::Regex)
+        compile_within(&format!("^(?s:{pattern})$"), &PATTERN_SIZE_LIMITS)
+            .map(|(regex, most_bytes)| Self::Regex { regex, most_bytes })
             .map_err(|error| describe(&error))
     }
 
@@ -206,7 +234,7 @@ impl Pattern {
                     && value.starts_with(before.as_str())
                     && value.ends_with(after.as_str())
             }
-            Self::Regex(regex) => regex.is_match(value),
+            Self::Regex { regex, .. } => regex.is_match(value),
         }
     }
 }

@@ -13,6 +13,8 @@
 //!   in arithmetic.
 //! * The order of rows depends only on labels, never on the order in which batches arrive: sums are
 //!   reproducible.
+//! * What is large is reserved in the query's memory before it is allocated (`limits`), and stays
+//!   counted as long as it is there, in the answer too.
 //! * A histogram never silently becomes a float: what an operation leaves out for want of a meaning
 //!   is remarked on.
 
@@ -49,6 +51,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelake_catalog::model::Matcher;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -308,6 +311,8 @@ struct Query {
     is_range: bool,
     lookback: i64,
     begun: Instant,
+    /// Bytes of compiled patterns.
+    pattern_bytes: usize,
 }
 
 impl Query {
@@ -325,6 +330,8 @@ impl Query {
                  Vector"
             )));
         }
+        let begun = Instant::now();
+        let planner = plan::Planner::new(&params, options);
         Ok(Self {
             lookback: params
                 .lookback_delta_ms
@@ -336,8 +343,16 @@ impl Query {
                 params.step_ms,
                 options.max_samples,
             )?,
-            begun: Instant::now(),
-            node: plan::Planner::new(&params, options).plan(expr)?,
+            begun,
+            node: planner.plan(expr)?,
+            // Those of selectors were compiled while they were parsed.
+            pattern_bytes: planner.pattern_bytes()
+                + expr
+                    .selectors()
+                    .into_iter()
+                    .flat_map(|selector| &selector.matchers)
+                    .map(Matcher::pattern_bytes)
+                    .sum::<usize>(),
             is_range,
         })
     }
@@ -351,7 +366,7 @@ impl Query {
         pool: Arc<QueryPool>,
         profiled: bool,
     ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
-        let plan_bytes = PLAN_BYTES + PLAN_BYTES_OF_TEXT * query_text.len();
+        let plan_bytes = PLAN_BYTES + PLAN_BYTES_OF_TEXT * query_text.len() + self.pattern_bytes;
         let limits = limits::Limits::new(options.max_samples, options.timeout, pool, plan_bytes)?;
         // Counted while they are made, and once more as a part of the statistics.
         let counters = limits.charge(if options.count_samples {

@@ -26,7 +26,7 @@ mod tests;
 
 pub use error::ParseError;
 pub(crate) use number::parse_duration as duration_ms;
-pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES};
+pub use parser::{MAX_DEPTH, MAX_PATTERN_BYTES, MAX_QUERY_BYTES};
 pub use pretty::pretty;
 
 /// Parses and checks a query. The tree has at most [`MAX_DEPTH`] levels, so that walking it

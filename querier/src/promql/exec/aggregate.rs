@@ -5,6 +5,7 @@
 //! order of their labels, which keeps compensated sums reproducible.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tidelake_catalog::model::{Labels, LabelsBuilder};
 
 use super::super::functions::over_time::Mean;
@@ -432,20 +433,20 @@ struct Counted {
 impl Counted {
     /// The row of some labels.
     fn position(&mut self, labels: Labels, max_samples: u64) -> Result<usize, QueryError> {
-        if let Some(position) = self.positions.get(&labels) {
-            return Ok(*position);
-        }
-        if (self.rows.len() as u64 + 1).saturating_mul(self.steps as u64) > max_samples {
+        let new = match self.positions.entry(labels) {
+            Entry::Occupied(known) => return Ok(*known.get()),
+            Entry::Vacant(new) => new,
+        };
+        let position = self.rows.len();
+        if (position as u64 + 1).saturating_mul(self.steps as u64) > max_samples {
             return Err(QueryError::TooManySamples(max_samples));
         }
         // Lists and tables double when they are full.
         let bytes = Row::bytes_of(self.steps, false) + size_of::<Row>() + 64;
-        self.charge.take(bytes + labels_bytes(&labels))?;
-        let position = self.rows.len();
+        self.charge.take(bytes + labels_bytes(new.key()))?;
         self.rows
-            .push(Row::empty(labels.clone(), false, self.steps));
-        self.positions.insert(labels, position);
-        Ok(position)
+            .push(Row::empty(new.key().clone(), false, self.steps));
+        Ok(*new.insert(position))
     }
 
     /// Counts one value.

@@ -1,6 +1,7 @@
 //! Groups of an aggregation: which row belongs to which.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tidelake_catalog::model::{Labels, METRIC_NAME};
 
 use super::QueryError;
@@ -34,13 +35,12 @@ impl Groups {
         for row in rows {
             charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
             let key = group_labels(&row.labels, grouping, without);
-            let group = match positions.get(&key) {
-                Some(group) => *group,
-                None => {
-                    charge.take(GROUP_BYTES + labels_bytes(&key))?;
-                    labels.push(key.clone());
-                    positions.insert(key, labels.len() - 1);
-                    labels.len() - 1
+            let group = match positions.entry(key) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    charge.take(GROUP_BYTES + labels_bytes(new.key()))?;
+                    labels.push(new.key().clone());
+                    *new.insert(labels.len() - 1)
                 }
             };
             of_row.push(group);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME};
 
 use super::super::parse::ast::{Cardinality, VectorMatching};
@@ -42,13 +43,13 @@ impl Signatures {
         let mut number = |row: &Row| {
             charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
             let next = numbers.len();
-            let labels = matched_labels(&row.labels, matching);
-            if let Some(number) = numbers.get(&labels) {
-                return Ok(*number);
+            match numbers.entry(matched_labels(&row.labels, matching)) {
+                Entry::Occupied(known) => Ok(*known.get()),
+                Entry::Vacant(new) => {
+                    charge.take(SIGNATURE_BYTES + labels_bytes(new.key()))?;
+                    Ok(*new.insert(next))
+                }
             }
-            charge.take(SIGNATURE_BYTES + labels_bytes(&labels))?;
-            numbers.insert(labels, next);
-            Ok(next)
         };
         let left = left
             .iter()

@@ -4,14 +4,15 @@
 //! vanish. Parts whose value is the same at every step (all selectors fixed by `@`) are wrapped in
 //! [`Node::Invariant`] at the highest possible place and computed once.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use regex::Regex;
 use tidelake_catalog::model::pattern::from_re2;
-use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher};
+use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher, compile_within};
 
 use super::super::functions::Function;
 use super::super::functions::range::RangeFunction;
+use super::super::parse::MAX_PATTERN_BYTES;
 use super::super::parse::ast::{
     AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span,
     Subquery as SubqueryExpr, VectorMatching, VectorSelector,
@@ -232,7 +233,13 @@ pub(crate) struct Planner {
     step: i64,
     default_step: i64,
     durations: DurationContext,
+    /// Bytes of the patterns of functions, compiled.
+    pattern_bytes: Cell<usize>,
 }
+
+/// Bounds of a compiled pattern of a function in bytes, tried one after the other; the last is that
+/// of the crate `regex`.
+const PATTERN_SIZE_LIMITS: [usize; 3] = [128 << 10, 1 << 20, 10 << 20];
 
 impl Planner {
     pub fn new(params: &QueryParams, options: &EngineOptions) -> Self {
@@ -247,7 +254,13 @@ impl Planner {
                 step: seconds(params.step_ms),
                 range: seconds(range),
             },
+            pattern_bytes: Cell::new(0),
         }
+    }
+
+    /// Bytes of the patterns that were compiled for functions.
+    pub fn pattern_bytes(&self) -> usize {
+        self.pattern_bytes.get()
     }
 
     /// The plan of a whole query.
@@ -542,15 +555,22 @@ impl Planner {
                         "label_replace() needs four strings".to_owned(),
                     ));
                 };
-                let regex = from_re2(&format!("^(?s:{pattern})$"))
+                let (regex, bytes) = from_re2(&format!("^(?s:{pattern})$"))
                     .ok()
                     .filter(|_| !not_utf8(3))
-                    .and_then(|pattern| Regex::new(&pattern).ok())
+                    .and_then(|pattern| compile_within(&pattern, &PATTERN_SIZE_LIMITS).ok())
                     .ok_or_else(|| {
                         QueryError::Execution(format!(
                             "invalid regular expression in label_replace(): {pattern}"
                         ))
                     })?;
+                self.pattern_bytes.update(|before| before + bytes);
+                if self.pattern_bytes() > MAX_PATTERN_BYTES {
+                    return Err(QueryError::Execution(format!(
+                        "the regular expressions in label_replace() take more than \
+                         {MAX_PATTERN_BYTES} bytes"
+                    )));
+                }
                 if destination.is_empty() || not_utf8(0) {
                     return Err(QueryError::Execution(format!(
                         "invalid destination label name in label_replace(): {destination}"

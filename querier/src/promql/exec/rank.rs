@@ -66,6 +66,9 @@ pub(crate) fn evaluate(
     let row_bytes = 2 * size_of::<Option<Row>>() + 4 * size_of::<usize>();
     charge.take(rows.list.len() * row_bytes)?;
     charge.take(members_bytes(rows.list.len(), groups.len()))?;
+    // One label set at a time is copied to be hashed.
+    let longest = rows.list.iter().map(|row| row.labels.as_str().len()).max();
+    charge.reserve(longest.unwrap_or(0) * 2)?;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
     for (row, group) in groups.of_row.iter().enumerate() {
         members[*group].push(row);

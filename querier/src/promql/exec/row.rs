@@ -59,6 +59,9 @@ impl RangeSeries {
     }
 }
 
+/// What an allocator adds to a small list of values.
+const ALLOCATION_BYTES: usize = 24;
+
 /// Bytes of a label set with the counts of its owners, rounded as allocators do.
 pub(crate) fn labels_bytes(labels: &Labels) -> usize {
     labels.as_str().len() + 24
@@ -101,7 +104,7 @@ fn heap_bytes(
     let histograms = histograms.map_or(0, |all| {
         all.len() * 8 + distinct_bytes(all.iter().flatten())
     });
-    labels_bytes(labels) + values.capacity() * 8 + histograms
+    labels_bytes(labels) + ALLOCATION_BYTES + values.capacity() * 8 + histograms
 }
 
 /// One series inside the engine.
@@ -143,7 +146,8 @@ impl Row {
 
     /// Bytes that a new row needs, without its labels and the histograms themselves.
     pub fn bytes_of(steps: usize, with_histograms: bool) -> usize {
-        size_of::<Self>() + steps.saturating_mul(if with_histograms { 16 } else { 8 })
+        let step_bytes = if with_histograms { 16 } else { 8 };
+        size_of::<Self>() + ALLOCATION_BYTES + steps.saturating_mul(step_bytes)
     }
 
     /// Bytes of the row in memory, without its place in a list.

@@ -3,6 +3,7 @@
 //! no telling which is meant.
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use tidelake_catalog::model::{Histogram, Labels, LabelsBuilder};
 
 use super::super::exec::QueryError;
@@ -116,16 +117,15 @@ fn find<'a>(
             continue;
         };
         let labels = row.labels.retain(|name| name != BUCKET_LABEL);
-        let position = match positions.get(&labels) {
-            Some(position) => *position,
-            None => {
-                charge.take(GROUP_BYTES + labels_bytes(&labels))?;
-                positions.insert(labels.clone(), classic.len());
+        let position = match positions.entry(labels) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                charge.take(GROUP_BYTES + labels_bytes(new.key()))?;
                 classic.push(Group {
-                    labels,
+                    labels: new.key().clone(),
                     buckets: Vec::new(),
                 });
-                classic.len() - 1
+                *new.insert(classic.len() - 1)
             }
         };
         classic[position].buckets.push((upper, row));

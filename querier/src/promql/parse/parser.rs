@@ -22,6 +22,10 @@ pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// evaluation applies.
 pub(super) const MAX_PATTERNS: usize = 1_000;
 
+/// Most bytes of the compiled patterns of a query together: a pattern of a few characters may take
+/// megabytes.
+pub const MAX_PATTERN_BYTES: usize = 256 << 20;
+
 /// How tightly operators bind.
 pub(super) mod precedence {
     /// Anything.
@@ -68,6 +72,8 @@ pub(super) struct Parser<'a> {
     pub aggregations: usize,
     /// Regular expressions so far.
     pub patterns: usize,
+    /// Bytes that they take, compiled.
+    pub pattern_bytes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -83,6 +89,7 @@ impl<'a> Parser<'a> {
             height: 0,
             aggregations: 0,
             patterns: 0,
+            pattern_bytes: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use tidelake_catalog::model::{MatchOp, Matcher};
 use super::ast::*;
 use super::duration::Place;
 use super::number::{MAX_DURATION_MS, write_number};
-use super::parser::{MAX_PATTERNS, Parsed, Parser};
+use super::parser::{MAX_PATTERN_BYTES, MAX_PATTERNS, Parsed, Parser};
 use super::token::{Builtin, Keyword, Kind};
 
 /// The label that holds a metric's name.
@@ -80,8 +80,17 @@ impl Parser<'_> {
                         );
                         return Err(self.error(self.since(start), message));
                     }
-                    Matcher::promql(label, op, value)
-                        .map_err(|message| self.error(self.since(start), message))?
+                    let matcher = Matcher::promql(label, op, value)
+                        .map_err(|message| self.error(self.since(start), message))?;
+                    self.pattern_bytes += matcher.pattern_bytes();
+                    if self.pattern_bytes > MAX_PATTERN_BYTES {
+                        let message = format!(
+                            "the regular expressions of the query take more than \
+                             {MAX_PATTERN_BYTES} bytes"
+                        );
+                        return Err(self.error(self.since(start), message));
+                    }
+                    matcher
                 }
                 None if quoted => Matcher::equal(METRIC_NAME, label),
                 None => return Err(self.unexpected_in(PLACE, "label matching operator")),

@@ -273,3 +273,24 @@ fn remarks_and_limits_reach_the_caller() {
     };
     assert_eq!(limited(slow).unwrap_err(), SqlError::Timeout);
 }
+
+#[test]
+fn an_answer_is_counted_in_the_memory_of_the_statement() {
+    let budget = MemoryBudget::unlimited();
+    let options = SqlOptions {
+        memory: QueryMemory::new(Arc::clone(&budget), usize::MAX),
+        ..SqlOptions::default()
+    };
+    let engine = SqlEngine::new(Arc::new(source()), options).unwrap();
+    run(async {
+        let text = engine
+            .read("SELECT * FROM promql('time()', 0, 100000, 1)")
+            .unwrap();
+        let answer = engine.query("default", text, HashMap::new()).await.unwrap();
+        assert!(budget.used() >= 800_000, "{}", budget.used());
+        let batches: Vec<_> = answer.value.try_collect().await.unwrap();
+        let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+        assert_eq!(rows, 100_001);
+    });
+    assert_eq!(budget.used(), 0);
+}
