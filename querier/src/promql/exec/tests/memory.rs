@@ -330,10 +330,6 @@ fn what_is_counted_is_what_is_held() {
                 .output()
                 .unwrap();
             let text = String::from_utf8_lossy(&done.stdout);
-            eprintln!(
-                "{}",
-                text.lines().find(|l| l.contains("counted")).unwrap_or("")
-            );
             assert!(
                 done.status.success() && text.contains("1 passed"),
                 "{query}: {text} {}",
@@ -350,7 +346,6 @@ fn what_is_counted_is_what_is_held() {
     let output = run_over(&pool, source, query, params).unwrap();
     let peak = budget.state(Share::Queries).peak / 1024;
     let real = status_kb("VmHWM") - before;
-    println!("{query}: counted {peak} kB of {real}");
     assert!(real > 50_000, "{query}: {real}");
     assert!(peak >= real * 7 / 10, "{query}: {peak} {real}");
     assert!(peak <= real * 16 / 10, "{query}: {peak} {real}");
