@@ -266,7 +266,11 @@ async fn lists() {
         let warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
         let (slots, pace) = (QuerySlots::new(1, Duration::ZERO), Pace::patient());
         let response = list_answer(
-            Answer { value, warnings, held: None },
+            Answer {
+                value,
+                warnings,
+                held: None,
+            },
             |out, item: &String| write_string(out, item),
             &pace,
             slots.enter(Language::Labels).await.unwrap(),
