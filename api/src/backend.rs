@@ -609,12 +609,7 @@ impl Backend {
             .await
             .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
-        let tables = Tables::new(
-            Arc::clone(&catalog),
-            store,
-            recent,
-            config.index_cache_bytes,
-        );
+        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory);
         let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
         let query_memory = QueryMemory::new(
             Arc::clone(memory),
@@ -644,6 +639,7 @@ impl Backend {
             grace: Duration::from_millis(config.gc_grace_ms),
             time_travel_window: Duration::from_millis(config.time_travel_window_ms),
             value_layout: config.value_layout,
+            memory: Arc::clone(memory),
             ..CompactorOptions::default()
         };
         let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);

@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -224,6 +225,24 @@ impl MemoryBudget {
             self.recalled.notify_waiters();
             freed.await;
         }
+    }
+
+    /// As [`reserve`](Self::reserve) for work that must be done: after `patience` the bytes are
+    /// counted whether or not there is room.
+    pub async fn reserve_within(
+        self: &Arc<Self>,
+        share: Share,
+        bytes: usize,
+        patience: Duration,
+    ) -> Reservation {
+        if let Ok(Ok(reservation)) =
+            tokio::time::timeout(patience, self.reserve(share, bytes)).await
+        {
+            return reservation;
+        }
+        let mut reservation = self.empty(share);
+        reservation.grow(bytes);
+        reservation
     }
 
     /// Returns when a share lacks a part of its guarantee: holders of what can be given back should

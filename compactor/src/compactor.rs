@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidelake_catalog::background::supervised;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::Day;
 use tidelake_catalog::segment::{SegmentError, ValueLayout};
 use tidelake_catalog::snapshot::Snapshot;
@@ -64,7 +65,14 @@ pub struct CompactorOptions {
     /// How merged files of metrics tables hold values. Files that need not be merged stay as they
     /// are.
     pub value_layout: ValueLayout,
+    /// The memory of the process, in which merges count.
+    pub memory: Arc<MemoryBudget>,
 }
+
+/// Memory of a merge: two units and a row group, whatever it merges.
+const MERGE_BYTES: usize = 128 << 20;
+/// How long a merge waits for its memory.
+const MERGE_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Default for CompactorOptions {
     fn default() -> Self {
@@ -76,6 +84,7 @@ impl Default for CompactorOptions {
             sweep_interval: minutes(10),
             recheck: minutes(10),
             value_layout: ValueLayout::Plain,
+            memory: MemoryBudget::unlimited(),
         }
     }
 }
@@ -204,6 +213,11 @@ impl Compactor {
                 .for_each(|(segment, error)| self.quarantine.put(segment, error, now_ms()));
             return Ok(Outcome::Damaged);
         }
+        // A merge is bounded whatever there is, and reads would suffer without it.
+        let memory = &self.options.memory;
+        let _memory = memory
+            .reserve_within(Share::Merges, MERGE_BYTES, MERGE_PATIENCE)
+            .await;
         let added = match merge(
             self.catalog.store(),
             self.catalog.environment(),

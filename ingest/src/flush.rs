@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Environment;
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{Column, Day, TableKind, TimeUnit};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
@@ -15,7 +17,15 @@ use tidelake_catalog::store::{Store, StoreError};
 use crate::buffer::{RecentRows, Rotated, TableName};
 
 /// Segments that are encoded and put at a time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+
+/// Memory of encoding a segment: what it takes in any case, and for each series.
+const SEGMENT_BYTES: usize = 4 << 20;
+const SERIES_BYTES: usize = 300;
+/// Most that the rows of a segment add to that: units and row groups are bounded.
+const ROWS_BYTES: usize = 96 << 20;
+/// How long a segment waits for memory to be encoded in.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a flush failed. Nothing is lost: the chunks stay, and files that were put are orphans.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +43,7 @@ pub enum FlushError {
 pub async fn write_segments(
     store: &Store,
     environment: &Environment,
+    memory: &Arc<MemoryBudget>,
     rotated: &Rotated,
     origin: &str,
 ) -> Result<Vec<SegmentMeta>, FlushError> {
@@ -43,6 +54,7 @@ pub async fn write_segments(
             jobs.push(write_day(
                 store.clone(),
                 environment.clone(),
+                Arc::clone(memory),
                 name.clone(),
                 kind,
                 Arc::clone(&chunks),
@@ -87,9 +99,19 @@ fn fields(chunks: &[RecentRows]) -> Arc<[Column]> {
     fields.into()
 }
 
+/// Waits a little for the memory to encode a segment in. The flush must go on without it: it is
+/// what makes room.
+async fn reserve(memory: &Arc<MemoryBudget>, chunks: &[RecentRows]) -> Reservation {
+    let series: usize = chunks.iter().map(|chunk| chunk.rows.runs.len()).sum();
+    let rows: usize = chunks.iter().map(|chunk| chunk.rows.memory_size()).sum();
+    let bytes = SEGMENT_BYTES + series * SERIES_BYTES + rows.min(ROWS_BYTES);
+    memory.reserve_within(Share::Merges, bytes, PATIENCE).await
+}
+
 async fn write_day(
     store: Store,
     environment: Environment,
+    memory: Arc<MemoryBudget>,
     name: TableName,
     kind: TableKind,
     chunks: Arc<Vec<RecentRows>>,
@@ -97,6 +119,7 @@ async fn write_day(
     origin: String,
 ) -> Result<Option<SegmentMeta>, FlushError> {
     let range = day.range(kind.time_unit());
+    let _memory = reserve(&memory, &chunks).await;
     let encode = move || -> Result<_, SegmentError> {
         let sources: Vec<Source> = chunks
             .iter()

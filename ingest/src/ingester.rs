@@ -502,7 +502,14 @@ impl Ingester {
             if rotated.is_empty() && covered <= state.covered {
                 return Ok(0);
             }
-            let segments = encode(&self.catalog, &self.node, &rotated, covered).await?;
+            let segments = encode(
+                &self.catalog,
+                &self.node,
+                &self.options.memory,
+                &rotated,
+                covered,
+            )
+            .await?;
             state.pending = Some(Pending {
                 rotated,
                 covered,
@@ -550,8 +557,14 @@ impl Ingester {
                 .await
                 .map_err(catalog_error)?
         {
-            pending.segments =
-                encode(&self.catalog, &self.node, &pending.rotated, pending.covered).await?;
+            pending.segments = encode(
+                &self.catalog,
+                &self.node,
+                &self.options.memory,
+                &pending.rotated,
+                pending.covered,
+            )
+            .await?;
         }
         Ok(())
     }
@@ -621,13 +634,20 @@ impl Ingester {
 async fn encode(
     catalog: &Catalog,
     node: &str,
+    memory: &Arc<MemoryBudget>,
     rotated: &Rotated,
     covered: WalPosition,
 ) -> Result<Vec<SegmentMeta>, IngestError> {
     let origin = format!("{node}/{covered}");
-    write_segments(catalog.store(), catalog.environment(), rotated, &origin)
-        .await
-        .map_err(IngestError::unavailable)
+    write_segments(
+        catalog.store(),
+        catalog.environment(),
+        memory,
+        rotated,
+        &origin,
+    )
+    .await
+    .map_err(IngestError::unavailable)
 }
 
 async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError> {
@@ -652,7 +672,7 @@ async fn flush_to(
     covered: WalPosition,
 ) -> Result<(), IngestError> {
     let rotated = buffer.rotate();
-    let segments = encode(catalog, node, &rotated, covered).await?;
+    let segments = encode(catalog, node, registries.memory(), &rotated, covered).await?;
     let pending = Pending {
         rotated,
         covered,

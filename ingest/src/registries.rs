@@ -29,6 +29,11 @@ impl Registries {
         }
     }
 
+    /// The memory that they count in.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.memory
+    }
+
     /// The registry of a table, made if need be.
     pub fn get(&self, name: &TableName) -> Arc<SeriesRegistry> {
         if let Some(registry) = self.tables.read().get(name) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::segment::{OpenSegment, SegmentError};
 use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
 use tokio::sync::OnceCell;
@@ -17,24 +18,28 @@ struct Entry {
     used: u64,
 }
 
-#[derive(Default)]
 struct Inner {
     entries: HashMap<SegmentId, Entry>,
-    bytes: usize,
+    /// The memory of the entries.
+    held: Reservation,
 }
 
 /// Open segments, bounded by bytes; the ones not used for longest go first.
 pub(crate) struct SegmentCache {
     inner: Mutex<Inner>,
-    limit: usize,
+    memory: Arc<MemoryBudget>,
     uses: AtomicU64,
 }
 
 impl SegmentCache {
-    pub(crate) fn new(limit: usize) -> Self {
+    /// An empty cache in the share of caches: it keeps what that leaves.
+    pub(crate) fn new(memory: &Arc<MemoryBudget>) -> Self {
         Self {
-            inner: Mutex::default(),
-            limit,
+            inner: Mutex::new(Inner {
+                entries: HashMap::new(),
+                held: memory.empty(Share::Caches),
+            }),
+            memory: Arc::clone(memory),
             uses: AtomicU64::new(0),
         }
     }
@@ -71,9 +76,10 @@ impl SegmentCache {
                     && entry.bytes == 0
                 {
                     entry.bytes = bytes;
-                    inner.bytes += bytes;
+                    // It is there: what does not fit is let go.
+                    inner.held.grow(bytes);
                 }
-                inner.evict(self.limit);
+                inner.evict(self.memory.limit(Share::Caches));
             }
             // Nor is a damaged one kept: it may be restored at any time.
             _ => inner.remove(meta.id),
@@ -90,12 +96,12 @@ impl SegmentCache {
 impl Inner {
     fn remove(&mut self, id: SegmentId) {
         if let Some(entry) = self.entries.remove(&id) {
-            self.bytes -= entry.bytes;
+            self.held.shrink(entry.bytes);
         }
     }
 
     fn evict(&mut self, limit: usize) {
-        if self.bytes <= limit {
+        if self.held.bytes() <= limit {
             return;
         }
         // Down to nine tenths, so that not every further segment pays for sorting.
@@ -107,7 +113,7 @@ impl Inner {
             .collect();
         by_use.sort_unstable();
         for (_, id) in by_use {
-            if self.bytes <= limit / 10 * 9 {
+            if self.held.bytes() <= limit / 10 * 9 {
                 break;
             }
             self.remove(id);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{Column, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{OpenSegment, ReadMeter, SegmentError, Series, SortedRows};
@@ -87,14 +88,14 @@ impl std::fmt::Debug for Tables {
 }
 
 impl Tables {
-    /// Tables of a catalog; `cache_bytes` bounds the indexes and footers that are kept.
+    /// Tables of a catalog; the indexes and footers that are kept count in the share of caches.
     pub fn new(
         catalog: Arc<Catalog>,
         store: Store,
         recent: Arc<dyn RecentRows>,
-        cache_bytes: usize,
+        memory: &Arc<MemoryBudget>,
     ) -> Self {
-        let segments = SegmentCache::new(cache_bytes);
+        let segments = SegmentCache::new(memory);
         let inner = Arc::new(Inner {
             catalog,
             store,

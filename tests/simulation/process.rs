@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::segment::ValueLayout;
 use tidelake_catalog::{Catalog, CatalogError, CatalogOptions, Environment, Store};
 use tidelake_compactor::{Compactor, CompactorOptions};
@@ -17,6 +18,11 @@ use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::Tables;
 
 use crate::read::OwnRows;
+
+/// Memory that is never short, with a cache that is.
+pub fn memory() -> Arc<MemoryBudget> {
+    Arc::new(MemoryBudget::new(1 << 40).with_cap(Share::Caches, 1 << 20))
+}
 
 /// How the processes of a simulation are set up.
 #[derive(Debug, Clone)]
@@ -104,7 +110,7 @@ fn querier(
     environment: &Environment,
 ) -> Result<Querier, StartError> {
     let recent = Arc::new(OwnRows(Arc::clone(ingester)));
-    let tables = Tables::new(Arc::clone(catalog), store, recent, 1 << 20);
+    let tables = Tables::new(Arc::clone(catalog), store, recent, &memory());
     let sql = SqlOptions {
         target_partitions: 1,
         environment: environment.clone(),

@@ -170,7 +170,7 @@ impl World {
             Arc::clone(&observer),
             network.direct(),
             Arc::new(NoRecentRows),
-            1 << 20,
+            &crate::process::memory(),
         );
         let shared = Shared {
             network: Arc::clone(&network),

@@ -23,6 +23,17 @@ use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
 
+/// Fewer rows than this are not worth a unit, however many fields they have.
+const MIN_UNIT_ROWS: u64 = 8 * 1024;
+
+/// More series than this are sorted by comparing their labels: the keys of all of them would take
+/// more memory than anything else of a scan.
+const MAX_KEYS: usize = 64 * 1024;
+
+/// Values that a unit may hold before the next series goes to the next unit: units of wide tables
+/// have fewer rows.
+const UNIT_VALUES: u64 = 16 * UNIT_ROWS;
+
 /// The total order of writes: of two rows of one series with one time, the one from the source with
 /// the higher order counts. Segments are ordered by the catalog's sequence of the commit that
 /// brought their rows; rows not yet in a segment come after all segments, in the order in which
@@ -113,9 +124,14 @@ pub fn plan(
     order: Option<&SortOrder>,
 ) -> ScanPlan {
     let mut scan = Scan::new(kind, sources, request);
-    if let Some(order) = order {
-        scan.slots
-            .sort_by_cached_key(|slot| order.key(&slot.series.labels));
+    match order {
+        Some(order) if scan.slots.len() > MAX_KEYS => scan
+            .slots
+            .sort_by(|a, b| order.compare(&a.series.labels, &b.series.labels)),
+        Some(order) => scan
+            .slots
+            .sort_by_cached_key(|slot| order.key(&slot.series.labels)),
+        None => {}
     }
     scan.into_plan()
 }
@@ -152,7 +168,8 @@ impl Scan {
                 let at = *by_id.entry(series.id).or_insert_with(|| {
                     slots.push(Slot {
                         series: Arc::clone(series),
-                        runs: Vec::new(),
+                        // Mostly there is one, and there may be millions of series.
+                        runs: Vec::with_capacity(1),
                     });
                     slots.len() - 1
                 });
@@ -211,6 +228,8 @@ impl Scan {
 
     fn into_plan(self) -> ScanPlan {
         let sources = Arc::new(self.sources);
+        let fields = self.fields.len().max(1) as u64;
+        let unit_rows = UNIT_ROWS.min(UNIT_VALUES / fields).max(MIN_UNIT_ROWS);
         let mut units: Vec<ScanUnit> = Vec::new();
         for slot in self.slots {
             let rows: u64 = slot
@@ -219,7 +238,7 @@ impl Scan {
                 .map(|run| run.rows.end - run.rows.start)
                 .sum();
             match units.last_mut() {
-                Some(unit) if unit.rows + rows <= UNIT_ROWS => {
+                Some(unit) if unit.rows + rows <= unit_rows => {
                     unit.rows += rows;
                     unit.slots.push(slot);
                 }

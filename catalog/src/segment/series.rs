@@ -1,5 +1,6 @@
 //! A series, and the order in which series lie in a file.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::model::{Labels, METRIC_NAME, TableKind};
@@ -61,6 +62,18 @@ impl SortOrder {
         Self(names.into_iter().map(|(_, name)| Arc::from(name)).collect())
     }
 
+    /// The order of two label sets, that of their [keys](Self::key), without making these.
+    pub fn compare(&self, a: &Labels, b: &Labels) -> Ordering {
+        self.0
+            .iter()
+            .map(|name| {
+                let (a, b) = (a.get(name), b.get(name));
+                a.unwrap_or("").cmp(b.unwrap_or(""))
+            })
+            .find(|order| order.is_ne())
+            .unwrap_or_else(|| a.iter().cmp(b.iter()))
+    }
+
     /// A text whose order among texts is the order of the label set among label sets.
     pub fn key(&self, labels: &Labels) -> String {
         let mut key = String::with_capacity(labels.as_str().len() + 16);
@@ -75,5 +88,34 @@ impl SortOrder {
             key.push('\0');
         }
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_sets_compare_as_their_keys() {
+        let order = SortOrder(vec!["b".into(), "missing".into()]);
+        let sets: Vec<Labels> = [
+            vec![],
+            vec![("a", "1")],
+            vec![("a", "1"), ("b", "x")],
+            vec![("a", "2"), ("b", "x")],
+            vec![("a", "2"), ("b", "xy")],
+            vec![("b", "x"), ("c", "")],
+            vec![("b", "x"), ("c", "1")],
+            vec![("aa", "1"), ("b", "x")],
+        ]
+        .into_iter()
+        .map(Labels::from_pairs)
+        .collect();
+        for a in &sets {
+            for b in &sets {
+                let expected = order.key(a).cmp(&order.key(b));
+                assert_eq!(order.compare(a, b), expected, "{a} {b}");
+            }
+        }
     }
 }

@@ -370,7 +370,8 @@ fn run_dictionary<'a>(
     Ok(Arc::new(array))
 }
 
-fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {
+/// Some of the series as rows of the index.
+fn index_batch(kind: TableKind, rows: &[IndexRow]) -> Result<RecordBatch, SegmentError> {
     let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     let mut metric = StringBuilder::new();
     for row in rows {
@@ -421,8 +422,16 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
         Field::new(*name, array.data_type().clone(), *name == "metric")
     };
     let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-    let batch = RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect())
-        .map_err(encode_error)?;
+    RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect())
+        .map_err(encode_error)
+}
+
+/// Series that are made a batch at a time: there may be millions.
+const INDEX_BATCH_SERIES: usize = 32 * 1024;
+
+fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {
+    let (first, more) = rows.split_at(rows.len().min(INDEX_BATCH_SERIES));
+    let batch = index_batch(kind, first)?;
     let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let mut properties = WriterProperties::builder()
         .set_created_by("tidelake".to_owned())
@@ -441,5 +450,9 @@ fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentEr
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build()))
         .map_err(encode_error)?;
     writer.write(&batch).map_err(encode_error)?;
+    for rows in more.chunks(INDEX_BATCH_SERIES) {
+        let batch = index_batch(kind, rows)?;
+        writer.write(&batch).map_err(encode_error)?;
+    }
     writer.into_inner().map_err(encode_error)
 }

@@ -398,7 +398,7 @@ impl World {
             catalog,
             self.network.direct(),
             Arc::new(NoRecentRows),
-            1 << 20,
+            &crate::process::memory(),
         );
         let sql = tidelake_querier::sql::SqlOptions {
             target_partitions: 1,
