@@ -29,6 +29,10 @@ pub(super) fn engine() -> SqlEngine {
 
 /// An engine whose queries compute on `threads`.
 pub(in crate::sql) fn engine_on(threads: Option<Handle>) -> SqlEngine {
+    engine_with(threads, Duration::from_secs(20))
+}
+
+fn engine_with(threads: Option<Handle>, timeout: Duration) -> SqlEngine {
     let mut source = MemorySource::new();
     source.table(
         "default",
@@ -40,7 +44,7 @@ pub(in crate::sql) fn engine_on(threads: Option<Handle>) -> SqlEngine {
         Arc::new(source),
         SqlOptions {
             memory: QueryMemory::new(MemoryBudget::unlimited(), QUERY_BYTES),
-            timeout: Some(Duration::from_secs(20)),
+            timeout: Some(timeout),
             target_partitions: 1,
             threads,
             ..SqlOptions::default()
@@ -214,4 +218,39 @@ fn what_operators_keep_or_repeat_is_bounded() {
          generate_series(1, 1000))",
         "2000",
     );
+}
+
+#[test]
+fn queries_without_end_end_in_time() {
+    let _alone = one_at_a_time();
+    let (engine, runtime) = (engine_with(None, Duration::from_secs(1)), runtime());
+    for sql in [
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+        "WITH RECURSIVE r AS (SELECT 'x' AS s UNION ALL SELECT s || s FROM r) SELECT count(*) FROM r",
+        "SELECT count(*) FROM generate_series(1, 1000000000000000000) WHERE value % 7 = 8",
+        "SELECT count(*) FROM generate_series(1, 1000000000) a CROSS JOIN \
+         generate_series(1, 100000) b WHERE a.value * b.value = -1",
+        "SELECT DISTINCT value FROM generate_series(1, 1000000000000000000)",
+        "SELECT value FROM generate_series(1, 1000000000000000000) ORDER BY value DESC",
+        "SELECT array_agg(value) FROM generate_series(1, 1000000000000000000)",
+        "SELECT median(value) FROM generate_series(1, 1000000000000000000)",
+        "SELECT count(DISTINCT value) FROM generate_series(1, 1000000000000000000)",
+        "SELECT sum(value) OVER () FROM generate_series(1, 1000000000000000000)",
+        "SELECT a.value FROM generate_series(1, 1000000000000000000) a JOIN \
+         generate_series(1, 1000000000000000000) b USING (value)",
+    ] {
+        let begun = tokio::time::Instant::now();
+        let ended = runtime.block_on(query(&engine, sql));
+        let took = begun.elapsed();
+        assert!(
+            matches!(
+                ended,
+                Err(SqlError::Timeout | SqlError::ResourcesExhausted(_))
+            ),
+            "{sql}: {:.300}",
+            format!("{ended:?}")
+        );
+        println!("{took:?} {sql}: {:.150}", format!("{ended:?}"));
+        assert!(took < Duration::from_secs(10), "{sql}: {took:?}");
+    }
 }
