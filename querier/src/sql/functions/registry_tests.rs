@@ -243,8 +243,8 @@ fn kinds_of(names: &BTreeSet<String>) -> Vec<(&str, &'static str)> {
 fn check_all(queries: Vec<String>) {
     let _alone = one_at_a_time();
     let (engine, runtime) = (engine(), runtime());
-    let (begun_all, before) = (Instant::now(), peak_bytes());
-    let (mut answered, mut refused, mut wrong) = (0, 0, BTreeSet::new());
+    let before = peak_bytes();
+    let (mut answered, mut wrong) = (0, BTreeSet::new());
     for sql in queries {
         let begun = Instant::now();
         match runtime.block_on(query(&engine, &sql)) {
@@ -255,21 +255,16 @@ fn check_all(queries: Vec<String>) {
             Err(SqlError::Timeout) => {
                 wrong.insert(format!("{sql}: too slow"));
             }
-            Err(_) => refused += 1,
+            Err(_) => {}
         }
         if begun.elapsed() > Duration::from_secs(8) {
             wrong.insert(format!("{sql}: {:?}", begun.elapsed()));
         }
     }
-    println!(
-        "{answered} answered, {refused} refused in {:?}",
-        begun_all.elapsed()
-    );
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(answered > 0);
     if let (Some(before), Some(after)) = (before, peak_bytes()) {
         let grown = after.saturating_sub(before);
-        println!("the peak has grown by {} MB", grown >> 20);
         // What a function makes before it is counted, its copy, and what the allocator keeps.
         assert!(grown < 4 * QUERY_BYTES, "{} MB", grown >> 20);
     }

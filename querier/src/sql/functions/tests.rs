@@ -250,7 +250,6 @@ fn queries_without_end_end_in_time() {
             "{sql}: {:.300}",
             format!("{ended:?}")
         );
-        println!("{took:?} {sql}: {:.150}", format!("{ended:?}"));
         assert!(took < Duration::from_secs(10), "{sql}: {took:?}");
     }
 }
