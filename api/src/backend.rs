@@ -42,7 +42,7 @@ pub use tidelake_querier::promql::exec::{
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::{
-    Command, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
+    Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
 };
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -377,15 +377,17 @@ impl Querier {
         self.0.read_sql(sql)
     }
 
-    /// Runs one SQL statement; `params` fill `$name` placeholders.
+    /// Runs one SQL statement; `params` fill `$name` placeholders. `held` is dropped when all that
+    /// computes for the query has ended.
     pub async fn sql(
         &self,
         db: &str,
         text: SqlText,
         params: HashMap<String, SqlParam>,
         partial: bool,
+        held: Option<Held>,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
-        self.0.sql(db, text, params, partial).await
+        self.0.sql(db, text, params, partial, held).await
     }
 
     /// What a SQL statement wants to have changed.

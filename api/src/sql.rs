@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::backend::{
-    Answer, AsOf, Command, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of,
+    Answer, AsOf, Command, Held, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of,
 };
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
@@ -205,7 +205,13 @@ async fn run(
             let answer = within(
                 deadline,
                 timeout,
-                querier.sql(&database, text.clone(), params.clone(), partial),
+                querier.sql(
+                    &database,
+                    text.clone(),
+                    params.clone(),
+                    partial,
+                    Some(Arc::clone(&slot) as Held),
+                ),
             )
             .await??;
             let Answer {

@@ -19,7 +19,7 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
-use crate::sql::{Command, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
+use crate::sql::{Command, Held, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
 
 /// Times that a query which may be answered in part is run: each but the last has met damage that
@@ -160,13 +160,15 @@ impl Querier {
 
     /// Plans a SQL query and starts it. If `partial`, segments that are known to be damaged are
     /// left out. One that is met later breaks the stream off; then the query can be asked
-    /// again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet.
+    /// again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet. `held` is dropped when all
+    /// that computes for the query has ended.
     pub async fn sql(
         &self,
         database: &str,
         text: SqlText,
         params: HashMap<String, SqlParam>,
         partial: bool,
+        held: Option<Held>,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let tables = self
             .tables
@@ -175,7 +177,7 @@ impl Querier {
         let mut answer = self
             .sql
             .over(Arc::new(tables.clone()))
-            .query(database, text, params)
+            .query(database, text, params, held)
             .await?;
         // Everything is opened while the query is planned.
         answer.warnings.splice(0..0, tables.warnings());

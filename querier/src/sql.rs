@@ -7,7 +7,8 @@
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan, with `promql` for what the function of that name answers, and
+//! 4. `session`: statement to plan, whose functions (`functions`) have the `limits` of the query,
+//!    with `promql` for what the function of that name answers, and
 //!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
 //! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in
@@ -25,6 +26,11 @@ mod command;
 mod deadline;
 mod deletion;
 mod error;
+mod functions;
+mod guard;
+mod limits;
+mod long_constants;
+mod panics;
 mod planning;
 mod promql;
 mod provider;
@@ -40,6 +46,7 @@ mod text;
 mod threads;
 mod tokens;
 mod view;
+mod windows;
 mod yielding;
 
 use std::collections::HashMap;
@@ -52,6 +59,7 @@ use tidelake_catalog::Environment;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use self::limits::{QueryLimits, StopOnDrop};
 use self::promql::PromqlCalls;
 use crate::Answer;
 use crate::memory::QueryMemory;
@@ -60,6 +68,7 @@ use crate::promql::exec::EngineOptions;
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
 pub use error::SqlError;
+pub use limits::Held;
 pub use retention::{Retention, RetentionSetting, parse_retention, settings, show_retention};
 pub use source::{RowRequest, RowSource, RowUnit};
 pub use text::SqlText;
@@ -158,12 +167,15 @@ impl SqlEngine {
     /// What it reads is the state that the tables of this engine are in, whatever
     /// [`SqlText::as_of`] says.
     ///
-    /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`.
+    /// `params` are the values of `$name` (without the dollar sign); `$1` is called `1`. `held` is
+    /// dropped when all that computes for the query has ended, which may be after its stream was
+    /// dropped: a call of a function goes on until it returns.
     pub async fn query(
         &self,
         db: &str,
         text: SqlText,
         params: HashMap<String, SqlParam>,
+        held: Option<Held>,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let deadline = self.deadline();
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
@@ -171,12 +183,14 @@ impl SqlEngine {
             timeout: self.options.timeout.unwrap_or(Duration::MAX),
             ..self.options.promql.clone()
         };
-        let pool = self.options.memory.pool();
+        let limits = QueryLimits::new(self.options.memory.pool(), deadline, held);
+        let mut stop = StopOnDrop(Some(Arc::clone(&limits)));
+        let planning_limits = Arc::clone(&limits);
         let promql = PromqlCalls::new(
             source.samples(&db),
             promql,
             self.options.environment.now_ms(),
-            Arc::clone(&pool),
+            Arc::clone(limits.pool()),
         );
         let planning = planning::on_large_stack(
             &self.options.environment,
@@ -184,25 +198,26 @@ impl SqlEngine {
             move || async move {
                 let statement = statement::parse(text)?;
                 let database = catalog::Database::open(source, &db)?;
-                let planned =
-                    session::plan(&template, &database, &db, statement, params, &promql, &pool)
-                        .await?;
+                let limits = &planning_limits;
+                let planned = session::plan(
+                    &template, &database, &db, statement, params, &promql, limits,
+                )
+                .await?;
                 Ok((planned, promql.warnings()))
             },
         );
         let (planned, warnings) = until(deadline, planning).await?;
-        let stream = match &self.options.threads {
+        let stream = panics::caught(|| match &self.options.threads {
             Some(threads) => {
                 // Operators may spawn when they are started.
                 let _entered = threads.enter();
-                threads::on(threads, planned.start()?)
+                Ok(threads::on(threads, planned.start()?, Arc::clone(&limits)))
             }
-            None => planned.start()?,
-        };
-        let value = match deadline {
-            Some(deadline) => deadline::until(deadline, stream),
-            None => stream,
-        };
+            None => planned.start(),
+        })??;
+        // From here on the stream stops it.
+        stop.0 = None;
+        let value = deadline::answer(stream, limits);
         Ok(Answer {
             value,
             warnings,
@@ -219,15 +234,17 @@ impl SqlEngine {
         params: HashMap<String, SqlParam>,
     ) -> Result<Command, SqlError> {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let deadline = self.deadline();
+        let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);
         let planning = planning::on_large_stack(
             &self.options.environment,
             self.options.threads.as_ref(),
             move || async move {
                 let draft = command::parse(text)?;
-                deletion::resolve(&template, source, &db, draft, params).await
+                deletion::resolve(&template, source, &db, draft, params, &limits).await
             },
         );
-        until(self.deadline(), planning).await
+        until(deadline, planning).await
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -202,7 +202,7 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
     };
     let statement = querier.read_sql(&text).map_err(failed)?;
     let stream = match querier
-        .sql(DATABASE, statement, HashMap::new(), false)
+        .sql(DATABASE, statement, HashMap::new(), false, None)
         .await
     {
         Ok(answer) => answer.value,

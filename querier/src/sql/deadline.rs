@@ -1,6 +1,8 @@
-//! A stream of batches that ends with an error when its time is up.
+//! The answer of a query as its caller sees it: a stream of batches that ends in time, and with an
+//! error whatever happens.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::datatypes::SchemaRef;
@@ -11,42 +13,59 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
 use super::error::SqlError;
+use super::limits::{QueryLimits, StopOnDrop};
+use super::panics;
 
-/// Passes batches on until `deadline`.
-pub(super) fn until(
-    deadline: Instant,
+/// Passes batches on until the query's deadline.
+pub(super) fn answer(
     inner: SendableRecordBatchStream,
+    limits: Arc<QueryLimits>,
 ) -> SendableRecordBatchStream {
-    let schema = inner.schema();
-    Box::pin(Deadline {
-        schema,
+    let sleep_until = |deadline| Box::pin(tokio::time::sleep_until(deadline));
+    Box::pin(TimedAnswer {
+        schema: inner.schema(),
         inner: Some(inner),
-        sleep: Box::pin(tokio::time::sleep_until(deadline)),
+        sleep: limits.deadline().map(sleep_until),
+        _stop: StopOnDrop(Some(limits)),
     })
 }
 
-struct Deadline {
+struct TimedAnswer {
     schema: SchemaRef,
     /// Dropped when the time is up, so that the query stops to use memory while the client reads
     /// the error.
     inner: Option<SendableRecordBatchStream>,
-    sleep: Pin<Box<Sleep>>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    _stop: StopOnDrop,
 }
 
-impl Stream for Deadline {
+impl Stream for TimedAnswer {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let in_time = Instant::now() < self.sleep.deadline();
+        let in_time = self
+            .sleep
+            .as_ref()
+            .is_none_or(|sleep| Instant::now() < sleep.deadline());
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
         // The clock first: a stream that always has a batch ready would never be asked for the
         // time.
-        if in_time && let Poll::Ready(item) = inner.poll_next_unpin(cx) {
-            return Poll::Ready(item);
+        if in_time {
+            match panics::caught(|| inner.poll_next_unpin(cx)) {
+                Ok(Poll::Pending) => {}
+                Ok(ready) => return ready,
+                Err(panic) => {
+                    self.inner = None;
+                    return Poll::Ready(Some(Err(panic.into())));
+                }
+            }
         }
-        if self.sleep.poll_unpin(cx).is_pending() {
+        let Some(sleep) = &mut self.sleep else {
+            return Poll::Pending;
+        };
+        if sleep.poll_unpin(cx).is_pending() {
             return Poll::Pending;
         }
         self.inner = None;
@@ -54,8 +73,34 @@ impl Stream for Deadline {
     }
 }
 
-impl RecordBatchStream for Deadline {
+impl RecordBatchStream for TimedAnswer {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Schema;
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use futures::stream;
+
+    use super::*;
+    use crate::memory::QueryMemory;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_the_end() {
+        let limits = QueryLimits::new(QueryMemory::unlimited().pool(), None, None);
+        let panics = stream::poll_fn(|_| panic!("an index is out of bounds"));
+        let inner = RecordBatchStreamAdapter::new(Arc::new(Schema::empty()), panics);
+        let mut answer = answer(Box::pin(inner), limits);
+        let error = SqlError::from(answer.next().await.unwrap().unwrap_err());
+        assert_eq!(
+            error,
+            SqlError::Internal(
+                "computing the query failed unexpectedly: an index is out of bounds".to_owned()
+            )
+        );
+        assert!(answer.next().await.is_none());
     }
 }

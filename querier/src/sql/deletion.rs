@@ -13,6 +13,7 @@ use super::SqlParam;
 use super::catalog::{Database, INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 use super::command::{Command, Draft, TableDraft};
 use super::error::SqlError;
+use super::limits::QueryLimits;
 use super::pushdown::{Pushed, contains, translate};
 use super::session::{self, Session};
 use super::source::RowSource;
@@ -31,6 +32,7 @@ pub(super) async fn resolve(
     db: &str,
     draft: Draft,
     params: HashMap<String, SqlParam>,
+    limits: &Arc<QueryLimits>,
 ) -> Result<Command, SqlError> {
     // These name their database themselves.
     let draft = match draft {
@@ -51,7 +53,7 @@ pub(super) async fn resolve(
     };
     let database = &Database::open(source, db)?;
     match draft {
-        TableDraft::Delete(select) => delete(template, database, db, *select, params).await,
+        TableDraft::Delete(select) => delete(template, database, db, *select, params, limits).await,
         TableDraft::DropTable { name, if_exists } => {
             let (schema, table) = qualified(db, name)?;
             match database.view(&schema, &table).await? {
@@ -132,6 +134,7 @@ async fn delete(
     db: &str,
     select: Statement,
     params: HashMap<String, SqlParam>,
+    limits: &Arc<QueryLimits>,
 ) -> Result<Command, SqlError> {
     // Before it is planned: the planner has other words for it.
     for name in template.resolve_table_references(&select)? {
@@ -144,7 +147,7 @@ async fn delete(
         state,
         plan,
         tables,
-    } = session::logical(template, database, db, select, params, None).await?;
+    } = session::logical(template, database, db, select, params, None, limits).await?;
     let [name] = tables.as_slice() else {
         return Err(refused("more than one table"));
     };

@@ -61,10 +61,16 @@ impl SqlError {
             ),
             DataFusionError::External(inner) => Self::from_boxed(inner.as_ref()),
             DataFusionError::ArrowError(inner, _) => Self::from_arrow(inner),
-            DataFusionError::ResourcesExhausted(message) => Self::ResourcesExhausted(format!(
-                "the query needs more memory than it may have; narrow it, or raise \
-                 query_memory_bytes ({message})"
-            )),
+            DataFusionError::ResourcesExhausted(message) => {
+                Self::ResourcesExhausted(if is_own_refusal(message) {
+                    message.clone()
+                } else {
+                    format!(
+                        "the query needs more memory than it may have (setting \
+                         max_query_memory_bytes); narrow it ({message})"
+                    )
+                })
+            }
             DataFusionError::SQL(inner, _) => Self::BadRequest(inner.to_string()),
             DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
@@ -102,4 +108,10 @@ impl SqlError {
             _ => Self::Internal(error.to_string()),
         }
     }
+}
+
+/// Whether a refusal names its limit: those of [`crate::memory`] and of this module do, those that
+/// DataFusion makes when it cannot spill do not.
+fn is_own_refusal(message: &str) -> bool {
+    message.contains("memory_bytes") || message.contains("at most")
 }

@@ -22,11 +22,14 @@ use datafusion::sql::parser::Statement;
 
 use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
 use super::error::SqlError;
+use super::functions::{self, BoundedExpressions};
+use super::guard::GuardedInputs;
+use super::limits::{LimitsExtension, QueryLimits};
+use super::long_constants;
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::retention::RETENTION_TABLE;
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
-use crate::memory::QueryPool;
 
 /// A plan and what it runs in.
 #[derive(Debug)]
@@ -53,12 +56,16 @@ pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
         .with_information_schema(false);
     // Names mean what is written: tags and fields are case sensitive.
     config.options_mut().sql_parser.enable_ident_normalization = false;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime(options)?)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(BoundedExpressions))
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
-        .build())
+        .with_physical_optimizer_rule(Arc::new(GuardedInputs))
+        .build();
+    functions::bound_all(&mut state)?;
+    Ok(state)
 }
 
 fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
@@ -87,13 +94,32 @@ pub(super) async fn plan(
     statement: Statement,
     params: HashMap<String, SqlParam>,
     promql: &Arc<PromqlCalls>,
-    pool: &Arc<QueryPool>,
+    limits: &Arc<QueryLimits>,
 ) -> Result<Planned, SqlError> {
-    let Session { state, plan, .. } =
-        logical(template, database, db, statement, params, Some(promql)).await?;
-    let plan = state.create_physical_plan(&plan).await?;
+    let session = logical(
+        template,
+        database,
+        db,
+        statement,
+        params,
+        Some(promql),
+        limits,
+    )
+    .await?;
+    let Session {
+        mut state, plan, ..
+    } = session;
+    let plan = state.optimize(&plan)?;
+    let usual = state.config().batch_size();
+    let batch_rows = long_constants::batch_rows(&plan, usual)?;
+    if batch_rows < usual {
+        *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
+    }
+    let planner = Arc::clone(state.query_planner());
+    let plan = planner.create_physical_plan(&plan, &state).await?;
+    limits.planned();
     let runtime = RuntimeEnv {
-        memory_pool: Arc::clone(pool) as Arc<dyn MemoryPool>,
+        memory_pool: Arc::clone(limits) as Arc<dyn MemoryPool>,
         ..state.runtime_env().as_ref().clone()
     };
     let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
@@ -111,10 +137,13 @@ pub(super) async fn logical(
     statement: Statement,
     params: HashMap<String, SqlParam>,
     promql: Option<&Arc<PromqlCalls>>,
+    limits: &Arc<QueryLimits>,
 ) -> Result<Session, SqlError> {
     let mut state = template.clone();
     state.config_mut().options_mut().catalog.default_catalog = db.to_owned();
     state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
+    let extensions = &mut state.config_mut().options_mut().extensions;
+    extensions.insert(LimitsExtension(Arc::clone(limits)));
     state.mark_start_execution();
     if let Some(promql) = promql {
         state.register_udtf(

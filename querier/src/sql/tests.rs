@@ -1,7 +1,7 @@
 //! Whole queries, over rows in memory.
 
 mod commands;
-mod memory;
+pub(super) mod memory;
 mod promql;
 
 use std::collections::HashMap;
@@ -159,7 +159,7 @@ async fn batches(
     params: HashMap<String, SqlParam>,
 ) -> Result<Vec<RecordBatch>, SqlError> {
     engine
-        .query("default", engine.read(sql)?, params)
+        .query("default", engine.read(sql)?, params, None)
         .await?
         .value
         .try_collect()
@@ -520,7 +520,12 @@ fn what_does_not_exist_is_named() {
     check_bad("SELECT nothing FROM cpu", "nothing");
     let missing = run(async {
         engine()
-            .query("absent", engine().read("SELECT 1").unwrap(), HashMap::new())
+            .query(
+                "absent",
+                engine().read("SELECT 1").unwrap(),
+                HashMap::new(),
+                None,
+            )
             .await
             .err()
     });

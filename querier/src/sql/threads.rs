@@ -1,17 +1,23 @@
 //! The threads that a query computes on, if they are not the caller's.
 
+use std::sync::Arc;
+
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
+use super::limits::QueryLimits;
+
 /// Batches that are ready before they are asked for.
 const AHEAD: usize = 2;
 
-/// Moves the computing of a stream to other threads; dropping the new stream ends it.
+/// Moves the computing of a stream to other threads; dropping the new stream ends it where it next
+/// pauses. Until then the task has the query's limits.
 pub(super) fn on(
     threads: &Handle,
     mut stream: SendableRecordBatchStream,
+    limits: Arc<QueryLimits>,
 ) -> SendableRecordBatchStream {
     let mut builder = RecordBatchReceiverStreamBuilder::new(stream.schema(), AHEAD);
     let batches = builder.tx();
@@ -22,6 +28,8 @@ pub(super) fn on(
                 break;
             }
         }
+        drop(stream);
+        drop(limits);
         Ok(())
     };
     builder.spawn_on(work, threads);

@@ -18,7 +18,7 @@ fn columns(sql: &str) -> Vec<String> {
         let engine = engine();
         let text = engine.read(sql).unwrap();
         engine
-            .query("default", text, HashMap::new())
+            .query("default", text, HashMap::new(), None)
             .await
             .unwrap()
             .value
@@ -34,7 +34,7 @@ fn columns(sql: &str) -> Vec<String> {
 async fn warnings(sql: &str) -> Vec<String> {
     let engine = engine();
     engine
-        .query("default", engine.read(sql).unwrap(), HashMap::new())
+        .query("default", engine.read(sql).unwrap(), HashMap::new(), None)
         .await
         .unwrap()
         .warnings
@@ -286,7 +286,10 @@ fn an_answer_is_counted_in_the_memory_of_the_statement() {
         let text = engine
             .read("SELECT * FROM promql('time()', 0, 100000, 1)")
             .unwrap();
-        let answer = engine.query("default", text, HashMap::new()).await.unwrap();
+        let answer = engine
+            .query("default", text, HashMap::new(), None)
+            .await
+            .unwrap();
         assert!(budget.used() >= 800_000, "{}", budget.used());
         let batches: Vec<_> = answer.value.try_collect().await.unwrap();
         let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
