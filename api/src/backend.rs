@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
-use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
@@ -581,7 +581,7 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
         memory: Arc::clone(memory),
         buffer_bytes: config.buffer_bytes,
         // Writes go on while the older half is on its way to the store.
-        flush_bytes: config.buffer_bytes / 2,
+        flush_bytes: memory.state(Share::Buffer).guaranteed / 2,
         flush_interval: Duration::from_millis(config.flush_interval_ms),
         max_lines_bytes: config.max_body_bytes,
         max_remote_write_bytes: config.max_remote_write_bytes,

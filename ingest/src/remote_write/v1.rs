@@ -11,6 +11,8 @@ use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
+/// Samples of one series after which they get a chance.
+const SAMPLES_PER_LOCK: usize = 64 * 1024;
 
 /// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
 /// Samples older than `oldest` are refused one by one.
@@ -33,7 +35,7 @@ pub fn decode(
                 time_series(
                     value.bytes("a time series")?,
                     &mut samples,
-                    &known,
+                    &mut known,
                     &mut scratch,
                 )?;
                 series += 1;
@@ -58,7 +60,7 @@ pub fn decode(
 fn time_series(
     body: &[u8],
     samples: &mut SamplesBuilder,
-    known: &KnownSeries<'_>,
+    known: &mut KnownSeries<'_>,
     scratch: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let mut fields = Fields::new(body);
@@ -68,6 +70,7 @@ fn time_series(
     let mut labels_end = fields.position();
     scratch.clear();
     let mut bad_histogram = None;
+    let mut count = 0usize;
     loop {
         let start = fields.position();
         let Some((number, value)) = fields.next()? else {
@@ -90,6 +93,13 @@ fn time_series(
             2 => {
                 let (value, time) = sample(value.message("a sample")?)?;
                 samples.sample(value, time);
+                count += 1;
+                if count.is_multiple_of(SAMPLES_PER_LOCK) {
+                    known.bump();
+                    if samples.is_out_of_memory() {
+                        return Ok(());
+                    }
+                }
             }
             3 => exemplar(value.message("an exemplar")?, samples)?,
             4 => match histogram::decode(value.message("a histogram")?)? {
