@@ -11,7 +11,7 @@
 //! # What counts as acknowledged
 //!
 //! - Every object says how far its epoch was durable when it was composed
-//!   ([`durable_end`](super::durable_end)). What is missing, cut or fenced below that end was
+//!   (`durable_end`). What is missing, cut or fenced below that end was
 //!   acknowledged and is lost, which is an error ([`ReplayError::Lost`]) that names both objects.
 //!   No fence is put in its place.
 //! - A gap from that end on ends an epoch. Objects after it were in flight beside the one that is
