@@ -79,7 +79,7 @@ pub struct Config {
     /// leaves.
     pub query_memory_bytes: Option<usize>,
     /// Memory that one query may use, its answer included. Without a value: what queries are always
-    /// granted, a quarter of `memory_bytes`.
+    /// granted, a fifth of `memory_bytes`.
     pub max_query_memory_bytes: Option<usize>,
     /// Whether answers may leave out segments that are damaged, with a warning, where a request
     /// does not say. Otherwise the query fails.
@@ -289,7 +289,7 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_memory_bytes: Option<usize>,
-    /// Memory that one query may use [default: a quarter of --memory-bytes]
+    /// Memory that one query may use [default: a fifth of --memory-bytes]
     #[arg(long, env = "TIDELAKE_MAX_QUERY_MEMORY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_memory_bytes: Option<usize>,

@@ -70,7 +70,7 @@ mod tests {
         };
         let budget = budget(&config);
         let queries = budget.state(Share::Queries).guaranteed;
-        assert_eq!(queries, (1 << 30) / 100 * 25);
+        assert_eq!(queries, (1 << 30) / 100 * 20);
         assert_eq!(max_query_bytes(&config, &budget), queries);
         let small = Config {
             memory_bytes: Some(1 << 30),

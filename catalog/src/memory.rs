@@ -13,7 +13,7 @@
 //!
 //! Invariants:
 //! - all shares together never hold more than the sum of the guarantees;
-//! - a fifth of the process' memory ([`UNCOUNTED`]) is in no share: code, stacks, the allocator's
+//! - a quarter of the process' memory ([`UNCOUNTED`]) is in no share: code, stacks, the allocator's
 //!   slack, and what is too small to be counted.
 
 use std::fmt;
@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Part of the memory of the process that belongs to no share, in percent.
-pub const UNCOUNTED: usize = 20;
+pub const UNCOUNTED: usize = 25;
 
 /// What memory is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Share {
             Share::Bodies => 5,
             Share::Parsing => 10,
             Share::Buffer => 20,
-            Share::Queries => 25,
+            Share::Queries => 20,
             Share::Caches => 10,
             Share::Merges => 10,
         }

@@ -130,7 +130,7 @@ impl Buffer {
         if chunks
             .open
             .as_ref()
-            .is_some_and(|open| !open.same_registry(registry))
+            .is_some_and(|open| !open.same_registry(registry) || rows.len() >= CHUNK_ROWS / 2)
         {
             self.freeze(&mut chunks);
         }

@@ -30,6 +30,14 @@ use crate::wal::{
     WalPosition, WalState, WalWriter, WriterId,
 };
 
+/// Samples of a body of remote write. An empty one is two bytes in the body and twenty in memory;
+/// senders put some thousands into a body.
+const MAX_SAMPLES: usize = 4_000_000;
+
+/// Rows of a request that take more bytes are only taken while a quarter of the memory for rows and
+/// series is left: the rest is for the small requests of others.
+const LARGE_ROWS_BYTES: usize = 1 << 20;
+
 /// Largest decompressed body that replay takes.
 const MAX_REPLAYED_BYTES: usize = 1 << 30;
 
@@ -307,7 +315,8 @@ impl Ingester {
             options.max_lines_bytes,
             options.max_remote_write_bytes,
             Arc::clone(&options.memory),
-        );
+        )
+        .with_max_samples(MAX_SAMPLES);
         let wal = WalWriter::start(
             store.clone(),
             &node,
@@ -430,12 +439,30 @@ impl Ingester {
             exemplars,
         } = prepared.outcome.written;
         if samples + histograms + exemplars > 0 {
+            let bytes: usize = prepared.tables.iter().map(|t| t.rows.bytes()).sum();
+            self.check_room(bytes)?;
             self.wal
                 .append(frame, prepared.tables)
                 .await
                 .map_err(wal_error)?;
         }
         Ok(prepared.outcome)
+    }
+
+    /// Refuses rows that take much memory when little is left.
+    fn check_room(&self, bytes: usize) -> Result<(), IngestError> {
+        let memory = &self.options.memory;
+        let limit = memory.limit(Share::Buffer).min(self.options.buffer_bytes) / 4 * 3;
+        let used = memory.state(Share::Buffer).used;
+        if bytes <= LARGE_ROWS_BYTES || used == 0 || used.saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        self.full.notify_one();
+        Err(IngestError::unavailable(format!(
+            "{bytes} bytes of rows do not fit beside the {used} that wait to be flushed, at most \
+             {limit} are allowed (settings buffer_bytes and memory_bytes); send again later, or \
+             smaller bodies"
+        )))
     }
 
     /// From now on writes are answered "later" for this reason, until it is `None`. Flushes go on.

@@ -55,6 +55,7 @@ pub struct Preparer {
     registries: Arc<Registries>,
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
+    max_samples: usize,
     memory: Arc<MemoryBudget>,
 }
 
@@ -135,7 +136,18 @@ impl Preparer {
             registries,
             max_lines_bytes,
             max_remote_write_bytes,
+            max_samples: usize::MAX,
             memory,
+        }
+    }
+
+    /// Refuses bodies of remote write with more samples. Not for replay: what was acknowledged
+    /// under another limit must come back all the same.
+    #[must_use]
+    pub fn with_max_samples(self, max_samples: usize) -> Self {
+        Self {
+            max_samples,
+            ..self
         }
     }
 
@@ -291,6 +303,13 @@ impl Preparer {
             renewed = true;
             registry = self.registries.get(&name);
         };
+        if parsed.rows.len() > self.max_samples {
+            return Err(IngestError::TooLarge(format!(
+                "the body has {} samples, at most {} are taken at a time; send it in smaller parts",
+                parsed.rows.len(),
+                self.max_samples
+            )));
+        }
         let mut memory = parsed.memory.take();
         if let Some(memory) = &mut memory {
             settle(memory, parsed.rows.bytes() + parsed.exemplars.bytes());

@@ -314,7 +314,7 @@ mod tests {
 
     use super::*;
 
-    /// Queries may have 25 MB together, and borrow 27.5 more; one of them 30.
+    /// Queries may have 20 MB together, and borrow 27.5 more; one of them 30.
     fn memory() -> (Arc<MemoryBudget>, QueryMemory) {
         let budget = Arc::new(MemoryBudget::new(100_000_000));
         (Arc::clone(&budget), QueryMemory::new(budget, 30_000_000))

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// A thousand bytes of memory: bodies 50, parsing 100, buffer 200, queries 250, caches 100,
+/// A thousand bytes of memory: bodies 50, parsing 100, buffer 200, queries 200, caches 100,
 /// merges 100.
 fn budget() -> Arc<MemoryBudget> {
     Arc::new(MemoryBudget::new(1000))
@@ -17,32 +17,32 @@ fn guarantees_leave_room_for_what_is_not_counted() {
 #[test]
 fn a_share_borrows_half_of_what_others_leave() {
     let budget = budget();
-    // 250 of its own, and half of the 550 of the others.
-    assert_eq!(budget.limit(Share::Queries), 525);
-    let held = budget.try_reserve(Share::Queries, 525).unwrap();
+    // 200 of its own, and half of the 550 of the others.
+    assert_eq!(budget.limit(Share::Queries), 475);
+    let held = budget.try_reserve(Share::Queries, 475).unwrap();
     let refused = budget.try_reserve(Share::Queries, 1).unwrap_err();
     assert_eq!(
         refused,
         OutOfMemory {
             share: Share::Queries,
             wanted: 1,
-            used: 525,
-            limit: 525
+            used: 475,
+            limit: 475
         }
     );
     assert!(refused.to_string().contains("memory_bytes"), "{refused}");
     assert_eq!(budget.state(Share::Queries).refused, 1);
     drop(held);
-    assert_eq!((budget.used(), budget.state(Share::Queries).peak), (0, 525));
+    assert_eq!((budget.used(), budget.state(Share::Queries).peak), (0, 475));
 }
 
 #[test]
 fn half_of_every_guarantee_is_free_at_once_whatever_others_borrowed() {
     let budget = budget();
-    let _queries = budget.try_reserve(Share::Queries, 525).unwrap();
+    let _queries = budget.try_reserve(Share::Queries, 475).unwrap();
     let _buffer = budget.try_reserve(Share::Buffer, 100).unwrap();
     let _merges = budget.try_reserve(Share::Merges, 50).unwrap();
-    assert!(budget.used() <= 800);
+    assert!(budget.used() <= 750);
 }
 
 #[test]
@@ -52,15 +52,15 @@ fn all_together_never_hold_more_than_the_guarantees() {
     for round in 0..1000 {
         let share = Share::ALL[round % Share::ALL.len()];
         held.extend(budget.try_reserve(share, 1 + round % 7));
-        assert!(budget.used() <= 800, "{}", budget.used());
+        assert!(budget.used() <= 750, "{}", budget.used());
     }
-    assert!(budget.used() > 750, "{}", budget.used());
+    assert!(budget.used() > 700, "{}", budget.used());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_guarantee_that_others_hold_comes_back_to_its_owner() {
     let budget = budget();
-    let mut queries = budget.try_reserve(Share::Queries, 525).unwrap();
+    let mut queries = budget.try_reserve(Share::Queries, 475).unwrap();
     let _caches = budget.try_reserve(Share::Caches, 100).unwrap();
     let owner = tokio::spawn({
         let budget = Arc::clone(&budget);
@@ -81,9 +81,9 @@ async fn a_guarantee_that_others_hold_comes_back_to_its_owner() {
 #[tokio::test]
 async fn what_can_never_fit_is_refused_at_once() {
     let budget = budget();
-    let refused = budget.reserve(Share::Bodies, 426).await.unwrap_err();
-    assert_eq!((refused.wanted, refused.share), (426, Share::Bodies));
-    assert_eq!(budget.most(Share::Bodies), 425);
+    let refused = budget.reserve(Share::Bodies, 401).await.unwrap_err();
+    assert_eq!((refused.wanted, refused.share), (401, Share::Bodies));
+    assert_eq!(budget.most(Share::Bodies), 400);
 }
 
 #[test]

@@ -57,6 +57,10 @@ impl OpenChunk {
 
     pub(super) fn append(&mut self, rows: Rows) {
         let before = self.rows();
+        if before == 0 {
+            // Nothing is copied: a large body fills a chunk of its own.
+            return self.take(rows);
+        }
         // Bodies of one sender bring their fields in the same order.
         let mut next = 0;
         for field in rows.fields {
@@ -72,6 +76,18 @@ impl OpenChunk {
         }
         self.series.extend_from_slice(&rows.series);
         self.time.extend_from_slice(&rows.time);
+        self.counted.set(self.bytes());
+    }
+
+    /// The first rows, as they are.
+    fn take(&mut self, rows: Rows) {
+        for field in rows.fields {
+            let at = self.column(&field);
+            self.column_bytes += field.bytes();
+            self.columns[at] = field;
+        }
+        self.series = rows.series;
+        self.time = rows.time;
         self.counted.set(self.bytes());
     }
 
