@@ -48,6 +48,58 @@ async fn writes_that_are_put_off_get_503_and_flushes_go_on() {
 }
 
 #[tokio::test]
+async fn large_rows_leave_room_for_small_requests() {
+    let catalog = Arc::new(Catalog::open(Store::memory(), "n", "").await.unwrap());
+    let options = IngestOptions {
+        buffer_bytes: 4 << 20,
+        ..IngestOptions::default()
+    };
+    let ingester = Ingester::start(catalog, options).await.unwrap();
+    let lines = |count: usize| WriteRequest {
+        body: (0..count)
+            .map(|time| format!("m v={time} {time}\n"))
+            .collect::<String>()
+            .into(),
+        ..request()
+    };
+    // Each takes two megabytes, and three of the four are for large rows.
+    ingester.write(lines(100_000)).await.unwrap();
+    let error = ingester.write(lines(100_000)).await.unwrap_err();
+    assert!(
+        matches!(&error, IngestError::Unavailable { reason, .. } if reason.contains("buffer_bytes")),
+        "{error}"
+    );
+    ingester.write(request()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_of_more_samples_than_are_taken_at_a_time_is_refused() {
+    let catalog = Arc::new(Catalog::open(Store::memory(), "n", "").await.unwrap());
+    let memory = MemoryBudget::unlimited();
+    let registries = Arc::new(Registries::new(1 << 20, Arc::clone(&memory)));
+    // `__name__="x"`, and two samples of nothing.
+    let label = b"\x0a\x0d\x0a\x08__name__\x12\x01x";
+    let mut body = vec![0x0a, label.len() as u8 + 4];
+    body.extend_from_slice(label);
+    body.extend_from_slice(&[0x12, 0, 0x12, 0]);
+    let frame = Frame {
+        database: "d".into(),
+        protocol: Protocol::RemoteWrite1,
+        encoding: ContentEncoding::Identity,
+        received_ns: 1,
+        body: body.into(),
+    };
+    let preparer = || {
+        let (catalog, registries) = (Arc::clone(&catalog), Arc::clone(&registries));
+        Preparer::new(catalog, registries, 1 << 20, 1 << 20, Arc::clone(&memory))
+    };
+    let refused = preparer().with_max_samples(1).prepare(&frame, true).await;
+    assert!(matches!(refused, Err(IngestError::TooLarge(_))));
+    // A replay takes what was acknowledged.
+    assert!(preparer().prepare(&frame, true).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_holds_a_number() {
     let store = Store::memory();
     let catalog = Catalog::open(store.clone(), "n", "").await.unwrap();
