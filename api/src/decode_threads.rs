@@ -12,8 +12,11 @@ use tokio::sync::oneshot;
 use crate::backend::{ContentEncoding, IngestError, WriteRequest};
 use crate::panics::{self, PanicId};
 
-/// Bodies with more bytes than this after decompression are large: they take milliseconds.
-const LARGE_BYTES: usize = 64 << 10;
+/// Bodies with more bytes than this are large: they take up to ten milliseconds. Below it to change
+/// threads costs more than it is worth.
+const LARGE_BYTES: usize = 256 << 10;
+/// The same for bodies of remote write after decompression, of which each byte is less work.
+const LARGE_INFLATED_BYTES: usize = 1 << 20;
 /// The same for encodings that say nothing reliable about it: gzip inflates to a thousand times as
 /// much, zstd to more.
 const LARGE_COMPRESSED_BYTES: usize = 1 << 10;
@@ -99,9 +102,8 @@ pub fn is_large(request: &WriteRequest) -> bool {
     match request.encoding {
         ContentEncoding::Identity => bytes > LARGE_BYTES,
         // What cannot be read is refused at once.
-        ContentEncoding::Snappy => {
-            snap::raw::decompress_len(&request.body).is_ok_and(|inflated| inflated > LARGE_BYTES)
-        }
+        ContentEncoding::Snappy => snap::raw::decompress_len(&request.body)
+            .is_ok_and(|inflated| inflated > LARGE_INFLATED_BYTES),
         ContentEncoding::Gzip | ContentEncoding::Zstd => bytes > LARGE_COMPRESSED_BYTES,
     }
 }
@@ -149,10 +151,14 @@ mod tests {
                 .compress_vec(&vec![0; bytes])
                 .unwrap()
         };
-        check(ContentEncoding::Identity, vec![0; 64 << 10], false);
-        check(ContentEncoding::Identity, vec![0; (64 << 10) + 1], true);
-        check(ContentEncoding::Snappy, snappy(64 << 10), false);
-        check(ContentEncoding::Snappy, snappy((64 << 10) + 1), true);
+        check(ContentEncoding::Identity, vec![0; LARGE_BYTES], false);
+        check(ContentEncoding::Identity, vec![0; LARGE_BYTES + 1], true);
+        check(ContentEncoding::Snappy, snappy(LARGE_INFLATED_BYTES), false);
+        check(
+            ContentEncoding::Snappy,
+            snappy(LARGE_INFLATED_BYTES + 1),
+            true,
+        );
         check(ContentEncoding::Snappy, vec![0xff; 1 << 20], false);
         check(ContentEncoding::Gzip, vec![0; 1 << 10], false);
         check(ContentEncoding::Gzip, vec![0; (1 << 10) + 1], true);

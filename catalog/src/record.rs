@@ -406,7 +406,7 @@ pub struct Segment {
     /// xxh3-64 of the data file.
     #[prost(fixed64, tag = "13")]
     pub data_checksum: u64,
-    /// xxh3-64 of the series index.
+    /// xxh3-64 of the last bytes of the series index; in its first format of the whole.
     #[prost(fixed64, tag = "14")]
     pub index_checksum: u64,
     /// Position in the sort orders of the message around it.
@@ -415,6 +415,9 @@ pub struct Segment {
     /// Rows that tombstones up to this commit delete are not in it.
     #[prost(uint64, tag = "16")]
     pub deletes_applied: u64,
+    /// The last bytes of the series index, from its root on; 0 in its first format.
+    #[prost(uint64, tag = "17")]
+    pub index_tail_bytes: u64,
 }
 
 /// The state after a commit.
@@ -543,6 +546,7 @@ impl Serialize for Segment {
             index_bytes: u64,
             data_checksum: String,
             index_checksum: String,
+            index_tail_bytes: u64,
             sort_order: u32,
             deletes_applied: u64,
         }
@@ -561,6 +565,7 @@ impl Serialize for Segment {
             index_bytes: self.index_bytes,
             data_checksum: format!("{:016x}", self.data_checksum),
             index_checksum: format!("{:016x}", self.index_checksum),
+            index_tail_bytes: self.index_tail_bytes,
             sort_order: self.sort_order,
             deletes_applied: self.deletes_applied,
         }

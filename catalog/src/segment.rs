@@ -12,7 +12,7 @@
 //! - runs that do not overlap are copied whole: nothing is compared row by row unless two runs
 //!   overlap.
 //!
-//! This module imports only `model` and the object store's own types.
+//! This module imports only `model`, `memory` and the object store's own types.
 
 pub mod column;
 pub mod decimal;
@@ -20,6 +20,7 @@ pub mod encoding;
 pub mod error;
 pub mod field_array;
 pub mod index;
+pub mod label_texts;
 pub mod merge;
 pub mod meter;
 pub mod reader;
@@ -32,7 +33,8 @@ pub mod writer;
 pub use decimal::ValueLayout;
 pub use error::SegmentError;
 pub use field_array::{FieldArray, SparseArray};
-pub use index::{IndexedSeries, SeriesIndex};
+pub use index::{IndexCache, IndexCacheCounts, IndexedSeries, SeriesIndex};
+pub use label_texts::LabelTexts;
 pub use meter::{ReadCounts, ReadMeter};
 pub use reader::OpenSegment;
 pub use rows::{SeriesRun, SortedRows};

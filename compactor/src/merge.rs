@@ -50,15 +50,19 @@ pub async fn merge(
         Ok::<_, SegmentError>(Source::Segment(
             WriteOrder::Segment(meta.order.1),
             tombstones,
-            Arc::new(meta.open(store, kind).await?),
+            Arc::new(meta.open_whole(store, kind).await?),
         ))
     }))
     .await?;
-    let labels = sources.iter().flat_map(|source| match source {
-        Source::Segment(_, _, segment) => segment.index().series(),
-        Source::Rows(..) => &[],
-    });
+    let mut series = Vec::with_capacity(sources.len());
+    for source in &sources {
+        if let Source::Segment(_, _, segment) = source {
+            series.push(segment.index().all().await?);
+        }
+    }
+    let labels = series.iter().flat_map(|series| series.iter());
     let order = SortOrder::choose(kind, labels.map(|one| &one.series.labels));
+    drop(series);
     let present = |field: &&Column| sources.iter().any(|source| source.has_field(&field.name));
     let fields: Arc<[Column]> = table.schema.fields().filter(present).cloned().collect();
 
@@ -69,7 +73,8 @@ pub async fn merge(
             matchers: Vec::new(),
             range,
         };
-        let mut units = plan(kind, sources.clone(), request, Some(&order))
+        let mut units = plan(kind, sources.clone(), request, Some(&order), None)
+            .await?
             .units
             .into_iter();
         let mut output: Option<Output> = None;
@@ -235,6 +240,7 @@ impl Output {
             data_bytes: done.data_bytes,
             index_bytes: done.index.len() as u64,
             data_checksum: done.data_checksum,
+            index_tail_bytes: done.index_tail_bytes,
             index_checksum: done.index_checksum,
             ..self.meta
         };

@@ -9,7 +9,7 @@ use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{Column, Day, TableKind, TimeUnit};
 use tidelake_catalog::segment::encoding::Effort;
-use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
+use tidelake_catalog::segment::scan::{ScanRequest, WriteOrder, plan_rows};
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
 use tidelake_catalog::snapshot::SegmentMeta;
 use tidelake_catalog::store::{Store, StoreError};
@@ -121,9 +121,9 @@ async fn write_day(
     let range = day.range(kind.time_unit());
     let _memory = reserve(&memory, &chunks).await;
     let encode = move || -> Result<_, SegmentError> {
-        let sources: Vec<Source> = chunks
+        let sources = chunks
             .iter()
-            .map(|c| Source::Rows(WriteOrder::Recent(c.order), Arc::clone(&c.rows)))
+            .map(|c| (WriteOrder::Recent(c.order), Arc::clone(&c.rows)))
             .collect();
         let labels = chunks
             .iter()
@@ -142,7 +142,7 @@ async fn write_day(
             &[("tidelake.write_order", origin)],
         )?;
         let mut data = Vec::new();
-        for unit in plan(kind, sources, request, Some(&order)).units {
+        for unit in plan_rows(kind, sources, request, Some(&order)).units {
             // All sources are in memory: this future never waits.
             writer.push(&futures::executor::block_on(unit.read())?)?;
             data.append(&mut writer.take_bytes());
@@ -175,6 +175,7 @@ async fn write_day(
         data_bytes: done.data_bytes,
         index_bytes: done.index.len() as u64,
         data_checksum: done.data_checksum,
+        index_tail_bytes: done.index_tail_bytes,
         index_checksum: done.index_checksum,
         sort_tags: sort_tags.into(),
         deletes_applied: 0,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidelake_catalog::model::{Labels, METRIC_NAME, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{SegmentError, Series};
+use tidelake_catalog::segment::{LabelTexts, SegmentError, Series};
 use tokio::time::Instant;
 
 use crate::memory::{MemoryExceeded, QueryBytes, QueryPool};
@@ -109,8 +109,7 @@ pub(crate) async fn visit(
     search: &mut Search,
     mut visit: impl FnMut(&Labels, Option<&str>) -> usize,
 ) -> Result<(), LabelError> {
-    let all = [Vec::new()];
-    for matchers in if sets.is_empty() { &all[..] } else { sets } {
+    for matchers in each(sets) {
         let (series, listed) =
             list(tables, database, METRICS_TABLE, matchers, range, search).await?;
         for series in &series {
@@ -226,21 +225,18 @@ pub(crate) async fn names(
     mut search: Search,
 ) -> Result<(Vec<String>, QueryBytes), LabelError> {
     let mut found = Texts::default();
-    visit(
-        tables,
-        database,
-        sets,
-        range,
-        &mut search,
-        |labels, metric| {
-            let names = labels.iter().map(|(name, _)| name);
-            names
-                .chain(metric.map(|_| METRIC_NAME))
-                .map(|name| found.add(name))
-                .sum()
-        },
-    )
-    .await?;
+    for matchers in each(sets) {
+        collect(
+            tables,
+            database,
+            LabelTexts::Names,
+            matchers,
+            range,
+            &mut search,
+            &mut found,
+        )
+        .await?;
+    }
     found.into_list(search)
 }
 
@@ -254,23 +250,91 @@ pub(crate) async fn values(
     mut search: Search,
 ) -> Result<(Vec<String>, QueryBytes), LabelError> {
     let mut found = Texts::default();
-    visit(
-        tables,
-        database,
-        sets,
-        range,
-        &mut search,
-        |labels, metric| {
-            let value = if label == METRIC_NAME {
-                metric.or_else(|| labels.get(label))
-            } else {
-                labels.get(label)
-            };
-            value.map_or(0, |value| found.add(value))
-        },
-    )
-    .await?;
+    let texts = LabelTexts::Values(label);
+    for matchers in each(sets) {
+        collect(
+            tables,
+            database,
+            texts,
+            matchers,
+            range,
+            &mut search,
+            &mut found,
+        )
+        .await?;
+    }
     found.into_list(search)
+}
+
+/// Without sets of matchers all series pass.
+fn each(sets: &[Vec<Matcher>]) -> &[Vec<Matcher>] {
+    const ALL: &[Vec<Matcher>] = &[Vec::new()];
+    if sets.is_empty() { ALL } else { sets }
+}
+
+/// Adds the texts of the series that pass all matchers of a set.
+async fn collect(
+    tables: &Tables,
+    database: &str,
+    texts: LabelTexts<'_>,
+    matchers: &[Matcher],
+    range: TimeRange,
+    search: &mut Search,
+    found: &mut Texts,
+) -> Result<(), LabelError> {
+    search.check()?;
+    let lists = tables
+        .label_texts(database, METRICS_TABLE, texts, matchers, range)
+        .await?;
+    for text in lists.iter().flatten() {
+        search.collected(found.add(text))?;
+    }
+    drop(lists);
+    let tags = tag_matchers(matchers);
+    let mut last: Option<(Arc<str>, bool)> = None;
+    for metric in field_metrics(tables, database, matchers) {
+        // All fields of a table have its series.
+        let is_known = last.as_ref().filter(|(table, _)| *table == metric.table);
+        let has_series = match is_known {
+            Some((_, has_series)) => *has_series,
+            None => {
+                search.check()?;
+                let range = to_unit(range, metric.schema.kind.time_unit());
+                let of_fields = LabelTexts::Values(METRIC_NAME);
+                let lists = match texts == of_fields {
+                    // A tag of this name gives way to the name of the field.
+                    true => Vec::new(),
+                    false => {
+                        tables
+                            .label_texts(database, &metric.table, texts, &tags, range)
+                            .await?
+                    }
+                };
+                for text in lists.iter().flatten() {
+                    search.collected(found.add(text))?;
+                }
+                let has_series = match lists.iter().any(|list| !list.is_empty()) {
+                    true => true,
+                    false => {
+                        tables
+                            .has_series(database, &metric.table, &tags, range)
+                            .await?
+                    }
+                };
+                last = Some((metric.table.clone(), has_series));
+                has_series
+            }
+        };
+        if has_series {
+            let bytes = match texts {
+                LabelTexts::Names => found.add(METRIC_NAME),
+                LabelTexts::Values(METRIC_NAME) => found.add(&metric.name),
+                LabelTexts::Values(_) => 0,
+            };
+            search.collected(bytes)?;
+        }
+    }
+    search.flush()
 }
 
 /// Different texts.

@@ -173,8 +173,27 @@ pub(crate) async fn feeds(
             range: range.intersect(&found.kept),
         };
         let plan = match sorted {
-            true => plan_by(TableKind::Metrics, found.sources, scan, Labels::clone),
-            false => plan(TableKind::Metrics, found.sources, scan, None),
+            true => {
+                let meter = tables.meter();
+                plan_by(
+                    TableKind::Metrics,
+                    found.sources,
+                    scan,
+                    Labels::clone,
+                    meter,
+                )
+                .await?
+            }
+            false => {
+                plan(
+                    TableKind::Metrics,
+                    found.sources,
+                    scan,
+                    None,
+                    tables.meter(),
+                )
+                .await?
+            }
         };
         feeds.push(Feed {
             units: plan.units,
@@ -193,10 +212,11 @@ pub(crate) async fn feeds(
             range,
         };
         let plan = match sorted {
-            true => plan_by(found.schema.kind, found.sources, scan, |tags| {
-                named(tags, &metric.name)
-            }),
-            false => plan(found.schema.kind, found.sources, scan, None),
+            true => {
+                let key = |tags: &Labels| named(tags, &metric.name);
+                plan_by(found.schema.kind, found.sources, scan, key, tables.meter()).await?
+            }
+            false => plan(found.schema.kind, found.sources, scan, None, tables.meter()).await?,
         };
         feeds.push(Feed {
             units: plan.units,

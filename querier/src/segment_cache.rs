@@ -1,4 +1,5 @@
-//! Open segments: series indexes and footers, the part of a segment that every query needs.
+//! Open segments: roots of series indexes and footers, the part of a segment that every query
+//! needs.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ struct Inner {
     held: Reservation,
 }
 
-/// Open segments, bounded by bytes; the ones not used for longest go first.
+/// Open segments, within half of the share of caches; the ones not used for longest go first.
 pub(crate) struct SegmentCache {
     inner: Mutex<Inner>,
     memory: Arc<MemoryBudget>,
@@ -79,7 +80,7 @@ impl SegmentCache {
                     // It is there: what does not fit is let go.
                     inner.held.grow(bytes);
                 }
-                inner.evict(self.memory.limit(Share::Caches));
+                inner.evict(self.memory.limit(Share::Caches) / 2);
             }
             // Nor is a damaged one kept: it may be restored at any time.
             _ => inner.remove(meta.id),

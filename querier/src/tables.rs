@@ -3,15 +3,20 @@
 //! Recent rows are taken before the catalog's snapshot: a flush in between then shows its rows
 //! twice, which the merge undoes, and never not at all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::memory::MemoryBudget;
-use tidelake_catalog::model::{Column, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange};
+use tidelake_catalog::model::{
+    Column, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange,
+};
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
-use tidelake_catalog::segment::{OpenSegment, ReadMeter, SegmentError, Series, SortedRows};
+use tidelake_catalog::segment::{
+    IndexCache, LabelTexts, OpenSegment, ReadMeter, SegmentError, Series, SortedRows,
+};
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
@@ -66,6 +71,8 @@ struct Inner {
     store: Store,
     recent: Arc<dyn RecentRows>,
     segments: SegmentCache,
+    /// What was read of their series indexes.
+    indexes: Arc<IndexCache>,
     damaged: Damaged,
 }
 
@@ -101,6 +108,7 @@ impl Tables {
             store,
             recent,
             segments,
+            indexes: IndexCache::new(memory),
             damaged: Damaged::default(),
         });
         Self {
@@ -119,6 +127,11 @@ impl Tables {
             left_out: Some(Arc::default()),
             ..self.clone()
         }
+    }
+
+    /// What counts that which is read.
+    pub fn meter(&self) -> Option<&Arc<ReadMeter>> {
+        self.meter.as_ref()
     }
 
     /// The same tables for one reader, whose reads a meter counts besides those that do already.
@@ -267,6 +280,7 @@ impl Tables {
         let Inner {
             store,
             segments,
+            indexes,
             damaged,
             ..
         } = &*self.inner;
@@ -277,7 +291,7 @@ impl Tables {
             return Ok(None);
         }
         let opened = segments
-            .open(meta, || meta.open_counted(store, kind, self.meter.clone()))
+            .open(meta, || meta.open(store, kind, indexes, self.meter.clone()))
             .await;
         let Err(error) = opened else {
             return opened.map(Some);
@@ -313,7 +327,8 @@ impl Tables {
         match self.sources(database, table, request.range).await? {
             Some(found) => {
                 request.range = request.range.intersect(&found.kept);
-                Ok(plan(found.schema.kind, found.sources, request, None))
+                let meter = self.meter.as_ref();
+                plan(found.schema.kind, found.sources, request, None, meter).await
             }
             None => Ok(ScanPlan { units: Vec::new() }),
         }
@@ -340,43 +355,61 @@ impl Tables {
             .collect())
     }
 
-    /// Names of the metrics in the metrics table, ascending.
-    pub async fn metric_names(&self, database: &str) -> Result<Vec<String>, SegmentError> {
-        let Some(found) = self
-            .sources(database, METRICS_TABLE, TimeRange::ALL)
-            .await?
-        else {
+    /// Names of labels or values of a label that series of a table have which pass all matchers,
+    /// with [what counts of a segment](Source::label_texts); a list for each source.
+    pub async fn label_texts(
+        &self,
+        database: &str,
+        table: &str,
+        texts: LabelTexts<'_>,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<Vec<String>>, SegmentError> {
+        let Some(found) = self.sources(database, table, range).await? else {
             return Ok(Vec::new());
         };
-        let mut names = std::collections::BTreeSet::new();
-        let is_whole = |source: &Source| !matches!(source, Source::Segment(_, tombstones, _) if !tombstones.is_empty());
-        if !found.sources.iter().all(is_whole) || found.kept != TimeRange::ALL {
-            // Series have to be looked at one by one: of some all rows are gone.
-            let series = self
-                .series(database, METRICS_TABLE, &[], TimeRange::ALL)
-                .await?;
-            names.extend(
-                series
-                    .iter()
-                    .map(|series| series.labels.metric_name().to_owned()),
-            );
-            return Ok(names.into_iter().collect());
-        }
+        let meter = self.meter.as_ref();
+        let lists = found
+            .sources
+            .iter()
+            .map(|source| source.label_texts(texts, matchers, range, found.kept, meter));
+        let lists: Vec<_> = lists.collect();
+        stream::iter(lists)
+            .buffered(OPEN_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Whether any series of a table passes all matchers, with the same rules.
+    pub async fn has_series(
+        &self,
+        database: &str,
+        table: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<bool, SegmentError> {
+        let Some(found) = self.sources(database, table, range).await? else {
+            return Ok(false);
+        };
         for source in &found.sources {
-            match source {
-                Source::Segment(_, _, segment) => {
-                    names.extend(segment.index().metric_names().map(str::to_owned))
-                }
-                Source::Rows(_, rows) => {
-                    for run in &rows.runs {
-                        let name = run.series.labels.metric_name();
-                        if !names.contains(name) {
-                            names.insert(name.to_owned());
-                        }
-                    }
-                }
+            let meter = self.meter.as_ref();
+            if source
+                .has_series(matchers, range, found.kept, meter)
+                .await?
+            {
+                return Ok(true);
             }
         }
+        Ok(false)
+    }
+
+    /// Names of the metrics in the metrics table, ascending.
+    pub async fn metric_names(&self, database: &str) -> Result<Vec<String>, SegmentError> {
+        let texts = LabelTexts::Values(METRIC_NAME);
+        let lists = self
+            .label_texts(database, METRICS_TABLE, texts, &[], TimeRange::ALL)
+            .await?;
+        let names: BTreeSet<String> = lists.into_iter().flatten().collect();
         Ok(names.into_iter().collect())
     }
 }

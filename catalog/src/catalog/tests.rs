@@ -67,6 +67,7 @@ pub(super) fn segment(id: u128) -> SegmentMeta {
         data_bytes: 100,
         index_bytes: 50,
         data_checksum: 1,
+        index_tail_bytes: 0,
         index_checksum: 2,
         sort_tags: Arc::from(["host".to_owned()]),
         deletes_applied: 0,
@@ -1001,6 +1002,7 @@ fn metadata_stay_small() {
         data_bytes: 1 << 29,
         index_bytes: 1 << 26,
         data_checksum: u64::MAX,
+        index_tail_bytes: 0,
         index_checksum: u64::MAX,
         sort_tags: (0..8)
             .map(|i| format!("a_tag_of_usual_length_{i}"))
@@ -1061,6 +1063,7 @@ mod round_trips {
                 data_bytes: numbers[2],
                 index_bytes: numbers[3],
                 data_checksum: numbers[4],
+                index_tail_bytes: 0,
                 index_checksum: numbers[5],
                 sort_tags: tags.into(),
                 ..segment(0)

@@ -180,6 +180,14 @@ impl Matcher {
         }
     }
 
+    /// What all values that can pass begin with; empty if nothing is known.
+    pub fn prefix(&self) -> &str {
+        match (self.op, &self.pattern) {
+            (MatchOp::Regex, Some(Pattern::Around { before, .. })) => before,
+            _ => "",
+        }
+    }
+
     /// The values that can pass, if they can be listed.
     pub fn listed_values(&self) -> Option<Vec<&str>> {
         match (self.op, &self.pattern) {

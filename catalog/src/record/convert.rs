@@ -281,6 +281,7 @@ impl SortOrders {
             index_bytes: meta.index_bytes,
             data_checksum: meta.data_checksum,
             index_checksum: meta.index_checksum,
+            index_tail_bytes: meta.index_tail_bytes,
             sort_order: sort_order as u32,
             deletes_applied: meta.deletes_applied,
         }
@@ -339,6 +340,7 @@ impl SegmentReader {
             data_bytes: message.data_bytes,
             index_bytes: message.index_bytes,
             data_checksum: message.data_checksum,
+            index_tail_bytes: message.index_tail_bytes,
             index_checksum: message.index_checksum,
             sort_tags: Arc::clone(
                 sort_tags.ok_or(unknown("sort order", message.sort_order.into()))?,

@@ -1,5 +1,7 @@
 //! What can go wrong with a segment.
 
+use crate::memory::OutOfMemory;
+
 /// An error of reading or writing a segment. Every kind names the object.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SegmentError {
@@ -22,6 +24,9 @@ pub enum SegmentError {
     /// The reader may not read so many bytes; see [`super::ReadMeter`].
     #[error("more than {0} bytes would be read from the store")]
     ReadLimit(u64),
+    /// There is no memory for the series that were found.
+    #[error("the series of the query need more memory than there is: {0}; try again later")]
+    Memory(#[from] OutOfMemory),
     /// Rows could not be encoded: a programming error or a lack of memory.
     #[error("rows could not be encoded: {0}")]
     Encode(String),

@@ -1,15 +1,48 @@
 //! The series index of a segment: which series it holds, and in which rows.
+//!
+//! The file is Parquet with one row a series ([`rows`]). Behind the rows lie a dictionary of the
+//! labels ([`dictionary`]), the postings of their values ([`positions`]), and the root ([`root`])
+//! which says where these are. A reader keeps root and footer, and reads of the rest what a lookup
+//! needs ([`lookup`]): the blocks of the dictionary that a matcher asks about, the postings of the
+//! values that pass, the pages of the series that are left. All parts are checked against the root
+//! ([`file`]), and the root against the catalog. What was read stays in the [`IndexCache`].
+//!
+//! An index of the first format has rows only; it is parsed whole when it is opened, as any is by
+//! readers that need all series.
 
+mod cache;
+mod cursor;
+mod dictionary;
+mod file;
+mod lookup;
+mod positions;
+mod root;
+mod rows;
+pub(in crate::segment) mod writer;
+
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, UInt64Type};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::PageIndexPolicy;
+use xxhash_rust::xxh3::xxh3_64;
 
+pub use cache::{IndexCache, IndexCacheCounts};
+
+use self::file::{IndexBytes, IndexFile, WHOLE_BYTES};
+use self::lookup::LookupIndex;
+use self::root::{CHECKED_BYTES, Root};
 use super::error::SegmentError;
+use super::meter::ReadMeter;
+use super::reader::SegmentLocation;
 use super::series::Series;
-use crate::model::{Labels, METRIC_NAME, Matcher, TimeRange};
+use crate::model::{METRIC_NAME, MatchOp, Matcher, TimeRange};
+
+/// Series of a page of an index.
+const PAGE_SERIES: usize = 128;
 
 /// A series in a segment.
 #[derive(Debug, Clone)]
@@ -24,86 +57,299 @@ pub struct IndexedSeries {
     pub time: TimeRange,
 }
 
-/// The parsed index of a segment, in file order.
+impl IndexedSeries {
+    /// Approximate bytes in memory, with the labels.
+    pub fn memory_size(&self) -> usize {
+        size_of::<Self>() + size_of::<Series>() + 32 + self.series.labels.as_str().len()
+    }
+}
+
+/// The index of an open segment.
 #[derive(Debug)]
-pub struct SeriesIndex {
+pub struct SeriesIndex(Form);
+
+#[derive(Debug)]
+enum Form {
+    /// All series are in memory.
+    Loaded(LoadedIndex),
+    /// Root and footer are in memory.
+    Lookup(Box<LookupIndex>),
+}
+
+impl SeriesIndex {
+    /// Opens an index to be looked up; what is read of it is kept in the cache.
+    pub(super) async fn open(
+        store: &Arc<dyn ObjectStore>,
+        location: &SegmentLocation,
+        cache: &Arc<IndexCache>,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Self, SegmentError> {
+        Self::open_within(WHOLE_BYTES, store, location, cache, meter).await
+    }
+
+    /// The same; files of at most so many bytes are read whole.
+    async fn open_within(
+        whole_bytes: u64,
+        store: &Arc<dyn ObjectStore>,
+        location: &SegmentLocation,
+        cache: &Arc<IndexCache>,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Self, SegmentError> {
+        if location.index_tail_bytes == 0 {
+            return Self::load(store, location, meter).await;
+        }
+        let bytes = location.index_bytes;
+        let wanted = match bytes <= whole_bytes {
+            true => bytes,
+            false => location.index_tail_bytes,
+        };
+        let read = fetch(store, location, bytes.saturating_sub(wanted)..bytes, meter).await?;
+        let (root, root_start) = checked_root(location, &read)?;
+        let corrupt = |message: String| SegmentError::corrupt(location.index.as_ref(), message);
+        let checksums: Arc<[u64]> = root.checksums.as_slice().into();
+        if read.len() as u64 == bytes {
+            check_pieces(&read[..root_start as usize], &checksums).map_err(corrupt)?;
+        }
+        let options = ArrowReaderOptions::new()
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .with_column_index_policy(PageIndexPolicy::Skip);
+        let tail = IndexBytes::of_tail(bytes, read.clone());
+        let rows = ArrowReaderMetadata::load(&tail, options)
+            .map_err(|error| corrupt(error.to_string()))?;
+        let series: i64 = rows.metadata().file_metadata().num_rows();
+        if series != i64::from(root.series) {
+            return Err(corrupt(format!(
+                "its root is of {} series, not of {series}",
+                root.series
+            )));
+        }
+        Ok(Self(Form::Lookup(Box::new(LookupIndex {
+            segment: location.id,
+            file: IndexFile {
+                store: Arc::clone(store),
+                key: location.index.clone(),
+                bytes,
+                checksums,
+                resident: read,
+            },
+            root: Root {
+                checksums: Vec::new(),
+                ..root
+            },
+            rows,
+            cache: Arc::clone(cache),
+        }))))
+    }
+
+    /// Reads and checks an index whole, for readers that need all of it.
+    pub(super) async fn load(
+        store: &Arc<dyn ObjectStore>,
+        location: &SegmentLocation,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Self, SegmentError> {
+        let read = fetch(store, location, 0..location.index_bytes, meter).await?;
+        check(location, &read)?;
+        let series = rows::parse(read)
+            .map_err(|message| SegmentError::corrupt(location.index.as_ref(), message))?;
+        Ok(Self(Form::Loaded(LoadedIndex::new(series))))
+    }
+
+    /// The series that pass all matchers and have rows whose times may lie in the range, in file
+    /// order.
+    pub async fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Vec<IndexedSeries>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => Ok(index.select(matchers, range).cloned().collect()),
+            Form::Lookup(index) => index.select(matchers, range, meter).await,
+        }
+    }
+
+    /// All series, in file order.
+    pub async fn all(&self) -> Result<Cow<'_, [IndexedSeries]>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => Ok(Cow::Borrowed(&index.series)),
+            Form::Lookup(index) => Ok(Cow::Owned(index.select(&[], TimeRange::ALL, None).await?)),
+        }
+    }
+
+    /// Names of labels that any series has which passes all matchers, whatever its times are.
+    pub async fn label_names(
+        &self,
+        matchers: &[Matcher],
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Vec<String>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => Ok(index.distinct(matchers, |series, found| {
+                found.extend(series.labels.iter().map(|(name, _)| name));
+            })),
+            Form::Lookup(index) => index.label_names(matchers, meter).await,
+        }
+    }
+
+    /// Values of a label that any series has which passes all matchers, whatever its times are;
+    /// ascending.
+    pub async fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Vec<String>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => Ok(index.distinct(matchers, |series, found| {
+                found.extend(series.labels.get(name));
+            })),
+            Form::Lookup(index) => index.label_values(name, matchers, meter).await,
+        }
+    }
+
+    /// Approximate bytes in memory, without what the cache counts.
+    pub fn memory_size(&self) -> usize {
+        match &self.0 {
+            Form::Loaded(index) => index.series.iter().map(IndexedSeries::memory_size).sum(),
+            Form::Lookup(index) => index.memory_size(),
+        }
+    }
+}
+
+async fn fetch(
+    store: &Arc<dyn ObjectStore>,
+    location: &SegmentLocation,
+    range: Range<u64>,
+    meter: Option<&Arc<ReadMeter>>,
+) -> Result<Bytes, SegmentError> {
+    let object = location.index.as_ref();
+    if let Some(meter) = meter {
+        meter.request(1, range.end - range.start)?;
+    }
+    let failed = |error: object_store::Error| SegmentError::store(object, &error);
+    // The whole object: its size is what the checksum tells of.
+    let read = if range.start == 0 {
+        let got = store.get(&location.index).await.map_err(failed)?;
+        got.bytes().await.map_err(failed)?
+    } else {
+        match store.get_range(&location.index, range.clone()).await {
+            Ok(read) => read,
+            // Stores differ in what they answer beyond the end; the size says whether it was cut.
+            Err(error) => match (
+                SegmentError::store(object, &error),
+                store.head(&location.index).await,
+            ) {
+                (SegmentError::Unavailable { .. }, Ok(info)) if info.size != range.end => {
+                    Bytes::new()
+                }
+                (error, _) => return Err(error),
+            },
+        }
+    };
+    if read.len() as u64 != range.end - range.start {
+        return Err(SegmentError::corrupt(
+            object,
+            format!(
+                "{} bytes of {} are there, the catalog says {}",
+                read.len(),
+                range.end - range.start,
+                range.end
+            ),
+        ));
+    }
+    Ok(read)
+}
+
+/// Compares dictionary and postings of an index with its series, which it was opened whole for.
+///
+/// # Errors
+/// What does not fit, and what of the store fails.
+pub(crate) async fn check_lookup(
+    store: &Arc<dyn ObjectStore>,
+    location: &SegmentLocation,
+    series: &[IndexedSeries],
+    cache: &Arc<IndexCache>,
+) -> Result<(), SegmentError> {
+    match SeriesIndex::open(store, location, cache, None).await?.0 {
+        Form::Loaded(_) => Ok(()),
+        Form::Lookup(index) => index.check(&writer::postings(series)).await,
+    }
+}
+
+/// Reads an index whole and compares it with what the catalog and its own root say.
+pub(crate) async fn check_index(
+    store: &Arc<dyn ObjectStore>,
+    location: &SegmentLocation,
+) -> Result<(), SegmentError> {
+    check(
+        location,
+        &fetch(store, location, 0..location.index_bytes, None).await?,
+    )
+}
+
+fn check(location: &SegmentLocation, bytes: &[u8]) -> Result<(), SegmentError> {
+    let object = location.index.as_ref();
+    if location.index_tail_bytes == 0 {
+        if xxh3_64(bytes) == location.index_checksum {
+            return Ok(());
+        }
+        return Err(SegmentError::corrupt(
+            object,
+            format!(
+                "checksum of {} bytes does not match the catalog",
+                bytes.len()
+            ),
+        ));
+    }
+    let (root, start) = checked_root(location, bytes)?;
+    check_pieces(&bytes[..start as usize], &root.checksums)
+        .map_err(|message| SegmentError::corrupt(object, message))
+}
+
+/// The root of a file, of which `read` is the end, and at which byte of `read` it begins.
+fn checked_root(location: &SegmentLocation, read: &[u8]) -> Result<(Root, u64), SegmentError> {
+    let corrupt = |message: String| SegmentError::corrupt(location.index.as_ref(), message);
+    let start = (read.len() as u64)
+        .checked_sub(location.index_tail_bytes)
+        .ok_or_else(|| corrupt(format!("it has only {} bytes", read.len())))?;
+    let tail = &read[start as usize..];
+    if xxh3_64(tail) != location.index_checksum {
+        return Err(corrupt(format!(
+            "checksum of its last {} bytes does not match the catalog",
+            tail.len()
+        )));
+    }
+    let file_start = location.index_bytes - location.index_tail_bytes;
+    Ok((Root::decode(tail, file_start).map_err(corrupt)?, start))
+}
+
+/// Compares all pieces before the root with its checksums.
+fn check_pieces(bytes: &[u8], checksums: &[u64]) -> Result<(), String> {
+    let pieces = bytes.chunks(CHECKED_BYTES as usize);
+    if pieces.len() != checksums.len() {
+        return Err(format!("its root has {} checksums", checksums.len()));
+    }
+    for (number, (piece, checksum)) in pieces.zip(checksums).enumerate() {
+        if xxh3_64(piece) != *checksum {
+            let start = number as u64 * CHECKED_BYTES;
+            return Err(format!(
+                "the checksum of its bytes {start}..{} does not match its root",
+                start + piece.len() as u64
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// All series of an index, in file order.
+#[derive(Debug)]
+struct LoadedIndex {
     series: Vec<IndexedSeries>,
     /// Metric names with the position of their first series; ascending, because files are sorted
     /// by metric first. Empty for wide tables.
     metrics: Vec<(Arc<str>, usize)>,
 }
 
-impl SeriesIndex {
-    /// Parses an index file. `object` is named in errors.
-    pub fn parse(object: &str, bytes: Bytes) -> Result<Self, SegmentError> {
-        let corrupt = |message: String| SegmentError::corrupt(object, message);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .and_then(|builder| builder.with_batch_size(64 * 1024).build())
-            .map_err(|error| corrupt(error.to_string()))?;
-        let mut series = Vec::new();
-        for batch in reader {
-            let batch = batch.map_err(|error| corrupt(error.to_string()))?;
-            let column = |name: &str| {
-                batch
-                    .column_by_name(name)
-                    .ok_or_else(|| corrupt(format!("column {name} is missing")))
-            };
-            let numbers = |name: &str| {
-                column(name)?
-                    .as_primitive_opt::<UInt64Type>()
-                    .ok_or_else(|| corrupt(format!("column {name} is not of 64-bit integers")))
-            };
-            let times = |name: &str| {
-                let array = arrow::compute::cast(column(name)?, &arrow::datatypes::DataType::Int64)
-                    .map_err(|e| corrupt(e.to_string()))?;
-                array
-                    .as_primitive_opt::<Int64Type>()
-                    .cloned()
-                    .ok_or_else(|| corrupt(format!("column {name} is not of times")))
-            };
-            let (ids, first, rows) = (
-                numbers("series_id")?,
-                numbers("first_row")?,
-                numbers("rows")?,
-            );
-            let (min, max) = (times("min_time")?, times("max_time")?);
-            let maps = column("labels")?
-                .as_map_opt()
-                .ok_or_else(|| corrupt("column labels is not a map".to_owned()))?;
-            let texts = |array: &arrow::array::ArrayRef| {
-                array
-                    .as_string_opt::<i32>()
-                    .cloned()
-                    .ok_or_else(|| corrupt("labels are not strings".to_owned()))
-            };
-            let (names, values) = (texts(maps.keys())?, texts(maps.values())?);
-            let metrics = texts(column("metric")?)?;
-            series.reserve(batch.num_rows());
-            for row in 0..batch.num_rows() {
-                let (start, end) = (
-                    maps.value_offsets()[row] as usize,
-                    maps.value_offsets()[row + 1] as usize,
-                );
-                let metric = metrics
-                    .is_valid(row)
-                    .then(|| (METRIC_NAME, metrics.value(row)));
-                let pairs = metric
-                    .into_iter()
-                    .chain((start..end).map(|i| (names.value(i), values.value(i))));
-                series.push(IndexedSeries {
-                    series: Arc::new(Series {
-                        id: ids.value(row),
-                        labels: sorted_labels(pairs),
-                    }),
-                    first_row: first.value(row),
-                    rows: rows.value(row),
-                    time: TimeRange::new(min.value(row), max.value(row)),
-                });
-            }
-        }
-        Ok(Self::new(series))
-    }
-
+impl LoadedIndex {
     fn new(series: Vec<IndexedSeries>) -> Self {
         let mut metrics: Vec<(Arc<str>, usize)> = Vec::new();
         for (at, one) in series.iter().enumerate() {
@@ -116,18 +362,7 @@ impl SeriesIndex {
         Self { series, metrics }
     }
 
-    /// All series, in file order.
-    pub fn series(&self) -> &[IndexedSeries] {
-        &self.series
-    }
-
-    /// Metric names, ascending.
-    pub fn metric_names(&self) -> impl Iterator<Item = &str> {
-        self.metrics.iter().map(|(name, _)| &**name)
-    }
-
-    /// The series that pass all matchers and have rows whose times may lie in the range.
-    pub fn select<'a>(
+    fn select<'a>(
         &'a self,
         matchers: &'a [Matcher],
         range: TimeRange,
@@ -135,7 +370,7 @@ impl SeriesIndex {
         let (by_name, others): (Vec<&Matcher>, Vec<&Matcher>) = matchers
             .iter()
             .partition(|m| m.name == METRIC_NAME && !self.metrics.is_empty());
-        let spans: Vec<std::ops::Range<usize>> = if by_name.is_empty() {
+        let spans: Vec<Range<usize>> = if by_name.is_empty() {
             std::iter::once(0..self.series.len()).collect()
         } else {
             self.metric_spans(&by_name)
@@ -149,18 +384,13 @@ impl SeriesIndex {
     }
 
     /// Where the series of the metrics lie whose names pass.
-    fn metric_spans(&self, by_name: &[&Matcher]) -> Vec<std::ops::Range<usize>> {
+    fn metric_spans(&self, by_name: &[&Matcher]) -> Vec<Range<usize>> {
         let span = |at: usize| {
             let start = self.metrics[at].1;
-            start
-                ..self
-                    .metrics
-                    .get(at + 1)
-                    .map_or(self.series.len(), |next| next.1)
+            let end = self.metrics.get(at + 1);
+            start..end.map_or(self.series.len(), |next| next.1)
         };
-        let equal = by_name
-            .iter()
-            .find(|m| m.op == crate::model::MatchOp::Equal);
+        let equal = by_name.iter().find(|m| m.op == MatchOp::Equal);
         let candidates = match equal {
             Some(matcher) => {
                 let at = self
@@ -176,27 +406,19 @@ impl SeriesIndex {
             .collect()
     }
 
-    /// Approximate bytes in memory, for caches.
-    pub fn memory_size(&self) -> usize {
-        self.series
-            .iter()
-            .map(|s| {
-                size_of::<IndexedSeries>()
-                    + size_of::<Series>()
-                    + 32
-                    + s.series.labels.as_str().len()
-            })
-            .sum()
+    /// Different texts of the series that pass, ascending.
+    fn distinct<'a>(
+        &'a self,
+        matchers: &'a [Matcher],
+        texts: impl Fn(&'a Series, &mut std::collections::BTreeSet<&'a str>),
+    ) -> Vec<String> {
+        let mut found = std::collections::BTreeSet::new();
+        for one in self.select(matchers, TimeRange::ALL) {
+            texts(&one.series, &mut found);
+        }
+        found.into_iter().map(str::to_owned).collect()
     }
 }
 
-/// Labels as files hold them are sorted; another writer's need not be.
-fn sorted_labels<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Labels {
-    let sorted = pairs.clone().is_sorted_by(|a, b| a.0 < b.0)
-        && pairs.clone().all(|(n, v)| !n.is_empty() && !v.is_empty());
-    if sorted {
-        Labels::from_sorted(pairs)
-    } else {
-        Labels::from_pairs(pairs)
-    }
-}
+#[cfg(test)]
+mod tests;

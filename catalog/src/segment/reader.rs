@@ -26,14 +26,14 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use super::error::SegmentError;
 use super::field_array::FieldArray;
-use super::index::SeriesIndex;
+use super::index::{IndexCache, SeriesIndex};
 use super::meter::ReadMeter;
-use crate::model::{Column, TIME_COLUMN, TableKind, TimeUnit};
+use crate::model::{Column, TIME_COLUMN, TableKind, TimeRange, TimeUnit};
 
 /// Where a segment lies and what it must be.
 #[derive(Debug, Clone)]
@@ -42,10 +42,18 @@ pub struct SegmentLocation {
     pub data: Path,
     /// Key of the series index.
     pub index: Path,
+    /// Names the segment in caches.
+    pub id: u128,
     /// Size of the data file.
     pub data_bytes: u64,
-    /// xxh3 of the series index.
+    /// Size of the series index.
+    pub index_bytes: u64,
+    /// Its last bytes, from its root on; 0 in the first format, which has none.
+    pub index_tail_bytes: u64,
+    /// xxh3 of the last bytes; in the first format of all.
     pub index_checksum: u64,
+    /// First and last time of its rows.
+    pub time: TimeRange,
     /// What the table is for.
     pub kind: TableKind,
 }
@@ -61,19 +69,32 @@ pub struct OpenSegment {
 }
 
 impl OpenSegment {
-    /// Reads and checks the index, and reads the footer, which is counted.
+    /// Reads the root of the index and the footer of the data file. What is read of the index later
+    /// is kept in the cache.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         location: SegmentLocation,
+        cache: &Arc<IndexCache>,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
-        let footer = async {
-            match read_footer(DataFile::new(&store, &location, meter)).await {
-                Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
-                other => other.map(Ok),
-            }
-        };
-        let (footer, index) = futures::try_join!(footer, read_index(&store, &location))?;
+        let index = SeriesIndex::open(&store, &location, cache, meter.as_ref());
+        let footer = footer(&store, &location, meter.clone());
+        let (footer, index) = futures::try_join!(footer, index)?;
+        Ok(Self {
+            store,
+            location,
+            footer,
+            index,
+        })
+    }
+
+    /// The same for a reader that needs all series: the index is read and checked whole.
+    pub async fn open_whole(
+        store: Arc<dyn ObjectStore>,
+        location: SegmentLocation,
+    ) -> Result<Self, SegmentError> {
+        let index = SeriesIndex::load(&store, &location, None);
+        let (footer, index) = futures::try_join!(footer(&store, &location, None), index)?;
         Ok(Self {
             store,
             location,
@@ -404,7 +425,7 @@ impl DataFile {
 
 /// How many requests ranges become, and the bytes of these: stores read what lies close together at
 /// once.
-fn requests(ranges: &[Range<u64>]) -> (u64, u64) {
+pub(super) fn requests(ranges: &[Range<u64>]) -> (u64, u64) {
     let mut sorted: Vec<&Range<u64>> = ranges.iter().collect();
     sorted.sort_unstable_by_key(|range| range.start);
     let (mut requests, mut bytes, mut end) = (0, 0, None::<u64>);
@@ -506,29 +527,16 @@ async fn read_footer(mut file: DataFile) -> Result<ArrowReaderMetadata, SegmentE
     guarded(&object, ArrowReaderMetadata::load_async(&mut file, options)).await
 }
 
-async fn read_index(
+/// The footer of a data file, or what is wrong with the file.
+async fn footer(
     store: &Arc<dyn ObjectStore>,
     location: &SegmentLocation,
-) -> Result<SeriesIndex, SegmentError> {
-    let object = location.index.as_ref();
-    let unavailable = |error: object_store::Error| SegmentError::store(object, &error);
-    let bytes: Bytes = store
-        .get(&location.index)
-        .await
-        .map_err(unavailable)?
-        .bytes()
-        .await
-        .map_err(unavailable)?;
-    if xxh3_64(&bytes) != location.index_checksum {
-        return Err(SegmentError::corrupt(
-            object,
-            format!(
-                "checksum of {} bytes does not match the catalog",
-                bytes.len()
-            ),
-        ));
+    meter: Option<Arc<ReadMeter>>,
+) -> Result<Result<ArrowReaderMetadata, SegmentError>, SegmentError> {
+    match read_footer(DataFile::new(store, location, meter)).await {
+        Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
+        other => other.map(Ok),
     }
-    SeriesIndex::parse(object, bytes)
 }
 
 #[cfg(test)]

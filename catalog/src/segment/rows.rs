@@ -8,7 +8,7 @@ use arrow::buffer::ScalarBuffer;
 
 use super::field_array::FieldArray;
 use super::series::Series;
-use crate::model::{Column, TimeRange};
+use crate::model::{Column, Matcher, TimeRange};
 
 /// The rows of one series: consecutive, ascending in time, no time twice.
 #[derive(Debug, Clone)]
@@ -46,6 +46,18 @@ impl SortedRows {
     /// The times of a run.
     pub fn times(&self, run: &SeriesRun) -> &[i64] {
         &self.time[run.rows.clone()]
+    }
+
+    /// Whether a run may have rows in the range, and its series passes all matchers.
+    pub fn has(&self, run: &SeriesRun, matchers: &[Matcher], range: TimeRange) -> bool {
+        let times = self.times(run);
+        let (Some(&min), Some(&max)) = (times.first(), times.last()) else {
+            return false;
+        };
+        range.overlaps(&TimeRange::new(min, max))
+            && matchers
+                .iter()
+                .all(|matcher| matcher.matches_labels(&run.series.labels))
     }
 
     /// First and last time of all rows; `None` without rows.

@@ -9,10 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use futures::{StreamExt, stream};
 use hashbrown::HashMap;
 
 use super::column::project;
 use super::error::SegmentError;
+use super::index::IndexedSeries;
 use super::merge::{Input, Run, SeriesRuns, merge};
 use super::meter::ReadMeter;
 use super::reader::OpenSegment;
@@ -29,6 +31,9 @@ const MIN_UNIT_ROWS: u64 = 8 * 1024;
 /// More series than this are sorted by comparing their labels: the keys of all of them would take
 /// more memory than anything else of a scan.
 const MAX_KEYS: usize = 64 * 1024;
+
+/// Series indexes that are looked up at a time.
+const LOOKUPS_AT_ONCE: usize = 16;
 
 /// Values that a unit may hold before the next series goes to the next unit: units of wide tables
 /// have fewer rows.
@@ -116,37 +121,51 @@ pub struct ScanUnit {
     rows: u64,
 }
 
-/// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources.
-pub fn plan(
+/// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources. What
+/// is read of series indexes is counted.
+pub async fn plan(
     kind: TableKind,
     sources: Vec<Source>,
     request: ScanRequest,
     order: Option<&SortOrder>,
+    meter: Option<&Arc<ReadMeter>>,
+) -> Result<ScanPlan, SegmentError> {
+    let mut scan = Scan::new(kind, sources, request, meter).await?;
+    scan.sort(order);
+    Ok(scan.into_plan())
+}
+
+/// Plans a scan of rows that are all in memory.
+pub fn plan_rows(
+    kind: TableKind,
+    rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+    request: ScanRequest,
+    order: Option<&SortOrder>,
 ) -> ScanPlan {
-    let mut scan = Scan::new(kind, sources, request);
-    match order {
-        Some(order) if scan.slots.len() > MAX_KEYS => scan
-            .slots
-            .sort_by(|a, b| order.compare(&a.series.labels, &b.series.labels)),
-        Some(order) => scan
-            .slots
-            .sort_by_cached_key(|slot| order.key(&slot.series.labels)),
-        None => {}
+    let sources = rows
+        .into_iter()
+        .map(|(order, rows)| Source::Rows(order, rows))
+        .collect();
+    let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
+    for number in 0..scan.sources.len() {
+        scan.add_rows(number, &request.matchers);
     }
+    scan.sort(order);
     scan.into_plan()
 }
 
 /// Plans a scan whose series come in the order of what `key` makes of their labels.
-pub fn plan_by<K: Ord>(
+pub async fn plan_by<K: Ord>(
     kind: TableKind,
     sources: Vec<Source>,
     request: ScanRequest,
     key: impl Fn(&Labels) -> K,
-) -> ScanPlan {
-    let mut scan = Scan::new(kind, sources, request);
+    meter: Option<&Arc<ReadMeter>>,
+) -> Result<ScanPlan, SegmentError> {
+    let mut scan = Scan::new(kind, sources, request, meter).await?;
     scan.slots
         .sort_by_cached_key(|slot| key(&slot.series.labels));
-    scan.into_plan()
+    Ok(scan.into_plan())
 }
 
 /// The series of a scan before they are cut into units.
@@ -156,73 +175,135 @@ struct Scan {
     fields: Arc<[Column]>,
     range: TimeRange,
     slots: Vec<Slot>,
+    /// Where in `slots` the series of an id is.
+    by_id: HashMap<u64, usize>,
 }
 
 impl Scan {
-    fn new(kind: TableKind, mut sources: Vec<Source>, request: ScanRequest) -> Self {
-        sources.sort_by_key(Source::order);
-        let mut slots: Vec<Slot> = Vec::new();
-        let mut by_id: HashMap<u64, usize> = HashMap::new();
-        for (number, source) in sources.iter().enumerate() {
-            let mut add = |series: &Arc<Series>, rows: Range<u64>, deleted: Vec<TimeRange>| {
-                let at = *by_id.entry(series.id).or_insert_with(|| {
-                    slots.push(Slot {
-                        series: Arc::clone(series),
-                        // Mostly there is one, and there may be millions of series.
-                        runs: Vec::with_capacity(1),
-                    });
-                    slots.len() - 1
-                });
-                slots[at].runs.push(SlotRun {
-                    source: number,
-                    rows,
-                    deleted,
-                });
-            };
-            match source {
-                Source::Segment(_, tombstones, segment) => {
-                    for one in segment.index().select(&request.matchers, request.range) {
-                        let deleted = deleted_times(tombstones, &one.series.labels);
-                        if !deleted
-                            .iter()
-                            .any(|range| range.intersect(&one.time) == one.time)
-                        {
-                            add(
-                                &one.series,
-                                one.first_row..one.first_row + one.rows,
-                                deleted,
-                            );
-                        }
+    async fn new(
+        kind: TableKind,
+        sources: Vec<Source>,
+        request: ScanRequest,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Self, SegmentError> {
+        let ScanRequest {
+            fields,
+            matchers,
+            range,
+        } = request;
+        let mut scan = Self::of_sources(kind, sources, fields, range);
+        let lookups: Vec<_> = scan
+            .sources
+            .iter()
+            .map(|source| match source {
+                Source::Segment(_, _, segment) => Some(Arc::clone(segment)),
+                Source::Rows(..) => None,
+            })
+            .map(|segment| {
+                let matchers = &matchers;
+                async move {
+                    match segment {
+                        Some(segment) => segment.index().select(matchers, range, meter).await,
+                        None => Ok(Vec::new()),
                     }
                 }
-                Source::Rows(_, rows) => {
-                    for run in &rows.runs {
-                        let times = rows.times(run);
-                        let (Some(&min), Some(&max)) = (times.first(), times.last()) else {
-                            continue;
-                        };
-                        if request.range.overlaps(&TimeRange::new(min, max))
-                            && request
-                                .matchers
-                                .iter()
-                                .all(|m| m.matches_labels(&run.series.labels))
-                        {
-                            add(
-                                &run.series,
-                                run.rows.start as u64..run.rows.end as u64,
-                                Vec::new(),
-                            );
-                        }
-                    }
-                }
+            })
+            .collect();
+        let mut lookups = stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).enumerate();
+        while let Some((number, found)) = lookups.next().await {
+            match &scan.sources[number] {
+                Source::Segment(..) => scan.add_series(number, found?),
+                Source::Rows(..) => scan.add_rows(number, &matchers),
             }
         }
+        drop(lookups);
+        Ok(scan)
+    }
+
+    fn of_sources(
+        kind: TableKind,
+        mut sources: Vec<Source>,
+        fields: Arc<[Column]>,
+        range: TimeRange,
+    ) -> Self {
+        sources.sort_by_key(Source::order);
         Self {
             kind,
             sources,
-            fields: request.fields,
-            range: request.range,
-            slots,
+            fields,
+            range,
+            slots: Vec::new(),
+            by_id: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, series: &Arc<Series>, run: SlotRun) {
+        let slots = &mut self.slots;
+        let at = *self.by_id.entry(series.id).or_insert_with(|| {
+            slots.push(Slot {
+                series: Arc::clone(series),
+                // Mostly there is one, and there may be millions of series.
+                runs: Vec::with_capacity(1),
+            });
+            slots.len() - 1
+        });
+        self.slots[at].runs.push(run);
+    }
+
+    /// Adds what was found in the index of a segment.
+    fn add_series(&mut self, source: usize, found: Vec<IndexedSeries>) {
+        let tombstones = match &self.sources[source] {
+            Source::Segment(_, tombstones, _) => Arc::clone(tombstones),
+            Source::Rows(..) => Arc::from([]),
+        };
+        for one in found {
+            let deleted = deleted_times(&tombstones, &one.series.labels);
+            if !deleted
+                .iter()
+                .any(|range| range.intersect(&one.time) == one.time)
+            {
+                let rows = one.first_row..one.first_row + one.rows;
+                self.add(
+                    &one.series,
+                    SlotRun {
+                        source,
+                        rows,
+                        deleted,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Adds rows in memory whose series pass.
+    fn add_rows(&mut self, source: usize, matchers: &[Matcher]) {
+        let Source::Rows(_, rows) = &self.sources[source] else {
+            return;
+        };
+        let rows = Arc::clone(rows);
+        for run in &rows.runs {
+            if rows.has(run, matchers, self.range) {
+                self.add(
+                    &run.series,
+                    SlotRun {
+                        source,
+                        rows: run.rows.start as u64..run.rows.end as u64,
+                        deleted: Vec::new(),
+                    },
+                );
+            }
+        }
+    }
+
+    fn sort(&mut self, order: Option<&SortOrder>) {
+        match order {
+            Some(order) if self.slots.len() > MAX_KEYS => self
+                .slots
+                .sort_by(|a, b| order.compare(&a.series.labels, &b.series.labels)),
+            Some(order) => self
+                .slots
+                .sort_by_cached_key(|slot| order.key(&slot.series.labels)),
+            None => {}
         }
     }
 
@@ -257,7 +338,7 @@ impl Scan {
 }
 
 /// The times at which tombstones delete the rows of a series.
-fn deleted_times(tombstones: &[Arc<Tombstone>], labels: &Labels) -> Vec<TimeRange> {
+pub(super) fn deleted_times(tombstones: &[Arc<Tombstone>], labels: &Labels) -> Vec<TimeRange> {
     // Without tombstones, as nearly always, nothing is allocated.
     tombstones
         .iter()

@@ -8,8 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, MapBuilder, PrimitiveArray, RecordBatch,
-    StringArray, StringBuilder, UInt64Array,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, PrimitiveArray, StringArray, UInt64Array,
 };
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int32Type, Schema, SchemaRef, TimestampMillisecondType,
@@ -17,29 +16,27 @@ use arrow::datatypes::{
 };
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Encoding;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::decimal::{self, Decimals, MANTISSA, VALUE, ValueLayout};
-use super::encoding::{Effort, file_properties, zstd};
+use super::encoding::{Effort, file_properties};
 use super::error::SegmentError;
 use super::field_array::FieldArray;
+use super::index::{self, IndexedSeries};
 use super::row_groups::RowGroups;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
 use crate::model::schema::{arrow_type, tag_type};
-use crate::model::{Column, METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
+use crate::model::{Column, TIME_COLUMN, TableKind, TableSchema, TimeRange, TimeUnit};
 
 /// What was written, besides the data file's bytes that [`SegmentWriter::take_bytes`] gave out.
 #[derive(Debug)]
 pub struct WrittenSegment {
     /// The series index, whole.
     pub index: Vec<u8>,
-    /// xxh3 of `index`.
+    /// Its last bytes, from its root on.
+    pub index_tail_bytes: u64,
+    /// xxh3 of these.
     pub index_checksum: u64,
     /// The last bytes of the data file.
     pub data_tail: Vec<u8>,
@@ -79,13 +76,6 @@ impl Write for Sink {
     }
 }
 
-struct IndexRow {
-    series: Arc<Series>,
-    first_row: u64,
-    rows: u64,
-    time: TimeRange,
-}
-
 /// Writes one segment.
 pub struct SegmentWriter {
     kind: TableKind,
@@ -96,7 +86,7 @@ pub struct SegmentWriter {
     is_decimal: bool,
     data: RowGroups<Sink>,
     sink: Sink,
-    index: Vec<IndexRow>,
+    index: Vec<IndexedSeries>,
     rows: u64,
 }
 
@@ -196,7 +186,7 @@ impl SegmentWriter {
                     last.rows += run.rows.len() as u64;
                     last.time = last.time.union(&time);
                 }
-                _ => self.index.push(IndexRow {
+                _ => self.index.push(IndexedSeries {
                     series: Arc::clone(&run.series),
                     first_row,
                     rows: run.rows.len() as u64,
@@ -279,11 +269,12 @@ impl SegmentWriter {
             .reduce(|a, b| a.union(&b))
             .unwrap_or(TimeRange::new(0, -1));
         self.data.finish().map_err(encode_error)?;
-        let index = encode_index(self.kind, &self.index)?;
+        let index = index::writer::encode(self.kind, &self.index)?;
         let mut state = self.sink.0.lock();
         Ok(WrittenSegment {
-            index_checksum: xxh3_64(&index),
-            index,
+            index_checksum: index.checksum,
+            index_tail_bytes: index.tail_bytes,
+            index: index.bytes,
             data_tail: std::mem::take(&mut state.pending),
             data_bytes: state.written,
             data_checksum: state.hash.digest(),
@@ -298,7 +289,7 @@ fn time_type(kind: TableKind) -> DataType {
     TableSchema::new(kind).time_type()
 }
 
-fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> ArrayRef {
+pub(super) fn time_array(kind: TableKind, times: arrow::buffer::ScalarBuffer<i64>) -> ArrayRef {
     match kind.time_unit() {
         TimeUnit::Millisecond => {
             Arc::new(PrimitiveArray::<TimestampMillisecondType>::new(times, None))
@@ -368,91 +359,4 @@ fn run_dictionary<'a>(
     let array = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(StringArray::from(texts)))
         .map_err(encode_error)?;
     Ok(Arc::new(array))
-}
-
-/// Some of the series as rows of the index.
-fn index_batch(kind: TableKind, rows: &[IndexRow]) -> Result<RecordBatch, SegmentError> {
-    let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    let mut metric = StringBuilder::new();
-    for row in rows {
-        // The name of a metric has a column of its own; in a wide table a label of this name is a
-        // tag like others.
-        let name = if kind.is_by_series_id() {
-            row.series.labels.get(METRIC_NAME)
-        } else {
-            None
-        };
-        metric.append_option(name);
-        for (name, value) in row
-            .series
-            .labels
-            .iter()
-            .filter(|(label, _)| name.is_none() || *label != METRIC_NAME)
-        {
-            labels.keys().append_value(name);
-            labels.values().append_value(value);
-        }
-        labels.append(true).map_err(encode_error)?;
-    }
-    let column = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(values)) };
-    let labels: ArrayRef = Arc::new(labels.finish());
-    let metric: ArrayRef = Arc::new(metric.finish());
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        (
-            "series_id",
-            column(rows.iter().map(|r| r.series.id).collect()),
-        ),
-        ("metric", metric),
-        ("labels", labels),
-        (
-            "first_row",
-            column(rows.iter().map(|r| r.first_row).collect()),
-        ),
-        ("rows", column(rows.iter().map(|r| r.rows).collect())),
-        (
-            "min_time",
-            time_array(kind, rows.iter().map(|r| r.time.min).collect()),
-        ),
-        (
-            "max_time",
-            time_array(kind, rows.iter().map(|r| r.time.max).collect()),
-        ),
-    ];
-    let field = |(name, array): &(&str, ArrayRef)| {
-        Field::new(*name, array.data_type().clone(), *name == "metric")
-    };
-    let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-    RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|c| c.1).collect())
-        .map_err(encode_error)
-}
-
-/// Series that are made a batch at a time: there may be millions.
-const INDEX_BATCH_SERIES: usize = 32 * 1024;
-
-fn encode_index(kind: TableKind, rows: &[IndexRow]) -> Result<Vec<u8>, SegmentError> {
-    let (first, more) = rows.split_at(rows.len().min(INDEX_BATCH_SERIES));
-    let batch = index_batch(kind, first)?;
-    let path = |name: &str| ColumnPath::new(vec![name.to_owned()]);
-    let mut properties = WriterProperties::builder()
-        .set_created_by("tidelake".to_owned())
-        .set_compression(zstd(3))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_column_dictionary_enabled(path("series_id"), false)
-        .set_key_value_metadata(Some(vec![KeyValue::new(
-            "tidelake.format".to_owned(),
-            "1".to_owned(),
-        )]));
-    for name in ["first_row", "rows", "min_time", "max_time"] {
-        properties = properties
-            .set_column_dictionary_enabled(path(name), false)
-            .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build()))
-        .map_err(encode_error)?;
-    writer.write(&batch).map_err(encode_error)?;
-    for rows in more.chunks(INDEX_BATCH_SERIES) {
-        let batch = index_batch(kind, rows)?;
-        writer.write(&batch).map_err(encode_error)?;
-    }
-    writer.into_inner().map_err(encode_error)
 }

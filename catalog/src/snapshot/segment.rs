@@ -9,8 +9,9 @@ use serde::{Serialize, Serializer};
 
 use crate::keys;
 use crate::model::{Day, TableKind, TimeRange};
+use crate::segment::index::{check_index, check_lookup};
 use crate::segment::reader::{SegmentLocation, check_object};
-use crate::segment::{OpenSegment, ReadMeter, SegmentError};
+use crate::segment::{IndexCache, IndexedSeries, OpenSegment, ReadMeter, SegmentError};
 use crate::store::Store;
 
 /// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever
@@ -125,7 +126,9 @@ pub struct SegmentMeta {
     pub index_bytes: u64,
     /// xxh3-64 of the data file.
     pub data_checksum: u64,
-    /// xxh3-64 of the series index file.
+    /// The last bytes of the series index file, from its root on; 0 in the first format.
+    pub index_tail_bytes: u64,
+    /// xxh3-64 of these; in the first format of the whole file.
     pub index_checksum: u64,
     /// The tags by which a wide table's rows are sorted; empty for the metrics table.
     pub sort_tags: Arc<[String]>,
@@ -144,29 +147,40 @@ impl SegmentMeta {
         keys::series_index(&self.database, &self.table, self.day, self.id)
     }
 
-    /// Opens its files.
-    pub async fn open(&self, store: &Store, kind: TableKind) -> Result<OpenSegment, SegmentError> {
-        self.open_counted(store, kind, None).await
-    }
-
-    /// The same, with what is read for it counted.
-    pub async fn open_counted(
+    /// Opens its files, for a reader that needs all series.
+    pub async fn open_whole(
         &self,
         store: &Store,
         kind: TableKind,
+    ) -> Result<OpenSegment, SegmentError> {
+        let location = self.location(store, kind)?;
+        OpenSegment::open_whole(Arc::clone(store.object_store()), location).await
+    }
+
+    /// Opens its files for lookups, with what is read for it counted.
+    pub async fn open(
+        &self,
+        store: &Store,
+        kind: TableKind,
+        cache: &Arc<IndexCache>,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<OpenSegment, SegmentError> {
-        if let Some(meter) = &meter {
-            meter.request(1, self.index_bytes)?;
-        }
-        let location = SegmentLocation {
+        let location = self.location(store, kind)?;
+        OpenSegment::open(Arc::clone(store.object_store()), location, cache, meter).await
+    }
+
+    fn location(&self, store: &Store, kind: TableKind) -> Result<SegmentLocation, SegmentError> {
+        Ok(SegmentLocation {
             data: path(store, self.data_key())?,
             index: path(store, self.index_key())?,
+            id: self.id.0,
             data_bytes: self.data_bytes,
+            index_bytes: self.index_bytes,
+            index_tail_bytes: self.index_tail_bytes,
             index_checksum: self.index_checksum,
+            time: self.time,
             kind,
-        };
-        OpenSegment::open(Arc::clone(store.object_store()), location, meter).await
+        })
     }
 
     /// Reads its data file whole and compares it with the catalog: only this finds every changed
@@ -183,13 +197,20 @@ impl SegmentMeta {
 
     /// The same for its series index.
     pub async fn check_index_file(&self, store: &Store) -> Result<(), SegmentError> {
-        check_object(
-            store.object_store(),
-            &path(store, self.index_key())?,
-            self.index_bytes,
-            self.index_checksum,
-        )
-        .await
+        // Of no kind of table is the index checked in another way.
+        let location = self.location(store, TableKind::Wide)?;
+        check_index(store.object_store(), &location).await
+    }
+
+    /// Compares what its series index says of labels with the series in it.
+    pub(crate) async fn check_lookup(
+        &self,
+        store: &Store,
+        series: &[IndexedSeries],
+        cache: &Arc<IndexCache>,
+    ) -> Result<(), SegmentError> {
+        let location = self.location(store, TableKind::Wide)?;
+        check_lookup(store.object_store(), &location, series, cache).await
     }
 
     /// Which segment this is.

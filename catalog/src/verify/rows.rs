@@ -11,8 +11,8 @@ use arrow::datatypes::{
 
 use crate::model::schema::{arrow_type, tag_type};
 use crate::model::{METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeUnit};
+use crate::segment::IndexedSeries;
 use crate::segment::decimal::{Decimals, MANTISSA, SCALE, VALUE};
-use crate::segment::{IndexedSeries, SeriesIndex};
 
 const METRIC: &str = "metric";
 const SERIES_ID: &str = "series_id";
@@ -36,7 +36,7 @@ impl<'a> RowCheck<'a> {
     pub fn new(
         schema: &TableSchema,
         sort_tags: &[String],
-        index: &'a SeriesIndex,
+        series: &'a [IndexedSeries],
         columns: &SchemaRef,
     ) -> Self {
         let labels: Arc<[(String, Arc<str>)]> = match schema.kind {
@@ -51,7 +51,7 @@ impl<'a> RowCheck<'a> {
         let columns = check_columns(schema, &labels, columns);
         Self {
             kind: schema.kind,
-            series: index.series().iter(),
+            series: series.iter(),
             current: None,
             seen: 0,
             last_time: 0,

@@ -8,8 +8,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::rows::RowCheck;
 use super::{Finding, Followed, Report};
+use crate::memory::MemoryBudget;
 use crate::model::{TableKind, TableSchema, TimeRange};
-use crate::segment::{SegmentError, SeriesIndex, SortOrder};
+use crate::segment::{IndexCache, IndexedSeries, SegmentError, SortOrder};
 use crate::snapshot::{DaySegments, SegmentMeta};
 use crate::store::{Store, StoreError};
 
@@ -146,7 +147,7 @@ async fn check_segment(
     if !are_whole {
         return checked;
     }
-    let segment = match meta.open(store, schema.kind).await {
+    let segment = match meta.open_whole(store, schema.kind).await {
         Ok(segment) => segment,
         Err(error) => {
             checked
@@ -155,14 +156,30 @@ async fn check_segment(
             return checked;
         }
     };
-    if let Err(problem) = check_index(schema, meta, segment.index()) {
+    let series = match segment.index().all().await {
+        Ok(series) => series,
+        Err(error) => {
+            checked
+                .findings
+                .push(finding(meta.index_key(), error, DEFECT));
+            return checked;
+        }
+    };
+    if let Err(problem) = check_index(schema, meta, &series) {
         checked
             .findings
             .push(Finding::damage(meta.index_key(), problem, DEFECT));
         return checked;
     }
+    // A cache of its own: what is on the store is checked, not what was read before.
+    let cache = IndexCache::new(&MemoryBudget::unlimited());
+    if let Err(error) = meta.check_lookup(store, &series, &cache).await {
+        checked
+            .findings
+            .push(finding(meta.index_key(), error, DEFECT));
+    }
     let rows = async {
-        let mut check = RowCheck::new(schema, &meta.sort_tags, segment.index(), segment.columns()?);
+        let mut check = RowCheck::new(schema, &meta.sort_tags, &series, segment.columns()?);
         let mut batches = segment.batches(BATCH_ROWS)?;
         while let Some(batch) = batches.try_next().await? {
             check
@@ -179,14 +196,7 @@ async fn check_segment(
             .push(finding(meta.data_key(), error, DEFECT));
     }
     if wants_spans {
-        checked.spans = Some(
-            segment
-                .index()
-                .series()
-                .iter()
-                .map(|one| (one.series.id, one.time))
-                .collect(),
-        );
+        checked.spans = Some(series.iter().map(|one| (one.series.id, one.time)).collect());
     }
     checked
 }
@@ -202,9 +212,8 @@ fn finding(key: String, error: SegmentError, advice: &'static str) -> Finding {
 fn check_index(
     schema: &TableSchema,
     meta: &SegmentMeta,
-    index: &SeriesIndex,
+    series: &[IndexedSeries],
 ) -> Result<(), String> {
-    let series = index.series();
     if series.len() as u64 != meta.series {
         return Err(format!(
             "it has {} series, the catalog says {}",

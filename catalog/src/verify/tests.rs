@@ -126,6 +126,7 @@ async fn put(store: &Store, table: &str, number: u128, rows: &SortedRows) -> Seg
         data_bytes: done.data_bytes,
         index_bytes: done.index.len() as u64,
         data_checksum: done.data_checksum,
+        index_tail_bytes: done.index_tail_bytes,
         index_checksum: done.index_checksum,
         sort_tags: if kind == TableKind::Wide {
             ["host".to_owned()].into()

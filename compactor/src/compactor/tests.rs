@@ -101,6 +101,7 @@ impl Place {
             data_bytes: data.len() as u64,
             index_bytes: done.index.len() as u64,
             data_checksum,
+            index_tail_bytes: done.index_tail_bytes,
             index_checksum: done.index_checksum,
             sort_tags: ["host".to_owned()].into(),
             deletes_applied: 0,

@@ -43,6 +43,7 @@ fn segment(id: SegmentId) -> SegmentMeta {
         data_bytes: 100,
         index_bytes: 50,
         data_checksum: 1,
+        index_tail_bytes: 0,
         index_checksum: 2,
         sort_tags: Vec::new().into(),
         deletes_applied: 0,

@@ -89,6 +89,7 @@ impl Table {
             data_bytes: data as u64,
             index_bytes: index as u64,
             data_checksum: 0,
+            index_tail_bytes: 0,
             index_checksum: 0,
             sort_tags: Vec::new().into(),
             deletes_applied: 0,

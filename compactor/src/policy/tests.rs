@@ -26,6 +26,7 @@ fn segment(level: u8, order: u64, hours: (i64, i64), bytes: u64) -> Arc<SegmentM
         data_bytes: bytes,
         index_bytes: 0,
         data_checksum: 0,
+        index_tail_bytes: 0,
         index_checksum: 0,
         sort_tags: Vec::new().into(),
         deletes_applied: 0,

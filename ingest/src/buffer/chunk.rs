@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidelake_catalog::model::{Column, TableKind, TimeRange};
-use tidelake_catalog::segment::scan::{ScanRequest, Source, WriteOrder, plan};
+use tidelake_catalog::segment::scan::{ScanRequest, WriteOrder, plan_rows};
 use tidelake_catalog::segment::{SeriesRun, SortedRows};
 
 use super::held::Counted;
@@ -160,14 +160,14 @@ impl Chunk {
                     .cloned()
                     .collect::<Vec<_>>(),
             );
-            sources.push(Source::Rows(WriteOrder::Recent(chunk.order), rows));
+            sources.push((WriteOrder::Recent(chunk.order), rows));
         }
         let request = ScanRequest {
             fields: fields.into(),
             matchers: Vec::new(),
             range: TimeRange::ALL,
         };
-        let units = plan(kind, sources, request, None).units;
+        let units = plan_rows(kind, sources, request, None).units;
         // Small chunks are fewer rows than one unit holds; anything else stays as it is.
         let [unit] = units.as_slice() else {
             return None;

@@ -2,6 +2,7 @@ use arrow::array::{Float64Array, StringArray};
 use arrow::datatypes::Float64Type;
 use object_store::PutPayload;
 use object_store::memory::InMemory;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::encoding::Effort;
 use super::super::rows::SeriesRun;
@@ -10,7 +11,12 @@ use super::super::series::{Series, SortOrder};
 use super::super::writer::SegmentWriter;
 use super::super::{SegmentError, SortedRows, ValueLayout};
 use super::*;
+use crate::memory::MemoryBudget;
 use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRange};
+
+fn cache() -> Arc<IndexCache> {
+    IndexCache::new(&MemoryBudget::unlimited())
+}
 
 fn column(name: &str, kind: ColumnType) -> Column {
     Column {
@@ -78,7 +84,9 @@ async fn write_decimals(rows: &SortedRows) -> OpenSegment {
     )
     .unwrap();
     let (store, location) = put(kind, writer, rows).await;
-    OpenSegment::open(store, location, None).await.unwrap()
+    OpenSegment::open(store, location, &cache(), None)
+        .await
+        .unwrap()
 }
 
 async fn put(
@@ -97,7 +105,11 @@ async fn put(
         data: Path::from("data/a.parquet"),
         index: Path::from("data/a.series.parquet"),
         data_bytes: done.data_bytes,
+        id: 1,
+        index_bytes: done.index.len() as u64,
+        index_tail_bytes: done.index_tail_bytes,
         index_checksum: done.index_checksum,
+        time: done.time,
         kind,
     };
     store
@@ -115,9 +127,17 @@ async fn put(
 async fn a_selector_reads_back_exactly_its_series() {
     let rows = metric_rows(30, 40);
     let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), &rows).await;
-    let segment = Arc::new(OpenSegment::open(store, location, None).await.unwrap());
+    let segment = Arc::new(
+        OpenSegment::open(store, location, &cache(), None)
+            .await
+            .unwrap(),
+    );
     assert_eq!(
-        segment.index().metric_names().collect::<Vec<_>>(),
+        segment
+            .index()
+            .label_values("__name__", &[], None)
+            .await
+            .unwrap(),
         ["m0", "m1", "m2"]
     );
     let matchers = vec![
@@ -134,7 +154,10 @@ async fn a_selector_reads_back_exactly_its_series() {
         vec![Source::Segment(WriteOrder::Segment(1), [].into(), segment)],
         request,
         None,
-    );
+        None,
+    )
+    .await
+    .unwrap();
     assert_eq!(plan.units.len(), 1);
     let out = plan.units[0].read().await.unwrap();
     let hosts: Vec<_> = out
@@ -206,7 +229,9 @@ async fn wide_rows_come_back_with_missing_tags_and_fields() {
     };
     let order = SortOrder::choose(TableKind::Wide, &labels);
     let (store, location) = write(TableKind::Wide, order, &rows).await;
-    let segment = OpenSegment::open(store, location, None).await.unwrap();
+    let segment = OpenSegment::open(store, location, &cache(), None)
+        .await
+        .unwrap();
     let fields = [
         column("s", ColumnType::String),
         column("later", ColumnType::Integer),
@@ -230,7 +255,10 @@ async fn wide_rows_come_back_with_missing_tags_and_fields() {
         .map(|v| v.map(f64::to_bits))
         .collect();
     assert_eq!(floats, [None, Some((-0.0f64).to_bits())]);
-    assert_eq!(segment.index().series()[1].series.labels, labels[1]);
+    assert_eq!(
+        segment.index().all().await.unwrap()[1].series.labels,
+        labels[1]
+    );
 }
 
 /// Series of hundredths, of noise, and of all sorts of things, some rows of which are histograms.
@@ -344,7 +372,9 @@ async fn plain_and_decimal_files_are_merged_alike() {
     )];
     let plain = async |rows| {
         let (store, location) = write(TableKind::Metrics, SortOrder::metrics(), rows).await;
-        OpenSegment::open(store, location, None).await.unwrap()
+        OpenSegment::open(store, location, &cache(), None)
+            .await
+            .unwrap()
     };
     let merged = async |segments: [OpenSegment; 2]| {
         let source = |(order, segment)| {
@@ -361,7 +391,10 @@ async fn plain_and_decimal_files_are_merged_alike() {
             sources,
             request,
             Some(&SortOrder::metrics()),
-        );
+            None,
+        )
+        .await
+        .unwrap();
         let rows = plan.units[0].read().await.unwrap();
         let bits: Vec<_> = rows.columns[0]
             .to_array()
@@ -414,7 +447,7 @@ async fn a_wide_table_may_have_fields_of_these_names_and_is_never_split() {
     )
     .unwrap();
     let (store, location) = put(kind, writer, &rows).await;
-    let (_, columns) = OpenSegment::open(store, location, None)
+    let (_, columns) = OpenSegment::open(store, location, &cache(), None)
         .await
         .unwrap()
         .read(&[0..1, 1..2], &rows.fields, None)
@@ -443,7 +476,9 @@ async fn a_changed_index_is_named_and_refused() {
         .put(&location.index, PutPayload::from(bytes))
         .await
         .unwrap();
-    let error = OpenSegment::open(store, location, None).await.unwrap_err();
+    let error = OpenSegment::open(store, location, &cache(), None)
+        .await
+        .unwrap_err();
     assert!(
         matches!(&error, SegmentError::Corrupt { object, .. } if object == "data/a.series.parquet"),
         "{error}"
@@ -471,10 +506,10 @@ async fn a_damaged_data_file_is_named_by_whoever_reads_it_and_leaves_its_series(
             ),
             None => store.delete(&location.data).await.unwrap(),
         }
-        let segment = OpenSegment::open(Arc::clone(&store), location.clone(), None)
+        let segment = OpenSegment::open(Arc::clone(&store), location.clone(), &cache(), None)
             .await
             .unwrap();
-        assert_eq!(segment.index().series().len(), 3);
+        assert_eq!(segment.index().all().await.unwrap().len(), 3);
         match segment
             .read(std::slice::from_ref(&(0..120)), &rows.fields, None)
             .await
