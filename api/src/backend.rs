@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
+use tidelake_catalog::segment::{
+    IndexCacheCounts, ReadCounts, ReadMeter, SegmentError, SortedRows,
+};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
@@ -128,6 +130,7 @@ impl From<SegmentError> for QueryError {
     fn from(error: SegmentError) -> Self {
         match error {
             SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            SegmentError::Memory(_) => Self::Limited(error.to_string()),
             _ => Self::Internal(error.to_string()),
         }
     }
@@ -581,7 +584,11 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
         memory: Arc::clone(memory),
         buffer_bytes: config.buffer_bytes,
         // Writes go on while the older half is on its way to the store.
-        flush_bytes: memory.state(Share::Buffer).guaranteed / 2,
+        flush_bytes: memory
+            .state(Share::Buffer)
+            .guaranteed
+            .min(config.buffer_bytes)
+            / 2,
         flush_interval: Duration::from_millis(config.flush_interval_ms),
         max_lines_bytes: config.max_body_bytes,
         max_remote_write_bytes: config.max_remote_write_bytes,
@@ -781,6 +788,34 @@ impl Backend {
             let querier = Arc::clone(&self.querier);
             Box::new(move || count(querier.read_counts()) as f64)
         };
+        let cached = |count: fn(IndexCacheCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+            let querier = Arc::clone(&self.querier);
+            Box::new(move || count(querier.tables().index_cache_counts()) as f64)
+        };
+        add(
+            "index_cache_hits",
+            "Parts of series indexes that were in memory",
+            true,
+            cached(|counts| counts.hits),
+        );
+        add(
+            "index_cache_misses",
+            "Parts of series indexes that had to be read",
+            true,
+            cached(|counts| counts.misses),
+        );
+        add(
+            "index_cache_evictions",
+            "Parts of series indexes that were let go for others",
+            true,
+            cached(|counts| counts.evictions),
+        );
+        add(
+            "index_cache_bytes",
+            "Bytes of the parts of series indexes in memory",
+            false,
+            cached(|counts| counts.bytes as u64),
+        );
         add(
             "query_read_requests",
             "Requests to the store for queries",

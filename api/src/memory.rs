@@ -10,6 +10,9 @@ use crate::process;
 
 /// Part of what there is that the process takes if nothing is set, in percent.
 const DEFAULT_PERCENT: usize = 60;
+/// What the series of the write path may take beside the rows that `buffer_bytes` bounds: those of a
+/// million new series, while rows that wait to be flushed keep as many older ones.
+const SERIES_BYTES: usize = 1 << 30;
 /// Memory where the machine does not say how much it has.
 const UNKNOWN_BYTES: usize = 4 << 30;
 
@@ -25,7 +28,10 @@ pub fn memory_bytes(config: &Config) -> usize {
 pub fn budget(config: &Config) -> Arc<MemoryBudget> {
     let budget = MemoryBudget::new(memory_bytes(config))
         .with_cap(Share::Bodies, config.max_inflight_body_bytes)
-        .with_cap(Share::Buffer, config.buffer_bytes)
+        .with_cap(
+            Share::Buffer,
+            config.buffer_bytes.saturating_add(SERIES_BYTES),
+        )
         .with_cap(Share::Caches, config.index_cache_bytes);
     Arc::new(match config.query_memory_bytes {
         Some(bytes) => budget.with_cap(Share::Queries, bytes),

@@ -33,7 +33,7 @@ pub mod writer;
 pub use decimal::ValueLayout;
 pub use error::SegmentError;
 pub use field_array::{FieldArray, SparseArray};
-pub use index::{IndexCache, IndexCacheCounts, IndexedSeries, SeriesIndex};
+pub use index::{FoundSeries, IndexCache, IndexCacheCounts, IndexedSeries, SeriesIndex};
 pub use label_texts::LabelTexts;
 pub use meter::{ReadCounts, ReadMeter};
 pub use reader::OpenSegment;

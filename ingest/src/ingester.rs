@@ -452,11 +452,23 @@ impl Ingester {
     /// Refuses rows that take much memory when little is left.
     fn check_room(&self, bytes: usize) -> Result<(), IngestError> {
         let memory = &self.options.memory;
-        let limit = memory.limit(Share::Buffer).min(self.options.buffer_bytes) / 4 * 3;
-        let used = memory.state(Share::Buffer).used;
-        if bytes <= LARGE_ROWS_BYTES || used == 0 || used.saturating_add(bytes) <= limit {
+        // Rows have a limit of their own in the share, in which series are as well.
+        let shares = [
+            (
+                memory.state(Share::Buffer).used,
+                memory.limit(Share::Buffer) / 4 * 3,
+            ),
+            (self.buffer.bytes(), self.options.buffer_bytes / 4 * 3),
+        ];
+        let is_too_much =
+            |(used, limit): &&(usize, usize)| *used > 0 && used.saturating_add(bytes) > *limit;
+        let Some((used, limit)) = shares
+            .iter()
+            .find(is_too_much)
+            .filter(|_| bytes > LARGE_ROWS_BYTES)
+        else {
             return Ok(());
-        }
+        };
         self.full.notify_one();
         Err(IngestError::unavailable(format!(
             "{bytes} bytes of rows do not fit beside the {used} that wait to be flushed, at most \

@@ -11,6 +11,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64T
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use tidelake_catalog::memory::Reservation;
 use tidelake_catalog::model::histogram::HistogramArray;
 use tidelake_catalog::model::schema::START_TIME_COLUMN;
 use tidelake_catalog::model::{
@@ -130,6 +131,7 @@ pub(crate) fn source_error(error: SegmentError) -> SourceError {
     match error {
         SegmentError::Corrupt { object, message } => SourceError::Corrupt { object, message },
         SegmentError::ReadLimit(limit) => SourceError::LimitExceeded(too_many_bytes(limit)),
+        SegmentError::Memory(error) => SourceError::Memory(error.into()),
         other => SourceError::Unavailable(other.to_string()),
     }
 }
@@ -138,6 +140,8 @@ pub(crate) fn source_error(error: SegmentError) -> SourceError {
 /// wide table as the metric `name`.
 pub(crate) struct Feed {
     pub(crate) units: Vec<ScanUnit>,
+    /// The memory of the units until [`hold_plan`] has counted them.
+    found: Vec<Reservation>,
     pub(crate) name: Option<Arc<str>>,
 }
 
@@ -197,6 +201,7 @@ pub(crate) async fn feeds(
         };
         feeds.push(Feed {
             units: plan.units,
+            found: plan.held,
             name: None,
         });
     }
@@ -220,6 +225,7 @@ pub(crate) async fn feeds(
         };
         feeds.push(Feed {
             units: plan.units,
+            found: plan.held,
             name: Some(metric.name.into()),
         });
     }
@@ -229,14 +235,22 @@ pub(crate) async fn feeds(
 /// Bytes of a row while it is read: its time and a number.
 const ROW_BYTES: usize = 16;
 
-/// Bytes of a series in the plan of a scan: its place, its runs of rows, and an entry of a table.
-pub(crate) const PLANNED_SERIES_BYTES: usize = 192;
+/// Bytes of a series in the plan of a scan: its place, its runs of rows, an entry of a table, and a
+/// part of its labels, which queries share.
+pub(crate) const PLANNED_SERIES_BYTES: usize = 256;
 
 /// Counts the plan of a scan.
-pub(crate) fn hold_plan(feeds: &[Feed], pool: &Arc<QueryPool>) -> Result<QueryBytes, SourceError> {
+pub(crate) fn hold_plan(
+    feeds: &mut [Feed],
+    pool: &Arc<QueryPool>,
+) -> Result<QueryBytes, SourceError> {
     let units = feeds.iter().flat_map(|feed| &feed.units);
     let series: usize = units.map(|unit| unit.series().len()).sum();
-    Ok(pool.try_hold(series.saturating_mul(PLANNED_SERIES_BYTES))?)
+    let held = pool.try_hold(series.saturating_mul(PLANNED_SERIES_BYTES))?;
+    for feed in feeds {
+        feed.found.clear();
+    }
+    Ok(held)
 }
 
 /// Reads a unit of a feed. The rows of its series are counted before they are read: all of them,
@@ -323,12 +337,12 @@ impl SampleSource for DatabaseSamples {
             alone,
         } = request;
         let tables = self.tables.counted(&meter);
-        let feeds = feeds(&tables, &self.database, &matchers, range, false)
+        let mut feeds = feeds(&tables, &self.database, &matchers, range, false)
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
-        let planned = hold_plan(&feeds, &pool)?;
-        let jobs = feeds.into_iter().flat_map(|Feed { units, name }| {
+        let planned = hold_plan(&mut feeds, &pool)?;
+        let jobs = feeds.into_iter().flat_map(|Feed { units, name, .. }| {
             units.into_iter().map(move |unit| (unit, name.clone()))
         });
         let jobs: Vec<_> = jobs.collect();

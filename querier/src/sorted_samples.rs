@@ -67,12 +67,12 @@ impl SortedSamples {
         max_samples: u64,
         pool: Arc<QueryPool>,
     ) -> Result<Self, SourceError> {
-        let feeds = feeds(&tables, database, matchers, range, true)
+        let mut feeds = feeds(&tables, database, matchers, range, true)
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
-        let bytes = hold_plan(&feeds, &pool)?;
-        let pending = |Feed { units, name }: Feed| Pending {
+        let bytes = hold_plan(&mut feeds, &pool)?;
+        let pending = |Feed { units, name, .. }: Feed| Pending {
             name,
             ready: VecDeque::new(),
             units: units.into(),

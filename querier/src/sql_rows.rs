@@ -16,6 +16,7 @@ fn sql_error(error: SegmentError) -> SqlError {
     match error {
         SegmentError::Corrupt { object, message } => SqlError::Damaged { object, message },
         SegmentError::ReadLimit(limit) => SqlError::ResourcesExhausted(too_many_bytes(limit)),
+        SegmentError::Memory(_) => SqlError::ResourcesExhausted(error.to_string()),
         SegmentError::Unavailable { .. } => SqlError::Unavailable(error.to_string()),
         error => SqlError::Internal(error.to_string()),
     }

@@ -15,7 +15,8 @@ use tidelake_catalog::model::{
 };
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{
-    IndexCache, LabelTexts, OpenSegment, ReadMeter, SegmentError, Series, SortedRows,
+    IndexCache, IndexCacheCounts, LabelTexts, OpenSegment, ReadMeter, SegmentError, Series,
+    SortedRows,
 };
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
@@ -144,6 +145,11 @@ impl Tables {
             meter: Some(meter),
             ..self.clone()
         }
+    }
+
+    /// How often parts of series indexes were in memory.
+    pub fn index_cache_counts(&self) -> IndexCacheCounts {
+        self.inner.indexes.counts()
     }
 
     /// What was left out, as sentences.
@@ -330,7 +336,10 @@ impl Tables {
                 let meter = self.meter.as_ref();
                 plan(found.schema.kind, found.sources, request, None, meter).await
             }
-            None => Ok(ScanPlan { units: Vec::new() }),
+            None => Ok(ScanPlan {
+                units: Vec::new(),
+                held: Vec::new(),
+            }),
         }
     }
 

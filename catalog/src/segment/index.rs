@@ -39,6 +39,7 @@ use super::error::SegmentError;
 use super::meter::ReadMeter;
 use super::reader::SegmentLocation;
 use super::series::Series;
+use crate::memory::Reservation;
 use crate::model::{METRIC_NAME, MatchOp, Matcher, TimeRange};
 
 /// Series of a page of an index.
@@ -55,6 +56,16 @@ pub struct IndexedSeries {
     pub rows: u64,
     /// First and last time.
     pub time: TimeRange,
+}
+
+/// Series that were found in an index.
+#[derive(Debug)]
+pub struct FoundSeries {
+    /// The series, in file order.
+    pub series: Vec<IndexedSeries>,
+    /// Their memory, in the share of queries, if they were not in memory before. Readers that keep
+    /// the series keep it until they have counted these on their own.
+    pub held: Option<Reservation>,
 }
 
 impl IndexedSeries {
@@ -156,14 +167,21 @@ impl SeriesIndex {
 
     /// The series that pass all matchers and have rows whose times may lie in the range, in file
     /// order.
+    ///
+    /// # Errors
+    /// [`SegmentError::Memory`] before the series are read, if they are more than queries have
+    /// memory for.
     pub async fn select(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         meter: Option<&Arc<ReadMeter>>,
-    ) -> Result<Vec<IndexedSeries>, SegmentError> {
+    ) -> Result<FoundSeries, SegmentError> {
         match &self.0 {
-            Form::Loaded(index) => Ok(index.select(matchers, range).cloned().collect()),
+            Form::Loaded(index) => Ok(FoundSeries {
+                series: index.select(matchers, range).cloned().collect(),
+                held: None,
+            }),
             Form::Lookup(index) => index.select(matchers, range, meter).await,
         }
     }
@@ -172,7 +190,10 @@ impl SeriesIndex {
     pub async fn all(&self) -> Result<Cow<'_, [IndexedSeries]>, SegmentError> {
         match &self.0 {
             Form::Loaded(index) => Ok(Cow::Borrowed(&index.series)),
-            Form::Lookup(index) => Ok(Cow::Owned(index.select(&[], TimeRange::ALL, None).await?)),
+            Form::Lookup(index) => {
+                let found = index.select(&[], TimeRange::ALL, None).await?;
+                Ok(Cow::Owned(found.series))
+            }
         }
     }
 

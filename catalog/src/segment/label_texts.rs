@@ -51,7 +51,7 @@ impl Source {
                     return Ok(true);
                 }
                 let found = segment.index().select(matchers, range, meter).await?;
-                Ok(found.iter().any(|one| is_left(tombstones, one)))
+                Ok(found.series.iter().any(|one| is_left(tombstones, one)))
             }
             Source::Rows(_, rows) => Ok(rows.runs.iter().any(|run| rows.has(run, matchers, range))),
         }
@@ -80,11 +80,9 @@ impl Source {
                         LabelTexts::Values(name) => index.label_values(name, matchers, meter).await,
                     };
                 }
-                for one in index
-                    .select(matchers, range.intersect(&kept), meter)
-                    .await?
-                {
-                    if is_left(tombstones, &one) {
+                let range = range.intersect(&kept);
+                for one in &index.select(matchers, range, meter).await?.series {
+                    if is_left(tombstones, one) {
                         texts.add_of(&one.series, &mut found);
                     }
                 }

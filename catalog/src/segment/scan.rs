@@ -14,12 +14,13 @@ use hashbrown::HashMap;
 
 use super::column::project;
 use super::error::SegmentError;
-use super::index::IndexedSeries;
+use super::index::{FoundSeries, IndexedSeries};
 use super::merge::{Input, Run, SeriesRuns, merge};
 use super::meter::ReadMeter;
 use super::reader::OpenSegment;
 use super::rows::SortedRows;
 use super::series::{Series, SortOrder};
+use crate::memory::Reservation;
 use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
 
 /// Rows that a unit may hold before the next series goes to the next unit.
@@ -108,6 +109,8 @@ struct Slot {
 pub struct ScanPlan {
     /// In the order of the series.
     pub units: Vec<ScanUnit>,
+    /// The memory of what was found, which readers keep until they have counted the units.
+    pub held: Vec<Reservation>,
 }
 
 /// Some series, whole, from every source.
@@ -177,6 +180,7 @@ struct Scan {
     slots: Vec<Slot>,
     /// Where in `slots` the series of an id is.
     by_id: HashMap<u64, usize>,
+    held: Vec<Reservation>,
 }
 
 impl Scan {
@@ -204,7 +208,10 @@ impl Scan {
                 async move {
                     match segment {
                         Some(segment) => segment.index().select(matchers, range, meter).await,
-                        None => Ok(Vec::new()),
+                        None => Ok(FoundSeries {
+                            series: Vec::new(),
+                            held: None,
+                        }),
                     }
                 }
             })
@@ -212,7 +219,11 @@ impl Scan {
         let mut lookups = stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).enumerate();
         while let Some((number, found)) = lookups.next().await {
             match &scan.sources[number] {
-                Source::Segment(..) => scan.add_series(number, found?),
+                Source::Segment(..) => {
+                    let found = found?;
+                    scan.add_series(number, found.series);
+                    scan.held.extend(found.held);
+                }
                 Source::Rows(..) => scan.add_rows(number, &matchers),
             }
         }
@@ -234,6 +245,7 @@ impl Scan {
             range,
             slots: Vec::new(),
             by_id: HashMap::new(),
+            held: Vec::new(),
         }
     }
 
@@ -333,7 +345,10 @@ impl Scan {
                 }),
             }
         }
-        ScanPlan { units }
+        ScanPlan {
+            units,
+            held: self.held,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::IndexedSeries;
 use super::dictionary::Block;
 use super::positions::Positions;
 use super::rows::{Pairs, labels};
-use crate::memory::{MemoryBudget, Reservation, Share};
+use crate::memory::{MemoryBudget, OutOfMemory, Reservation, Share};
 use crate::segment::series::Series;
 
 /// Which part of which index.
@@ -119,6 +119,11 @@ impl IndexCache {
             evictions: self.evictions.load(Ordering::Relaxed),
             bytes: self.inner.lock().held.bytes(),
         }
+    }
+
+    /// Memory of a query for what it finds.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Reservation, OutOfMemory> {
+        self.memory.try_reserve(Share::Queries, bytes)
     }
 
     /// The label sets that its pages share.

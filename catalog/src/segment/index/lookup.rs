@@ -12,13 +12,15 @@ use super::file::IndexFile;
 use super::positions::Positions;
 use super::root::Root;
 use super::rows::{byte_ranges, decode};
-use super::{IndexedSeries, PAGE_SERIES};
+use super::{FoundSeries, IndexedSeries, PAGE_SERIES};
 use crate::model::{MatchOp, Matcher, TimeRange};
 use crate::segment::error::SegmentError;
 use crate::segment::meter::ReadMeter;
 
 /// So few series are read and compared with the other matchers, instead of looking these up.
 const FEW_SERIES: usize = 256;
+/// Bytes of a series that was found, and of its place in a plan.
+const FOUND_BYTES: usize = 128;
 /// Pages that are read and decoded at a time: then others have their turn.
 const PAGES_AT_ONCE: usize = 256;
 
@@ -47,8 +49,9 @@ impl LookupIndex {
         matchers: &[Matcher],
         range: TimeRange,
         meter: Option<&Arc<ReadMeter>>,
-    ) -> Result<Vec<IndexedSeries>, SegmentError> {
+    ) -> Result<FoundSeries, SegmentError> {
         let found = self.candidates(matchers, FEW_SERIES, meter).await?;
+        let held = self.cache.reserve(found.positions.count() * FOUND_BYTES)?;
         let mut series = Vec::new();
         let passes = |one: &IndexedSeries| {
             let labels = &one.series.labels;
@@ -79,7 +82,10 @@ impl LookupIndex {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(series)
+        Ok(FoundSeries {
+            series,
+            held: Some(held),
+        })
     }
 
     /// Names of labels that any series has which passes the matchers.

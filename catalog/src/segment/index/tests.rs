@@ -161,7 +161,7 @@ proptest! {
                 passing.iter().filter(|one| one.time.overlaps(&range)).cloned().collect();
             // Read, and once more from the cache.
             for _ in 0..2 {
-                let found = index.select(&matchers, range, None).await.unwrap();
+                let found = index.select(&matchers, range, None).await.unwrap().series;
                 prop_assert_eq!(rows(&found), rows(&in_range));
                 let names = index.label_names(&matchers, None).await.unwrap();
                 let expected: std::collections::BTreeSet<String> = passing
@@ -216,7 +216,11 @@ async fn the_first_format_is_read() {
     let index = stored.open(&unlimited()).await.unwrap();
     assert_eq!(rows(&index.all().await.unwrap()), rows(&all));
     let matchers = [Matcher::equal("__name__", "metric_2")];
-    let found = index.select(&matchers, TimeRange::ALL, None).await.unwrap();
+    let found = index
+        .select(&matchers, TimeRange::ALL, None)
+        .await
+        .unwrap()
+        .series;
     assert_eq!(found.len(), 20);
     let values = index.label_values("mode", &[], None).await.unwrap();
     assert_eq!(values, ["mode0", "mode1", "mode2"]);
@@ -236,7 +240,7 @@ async fn a_lookup_reads_what_it_touches() {
         Matcher::equal("instance", "node-1234:9100"),
     ];
     let found = index.select(&matchers, TimeRange::ALL, Some(&meter)).await;
-    assert_eq!(found.unwrap().len(), 3);
+    assert_eq!(found.unwrap().series.len(), 3);
     let counts = meter.counts();
     let bytes = stored.location.index_bytes;
     assert!(counts.bytes < bytes, "{counts:?} of {bytes}");
@@ -244,7 +248,8 @@ async fn a_lookup_reads_what_it_touches() {
     index
         .select(&matchers, TimeRange::ALL, Some(&meter))
         .await
-        .unwrap();
+        .unwrap()
+        .series;
     assert_eq!(meter.counts(), counts);
     assert!(cache.counts().hits > 0);
     // Another segment with the same series shares their labels.
@@ -256,8 +261,16 @@ async fn a_lookup_reads_what_it_touches() {
         },
     };
     let other = other.open(&cache).await.unwrap();
-    let again = other.select(&matchers, TimeRange::ALL, None).await.unwrap();
-    let first = index.select(&matchers, TimeRange::ALL, None).await.unwrap();
+    let again = other
+        .select(&matchers, TimeRange::ALL, None)
+        .await
+        .unwrap()
+        .series;
+    let first = index
+        .select(&matchers, TimeRange::ALL, None)
+        .await
+        .unwrap()
+        .series;
     assert!(Arc::ptr_eq(&first[0].series, &again[0].series));
 }
 
@@ -269,7 +282,11 @@ async fn a_small_cache_forgets_and_answers_right() {
     let cache = IndexCache::new(&memory);
     let index = stored.open(&cache).await.unwrap();
     for _ in 0..3 {
-        let found = index.select(&[], TimeRange::ALL, None).await.unwrap();
+        let found = index
+            .select(&[], TimeRange::ALL, None)
+            .await
+            .unwrap()
+            .series;
         assert_eq!(rows(&found), rows(&all));
         let counts = cache.counts();
         assert!(counts.bytes <= 32 << 10, "{counts:?}");
@@ -300,7 +317,7 @@ async fn every_changed_byte_is_found_by_a_check_and_never_a_panic() {
             index.select(&[], TimeRange::ALL, None).await
         };
         match read.await {
-            Ok(found) => assert_eq!(rows(&found), rows(&all), "byte {at}"),
+            Ok(found) => assert_eq!(rows(&found.series), rows(&all), "byte {at}"),
             Err(SegmentError::Corrupt { object, .. }) => {
                 assert_eq!(object, "data/a.series.parquet");
             }
@@ -351,4 +368,20 @@ async fn postings_that_are_not_those_of_the_series_are_found() {
         let error = check(written).await.unwrap_err().to_string();
         assert!(error.contains("postings"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn what_is_found_is_counted_before_it_is_read() {
+    let all = series(500);
+    let stored = Stored::of(&all).await;
+    let memory = Arc::new(MemoryBudget::new(1 << 20));
+    let index = stored.open(&IndexCache::new(&memory)).await.unwrap();
+    let few = [Matcher::equal("instance", "node-0007:9100")];
+    let found = index.select(&few, TimeRange::ALL, None).await;
+    let found = found.unwrap();
+    assert!(memory.state(Share::Queries).used >= found.series.len() * size_of::<IndexedSeries>());
+    drop(found);
+    assert_eq!(memory.state(Share::Queries).used, 0);
+    let refused = index.select(&[], TimeRange::ALL, None).await.unwrap_err();
+    assert!(matches!(refused, SegmentError::Memory(_)), "{refused}");
 }
