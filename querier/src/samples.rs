@@ -4,10 +4,14 @@
 //! Field `usage_user` of measurement `cpu` is the metric `cpu_usage_user`; a field called `value`
 //! is just `cpu`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{
+    ArrowNativeType, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type,
+};
 use async_trait::async_trait;
 use datafusion::common::runtime::SpawnedTask;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -399,8 +403,8 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
     let series = rows.runs.iter().map(|run| {
         let mut samples = SeriesSamples {
             labels: run.series.labels.clone(),
-            times: rows.times(run).to_vec(),
-            values: values.values()[run.rows.clone()].to_vec(),
+            times: part(&rows.time, &run.rows),
+            values: part(values.values(), &run.rows),
             histograms: Vec::new(),
             start_times: Vec::new(),
         };
@@ -420,17 +424,33 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
             }
         }
         if let Some(array) = &histograms {
+            let mut values = Vec::new();
             for row in run.rows.clone() {
                 if let Some(histogram) = array.get(row) {
                     let at = row - run.rows.start;
-                    samples.values[at] = f64::NAN;
+                    if values.is_empty() {
+                        values = samples.values.to_vec();
+                    }
+                    values[at] = f64::NAN;
                     samples.histograms.push((at as u32, Arc::new(histogram)));
                 }
+            }
+            if !values.is_empty() {
+                samples.values = values.into();
             }
         }
         samples
     });
     Ok(series.collect())
+}
+
+/// Some of what a buffer holds: without a copy, unless most of the buffer would be kept for nothing.
+fn part<T: ArrowNativeType>(buffer: &ScalarBuffer<T>, rows: &Range<usize>) -> ScalarBuffer<T> {
+    let used = size_of_val::<[T]>(buffer);
+    if buffer.inner().capacity() / 2 > used {
+        return buffer[rows.clone()].to_vec().into();
+    }
+    buffer.slice(rows.start, rows.len())
 }
 
 /// Nanoseconds become milliseconds; of several rows in one millisecond the last counts.
@@ -461,8 +481,8 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
         if !times.is_empty() {
             out.push(SeriesSamples {
                 labels: named(&run.series.labels, name),
-                times,
-                values,
+                times: times.into(),
+                values: values.into(),
                 ..SeriesSamples::default()
             });
         }

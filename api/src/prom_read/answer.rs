@@ -103,8 +103,8 @@ mod tests {
     fn series() -> SeriesSamples {
         SeriesSamples {
             labels: Labels::from_pairs([("__name__", "a"), ("b", "c")]),
-            times: vec![1000, 2000, 3000],
-            values: vec![1.5, f64::NAN, 2.5],
+            times: vec![1000, 2000, 3000].into(),
+            values: vec![1.5, f64::NAN, 2.5].into(),
             histograms: vec![(
                 1,
                 Arc::new(Histogram {

@@ -148,17 +148,23 @@ pub fn merge(
             });
         }
     }
-    let mut time = Vec::with_capacity(picks.rows);
-    for copy in &picks.copies {
-        time.extend_from_slice(&inputs[copy.input].time[copy.start..copy.start + copy.len]);
-    }
+    let time = match picks.copies.as_slice() {
+        [only] => inputs[only.input].time.slice(only.start, only.len),
+        copies => {
+            let mut time = Vec::with_capacity(picks.rows);
+            for copy in copies {
+                time.extend_from_slice(&inputs[copy.input].time[copy.start..copy.start + copy.len]);
+            }
+            time.into()
+        }
+    };
     let places = OnceCell::new();
     let columns = (0..fields.len())
         .map(|field| gather(field, inputs, &picks, &places))
         .collect::<Result<_, _>>()?;
     Ok(SortedRows {
         runs,
-        time: time.into(),
+        time,
         fields,
         columns,
     })

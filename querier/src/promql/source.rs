@@ -9,6 +9,7 @@ pub(crate) mod memory;
 
 use std::sync::Arc;
 
+use arrow::buffer::ScalarBuffer;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
@@ -25,9 +26,9 @@ pub struct SeriesSamples {
     /// The full label set, metric name included.
     pub labels: Labels,
     /// Milliseconds since 1970-01-01 UTC, strictly ascending.
-    pub times: Vec<i64>,
+    pub times: ScalarBuffer<i64>,
     /// One value per time; NaN where the sample is a histogram.
-    pub values: Vec<f64>,
+    pub values: ScalarBuffer<f64>,
     /// Histogram samples as (position in `times`, histogram), positions ascending.
     pub histograms: Vec<(u32, Arc<Histogram>)>,
     /// One per time: when what the sample counts began, in milliseconds; 0 where its sender did
@@ -53,7 +54,7 @@ impl SeriesSamples {
             .histograms
             .iter()
             .map(|(_, histogram)| histogram_bytes(histogram));
-        let numbers = self.times.capacity() + self.values.capacity() + self.start_times.capacity();
+        let numbers = self.times.len() + self.values.len() + self.start_times.capacity();
         size_of::<Self>()
             + labels_bytes(&self.labels)
             + 8 * numbers

@@ -80,7 +80,12 @@ fn range_vector(points: Vec<Points>, charge: &mut Charge) -> Result<Vec<RangeSer
         charge.take(bytes)?;
         series.push(RangeSeries {
             labels,
-            floats: points.times.into_iter().zip(points.values).collect(),
+            floats: points
+                .times
+                .iter()
+                .copied()
+                .zip(points.values.iter().copied())
+                .collect(),
             histograms: points
                 .histogram_times
                 .into_iter()

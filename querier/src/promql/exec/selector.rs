@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::buffer::ScalarBuffer;
 use tidelake_catalog::model::{Histogram, Labels, ResetHint, TimeRange, is_stale};
 
 use super::super::functions::rate::is_start_reset;
@@ -42,8 +43,8 @@ pub(crate) struct Points {
     /// See [`Row::drop_name`].
     pub drop_name: bool,
     /// Times of the floats.
-    pub times: Vec<i64>,
-    pub values: Vec<f64>,
+    pub times: ScalarBuffer<i64>,
+    pub values: ScalarBuffer<f64>,
     pub histogram_times: Vec<i64>,
     pub histograms: Vec<Arc<Histogram>>,
     /// When what the floats count began, see [`SeriesSamples::start_times`]; empty if nobody said
@@ -73,16 +74,16 @@ impl Points {
             };
         }
         let floats = times.len() - histograms.len().min(times.len());
+        let (mut float_times, mut floats) =
+            (Vec::with_capacity(floats), Vec::with_capacity(floats));
         let mut points = Self {
             labels,
-            times: Vec::with_capacity(floats),
-            values: Vec::with_capacity(floats),
             histogram_times: Vec::with_capacity(histograms.len()),
             histograms: Vec::with_capacity(histograms.len()),
             ..Self::default()
         };
         let mut pending = histograms.into_iter().peekable();
-        for (row, (time, value)) in times.into_iter().zip(values).enumerate() {
+        for (row, (&time, &value)) in times.iter().zip(values.iter()).enumerate() {
             if let Some((_, histogram)) = pending.next_if(|(at, _)| *at as usize == row) {
                 if !is_stale(histogram.sum) {
                     points.histogram_times.push(time);
@@ -90,11 +91,12 @@ impl Points {
                     points.histogram_start_times.extend(start_times.get(row));
                 }
             } else if !is_stale(value) {
-                points.times.push(time);
-                points.values.push(value);
+                float_times.push(time);
+                floats.push(value);
                 points.start_times.extend(start_times.get(row));
             }
         }
+        (points.times, points.values) = (float_times.into(), floats.into());
         points
     }
 
@@ -125,8 +127,8 @@ impl Points {
 
     /// Bytes in memory, without its place in a list.
     pub fn heap_bytes(&self) -> usize {
-        let numbers = self.times.capacity()
-            + self.values.capacity()
+        let numbers = self.times.len()
+            + self.values.len()
             + self.histogram_times.capacity()
             + self.histograms.capacity()
             + self.start_times.capacity()
@@ -150,15 +152,14 @@ impl Points {
                 labels: row.labels,
                 drop_name: row.drop_name,
                 times: grid.times().collect(),
-                values: row.values,
+                values: row.values.into(),
                 ..Self::default()
             };
         }
+        let (mut times, mut values) = (Vec::with_capacity(floats), Vec::with_capacity(floats));
         let mut points = Self {
             labels: row.labels.clone(),
             drop_name: row.drop_name,
-            times: Vec::with_capacity(floats),
-            values: Vec::with_capacity(floats),
             histogram_times: Vec::with_capacity(histograms),
             histograms: Vec::with_capacity(histograms),
             ..Self::default()
@@ -166,8 +167,8 @@ impl Points {
         for (step, time) in grid.times().enumerate() {
             match row.point(step) {
                 Some(Point::Float(value)) => {
-                    points.times.push(time);
-                    points.values.push(value);
+                    times.push(time);
+                    values.push(value);
                 }
                 Some(Point::Histogram(histogram)) => {
                     points.histogram_times.push(time);
@@ -176,6 +177,7 @@ impl Points {
                 None => {}
             }
         }
+        (points.times, points.values) = (times.into(), values.into());
         points
     }
 

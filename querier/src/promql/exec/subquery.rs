@@ -53,7 +53,7 @@ pub(crate) async fn evaluate(
             charge.add_samples(grid.count as u64)?;
             let points = Points {
                 times: grid.times().collect(),
-                values,
+                values: values.into(),
                 ..Points::default()
             };
             Ok((vec![points], charge))

@@ -4,6 +4,7 @@
 use super::super::exec::selector::Points;
 use super::super::parse::ast::Reach;
 use super::range::Window;
+use arrow::buffer::ScalarBuffer;
 
 /// `rate`, `increase` and `delta` over a window whose values at both edges are known or
 /// interpolated.
@@ -43,8 +44,8 @@ pub(crate) fn rate(window: &Window<'_>, is_counter: bool, per_second: bool) -> O
 pub(crate) fn extend(points: &mut Points, start: i64, end: i64, smoothed: bool) {
     let Some(edges) = Edges::find(&points.times, &points.values, start, end, smoothed, false)
     else {
-        points.times.clear();
-        points.values.clear();
+        points.times = ScalarBuffer::default();
+        points.values = ScalarBuffer::default();
         return;
     };
     let inside = edges.first..edges.end.max(edges.first);
@@ -60,7 +61,7 @@ pub(crate) fn extend(points: &mut Points, start: i64, end: i64, smoothed: bool) 
         &[edges.right],
     ]
     .concat();
-    (points.times, points.values) = (times, values);
+    (points.times, points.values) = (times.into(), values.into());
 }
 
 /// Values at the edges of a window, and the samples strictly between them.

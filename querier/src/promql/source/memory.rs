@@ -56,18 +56,20 @@ impl SampleSource for MemorySource {
                 labels: labels.clone(),
                 ..SeriesSamples::default()
             };
+            let (mut times, mut values) = (Vec::new(), Vec::new());
             for (time, sample) in samples.range(request.range.min..=request.range.max) {
                 match sample {
-                    Sample::Float(value) => series.values.push(*value),
+                    Sample::Float(value) => values.push(*value),
                     Sample::Histogram(histogram) => {
                         series
                             .histograms
-                            .push((series.times.len() as u32, Arc::clone(histogram)));
-                        series.values.push(f64::NAN);
+                            .push((times.len() as u32, Arc::clone(histogram)));
+                        values.push(f64::NAN);
                     }
                 }
-                series.times.push(*time);
+                times.push(*time);
             }
+            (series.times, series.values) = (times.into(), values.into());
             let started = |time: &i64| {
                 self.started
                     .get(&(labels.clone(), *time))

@@ -264,7 +264,7 @@ impl SampleSource for Many {
                 ("job", "some-job".to_owned()),
             ]),
             times: (0..samples).map(|at| at * MINUTE).collect(),
-            values: vec![i as f64; samples as usize],
+            values: vec![i as f64; samples as usize].into(),
             ..SeriesSamples::default()
         };
         let batches = (0..series).step_by(1000).map(move |first| {
