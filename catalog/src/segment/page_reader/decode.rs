@@ -363,17 +363,16 @@ impl Bits {
 
 /// Moves the first `count` values to the rows that have one, from the last to the first.
 fn spread<V: Value>(out: &mut [V], valid: &BooleanBuffer, count: usize) {
-    let mut left = count;
-    for row in (0..out.len()).rev() {
-        // All rows up to this one have a value, and it is where it belongs.
-        if left > row {
+    // Rows with values mostly lie together, or there are few.
+    let runs: Vec<(usize, usize)> = valid.set_slices().collect();
+    let mut from = count;
+    for (start, end) in runs.into_iter().rev() {
+        let len = end - start;
+        from -= len;
+        if from == start {
             break;
         }
-        if valid.value(row) {
-            left -= 1;
-            out[row] = out[left];
-        } else {
-            out[row] = V::default();
-        }
+        out.copy_within(from..from + len, start);
+        out[from..start.min(from + len)].fill(V::default());
     }
 }

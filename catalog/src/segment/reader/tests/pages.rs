@@ -99,14 +99,15 @@ async fn one_read_makes_one_call_of_the_store() {
         .unwrap();
     let mut last = 0;
     for ranges in [
-        &[0..150_000][..],
-        &[3..240],
-        &[0..1, 70_000..70_240, 149_000..150_000],
+        &[(0, 150_000)][..],
+        &[(3, 240)],
+        &[(0, 1), (70_000, 70_240), (149_000, 150_000)],
     ] {
+        let ranges: Vec<_> = ranges.iter().map(|(start, end)| *start..*end).collect();
         let before = [&store.ranges, &store.others].map(|count| count.load(Ordering::Relaxed));
         let meter = ReadMeter::unlimited(Vec::new());
         let (time, _) = opened
-            .read(ranges, &rows.fields, Some(Arc::clone(&meter)))
+            .read(&ranges, &rows.fields, Some(Arc::clone(&meter)))
             .await
             .unwrap();
         assert_eq!(
