@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use object_store::path::Path;
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{
@@ -150,7 +150,8 @@ impl OpenSegment {
         let rows = usize::try_from(rows)
             .map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
         let footer = self.footer.as_ref().map_err(Clone::clone)?;
-        let is_asked_for = |name: &str| fields.iter().any(|f| &*f.name == name);
+        let names: HashSet<&str> = fields.iter().map(|field| &*field.name).collect();
+        let is_asked_for = |name: &str| names.contains(name);
         let is_split = self.is_decimal(footer) && is_asked_for(VALUE);
         let wanted = |name: &str| {
             name == TIME_COLUMN

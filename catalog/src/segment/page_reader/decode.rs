@@ -337,13 +337,13 @@ impl<V: Value> Column<V> {
                 values.read(&mut out[..count])?;
             }
             match &levels {
-                Bits::Set => self.nulls.append_n_non_nulls(rows.len()),
-                Bits::Unset => self.nulls.append_n_nulls(rows.len()),
-                Bits::Some(bits) => {
+                Bits::Some(bits) if (1..rows.len()).contains(&count) => {
                     let valid = bits.slice(rows.start, rows.len());
                     spread(out, &valid, count);
                     self.nulls.append_buffer(&NullBuffer::new(valid));
                 }
+                _ if count > 0 => self.nulls.append_n_non_nulls(rows.len()),
+                _ => self.nulls.append_n_nulls(rows.len()),
             }
         }
         Ok(())
