@@ -23,6 +23,7 @@ pub mod index;
 pub mod label_texts;
 pub mod merge;
 pub mod meter;
+mod page_reader;
 pub mod reader;
 mod row_groups;
 pub mod rows;

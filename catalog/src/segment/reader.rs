@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use object_store::path::Path;
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{
@@ -33,6 +33,7 @@ use super::error::SegmentError;
 use super::field_array::FieldArray;
 use super::index::{IndexCache, SeriesIndex};
 use super::meter::ReadMeter;
+use super::page_reader::PageReads;
 use crate::model::{Column, TIME_COLUMN, TableKind, TimeRange, TimeUnit};
 
 /// Where a segment lies and what it must be.
@@ -149,35 +150,16 @@ impl OpenSegment {
         let rows = usize::try_from(rows)
             .map_err(|_| corrupt("more rows asked for than memory can hold".to_owned()))?;
         let footer = self.footer.as_ref().map_err(Clone::clone)?;
-        let schema = footer.parquet_schema();
-        let is_asked_for = |name: &str| fields.iter().any(|f| &*f.name == name);
+        let names: HashSet<&str> = fields.iter().map(|field| &*field.name).collect();
+        let is_asked_for = |name: &str| names.contains(name);
         let is_split = self.is_decimal(footer) && is_asked_for(VALUE);
         let wanted = |name: &str| {
             name == TIME_COLUMN
                 || is_asked_for(name)
                 || (is_split && (name == MANTISSA || name == SCALE))
         };
-        let roots = footer
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, f)| wanted(f.name()))
-            .map(|(i, _)| i);
-        let mask = ProjectionMask::roots(schema, roots);
-        let reader = DataFile::new(&self.store, &self.location, meter);
-        let decode = async {
-            ParquetRecordBatchStreamBuilder::new_with_metadata(reader, footer.clone())
-                .with_projection(mask)
-                .with_row_selection(selection(ranges))
-                .with_batch_size(batch_rows(rows, fields.len()))
-                .build()?
-                .map(|batch| batch.map(Decoded::of))
-                .try_collect()
-                .await
-        };
-        let batches: Vec<Decoded> = guarded(object, decode).await?;
-        let mut decoded = Decoded::concat(batches).map_err(|error| corrupt(error.to_string()))?;
+        let decoded = self.read_columns(footer, ranges, wanted, meter);
+        let mut decoded = guarded(object, decoded).await?;
         if decoded.rows != rows {
             return Err(corrupt(format!(
                 "{rows} rows expected, {} found",
@@ -205,6 +187,53 @@ impl OpenSegment {
             columns[value] = FieldArray::Dense(Arc::new(decimals.join().map_err(corrupt)?));
         }
         Ok((time, super::column::project(&found, &columns, fields, rows)))
+    }
+
+    /// Reads the columns that pass `is_wanted`: numbers page by page, the others as Parquet's reader
+    /// does, both at a time.
+    async fn read_columns(
+        &self,
+        footer: &ArrowReaderMetadata,
+        ranges: &[Range<u64>],
+        is_wanted: impl Fn(&str) -> bool,
+        meter: Option<Arc<ReadMeter>>,
+    ) -> Result<Decoded, ParquetError> {
+        let file = DataFile::new(&self.store, &self.location, meter);
+        let pages = PageReads::plan(footer, file.bytes, ranges, &is_wanted)?;
+        let fields = footer.schema().fields().iter().enumerate();
+        let others: Vec<usize> = fields
+            .filter(|(root, field)| is_wanted(field.name()) && !pages.takes(*root))
+            .map(|(root, _)| root)
+            .collect();
+        let numbers = async {
+            let fetched = match pages.fetches() {
+                [] => Vec::new(),
+                fetches => file.ranges(fetches).await?,
+            };
+            pages.decode(&fetched)
+        };
+        if others.is_empty() {
+            return Ok(Decoded {
+                rows: pages.row_count(),
+                columns: numbers.await?.into_iter().collect(),
+            });
+        }
+        let batch_rows = batch_rows(pages.row_count(), others.len());
+        let batches = async {
+            let mask = ProjectionMask::roots(footer.parquet_schema(), others);
+            ParquetRecordBatchStreamBuilder::new_with_metadata(file.clone(), footer.clone())
+                .with_projection(mask)
+                .with_row_selection(selection(ranges))
+                .with_batch_size(batch_rows)
+                .build()?
+                .map(|batch| batch.map(Decoded::of))
+                .try_collect()
+                .await
+        };
+        let (numbers, batches): (_, Vec<Decoded>) = futures::try_join!(numbers, batches)?;
+        let mut decoded = Decoded::concat(batches)?;
+        decoded.columns.extend(numbers);
+        Ok(decoded)
     }
 
     /// Whether values are split into columns of their own.

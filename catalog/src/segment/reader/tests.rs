@@ -14,6 +14,8 @@ use super::*;
 use crate::memory::MemoryBudget;
 use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRange};
 
+mod pages;
+
 fn cache() -> Arc<IndexCache> {
     IndexCache::new(&MemoryBudget::unlimited())
 }
