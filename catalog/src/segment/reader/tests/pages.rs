@@ -94,7 +94,7 @@ async fn one_read_makes_one_call_of_the_store() {
         ranges: AtomicUsize::new(0),
         others: AtomicUsize::new(0),
     });
-    let opened = OpenSegment::open(store.clone(), segment.location.clone(), None)
+    let opened = OpenSegment::open(store.clone(), segment.location.clone(), &cache(), None)
         .await
         .unwrap();
     let mut last = 0;
@@ -145,7 +145,9 @@ async fn every_effort_and_layout_gives_the_rows_that_were_written() {
             )
             .unwrap();
             let (store, location) = put(TableKind::Metrics, writer, &rows).await;
-            let segment = OpenSegment::open(store, location, None).await.unwrap();
+            let segment = OpenSegment::open(store, location, &cache(), None)
+                .await
+                .unwrap();
             for _ in 0..20 {
                 let cuts = 2 * random.random_range(1..10);
                 let mut cuts: Vec<u64> =
