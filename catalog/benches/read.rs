@@ -11,11 +11,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::reader::SegmentLocation;
 use tidelake_catalog::segment::{
-    FieldArray, OpenSegment, SegmentWriter, Series, SeriesRun, SortOrder, SortedRows, ValueLayout,
+    FieldArray, IndexCache, OpenSegment, SegmentWriter, Series, SeriesRun, SortOrder, SortedRows,
+    ValueLayout,
 };
 
 const METRICS: u64 = 12;
@@ -82,15 +84,22 @@ async fn segment(rows: &SortedRows, effort: Effort, layout: ValueLayout) -> Open
     let location = SegmentLocation {
         data: Path::from("a.parquet"),
         index: Path::from("a.series.parquet"),
+        id: 1,
         data_bytes: done.data_bytes,
+        index_bytes: done.index.len() as u64,
+        index_tail_bytes: done.index_tail_bytes,
         index_checksum: done.index_checksum,
+        time: done.time,
         kind,
     };
     let put = store.put(&location.data, PutPayload::from(data));
     put.await.unwrap();
     let put = store.put(&location.index, PutPayload::from(done.index));
     put.await.unwrap();
-    OpenSegment::open(store, location, None).await.unwrap()
+    let cache = IndexCache::new(&MemoryBudget::unlimited());
+    OpenSegment::open(store, location, &cache, None)
+        .await
+        .unwrap()
 }
 
 /// Series from a number on, each `step`-th.

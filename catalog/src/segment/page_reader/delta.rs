@@ -188,6 +188,13 @@ fn next_varint(bytes: &mut &[u8]) -> Result<u64, ParquetError> {
 
 /// Unpacks numbers of `width` bits; beyond the end of `bytes` all bits are zero.
 fn unpack(width: u8, bytes: &[u8], out: &mut [u64; STEP]) {
+    let mut padded = [0; STEP * 8];
+    let bytes = if bytes.len() < STEP * usize::from(width) / 8 {
+        padded[..bytes.len()].copy_from_slice(bytes);
+        &padded
+    } else {
+        bytes
+    };
     // For each width a function of its own, in which all shifts are constants.
     macro_rules! by_width {
         ($($width:literal)*) => {
@@ -203,24 +210,31 @@ fn unpack(width: u8, bytes: &[u8], out: &mut [u64; STEP]) {
 }
 
 fn unpack_width<const WIDTH: usize>(bytes: &[u8], out: &mut [u64; STEP]) {
-    // One word more than the differences have, as the last of them is read of two.
-    let mut words = [0u64; STEP + 1];
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter_mut().zip(chunks) {
-        *word = u64::from_le_bytes(*chunk);
-    }
-    if let Some(word) = words.get_mut(chunks.len()) {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        *word = u64::from_le_bytes(last);
-    }
+    // Once checked, no other index is.
+    let bytes = &bytes[..STEP * WIDTH / 8];
     let mask = u64::MAX >> (64 - WIDTH);
-    for (number, place) in out.iter_mut().enumerate() {
-        let (word, shift) = (number * WIDTH / 64, number * WIDTH % 64);
-        let mut bits = words[word] >> shift;
-        if shift + WIDTH > 64 {
-            bits |= words[word + 1] << (64 - shift);
-        }
-        *place = bits & mask;
+    macro_rules! unpack {
+        ($($number:literal)*) => {
+            $(
+                let (word, shift) = const { ($number * WIDTH / 64, $number * WIDTH % 64) };
+                let mut bits = word_at(bytes, word) >> shift;
+                if const { $number * WIDTH % 64 + WIDTH > 64 } {
+                    bits |= word_at(bytes, word + 1) << (64 - shift);
+                }
+                out[$number] = bits & mask;
+            )*
+        };
+    }
+    unpack!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+}
+
+/// The eight bytes of a word, or the four that there are of the last one.
+#[inline(always)]
+fn word_at(bytes: &[u8], word: usize) -> u64 {
+    let bytes = &bytes[8 * word..];
+    match (bytes.first_chunk::<8>(), bytes.first_chunk::<4>()) {
+        (Some(bytes), _) => u64::from_le_bytes(*bytes),
+        (None, Some(bytes)) => u64::from(u32::from_le_bytes(*bytes)),
+        (None, None) => 0,
     }
 }

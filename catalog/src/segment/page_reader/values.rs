@@ -199,12 +199,13 @@ fn read_split<V: Value>(bytes: &[u8], count: usize, at: usize, out: &mut [V]) {
         let streams: [&[u8]; 8] =
             std::array::from_fn(|byte| &bytes[byte * count + at..][..out.len()]);
         for (number, places) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let lanes: [[u8; LANES]; 8] = std::array::from_fn(|byte| {
-                *streams[byte][number * LANES..]
-                    .first_chunk::<LANES>()
-                    .unwrap_or(&[0; LANES])
-            });
-            *places = joined(&lanes).map(V::of);
+            let mut lanes = [[0; LANES]; 8];
+            for (lane, stream) in lanes.iter_mut().zip(&streams) {
+                lane.copy_from_slice(&stream[number * LANES..][..LANES]);
+            }
+            for (place, number) in places.iter_mut().zip(joined(&lanes)) {
+                *place = V::of(number);
+            }
             done += LANES;
         }
     }
@@ -217,14 +218,23 @@ fn read_split<V: Value>(bytes: &[u8], count: usize, at: usize, out: &mut [V]) {
 }
 
 /// Numbers out of their bytes: pairs first, so that each step interleaves two vectors.
+#[inline(always)]
 fn joined(lanes: &[[u8; LANES]; 8]) -> [u64; LANES] {
-    let pairs: [[u16; LANES]; 4] = std::array::from_fn(|pair| {
-        let (low, high) = (&lanes[2 * pair], &lanes[2 * pair + 1]);
-        std::array::from_fn(|lane| u16::from(low[lane]) | u16::from(high[lane]) << 8)
-    });
-    let quads: [[u32; LANES]; 2] = std::array::from_fn(|quad| {
-        let (low, high) = (&pairs[2 * quad], &pairs[2 * quad + 1]);
-        std::array::from_fn(|lane| u32::from(low[lane]) | u32::from(high[lane]) << 16)
-    });
-    std::array::from_fn(|lane| u64::from(quads[0][lane]) | u64::from(quads[1][lane]) << 32)
+    let mut pairs = [[0u16; LANES]; 4];
+    for (pair, [low, high]) in pairs.iter_mut().zip(lanes.as_chunks::<2>().0) {
+        for lane in 0..LANES {
+            pair[lane] = u16::from(low[lane]) | u16::from(high[lane]) << 8;
+        }
+    }
+    let mut quads = [[0u32; LANES]; 2];
+    for (quad, [low, high]) in quads.iter_mut().zip(pairs.as_chunks::<2>().0) {
+        for lane in 0..LANES {
+            quad[lane] = u32::from(low[lane]) | u32::from(high[lane]) << 16;
+        }
+    }
+    let mut numbers = [0u64; LANES];
+    for lane in 0..LANES {
+        numbers[lane] = u64::from(quads[0][lane]) | u64::from(quads[1][lane]) << 32;
+    }
+    numbers
 }
