@@ -801,7 +801,7 @@ impl Backend {
         };
         let cached = |count: fn(IndexCacheCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
             let querier = Arc::clone(&self.querier);
-            Box::new(move || count(querier.tables().index_cache_counts()) as f64)
+            Box::new(move || count(querier.0.tables().index_cache_counts()) as f64)
         };
         add(
             "index_cache_hits",
