@@ -16,11 +16,11 @@ use tidelake_catalog::segment::{
     IndexCacheCounts, ReadCounts, ReadMeter, SegmentError, SortedRows,
 };
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
-use tidelake_catalog::{Catalog, CatalogError, S3Settings, Store, StoreError};
+use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
-use tidelake_ingest::IngestOptions;
 use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::{IngestOptions, LabelLimits};
 use tidelake_querier::labels::LabelError;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
@@ -592,6 +592,17 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
         flush_interval: Duration::from_millis(config.flush_interval_ms),
         max_lines_bytes: config.max_body_bytes,
         max_remote_write_bytes: config.max_remote_write_bytes,
+        names: NameLimits {
+            databases: config.max_databases,
+            tables: config.max_tables,
+            columns: config.max_columns,
+            families: config.max_metric_families,
+        },
+        labels: LabelLimits {
+            per_series: config.max_labels_per_series,
+            name_bytes: config.max_label_name_bytes,
+            value_bytes: config.max_label_value_bytes,
+        },
         // On S3 every look is a request that costs money.
         fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
         wal,

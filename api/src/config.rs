@@ -45,6 +45,26 @@ pub struct Config {
     /// Request bodies held at once by all connections together; more wait for a moment and then
     /// get 503.
     pub max_inflight_body_bytes: usize,
+    /// Databases that writes may create; 0 is no limit. Each is in the memory of every process and
+    /// in every checkpoint. Those that are there go on beyond it.
+    pub max_databases: usize,
+    /// Tables that writes may create in a database, one a measurement; 0 is no limit. Each has two
+    /// files a day at least, and its rows are flushed and merged apart from those of others.
+    pub max_tables: usize,
+    /// Tags and fields of a table of line protocol; 0 is no limit. Each is a column of every file.
+    pub max_columns: usize,
+    /// Metric families of a database of which type, help and unit are kept; 0 is no limit. Samples
+    /// of others are taken all the same.
+    pub max_metric_families: usize,
+    /// Labels of a series, with its name, and tags of a line; 0 is no limit. More are an error of
+    /// their sender, as a rule.
+    pub max_labels_per_series: u32,
+    /// Bytes of a label's or tag's name; 0 is no limit. Names of tags, fields and measurements have
+    /// at most 1024 bytes in any case.
+    pub max_label_name_bytes: u32,
+    /// Bytes of a label's or tag's value, such as the name of a metric; 0 is no limit. All tags of
+    /// a line have at most 65535 bytes in any case.
+    pub max_label_value_bytes: u32,
     /// Rows held in memory before they become segments; when it is full, writes get 503.
     pub buffer_bytes: usize,
     /// Age at which buffered rows become segments. Shorter: more, smaller files; longer: more WAL
@@ -126,6 +146,13 @@ impl Default for Config {
             max_body_bytes: 10 << 20,
             max_remote_write_bytes: 32 << 20,
             max_inflight_body_bytes: 256 << 20,
+            max_databases: 1_000,
+            max_tables: 10_000,
+            max_columns: 2_000,
+            max_metric_families: 100_000,
+            max_labels_per_series: 128,
+            max_label_name_bytes: 1024,
+            max_label_value_bytes: 4096,
             buffer_bytes: 512 << 20,
             flush_interval_ms: 600_000,
             wal_interval_ms: None,
@@ -241,6 +268,34 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_INFLIGHT_BODY_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_inflight_body_bytes: Option<usize>,
+    /// Databases that writes may create, 0 without a limit [default: 1000]
+    #[arg(long, env = "TIDELAKE_MAX_DATABASES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_databases: Option<usize>,
+    /// Tables that writes may create in a database, 0 without a limit [default: 10000]
+    #[arg(long, env = "TIDELAKE_MAX_TABLES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tables: Option<usize>,
+    /// Tags and fields of a table, 0 without a limit [default: 2000]
+    #[arg(long, env = "TIDELAKE_MAX_COLUMNS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_columns: Option<usize>,
+    /// Metric families of a database with metadata, 0 without a limit [default: 100000]
+    #[arg(long, env = "TIDELAKE_MAX_METRIC_FAMILIES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_metric_families: Option<usize>,
+    /// Labels of a series, or tags of a line, 0 without a limit [default: 128]
+    #[arg(long, env = "TIDELAKE_MAX_LABELS_PER_SERIES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_labels_per_series: Option<u32>,
+    /// Bytes of a label's name, 0 without a limit [default: 1024]
+    #[arg(long, env = "TIDELAKE_MAX_LABEL_NAME_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_label_name_bytes: Option<u32>,
+    /// Bytes of a label's value, 0 without a limit [default: 4096]
+    #[arg(long, env = "TIDELAKE_MAX_LABEL_VALUE_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_label_value_bytes: Option<u32>,
     /// Rows held in memory before writes get 503 [default: 536870912]
     #[arg(long, env = "TIDELAKE_BUFFER_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -171,6 +171,45 @@ pub enum Refusal {
         /// What is wrong.
         reason: String,
     },
+    /// One more database than [`NameLimits`](crate::NameLimits) allow.
+    #[error(
+        "database {database:?} cannot be created: there are {limit} databases, as many as are \
+         allowed (setting max_databases)"
+    )]
+    TooManyDatabases {
+        /// The one that was to be created.
+        database: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// One more table than [`NameLimits`](crate::NameLimits) allow in a database.
+    #[error(
+        "table {table:?} of database {database:?} cannot be created: a database has at most \
+         {limit} tables (setting max_tables)"
+    )]
+    TooManyTables {
+        /// Database.
+        database: String,
+        /// The table that was to be created.
+        table: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// More columns than [`NameLimits`](crate::NameLimits) allow in a table.
+    #[error(
+        "column {column:?} of table {table:?} of database {database:?} cannot be added: a table \
+         has at most {limit} columns (setting max_columns)"
+    )]
+    TooManyColumns {
+        /// Database.
+        database: String,
+        /// Table.
+        table: String,
+        /// The first column that is too many.
+        column: String,
+        /// The limit.
+        limit: usize,
+    },
     /// A number in the record means nothing to this version.
     #[error(transparent)]
     Unknown(#[from] Unknown),

@@ -30,6 +30,7 @@ use crate::record::{
 use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
 use crate::store::{Store, StoreError};
 
+mod names;
 mod removal;
 #[cfg(test)]
 mod simulation;
@@ -37,6 +38,7 @@ mod simulation;
 mod tests;
 mod time_travel;
 
+pub use names::NameLimits;
 pub use time_travel::AsOf;
 
 /// Races for a sequence that one commit may lose. Each lost one is a commit of somebody else.
@@ -151,6 +153,8 @@ pub struct Catalog {
     landed: parking_lot::Mutex<HashSet<SegmentId>>,
     /// States of the past that were asked for last.
     past: time_travel::Past,
+    /// How many names this process adds.
+    limits: RwLock<NameLimits>,
 }
 
 /// What an operation wants to commit.
@@ -203,6 +207,7 @@ impl Catalog {
             writing: Mutex::new(()),
             landed: parking_lot::Mutex::default(),
             past: time_travel::Past::default(),
+            limits: RwLock::default(),
             options,
         };
         if replayed >= catalog.options.checkpoint_every {
@@ -293,43 +298,67 @@ impl Catalog {
         Ok(self.snapshot())
     }
 
-    /// Creates a database, if it is not there.
+    /// From now on this process creates no database, table or column beyond these limits. What is
+    /// there already stays.
+    pub fn limit_names(&self, limits: NameLimits) {
+        *self.limits.write() = limits;
+    }
+
+    /// The limits of [`limit_names`](Self::limit_names); none before.
+    pub fn name_limits(&self) -> NameLimits {
+        *self.limits.read()
+    }
+
+    /// Creates a database, if it is not there. Refused beyond the limit of databases.
     pub async fn create_database(&self, database: &str) -> Result<Arc<Snapshot>, CatalogError> {
+        let limits = self.name_limits();
         self.commit_as_node(|snapshot| {
-            Ok(match snapshot.database(database) {
-                Some(_) => Vec::new(),
-                None => vec![Kind::CreateDatabase(CreateDatabase {
-                    name: database.to_owned(),
-                })],
-            })
+            if snapshot.database(database).is_some() {
+                return Ok(Vec::new());
+            }
+            limits.check_database(snapshot, database)?;
+            Ok(vec![Kind::CreateDatabase(CreateDatabase {
+                name: database.to_owned(),
+            })])
         })
         .await
     }
 
     /// Makes sure that a database has these tables with these columns: what is missing is created,
     /// all in one commit. Refused, with nothing created, if a table is of another kind or a
-    /// column of another type.
+    /// column of another type, or beyond the limits of names.
     pub async fn ensure_columns(
         &self,
         database: &str,
         tables: &[TableColumns],
     ) -> Result<Arc<Snapshot>, CatalogError> {
-        self.commit_as_node(|snapshot| missing_columns(snapshot, database, tables))
+        let limits = self.name_limits();
+        self.commit_as_node(|snapshot| missing_columns(snapshot, database, tables, &limits))
             .await
     }
 
-    /// Stores what is known of metric families. What is known already makes no commit.
+    /// Stores what is known of metric families. What is known already makes no commit. New families
+    /// beyond the limit of names are left out.
     pub async fn set_metadata(
         &self,
         database: &str,
         metadata: &BTreeMap<String, MetricMetadata>,
     ) -> Result<Arc<Snapshot>, CatalogError> {
+        let limits = self.name_limits();
         self.commit_as_node(|snapshot| {
             let known = snapshot
                 .database(database)
                 .map(|database| &database.metadata);
+            let mut left = limits.families_left(snapshot, database);
             let news = metadata.iter().filter(|(metric, metadata)| {
-                known.and_then(|known| known.get(metric.as_str())) != Some(*metadata)
+                match known.and_then(|known| known.get(metric.as_str())) {
+                    Some(known) => known != *metadata,
+                    None => {
+                        let fits = left > 0;
+                        left = left.saturating_sub(1);
+                        fits
+                    }
+                }
             });
             let news: Vec<_> = news
                 .map(|(metric, metadata)| convert::metadata_message(metric, metadata))
@@ -608,9 +637,11 @@ fn missing_columns(
     snapshot: &Snapshot,
     database: &str,
     tables: &[TableColumns],
+    limits: &NameLimits,
 ) -> Result<Vec<Kind>, Refusal> {
     let mut changes = Vec::new();
     let found = snapshot.database(database);
+    limits.check_tables(snapshot, database, tables)?;
     if found.is_none() {
         changes.push(Kind::CreateDatabase(CreateDatabase {
             name: database.to_owned(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidelake_catalog::model::{TableKind, TableSchema};
+use tidelake_ingest::LabelLimits;
 use tidelake_ingest::line_protocol::{self, LineOptions, Precision, TableLookup};
 use tidelake_ingest::remote_write::{v1, v2};
 use tidelake_ingest::retention::Oldest;
@@ -200,24 +201,31 @@ fn remote_write(c: &mut Criterion) {
     let body = write_request(SERIES);
     let registry = SeriesRegistry::new(1 << 30);
     assert_eq!(
-        v1::decode(&body, &registry, Oldest::NONE).map(|w| w.samples),
+        v1::decode(&body, &registry, Oldest::NONE, &LabelLimits::NONE).map(|w| w.samples),
         Ok(SERIES)
     );
     group.bench_function("one_sample_per_series", |b| {
-        b.iter(|| v1::decode(&body, &registry, Oldest::NONE))
+        b.iter(|| v1::decode(&body, &registry, Oldest::NONE, &LabelLimits::NONE))
     });
     group.bench_function("unknown_series", |b| {
-        b.iter(|| v1::decode(&body, &SeriesRegistry::new(1 << 30), Oldest::NONE))
+        b.iter(|| {
+            v1::decode(
+                &body,
+                &SeriesRegistry::new(1 << 30),
+                Oldest::NONE,
+                &LabelLimits::NONE,
+            )
+        })
     });
     let body = write_request_2(SERIES);
     let registry = SeriesRegistry::new(1 << 30);
     assert_eq!(
-        v2::decode(&body, &registry, Oldest::NONE).map(|w| w.samples),
+        v2::decode(&body, &registry, Oldest::NONE, &LabelLimits::NONE).map(|w| w.samples),
         Ok(SERIES)
     );
     assert_eq!(registry.len(), SERIES);
     group.bench_function("version_2", |b| {
-        b.iter(|| v2::decode(&body, &registry, Oldest::NONE))
+        b.iter(|| v2::decode(&body, &registry, Oldest::NONE, &LabelLimits::NONE))
     });
     group.finish();
 }

@@ -180,7 +180,11 @@ async fn write_day(
         sort_tags: sort_tags.into(),
         deletes_applied: 0,
     };
-    store.put(&meta.data_key(), data).await?;
-    store.put(&meta.index_key(), done.index).await?;
+    let (data_key, index_key) = (meta.data_key(), meta.index_key());
+    futures::future::try_join(
+        store.put(&data_key, data),
+        store.put(&index_key, done.index),
+    )
+    .await?;
     Ok(Some(meta))
 }

@@ -12,15 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tidelake_catalog::Catalog;
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::{self, SegmentMeta};
+use tidelake_catalog::{Catalog, NameLimits};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
 use crate::flush::write_segments;
+use crate::label_limits::LabelLimits;
 use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
@@ -65,6 +66,10 @@ pub struct IngestOptions {
     pub max_lines_bytes: usize,
     /// Largest decompressed body of remote write.
     pub max_remote_write_bytes: usize,
+    /// Databases, tables and columns that writes may add to.
+    pub names: NameLimits,
+    /// Number and length of the labels of a series.
+    pub labels: LabelLimits,
     /// How often to look whether another process took this node over.
     pub fence_check_interval: Duration,
     /// The write-ahead log.
@@ -84,6 +89,8 @@ impl Default for IngestOptions {
             series_bytes: 512 << 20,
             max_lines_bytes: 10 << 20,
             max_remote_write_bytes: 32 << 20,
+            names: NameLimits::default(),
+            labels: LabelLimits::NONE,
             fence_check_interval: Duration::from_secs(1),
             wal: WalOptions::local(),
             accept_lost_wal: false,
@@ -230,8 +237,13 @@ impl Ingester {
             covered,
             pending: None,
         };
+        let mut labels = options.labels;
         while let Some(group) = replay.next().await.map_err(replay_error)? {
             for frame in &group.frames {
+                // A known series is taken without a look at its labels.
+                if frame.limits != std::mem::replace(&mut labels, frame.limits) {
+                    registries.clear();
+                }
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
@@ -267,6 +279,10 @@ impl Ingester {
                 .await?;
             }
         }
+        if labels != options.labels {
+            registries.clear();
+        }
+        catalog.limit_names(options.names);
         let report = replay.report().clone();
         if report.frames > 0 {
             tracing::info!(
@@ -316,7 +332,7 @@ impl Ingester {
             options.max_remote_write_bytes,
             Arc::clone(&options.memory),
         )
-        .with_max_samples(MAX_SAMPLES);
+        .for_new(MAX_SAMPLES);
         let wal = WalWriter::start(
             store.clone(),
             &node,
@@ -423,6 +439,7 @@ impl Ingester {
             protocol: request.protocol,
             encoding: request.encoding,
             received_ns: self.catalog.environment().now_ns(),
+            limits: self.options.labels,
             body: request.body,
         };
         let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {

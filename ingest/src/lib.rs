@@ -4,7 +4,8 @@
 //!
 //! 1. [`request`]: what comes in, and what becomes of it.
 //! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and
-//!    [`remote_write`] make columns of bytes ([`rows`]), [`retention`] says what is too old;
+//!    [`remote_write`] make columns of bytes ([`rows`]), [`retention`] says what is too old,
+//!    [`label_limits`] what is too much;
 //!    [`series_registry`] turns label sections as received into series numbers; new tables and
 //!    columns are committed to the catalog.
 //! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told
@@ -17,6 +18,7 @@ pub mod column;
 pub mod content;
 pub mod flush;
 pub mod ingester;
+pub mod label_limits;
 pub mod line_protocol;
 pub mod prepare;
 pub mod registries;
@@ -28,4 +30,5 @@ pub mod series_registry;
 pub mod wal;
 
 pub use ingester::{IngestOptions, Ingester};
+pub use label_limits::LabelLimits;
 pub use request::{IngestError, WriteOutcome, WriteRequest};

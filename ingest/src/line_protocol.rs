@@ -22,8 +22,10 @@ mod tests;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use tidelake_catalog::apply::MAX_NAME_BYTES;
 use tidelake_catalog::model::{Column, TableSchema};
 
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::{KnownSeries, SeriesRegistry};
@@ -37,12 +39,18 @@ pub use crate::wal::Precision;
 pub struct LineLimits {
     /// Bytes of a line.
     pub line_bytes: usize,
-    /// Bytes of the name of a table, tag or field.
+    /// Bytes of the name of a table, tag or field; no more than the catalog takes.
     pub name_bytes: usize,
     /// Bytes of all tags of a line.
     pub tags_bytes: usize,
+    /// Number and length of the tags of a line.
+    pub labels: LabelLimits,
     /// Tags and fields of a table.
     pub columns: usize,
+    /// Tables of a database, for messages.
+    pub tables: usize,
+    /// Tables that the database may still get.
+    pub tables_left: usize,
     /// Tables that one body may add.
     pub new_tables: usize,
     /// Lines whose errors are listed; those beyond are only counted.
@@ -53,9 +61,12 @@ impl Default for LineLimits {
     fn default() -> Self {
         Self {
             line_bytes: 8 << 20,
-            name_bytes: 4096,
+            name_bytes: MAX_NAME_BYTES,
             tags_bytes: 65_535,
-            columns: 2_000,
+            labels: LabelLimits::NONE,
+            columns: usize::MAX,
+            tables: usize::MAX,
+            tables_left: usize::MAX,
             new_tables: 5_000,
             errors: 10_000,
         }
@@ -278,9 +289,18 @@ impl<'b> Parser<'b> {
             Some(&table) => table,
             None => {
                 let schema = self.lookup.schema(&name);
+                if schema.is_none() && self.new_tables >= limits.tables_left {
+                    return Err(format!(
+                        "table {:?} cannot be created: a database has at most {} tables (setting \
+                         max_tables)",
+                        syntax::shorten(name.as_bytes()),
+                        limits.tables
+                    ));
+                }
                 if schema.is_none() && self.new_tables >= limits.new_tables {
                     return Err(format!(
-                        "the body names more than {} tables that do not exist yet",
+                        "the body names more than {} tables that do not exist yet; send it in \
+                         smaller parts",
                         limits.new_tables
                     ));
                 }

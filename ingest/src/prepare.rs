@@ -3,21 +3,25 @@
 //!
 //! Replay runs the same code on the same bytes. It sees the catalog as it is later, which has every
 //! table and column that was there when the request came, so that a line that was good then is good
-//! now.
+//! now. A line that needs more was refused then, and is refused again: replay adds no table and no
+//! column of line protocol. Labels are held to the limits of the frame, not to those of today.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
-use tidelake_catalog::model::{ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, TableKind, TableSchema};
+use tidelake_catalog::model::{
+    ColumnType, EXEMPLARS_TABLE, METRIC_NAME, METRICS_TABLE, TableKind, TableSchema,
+};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
 
 use crate::buffer::TableName;
 use crate::column::FieldColumn;
 use crate::content::{self, ContentError};
-use crate::line_protocol::{self, LineError, LineOptions, ParsedLines, TableLookup};
+use crate::label_limits::LabelLimits;
+use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
@@ -56,6 +60,7 @@ pub struct Preparer {
     max_lines_bytes: usize,
     max_remote_write_bytes: usize,
     max_samples: usize,
+    is_replay: bool,
     memory: Arc<MemoryBudget>,
 }
 
@@ -66,7 +71,8 @@ const LINE_MEMORY: usize = 8;
 const MEMORY_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads a body of one version of remote write.
-type Decode = fn(&[u8], &SeriesRegistry, Oldest) -> Result<WrittenSamples, DecodeError>;
+type Decode =
+    fn(&[u8], &SeriesRegistry, Oldest, &LabelLimits) -> Result<WrittenSamples, DecodeError>;
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -123,7 +129,8 @@ fn oldest(
 }
 
 impl Preparer {
-    /// The last two bound decompressed bodies.
+    /// For the requests of the log, which were acknowledged: what they name is there. The sizes
+    /// bound decompressed bodies.
     pub fn new(
         catalog: Arc<Catalog>,
         registries: Arc<Registries>,
@@ -137,18 +144,56 @@ impl Preparer {
             max_lines_bytes,
             max_remote_write_bytes,
             max_samples: usize::MAX,
+            is_replay: true,
             memory,
         }
     }
 
-    /// Refuses bodies of remote write with more samples. Not for replay: what was acknowledged
-    /// under another limit must come back all the same.
+    /// For new requests: what they name is added to the catalog, within its limits, and bodies of
+    /// remote write with more samples are refused.
     #[must_use]
-    pub fn with_max_samples(self, max_samples: usize) -> Self {
+    pub fn for_new(self, max_samples: usize) -> Self {
         Self {
             max_samples,
+            is_replay: false,
             ..self
         }
+    }
+
+    /// What the lines of a frame are held to.
+    fn line_limits(&self, snapshot: &Snapshot, frame: &Frame) -> LineLimits {
+        let limits = LineLimits {
+            labels: frame.limits,
+            ..LineLimits::default()
+        };
+        if self.is_replay {
+            return LineLimits {
+                columns: 0,
+                tables_left: 0,
+                ..limits
+            };
+        }
+        let names = self.catalog.name_limits();
+        LineLimits {
+            columns: match names.columns {
+                0 => usize::MAX,
+                columns => columns,
+            },
+            tables: names.tables,
+            tables_left: names.tables_left(snapshot, &frame.database),
+            ..limits
+        }
+    }
+
+    /// Refuses a request for one more database than there may be, before it is read.
+    fn check_database(&self, snapshot: &Snapshot, database: &str) -> Result<(), IngestError> {
+        if self.is_replay {
+            return Ok(());
+        }
+        self.catalog
+            .name_limits()
+            .check_database(snapshot, database)
+            .map_err(|refusal| IngestError::BadRequest(refusal.to_string()))
     }
 
     /// Waits a little for memory to parse in.
@@ -174,6 +219,7 @@ impl Preparer {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
         };
+        self.check_database(&self.catalog.snapshot(), &frame.database)?;
         let mut inflated = self.reserve(0).await?;
         let body = content::decompress(&frame.body, frame.encoding, limit, &mut inflated)
             .map_err(content_error)?;
@@ -193,11 +239,14 @@ impl Preparer {
         precision: Precision,
         accept_partial: bool,
     ) -> Result<Prepared, IngestError> {
-        let options = LineOptions::new(precision, frame.received_ns);
         let memory = self.reserve(body.len() * LINE_MEMORY).await?;
         let mut tries = 0;
         loop {
             let snapshot = self.catalog.snapshot();
+            let options = LineOptions {
+                limits: self.line_limits(&snapshot, frame),
+                ..LineOptions::new(precision, frame.received_ns)
+            };
             let parsed = {
                 let (database, registries) = (&frame.database, &self.registries);
                 let lookup = Lookup {
@@ -258,8 +307,8 @@ impl Preparer {
                         }
                         return Ok(prepared_lines(&created, &frame.database, parsed, memory));
                     }
-                    // Another writer was first with a column of another type: the lines decide
-                    // anew.
+                    // Another writer was first with a column of another type, or with the last
+                    // table that there may be: the lines decide anew.
                     Err(CatalogError::Refused(_)) if tries < TRIES => {
                         tries += 1;
                         continue;
@@ -289,7 +338,7 @@ impl Preparer {
         );
         let mut renewed = false;
         let mut parsed = loop {
-            let parsed = decode(body, &registry, oldest)
+            let parsed = decode(body, &registry, oldest, &frame.limits)
                 .map_err(|error| IngestError::BadRequest(error.to_string()))?;
             if let Some(error) = parsed.out_of_memory {
                 return Err(IngestError::unavailable(error));
@@ -349,7 +398,10 @@ impl Preparer {
             }
             exemplars_name = table_name(&created, &frame.database, EXEMPLARS_TABLE);
         }
-        self.keep_metadata(&frame.database, &parsed).await?;
+        // A replay finds it kept: that is done before anything is acknowledged.
+        if !self.is_replay {
+            self.keep_metadata(frame, &mut parsed).await?;
+        }
         let outcome = WriteOutcome {
             written: Written {
                 samples: parsed.samples as u64,
@@ -388,34 +440,52 @@ impl Preparer {
         })
     }
 
-    /// Commits what is new about metric families.
+    /// Commits what is new about metric families. Of those that are too many or whose names are too
+    /// long nothing is kept but a refusal.
     async fn keep_metadata(
         &self,
-        database: &str,
-        parsed: &WrittenSamples,
+        frame: &Frame,
+        parsed: &mut WrittenSamples,
     ) -> Result<(), IngestError> {
-        if parsed.metadata.is_empty() {
-            return Ok(());
-        }
-        let snapshot = self.catalog.snapshot();
+        let (snapshot, database) = (self.catalog.snapshot(), &*frame.database);
         let known = snapshot.database(database).map(|d| Arc::clone(&d.metadata));
-        let said = parsed
-            .metadata
-            .iter()
-            .filter(|m| !m.family.is_empty())
-            .map(|m| {
-                let metadata = MetricMetadata {
-                    kind: m.kind,
-                    help: m.help.as_str().into(),
-                    unit: m.unit.as_str().into(),
-                };
-                (m.family.clone(), metadata)
-            });
-        let news: BTreeMap<String, MetricMetadata> = said
-            .filter(|(family, metadata)| {
-                known.as_ref().and_then(|k| k.get(family.as_str())) != Some(metadata)
-            })
-            .collect();
+        let limits = self.catalog.name_limits();
+        let mut left = limits.families_left(&snapshot, database);
+        let mut too_many = 0;
+        let mut news = BTreeMap::<String, MetricMetadata>::new();
+        for said in std::mem::take(&mut parsed.metadata) {
+            if said.family.is_empty() {
+                continue;
+            }
+            let metadata = MetricMetadata {
+                kind: said.kind,
+                help: shortened(&said.help).into(),
+                unit: shortened(&said.unit).into(),
+            };
+            let found = known.as_ref().and_then(|k| k.get(said.family.as_str()));
+            if found == Some(&metadata) {
+                continue;
+            }
+            if found.is_none() && !news.contains_key(&said.family) {
+                if let Err(error) = frame.limits.check("label", &[(METRIC_NAME, &*said.family)]) {
+                    parsed.refuse(format!("metadata are not kept: {error}"));
+                    continue;
+                }
+                if left == 0 {
+                    too_many += 1;
+                    continue;
+                }
+                left -= 1;
+            }
+            news.insert(said.family, metadata);
+        }
+        if too_many > 0 {
+            parsed.refuse(format!(
+                "metadata of {too_many} metric families are not kept: a database has those of at \
+                 most {} (setting max_metric_families)",
+                limits.families
+            ));
+        }
         if !news.is_empty() {
             self.catalog
                 .set_metadata(database, &news)
@@ -424,6 +494,13 @@ impl Preparer {
         }
         Ok(())
     }
+}
+
+/// Bytes of the help and of the unit of a metric family that are kept; the rest is cut off.
+const MAX_METADATA_BYTES: usize = 1024;
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_METADATA_BYTES)]
 }
 
 /// What a table needs for these rows and does not have: its usual columns if it is not there, any

@@ -74,6 +74,12 @@ impl Registries {
         tables.len() < before
     }
 
+    /// Forgets all series, which were registered under other limits than those that come. Rows that
+    /// are not in segments yet keep theirs.
+    pub fn clear(&self) {
+        self.tables.write().clear();
+    }
+
     /// Series in all registries.
     pub fn series(&self) -> usize {
         self.tables

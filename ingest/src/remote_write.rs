@@ -34,6 +34,8 @@ pub use tidelake_catalog::model::schema::{LABELS_COLUMN, START_TIME_COLUMN};
 
 /// Messages listed at most; those beyond are only counted.
 const MAX_ERRORS: usize = 1_000;
+/// Characters of an error: it quotes labels, which may be long.
+const MAX_ERROR_CHARS: usize = 512;
 
 /// The body is no message of the version that it claims to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +70,20 @@ pub struct WrittenSamples {
     /// Whether series were refused because the registry is full: the sender may send them again
     /// later.
     pub registry_full: bool,
+}
+
+impl WrittenSamples {
+    /// Notes that something was refused.
+    #[cold]
+    pub(crate) fn refuse(&mut self, mut error: String) {
+        self.refused += 1;
+        if self.errors.len() < MAX_ERRORS {
+            if let Some((cut, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
+                error.truncate(cut);
+            }
+            self.errors.push(error);
+        }
+    }
 }
 
 /// What a sender says about a metric family.

@@ -104,8 +104,10 @@ struct Inner {
     limit_bytes: usize,
 }
 
-/// Memory is reserved in blocks of this many bytes.
-const BLOCK_BYTES: usize = 64 << 10;
+/// Memory is reserved in blocks: an eighth of what there is, within these bounds. There may be ten
+/// thousand tables with a series each.
+const SMALLEST_BLOCK_BYTES: usize = 1 << 10;
+const LARGEST_BLOCK_BYTES: usize = 64 << 10;
 
 /// The series of one table. Shared by all requests; readers take a snapshot.
 pub struct SeriesRegistry {
@@ -245,11 +247,9 @@ impl Inner {
         if wanted > self.limit_bytes {
             return false;
         }
+        let block = (wanted / 8).clamp(SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES);
         if let Some(more) = wanted.checked_sub(self.counted.bytes()).filter(|&n| n > 0)
-            && self
-                .counted
-                .try_grow(more.next_multiple_of(BLOCK_BYTES))
-                .is_err()
+            && self.counted.try_grow(more.max(block)).is_err()
             && self.counted.try_grow(more).is_err()
         {
             return false;
@@ -547,6 +547,22 @@ mod tests {
             registry.register(labels("new")),
             Err(SeriesError::Full { limit: 600 })
         );
+    }
+
+    #[test]
+    fn small_tables_reserve_little() {
+        let memory = MemoryBudget::unlimited();
+        let registries: Vec<_> = (0..1000)
+            .map(|_| {
+                let registry = SeriesRegistry::counted(1 << 30, Arc::clone(&memory));
+                insert(&registry, ",a=1", labels("1")).unwrap();
+                registry
+            })
+            .collect();
+        let used = memory.state(Share::Buffer).used;
+        assert!(used < 5_000 * registries.len(), "{used}");
+        let bytes: usize = registries.iter().map(SeriesRegistry::bytes).sum();
+        assert!(used >= bytes, "{used} {bytes}");
     }
 
     #[test]

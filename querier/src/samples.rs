@@ -149,6 +149,49 @@ pub(crate) struct Feed {
     pub(crate) name: Option<Arc<str>>,
 }
 
+/// Tables whose segments are opened at a time: a database may have thousands, of a file each.
+const TABLES_AT_ONCE: usize = 16;
+
+fn task_ended(error: impl std::fmt::Display) -> SegmentError {
+    SegmentError::Unavailable {
+        object: "the segments of a table".to_owned(),
+        message: format!("a task that opens them ended early: {error}"),
+    }
+}
+
+/// One field of a wide table; `None` if the table is gone.
+async fn field_feed(
+    tables: Tables,
+    database: Arc<str>,
+    metric: FieldMetric,
+    tags: Arc<[Matcher]>,
+    range: TimeRange,
+    sorted: bool,
+) -> Result<Option<Feed>, SegmentError> {
+    let range = to_unit(range, metric.schema.kind.time_unit());
+    let Some(found) = tables.sources(&database, &metric.table, range).await? else {
+        return Ok(None);
+    };
+    let range = range.intersect(&found.kept);
+    let scan = ScanRequest {
+        fields: [metric.field.clone()].into(),
+        matchers: tags.to_vec(),
+        range,
+    };
+    let plan = match sorted {
+        true => {
+            let key = |tags: &Labels| named(tags, &metric.name);
+            plan_by(found.schema.kind, found.sources, scan, key, tables.meter()).await?
+        }
+        false => plan(found.schema.kind, found.sources, scan, None, tables.meter()).await?,
+    };
+    Ok(Some(Feed {
+        units: plan.units,
+        found: plan.held,
+        name: Some(metric.name.into()),
+    }))
+}
+
 /// What a selector selects, table by table; if `sorted`, the series of each feed come in the order
 /// of their labels.
 pub(crate) async fn feeds(
@@ -209,30 +252,32 @@ pub(crate) async fn feeds(
             name: None,
         });
     }
-    for metric in field_metrics(tables, database, matchers) {
-        let range = to_unit(range, metric.schema.kind.time_unit());
-        let Some(found) = tables.sources(database, &metric.table, range).await? else {
-            continue;
-        };
-        let range = range.intersect(&found.kept);
-        let scan = ScanRequest {
-            fields: [metric.field.clone()].into(),
-            matchers: tag_matchers(matchers),
-            range,
-        };
-        let plan = match sorted {
-            true => {
-                let key = |tags: &Labels| named(tags, &metric.name);
-                plan_by(found.schema.kind, found.sources, scan, key, tables.meter()).await?
-            }
-            false => plan(found.schema.kind, found.sources, scan, None, tables.meter()).await?,
-        };
-        feeds.push(Feed {
-            units: plan.units,
-            found: plan.held,
-            name: Some(metric.name.into()),
+    let tags: Arc<[Matcher]> = tag_matchers(matchers).into();
+    let database: Arc<str> = database.into();
+    let wide = field_metrics(tables, &database, matchers)
+        .into_iter()
+        .map(|metric| {
+            let (tables, database, tags) = (tables.clone(), Arc::clone(&database), tags.clone());
+            field_feed(tables, database, metric, tags, range, sorted)
         });
+    let mut wide: Vec<_> = wide.collect();
+    // To hand over all there is to another thread gains nothing.
+    if wide.len() == 1
+        && let Some(only) = wide.pop()
+    {
+        feeds.extend(only.await?);
+        return Ok(feeds);
     }
+    let planned = stream::iter(wide)
+        .map(|feed| SpawnedTask::spawn(feed).map(|joined| joined.map_err(task_ended)))
+        .buffered(TABLES_AT_ONCE);
+    feeds.extend(
+        planned
+            .map(|planned| planned?)
+            .try_filter_map(futures::future::ok)
+            .try_collect::<Vec<_>>()
+            .await?,
+    );
     Ok(feeds)
 }
 

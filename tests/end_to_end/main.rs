@@ -26,6 +26,8 @@
 //!   query
 //! - [`fairness`]: health checks and small requests do not wait for large writes
 //! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
+//! - [`limits`]: names without end are refused by settings that the errors name, and what is good
+//!   beside them is kept
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
 //!   lost
 #![allow(
@@ -46,6 +48,7 @@ mod fairness;
 mod fencing;
 mod files;
 mod ledger;
+mod limits;
 mod lost_log;
 mod overwrite;
 mod place;

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use peak_alloc::PeakAlloc;
+use tidelake_ingest::LabelLimits;
 use tidelake_ingest::remote_write::v1;
 use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
@@ -19,7 +20,7 @@ fuzz_target!(|body: &[u8]| {
     let registry = SeriesRegistry::new(1 << 20);
     PEAK.reset_peak_usage();
     let before = PEAK.current_usage();
-    let decoded = v1::decode(body, &registry, Oldest::NONE);
+    let decoded = v1::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE);
     let grown = PEAK.peak_usage().saturating_sub(before);
     assert!(
         grown <= MEMORY_RATIO * body.len() + FIXED_BYTES,
@@ -35,7 +36,7 @@ fuzz_target!(|body: &[u8]| {
                 .all(|&s| registry.entry(s).is_some())
         );
         if !first.registry_full {
-            let second = v1::decode(body, &registry, Oldest::NONE).expect("it decoded before");
+            let second = v1::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE).expect("it decoded before");
             assert_eq!(
                 (first.rows.series, first.rows.time),
                 (second.rows.series, second.rows.time)

@@ -2,13 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tidelake_ingest::LabelLimits;
 use tidelake_ingest::remote_write::v2;
 use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
 
 fuzz_target!(|body: &[u8]| {
     let registry = SeriesRegistry::new(1 << 20);
-    if let Ok(first) = v2::decode(body, &registry, Oldest::NONE) {
+    if let Ok(first) = v2::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE) {
         assert!(
             first
                 .rows
@@ -17,7 +18,7 @@ fuzz_target!(|body: &[u8]| {
                 .all(|&s| registry.entry(s).is_some())
         );
         if !first.registry_full {
-            let second = v2::decode(body, &registry, Oldest::NONE).expect("it decoded before");
+            let second = v2::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE).expect("it decoded before");
             assert_eq!(
                 (first.rows.series, first.rows.time),
                 (second.rows.series, second.rows.time)

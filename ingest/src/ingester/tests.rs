@@ -87,13 +87,14 @@ async fn a_body_of_more_samples_than_are_taken_at_a_time_is_refused() {
         protocol: Protocol::RemoteWrite1,
         encoding: ContentEncoding::Identity,
         received_ns: 1,
+        limits: LabelLimits::NONE,
         body: body.into(),
     };
     let preparer = || {
         let (catalog, registries) = (Arc::clone(&catalog), Arc::clone(&registries));
         Preparer::new(catalog, registries, 1 << 20, 1 << 20, Arc::clone(&memory))
     };
-    let refused = preparer().with_max_samples(1).prepare(&frame, true).await;
+    let refused = preparer().for_new(1).prepare(&frame, true).await;
     assert!(matches!(refused, Err(IngestError::TooLarge(_))));
     // A replay takes what was acknowledged.
     assert!(preparer().prepare(&frame, true).await.is_ok());
@@ -108,6 +109,7 @@ async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_h
         protocol: PROTOCOL,
         encoding: ContentEncoding::Identity,
         received_ns: 1,
+        limits: LabelLimits::NONE,
         body: request().body,
     };
     let put = async |epoch, seq, frames: usize, cut: usize| {
@@ -177,4 +179,182 @@ async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_h
     }
     // Replayed, and not covered yet: 2/2.
     assert_eq!(left, [(1, 2), (1, 3), (2, 2), (2, 3)]);
+}
+
+/// A process of the node on a store, and how many rows it replayed. Dropped, it is as good as
+/// killed.
+async fn start(
+    store: &Store,
+    names: NameLimits,
+    labels: LabelLimits,
+) -> (Arc<Ingester>, Arc<Catalog>, usize) {
+    let catalog = Arc::new(Catalog::open(store.clone(), "n", "").await.unwrap());
+    let options = IngestOptions {
+        names,
+        labels,
+        ..IngestOptions::default()
+    };
+    let ingester = Ingester::start(Arc::clone(&catalog), options)
+        .await
+        .unwrap();
+    let rows = ingester.buffered().1;
+    (ingester, catalog, rows)
+}
+
+fn lines(database: &str, text: &str) -> WriteRequest {
+    WriteRequest {
+        database: database.to_owned(),
+        body: Bytes::copy_from_slice(text.as_bytes()),
+        ..request()
+    }
+}
+
+/// The numbers of the lines that are refused, and how many are kept.
+async fn refused(ingester: &Ingester, text: &str) -> (Vec<usize>, u64) {
+    let outcome = ingester.write(lines("d", text)).await.unwrap();
+    let numbers = outcome.errors.iter().map(|error| error.line).collect();
+    (numbers, outcome.written.samples)
+}
+
+const SMALL: NameLimits = NameLimits {
+    databases: 2,
+    tables: 2,
+    columns: 3,
+    families: 2,
+};
+
+fn labels(value_bytes: u32) -> LabelLimits {
+    LabelLimits {
+        value_bytes,
+        ..LabelLimits::NONE
+    }
+}
+
+#[tokio::test]
+async fn names_beyond_the_limits_are_refused_line_by_line() {
+    let store = Store::memory();
+    let (ingester, catalog, _) = start(&store, SMALL, labels(4)).await;
+    let text = "a f=1 1\na,t=12345 f=1 2\nb,t=1,u=1 f=1 1\nb g=1 1\nc f=1 1\na,t=1 f=2 3";
+    assert_eq!(refused(&ingester, text).await, (vec![2, 4, 5], 3));
+    ingester.write(lines("e", "a f=1 1")).await.unwrap();
+    let sequence = catalog.snapshot().sequence();
+    let error = ingester.write(lines("f", "a f=1 1")).await.unwrap_err();
+    assert!(
+        matches!(&error, IngestError::BadRequest(reason) if reason.contains("max_databases")),
+        "{error}"
+    );
+    assert_eq!(catalog.snapshot().sequence(), sequence);
+    let snapshot = catalog.snapshot();
+    assert_eq!(snapshot.databases().count(), 2);
+    assert_eq!(snapshot.database("d").unwrap().tables.len(), 2);
+}
+
+#[tokio::test]
+async fn bodies_that_race_for_the_last_table_lose_no_other_line() {
+    let (ingester, catalog, _) = start(&Store::memory(), SMALL, labels(0)).await;
+    let texts = ["a f=1 1\nx f=1 1", "a f=2 2\ny f=1 1", "a f=3 3\nz f=1 1"];
+    let outcomes = futures::future::join_all(texts.map(|text| refused(&ingester, text))).await;
+    let kept: u64 = outcomes.iter().map(|(_, kept)| kept).sum();
+    assert_eq!(kept, 4, "{outcomes:?}");
+    assert_eq!(
+        catalog.snapshot().database("d").unwrap().tables.len(),
+        SMALL.tables
+    );
+}
+
+#[tokio::test]
+async fn a_replay_refuses_what_was_refused_whatever_the_limits_are_now() {
+    let store = Store::memory();
+    let (first, ..) = start(&store, SMALL, labels(4)).await;
+    let text = "a f=1 1\na,t=12345 f=1 2\nb,t=1,u=1 f=1 1\nb g=1 1\nc f=1 1\na,t=1 f=2 3";
+    assert_eq!(refused(&first, text).await.1, 3);
+    drop(first);
+    let (_second, catalog, rows) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    assert_eq!(rows, 3);
+    let snapshot = catalog.snapshot();
+    assert_eq!(snapshot.database("d").unwrap().tables.len(), 2);
+}
+
+#[tokio::test]
+async fn a_replay_keeps_what_was_kept_under_larger_limits() {
+    let store = Store::memory();
+    let (first, ..) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    let text = "a,t=12345 f=1,g=1,h=1,i=1 1\nb f=1 1\nc f=1 1";
+    assert_eq!(refused(&first, text).await, (vec![], 3));
+    for database in ["e", "f"] {
+        first.write(lines(database, "a f=1 1")).await.unwrap();
+    }
+    drop(first);
+    let (second, _, rows) = start(&store, SMALL, labels(4)).await;
+    assert_eq!(rows, 5);
+    // What is there goes on, but series of too long labels no longer do, known as they are.
+    let text = "a,t=12345 f=2 2\na,t=1234 f=1,i=1 2\nb f=2 2\nc f=2 2\nx f=1 2";
+    assert_eq!(refused(&second, text).await, (vec![1, 5], 3));
+    second.write(lines("f", "a f=2 2")).await.unwrap();
+    drop(second);
+    let (_third, _, rows) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    assert_eq!(rows, 9);
+}
+
+/// A remote write of one sample of `up`, with metadata of these families: a help text each.
+fn described(families: &[(&str, &str)]) -> WriteRequest {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut out = vec![number << 3 | 2];
+        let mut length = bytes.len();
+        while length > 127 {
+            out.push(length as u8 | 128);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(bytes);
+        out
+    };
+    let label = [field(1, b"__name__"), field(2, b"up")].concat();
+    let mut body = field(1, &[field(1, &label), field(2, &[])].concat());
+    for (family, help) in families {
+        let metadata = [field(2, family.as_bytes()), field(4, help.as_bytes())].concat();
+        body.extend_from_slice(&field(3, &metadata));
+    }
+    WriteRequest {
+        protocol: Protocol::RemoteWrite1,
+        body: body.into(),
+        ..request()
+    }
+}
+
+#[tokio::test]
+async fn metadata_beyond_the_limit_are_refused_and_samples_kept() {
+    let store = Store::memory();
+    let (ingester, catalog, _) = start(&store, SMALL, labels(4)).await;
+    let write = async |families: &[(&str, &str)]| {
+        let outcome = ingester.write(described(families)).await.unwrap();
+        assert_eq!(outcome.written.samples, 1);
+        let messages = outcome.errors.into_iter().map(|error| error.message);
+        (messages.collect::<Vec<_>>().join("; "), outcome.refused)
+    };
+    let (text, refused) = write(&[
+        ("a", "1"),
+        ("long_name", "1"),
+        ("b", "1"),
+        ("c", "1"),
+        ("d", "1"),
+    ])
+    .await;
+    assert_eq!(refused, 2);
+    assert!(
+        text.contains("max_label_value_bytes") && text.contains("of 2 metric families"),
+        "{text}"
+    );
+    assert!(text.contains("max_metric_families"), "{text}");
+    let long = "é".repeat(1000);
+    assert_eq!(write(&[("b", &long)]).await.1, 0);
+    let kept: Vec<(String, usize)> = catalog
+        .snapshot()
+        .database("d")
+        .unwrap()
+        .metadata
+        .iter()
+        .map(|(family, metadata)| (family.to_string(), metadata.help.len()))
+        .collect();
+    assert_eq!(kept, [("a".to_owned(), 1), ("b".to_owned(), 1024)]);
 }

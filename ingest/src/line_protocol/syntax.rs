@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::model::schema::TIME_COLUMN;
 
+use crate::label_limits::LabelLimits;
+
 /// Where a backslash can stand before what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escapes {
@@ -162,10 +164,7 @@ pub(super) fn name<'b>(
         return Err(format!("the {what} is missing"));
     }
     if name.len() > max_bytes {
-        return Err(format!(
-            "the {what} {:?} is longer than {max_bytes} bytes",
-            shorten(raw)
-        ));
+        return Err(too_long(what, raw, max_bytes));
     }
     // What follows would then be escaped in the eyes of most other implementations.
     if name.ends_with('\\') {
@@ -174,8 +173,20 @@ pub(super) fn name<'b>(
     Ok(name)
 }
 
+#[cold]
+fn too_long(what: &str, raw: &[u8], max_bytes: usize) -> String {
+    format!(
+        "the {what} {:?} is longer than {max_bytes} bytes",
+        shorten(raw)
+    )
+}
+
 /// Names and values of a tag section as written, the leading comma included.
-pub(super) fn tags(raw: &[u8], max_name_bytes: usize) -> Result<Labels, String> {
+pub(super) fn tags(
+    raw: &[u8],
+    max_name_bytes: usize,
+    limits: &LabelLimits,
+) -> Result<Labels, String> {
     let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
     let mut at = 0;
     while at < raw.len() {
@@ -184,12 +195,8 @@ pub(super) fn tags(raw: &[u8], max_name_bytes: usize) -> Result<Labels, String> 
         if equals == at + 1 {
             return Err("a tag key is missing (a comma too many?)".to_owned());
         }
-        let key = name(
-            &raw[at + 1..equals],
-            Escapes::Key,
-            "tag key",
-            max_name_bytes,
-        )?;
+        // How long it may be is looked at below, where the setting is named.
+        let key = name(&raw[at + 1..equals], Escapes::Key, "tag key", usize::MAX)?;
         if raw.get(equals) != Some(&b'=') {
             return Err(format!("tag {key:?} has no value: expected '=' after it"));
         }
@@ -212,6 +219,10 @@ pub(super) fn tags(raw: &[u8], max_name_bytes: usize) -> Result<Labels, String> 
             ));
         }
         pairs.push((key, value));
+    }
+    limits.check("tag", &pairs)?;
+    if let Some((key, _)) = pairs.iter().find(|(key, _)| key.len() > max_name_bytes) {
+        return Err(too_long("tag key", key.as_bytes(), max_name_bytes));
     }
     pairs.sort_unstable();
     match pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -277,7 +277,7 @@ impl TableBuilder {
                 limits.tags_bytes
             ));
         }
-        let labels = syntax::tags(raw, limits.name_bytes)?;
+        let labels = syntax::tags(raw, limits.name_bytes, &limits.labels)?;
         self.ensure_tags(&labels, limits)?;
         Ok(MAX_SERIES + self.new_series.push(hash, raw, labels))
     }
@@ -331,7 +331,8 @@ impl TableBuilder {
             >= limits.columns
         {
             return Err(format!(
-                "column {name:?} cannot be added: a table has at most {} columns",
+                "column {name:?} cannot be added: a table has at most {} columns (setting \
+                 max_columns)",
                 limits.columns
             ));
         }

@@ -693,7 +693,14 @@ fn limits() {
         line_bytes: 40,
         name_bytes: 5,
         tags_bytes: 20,
+        labels: LabelLimits {
+            per_series: 3,
+            name_bytes: 4,
+            value_bytes: 6,
+        },
         columns: 3,
+        tables: 7,
+        tables_left: 3,
         new_tables: 2,
         errors: 2,
     };
@@ -722,17 +729,46 @@ fn limits() {
     check("abcde f=1\nabcdef f=1", 1, &["longer than 5"]);
     check("m abcde=1\nm abcdef=1", 1, &["longer than 5"]);
     check(
-        "m,abcdef=1 f=1\nm,abcde=1234567890123 f=1",
+        "m,abcde=1 f=1\nm,abcd=123456 f=1",
         1,
-        &["longer than 5"],
+        &["4 bytes (setting max_label_name_bytes)"],
     );
+    check(
+        "m,a=1234567 f=1\nm,a=123\\ 56 f=1",
+        1,
+        &["6 bytes (setting max_label_value_bytes)"],
+    );
+    let wide = LineOptions {
+        limits: LineLimits {
+            columns: 100,
+            ..limits
+        },
+        ..options
+    };
+    let parsed = Tables::default().write(b"m,a=1,b=2,c=3,d=4 f=1 1\nm,a=1,b=2,c=3 f=1 1", &wide);
+    assert_eq!((parsed.lines_ok, parsed.errors[0].line), (1, 1));
+    assert!(parsed.errors[0].message.contains("max_labels_per_series"));
     check("m,abcde=12345678901234 f=1", 0, &["longer than 20"]);
     check(
         "m,a=1 b=1,c=1\nm d=1\nm,d=1 b=1\nm c=2",
         2,
-        &["at most 3", "at most 3"],
+        &["at most 3 columns (setting max_columns)", "at most 3"],
     );
     check("a f=1\nb f=1\nc f=1\na f=2", 3, &["more than 2 tables"]);
+    let limits = LineLimits {
+        tables_left: 1,
+        ..limits
+    };
+    let one_left = LineOptions { limits, ..options };
+    // A bad line takes no place.
+    let mut tables = Tables::with("old", &[]);
+    let parsed = tables.write(b"x f=oops\na f=1 1\nold f=1 1\nb f=1 1\na f=2 2", &one_left);
+    assert_eq!((parsed.lines_ok, parsed.lines_refused), (3, 2));
+    let message = &parsed.errors[1].message;
+    assert!(
+        message.contains("\"b\"") && message.contains("at most 7 tables (setting max_tables)"),
+        "{message}"
+    );
     check("a f=oops\nb f=oops\nc f=1\nd f=1", 2, &["oops", "oops"]);
     let parsed = Tables::default().write(b"a\nb\nc\nm f=1", &options);
     assert_eq!((parsed.errors.len(), parsed.lines_refused), (2, 3));

@@ -6,13 +6,17 @@ use tidelake_catalog::model::Labels;
 use super::DecodeError;
 use super::samples::{canonical, shown};
 use super::wire::{Fields, Value, push_varint, varint_len};
+use crate::label_limits::LabelLimits;
 
 /// Tags of the fields 1 and 2 of length-delimited values.
 const FIRST_BYTES: u8 = 1 << 3 | 2;
 const SECOND_BYTES: u8 = 2 << 3 | 2;
 
 /// The labels of a series from its label fields. The inner error refuses the series.
-pub(super) fn labels_of(raw: &[u8]) -> Result<Result<Labels, String>, DecodeError> {
+pub(super) fn labels_of(
+    raw: &[u8],
+    limits: &LabelLimits,
+) -> Result<Result<Labels, String>, DecodeError> {
     let mut pairs = Vec::with_capacity(16);
     let mut fields = Fields::new(raw);
     while let Some((_, value)) = fields.next()? {
@@ -32,7 +36,7 @@ pub(super) fn labels_of(raw: &[u8]) -> Result<Result<Labels, String>, DecodeErro
             }
         }
     }
-    Ok(canonical(pairs))
+    Ok(canonical(pairs, limits))
 }
 
 /// Name and value of a label.

@@ -8,17 +8,14 @@ use tidelake_catalog::model::{ColumnType, Histogram, Labels};
 
 use super::exemplar::{self, ExemplarsBuilder};
 use super::label_fields::labels_of;
-use super::{
-    DecodeError, HISTOGRAM_COLUMN, MAX_ERRORS, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples,
-};
+use super::{DecodeError, HISTOGRAM_COLUMN, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
 use crate::column::{FieldColumn, FieldValues, histogram_bytes};
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
 
 /// Histograms of a body. An empty one takes two bytes in the body and two hundred in memory.
 const MAX_HISTOGRAMS: usize = 500_000;
-/// Characters of an error: it quotes labels, which may be long.
-const MAX_ERROR_CHARS: usize = 512;
 /// Labels that an error quotes.
 const MAX_SHOWN_LABELS: usize = 16;
 
@@ -33,6 +30,7 @@ pub(super) struct SamplesBuilder {
     /// Rows of the series before the present one.
     rows: usize,
     oldest: Oldest,
+    limits: LabelLimits,
     /// Samples of the present series that are too old, and the time of one.
     expired: (usize, i64),
     memory: Reservation,
@@ -50,7 +48,7 @@ const FIRST_ROWS: usize = 4096;
 const BLOCK_BYTES: usize = 256 << 10;
 
 impl SamplesBuilder {
-    pub(super) fn new(oldest: Oldest, memory: &Arc<MemoryBudget>) -> Self {
+    pub(super) fn new(oldest: Oldest, limits: LabelLimits, memory: &Arc<MemoryBudget>) -> Self {
         Self {
             out: WrittenSamples::default(),
             new_series: NewSeriesSet::default(),
@@ -60,6 +58,7 @@ impl SamplesBuilder {
             exemplars: ExemplarsBuilder::new(),
             rows: 0,
             oldest,
+            limits,
             expired: (0, 0),
             memory: memory.empty(Share::Parsing),
             spare: 0,
@@ -87,6 +86,11 @@ impl SamplesBuilder {
                 false
             }
         }
+    }
+
+    /// What the labels of each series are held to.
+    pub(super) fn limits(&self) -> &LabelLimits {
+        &self.limits
     }
 
     /// Whether the rest of the body need not be read.
@@ -254,7 +258,8 @@ impl SamplesBuilder {
             return Ok(());
         }
         let mut malformed = None;
-        self.end_series(known, hash, raw, || match labels_of(raw) {
+        let limits = self.limits;
+        self.end_series(known, hash, raw, || match labels_of(raw, &limits) {
             Ok(labels) => labels,
             Err(error) => {
                 malformed = Some(error);
@@ -273,14 +278,14 @@ impl SamplesBuilder {
         bad_histogram: Option<String>,
     ) -> Result<(), DecodeError> {
         if let Some(error) = bad_histogram {
-            let error = match labels_of(raw)? {
+            let error = match labels_of(raw, &self.limits)? {
                 Ok(labels) => format!("{error} (series {labels})"),
                 Err(other) => other,
             };
             self.refuse(error);
         }
         if let Some((count, error)) = self.take_expired() {
-            let error = match labels_of(raw)? {
+            let error = match labels_of(raw, &self.limits)? {
                 Ok(labels) => format!("{count} samples of series {labels} are too old: {error}"),
                 Err(other) => other,
             };
@@ -304,13 +309,13 @@ impl SamplesBuilder {
     /// Notes that something was refused.
     #[cold]
     pub(super) fn refuse(&mut self, error: String) {
-        refuse(&mut self.out, error);
+        self.out.refuse(error);
     }
 
     /// Notes that some samples were refused for one reason.
     #[cold]
     fn refuse_samples(&mut self, samples: usize, error: String) {
-        refuse(&mut self.out, error);
+        self.out.refuse(error);
         self.out.refused += samples.saturating_sub(1);
     }
 
@@ -357,7 +362,7 @@ impl SamplesBuilder {
         }
         for error in registered.iter().filter_map(|r| r.as_ref().err()) {
             out.registry_full |= matches!(error, SeriesError::Full { .. });
-            refuse(&mut out, error.to_string());
+            out.refuse(error.to_string());
         }
         for field in &out.rows.fields {
             match &field.values {
@@ -370,23 +375,16 @@ impl SamplesBuilder {
     }
 }
 
-fn refuse(out: &mut WrittenSamples, mut error: String) {
-    out.refused += 1;
-    if out.errors.len() < MAX_ERRORS {
-        if let Some((cut, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
-            error.truncate(cut);
-        }
-        out.errors.push(error);
-    }
-}
-
 /// The first labels of a series, for an error.
 pub(super) fn shown(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().take(MAX_SHOWN_LABELS).copied())
 }
 
 /// Canonical labels from those of a message; labels with empty values are left out.
-pub(super) fn canonical(mut pairs: Vec<(&str, &str)>) -> Result<Labels, String> {
+pub(super) fn canonical(
+    mut pairs: Vec<(&str, &str)>,
+    limits: &LabelLimits,
+) -> Result<Labels, String> {
     pairs.sort_by_key(|pair| pair.0);
     if pairs.iter().any(|(name, _)| name.is_empty()) {
         return Err(format!(
@@ -401,7 +399,11 @@ pub(super) fn canonical(mut pairs: Vec<(&str, &str)>) -> Result<Labels, String> 
             pair[0].0
         ));
     }
-    let labels = Labels::from_sorted(pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
+    pairs.retain(|(_, value)| !value.is_empty());
+    limits
+        .check("label", &pairs)
+        .map_err(|error| format!("{error}: series {}", shown(&pairs)))?;
+    let labels = Labels::from_sorted(pairs.iter().copied());
     if labels.get(METRIC_NAME).is_none() {
         return Err(format!(
             "series {labels} has no metric name: the label {METRIC_NAME} is missing or empty",

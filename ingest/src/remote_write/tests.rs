@@ -10,6 +10,7 @@ use tidelake_catalog::model::{Labels, ResetHint, STALE_NAN_BITS, Span, TimeUnit}
 
 use super::*;
 use crate::column::FieldValues;
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::series_registry::SeriesRegistry;
 
@@ -149,7 +150,7 @@ fn show_exemplars(written: &WrittenSamples, registry: &SeriesRegistry) -> Vec<St
 fn check(message: &Message, rows: &[&str], errors: &[&str]) {
     let registry = SeriesRegistry::new(1 << 20);
     for _ in 0..2 {
-        let written = v1::decode(&message.0, &registry, Oldest::NONE).unwrap();
+        let written = v1::decode(&message.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
         assert_eq!(show(&written, &registry), rows);
         assert_eq!(
             (written.errors.len(), written.refused),
@@ -192,7 +193,7 @@ fn the_bits_of_a_nan_are_kept() {
     for bits in [STALE_NAN_BITS, 0x7ff8_0000_0000_0001, 0xfff0_0000_0000_0001] {
         let registry = SeriesRegistry::new(1 << 20);
         let body = request([series(&[("__name__", "up")]).sample(f64::from_bits(bits), 1)]);
-        let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
+        let written = v1::decode(&body.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
         let FieldValues::Float(values) = &written.rows.fields[0].values else {
             panic!("floats")
         };
@@ -310,14 +311,20 @@ fn malformed_messages_refuse_the_body() {
     ];
     for body in bodies {
         let registry = SeriesRegistry::new(1 << 20);
-        let result = v1::decode(&body, &registry, Oldest::NONE);
+        let result = v1::decode(&body, &registry, Oldest::NONE, &LabelLimits::NONE);
         assert!(result.is_err(), "{body:?}: {result:?}");
         assert!(registry.is_empty());
     }
     let body = request([good.clone(), good]).0;
     let decodes = (0..=body.len())
         .filter(|&len| {
-            v1::decode(&body[..len], &SeriesRegistry::new(1 << 20), Oldest::NONE).is_ok()
+            v1::decode(
+                &body[..len],
+                &SeriesRegistry::new(1 << 20),
+                Oldest::NONE,
+                &LabelLimits::NONE,
+            )
+            .is_ok()
         })
         .count();
     assert_eq!(decodes, 3, "only whole series can be decoded");
@@ -334,6 +341,7 @@ fn metadata_is_kept() {
         &m().message(3, metadata).message(3, m().varint(1, 99)).0,
         &SeriesRegistry::new(1 << 20),
         Oldest::NONE,
+        &LabelLimits::NONE,
     )
     .unwrap();
     let expected = Metadata {
@@ -358,7 +366,7 @@ fn exemplars_belong_to_their_series() {
     ]);
     let registry = SeriesRegistry::new(1 << 20);
     for _ in 0..2 {
-        let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
+        let written = v1::decode(&body.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
         assert_eq!(written.refused, 1);
         let expected = [
             r#"{__name__="b"} {trace_id="abc"} 77 0.5"#,
@@ -376,7 +384,13 @@ fn exemplars_with_long_labels_are_refused_alone() {
             .sample(1.0, 1)
             .message(3, exemplar(value))
             .message(3, exemplar("x"))]);
-        let written = v1::decode(&body.0, &SeriesRegistry::new(1 << 20), Oldest::NONE).unwrap();
+        let written = v1::decode(
+            &body.0,
+            &SeriesRegistry::new(1 << 20),
+            Oldest::NONE,
+            &LabelLimits::NONE,
+        )
+        .unwrap();
         let refused = usize::from(!is_taken);
         assert_eq!(
             (written.samples, written.exemplars.len(), written.refused),
@@ -407,6 +421,7 @@ fn a_full_registry_refuses_new_series_only() {
         &request([series(&[("__name__", "a")]).sample(1.0, 1)]).0,
         &registry,
         Oldest::NONE,
+        &LabelLimits::NONE,
     )
     .unwrap();
     let names = ["a", "b", "c", "d", "a"];
@@ -415,7 +430,7 @@ fn a_full_registry_refuses_new_series_only() {
             .sample(2.0, 2)
             .message(3, m().double(2, 1.0))
     }));
-    let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
+    let written = v1::decode(&body.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
     assert!(written.registry_full && written.refused > 0, "{written:?}");
     let rows = show(&written, &registry);
     assert_eq!(rows.len(), 5 - written.refused);
@@ -458,7 +473,7 @@ fn decode_histogram(message: Message) -> Result<tidelake_catalog::model::Histogr
     let body = request([series(&[("__name__", "h")])
         .sample(5.0, 1)
         .message(4, message)]);
-    let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
+    let written = v1::decode(&body.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
     assert_eq!(written.samples, 1, "the float beside it is kept");
     match written.errors.first() {
         Some(error) => {
@@ -640,7 +655,7 @@ proptest! {
         }
         let registry = SeriesRegistry::new(1 << 20);
         for _ in 0..2 {
-            let written = v1::decode(&body.0, &registry, Oldest::NONE).unwrap();
+            let written = v1::decode(&body.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
             prop_assert_eq!(&written.errors, &Vec::<String>::new());
             let rows = &written.rows;
             prop_assert_eq!(rows.len(), expected.len());
@@ -654,7 +669,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
+        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE, &LabelLimits::NONE);
     }
 
     #[test]
@@ -663,7 +678,7 @@ proptest! {
         let mut body = request([one.clone(), one]).message(3, m().bytes(2, b"x")).0;
         let len = body.len();
         body[at % len] = with;
-        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
+        let _ = v1::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE, &LabelLimits::NONE);
     }
 }
 
@@ -679,7 +694,7 @@ fn samples_older_than_the_retention_are_refused_one_by_one() {
         series(&[("__name__", "b")]).sample(4.0, 0),
         series(&[("__name__", "c")]).sample(5.0, 5_000),
     ]);
-    let written = v1::decode(&body.0, &registry, oldest).unwrap();
+    let written = v1::decode(&body.0, &registry, oldest, &LabelLimits::NONE).unwrap();
     assert_eq!(
         show(&written, &registry),
         [r#"{__name__="a"} 4000 2.0"#, r#"{__name__="c"} 5000 5.0"#]
@@ -697,4 +712,45 @@ fn samples_older_than_the_retention_are_refused_one_by_one() {
         2,
         "a series without samples is not registered"
     );
+}
+
+#[test]
+fn series_beyond_the_limits_of_labels_are_refused_alone() {
+    let limits = LabelLimits {
+        per_series: 3,
+        name_bytes: 8,
+        value_bytes: 6,
+    };
+    let named = |more: &[(&str, &str)]| {
+        let labels = [&[("__name__", "up")], more].concat();
+        series(&labels).sample(1.0, 1)
+    };
+    let body = request([
+        named(&[("a", "1"), ("b", "2"), ("empty", "")]),
+        named(&[("a", "1"), ("b", "2"), ("c", "3")]).sample(2.0, 2),
+        named(&[("long_name", "1")]),
+        named(&[("a", "1234567")]),
+        series(&[("__name__", "too_long")]).sample(1.0, 1),
+        named(&[("a", "123456"), ("eightlet", "1")]),
+    ]);
+    let registry = SeriesRegistry::new(1 << 20);
+    // Twice: what was refused is not known the second time.
+    for _ in 0..2 {
+        let written = v1::decode(&body.0, &registry, Oldest::NONE, &limits).unwrap();
+        let parts = [
+            "4 labels are more than the 3 that a series may have (setting max_labels_per_series)",
+            "longer than 8 bytes (setting max_label_name_bytes)",
+            "longer than 6 bytes (setting max_label_value_bytes)",
+            "\"too_long\" of label \"__name__\" has 8 bytes",
+        ];
+        assert_eq!((written.refused, written.samples), (4, 2));
+        for (error, part) in written.errors.iter().zip(parts) {
+            assert!(error.contains(part), "{error} lacks {part}");
+            assert!(
+                error.contains("up") || error.contains("too_long"),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(registry.len(), 2);
 }

@@ -6,6 +6,7 @@ use super::label_fields::label;
 use super::samples::SamplesBuilder;
 use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
@@ -15,7 +16,7 @@ const SERIES_PER_LOCK: usize = 1024;
 const SAMPLES_PER_LOCK: usize = 64 * 1024;
 
 /// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
-/// Samples older than `oldest` are refused one by one.
+/// Samples older than `oldest` are refused one by one, series beyond the limits of labels whole.
 ///
 /// # Errors
 /// If the body is not such a message; then nothing was registered.
@@ -23,8 +24,9 @@ pub fn decode(
     body: &[u8],
     registry: &SeriesRegistry,
     oldest: Oldest,
+    limits: &LabelLimits,
 ) -> Result<WrittenSamples, DecodeError> {
-    let mut samples = SamplesBuilder::new(oldest, registry.memory());
+    let mut samples = SamplesBuilder::new(oldest, *limits, registry.memory());
     let mut known = registry.read();
     let mut scratch = Vec::new();
     let mut fields = Fields::new(body);

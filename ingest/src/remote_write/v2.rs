@@ -15,6 +15,7 @@ use super::label_fields::{labels_of, push_label};
 use super::samples::SamplesBuilder;
 use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
 
@@ -26,7 +27,7 @@ const RESOLVED_PER_BYTE: usize = 8;
 const RESOLVED_FREE: usize = 64 << 20;
 
 /// Reads a decompressed body into rows of the metrics table whose series the registry keeps.
-/// Samples older than `oldest` are refused one by one.
+/// Samples older than `oldest` are refused one by one, series beyond the limits of labels whole.
 ///
 /// # Errors
 /// If the body is not such a message; then nothing was registered.
@@ -34,10 +35,11 @@ pub fn decode(
     body: &[u8],
     registry: &SeriesRegistry,
     oldest: Oldest,
+    limits: &LabelLimits,
 ) -> Result<WrittenSamples, DecodeError> {
     let mut request = Request {
         symbols: symbols(body)?,
-        samples: SamplesBuilder::new(oldest, registry.memory()),
+        samples: SamplesBuilder::new(oldest, *limits, registry.memory()),
         resolvable: body
             .len()
             .saturating_mul(RESOLVED_PER_BYTE)
@@ -142,7 +144,7 @@ impl<'b> Request<'b> {
             return Ok(());
         }
         if floats && histograms {
-            let error = match labels_of(&self.raw)? {
+            let error = match labels_of(&self.raw, self.samples.limits())? {
                 Ok(labels) => format!(
                     "series {labels} has float samples and histograms in one message; send them \
                      in two"

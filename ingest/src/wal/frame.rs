@@ -18,11 +18,12 @@ use crc32fast::Hasher;
 use tidelake_catalog::Environment;
 
 use super::MAX_IN_FLIGHT;
+use crate::label_limits::LabelLimits;
 
 /// First bytes of every WAL object.
 pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
 /// The version that is written.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 64;
 /// Bytes of the trailer.
@@ -40,6 +41,8 @@ const OPEN_AT: usize = 56;
 const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 /// Length, protocol, parameter, encoding, reserved byte, time, length of the database's name.
 const FRAME_FIXED_LEN: usize = 4 + 4 + 8 + 2;
+/// Limits of labels, which frames have from version 3 on.
+const LIMITS_LEN: usize = 3 * 4;
 const CRC_LEN: usize = 4;
 const MIN_FRAME_LEN: usize = FRAME_FIXED_LEN + CRC_LEN;
 
@@ -196,6 +199,8 @@ pub struct Frame {
     pub encoding: ContentEncoding,
     /// When it was received, in nanoseconds since 1970: the time of points that have none.
     pub received_ns: i64,
+    /// What its labels were held to, and are again when it is replayed.
+    pub limits: LabelLimits,
     /// The body as it came, at most [`MAX_BODY_LEN`] bytes.
     pub body: Bytes,
 }
@@ -302,6 +307,7 @@ impl PreparedFrame {
             protocol,
             encoding,
             received_ns,
+            limits,
             body,
         } = frame;
         if database.len() > MAX_DATABASE_LEN {
@@ -310,12 +316,15 @@ impl PreparedFrame {
         if body.len() > MAX_BODY_LEN {
             return Err(FrameTooLarge::Body(body.len()));
         }
-        let length = FRAME_FIXED_LEN - 4 + database.len() + body.len();
+        let length = FRAME_FIXED_LEN - 4 + LIMITS_LEN + database.len() + body.len();
         let (number, parameter) = protocol.code();
-        let mut head = Vec::with_capacity(FRAME_FIXED_LEN + database.len());
+        let mut head = Vec::with_capacity(FRAME_FIXED_LEN + LIMITS_LEN + database.len());
         head.extend_from_slice(&(length as u32).to_le_bytes());
         head.extend_from_slice(&[number, parameter, encoding.code(), 0]);
         head.extend_from_slice(&received_ns.to_le_bytes());
+        for limit in [limits.per_series, limits.name_bytes, limits.value_bytes] {
+            head.extend_from_slice(&limit.to_le_bytes());
+        }
         head.extend_from_slice(&(database.len() as u16).to_le_bytes());
         head.extend_from_slice(database.as_bytes());
         let mut hasher = Hasher::new();
@@ -388,6 +397,7 @@ pub(super) fn decode_header(object: &[u8]) -> Result<ObjectHeader, DecodeError> 
 
 /// The header, and what it says about the frames.
 struct Head {
+    version: u16,
     header: ObjectHeader,
     frames: usize,
     frames_len: u64,
@@ -452,6 +462,7 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
         ));
     }
     Ok(Head {
+        version,
         header: ObjectHeader {
             kind,
             writer,
@@ -467,6 +478,7 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
 /// Reads an object. The bodies share its memory.
 pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
     let Head {
+        version,
         header,
         frames: count,
         frames_len,
@@ -508,7 +520,7 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
     };
     let mut frames = Vec::with_capacity(count);
     for _ in 0..count {
-        frames.push(decode_frame(object, &mut reader, end, &mut all)?);
+        frames.push(decode_frame(object, version, &mut reader, end, &mut all)?);
     }
     if reader.at != end {
         return Err(DecodeError::Corrupt {
@@ -529,6 +541,7 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
 /// of all.
 fn decode_frame(
     object: &Bytes,
+    version: u16,
     reader: &mut Reader<'_>,
     end: usize,
     all: &mut Hasher,
@@ -540,7 +553,8 @@ fn decode_frame(
     };
     let length = u32::from_le_bytes(reader.array()?) as usize;
     let body_end = reader.at.saturating_add(length);
-    if length < FRAME_FIXED_LEN - 4 || body_end.saturating_add(CRC_LEN) > end {
+    let limits_len = if version < 3 { 0 } else { LIMITS_LEN };
+    if length < FRAME_FIXED_LEN - 4 + limits_len || body_end.saturating_add(CRC_LEN) > end {
         return Err(corrupt("the length of a frame is impossible"));
     }
     let mut hasher = Hasher::new();
@@ -562,6 +576,14 @@ fn decode_frame(
     let encoding = ContentEncoding::from_code(encoding)
         .ok_or(corrupt("the encoding of a frame is unknown"))?;
     let received_ns = i64::from_le_bytes(reader.array()?);
+    let mut limits = LabelLimits::NONE;
+    if limits_len > 0 {
+        limits = LabelLimits {
+            per_series: u32::from_le_bytes(reader.array()?),
+            name_bytes: u32::from_le_bytes(reader.array()?),
+            value_bytes: u32::from_le_bytes(reader.array()?),
+        };
+    }
     let database_len = usize::from(u16::from_le_bytes(reader.array()?));
     let body_start = reader.at + database_len;
     if database_len > MAX_DATABASE_LEN || body_start > body_end {
@@ -577,6 +599,7 @@ fn decode_frame(
         protocol,
         encoding,
         received_ns,
+        limits,
         body,
     })
 }

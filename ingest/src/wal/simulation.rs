@@ -27,6 +27,7 @@ use tidelake_catalog::store::Store;
 
 use super::clock::Clock;
 use super::{ContentEncoding, Frame, Protocol};
+use crate::label_limits::LabelLimits;
 
 mod lives;
 
@@ -42,6 +43,7 @@ pub(super) fn frame(id: u64) -> Frame {
         protocol: Protocol::RemoteWrite1,
         encoding: ContentEncoding::Snappy,
         received_ns: 1,
+        limits: LabelLimits::NONE,
         body,
     }
 }

@@ -52,7 +52,7 @@ impl Request {
 }
 
 fn decode(body: &[u8], registry: &SeriesRegistry) -> WrittenSamples {
-    v2::decode(body, registry, Oldest::NONE).unwrap()
+    v2::decode(body, registry, Oldest::NONE, &LabelLimits::NONE).unwrap()
 }
 
 /// What is kept of a request, and a part of each error; twice, so that the second time everything
@@ -112,7 +112,13 @@ fn both_versions_know_a_series_by_the_same_bytes() {
         ("", "c"),
     ];
     let one = series(&labels[..2]).label("b", "2").sample(1.0, 1);
-    v1::decode(&request_of([one]).0, &registry, Oldest::NONE).unwrap();
+    v1::decode(
+        &request_of([one]).0,
+        &registry,
+        Oldest::NONE,
+        &LabelLimits::NONE,
+    )
+    .unwrap();
     let bytes = registry.bytes();
     let mut request = Request::new();
     let two = request
@@ -189,7 +195,7 @@ fn malformed_messages_refuse_the_body() {
             .message(5, good.clone().message(5, m().double(3, 1.0))),
     ] {
         let registry = SeriesRegistry::new(1 << 20);
-        let result = v2::decode(&bad.0, &registry, Oldest::NONE);
+        let result = v2::decode(&bad.0, &registry, Oldest::NONE, &LabelLimits::NONE);
         assert!(result.is_err(), "{bad:?}: {result:?}");
         assert!(registry.is_empty());
     }
@@ -205,8 +211,13 @@ fn references_cannot_multiply_without_end() {
     for _ in 0..10_000 {
         request.add(series.clone());
     }
-    let error =
-        v2::decode(&request.body(), &SeriesRegistry::new(1 << 30), Oldest::NONE).unwrap_err();
+    let error = v2::decode(
+        &request.body(),
+        &SeriesRegistry::new(1 << 30),
+        Oldest::NONE,
+        &LabelLimits::NONE,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("resolve to far more"), "{error}");
     // Metadata of as many metrics with one help.
     let mut body = m()
@@ -223,7 +234,13 @@ fn references_cannot_multiply_without_end() {
             .bytes(4, format!("m{name}").as_bytes())
             .message(5, series);
     }
-    let error = v2::decode(&body.0, &SeriesRegistry::new(1 << 30), Oldest::NONE).unwrap_err();
+    let error = v2::decode(
+        &body.0,
+        &SeriesRegistry::new(1 << 30),
+        Oldest::NONE,
+        &LabelLimits::NONE,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("resolve to far more"), "{error}");
 }
 
@@ -343,7 +360,13 @@ fn start_times_are_a_column_only_where_somebody_says_them() {
         .message(2, at(1_600, 8));
     request.add(series);
     let oldest = Oldest::new(1_000, 2_000, TimeUnit::Millisecond);
-    let written = v2::decode(&request.body(), &SeriesRegistry::new(1 << 20), oldest).unwrap();
+    let written = v2::decode(
+        &request.body(),
+        &SeriesRegistry::new(1 << 20),
+        oldest,
+        &LabelLimits::NONE,
+    )
+    .unwrap();
     let column = written.rows.fields.last().unwrap();
     assert_eq!(
         (
@@ -399,7 +422,7 @@ proptest! {
             two.add(with_samples(series));
         }
         let registry = SeriesRegistry::new(1 << 20);
-        let expected = v1::decode(&one.0, &registry, Oldest::NONE).unwrap();
+        let expected = v1::decode(&one.0, &registry, Oldest::NONE, &LabelLimits::NONE).unwrap();
         let found = decode(&two.body(), &registry);
         prop_assert_eq!(&found.errors, &expected.errors);
         prop_assert_eq!((&found.rows.series, &found.rows.time), (&expected.rows.series, &expected.rows.time));
@@ -408,7 +431,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = v2::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
+        let _ = v2::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE, &LabelLimits::NONE);
     }
 
     #[test]
@@ -421,6 +444,6 @@ proptest! {
         let mut body = request.body();
         let len = body.len();
         body[at % len] = with;
-        let _ = v2::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE);
+        let _ = v2::decode(&body, &SeriesRegistry::new(1 << 20), Oldest::NONE, &LabelLimits::NONE);
     }
 }

@@ -10,16 +10,57 @@ const HEADER: ObjectHeader = ObjectHeader {
     durable_end: 97,
 };
 
+const LIMITS: LabelLimits = LabelLimits {
+    per_series: 128,
+    name_bytes: 1024,
+    value_bytes: 4096,
+};
+
 fn empty(kind: ObjectKind) -> ObjectHeader {
     ObjectHeader { kind, ..HEADER }
 }
 
+/// An object as an earlier format version had it: no limits in its frames.
+fn earlier(version: u8, seq: u64, frames: &[Frame]) -> Vec<u8> {
+    let header = ObjectHeader {
+        seq,
+        durable_end: seq.saturating_sub(2),
+        ..HEADER
+    };
+    let whole = encode(&header, frames).unwrap();
+    let mut bytes = whole[..HEADER_LEN].to_vec();
+    let mut at = HEADER_LEN;
+    for _ in frames {
+        let length = u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
+        let start = bytes.len();
+        bytes.extend_from_slice(&((length - LIMITS_LEN) as u32).to_le_bytes());
+        bytes.extend_from_slice(&whole[at + 4..at + 16]);
+        bytes.extend_from_slice(&whole[at + 16 + LIMITS_LEN..at + 4 + length]);
+        let crc = crc32fast::hash(&bytes[start..]);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        at += 4 + length + CRC_LEN;
+    }
+    let frames_len = (bytes.len() - HEADER_LEN) as u64;
+    bytes[FRAMES_LEN_AT..FRAMES_LEN_AT + 8].copy_from_slice(&frames_len.to_le_bytes());
+    bytes[8] = version;
+    bytes.extend_from_slice(&[0; TRAILER_LEN]);
+    seal(&mut bytes);
+    bytes
+}
+
+/// The same frames as an earlier version has them.
+fn without_limits(frames: &[Frame]) -> Vec<Frame> {
+    let without = |frame: &Frame| Frame {
+        limits: LabelLimits::NONE,
+        ..frame.clone()
+    };
+    frames.iter().map(without).collect()
+}
+
 /// An object of format version 1.
 fn version_1(seq: u64, frames: &[Frame]) -> Bytes {
-    let mut bytes = encode(&ObjectHeader { seq, ..HEADER }, frames)
-        .unwrap()
-        .to_vec();
-    bytes[8..12].copy_from_slice(&[1, 0, 0, 0]);
+    let mut bytes = earlier(1, seq, frames);
+    bytes[10..12].fill(0);
     bytes[OPEN_AT..HEADER_CRC_AT].fill(0);
     seal(&mut bytes);
     bytes.into()
@@ -46,6 +87,7 @@ fn frame(
         protocol,
         encoding,
         received_ns,
+        limits: LIMITS,
         body: Bytes::copy_from_slice(body),
     }
 }
@@ -72,16 +114,17 @@ fn bytes_are_as_specified() {
     let object = encode(&HEADER, &two_frames()[..1]).unwrap();
     let hex: String = object.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = "544c4b57414c0d0a\
-         0200\
+         0300\
          0000\
          01000000\
          07070707070707070707070707070707\
          0300000000000000\
          6300000000000000\
-         2a00000000000000\
+         3600000000000000\
          02000000";
     assert_eq!(&hex[..expected.len()], expected);
-    let frame = "2200000001030100fbffffffffffffff070064656661756c746370752075736167653d312032";
+    let frame = "2e00000001030100fbffffffffffffff800000000004000000100000\
+                 070064656661756c746370752075736167653d312032";
     assert_eq!(&hex[HEADER_LEN * 2..HEADER_LEN * 2 + frame.len()], frame);
     let all = crc32fast::hash(&object[..object.len() - 4]);
     assert_eq!(object[object.len() - 4..], all.to_le_bytes());
@@ -110,6 +153,15 @@ fn reads_what_it_wrote() {
 }
 
 #[test]
+fn frames_of_version_2_have_no_limits() {
+    let object = earlier(2, 99, &two_frames());
+    assert_eq!(
+        decode(&object.into()),
+        Ok((HEADER, without_limits(&two_frames())))
+    );
+}
+
+#[test]
 fn version_1_says_what_follows_from_its_numbers() {
     let check = |seq: u64, frames: &[Frame], kind: ObjectKind, durable_end: u64| {
         let header = ObjectHeader {
@@ -120,7 +172,7 @@ fn version_1_says_what_follows_from_its_numbers() {
         };
         assert_eq!(
             decode(&version_1(seq, frames)),
-            Ok((header, frames.to_vec()))
+            Ok((header, without_limits(frames)))
         );
     };
     check(99, &two_frames(), ObjectKind::Group, 84);
@@ -220,6 +272,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             protocol,
             encoding,
             received_ns,
+            limits: LIMITS,
             body: body.into(),
         },
     )

@@ -5,6 +5,7 @@ use tidelake_catalog::{Catalog, WalPosition as Covered};
 
 use super::super::frame::{ContentEncoding, Frame, ObjectHeader, Precision, Protocol, WriterId};
 use super::*;
+use crate::label_limits::LabelLimits;
 
 fn object(at: (u64, u64), frames: usize) -> Bytes {
     let frame = Frame {
@@ -14,6 +15,7 @@ fn object(at: (u64, u64), frames: usize) -> Bytes {
         },
         encoding: ContentEncoding::Identity,
         received_ns: 1,
+        limits: LabelLimits::NONE,
         body: Bytes::from_static(b"cpu f=1 1"),
     };
     let kind = if frames == 0 {
