@@ -13,7 +13,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::segment::{
-    IndexCacheCounts, ReadCounts, ReadMeter, SegmentError, SortedRows,
+    CacheCounts, ReadCache, ReadCounts, ReadMeter, SegmentError, SortedRows,
 };
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
@@ -799,34 +799,68 @@ impl Backend {
             let querier = Arc::clone(&self.querier);
             Box::new(move || count(querier.read_counts()) as f64)
         };
-        let cached = |count: fn(IndexCacheCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+        type Count = fn(CacheCounts) -> u64;
+        let cached = |of: fn(&ReadCache) -> CacheCounts,
+                      count: Count|
+         -> Box<dyn Fn() -> f64 + Send + Sync> {
             let querier = Arc::clone(&self.querier);
-            Box::new(move || count(querier.0.tables().index_cache_counts()) as f64)
+            Box::new(move || count(of(querier.0.tables().cache())) as f64)
         };
-        add(
-            "index_cache_hits",
-            "Parts of series indexes that were in memory",
-            true,
-            cached(|counts| counts.hits),
-        );
-        add(
-            "index_cache_misses",
-            "Parts of series indexes that had to be read",
-            true,
-            cached(|counts| counts.misses),
-        );
-        add(
-            "index_cache_evictions",
-            "Parts of series indexes that were let go for others",
-            true,
-            cached(|counts| counts.evictions),
-        );
-        add(
-            "index_cache_bytes",
-            "Bytes of the parts of series indexes in memory",
-            false,
-            cached(|counts| counts.bytes as u64),
-        );
+        let (parts, pages) = (ReadCache::index_counts, ReadCache::page_counts);
+        let (hits, misses): (Count, Count) = (|c| c.hits, |c| c.misses);
+        let (evictions, bytes): (Count, Count) = (|c| c.evictions, |c| c.bytes as u64);
+        for (name, help, is_counter, figure) in [
+            (
+                "index_cache_hits",
+                "Parts of series indexes that were in memory",
+                true,
+                cached(parts, hits),
+            ),
+            (
+                "index_cache_misses",
+                "Parts of series indexes that had to be read",
+                true,
+                cached(parts, misses),
+            ),
+            (
+                "index_cache_evictions",
+                "Parts of series indexes that were let go for others",
+                true,
+                cached(parts, evictions),
+            ),
+            (
+                "index_cache_bytes",
+                "Bytes of the parts of series indexes in memory",
+                false,
+                cached(parts, bytes),
+            ),
+            (
+                "page_cache_hits",
+                "Pages of data files that were in memory",
+                true,
+                cached(pages, hits),
+            ),
+            (
+                "page_cache_misses",
+                "Pages of data files that had to be read",
+                true,
+                cached(pages, misses),
+            ),
+            (
+                "page_cache_evictions",
+                "Pages of data files that were let go for others",
+                true,
+                cached(pages, evictions),
+            ),
+            (
+                "page_cache_bytes",
+                "Bytes of the decoded pages in memory",
+                false,
+                cached(pages, bytes),
+            ),
+        ] {
+            add(name, help, is_counter, figure);
+        }
         add(
             "query_read_requests",
             "Requests to the store for queries",

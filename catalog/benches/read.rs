@@ -16,7 +16,7 @@ use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::reader::SegmentLocation;
 use tidelake_catalog::segment::{
-    FieldArray, IndexCache, OpenSegment, SegmentWriter, Series, SeriesRun, SortOrder, SortedRows,
+    FieldArray, OpenSegment, ReadCache, SegmentWriter, Series, SeriesRun, SortOrder, SortedRows,
     ValueLayout,
 };
 
@@ -96,7 +96,7 @@ async fn segment(rows: &SortedRows, effort: Effort, layout: ValueLayout) -> Open
     put.await.unwrap();
     let put = store.put(&location.index, PutPayload::from(done.index));
     put.await.unwrap();
-    let cache = IndexCache::new(&MemoryBudget::unlimited());
+    let cache = ReadCache::new(&MemoryBudget::unlimited());
     OpenSegment::open(store, location, &cache, None)
         .await
         .unwrap()

@@ -69,8 +69,10 @@ pub struct CompactorOptions {
     pub memory: Arc<MemoryBudget>,
 }
 
-/// Memory of a merge: two units and a row group, whatever it merges.
+/// Memory of a merge: two units and a row group, whatever it merges, and for each series of an input
+/// its place in the index, the plan and the index of the result.
 const MERGE_BYTES: usize = 128 << 20;
+const SERIES_BYTES: usize = 300;
 /// How long a merge waits for its memory.
 const MERGE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -215,8 +217,11 @@ impl Compactor {
         }
         // A merge is bounded whatever there is, and reads would suffer without it.
         let memory = &self.options.memory;
+        let series: u64 = plan.segments.iter().map(|segment| segment.series).sum();
+        let series = usize::try_from(series).unwrap_or(usize::MAX);
+        let bytes = MERGE_BYTES.saturating_add(series.saturating_mul(SERIES_BYTES));
         let _memory = memory
-            .reserve_within(Share::Merges, MERGE_BYTES, MERGE_PATIENCE)
+            .reserve_within(Share::Merges, bytes, MERGE_PATIENCE)
             .await;
         let added = match merge(
             self.catalog.store(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
-use tidelake_catalog::model::{Column, Day, TableKind, TimeUnit};
+use tidelake_catalog::model::{Column, Day, TableKind, TimeRange, TimeUnit};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanRequest, WriteOrder, plan_rows};
 use tidelake_catalog::segment::{SegmentError, SegmentWriter, SortOrder};
@@ -19,9 +19,10 @@ use crate::buffer::{RecentRows, Rotated, TableName};
 /// Segments that are encoded and put at a time.
 const AT_ONCE: usize = 8;
 
-/// Memory of encoding a segment: what it takes in any case, and for each series.
+/// Memory of encoding a segment: what it takes in any case, and for each run of a chunk, with the
+/// place of its series in plan and index.
 const SEGMENT_BYTES: usize = 4 << 20;
-const SERIES_BYTES: usize = 300;
+const RUN_BYTES: usize = 256;
 /// Most that the rows of a segment add to that: units and row groups are bounded.
 const ROWS_BYTES: usize = 96 << 20;
 /// How long a segment waits for memory to be encoded in.
@@ -101,10 +102,20 @@ fn fields(chunks: &[RecentRows]) -> Arc<[Column]> {
 
 /// Waits a little for the memory to encode a segment in. The flush must go on without it: it is
 /// what makes room.
-async fn reserve(memory: &Arc<MemoryBudget>, chunks: &[RecentRows]) -> Reservation {
-    let series: usize = chunks.iter().map(|chunk| chunk.rows.runs.len()).sum();
-    let rows: usize = chunks.iter().map(|chunk| chunk.rows.memory_size()).sum();
-    let bytes = SEGMENT_BYTES + series * SERIES_BYTES + rows.min(ROWS_BYTES);
+async fn reserve(
+    memory: &Arc<MemoryBudget>,
+    chunks: &[RecentRows],
+    range: TimeRange,
+) -> Reservation {
+    let (mut runs, mut bytes) = (0, 0);
+    for chunk in chunks {
+        // Only rows of the day count: a flush of many days has a segment for each.
+        let of_day = chunk.rows.runs.iter();
+        let of_day = of_day.filter(|run| chunk.rows.has(run, &[], range)).count();
+        runs += of_day;
+        bytes += chunk.rows.memory_size() / chunk.rows.runs.len().max(1) * of_day;
+    }
+    let bytes = SEGMENT_BYTES + runs * RUN_BYTES + bytes.min(ROWS_BYTES);
     memory.reserve_within(Share::Merges, bytes, PATIENCE).await
 }
 
@@ -119,7 +130,7 @@ async fn write_day(
     origin: String,
 ) -> Result<Option<SegmentMeta>, FlushError> {
     let range = day.range(kind.time_unit());
-    let _memory = reserve(&memory, &chunks).await;
+    let _memory = reserve(&memory, &chunks, range).await;
     let encode = move || -> Result<_, SegmentError> {
         let sources = chunks
             .iter()

@@ -25,7 +25,7 @@ struct Inner {
     held: Reservation,
 }
 
-/// Open segments, within half of the share of caches; the ones not used for longest go first.
+/// Open segments, within a quarter of the share of caches; the ones not used for longest go first.
 pub(crate) struct SegmentCache {
     inner: Mutex<Inner>,
     memory: Arc<MemoryBudget>,
@@ -80,7 +80,7 @@ impl SegmentCache {
                     // It is there: what does not fit is let go.
                     inner.held.grow(bytes);
                 }
-                inner.evict(self.memory.limit(Share::Caches) / 2);
+                inner.evict(self.memory.limit(Share::Caches) / 4);
             }
             // Nor is a damaged one kept: it may be restored at any time.
             _ => inner.remove(meta.id),

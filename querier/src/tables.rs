@@ -15,8 +15,7 @@ use tidelake_catalog::model::{
 };
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{
-    IndexCache, IndexCacheCounts, LabelTexts, OpenSegment, ReadMeter, SegmentError, Series,
-    SortedRows,
+    LabelTexts, OpenSegment, ReadCache, ReadMeter, SegmentError, Series, SortedRows,
 };
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
@@ -72,8 +71,8 @@ struct Inner {
     store: Store,
     recent: Arc<dyn RecentRows>,
     segments: SegmentCache,
-    /// What was read of their series indexes.
-    indexes: Arc<IndexCache>,
+    /// What was decoded of them.
+    cache: Arc<ReadCache>,
     damaged: Damaged,
 }
 
@@ -109,7 +108,7 @@ impl Tables {
             store,
             recent,
             segments,
-            indexes: IndexCache::new(memory),
+            cache: ReadCache::new(memory),
             damaged: Damaged::default(),
         });
         Self {
@@ -147,9 +146,9 @@ impl Tables {
         }
     }
 
-    /// How often parts of series indexes were in memory.
-    pub fn index_cache_counts(&self) -> IndexCacheCounts {
-        self.inner.indexes.counts()
+    /// What was decoded of segments and is kept.
+    pub fn cache(&self) -> &ReadCache {
+        &self.inner.cache
     }
 
     /// What was left out, as sentences.
@@ -286,7 +285,7 @@ impl Tables {
         let Inner {
             store,
             segments,
-            indexes,
+            cache,
             damaged,
             ..
         } = &*self.inner;
@@ -297,7 +296,7 @@ impl Tables {
             return Ok(None);
         }
         let opened = segments
-            .open(meta, || meta.open(store, kind, indexes, self.meter.clone()))
+            .open(meta, || meta.open(store, kind, cache, self.meter.clone()))
             .await;
         let Err(error) = opened else {
             return opened.map(Some);

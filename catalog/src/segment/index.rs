@@ -5,7 +5,7 @@
 //! which says where these are. A reader keeps root and footer, and reads of the rest what a lookup
 //! needs ([`lookup`]): the blocks of the dictionary that a matcher asks about, the postings of the
 //! values that pass, the pages of the series that are left. All parts are checked against the root
-//! ([`file`]), and the root against the catalog. What was read stays in the [`IndexCache`].
+//! ([`file`]), and the root against the catalog. What was read stays in the [`ReadCache`].
 //!
 //! An index of the first format has rows only; it is parsed whole when it is opened, as any is by
 //! readers that need all series.
@@ -30,13 +30,14 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use cache::{IndexCache, IndexCacheCounts};
+pub(in crate::segment) use cache::{IndexPart, IndexPartKey, Interned};
 
 use self::file::{IndexBytes, IndexFile, WHOLE_BYTES};
 use self::lookup::LookupIndex;
 use self::root::{CHECKED_BYTES, Root};
 use super::error::SegmentError;
 use super::meter::ReadMeter;
+use super::read_cache::ReadCache;
 use super::reader::SegmentLocation;
 use super::series::Series;
 use crate::memory::Reservation;
@@ -92,7 +93,7 @@ impl SeriesIndex {
     pub(super) async fn open(
         store: &Arc<dyn ObjectStore>,
         location: &SegmentLocation,
-        cache: &Arc<IndexCache>,
+        cache: &Arc<ReadCache>,
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
         Self::open_within(WHOLE_BYTES, store, location, cache, meter).await
@@ -103,7 +104,7 @@ impl SeriesIndex {
         whole_bytes: u64,
         store: &Arc<dyn ObjectStore>,
         location: &SegmentLocation,
-        cache: &Arc<IndexCache>,
+        cache: &Arc<ReadCache>,
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
         if location.index_tail_bytes == 0 {
@@ -288,7 +289,7 @@ pub(crate) async fn check_lookup(
     store: &Arc<dyn ObjectStore>,
     location: &SegmentLocation,
     series: &[IndexedSeries],
-    cache: &Arc<IndexCache>,
+    cache: &Arc<ReadCache>,
 ) -> Result<(), SegmentError> {
     match SeriesIndex::open(store, location, cache, None).await?.0 {
         Form::Loaded(_) => Ok(()),

@@ -10,9 +10,13 @@
 //! scales, as they are or compressed with zstd. Parquet's reader reads everything else, and files
 //! without an offset index.
 //!
+//! Pages that were decoded whole stay in a cache ([`cached`]): what is there is neither fetched nor
+//! decoded again.
+//!
 //! Bytes are not trusted: a size that a page claims is compared with the rows that the footer says
 //! it has before anything is allocated, and no bytes lead to a panic or an endless loop.
 
+mod cached;
 mod decode;
 mod delta;
 mod hybrid;
@@ -21,6 +25,7 @@ mod page_header;
 mod plan;
 mod values;
 
+pub(super) use cached::{DecodedPage, PageCache, PageKey};
 pub(super) use plan::PageReads;
 
 use parquet::errors::ParquetError;

@@ -31,9 +31,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
 use super::error::SegmentError;
 use super::field_array::FieldArray;
-use super::index::{IndexCache, SeriesIndex};
+use super::index::SeriesIndex;
 use super::meter::ReadMeter;
-use super::page_reader::PageReads;
+use super::page_reader::{PageCache, PageReads};
+use super::read_cache::ReadCache;
 use crate::model::{Column, TIME_COLUMN, TableKind, TimeRange, TimeUnit};
 
 /// Where a segment lies and what it must be.
@@ -67,6 +68,8 @@ pub struct OpenSegment {
     /// Or what is wrong with the data file.
     footer: Result<ArrowReaderMetadata, SegmentError>,
     index: SeriesIndex,
+    /// Where decoded pages stay; a reader that reads everything once has none.
+    cache: Option<Arc<ReadCache>>,
 }
 
 impl OpenSegment {
@@ -75,7 +78,7 @@ impl OpenSegment {
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         location: SegmentLocation,
-        cache: &Arc<IndexCache>,
+        cache: &Arc<ReadCache>,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
         let index = SeriesIndex::open(&store, &location, cache, meter.as_ref());
@@ -86,6 +89,7 @@ impl OpenSegment {
             location,
             footer,
             index,
+            cache: Some(Arc::clone(cache)),
         })
     }
 
@@ -101,6 +105,7 @@ impl OpenSegment {
             location,
             footer,
             index,
+            cache: None,
         })
     }
 
@@ -199,7 +204,11 @@ impl OpenSegment {
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Decoded, ParquetError> {
         let file = DataFile::new(&self.store, &self.location, meter);
-        let pages = PageReads::plan(footer, file.bytes, ranges, &is_wanted)?;
+        let cache = self.cache.as_ref().map(|cache| PageCache {
+            pages: &cache.pages,
+            segment: self.location.id,
+        });
+        let pages = PageReads::plan(footer, file.bytes, ranges, &is_wanted, cache)?;
         let fields = footer.schema().fields().iter().enumerate();
         let others: Vec<usize> = fields
             .filter(|(root, field)| is_wanted(field.name()) && !pages.takes(*root))
@@ -210,7 +219,7 @@ impl OpenSegment {
                 [] => Vec::new(),
                 fetches => file.ranges(fetches).await?,
             };
-            pages.decode(&fetched)
+            pages.decode(&fetched, cache)
         };
         if others.is_empty() {
             return Ok(Decoded {

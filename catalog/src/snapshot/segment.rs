@@ -11,7 +11,7 @@ use crate::keys;
 use crate::model::{Day, TableKind, TimeRange};
 use crate::segment::index::{check_index, check_lookup};
 use crate::segment::reader::{SegmentLocation, check_object};
-use crate::segment::{IndexCache, IndexedSeries, OpenSegment, ReadMeter, SegmentError};
+use crate::segment::{IndexedSeries, OpenSegment, ReadCache, ReadMeter, SegmentError};
 use crate::store::Store;
 
 /// A file that no commit names is deleted when its id was drawn so many milliseconds ago. Whoever
@@ -162,7 +162,7 @@ impl SegmentMeta {
         &self,
         store: &Store,
         kind: TableKind,
-        cache: &Arc<IndexCache>,
+        cache: &Arc<ReadCache>,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<OpenSegment, SegmentError> {
         let location = self.location(store, kind)?;
@@ -207,7 +207,7 @@ impl SegmentMeta {
         &self,
         store: &Store,
         series: &[IndexedSeries],
-        cache: &Arc<IndexCache>,
+        cache: &Arc<ReadCache>,
     ) -> Result<(), SegmentError> {
         let location = self.location(store, TableKind::Wide)?;
         check_lookup(store.object_store(), &location, series, cache).await

@@ -10,7 +10,7 @@ use super::rows::RowCheck;
 use super::{Finding, Followed, Report};
 use crate::memory::MemoryBudget;
 use crate::model::{TableKind, TableSchema, TimeRange};
-use crate::segment::{IndexCache, IndexedSeries, SegmentError, SortOrder};
+use crate::segment::{IndexedSeries, ReadCache, SegmentError, SortOrder};
 use crate::snapshot::{DaySegments, SegmentMeta};
 use crate::store::{Store, StoreError};
 
@@ -172,7 +172,7 @@ async fn check_segment(
         return checked;
     }
     // A cache of its own: what is on the store is checked, not what was read before.
-    let cache = IndexCache::new(&MemoryBudget::unlimited());
+    let cache = ReadCache::new(&MemoryBudget::unlimited());
     if let Err(error) = meta.check_lookup(store, &series, &cache).await {
         checked
             .findings

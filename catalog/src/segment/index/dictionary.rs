@@ -34,7 +34,7 @@ pub(super) struct LabelEntry {
 
 /// What the root of an index says of a block of values.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct BlockEntry {
+pub(in crate::segment) struct BlockEntry {
     /// Greater than all values of the block before, at most the block's first value.
     pub separator: Vec<u8>,
     /// Where it lies in the file.
@@ -47,7 +47,7 @@ pub(super) struct BlockEntry {
 
 /// The values of a block.
 #[derive(Debug, Default)]
-pub(super) struct Block {
+pub(in crate::segment) struct Block {
     text: String,
     /// Where each value ends in the text, and where its postings end in the file.
     ends: Vec<(u32, u64)>,

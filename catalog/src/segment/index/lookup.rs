@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
-use super::cache::{Cached, IndexCache, Part};
+use super::cache::{IndexPart, IndexPartKey, Place};
 use super::dictionary::{Block, LabelEntry};
 use super::file::IndexFile;
 use super::positions::Positions;
@@ -16,6 +16,7 @@ use super::{FoundSeries, IndexedSeries, PAGE_SERIES};
 use crate::model::{MatchOp, Matcher, TimeRange};
 use crate::segment::error::SegmentError;
 use crate::segment::meter::ReadMeter;
+use crate::segment::read_cache::ReadCache;
 
 /// So few series are read and compared with the other matchers, instead of looking these up.
 const FEW_SERIES: usize = 256;
@@ -31,7 +32,7 @@ pub(super) struct LookupIndex {
     pub file: IndexFile,
     pub root: Root,
     pub rows: ArrowReaderMetadata,
-    pub cache: Arc<IndexCache>,
+    pub cache: Arc<ReadCache>,
 }
 
 /// What passes the matchers that were looked up.
@@ -301,12 +302,12 @@ impl LookupIndex {
         blocks: &[usize],
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Vec<Arc<Block>>, SegmentError> {
-        let part = |block: usize| Part::Block(label as u32, block as u32);
+        let part = |block: usize| Place::Block(label as u32, block as u32);
         let found = self.cached(
             blocks,
             |&block| part(block),
             |cached| match cached {
-                Cached::Block(block) => Some(block),
+                IndexPart::Block(block) => Some(block),
                 _ => None,
             },
         );
@@ -332,7 +333,7 @@ impl LookupIndex {
         self.keep(
             missing.iter().map(|&block| part(block)),
             &read,
-            Cached::Block,
+            IndexPart::Block,
         );
         Ok(merge(found, read))
     }
@@ -343,9 +344,9 @@ impl LookupIndex {
         ranges: &[Range<u64>],
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Vec<Arc<Positions>>, SegmentError> {
-        let part = |range: &Range<u64>| Part::Postings(range.start);
+        let part = |range: &Range<u64>| Place::Postings(range.start);
         let found = self.cached(ranges, part, |cached| match cached {
-            Cached::Postings(positions) => Some(positions),
+            IndexPart::Postings(positions) => Some(positions),
             _ => None,
         });
         let missing: Vec<Range<u64>> = ranges
@@ -363,7 +364,7 @@ impl LookupIndex {
                 .map_err(|error| self.corrupt(error))?;
             read.push(Arc::new(positions));
         }
-        self.keep(missing.iter().map(part), &read, Cached::Postings);
+        self.keep(missing.iter().map(part), &read, IndexPart::Postings);
         Ok(merge(found, read))
     }
 
@@ -375,9 +376,9 @@ impl LookupIndex {
     ) -> Result<Vec<Arc<[IndexedSeries]>>, SegmentError> {
         let found = self.cached(
             pages,
-            |&page| Part::Page(page),
+            |&page| Place::Page(page),
             |cached| match cached {
-                Cached::Page(series) => Some(series),
+                IndexPart::Page(series) => Some(series),
                 _ => None,
             },
         );
@@ -392,7 +393,7 @@ impl LookupIndex {
             let rows: Vec<Range<u64>> = missing.iter().map(|&page| self.rows_of(page)).collect();
             let ranges = byte_ranges(&self.rows, &rows).map_err(|error| self.corrupt(error))?;
             let bytes = self.file.read(ranges, meter).await?;
-            let series = decode(&self.rows, &bytes, &rows, self.cache.interned())
+            let series = decode(&self.rows, &bytes, &rows, &self.cache.interned)
                 .map_err(|error| self.corrupt(error))?;
             let mut series = series.into_iter();
             for rows in rows {
@@ -400,9 +401,9 @@ impl LookupIndex {
                 read.push(series.by_ref().take(rows).collect());
             }
             self.keep(
-                missing.iter().map(|&page| Part::Page(page)),
+                missing.iter().map(|&page| Place::Page(page)),
                 &read,
-                Cached::Page,
+                IndexPart::Page,
             );
         }
         Ok(merge(found, read))
@@ -417,22 +418,30 @@ impl LookupIndex {
     fn cached<K, T>(
         &self,
         keys: &[K],
-        part: impl Fn(&K) -> Part,
-        of: impl Fn(Cached) -> Option<T>,
+        part: impl Fn(&K) -> Place,
+        of: impl Fn(IndexPart) -> Option<T>,
     ) -> Vec<Option<T>> {
-        let found = self.cache.get(self.segment, keys.iter().map(part));
+        let key = |place| IndexPartKey {
+            segment: self.segment,
+            place,
+        };
+        let found = self.cache.index.get(keys.iter().map(|at| key(part(at))));
         found.into_iter().map(|found| found.and_then(&of)).collect()
     }
 
     fn keep<T: Clone>(
         &self,
-        parts: impl Iterator<Item = Part>,
+        parts: impl Iterator<Item = Place>,
         read: &[T],
-        cached: impl Fn(T) -> Cached,
+        cached: impl Fn(T) -> IndexPart,
     ) {
         if !read.is_empty() {
             let parts = parts.zip(read.iter().cloned().map(cached));
-            self.cache.insert(self.segment, parts);
+            self.cache.index.insert(parts.map(|(place, part)| {
+                let bytes = part.memory_size();
+                let segment = self.segment;
+                (IndexPartKey { segment, place }, part, bytes)
+            }));
         }
     }
 

@@ -11,7 +11,7 @@ use super::cursor::{Cursor, put_varint};
 
 /// Ascending positions as runs that neither touch nor overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Positions {
+pub(in crate::segment) struct Positions {
     runs: Vec<Range<u32>>,
 }
 

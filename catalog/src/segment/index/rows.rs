@@ -207,7 +207,7 @@ impl Columns {
 
 /// Names and values of the labels of a row.
 #[derive(Clone)]
-pub(super) struct Pairs<'a> {
+pub(in crate::segment) struct Pairs<'a> {
     metric: Option<&'a str>,
     names: &'a StringArray,
     values: &'a StringArray,

@@ -8,6 +8,7 @@ use super::writer::{batch, encode, postings};
 use super::*;
 use crate::memory::{MemoryBudget, Share};
 use crate::model::{Labels, TableKind};
+use crate::segment::read_cache::ReadCache;
 use crate::segment::series::SortOrder;
 
 /// Series of some metrics, hosts and modes; some labels only some series have.
@@ -81,7 +82,7 @@ impl Stored {
     }
 
     /// Opened so that nothing but root and footer is in memory.
-    async fn open(&self, cache: &Arc<IndexCache>) -> Result<SeriesIndex, SegmentError> {
+    async fn open(&self, cache: &Arc<ReadCache>) -> Result<SeriesIndex, SegmentError> {
         SeriesIndex::open_within(0, &self.store, &self.location, cache, None).await
     }
 
@@ -96,8 +97,8 @@ impl Stored {
     }
 }
 
-fn unlimited() -> Arc<IndexCache> {
-    IndexCache::new(&MemoryBudget::unlimited())
+fn unlimited() -> Arc<ReadCache> {
+    ReadCache::new(&MemoryBudget::unlimited())
 }
 
 fn rows(series: &[IndexedSeries]) -> Vec<(Labels, u64, u64, u64, TimeRange)> {
@@ -251,7 +252,7 @@ async fn a_lookup_reads_what_it_touches() {
         .unwrap()
         .series;
     assert_eq!(meter.counts(), counts);
-    assert!(cache.counts().hits > 0);
+    assert!(cache.index_counts().hits > 0);
     // Another segment with the same series shares their labels.
     let other = Stored {
         store: Arc::clone(&stored.store),
@@ -279,7 +280,7 @@ async fn a_small_cache_forgets_and_answers_right() {
     let all = series(500);
     let stored = Stored::of(&all).await;
     let memory = Arc::new(MemoryBudget::new(usize::MAX / 4).with_cap(Share::Caches, 64 << 10));
-    let cache = IndexCache::new(&memory);
+    let cache = ReadCache::new(&memory);
     let index = stored.open(&cache).await.unwrap();
     for _ in 0..3 {
         let found = index
@@ -288,10 +289,10 @@ async fn a_small_cache_forgets_and_answers_right() {
             .unwrap()
             .series;
         assert_eq!(rows(&found), rows(&all));
-        let counts = cache.counts();
-        assert!(counts.bytes <= 32 << 10, "{counts:?}");
+        let counts = cache.index_counts();
+        assert!(counts.bytes <= 16 << 10, "{counts:?}");
     }
-    assert!(cache.counts().evictions > 0);
+    assert!(cache.index_counts().evictions > 0);
     drop(cache);
     drop(index);
     assert_eq!(memory.state(Share::Caches).used, 0);
@@ -375,7 +376,7 @@ async fn what_is_found_is_counted_before_it_is_read() {
     let all = series(500);
     let stored = Stored::of(&all).await;
     let memory = Arc::new(MemoryBudget::new(1 << 20));
-    let index = stored.open(&IndexCache::new(&memory)).await.unwrap();
+    let index = stored.open(&ReadCache::new(&memory)).await.unwrap();
     let few = [Matcher::equal("instance", "node-0007:9100")];
     let found = index.select(&few, TimeRange::ALL, None).await;
     let found = found.unwrap();

@@ -13,11 +13,12 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 
 use super::super::field_array::FieldArray;
+use super::cached::{DecodedPage, Kept, PageCache, PageKey, PageRows};
 use super::damaged;
 use super::hybrid::{Bits, Hybrid};
 use super::inflate::{Buffer as PageBuffer, Context, Inflater, MAX_PAGE_BYTES};
 use super::page_header::{PageEncoding, PageHeader, PageKind};
-use super::plan::{ChunkRead, ColumnRead, FetchedBytes, PageRead, PageReads};
+use super::plan::{ChunkRead, ColumnRead, FetchedBytes, PageRead, PageReads, PageSource};
 use super::values::{Value, Values, with_length};
 
 impl PageReads {
@@ -25,13 +26,20 @@ impl PageReads {
     ///
     /// # Errors
     /// If the bytes are no such pages.
-    pub fn decode(&self, fetched: &[Bytes]) -> Result<Vec<(String, FieldArray)>, ParquetError> {
+    pub fn decode(
+        &self,
+        fetched: &[Bytes],
+        cache: Option<PageCache<'_>>,
+    ) -> Result<Vec<(String, FieldArray)>, ParquetError> {
         let rows = self.row_count();
-        Inflater::with(|inflater| {
+        let cache = cache.filter(|cache| cache.keeps(self.fetched_rows()));
+        let mut kept = Vec::new();
+        let columns = Inflater::with(|inflater| {
             let mut decoder = Decoder {
                 wanted: &self.rows,
                 fetched,
                 inflater,
+                kept: cache.is_some().then_some(&mut kept),
             };
             let column = |column: &ColumnRead| {
                 let array = decoder
@@ -39,8 +47,19 @@ impl PageReads {
                     .map_err(|error| damaged(format!("column {:?}: {error}", column.name)))?;
                 Ok((column.name.clone(), FieldArray::of(array)))
             };
-            self.columns.iter().map(column).collect()
-        })
+            self.columns
+                .iter()
+                .map(column)
+                .collect::<Result<Vec<_>, ParquetError>>()
+        })?;
+        if let Some(cache) = cache.filter(|_| !kept.is_empty()) {
+            let pages = kept.into_iter().map(|(key, page)| {
+                let bytes = page.memory_size();
+                (key, page, bytes)
+            });
+            cache.pages.insert(pages);
+        }
+        Ok(columns)
     }
 }
 
@@ -55,6 +74,8 @@ struct Decoder<'a> {
     wanted: &'a [Range<u64>],
     fetched: &'a [Bytes],
     inflater: &'a mut Inflater,
+    /// Pages that were decoded whole, if they are to be kept.
+    kept: Option<&'a mut Vec<(PageKey, DecodedPage)>>,
 }
 
 /// A column that is being filled.
@@ -109,15 +130,12 @@ impl Decoder<'_> {
         Ok(Arc::new(PrimitiveArray::<T>::new(values, nulls)))
     }
 
-    fn column<V: Value>(
+    fn column<V: Kept>(
         &mut self,
         column: &ColumnRead,
         rows: usize,
     ) -> Result<(Vec<V>, Option<NullBuffer>), ParquetError> {
-        let mut out = Column {
-            values: vec![V::default(); rows],
-            nulls: NullBufferBuilder::new(rows),
-        };
+        let mut out = Column::<V>::new(rows);
         for chunk in &column.chunks {
             self.chunk(chunk, column.is_nullable, &mut out)?;
         }
@@ -130,7 +148,7 @@ impl Decoder<'_> {
         Ok((out.values, out.nulls.finish()))
     }
 
-    fn chunk<V: Value>(
+    fn chunk<V: Kept>(
         &mut self,
         chunk: &ChunkRead,
         is_nullable: bool,
@@ -151,7 +169,17 @@ impl Decoder<'_> {
         let mut dictionary_buffer = Some(dictionary_buffer);
         let mut dictionary: Option<&[u8]> = None;
         for page in &chunk.pages {
-            let data = RawPage::split(bytes(&page.bytes)?)?.data_page(
+            let wanted = &self.wanted[page.wanted.clone()];
+            let page_bytes = match &page.source {
+                PageSource::Decoded(decoded) => {
+                    let rows = V::kept(decoded)
+                        .ok_or_else(|| damaged("a page has values of another type"))?;
+                    out.append_rows(page, wanted, rows)?;
+                    continue;
+                }
+                PageSource::Fetched(fetched) => bytes(fetched)?,
+            };
+            let data = RawPage::split(page_bytes)?.data_page(
                 page.rows.end - page.rows.start,
                 is_nullable,
                 chunk
@@ -169,7 +197,21 @@ impl Decoder<'_> {
                 )?;
                 dictionary = Some(values);
             }
-            out.append(page, &self.wanted[page.wanted.clone()], &data, dictionary)?;
+            match (&mut self.kept, page.key) {
+                (Some(kept), Some(key)) => {
+                    let rows = (page.rows.end - page.rows.start) as usize;
+                    let mut whole = Column::<V>::new(rows);
+                    let all = std::slice::from_ref(&page.rows);
+                    whole.append(page, all, &data, dictionary)?;
+                    let rows = Arc::new(PageRows {
+                        values: whole.values,
+                        nulls: whole.nulls.finish(),
+                    });
+                    out.append_rows(page, wanted, &rows)?;
+                    kept.push((key, V::keep(rows)));
+                }
+                _ => out.append(page, wanted, &data, dictionary)?,
+            }
         }
         Ok(())
     }
@@ -295,6 +337,40 @@ fn inflated<'a>(
 }
 
 impl<V: Value> Column<V> {
+    fn new(rows: usize) -> Self {
+        Self {
+            values: vec![V::default(); rows],
+            nulls: NullBufferBuilder::new(rows),
+        }
+    }
+
+    /// Appends those rows of a decoded page that are `wanted`.
+    fn append_rows(
+        &mut self,
+        page: &PageRead,
+        wanted: &[Range<u64>],
+        rows: &PageRows<V>,
+    ) -> Result<(), ParquetError> {
+        let unexpected = || damaged("there are more rows than expected");
+        for range in wanted {
+            let position =
+                |row: u64| (row.clamp(page.rows.start, page.rows.end) - page.rows.start) as usize;
+            let of_page = position(range.start)..position(range.end);
+            let filled = self.nulls.len();
+            let out = self.values.get_mut(filled..filled + of_page.len());
+            let values = rows.values.get(of_page.clone()).ok_or_else(unexpected)?;
+            out.ok_or_else(unexpected)?.copy_from_slice(values);
+            match &rows.nulls {
+                Some(nulls) => {
+                    let nulls = nulls.slice(of_page.start, of_page.len());
+                    self.nulls.append_buffer(&nulls);
+                }
+                None => self.nulls.append_n_non_nulls(of_page.len()),
+            }
+        }
+        Ok(())
+    }
+
     /// Appends those rows of a page that are `wanted`.
     fn append(
         &mut self,

@@ -12,6 +12,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::page_index::offset_index::PageLocation;
 use parquet::schema::types::ColumnDescriptor;
 
+use super::cached::{DecodedPage, PageCache, PageKey};
 use super::damaged;
 
 /// The pages of some columns that hold some rows.
@@ -22,6 +23,8 @@ pub struct PageReads {
     /// The rows that are wanted: ascending, not overlapping, none empty.
     pub(super) rows: Vec<Range<u64>>,
     fetches: Vec<Range<u64>>,
+    /// Rows of the pages that are fetched.
+    fetched_rows: u64,
 }
 
 /// What is read of a column.
@@ -49,11 +52,21 @@ pub(super) struct ChunkRead {
 /// A page of which rows are wanted.
 #[derive(Debug)]
 pub(super) struct PageRead {
-    pub bytes: FetchedBytes,
+    pub key: Option<PageKey>,
+    pub source: PageSource,
     /// Its rows by their positions in the file.
     pub rows: Range<u64>,
     /// Which of the wanted ranges have rows in it.
     pub wanted: Range<usize>,
+}
+
+/// Where the rows of a page come from.
+#[derive(Debug)]
+pub(super) enum PageSource {
+    /// They are in memory.
+    Decoded(DecodedPage),
+    /// From bytes that are fetched.
+    Fetched(FetchedBytes),
 }
 
 /// Where bytes are among those fetched.
@@ -75,12 +88,14 @@ impl PageReads {
         file_bytes: u64,
         ranges: &[Range<u64>],
         is_wanted: impl Fn(&str) -> bool,
+        cache: Option<PageCache<'_>>,
     ) -> Result<Self, ParquetError> {
         let rows = ranges.iter().filter(|range| range.start < range.end);
         let mut reads = Self {
             columns: Vec::new(),
             rows: rows.cloned().collect(),
             fetches: Vec::new(),
+            fetched_rows: 0,
         };
         let metadata: &ParquetMetaData = footer.metadata();
         let Some(offset_index) = metadata.offset_index() else {
@@ -109,7 +124,8 @@ impl PageReads {
                     .get(group.number)
                     .and_then(|columns| columns.get(leaf))
                     .ok_or_else(|| damaged("a column has no offset index, others do"))?;
-                chunks.push(reads.chunk(group, chunk, pages.page_locations())?);
+                let place = (leaf, cache);
+                chunks.push(reads.chunk(group, chunk, pages.page_locations(), place)?);
             }
             reads.columns.push(ColumnRead {
                 name: field.name().clone(),
@@ -143,6 +159,11 @@ impl PageReads {
         &self.fetches
     }
 
+    /// Rows of the pages to fetch, counted for each column.
+    pub fn fetched_rows(&self) -> u64 {
+        self.fetched_rows
+    }
+
     /// Number of wanted rows.
     pub fn row_count(&self) -> usize {
         let rows: u64 = self.rows.iter().map(|range| range.end - range.start).sum();
@@ -154,6 +175,7 @@ impl PageReads {
         group: &WantedGroup,
         chunk: &ColumnChunkMetaData,
         locations: &[PageLocation],
+        (leaf, cache): (usize, Option<PageCache<'_>>),
     ) -> Result<ChunkRead, ParquetError> {
         let start = chunk
             .dictionary_page_offset()
@@ -204,11 +226,25 @@ impl PageReads {
             if in_page == 0 || rows.is_empty() {
                 continue;
             }
-            if dictionary.is_none() && whole.start < data_start {
-                dictionary = Some(self.fetch(whole.start..data_start)?);
-            }
+            let key = cache.map(|cache| cache.key(leaf, group.number, number));
+            let kept = cache.zip(key).and_then(|(cache, key)| {
+                let page = cache.pages.get([key]).pop()?;
+                // Of another type it can only be if the footer is damaged.
+                page.filter(|page| page.rows() as u64 == rows.end - rows.start)
+            });
+            let source = match kept {
+                Some(page) => PageSource::Decoded(page),
+                None => {
+                    if dictionary.is_none() && whole.start < data_start {
+                        dictionary = Some(self.fetch(whole.start..data_start)?);
+                    }
+                    self.fetched_rows += rows.end - rows.start;
+                    PageSource::Fetched(self.fetch(bytes)?)
+                }
+            };
             pages.push(PageRead {
-                bytes: self.fetch(bytes)?,
+                key,
+                source,
                 rows,
                 wanted: next..next + in_page,
             });

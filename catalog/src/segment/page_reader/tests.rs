@@ -19,11 +19,13 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use proptest::prelude::*;
 
 use super::super::field_array::FieldArray;
-use super::PageReads;
+use super::super::lru::Lru;
 use super::delta::Delta;
 use super::hybrid::Hybrid;
 use super::page_header::{PageEncoding, PageHeader};
 use super::values::Values;
+use super::{PageCache, PageReads};
+use crate::memory::MemoryBudget;
 
 /// How a file is written.
 #[derive(Debug, Clone)]
@@ -224,8 +226,31 @@ fn fetched(file: &Bytes, reads: &PageReads) -> Vec<Bytes> {
 }
 
 fn read(file: &Bytes, ranges: &[Range<u64>]) -> Vec<(String, FieldArray)> {
-    let reads = PageReads::plan(&footer(file), file.len() as u64, ranges, |_| true).unwrap();
-    reads.decode(&fetched(file, &reads)).unwrap()
+    let reads = PageReads::plan(&footer(file), file.len() as u64, ranges, |_| true, None).unwrap();
+    let found = reads.decode(&fetched(file, &reads), None).unwrap();
+    // The same from a cache: of another segment there is nothing, and the second time everything.
+    let pages = Lru::new(&MemoryBudget::unlimited(), 2);
+    for (segment, is_kept) in [(1, false), (1, true), (2, false)] {
+        let cache = Some(PageCache {
+            pages: &pages,
+            segment,
+        });
+        let bytes = file.len() as u64;
+        let reads = PageReads::plan(&footer(file), bytes, ranges, |_| true, cache).unwrap();
+        assert!(reads.fetches().is_empty() || !is_kept);
+        assert_eq!(reads.fetched_rows() == 0, is_kept || reads.row_count() == 0);
+        let again = reads.decode(&fetched(file, &reads), cache).unwrap();
+        for ((name, array), (other, other_array)) in found.iter().zip(&again) {
+            assert_eq!(name, other);
+            assert_eq!(
+                bits(&array.to_array()),
+                bits(&other_array.to_array()),
+                "{name}"
+            );
+        }
+        assert_eq!(found.len(), again.len());
+    }
+    found
 }
 
 /// What Parquet's reader makes of the file.
@@ -317,21 +342,21 @@ proptest! {
         let file = written(&batch(&numbers), &layout);
         let ranges = [0..1, numbers.len() as u64 / 2..numbers.len() as u64];
         let ranges = if numbers.len() < 2 { &ranges[..1] } else { &ranges[..] };
-        let reads = PageReads::plan(&footer(&file), file.len() as u64, ranges, |_| true).unwrap();
+        let reads = PageReads::plan(&footer(&file), file.len() as u64, ranges, |_| true, None).unwrap();
         let mut bytes: Vec<Vec<u8>> = fetched(&file, &reads).iter().map(|bytes| bytes.to_vec()).collect();
         for (at, byte) in changes {
             let fetch = at.index(bytes.len());
             let at = at.index(bytes[fetch].len());
             bytes[fetch][at] = byte;
             let changed: Vec<Bytes> = bytes.iter().cloned().map(Bytes::from).collect();
-            if let Ok(columns) = reads.decode(&changed) {
+            if let Ok(columns) = reads.decode(&changed, None) {
                 prop_assert!(columns.iter().all(|(_, column)| column.len() == reads.row_count()));
             }
         }
         // A dictionary that no wanted page refers to may be missing.
         let mut sound = fetched(&file, &reads);
         let columns = |bytes: &[Bytes]| {
-            let columns = reads.decode(bytes)?.into_iter();
+            let columns = reads.decode(bytes, None)?.into_iter();
             Ok::<_, ParquetError>(columns.map(|(_, column)| bits(&column.to_array())).collect::<Vec<_>>())
         };
         let expected = columns(&sound).unwrap();
@@ -447,9 +472,13 @@ fn only_pages_with_wanted_rows_are_fetched() {
     let file = written(&batch(&numbers), &layout);
     let check = |ranges: &[(u64, u64)], pages: usize| {
         let ranges = &wanted(ranges);
-        let reads = PageReads::plan(&footer(&file), file.len() as u64, ranges, |name| {
-            name == "float"
-        })
+        let reads = PageReads::plan(
+            &footer(&file),
+            file.len() as u64,
+            ranges,
+            |name| name == "float",
+            None,
+        )
         .unwrap();
         let read = reads
             .columns
@@ -491,7 +520,8 @@ fn what_the_footer_says_wrong_is_an_error() {
     let file = written(&batch(&numbers), &layout);
     let check = |ranges: &[(u64, u64)], file_bytes: u64, expected: &str| {
         let ranges = &wanted(ranges);
-        let error = PageReads::plan(&footer(&file), file_bytes, ranges, |_| true).unwrap_err();
+        let error =
+            PageReads::plan(&footer(&file), file_bytes, ranges, |_| true, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     };
     let len = file.len() as u64;

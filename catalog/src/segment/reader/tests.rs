@@ -16,8 +16,8 @@ use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRan
 
 mod pages;
 
-fn cache() -> Arc<IndexCache> {
-    IndexCache::new(&MemoryBudget::unlimited())
+fn cache() -> Arc<ReadCache> {
+    ReadCache::new(&MemoryBudget::unlimited())
 }
 
 fn column(name: &str, kind: ColumnType) -> Column {
