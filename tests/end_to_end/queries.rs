@@ -184,7 +184,7 @@ async fn a_plan_says_what_was_read() {
         client.figure("query_read_bytes_total").await,
         count("bytes") as f64
     );
-    // Now the index and the footer are cached.
+    // Now index, footer and pages are in memory.
     let again = client
         .get("/api/v1/explain", &query)
         .await
@@ -192,8 +192,10 @@ async fn a_plan_says_what_was_read() {
         .json();
     assert_eq!(
         find(&again["data"]["plan"], "RangeSelector").unwrap()["read"]["requests"],
-        1
+        0
     );
+    assert!(client.figure("page_cache_hits_total").await > 0.0);
+    assert!(client.figure("index_cache_hits_total").await > 0.0);
 
     let text = client
         .get(

@@ -20,6 +20,8 @@ use crate::segment::read_cache::ReadCache;
 
 /// So few series are read and compared with the other matchers, instead of looking these up.
 const FEW_SERIES: usize = 256;
+/// So few series are not counted when they are found: queries count them soon after.
+const UNCOUNTED_SERIES: usize = 1024;
 /// Bytes of a series that was found, and of its place in a plan.
 const FOUND_BYTES: usize = 128;
 /// Pages that are read and decoded at a time: then others have their turn.
@@ -52,7 +54,10 @@ impl LookupIndex {
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<FoundSeries, SegmentError> {
         let found = self.candidates(matchers, FEW_SERIES, meter).await?;
-        let held = self.cache.reserve(found.positions.count() * FOUND_BYTES)?;
+        let held = match found.positions.count() {
+            0..=UNCOUNTED_SERIES => None,
+            many => Some(self.cache.reserve(many * FOUND_BYTES)?),
+        };
         let mut series = Vec::new();
         let passes = |one: &IndexedSeries| {
             let labels = &one.series.labels;
@@ -83,10 +88,7 @@ impl LookupIndex {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(FoundSeries {
-            series,
-            held: Some(held),
-        })
+        Ok(FoundSeries { series, held })
     }
 
     /// Names of labels that any series has which passes the matchers.

@@ -373,12 +373,12 @@ async fn postings_that_are_not_those_of_the_series_are_found() {
 
 #[tokio::test]
 async fn what_is_found_is_counted_before_it_is_read() {
-    let all = series(500);
+    let all = series(2000);
     let stored = Stored::of(&all).await;
     let memory = Arc::new(MemoryBudget::new(1 << 20));
     let index = stored.open(&ReadCache::new(&memory)).await.unwrap();
-    let few = [Matcher::equal("instance", "node-0007:9100")];
-    let found = index.select(&few, TimeRange::ALL, None).await;
+    let some = [Matcher::equal("__name__", "metric_2")];
+    let found = index.select(&some, TimeRange::ALL, None).await;
     let found = found.unwrap();
     assert!(memory.state(Share::Queries).used >= found.series.len() * size_of::<IndexedSeries>());
     drop(found);
