@@ -1,11 +1,11 @@
 //! The series index of a segment: which series it holds, and in which rows.
 //!
-//! The file is Parquet with one row a series ([`rows`]). Behind the rows lie a dictionary of the
-//! labels ([`dictionary`]), the postings of their values ([`positions`]), and the root ([`root`])
+//! The file is Parquet with one row a series (`rows`). Behind the rows lie a dictionary of the
+//! labels (`dictionary`), the postings of their values (`positions`), and the root (`root`)
 //! which says where these are. A reader keeps root and footer, and reads of the rest what a lookup
-//! needs ([`lookup`]): the blocks of the dictionary that a matcher asks about, the postings of the
+//! needs (`lookup`): the blocks of the dictionary that a matcher asks about, the postings of the
 //! values that pass, the pages of the series that are left. All parts are checked against the root
-//! ([`file`]), and the root against the catalog. What was read stays in the [`ReadCache`].
+//! (`file`), and the root against the catalog. What was read stays in the `ReadCache`.
 //!
 //! An index of the first format has rows only; it is parsed whole when it is opened, as any is by
 //! readers that need all series.
