@@ -183,7 +183,15 @@ impl Catalog {
                 Ok(loaded) => break loaded,
                 Err(error) => error,
             };
+            let advice = match &error {
+                CatalogError::Store(error) => error.advice(),
+                _ => None,
+            };
             let patience = match &error {
+                // A store that has just come up may refuse what it takes soon.
+                CatalogError::Store(_) if advice.is_some() => {
+                    options.load_timeout.min(MISSING_PATIENCE)
+                }
                 CatalogError::Store(error) if error.is_transient() => options.load_timeout,
                 // A store that has just come up may not show everything at once.
                 CatalogError::Store(StoreError::Missing { .. }) => {
@@ -192,7 +200,10 @@ impl Catalog {
                 _ => return Err(error),
             };
             if started.elapsed() + delay >= patience {
-                return Err(error);
+                return Err(match (error, advice) {
+                    (CatalogError::Store(error), Some(advice)) => error.with_advice(advice).into(),
+                    (error, _) => error,
+                });
             }
             tracing::warn!(%error, %store, waited_s = started.elapsed().as_secs(), "the catalog cannot be loaded yet; trying again");
             tokio::time::sleep(delay).await;

@@ -90,6 +90,53 @@ impl StoreError {
         matches!(self, Self::Full { .. } | Self::Unavailable { .. })
     }
 
+    /// What to do about a refusal that no repetition heals: codes of S3 that tell of settings, in an
+    /// error of any kind. A store that is still starting may answer the same for a moment.
+    pub fn advice(&self) -> Option<&'static str> {
+        let (Self::Unavailable { reason, .. } | Self::Other { reason, .. }) = self else {
+            return None;
+        };
+        let has = |codes: &[&str]| codes.iter().any(|code| reason.contains(code));
+        if has(&["NoSuchBucket", "the bucket does not exist"]) {
+            Some("create the bucket, or correct its name in the setting store")
+        } else if has(&["InvalidBucketName"]) {
+            Some("correct the name of the bucket in the setting store")
+        } else if has(&[
+            "AccessDenied",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "403 Forbidden",
+            "401 Unauthorized",
+        ]) {
+            Some(
+                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they may do with the \
+                 bucket",
+            )
+        } else if has(&[
+            "AuthorizationHeaderMalformed",
+            "PermanentRedirect",
+            "301 Moved Permanently",
+            "IllegalLocationConstraint",
+        ]) {
+            Some("set AWS_REGION to the region of the bucket")
+        } else if has(&["dns error", "failed to lookup address", "builder error"]) {
+            Some("check the setting s3_endpoint: its host is not known")
+        } else {
+            None
+        }
+    }
+
+    /// The same error as one that is not repeated, with the advice for it.
+    pub fn with_advice(self, advice: &str) -> Self {
+        match self {
+            Self::Unavailable { key, reason } | Self::Other { key, reason } => Self::Other {
+                key,
+                reason: format!("{reason}; {advice}"),
+            },
+            other => other,
+        }
+    }
+
     /// Sorts an error of the underlying store, for those who use it directly.
     pub fn from_object_store(key: &str, error: &object_store::Error) -> Self {
         use object_store::Error as E;

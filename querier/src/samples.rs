@@ -284,9 +284,9 @@ pub(crate) async fn feeds(
 /// Bytes of a row while it is read: its time and a number.
 const ROW_BYTES: usize = 16;
 
-/// Bytes of a series in the plan of a scan: its place, its runs of rows, an entry of a table, and a
-/// part of its labels, which queries share.
-pub(crate) const PLANNED_SERIES_BYTES: usize = 256;
+/// Bytes of a series in the plan of a scan: its place, its runs of rows, an entry of a table, and its
+/// labels, although queries share these.
+pub(crate) const PLANNED_SERIES_BYTES: usize = 512;
 
 /// Counts the plan of a scan.
 pub(crate) fn hold_plan(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from http.client import HTTPException
 from pathlib import Path
 
@@ -86,13 +87,34 @@ def run(options):
         process, endpoint, bucket = seaweedfs(place)
         env = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
         with process:
+            refusals = refused(options, place, endpoint, env)
             kept = killed(options, place, endpoint, bucket, env)
             env.update(TIDELAKE_TEST_S3_ENDPOINT=endpoint, TIDELAKE_TEST_S3_BUCKET=BUCKET)
             before = set(objects(bucket, ""))
             results = cargo_test(Path(place) / "cargo.log", env)
             made = set(objects(bucket, "")) - before
             assert made, "the end-to-end tests left nothing in the bucket: they did not run on it"
-            return f"{kept}; end-to-end tests with {len(made)} objects left: {results}"
+            return f"{refusals}; {kept}; end-to-end tests with {len(made)} objects left: {results}"
+
+
+def refused(options, place, endpoint, env):
+    """Settings that no repetition heals end the start within seconds, and the message says what to do."""
+    flags = ["--s3-endpoint", endpoint, "--s3-allow-http", "--listen", f"127.0.0.1:{free_ports(1)[0]}"]
+    slowest = 0
+    for store, more, advice in [
+        ("s3://no-such-bucket/p", {}, "create the bucket"),
+        (f"s3://{BUCKET}/p", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        (f"s3://{BUCKET}/p", {"AWS_ACCESS_KEY_ID": "nobody"}, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ]:
+        began = time.monotonic()
+        command = [options.bin, "serve", "--store", store, *flags]
+        done = subprocess.run(command, cwd=place, env={**os.environ, **env, **more}, capture_output=True, text=True, timeout=60)
+        seconds = time.monotonic() - began
+        slowest = max(slowest, seconds)
+        text = done.stdout + done.stderr
+        assert done.returncode != 0 and advice in text, f"{store} {more}: {done.returncode} {text[-2000:]}"
+        assert seconds < 30, f"{store} {more}: ended after {seconds:.0f} s"
+    return f"wrong settings end the start within {slowest:.0f} s"
 
 
 def killed(options, place, endpoint, bucket, env):

@@ -240,3 +240,41 @@ fn addresses() {
             .contains("not a store")
     );
 }
+
+#[test]
+fn refusals_of_settings_have_advice() {
+    let check = |reason: &str, expected: Option<&str>| {
+        let error = StoreError::Unavailable {
+            key: "catalog/".to_owned(),
+            reason: reason.to_owned(),
+        };
+        let advice = error.advice();
+        match (advice, expected) {
+            (Some(advice), Some(expected)) => {
+                assert!(advice.contains(expected), "{reason}: {advice}");
+                let told = error.with_advice(advice);
+                assert!(
+                    !told.is_transient() && told.to_string().ends_with(advice),
+                    "{told}"
+                );
+            }
+            (advice, expected) => assert_eq!(advice, expected, "{reason}"),
+        }
+    };
+    check("404: <Code>NoSuchBucket</Code>", Some("create the bucket"));
+    check(
+        "403 Forbidden: <Code>AccessDenied</Code>",
+        Some("AWS_ACCESS_KEY_ID"),
+    );
+    check(
+        "<Code>SignatureDoesNotMatch</Code>",
+        Some("AWS_SECRET_ACCESS_KEY"),
+    );
+    check(
+        "<Code>AuthorizationHeaderMalformed</Code>",
+        Some("AWS_REGION"),
+    );
+    check("dns error: failed to lookup address", Some("s3_endpoint"));
+    check("connection refused", None);
+    check("503 Slow Down", None);
+}

@@ -23,7 +23,7 @@ const FEW_SERIES: usize = 256;
 /// So few series are not counted when they are found: queries count them soon after.
 const UNCOUNTED_SERIES: usize = 1024;
 /// Bytes of a series that was found, and of its place in a plan.
-const FOUND_BYTES: usize = 192;
+const FOUND_BYTES: usize = 320;
 /// Pages that are read and decoded at a time: then others have their turn.
 const PAGES_AT_ONCE: usize = 32;
 
