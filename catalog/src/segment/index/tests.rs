@@ -372,7 +372,7 @@ async fn postings_that_are_not_those_of_the_series_are_found() {
 async fn what_is_found_is_counted_before_it_is_read() {
     let all = series(2000);
     let stored = Stored::of(&all).await;
-    let memory = Arc::new(MemoryBudget::new(1 << 20));
+    let memory = Arc::new(MemoryBudget::new(2 << 20));
     let index = stored.open(&ReadCache::new(&memory)).await.unwrap();
     let some = [Matcher::equal("__name__", "metric_2")];
     let found = index.select(&some, TimeRange::ALL, None).await;
