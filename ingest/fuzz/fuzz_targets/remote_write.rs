@@ -36,7 +36,8 @@ fuzz_target!(|body: &[u8]| {
                 .all(|&s| registry.entry(s).is_some())
         );
         if !first.registry_full {
-            let second = v1::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE).expect("it decoded before");
+            let second = v1::decode(body, &registry, Oldest::NONE, &LabelLimits::NONE)
+                .expect("it decoded before");
             assert_eq!(
                 (first.rows.series, first.rows.time),
                 (second.rows.series, second.rows.time)
