@@ -150,7 +150,7 @@ impl Default for Config {
             max_tables: 10_000,
             max_columns: 2_000,
             max_metric_families: 100_000,
-            max_labels_per_series: 128,
+            max_labels_per_series: 512,
             max_label_name_bytes: 1024,
             max_label_value_bytes: 4096,
             buffer_bytes: 512 << 20,
@@ -284,7 +284,7 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_METRIC_FAMILIES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_metric_families: Option<usize>,
-    /// Labels of a series, or tags of a line, 0 without a limit [default: 128]
+    /// Labels of a series, or tags of a line, 0 without a limit [default: 512]
     #[arg(long, env = "TIDELAKE_MAX_LABELS_PER_SERIES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_labels_per_series: Option<u32>,
