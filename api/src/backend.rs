@@ -2,19 +2,18 @@
 //!
 //! The ingester is used as it is. The querier and the compactor are wrapped: texts become
 //! expressions here, and their errors the few kinds that a client can act on.
+mod figures;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{
-    CacheCounts, ReadCache, ReadCounts, ReadMeter, SegmentError, SortedRows,
-};
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
 use tidelake_compactor::policy::Goal;
@@ -48,7 +47,6 @@ pub use tidelake_querier::sql::{
 };
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
-use crate::app::Figure;
 use crate::config::{Config, StoreLocation};
 use crate::decode_threads::{self, DecodeThreads};
 use crate::ingest_threads::IngestThreads;
@@ -700,222 +698,6 @@ impl Backend {
     /// What there is.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
-    }
-
-    /// Figures read at every scrape: name, help, whether it only grows, and how to read it.
-    pub fn figures(&self) -> Vec<Figure> {
-        let mut figures = Vec::new();
-        let mut add = |name, help, is_counter, read: Box<dyn Fn() -> f64 + Send + Sync>| {
-            figures.push(Figure {
-                name,
-                help,
-                is_counter,
-                read,
-            });
-        };
-        let of = |read: fn(&Ingester) -> f64| -> Box<dyn Fn() -> f64 + Send + Sync> {
-            let ingester = Arc::clone(&self.ingester);
-            Box::new(move || read(&ingester))
-        };
-        add(
-            "buffer_bytes",
-            "Bytes of rows that are not in a segment yet",
-            false,
-            of(|i| i.buffered().0 as f64),
-        );
-        add(
-            "buffer_rows",
-            "Rows that are not in a segment yet",
-            false,
-            of(|i| i.buffered().1 as f64),
-        );
-        add(
-            "active_series",
-            "Series known to the write path",
-            false,
-            of(|i| i.series() as f64),
-        );
-        add(
-            "flushes",
-            "Flushes that were committed",
-            true,
-            of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "flush_failures",
-            "Flushes that failed and are tried again",
-            true,
-            of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "flushed_rows",
-            "Rows written to segments",
-            true,
-            of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "deferred_writes",
-            "Writes answered with 503",
-            true,
-            of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_objects",
-            "Objects of the write-ahead log that became durable",
-            true,
-            of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_bytes",
-            "Bytes of these objects",
-            true,
-            of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_requests",
-            "Requests in these objects",
-            true,
-            of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_put_errors",
-            "Puts of the write-ahead log that failed",
-            true,
-            of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_put_seconds",
-            "Time of all puts of the write-ahead log",
-            true,
-            of(|i| i.log_metrics().put_latency.sum().as_secs_f64()),
-        );
-        add(
-            "wal_queued_bytes",
-            "Bytes that wait for the write-ahead log",
-            false,
-            of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64),
-        );
-        let read = |count: fn(ReadCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
-            let querier = Arc::clone(&self.querier);
-            Box::new(move || count(querier.read_counts()) as f64)
-        };
-        type Count = fn(CacheCounts) -> u64;
-        let cached = |of: fn(&ReadCache) -> CacheCounts,
-                      count: Count|
-         -> Box<dyn Fn() -> f64 + Send + Sync> {
-            let querier = Arc::clone(&self.querier);
-            Box::new(move || count(of(querier.0.tables().cache())) as f64)
-        };
-        let (parts, pages) = (ReadCache::index_counts, ReadCache::page_counts);
-        let (hits, misses): (Count, Count) = (|c| c.hits, |c| c.misses);
-        let (evictions, bytes): (Count, Count) = (|c| c.evictions, |c| c.bytes as u64);
-        for (name, help, is_counter, figure) in [
-            (
-                "index_cache_hits",
-                "Parts of series indexes that were in memory",
-                true,
-                cached(parts, hits),
-            ),
-            (
-                "index_cache_misses",
-                "Parts of series indexes that had to be read",
-                true,
-                cached(parts, misses),
-            ),
-            (
-                "index_cache_evictions",
-                "Parts of series indexes that were let go for others",
-                true,
-                cached(parts, evictions),
-            ),
-            (
-                "index_cache_bytes",
-                "Bytes of the parts of series indexes in memory",
-                false,
-                cached(parts, bytes),
-            ),
-            (
-                "page_cache_hits",
-                "Pages of data files that were in memory",
-                true,
-                cached(pages, hits),
-            ),
-            (
-                "page_cache_misses",
-                "Pages of data files that had to be read",
-                true,
-                cached(pages, misses),
-            ),
-            (
-                "page_cache_evictions",
-                "Pages of data files that were let go for others",
-                true,
-                cached(pages, evictions),
-            ),
-            (
-                "page_cache_bytes",
-                "Bytes of the decoded pages in memory",
-                false,
-                cached(pages, bytes),
-            ),
-        ] {
-            add(name, help, is_counter, figure);
-        }
-        add(
-            "query_read_requests",
-            "Requests to the store for queries",
-            true,
-            read(|counts| counts.requests),
-        );
-        add(
-            "query_read_bytes",
-            "Bytes that these asked for",
-            true,
-            read(|counts| counts.bytes),
-        );
-        add(
-            "query_read_rows",
-            "Rows that queries read, from segments and from the buffer",
-            true,
-            read(|counts| counts.rows),
-        );
-        let catalog = Arc::clone(&self.catalog);
-        add(
-            "catalog_sequence",
-            "Number of the last commit",
-            true,
-            Box::new(move || catalog.snapshot().sequence() as f64),
-        );
-        let catalog = Arc::clone(&self.catalog);
-        add(
-            "segments",
-            "Segments in the catalog",
-            false,
-            Box::new(move || catalog.snapshot().segments().count() as f64),
-        );
-        let catalog = Arc::clone(&self.catalog);
-        let bytes = move || {
-            catalog
-                .snapshot()
-                .segments()
-                .map(|segment| segment.data_bytes + segment.index_bytes)
-                .sum::<u64>() as f64
-        };
-        add(
-            "segment_bytes",
-            "Bytes of these, without replaced files that stay for a while",
-            false,
-            Box::new(bytes),
-        );
-        let compactor = Arc::clone(&self.compactor.0);
-        let help = "Segments with a damaged file, which are not merged";
-        add(
-            "quarantined_segments",
-            help,
-            false,
-            Box::new(move || compactor.quarantine().held().len() as f64),
-        );
-        figures
     }
 
     /// Over empty memory, for tests of handlers.

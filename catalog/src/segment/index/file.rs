@@ -204,7 +204,7 @@ impl ChunkReader for IndexBytes {
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
         use bytes::Buf;
-        // As much as is there: who asks so does not know how much it needs.
+        // A reader of unknown length gets all bytes that were read from here on.
         let read = &*self.0;
         let mut end = start;
         while end < read.bytes {
