@@ -205,7 +205,12 @@ impl Catalog {
                     (error, _) => error,
                 });
             }
-            tracing::warn!(%error, %store, waited_s = started.elapsed().as_secs(), "the catalog cannot be loaded yet; trying again");
+            tracing::warn!(
+                %error,
+                %store,
+                waited_s = started.elapsed().as_secs(),
+                "the catalog cannot be loaded yet; trying again"
+            );
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(Duration::from_secs(2));
         };

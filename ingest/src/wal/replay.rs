@@ -243,7 +243,12 @@ impl Replay {
             });
         }
         if !listed.is_empty() {
-            tracing::info!(node, from = %at, objects = listed.len(), "replaying the write-ahead log");
+            tracing::info!(
+                node,
+                from = %at,
+                objects = listed.len(),
+                "replaying the write-ahead log"
+            );
         }
         Ok(Self {
             reader,
@@ -408,7 +413,13 @@ impl Replay {
         if !self.options.accept_lost {
             return Err(ReplayError::Lost { key, loss, proof });
         }
-        tracing::error!(%key, %loss, %proof, "an acknowledged object of the write-ahead log is lost, and so is what it held; going on without it, as accept_lost_wal is set");
+        tracing::error!(
+            %key,
+            %loss,
+            %proof,
+            "an acknowledged object of the write-ahead log is lost, and so is what it held; \
+             going on without it, as accept_lost_wal is set"
+        );
         self.skip(position, key);
         Ok(())
     }
@@ -420,7 +431,12 @@ impl Replay {
             ReplayError::Corrupt { key, reason }
                 if self.options.accept_lost && !matches!(reason, DecodeError::Version(_)) =>
             {
-                tracing::error!(%key, %reason, "an object of the write-ahead log cannot be read, and what it held is lost; going on without it, as accept_lost_wal is set");
+                tracing::error!(
+                    %key,
+                    %reason,
+                    "an object of the write-ahead log cannot be read, and what it held is lost; \
+                     going on without it, as accept_lost_wal is set"
+                );
                 self.skip(self.at, key);
                 Ok(())
             }
@@ -508,7 +524,12 @@ impl Replay {
         if !is_end {
             return self.pass_over_damaged(ReplayError::Corrupt { key, reason });
         }
-        tracing::error!(%key, %reason, "the last object of an epoch of the write-ahead log ends early; taken as never acknowledged");
+        tracing::error!(
+            %key,
+            %reason,
+            "the last object of an epoch of the write-ahead log ends early; taken as never \
+             acknowledged"
+        );
         self.report.torn.push(key);
         self.end_epoch(position.seq, behind);
         Ok(())
@@ -522,7 +543,11 @@ impl Replay {
         };
         for &orphan in self.listed.range(fence.next()..next) {
             let key = self.reader.key(orphan);
-            tracing::warn!(%key, "an object of the write-ahead log lies after a gap; it was never acknowledged and is not replayed");
+            tracing::warn!(
+                %key,
+                "an object of the write-ahead log lies after a gap; it was never acknowledged \
+                 and is not replayed"
+            );
             self.report.orphans.push(key);
         }
         self.report.epochs.push(EpochRange {
@@ -666,7 +691,11 @@ impl Patience<'_> {
             return Err(error);
         }
         if !std::mem::replace(&mut self.warned, true) {
-            tracing::warn!(%error, "the store does not answer yet; trying again for {:?}", self.reader.patience);
+            tracing::warn!(
+                %error,
+                "the store does not answer yet; trying again for {:?}",
+                self.reader.patience
+            );
         }
         clock.sleep(self.reader.pause).await;
         Ok(())

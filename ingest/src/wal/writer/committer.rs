@@ -368,7 +368,11 @@ impl<T: Send + 'static> Committer<T> {
         match outcome {
             Try::Durable => {
                 if group.failures > 0 {
-                    tracing::info!(%position, tries = group.failures + 1, "a write-ahead log object is durable at last");
+                    tracing::info!(
+                        %position,
+                        tries = group.failures + 1,
+                        "a write-ahead log object is durable at last"
+                    );
                 }
                 group.durable = true;
                 while let Some(group) = self.groups.pop_front_if(|group| group.durable) {
@@ -388,7 +392,11 @@ impl<T: Send + 'static> Committer<T> {
                 group.failures = group.failures.saturating_add(1);
                 group.failed = true;
                 if group.failures == 1 {
-                    tracing::warn!(%position, %reason, "a write-ahead log object could not be put; trying until it is there");
+                    tracing::warn!(
+                        %position,
+                        %reason,
+                        "a write-ahead log object could not be put; trying until it is there"
+                    );
                 }
                 if let Some(group) = self.groups.iter().find(|group| group.position == position) {
                     self.tries.push(self.try_put(group, pause));
@@ -444,7 +452,10 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     fn stop_fenced(&mut self, key: Arc<str>) {
-        tracing::error!(%key, "another process took over this node's write-ahead log; nothing more is written");
+        tracing::error!(
+            %key,
+            "another process took over this node's write-ahead log; nothing more is written"
+        );
         let error = WalError::Fenced {
             key: Arc::clone(&key),
         };
