@@ -1,12 +1,15 @@
-//! Any text is PromQL or refused; what is PromQL is written so that it reads back as the same, on one line and over several.
+//! Any text is PromQL or refused; what is PromQL is written so that it reads back as the same, on
+//! one line and over several.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes the better part of an hour.
+// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes the
+// better part of an hour.
 #[path = "../../src/promql"]
 #[allow(dead_code, unused_imports)]
 mod promql {
+    mod digits;
     pub mod parse;
 }
 use promql::parse;
