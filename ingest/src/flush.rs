@@ -144,6 +144,7 @@ async fn write_day(
             fields: fields(&chunks),
             matchers: Vec::new(),
             range,
+            edge: None,
         };
         let mut writer = SegmentWriter::new(
             kind,

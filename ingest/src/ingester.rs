@@ -8,7 +8,7 @@
 //! - objects of the log are deleted only after that commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -41,6 +41,27 @@ const LARGE_ROWS_BYTES: usize = 1 << 20;
 
 /// Largest decompressed body that replay takes.
 const MAX_REPLAYED_BYTES: usize = 1 << 30;
+
+/// Bytes of large requests that were let in and are not in the buffer yet.
+struct Underway<'a> {
+    all: &'a AtomicUsize,
+    bytes: usize,
+    /// Those of the requests before.
+    before: usize,
+}
+
+impl<'a> Underway<'a> {
+    fn new(all: &'a AtomicUsize, bytes: usize) -> Self {
+        let before = all.fetch_add(bytes, Ordering::Relaxed);
+        Self { all, bytes, before }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// When clients should try again whose writes are put off: a merge takes seconds.
 const PUT_OFF_RETRY_S: u64 = 5;
@@ -144,6 +165,8 @@ pub struct Ingester {
     fenced: watch::Sender<Option<String>>,
     /// Why writes are put off at present, though they could be taken.
     put_off: RwLock<Option<Arc<str>>>,
+    /// See [`Underway`].
+    underway: AtomicUsize,
     counters: IngestCounters,
     options: IngestOptions,
 }
@@ -354,6 +377,7 @@ impl Ingester {
             full,
             fenced: watch::Sender::new(None),
             put_off: RwLock::new(None),
+            underway: AtomicUsize::new(0),
             counters: IngestCounters::default(),
             options,
         });
@@ -457,7 +481,7 @@ impl Ingester {
         } = prepared.outcome.written;
         if samples + histograms + exemplars > 0 {
             let bytes: usize = prepared.tables.iter().map(|t| t.rows.bytes()).sum();
-            self.check_room(bytes)?;
+            let _underway = self.make_room(bytes)?;
             self.wal
                 .append(frame, prepared.tables)
                 .await
@@ -466,9 +490,14 @@ impl Ingester {
         Ok(prepared.outcome)
     }
 
-    /// Refuses rows that take much memory when little is left.
-    fn check_room(&self, bytes: usize) -> Result<(), IngestError> {
+    /// Refuses rows that take much memory when little is left; otherwise keeps their place until
+    /// they are in the buffer.
+    fn make_room(&self, bytes: usize) -> Result<Option<Underway<'_>>, IngestError> {
+        if bytes <= LARGE_ROWS_BYTES {
+            return Ok(None);
+        }
         let memory = &self.options.memory;
+        let underway = Underway::new(&self.underway, bytes);
         // Rows have a limit of their own in the share, in which series are as well.
         let shares = [
             (
@@ -477,21 +506,18 @@ impl Ingester {
             ),
             (self.buffer.bytes(), self.options.buffer_bytes / 4 * 3),
         ];
-        let is_too_much =
-            |(used, limit): &&(usize, usize)| *used > 0 && used.saturating_add(bytes) > *limit;
-        let Some((used, limit)) = shares
-            .iter()
-            .find(is_too_much)
-            .filter(|_| bytes > LARGE_ROWS_BYTES)
-        else {
-            return Ok(());
-        };
-        self.full.notify_one();
-        Err(IngestError::unavailable(format!(
-            "{bytes} bytes of rows do not fit beside the {used} that wait to be flushed, at most \
-             {limit} are allowed (settings buffer_bytes and memory_bytes); send again later, or \
-             smaller bodies"
-        )))
+        for (held, limit) in shares {
+            let used = held.saturating_add(underway.before);
+            if used > 0 && used.saturating_add(bytes) > limit {
+                self.full.notify_one();
+                return Err(IngestError::unavailable(format!(
+                    "{bytes} bytes of rows do not fit beside the {used} that wait to be flushed, \
+                     at most {limit} are allowed (settings buffer_bytes and memory_bytes); send \
+                     again later, or smaller bodies"
+                )));
+            }
+        }
+        Ok(Some(underway))
     }
 
     /// From now on writes are answered "later" for this reason, until it is `None`. Flushes go on.

@@ -166,6 +166,7 @@ impl Chunk {
             fields: fields.into(),
             matchers: Vec::new(),
             range: TimeRange::ALL,
+            edge: None,
         };
         let units = plan_rows(kind, sources, request, None).units;
         // Small chunks are fewer rows than one unit holds; anything else stays as it is.

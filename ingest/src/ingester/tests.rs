@@ -5,6 +5,8 @@ use bytes::Bytes;
 use tidelake_catalog::Store;
 use tidelake_catalog::keys;
 
+use futures::future::join_all;
+
 use super::*;
 use crate::wal::frame::{self, ObjectHeader, ObjectKind};
 use crate::wal::{ContentEncoding, Precision, Protocol};
@@ -69,6 +71,12 @@ async fn large_rows_leave_room_for_small_requests() {
         matches!(&error, IngestError::Unavailable { reason, .. } if reason.contains("buffer_bytes")),
         "{error}"
     );
+    ingester.write(request()).await.unwrap();
+
+    // The same for those that come at once.
+    ingester.flush().await.unwrap();
+    let outcomes = join_all((0..6).map(|_| ingester.write(lines(100_000)))).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
     ingester.write(request()).await.unwrap();
 }
 
