@@ -13,6 +13,9 @@ const DEFAULT_PERCENT: usize = 60;
 /// What the series of the write path may take beside the rows that `buffer_bytes` bounds: those of a
 /// million new series, while rows that wait to be flushed keep as many older ones.
 const SERIES_BYTES: usize = 1 << 30;
+/// What the process takes while it does nothing: code, stacks of threads, tables of libraries. It is
+/// not divided, unless that would leave less than half.
+const BASE_BYTES: usize = 96 << 20;
 /// Memory where the machine does not say how much it has.
 const UNKNOWN_BYTES: usize = 4 << 30;
 
@@ -26,7 +29,8 @@ pub fn memory_bytes(config: &Config) -> usize {
 
 /// The budget, with the older settings as limits of their shares.
 pub fn budget(config: &Config) -> Arc<MemoryBudget> {
-    let budget = MemoryBudget::new(memory_bytes(config))
+    let memory = memory_bytes(config);
+    let budget = MemoryBudget::new(memory - BASE_BYTES.min(memory / 2))
         .with_cap(Share::Bodies, config.max_inflight_body_bytes)
         .with_cap(
             Share::Buffer,
@@ -76,7 +80,7 @@ mod tests {
         };
         let budget = budget(&config);
         let queries = budget.state(Share::Queries).guaranteed;
-        assert_eq!(queries, (1 << 30) / 100 * 20);
+        assert_eq!(queries, ((1 << 30) - BASE_BYTES) / 100 * 20);
         assert_eq!(max_query_bytes(&config, &budget), queries);
         let small = Config {
             memory_bytes: Some(1 << 30),

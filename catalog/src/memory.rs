@@ -13,8 +13,8 @@
 //!
 //! Invariants:
 //! - all shares together never hold more than the sum of the guarantees;
-//! - a quarter of the process' memory ([`UNCOUNTED`]) is in no share: code, stacks, the allocator's
-//!   slack, and what is too small to be counted.
+//! - a quarter of the memory that is divided ([`UNCOUNTED`]) is in no share: the allocator's slack,
+//!   and what is too small to be counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Part of the memory of the process that belongs to no share, in percent.
+/// Part of the memory that belongs to no share, in percent.
 pub const UNCOUNTED: usize = 25;
 
 /// What memory is used for.
@@ -66,7 +66,7 @@ impl Share {
         }
     }
 
-    /// Its guarantee, in percent of the memory of the process.
+    /// Its guarantee, in percent of the memory that is divided.
     pub fn percent(self) -> usize {
         match self {
             Share::Bodies => 5,
@@ -130,7 +130,7 @@ pub struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// A budget of a process that may use `memory_bytes` in all.
+    /// A budget of a process that may use `memory_bytes` for everything but its code and stacks.
     pub fn new(memory_bytes: usize) -> Self {
         let accounts = Share::ALL.map(|share| Account {
             state: ShareState {
