@@ -72,6 +72,7 @@ pub async fn merge(
             fields: Arc::clone(&fields),
             matchers: Vec::new(),
             range,
+            edge: None,
         };
         let mut units = plan(kind, sources.clone(), request, Some(&order), None)
             .await?

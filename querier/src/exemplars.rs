@@ -62,6 +62,7 @@ pub(crate) async fn exemplars(
             fields: TableSchema::exemplars().columns.into(),
             matchers: matchers.clone(),
             range,
+            edge: None,
         };
         let plan = tables
             .scan(database, EXEMPLARS_TABLE, request)

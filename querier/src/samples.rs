@@ -177,6 +177,7 @@ async fn field_feed(
         fields: [metric.field.clone()].into(),
         matchers: tags.to_vec(),
         range,
+        edge: None,
     };
     let plan = match sorted {
         true => {
@@ -222,6 +223,7 @@ pub(crate) async fn feeds(
             fields,
             matchers: matchers.to_vec(),
             range: range.intersect(&found.kept),
+            edge: None,
         };
         let plan = match sorted {
             true => {

@@ -9,7 +9,8 @@
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
 //! 4. `session`: statement to plan, whose functions (`functions`) have the `limits` of the query,
 //!    with `promql` for what the function of that name answers, and
-//!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range;
+//!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range, and
+//!    `edges` what only needs the newest rows into a scan of these;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
 //! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in
 //!    time.
@@ -25,6 +26,7 @@ mod catalog;
 mod command;
 mod deadline;
 mod deletion;
+mod edges;
 mod error;
 mod functions;
 mod guard;

@@ -63,6 +63,7 @@ impl RowSource for Tables {
             fields: request.fields.into(),
             matchers: request.matchers,
             range: request.range,
+            edge: request.edge,
         };
         let plan = Tables::scan(self, db, table, request)
             .await
@@ -95,6 +96,10 @@ impl RowSource for Tables {
 impl RowUnit for TableUnit {
     fn rows_bound(&self) -> u64 {
         self.1.rows_bound()
+    }
+
+    fn known(&self) -> Option<TimeRange> {
+        self.1.known()
     }
 
     async fn read(&self) -> Result<SortedRows, SqlError> {

@@ -354,6 +354,7 @@ impl Tables {
             fields: Arc::<[Column]>::from([]),
             matchers: matchers.to_vec(),
             range,
+            edge: None,
         };
         let plan = self.scan(database, table, request).await?;
         Ok(plan

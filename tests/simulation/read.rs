@@ -84,6 +84,7 @@ pub async fn plan(tables: &Tables, table: &str) -> Result<Vec<ScanUnit>, ReadErr
         fields,
         matchers: Vec::new(),
         range: TimeRange::ALL,
+        edge: None,
     };
     Ok(tables.scan(DATABASE, table, request).await?.units)
 }

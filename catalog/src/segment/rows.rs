@@ -48,6 +48,15 @@ impl SortedRows {
         &self.time[run.rows.clone()]
     }
 
+    /// First and last time of a run; nothing lies in that of a run without rows.
+    pub(super) fn time_of(&self, run: &SeriesRun) -> TimeRange {
+        match self.times(run) {
+            [only] => TimeRange::new(*only, *only),
+            [first, .., last] => TimeRange::new(*first, *last),
+            [] => TimeRange::new(i64::MAX, i64::MIN),
+        }
+    }
+
     /// Whether a run may have rows in the range, and its series passes all matchers.
     pub fn has(&self, run: &SeriesRun, matchers: &[Matcher], range: TimeRange) -> bool {
         let times = self.times(run);

@@ -5,6 +5,10 @@
 //! of every source and merges them. Units are independent: queries run them on several threads, the
 //! compactor one after the other.
 
+mod edge;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +26,8 @@ use super::rows::SortedRows;
 use super::series::{Series, SortOrder};
 use crate::memory::Reservation;
 use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
+
+pub use edge::Edge;
 
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
@@ -87,6 +93,8 @@ pub struct ScanRequest {
     pub matchers: Vec<Matcher>,
     /// Which times, in the table's unit.
     pub range: TimeRange,
+    /// If only one end of each series is needed, which. More may be read.
+    pub edge: Option<Edge>,
 }
 
 /// The rows that a source has of a series.
@@ -94,6 +102,8 @@ pub struct ScanRequest {
 struct SlotRun {
     source: usize,
     rows: Range<u64>,
+    /// First and last time.
+    time: TimeRange,
     /// Rows of these times are deleted.
     deleted: Vec<TimeRange>,
 }
@@ -102,6 +112,28 @@ struct SlotRun {
 struct Slot {
     series: Arc<Series>,
     runs: Vec<SlotRun>,
+}
+
+impl Slot {
+    /// First and last time, if exactly the rows of the runs come out: none is deleted, out of the
+    /// range or in two runs.
+    fn known(&self, range: TimeRange) -> Option<TimeRange> {
+        let is_whole =
+            |run: &SlotRun| run.deleted.is_empty() && range.intersect(&run.time) == run.time;
+        if !self.runs.iter().all(is_whole) {
+            return None;
+        }
+        match self.runs.as_slice() {
+            [run] => Some(run.time),
+            runs => {
+                let mut times: Vec<TimeRange> = runs.iter().map(|run| run.time).collect();
+                times.sort_unstable_by_key(|time| time.min);
+                let is_apart = times.windows(2).all(|pair| pair[0].max < pair[1].min);
+                let whole = times.into_iter().reduce(|a, b| a.union(&b))?;
+                is_apart.then_some(whole)
+            }
+        }
+    }
 }
 
 /// The units of a scan.
@@ -122,6 +154,8 @@ pub struct ScanUnit {
     range: TimeRange,
     slots: Vec<Slot>,
     rows: u64,
+    /// First and last time of the series' rows in the range, if it is known that `rows` come out.
+    known: Option<TimeRange>,
 }
 
 /// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources. What
@@ -150,6 +184,7 @@ pub fn plan_rows(
         .map(|(order, rows)| Source::Rows(order, rows))
         .collect();
     let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
+    scan.edge = request.edge;
     for number in 0..scan.sources.len() {
         scan.add_rows(number, &request.matchers);
     }
@@ -177,6 +212,7 @@ struct Scan {
     sources: Vec<Source>,
     fields: Arc<[Column]>,
     range: TimeRange,
+    edge: Option<Edge>,
     slots: Vec<Slot>,
     /// Where in `slots` the series of an id is.
     by_id: HashMap<u64, usize>,
@@ -194,8 +230,10 @@ impl Scan {
             fields,
             matchers,
             range,
+            edge,
         } = request;
         let mut scan = Self::of_sources(kind, sources, fields, range);
+        scan.edge = edge;
         let lookups: Vec<_> = scan
             .sources
             .iter()
@@ -243,6 +281,7 @@ impl Scan {
             sources,
             fields,
             range,
+            edge: None,
             slots: Vec::new(),
             by_id: HashMap::new(),
             held: Vec::new(),
@@ -280,6 +319,7 @@ impl Scan {
                     SlotRun {
                         source,
                         rows,
+                        time: one.time,
                         deleted,
                     },
                 );
@@ -300,6 +340,7 @@ impl Scan {
                     SlotRun {
                         source,
                         rows: run.rows.start as u64..run.rows.end as u64,
+                        time: rows.time_of(run),
                         deleted: Vec::new(),
                     },
                 );
@@ -324,7 +365,11 @@ impl Scan {
         let fields = self.fields.len().max(1) as u64;
         let unit_rows = UNIT_ROWS.min(UNIT_VALUES / fields).max(MIN_UNIT_ROWS);
         let mut units: Vec<ScanUnit> = Vec::new();
-        for slot in self.slots {
+        for mut slot in self.slots {
+            let known = slot.known(self.range);
+            if let Some(edge) = self.edge {
+                edge.trim(&mut slot, self.range);
+            }
             let rows: u64 = slot
                 .runs
                 .iter()
@@ -333,6 +378,7 @@ impl Scan {
             match units.last_mut() {
                 Some(unit) if unit.rows + rows <= unit_rows => {
                     unit.rows += rows;
+                    unit.known = unit.known.zip(known).map(|(a, b)| a.union(&b));
                     unit.slots.push(slot);
                 }
                 _ => units.push(ScanUnit {
@@ -342,6 +388,7 @@ impl Scan {
                     range: self.range,
                     slots: vec![slot],
                     rows,
+                    known,
                 }),
             }
         }
@@ -366,6 +413,12 @@ impl ScanUnit {
     /// At most so many rows come out.
     pub fn rows_bound(&self) -> u64 {
         self.rows
+    }
+
+    /// First and last time of all rows of the series in the range, if they are known; exactly
+    /// [`rows_bound`](Self::rows_bound) come out then.
+    pub fn known(&self) -> Option<TimeRange> {
+        self.known
     }
 
     /// The series of the unit; some may turn out to have no rows in the range.

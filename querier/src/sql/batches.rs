@@ -15,6 +15,7 @@ use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::ScalarValue;
 use tidelake_catalog::model::{TimeUnit, is_stale};
 use tidelake_catalog::segment::{FieldArray, SortedRows};
 
@@ -41,6 +42,16 @@ pub(super) struct Layout {
     /// The first column read is the value of samples: rows without one (histograms) and stale
     /// markers are left out.
     pub samples_only: bool,
+}
+
+impl Layout {
+    /// A time as the time column has it.
+    pub fn timestamp(&self, time: i64) -> ScalarValue {
+        match self.time_unit {
+            TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(time), None),
+            TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(time), None),
+        }
+    }
 }
 
 /// The batches of one unit.

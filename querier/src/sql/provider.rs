@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use tidelake_catalog::model::{Column, TableKind};
+use tidelake_catalog::segment::scan::Edge;
 
 use super::batches::{Layout, Slot};
 use super::pushdown::{translate, translate_all};
@@ -21,16 +22,35 @@ use super::source::{RowRequest, RowSource};
 use super::view::{Origin, TableView, VALUE_COLUMN};
 
 /// A view over the tables of a database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ViewProvider {
     source: Arc<dyn RowSource>,
     db: Arc<str>,
     view: Arc<TableView>,
+    /// If only one end of each series is asked for, which.
+    edge: Option<Edge>,
 }
 
 impl ViewProvider {
     pub fn new(source: Arc<dyn RowSource>, db: Arc<str>, view: Arc<TableView>) -> Self {
-        Self { source, db, view }
+        Self {
+            source,
+            db,
+            view,
+            edge: None,
+        }
+    }
+
+    pub fn view(&self) -> &TableView {
+        &self.view
+    }
+
+    /// The same for one end of each series; `None` if that is settled already.
+    pub fn at(&self, edge: Edge) -> Option<Self> {
+        self.edge.is_none().then(|| Self {
+            edge: Some(edge),
+            ..self.clone()
+        })
     }
 
     /// What to read for some columns, and where in it they are found.
@@ -102,13 +122,14 @@ impl ViewProvider {
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
+        edge: Option<Edge>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (layout, fields) = self.layout(projection)?;
         let pushed = translate_all(filters, &self.view);
         if pushed.nothing {
             return Ok(Arc::new(EmptyExec::new(layout.schema)));
         }
-        let summary = ScanSummary::new(&self.view, &fields, &pushed);
+        let summary = ScanSummary::new(&self.view, &fields, &pushed, edge);
         let matchers = self
             .view
             .matchers
@@ -120,6 +141,7 @@ impl ViewProvider {
             fields,
             matchers,
             range: pushed.range,
+            edge,
         };
         let units = self
             .source
@@ -173,7 +195,9 @@ impl TableProvider for ViewProvider {
             |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
         let residual = conjunction(filters.iter().filter(unanswered).cloned());
         let Some(residual) = residual else {
-            return self.scan_rows(state, projection, filters, limit).await;
+            return self
+                .scan_rows(state, projection, filters, limit, self.edge)
+                .await;
         };
         let wanted = projection
             .cloned()
@@ -185,7 +209,9 @@ impl TableProvider for ViewProvider {
                 columns.push(at);
             }
         }
-        let rows = self.scan_rows(state, Some(&columns), filters, None).await?;
+        let rows = self
+            .scan_rows(state, Some(&columns), filters, None, None)
+            .await?;
         let predicate =
             state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
         let filter = FilterExecBuilder::new(predicate, rows)

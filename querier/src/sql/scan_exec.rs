@@ -26,9 +26,10 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 use tidelake_catalog::model::{Column, TimeRange};
+use tidelake_catalog::segment::scan::Edge;
 use tokio::task::JoinSet;
 
-use super::batches::{Layout, UnitBatches};
+use super::batches::{Layout, Slot, UnitBatches};
 use super::error::SqlError;
 use super::pushdown::Pushed;
 use super::source::RowUnit;
@@ -45,7 +46,7 @@ pub(super) struct ScanSummary {
 }
 
 impl ScanSummary {
-    pub fn new(view: &TableView, fields: &[Column], pushed: &Pushed) -> Self {
+    pub fn new(view: &TableView, fields: &[Column], pushed: &Pushed, edge: Option<Edge>) -> Self {
         let list = |items: Vec<String>| items.join(", ");
         let mut text = format!(
             "fields=[{}]",
@@ -62,6 +63,11 @@ impl ScanSummary {
                 ", time={}..={}",
                 pushed.range.min, pushed.range.max
             ));
+        }
+        match edge {
+            Some(Edge::Newest(rows)) => text.push_str(&format!(", newest={rows}")),
+            Some(Edge::Oldest(rows)) => text.push_str(&format!(", oldest={rows}")),
+            None => {}
         }
         Self {
             table: view.name.clone(),
@@ -236,19 +242,41 @@ impl ExecutionPlan for ScanExec {
         _: &[Arc<Statistics>],
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
-        let rows = match args.partition() {
+        let units: Vec<_> = match args.partition() {
             Some(partition) => self
                 .partitions
                 .get(partition)
-                .map_or(0, |units| total_rows(units)),
-            None => self
-                .partitions
-                .iter()
-                .map(|units| total_rows(units))
-                .fold(0, u64::saturating_add),
+                .into_iter()
+                .flatten()
+                .collect(),
+            None => self.partitions.iter().flatten().collect(),
         };
+        let rows = units.iter().map(|unit| unit.rows_bound());
+        let rows = usize::try_from(rows.fold(0, u64::saturating_add)).unwrap_or(usize::MAX);
         let mut statistics = Statistics::new_unknown(&self.layout.schema);
-        statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
+        statistics.num_rows = Precision::Inexact(rows);
+        // With all of it known, a count and the first and last time need no row.
+        let times = units.iter().map(|unit| unit.known());
+        let times = times
+            .reduce(|a, b| a.zip(b).map(|(a, b)| a.union(&b)))
+            .flatten();
+        if let Some(time) = times
+            && self.limit.is_none()
+            && !self.layout.samples_only
+        {
+            statistics.num_rows = Precision::Exact(rows);
+            for (column, slot) in statistics
+                .column_statistics
+                .iter_mut()
+                .zip(&self.layout.slots)
+            {
+                if matches!(slot, Slot::Time) {
+                    column.null_count = Precision::Exact(0);
+                    column.min_value = Precision::Exact(self.layout.timestamp(time.min));
+                    column.max_value = Precision::Exact(self.layout.timestamp(time.max));
+                }
+            }
+        }
         Ok(Arc::new(statistics))
     }
 }

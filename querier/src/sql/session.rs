@@ -21,6 +21,7 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
 use super::catalog::{Database, INFORMATION_SCHEMA, PUBLIC_SCHEMA};
+use super::edges::SeriesEdges;
 use super::error::SqlError;
 use super::functions::{self, BoundedExpressions};
 use super::guard::GuardedInputs;
@@ -61,6 +62,7 @@ pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
         .with_runtime_env(runtime(options)?)
         .with_default_features()
         .with_analyzer_rule(Arc::new(BoundedExpressions))
+        .with_optimizer_rule(Arc::new(SeriesEdges))
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
         .with_physical_optimizer_rule(Arc::new(GuardedInputs))
         .build();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidelake_catalog::model::{Column, Matcher, TableSchema, TimeRange};
+use tidelake_catalog::segment::scan::Edge;
 use tidelake_catalog::segment::{Series, SortedRows};
 
 use super::error::SqlError;
@@ -23,6 +24,8 @@ pub struct RowRequest {
     pub matchers: Vec<Matcher>,
     /// Times to read, in the table's unit.
     pub range: TimeRange,
+    /// If one end of each series is enough, which. More may come.
+    pub edge: Option<Edge>,
 }
 
 /// Tables to query.
@@ -69,6 +72,10 @@ pub trait RowSource: Debug + Send + Sync + 'static {
 pub trait RowUnit: Debug + Send + Sync + 'static {
     /// Upper bound of the number of rows.
     fn rows_bound(&self) -> u64;
+
+    /// First and last time of all rows of the unit's series in the range, if they are known; exactly
+    /// `rows_bound` come then.
+    fn known(&self) -> Option<TimeRange>;
 
     /// The rows: overwritten ones are gone, all lie in the range. `columns` are the requested
     /// fields in request order.

@@ -1,6 +1,7 @@
 //! Whole queries, over rows in memory.
 
 mod commands;
+mod edges;
 pub(super) mod memory;
 mod promql;
 
@@ -313,7 +314,7 @@ fn tags_and_times_are_answered_by_the_scan() {
     assert!(plan.contains(r#"fields=[usage], matchers=[host=~"a|b"], time=1795305660000000000..=9223372036854775807"#), "{plan}");
     assert!(plan.contains("FilterExec: usage"), "{plan}");
     assert!(!plan.contains("FilterExec: host"), "{plan}");
-    let plan = explain("SELECT count(*) FROM cpu");
+    let plan = explain("SELECT host, count(*) FROM cpu GROUP BY host");
     assert!(
         plan.contains("ScanExec: table=cpu, fields=[], units="),
         "{plan}"
@@ -896,6 +897,24 @@ fn condition() -> impl Strategy<Value = String> {
     })
 }
 
+/// An oracle: the same rows in a table that can push nothing down.
+async fn plain(engine: &SqlEngine) -> SessionContext {
+    let all = batches(engine, "SELECT * FROM cpu", HashMap::new());
+    let all = all.await.unwrap();
+    let mut config = SessionConfig::new();
+    config.options_mut().sql_parser.enable_ident_normalization = false;
+    let plain = SessionContext::new_with_config(config);
+    let table = MemTable::try_new(all[0].schema(), vec![all]).unwrap();
+    plain.register_table("cpu", Arc::new(table)).unwrap();
+    plain
+}
+
+fn sorted(batches: &[RecordBatch]) -> Vec<String> {
+    let mut rows = texts(batches);
+    rows.sort();
+    rows
+}
+
 #[test]
 fn pushed_conditions_select_what_plain_ones_do() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -904,24 +923,7 @@ fn pushed_conditions_select_what_plain_ones_do() {
         .build()
         .unwrap();
     let engine = engine();
-    // The oracle holds the same rows in a table that can push nothing down.
-    let all = runtime
-        .block_on(batches(&engine, "SELECT * FROM cpu", HashMap::new()))
-        .unwrap();
-    let mut config = SessionConfig::new();
-    config.options_mut().sql_parser.enable_ident_normalization = false;
-    let plain = SessionContext::new_with_config(config);
-    plain
-        .register_table(
-            "cpu",
-            Arc::new(MemTable::try_new(all[0].schema(), vec![all]).unwrap()),
-        )
-        .unwrap();
-    let sorted = |batches: &[RecordBatch]| {
-        let mut rows = texts(batches);
-        rows.sort();
-        rows
-    };
+    let plain = runtime.block_on(plain(&engine));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 300,
         failure_persistence: None,

@@ -150,6 +150,7 @@ async fn a_selector_reads_back_exactly_its_series() {
         fields: Arc::clone(&rows.fields),
         matchers,
         range: TimeRange::new(2_000, 10_000),
+        edge: None,
     };
     let plan = plan(
         TableKind::Metrics,
@@ -387,6 +388,7 @@ async fn plain_and_decimal_files_are_merged_alike() {
             fields: Arc::clone(&later.fields),
             matchers: Vec::new(),
             range: TimeRange::ALL,
+            edge: None,
         };
         let plan = plan(
             TableKind::Metrics,

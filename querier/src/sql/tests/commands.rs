@@ -67,6 +67,7 @@ async fn taken(matchers: Vec<Matcher>, range: TimeRange) -> usize {
                 fields: Vec::new(),
                 matchers,
                 range,
+                edge: None,
             },
         )
         .await

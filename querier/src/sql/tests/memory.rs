@@ -10,6 +10,7 @@ use tidelake_catalog::model::schema::METRICS_TABLE;
 use tidelake_catalog::model::{
     Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange,
 };
+use tidelake_catalog::segment::scan::Edge;
 use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
 
 use crate::promql::source::SampleSource;
@@ -203,12 +204,16 @@ impl RowSource for MemorySource {
                 let in_range = rows
                     .iter()
                     .filter(|(time, _)| request.range.contains(**time));
-                (
-                    Arc::new(Series::new(labels.clone())),
-                    in_range
-                        .map(|(time, row)| (*time, row.clone()))
-                        .collect::<Vec<_>>(),
-                )
+                let mut rows: Vec<_> = in_range.map(|(time, row)| (*time, row.clone())).collect();
+                // No more than was asked for, so that a query that needs more is found out.
+                match request.edge {
+                    Some(Edge::Oldest(edge)) => rows.truncate(edge as usize),
+                    Some(Edge::Newest(edge)) => {
+                        rows.drain(..rows.len().saturating_sub(edge as usize));
+                    }
+                    None => {}
+                }
+                (Arc::new(Series::new(labels.clone())), rows)
             })
             .filter(|(_, rows)| !rows.is_empty())
             .collect();
@@ -252,6 +257,16 @@ impl RowSource for MemorySource {
 impl RowUnit for MemoryUnit {
     fn rows_bound(&self) -> u64 {
         self.rows.iter().map(|(_, rows)| rows.len() as u64).sum()
+    }
+
+    fn known(&self) -> Option<TimeRange> {
+        let times = self
+            .rows
+            .iter()
+            .flat_map(|(_, rows)| rows.iter().map(|(time, _)| *time));
+        times
+            .map(|time| TimeRange::new(time, time))
+            .reduce(|a, b| a.union(&b))
     }
 
     async fn read(&self) -> Result<SortedRows, SqlError> {
