@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigArgs};
-use crate::panics;
+use crate::{memory, panics};
 
 /// Time-series database on an object store: Prometheus and line protocol in, PromQL and SQL out.
 #[derive(Debug, Parser)]
@@ -39,13 +39,13 @@ enum CatalogCommand {
 /// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop,
 /// 1 after a failure or when damage was found, 2 for wrong usage or settings, 3 when a newer
 /// process took over this node, 4 when the write-ahead log ended by a defect and the next start
-/// replays it.
-pub fn run() -> ExitCode {
-    ExitCode::from(run_from(std::env::args_os()))
+/// replays it. `give_back` has the allocator give back what it keeps of freed memory.
+pub fn run(give_back: fn()) -> ExitCode {
+    ExitCode::from(run_from(std::env::args_os(), give_back))
 }
 
 /// The same with a given command line, the program's name first; returns the exit code.
-pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
+pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8 {
     let cli = Cli::parse_from(args);
     let command = cli.command.unwrap_or(Command::Serve(cli.config));
     let (Command::Serve(args)
@@ -57,6 +57,12 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>) -> u8 {
     };
     start_log(&config);
     panics::install();
+    if let Err(error) = memory::watch(memory::memory_bytes(&config), give_back) {
+        return complain(
+            1,
+            &format!("cannot start the thread that watches memory: {error}"),
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,7 +1,12 @@
 //! How much memory the process may use, and the budget that is made of it.
+//!
+//! What was freed the allocator keeps for a while, as it is soon wanted again. Where that would fill
+//! the memory it is told to give it back.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{io, thread};
 
 use tidelake_catalog::memory::{MemoryBudget, Share};
 
@@ -16,6 +21,13 @@ const SERIES_BYTES: usize = 1 << 30;
 /// What the process takes while it does nothing: code, stacks of threads, tables of libraries. It is
 /// not divided, unless that would leave less than half.
 const BASE_BYTES: usize = 96 << 20;
+/// Parts of the memory, in percent: beyond the first the process looks more often at what it holds,
+/// beyond the second it gives back.
+const WATCHED_PERCENT: usize = 30;
+const FULL_PERCENT: usize = 60;
+/// How often it looks, in general and when watched.
+const PAUSE: Duration = Duration::from_millis(100);
+const WATCHED_PAUSE: Duration = Duration::from_millis(10);
 /// Memory where the machine does not say how much it has.
 const UNKNOWN_BYTES: usize = 4 << 30;
 
@@ -48,6 +60,29 @@ pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
     config
         .max_query_memory_bytes
         .unwrap_or_else(|| budget.state(Share::Queries).guaranteed)
+}
+
+/// From now on has freed memory given back while the process holds most of what it may, as the
+/// system counts it. It does nothing where there is no `/proc`.
+pub fn watch(memory_bytes: usize, give_back: fn()) -> io::Result<()> {
+    let part = |percent| (memory_bytes / 100 * percent) as f64;
+    let (watched, full) = (part(WATCHED_PERCENT), part(FULL_PERCENT));
+    let run = move || {
+        while let Some(resident) = process::resident_bytes() {
+            if resident > full {
+                give_back();
+            }
+            thread::sleep(if resident > watched {
+                WATCHED_PAUSE
+            } else {
+                PAUSE
+            });
+        }
+    };
+    thread::Builder::new()
+        .name("memory".to_owned())
+        .spawn(run)?;
+    Ok(())
 }
 
 fn available_bytes() -> usize {
