@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
+use tidelake_catalog::segment::disk_cache::DiskCache;
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
@@ -568,6 +569,20 @@ fn open_store_by(
     )?)
 }
 
+/// The cache on disk. Without one reads are slower, and nothing else.
+async fn disk_cache(config: &Config) -> Option<Arc<DiskCache>> {
+    let (directory, bytes) = config.disk_cache()?;
+    DiskCache::open(&directory, bytes)
+        .await
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "no cache on disk; reads go to the store (settings cache_dir and cache_bytes)"
+            );
+        })
+        .ok()
+}
+
 fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions {
     let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
     let mut wal = if is_remote {
@@ -627,7 +642,8 @@ impl Backend {
             .await
             .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
-        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory);
+        let disk = disk_cache(config).await;
+        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk);
         let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
         let query_memory = QueryMemory::new(
             Arc::clone(memory),

@@ -107,6 +107,11 @@ pub struct Config {
     /// Memory for series indexes and footers of segments. What does not fit is read again from the
     /// store.
     pub index_cache_bytes: usize,
+    /// Folder for what was read of segments, so that it is asked of the store once. Without a value:
+    /// `cache` and the node's name in `data_dir` if the store is S3, and none otherwise.
+    pub cache_dir: Option<PathBuf>,
+    /// What may be kept there; 0 is nothing.
+    pub cache_bytes: u64,
     /// How long the files of a merged segment stay before they are deleted: longer than any query
     /// runs.
     pub gc_grace_ms: u64,
@@ -168,6 +173,8 @@ impl Default for Config {
             max_query_memory_bytes: None,
             allow_partial_results: false,
             index_cache_bytes: 512 << 20,
+            cache_dir: None,
+            cache_bytes: 10 << 30,
             gc_grace_ms: 300_000,
             time_travel_window_ms: 3_600_000,
             max_fresh_segments: 256,
@@ -356,6 +363,14 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_INDEX_CACHE_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_cache_bytes: Option<usize>,
+    /// Folder for what was read of an S3 store [default: cache/NODE in the data folder]
+    #[arg(long, env = "TIDELAKE_CACHE_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_dir: Option<PathBuf>,
+    /// What may be kept there; 0 is nothing [default: 10 GiB]
+    #[arg(long, env = "TIDELAKE_CACHE_BYTES", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
     /// How long the files of a merged segment stay
     #[arg(long, env = "TIDELAKE_GC_GRACE_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -471,6 +486,17 @@ impl Config {
             )));
         }
         self.store_location().map(|_| ())
+    }
+
+    /// Folder and size of the cache on disk; `None` if there is none.
+    pub fn disk_cache(&self) -> Option<(PathBuf, u64)> {
+        let is_remote = matches!(self.store_location(), Ok(StoreLocation::S3 { .. }));
+        let directory = match &self.cache_dir {
+            Some(directory) => directory.clone(),
+            None if is_remote => self.data_dir.join("cache").join(&self.node),
+            None => return None,
+        };
+        (self.cache_bytes > 0).then_some((directory, self.cache_bytes))
     }
 
     /// Where the durable state lies.

@@ -3,7 +3,10 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(unsafe_code, reason = "a function of the allocator that has no safe wrapper")]
+#[expect(
+    unsafe_code,
+    reason = "a function of the allocator that has no safe wrapper"
+)]
 unsafe extern "C" {
     /// Gives freed memory of all threads back to the system.
     safe fn mi_collect(force: bool);

@@ -96,7 +96,7 @@ async fn segment(rows: &SortedRows, effort: Effort, layout: ValueLayout) -> Open
     put.await.unwrap();
     let put = store.put(&location.index, PutPayload::from(done.index));
     put.await.unwrap();
-    let cache = ReadCache::new(&MemoryBudget::unlimited());
+    let cache = ReadCache::new(&MemoryBudget::unlimited(), None);
     OpenSegment::open(store, location, &cache, None)
         .await
         .unwrap()

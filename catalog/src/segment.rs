@@ -16,6 +16,7 @@
 
 pub mod column;
 pub mod decimal;
+pub mod disk_cache;
 pub mod encoding;
 pub mod error;
 pub mod field_array;
@@ -24,6 +25,7 @@ pub mod label_texts;
 mod lru;
 pub mod merge;
 pub mod meter;
+mod object_reader;
 mod page_reader;
 mod read_cache;
 pub mod reader;

@@ -2,7 +2,7 @@
 //!
 //! In the order in which a query passes them:
 //!
-//! 1. `planning`: a thread with a large stack, as everything up to the plan recurses with the
+//! 1. `planning`: threads with large stacks, as everything up to the plan recurses with the
 //!    query;
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
@@ -62,6 +62,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::limits::{QueryLimits, StopOnDrop};
+use self::planning::Planners;
 use self::promql::PromqlCalls;
 use crate::Answer;
 use crate::memory::QueryMemory;
@@ -137,6 +138,7 @@ pub struct SqlEngine {
     source: Arc<dyn RowSource>,
     options: Arc<SqlOptions>,
     template: Arc<SessionState>,
+    planners: Planners,
 }
 
 impl SqlEngine {
@@ -148,6 +150,9 @@ impl SqlEngine {
             source,
             options: Arc::new(options),
             template,
+            planners: Planners::new().map_err(|error| {
+                SqlError::Internal(format!("cannot prepare threads for planning: {error}"))
+            })?,
         })
     }
 
@@ -162,6 +167,7 @@ impl SqlEngine {
             source,
             options: Arc::clone(&self.options),
             template: Arc::clone(&self.template),
+            planners: self.planners.clone(),
         }
     }
 
@@ -194,7 +200,7 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = planning::on_large_stack(
+        let planning = self.planners.run(
             &self.options.environment,
             self.options.threads.as_ref(),
             move || async move {
@@ -238,7 +244,7 @@ impl SqlEngine {
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
         let deadline = self.deadline();
         let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);
-        let planning = planning::on_large_stack(
+        let planning = self.planners.run(
             &self.options.environment,
             self.options.threads.as_ref(),
             move || async move {

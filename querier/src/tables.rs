@@ -13,6 +13,7 @@ use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{
     Column, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange,
 };
+use tidelake_catalog::segment::disk_cache::DiskCache;
 use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
 use tidelake_catalog::segment::{
     LabelTexts, OpenSegment, ReadCache, ReadMeter, SegmentError, Series, SortedRows,
@@ -95,12 +96,14 @@ impl std::fmt::Debug for Tables {
 }
 
 impl Tables {
-    /// Tables of a catalog; the indexes and footers that are kept count in the share of caches.
+    /// Tables of a catalog; what is kept of segments in memory counts in the share of caches, `disk`
+    /// keeps more.
     pub fn new(
         catalog: Arc<Catalog>,
         store: Store,
         recent: Arc<dyn RecentRows>,
         memory: &Arc<MemoryBudget>,
+        disk: Option<Arc<DiskCache>>,
     ) -> Self {
         let segments = SegmentCache::new(memory);
         let inner = Arc::new(Inner {
@@ -108,7 +111,7 @@ impl Tables {
             store,
             recent,
             segments,
-            cache: ReadCache::new(memory),
+            cache: ReadCache::new(memory, disk),
             damaged: Damaged::default(),
         });
         Self {

@@ -110,7 +110,7 @@ fn querier(
     environment: &Environment,
 ) -> Result<Querier, StartError> {
     let recent = Arc::new(OwnRows(Arc::clone(ingester)));
-    let tables = Tables::new(Arc::clone(catalog), store, recent, &memory());
+    let tables = Tables::new(Arc::clone(catalog), store, recent, &memory(), None);
     let sql = SqlOptions {
         target_partitions: 1,
         environment: environment.clone(),

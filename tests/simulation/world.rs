@@ -171,6 +171,7 @@ impl World {
             network.direct(),
             Arc::new(NoRecentRows),
             &crate::process::memory(),
+            None,
         );
         let shared = Shared {
             network: Arc::clone(&network),

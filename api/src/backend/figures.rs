@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tidelake_catalog::segment::disk_cache::DiskCacheCounts;
 use tidelake_catalog::segment::{CacheCounts, ReadCache, ReadCounts};
 use tidelake_ingest::Ingester;
 
@@ -168,6 +169,47 @@ impl Backend {
             ),
         ] {
             add(name, help, is_counter, figure);
+        }
+        if let Some(disk) = self.querier.0.tables().cache().disk() {
+            let on_disk =
+                |count: fn(DiskCacheCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+                    let disk = Arc::clone(disk);
+                    Box::new(move || count(disk.counts()) as f64)
+                };
+            for (name, help, is_counter, figure) in [
+                (
+                    "disk_cache_hits",
+                    "Blocks of segments that were on the local disk",
+                    true,
+                    on_disk(|c| c.hits),
+                ),
+                (
+                    "disk_cache_misses",
+                    "Blocks of segments that the store was asked for",
+                    true,
+                    on_disk(|c| c.misses),
+                ),
+                (
+                    "disk_cache_read_bytes",
+                    "Bytes read from the local disk",
+                    true,
+                    on_disk(|c| c.read_bytes),
+                ),
+                (
+                    "disk_cache_written_bytes",
+                    "Bytes written to it",
+                    true,
+                    on_disk(|c| c.written_bytes),
+                ),
+                (
+                    "disk_cache_limit_bytes",
+                    "Bytes that the cache may take there; the oldest go for new ones",
+                    false,
+                    on_disk(|c| c.limit_bytes),
+                ),
+            ] {
+                add(name, help, is_counter, figure);
+            }
         }
         add(
             "query_read_requests",

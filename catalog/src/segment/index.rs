@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,8 +35,10 @@ pub(in crate::segment) use cache::{IndexPart, IndexPartKey, Interned};
 use self::file::{IndexBytes, IndexFile, WHOLE_BYTES};
 use self::lookup::LookupIndex;
 use self::root::{CHECKED_BYTES, Root};
+use super::disk_cache::SegmentFile;
 use super::error::SegmentError;
 use super::meter::ReadMeter;
+use super::object_reader::ObjectReader;
 use super::read_cache::ReadCache;
 use super::reader::SegmentLocation;
 use super::series::Series;
@@ -115,7 +117,8 @@ impl SeriesIndex {
             true => bytes,
             false => location.index_tail_bytes,
         };
-        let read = fetch(store, location, bytes.saturating_sub(wanted)..bytes, meter).await?;
+        let object = ObjectReader::of(store, location, SegmentFile::Index, cache.disk());
+        let read = read_from(&object, bytes.saturating_sub(wanted), meter).await?;
         let (root, root_start) = checked_root(location, &read)?;
         let corrupt = |message: String| SegmentError::corrupt(location.index.as_ref(), message);
         let checksums: Arc<[u64]> = root.checksums.as_slice().into();
@@ -138,9 +141,7 @@ impl SeriesIndex {
         Ok(Self(Form::Lookup(Box::new(LookupIndex {
             segment: location.id,
             file: IndexFile {
-                store: Arc::clone(store),
-                key: location.index.clone(),
-                bytes,
+                object,
                 checksums,
                 resident: read,
             },
@@ -159,7 +160,8 @@ impl SeriesIndex {
         location: &SegmentLocation,
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
-        let read = fetch(store, location, 0..location.index_bytes, meter).await?;
+        let object = ObjectReader::of(store, location, SegmentFile::Index, None);
+        let read = read_from(&object, 0, meter).await?;
         check(location, &read)?;
         let series = rows::parse(read)
             .map_err(|message| SegmentError::corrupt(location.index.as_ref(), message))?;
@@ -237,48 +239,14 @@ impl SeriesIndex {
     }
 }
 
-async fn fetch(
-    store: &Arc<dyn ObjectStore>,
-    location: &SegmentLocation,
-    range: Range<u64>,
+/// Reads the end of an index, from a byte on.
+async fn read_from(
+    object: &ObjectReader,
+    start: u64,
     meter: Option<&Arc<ReadMeter>>,
 ) -> Result<Bytes, SegmentError> {
-    let object = location.index.as_ref();
-    if let Some(meter) = meter {
-        meter.request(1, range.end - range.start)?;
-    }
-    let failed = |error: object_store::Error| SegmentError::store(object, &error);
-    // The whole object: its size is what the checksum tells of.
-    let read = if range.start == 0 {
-        let got = store.get(&location.index).await.map_err(failed)?;
-        got.bytes().await.map_err(failed)?
-    } else {
-        match store.get_range(&location.index, range.clone()).await {
-            Ok(read) => read,
-            // Stores differ in what they answer beyond the end; the size says whether it was cut.
-            Err(error) => match (
-                SegmentError::store(object, &error),
-                store.head(&location.index).await,
-            ) {
-                (SegmentError::Unavailable { .. }, Ok(info)) if info.size != range.end => {
-                    Bytes::new()
-                }
-                (error, _) => return Err(error),
-            },
-        }
-    };
-    if read.len() as u64 != range.end - range.start {
-        return Err(SegmentError::corrupt(
-            object,
-            format!(
-                "{} bytes of {} are there, the catalog says {}",
-                read.len(),
-                range.end - range.start,
-                range.end
-            ),
-        ));
-    }
-    Ok(read)
+    let mut read = object.ranges(&[start..object.bytes()], meter).await?;
+    Ok(read.pop().unwrap_or_default())
 }
 
 /// Compares dictionary and postings of an index with its series, which it was opened whole for.
@@ -302,10 +270,8 @@ pub(crate) async fn check_index(
     store: &Arc<dyn ObjectStore>,
     location: &SegmentLocation,
 ) -> Result<(), SegmentError> {
-    check(
-        location,
-        &fetch(store, location, 0..location.index_bytes, None).await?,
-    )
+    let object = ObjectReader::of(store, location, SegmentFile::Index, None);
+    check(location, &read_from(&object, 0, None).await?)
 }
 
 fn check(location: &SegmentLocation, bytes: &[u8]) -> Result<(), SegmentError> {

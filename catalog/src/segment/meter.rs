@@ -15,6 +15,7 @@ pub struct ReadMeter {
     chunks: AtomicU64,
     requests: AtomicU64,
     bytes: AtomicU64,
+    disk_hits: AtomicU64,
     rows: AtomicU64,
 }
 
@@ -29,6 +30,8 @@ pub struct ReadCounts {
     pub requests: u64,
     /// Bytes that they asked for.
     pub bytes: u64,
+    /// Blocks that the cache on disk had.
+    pub disk_hits: u64,
     /// Rows that came out of segments and chunks, after overwritten and deleted ones were left
     /// out.
     pub rows: u64,
@@ -45,6 +48,7 @@ impl ReadMeter {
             chunks: zero(),
             requests: zero(),
             bytes: zero(),
+            disk_hits: zero(),
             rows: zero(),
         })
     }
@@ -67,6 +71,13 @@ impl ReadMeter {
     pub fn read(&self, rows: usize) {
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.parts_of.iter().for_each(|meter| meter.read(rows));
+    }
+
+    /// Counts blocks that came from the cache on disk.
+    pub fn found_on_disk(&self, blocks: usize) {
+        self.disk_hits.fetch_add(blocks as u64, Ordering::Relaxed);
+        let parts_of = self.parts_of.iter();
+        parts_of.for_each(|meter| meter.found_on_disk(blocks));
     }
 
     /// Counts requests before they are made; fails if they may not be.
@@ -93,6 +104,7 @@ impl ReadMeter {
             chunks: read(&self.chunks),
             requests: read(&self.requests),
             bytes: read(&self.bytes),
+            disk_hits: read(&self.disk_hits),
             rows: read(&self.rows),
         }
     }
@@ -109,12 +121,14 @@ mod tests {
         operator.looked_at(2, 1);
         operator.request(1, 60).unwrap();
         operator.read(7);
+        operator.found_on_disk(3);
         query.request(2, 40).unwrap();
         let counts = ReadCounts {
             segments: 2,
             chunks: 1,
             requests: 1,
             bytes: 60,
+            disk_hits: 3,
             rows: 7,
         };
         assert_eq!(operator.counts(), counts);

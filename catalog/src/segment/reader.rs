@@ -18,7 +18,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hashbrown::{HashMap, HashSet};
 use object_store::path::Path;
-use object_store::{OBJECT_STORE_COALESCE_DEFAULT, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector,
 };
@@ -29,10 +29,12 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use xxhash_rust::xxh3::Xxh3;
 
 use super::decimal::{Decimals, MANTISSA, SCALE, VALUE};
+use super::disk_cache::{DiskCache, SegmentFile};
 use super::error::SegmentError;
 use super::field_array::FieldArray;
 use super::index::SeriesIndex;
 use super::meter::ReadMeter;
+use super::object_reader::ObjectReader;
 use super::page_reader::{PageCache, PageReads};
 use super::read_cache::ReadCache;
 use crate::model::{Column, TIME_COLUMN, TableKind, TimeRange, TimeUnit};
@@ -82,7 +84,7 @@ impl OpenSegment {
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Self, SegmentError> {
         let index = SeriesIndex::open(&store, &location, cache, meter.as_ref());
-        let footer = footer(&store, &location, meter.clone());
+        let footer = footer(&store, &location, cache.disk(), meter.clone());
         let (footer, index) = futures::try_join!(footer, index)?;
         Ok(Self {
             store,
@@ -99,7 +101,7 @@ impl OpenSegment {
         location: SegmentLocation,
     ) -> Result<Self, SegmentError> {
         let index = SeriesIndex::load(&store, &location, None);
-        let (footer, index) = futures::try_join!(footer(&store, &location, None), index)?;
+        let (footer, index) = futures::try_join!(footer(&store, &location, None, None), index)?;
         Ok(Self {
             store,
             location,
@@ -203,12 +205,13 @@ impl OpenSegment {
         is_wanted: impl Fn(&str) -> bool,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Decoded, ParquetError> {
-        let file = DataFile::new(&self.store, &self.location, meter);
+        let disk = self.cache.as_ref().and_then(|cache| cache.disk());
+        let file = DataFile::new(&self.store, &self.location, disk, meter);
         let cache = self.cache.as_ref().map(|cache| PageCache {
             pages: &cache.pages,
             segment: self.location.id,
         });
-        let pages = PageReads::plan(footer, file.bytes, ranges, &is_wanted, cache)?;
+        let pages = PageReads::plan(footer, self.location.data_bytes, ranges, &is_wanted, cache)?;
         let fields = footer.schema().fields().iter().enumerate();
         let others: Vec<usize> = fields
             .filter(|(root, field)| is_wanted(field.name()) && !pages.takes(*root))
@@ -268,7 +271,7 @@ impl OpenSegment {
         let footer = self.footer.clone()?;
         let object = self.location.data.to_string();
         let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(
-            DataFile::new(&self.store, &self.location, None),
+            DataFile::new(&self.store, &self.location, None, None),
             footer,
         )
         .with_batch_size(rows.max(1))
@@ -394,9 +397,7 @@ const FOOTER_HINT: usize = 64 * 1024;
 /// A data file as the Parquet decoder asks for it.
 #[derive(Clone)]
 struct DataFile {
-    store: Arc<dyn ObjectStore>,
-    key: Path,
-    bytes: u64,
+    object: ObjectReader,
     meter: Option<Arc<ReadMeter>>,
 }
 
@@ -404,86 +405,19 @@ impl DataFile {
     fn new(
         store: &Arc<dyn ObjectStore>,
         location: &SegmentLocation,
+        disk: Option<&Arc<DiskCache>>,
         meter: Option<Arc<ReadMeter>>,
     ) -> Self {
         Self {
-            store: Arc::clone(store),
-            key: location.data.clone(),
-            bytes: location.data_bytes,
+            object: ObjectReader::of(store, location, SegmentFile::Data, disk),
             meter,
         }
     }
 
     async fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ParquetError> {
-        // A damaged footer may ask for anything.
-        if let Some(range) = ranges
-            .iter()
-            .find(|range| range.start > range.end || range.end > self.bytes)
-        {
-            return Err(ParquetError::General(format!(
-                "it refers to bytes {range:?}, and has {}",
-                self.bytes
-            )));
-        }
-        if let Some(meter) = &self.meter {
-            let (requests, bytes) = requests(ranges);
-            meter.request(requests, bytes).map_err(external)?;
-        }
-        let object = self.key.as_ref();
-        let is_whole = |found: &[Bytes]| {
-            found
-                .iter()
-                .zip(ranges)
-                .all(|(bytes, range)| bytes.len() as u64 == range.end - range.start)
-        };
-        let error = match self.store.get_ranges(&self.key, ranges).await {
-            Ok(found) if is_whole(&found) => return Ok(found),
-            Ok(_) => SegmentError::Unavailable {
-                object: object.to_owned(),
-                message: "fewer bytes came than were asked for".to_owned(),
-            },
-            Err(error) => SegmentError::store(object, &error),
-        };
-        // Stores differ in what they answer beyond the end; its size says whether the object was
-        // cut.
-        Err(match (error, self.store.head(&self.key).await) {
-            (SegmentError::Unavailable { .. }, Ok(info)) if info.size != self.bytes => {
-                external(SegmentError::corrupt(
-                    object,
-                    format!(
-                        "it has {} bytes, the catalog says {}",
-                        info.size, self.bytes
-                    ),
-                ))
-            }
-            (error, _) => external(error),
-        })
+        let read = self.object.ranges(ranges, self.meter.as_ref()).await;
+        read.map_err(|error| ParquetError::External(Box::new(error)))
     }
-}
-
-/// How many requests ranges become, and the bytes of these: stores read what lies close together at
-/// once.
-pub(super) fn requests(ranges: &[Range<u64>]) -> (u64, u64) {
-    let mut sorted: Vec<&Range<u64>> = ranges.iter().collect();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let (mut requests, mut bytes, mut end) = (0, 0, None::<u64>);
-    for range in sorted {
-        match end {
-            Some(last) if range.start <= last.saturating_add(OBJECT_STORE_COALESCE_DEFAULT) => {
-                bytes += range.end.saturating_sub(last)
-            }
-            _ => {
-                requests += 1;
-                bytes += range.end - range.start;
-            }
-        }
-        end = end.max(Some(range.end));
-    }
-    (requests, bytes)
-}
-
-fn external(error: SegmentError) -> ParquetError {
-    ParquetError::External(Box::new(error))
 }
 
 impl AsyncFileReader for DataFile {
@@ -506,7 +440,7 @@ impl AsyncFileReader for DataFile {
             let reader = ParquetMetaDataReader::new()
                 .with_arrow_reader_options(options)
                 .with_prefetch_hint(Some(FOOTER_HINT));
-            let bytes = self.bytes;
+            let bytes = self.object.bytes();
             Ok(Arc::new(reader.load_and_finish(self, bytes).await?))
         }
         .boxed()
@@ -558,7 +492,7 @@ fn selection(ranges: &[Range<u64>]) -> RowSelection {
 }
 
 async fn read_footer(mut file: DataFile) -> Result<ArrowReaderMetadata, SegmentError> {
-    let object = file.key.to_string();
+    let object = file.object.name().to_owned();
     let options = ArrowReaderOptions::new()
         .with_offset_index_policy(PageIndexPolicy::Optional)
         .with_column_index_policy(PageIndexPolicy::Skip);
@@ -569,9 +503,10 @@ async fn read_footer(mut file: DataFile) -> Result<ArrowReaderMetadata, SegmentE
 async fn footer(
     store: &Arc<dyn ObjectStore>,
     location: &SegmentLocation,
+    disk: Option<&Arc<DiskCache>>,
     meter: Option<Arc<ReadMeter>>,
 ) -> Result<Result<ArrowReaderMetadata, SegmentError>, SegmentError> {
-    match read_footer(DataFile::new(store, location, meter)).await {
+    match read_footer(DataFile::new(store, location, disk, meter)).await {
         Err(error @ SegmentError::Corrupt { .. }) => Ok(Err(error)),
         other => other.map(Ok),
     }

@@ -172,7 +172,7 @@ async fn check_segment(
         return checked;
     }
     // A cache of its own: what is on the store is checked, not what was read before.
-    let cache = ReadCache::new(&MemoryBudget::unlimited());
+    let cache = ReadCache::new(&MemoryBudget::unlimited(), None);
     if let Err(error) = meta.check_lookup(store, &series, &cache).await {
         checked
             .findings

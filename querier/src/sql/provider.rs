@@ -12,13 +12,14 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use parking_lot::Mutex;
 use tidelake_catalog::model::{Column, TableKind};
 use tidelake_catalog::segment::scan::Edge;
 
 use super::batches::{Layout, Slot};
 use super::pushdown::{translate, translate_all};
-use super::scan_exec::{ScanExec, ScanSummary};
-use super::source::{RowRequest, RowSource};
+use super::scan_exec::{ScanExec, ScanSummary, total_rows};
+use super::source::{RowRequest, RowSource, RowUnit};
 use super::view::{Origin, TableView, VALUE_COLUMN};
 
 /// A view over the tables of a database.
@@ -29,7 +30,11 @@ pub(super) struct ViewProvider {
     view: Arc<TableView>,
     /// If only one end of each series is asked for, which.
     edge: Option<Edge>,
+    /// What was planned ahead: columns, filters and edge, and what there is to read.
+    ahead: Ahead,
 }
+
+type Ahead = Arc<Mutex<Vec<((Option<Vec<usize>>, Vec<Expr>, Option<Edge>), Rows)>>>;
 
 impl ViewProvider {
     pub fn new(source: Arc<dyn RowSource>, db: Arc<str>, view: Arc<TableView>) -> Self {
@@ -38,6 +43,7 @@ impl ViewProvider {
             db,
             view,
             edge: None,
+            ahead: Ahead::default(),
         }
     }
 
@@ -115,48 +121,121 @@ impl ViewProvider {
         ))
     }
 
-    /// The rows that pass what can be translated of the filters.
-    async fn scan_rows(
+    /// Finds out which rows pass what can be translated of the filters, unless that was done
+    /// [ahead](Self::plan_ahead).
+    async fn rows(
         &self,
-        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
-        limit: Option<usize>,
         edge: Option<Edge>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> Result<Rows> {
+        let key = (projection.cloned(), filters.to_vec(), edge);
+        {
+            let mut ahead = self.ahead.lock();
+            if let Some(at) = ahead.iter().position(|(planned, _)| *planned == key) {
+                return Ok(ahead.swap_remove(at).1);
+            }
+        }
         let (layout, fields) = self.layout(projection)?;
         let pushed = translate_all(filters, &self.view);
-        if pushed.nothing {
-            return Ok(Arc::new(EmptyExec::new(layout.schema)));
-        }
         let summary = ScanSummary::new(&self.view, &fields, &pushed, edge);
-        let matchers = self
-            .view
-            .matchers
-            .iter()
-            .cloned()
-            .chain(pushed.matchers)
-            .collect();
-        let request = RowRequest {
-            fields,
-            matchers,
-            range: pushed.range,
-            edge,
+        let units = if pushed.nothing {
+            Vec::new()
+        } else {
+            let own = self.view.matchers.iter().cloned();
+            let request = RowRequest {
+                fields,
+                matchers: own.chain(pushed.matchers).collect(),
+                range: pushed.range,
+                edge,
+            };
+            self.source
+                .scan(&self.db, &self.view.table, request)
+                .await?
         };
-        let units = self
-            .source
-            .scan(&self.db, &self.view.table, request)
-            .await?;
-        if units.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(layout.schema)));
-        }
-        Ok(Arc::new(ScanExec::new(
+        Ok(Rows {
             layout,
-            units,
             summary,
-            limit,
-            state.config().target_partitions(),
-        )))
+            units,
+        })
+    }
+
+    fn filters(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) -> Result<Filters> {
+        // The optimizer goes on to rewrite filters after it handed them over, possibly to something
+        // that cannot be translated any more. Nothing else checks them then.
+        let unanswered =
+            |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
+        let residual = conjunction(filters.iter().filter(unanswered).cloned());
+        let Some(residual) = residual else {
+            return Ok(Filters {
+                columns: projection.cloned(),
+                residual: None,
+                edge: self.edge,
+            });
+        };
+        let mut columns = match projection {
+            Some(wanted) => wanted.clone(),
+            None => (0..self.view.origins.len()).collect(),
+        };
+        let wanted = columns.len();
+        for column in residual.column_refs() {
+            let at = self.view.schema.index_of(&column.name)?;
+            if !columns.contains(&at) {
+                columns.push(at);
+            }
+        }
+        Ok(Filters {
+            columns: Some(columns),
+            residual: Some((residual, wanted)),
+            // Rows at the edge may not pass.
+            edge: None,
+        })
+    }
+
+    /// Does the part of a scan that looks into indexes, and keeps it for the scan. Returns how many
+    /// rows there are to read at most.
+    pub async fn plan_ahead(
+        &self,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+    ) -> Result<u64> {
+        let Filters { columns, edge, .. } = self.filters(projection, filters)?;
+        let rows = self.rows(columns.as_ref(), filters, edge).await?;
+        let bound = total_rows(&rows.units);
+        let key = (columns, filters.to_vec(), edge);
+        self.ahead.lock().push((key, rows));
+        Ok(bound)
+    }
+}
+
+/// What a scan has to do about filters.
+struct Filters {
+    /// Columns to read.
+    columns: Option<Vec<usize>>,
+    /// What rows have to be filtered by after they are read, and how many of the columns to give.
+    residual: Option<(Expr, usize)>,
+    edge: Option<Edge>,
+}
+
+/// What there is to read.
+#[derive(Debug)]
+struct Rows {
+    layout: Layout,
+    summary: ScanSummary,
+    units: Vec<Arc<dyn RowUnit>>,
+}
+
+impl Rows {
+    fn into_scan(self, limit: Option<usize>, partitions: usize) -> Arc<dyn ExecutionPlan> {
+        let Self {
+            layout,
+            summary,
+            units,
+        } = self;
+        if units.is_empty() {
+            return Arc::new(EmptyExec::new(layout.schema));
+        }
+        Arc::new(ScanExec::new(layout, units, summary, limit, partitions))
     }
 }
 
@@ -189,33 +268,21 @@ impl TableProvider for ViewProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        // The optimizer goes on to rewrite filters after it handed them over, possibly to something
-        // that cannot be translated any more. Nothing else checks them then.
-        let unanswered =
-            |filter: &&Expr| !translate(filter, &self.view).is_some_and(|pushed| pushed.exact);
-        let residual = conjunction(filters.iter().filter(unanswered).cloned());
-        let Some(residual) = residual else {
-            return self
-                .scan_rows(state, projection, filters, limit, self.edge)
-                .await;
+        let partitions = state.config().target_partitions();
+        let Filters {
+            columns,
+            residual,
+            edge,
+        } = self.filters(projection, filters)?;
+        let rows = self.rows(columns.as_ref(), filters, edge).await?;
+        let Some((residual, wanted)) = residual else {
+            return Ok(rows.into_scan(limit, partitions));
         };
-        let wanted = projection
-            .cloned()
-            .unwrap_or_else(|| (0..self.view.origins.len()).collect());
-        let mut columns = wanted.clone();
-        for column in residual.column_refs() {
-            let at = self.view.schema.index_of(&column.name)?;
-            if !columns.contains(&at) {
-                columns.push(at);
-            }
-        }
-        let rows = self
-            .scan_rows(state, Some(&columns), filters, None, None)
-            .await?;
+        let rows = rows.into_scan(None, partitions);
         let predicate =
             state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
         let filter = FilterExecBuilder::new(predicate, rows)
-            .apply_projection(Some((0..wanted.len()).collect()))?;
+            .apply_projection(Some((0..wanted).collect()))?;
         Ok(Arc::new(filter.with_fetch(limit).build()?))
     }
 }

@@ -132,7 +132,8 @@ fn spread(units: Vec<Arc<dyn RowUnit>>, target: usize) -> Vec<Vec<Arc<dyn RowUni
     partitions.into_iter().map(|(_, units)| units).collect()
 }
 
-fn total_rows(units: &[Arc<dyn RowUnit>]) -> u64 {
+/// Most rows that units hold together.
+pub(super) fn total_rows(units: &[Arc<dyn RowUnit>]) -> u64 {
     units
         .iter()
         .fold(0, |sum, unit| sum.saturating_add(unit.rows_bound()))

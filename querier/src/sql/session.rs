@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use datafusion::common::ParamValues;
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ResolvedTableReference, ScalarValue};
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -28,9 +31,13 @@ use super::guard::GuardedInputs;
 use super::limits::{LimitsExtension, QueryLimits};
 use super::long_constants;
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
+use super::provider::ViewProvider;
 use super::retention::RETENTION_TABLE;
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
+
+/// A query that reads no more rows is computed by one thread: to hand rows to others takes longer.
+const SMALL_ROWS: u64 = 64 * 1024;
 
 /// A plan and what it runs in.
 #[derive(Debug)]
@@ -111,11 +118,20 @@ pub(super) async fn plan(
     let Session {
         mut state, plan, ..
     } = session;
+    if is_simple(&plan) {
+        state.config_mut().options_mut().optimizer.max_passes = 1;
+    }
     let plan = state.optimize(&plan)?;
     let usual = state.config().batch_size();
     let batch_rows = long_constants::batch_rows(&plan, usual)?;
     if batch_rows < usual {
         *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
+    }
+    if rows_to_read(&plan)
+        .await?
+        .is_some_and(|rows| rows <= SMALL_ROWS)
+    {
+        state.config_mut().options_mut().execution.target_partitions = 1;
     }
     let planner = Arc::clone(state.query_planner());
     let plan = planner.create_physical_plan(&plan, &state).await?;
@@ -124,11 +140,90 @@ pub(super) async fn plan(
         memory_pool: Arc::clone(limits) as Arc<dyn MemoryPool>,
         ..state.runtime_env().as_ref().clone()
     };
-    let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
+    // Functions are in the plan; by their names nothing looks for them any more.
+    let context = TaskContext::new(
+        None,
+        state.session_id().to_owned(),
+        state.config().clone(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        Arc::new(runtime),
+    );
     Ok(Planned {
         plan,
         context: Arc::new(context),
     })
+}
+
+/// Whether one pass of the optimizer does all that can be done. More are for what only shows when
+/// joins were moved and subqueries became joins.
+fn is_simple(plan: &LogicalPlan) -> bool {
+    let mut is_simple = true;
+    let looked = plan.apply(|node| {
+        is_simple = matches!(
+            node,
+            LogicalPlan::TableScan(_)
+                | LogicalPlan::Projection(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Distinct(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Limit(_)
+        ) && !node.expressions().iter().any(has_subquery);
+        Ok(match is_simple {
+            true => TreeNodeRecursion::Continue,
+            false => TreeNodeRecursion::Stop,
+        })
+    });
+    looked.is_ok() && is_simple
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|expr| {
+        Ok(matches!(
+            expr,
+            Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::SetComparison(_)
+        ))
+    })
+    .unwrap_or(true)
+}
+
+/// Plans all scans of a query ahead. Returns how many rows there are to read at most, if all that
+/// it reads are tables.
+async fn rows_to_read(plan: &LogicalPlan) -> Result<Option<u64>, SqlError> {
+    let mut scans = Vec::new();
+    let mut others = false;
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source)?;
+                match provider.downcast_ref::<ViewProvider>() {
+                    Some(view) => {
+                        let filters: Vec<Expr> = unnormalize_cols(scan.filters.clone());
+                        scans.push((view.clone(), scan.projection.clone(), filters));
+                    }
+                    None => others = true,
+                }
+            }
+            LogicalPlan::RecursiveQuery(_) | LogicalPlan::Unnest(_) => others = true,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if others {
+        return Ok(None);
+    }
+    let mut rows = 0u64;
+    for (view, projection, filters) in scans {
+        rows = rows.saturating_add(view.plan_ahead(projection.as_ref(), &filters).await?);
+    }
+    Ok(Some(rows))
 }
 
 /// The logical plan of such a statement. Without `promql` it cannot call the function of that name.

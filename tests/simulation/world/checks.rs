@@ -399,6 +399,7 @@ impl World {
             self.network.direct(),
             Arc::new(NoRecentRows),
             &crate::process::memory(),
+            None,
         );
         let sql = tidelake_querier::sql::SqlOptions {
             target_partitions: 1,

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::root::CHECKED_BYTES;
 use crate::segment::error::SegmentError;
 use crate::segment::meter::ReadMeter;
-use crate::segment::reader::requests;
+use crate::segment::object_reader::ObjectReader;
 
 /// An index of at most so many bytes is read whole when it is opened: a second request would take
 /// longer than its bytes.
@@ -23,10 +21,7 @@ pub(super) const WHOLE_BYTES: u64 = 256 << 10;
 /// Where an index lies.
 #[derive(Debug, Clone)]
 pub(super) struct IndexFile {
-    pub store: Arc<dyn ObjectStore>,
-    pub key: Path,
-    /// Size of the file.
-    pub bytes: u64,
+    pub object: ObjectReader,
     /// xxh3-64 of each piece of [`CHECKED_BYTES`].
     pub checksums: Arc<[u64]>,
     /// The end of the file, which stays in memory; it is checked.
@@ -40,14 +35,14 @@ impl IndexFile {
         ranges: impl IntoIterator<Item = Range<u64>>,
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<IndexBytes, SegmentError> {
-        let object = self.key.as_ref();
-        let resident = self.bytes - self.resident.len() as u64;
+        let (object, file_bytes) = (self.object.name(), self.object.bytes());
+        let resident = file_bytes - self.resident.len() as u64;
         let mut pieces: Vec<u64> = Vec::new();
         for range in ranges {
-            if range.start > range.end || range.end > self.bytes {
+            if range.start > range.end || range.end > file_bytes {
                 return Err(SegmentError::corrupt(
                     object,
-                    format!("it refers to bytes {range:?}, and has {}", self.bytes),
+                    format!("it refers to bytes {range:?}, and has {file_bytes}"),
                 ));
             }
             let end = range.end.min(resident);
@@ -70,19 +65,8 @@ impl IndexFile {
                 .iter()
                 .map(|run| byte(run.start)..byte(run.end))
                 .collect();
-            if let Some(meter) = meter {
-                let (requests, bytes) = requests(&wanted);
-                meter.request(requests, bytes)?;
-            }
-            let found = self
-                .store
-                .get_ranges(&self.key, &wanted)
-                .await
-                .map_err(|error| SegmentError::store(object, &error))?;
+            let found = self.object.ranges(&wanted, meter).await?;
             for ((run, range), bytes) in runs.iter().zip(&wanted).zip(found) {
-                if bytes.len() as u64 != range.end - range.start {
-                    return Err(self.cut().await);
-                }
                 for piece in run.clone() {
                     let piece_bytes = bytes.slice(
                         (byte(piece) - range.start) as usize
@@ -103,30 +87,11 @@ impl IndexFile {
             }
         }
         Ok(IndexBytes(Arc::new(Read {
-            bytes: self.bytes,
+            bytes: file_bytes,
             resident_from: resident,
             resident: self.resident.clone(),
             pieces: read,
         })))
-    }
-
-    /// Fewer bytes came than the file should have.
-    async fn cut(&self) -> SegmentError {
-        let object = self.key.as_ref();
-        match self.store.head(&self.key).await {
-            Ok(info) if info.size != self.bytes => SegmentError::corrupt(
-                object,
-                format!(
-                    "it has {} bytes, the catalog says {}",
-                    info.size, self.bytes
-                ),
-            ),
-            Ok(_) => SegmentError::Unavailable {
-                object: object.to_owned(),
-                message: "fewer bytes came than were asked for".to_owned(),
-            },
-            Err(error) => SegmentError::store(object, &error),
-        }
     }
 }
 

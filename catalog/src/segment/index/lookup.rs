@@ -448,7 +448,7 @@ impl LookupIndex {
     }
 
     fn corrupt(&self, message: String) -> SegmentError {
-        SegmentError::corrupt(self.file.key.as_ref(), message)
+        SegmentError::corrupt(self.file.object.name(), message)
     }
 
     /// Bytes in memory, without what is in the cache.

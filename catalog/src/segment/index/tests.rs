@@ -1,6 +1,6 @@
-use object_store::PutPayload;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 
@@ -98,7 +98,7 @@ impl Stored {
 }
 
 fn unlimited() -> Arc<ReadCache> {
-    ReadCache::new(&MemoryBudget::unlimited())
+    ReadCache::new(&MemoryBudget::unlimited(), None)
 }
 
 fn rows(series: &[IndexedSeries]) -> Vec<(Labels, u64, u64, u64, TimeRange)> {
@@ -277,7 +277,7 @@ async fn a_small_cache_forgets_and_answers_right() {
     let all = series(500);
     let stored = Stored::of(&all).await;
     let memory = Arc::new(MemoryBudget::new(usize::MAX / 4).with_cap(Share::Caches, 64 << 10));
-    let cache = ReadCache::new(&memory);
+    let cache = ReadCache::new(&memory, None);
     let index = stored.open(&cache).await.unwrap();
     for _ in 0..3 {
         let found = index
@@ -373,7 +373,7 @@ async fn what_is_found_is_counted_before_it_is_read() {
     let all = series(2000);
     let stored = Stored::of(&all).await;
     let memory = Arc::new(MemoryBudget::new(2 << 20));
-    let index = stored.open(&ReadCache::new(&memory)).await.unwrap();
+    let index = stored.open(&ReadCache::new(&memory, None)).await.unwrap();
     let some = [Matcher::equal("__name__", "metric_2")];
     let found = index.select(&some, TimeRange::ALL, None).await;
     let found = found.unwrap();

@@ -17,7 +17,7 @@ use crate::model::{ColumnType, Labels, MatchOp, Matcher, STALE_NAN_BITS, TimeRan
 mod pages;
 
 fn cache() -> Arc<ReadCache> {
-    ReadCache::new(&MemoryBudget::unlimited())
+    ReadCache::new(&MemoryBudget::unlimited(), None)
 }
 
 fn column(name: &str, kind: ColumnType) -> Column {
