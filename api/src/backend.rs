@@ -643,7 +643,9 @@ impl Backend {
             .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
         let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
         let disk = disk_cache(config).await;
-        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk);
+        let request_price = config.store_dollars_per_million_reads / 1e6;
+        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
+            .with_request_price(request_price);
         let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
         let query_memory = QueryMemory::new(
             Arc::clone(memory),
@@ -658,6 +660,7 @@ impl Backend {
             max_read_bytes: config.max_query_read_bytes,
             experimental: config.promql_experimental,
             threads: threads.handle(),
+            request_price,
             ..EngineOptions::default()
         };
         let sql = SqlOptions {

@@ -112,6 +112,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// What may be kept there; 0 is nothing.
     pub cache_bytes: u64,
+    /// What a million read requests to the store cost, in dollars, as plans show it.
+    pub store_dollars_per_million_reads: f64,
     /// How long the files of a merged segment stay before they are deleted: longer than any query
     /// runs.
     pub gc_grace_ms: u64,
@@ -175,6 +177,7 @@ impl Default for Config {
             index_cache_bytes: 512 << 20,
             cache_dir: None,
             cache_bytes: 10 << 30,
+            store_dollars_per_million_reads: 0.4,
             gc_grace_ms: 300_000,
             time_travel_window_ms: 3_600_000,
             max_fresh_segments: 256,
@@ -371,6 +374,14 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_CACHE_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_bytes: Option<u64>,
+    /// What a million read requests cost, as plans show it [default: 0.4]
+    #[arg(
+        long,
+        env = "TIDELAKE_STORE_DOLLARS_PER_MILLION_READS",
+        value_name = "DOLLARS"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_dollars_per_million_reads: Option<f64>,
     /// How long the files of a merged segment stay
     #[arg(long, env = "TIDELAKE_GC_GRACE_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidelake_catalog::model::{Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit};
-use tidelake_catalog::segment::{SegmentError, Series, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, Series, SortedRows};
 
 use crate::promql::source::SampleSource;
 use crate::samples::{DatabaseSamples, too_many_bytes};
@@ -24,7 +24,12 @@ fn sql_error(error: SegmentError) -> SqlError {
 
 /// A unit, and the tables that it is of.
 #[derive(Debug)]
-struct TableUnit(Tables, ScanUnit);
+struct TableUnit {
+    tables: Tables,
+    unit: ScanUnit,
+    /// Of the scan.
+    meter: Arc<ReadMeter>,
+}
 
 #[async_trait]
 impl RowSource for Tables {
@@ -65,13 +70,22 @@ impl RowSource for Tables {
             range: request.range,
             edge: request.edge,
         };
-        let plan = Tables::scan(self, db, table, request)
+        let meter = ReadMeter::unlimited(Vec::new());
+        let tables = self.counted(&meter);
+        let plan = Tables::scan(&tables, db, table, request)
             .await
             .map_err(sql_error)?;
         Ok(plan
             .units
             .into_iter()
-            .map(|unit| Arc::new(TableUnit(self.clone(), unit)) as Arc<dyn RowUnit>)
+            .map(|unit| {
+                let unit = TableUnit {
+                    tables: tables.clone(),
+                    unit,
+                    meter: Arc::clone(&meter),
+                };
+                Arc::new(unit) as Arc<dyn RowUnit>
+            })
             .collect())
     }
 
@@ -95,14 +109,18 @@ impl RowSource for Tables {
 #[async_trait]
 impl RowUnit for TableUnit {
     fn rows_bound(&self) -> u64 {
-        self.1.rows_bound()
+        self.unit.rows_bound()
     }
 
     fn known(&self) -> Option<TimeRange> {
-        self.1.known()
+        self.unit.known()
+    }
+
+    fn reads(&self) -> (ReadCounts, f64) {
+        (self.meter.counts(), self.tables.request_price())
     }
 
     async fn read(&self) -> Result<SortedRows, SqlError> {
-        self.0.read(&self.1).await.map_err(sql_error)
+        self.tables.read(&self.unit).await.map_err(sql_error)
     }
 }

@@ -87,6 +87,8 @@ pub struct Tables {
     left_out: Option<Arc<LeftOut>>,
     /// Who counts what is read.
     meter: Option<Arc<ReadMeter>>,
+    /// What a read request costs, in dollars.
+    request_price: f64,
 }
 
 impl std::fmt::Debug for Tables {
@@ -119,6 +121,7 @@ impl Tables {
             at: None,
             left_out: None,
             meter: None,
+            request_price: 0.0,
         }
     }
 
@@ -130,6 +133,19 @@ impl Tables {
             left_out: Some(Arc::default()),
             ..self.clone()
         }
+    }
+
+    /// The same tables on a store whose read requests cost so many dollars each.
+    pub fn with_request_price(self, request_price: f64) -> Self {
+        Self {
+            request_price,
+            ..self
+        }
+    }
+
+    /// What a read request costs, in dollars.
+    pub fn request_price(&self) -> f64 {
+        self.request_price
     }
 
     /// What counts that which is read.

@@ -176,10 +176,13 @@ async fn a_plan_says_what_was_read() {
         (4, 1, 0)
     );
     assert_eq!(count("samples"), 4 * 90);
+    let (requests, rounds) = (count("requests"), count("rounds"));
     assert!(
-        count("requests") >= 3 && count("bytes") > 500,
+        requests >= 3 && count("bytes") > 500,
         "index, footer and pages: {reply}"
     );
+    assert!((1..=requests).contains(&rounds), "{reply}");
+    assert_eq!(read["dollars"], requests as f64 * (0.4 / 1e6));
     assert_eq!(
         client.figure("query_read_bytes_total").await,
         count("bytes") as f64
@@ -194,6 +197,8 @@ async fn a_plan_says_what_was_read() {
         find(&again["data"]["plan"], "RangeSelector").unwrap()["read"]["requests"],
         0
     );
+    let read = &find(&again["data"]["plan"], "RangeSelector").unwrap()["read"];
+    assert!(read["memoryHits"].as_u64() > Some(0), "{read}");
     assert!(client.figure("page_cache_hits_total").await > 0.0);
     assert!(client.figure("index_cache_hits_total").await > 0.0);
 

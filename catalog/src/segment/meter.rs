@@ -16,7 +16,23 @@ pub struct ReadMeter {
     requests: AtomicU64,
     bytes: AtomicU64,
     disk_hits: AtomicU64,
+    memory_hits: AtomicU64,
+    rounds: AtomicU64,
+    /// Requests that are not answered yet.
+    underway: AtomicU64,
     rows: AtomicU64,
+}
+
+/// A request to the store until it is answered.
+#[derive(Debug)]
+pub(super) struct Underway<'a>(Option<&'a ReadMeter>);
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if let Some(meter) = self.0 {
+            meter.answered();
+        }
+    }
 }
 
 /// The counts of a [`ReadMeter`].
@@ -30,6 +46,11 @@ pub struct ReadCounts {
     pub requests: u64,
     /// Bytes that they asked for.
     pub bytes: u64,
+    /// How often something was asked of the store while nothing else was: with requests that all
+    /// take the same time, how many one after the other.
+    pub rounds: u64,
+    /// Pages, and parts of indexes, that were in memory.
+    pub memory_hits: u64,
     /// Blocks that the cache on disk had.
     pub disk_hits: u64,
     /// Rows that came out of segments and chunks, after overwritten and deleted ones were left
@@ -49,6 +70,9 @@ impl ReadMeter {
             requests: zero(),
             bytes: zero(),
             disk_hits: zero(),
+            memory_hits: zero(),
+            rounds: zero(),
+            underway: zero(),
             rows: zero(),
         })
     }
@@ -80,6 +104,33 @@ impl ReadMeter {
         parts_of.for_each(|meter| meter.found_on_disk(blocks));
     }
 
+    /// Counts pages and parts of indexes that were in memory.
+    pub fn found_in_memory(&self, parts: usize) {
+        self.memory_hits.fetch_add(parts as u64, Ordering::Relaxed);
+        let parts_of = self.parts_of.iter();
+        parts_of.for_each(|meter| meter.found_in_memory(parts));
+    }
+
+    /// Says that the store is being asked until what is returned is dropped.
+    pub(super) fn ask(meter: Option<&Arc<Self>>) -> Underway<'_> {
+        if let Some(meter) = meter {
+            meter.asked();
+        }
+        Underway(meter.map(Arc::as_ref))
+    }
+
+    fn asked(&self) {
+        if self.underway.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        self.parts_of.iter().for_each(|meter| meter.asked());
+    }
+
+    fn answered(&self) {
+        self.underway.fetch_sub(1, Ordering::Relaxed);
+        self.parts_of.iter().for_each(|meter| meter.answered());
+    }
+
     /// Counts requests before they are made; fails if they may not be.
     pub fn request(&self, requests: u64, bytes: u64) -> Result<(), SegmentError> {
         self.requests.fetch_add(requests, Ordering::Relaxed);
@@ -104,6 +155,8 @@ impl ReadMeter {
             chunks: read(&self.chunks),
             requests: read(&self.requests),
             bytes: read(&self.bytes),
+            rounds: read(&self.rounds),
+            memory_hits: read(&self.memory_hits),
             disk_hits: read(&self.disk_hits),
             rows: read(&self.rows),
         }
@@ -122,12 +175,22 @@ mod tests {
         operator.request(1, 60).unwrap();
         operator.read(7);
         operator.found_on_disk(3);
+        operator.found_in_memory(4);
+        // Two that are asked at once are one round.
+        let both = [
+            ReadMeter::ask(Some(&operator)),
+            ReadMeter::ask(Some(&operator)),
+        ];
+        drop(both);
+        drop(ReadMeter::ask(Some(&operator)));
         query.request(2, 40).unwrap();
         let counts = ReadCounts {
             segments: 2,
             chunks: 1,
             requests: 1,
             bytes: 60,
+            rounds: 2,
+            memory_hits: 4,
             disk_hits: 3,
             rows: 7,
         };

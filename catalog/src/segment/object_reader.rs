@@ -101,6 +101,7 @@ impl ObjectReader {
             let (requests, bytes) = requests(ranges);
             meter.request(requests, bytes)?;
         }
+        let _underway = ReadMeter::ask(meter);
         let is_whole = |found: &[Bytes]| {
             found
                 .iter()

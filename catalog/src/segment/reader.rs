@@ -205,13 +205,16 @@ impl OpenSegment {
         is_wanted: impl Fn(&str) -> bool,
         meter: Option<Arc<ReadMeter>>,
     ) -> Result<Decoded, ParquetError> {
-        let disk = self.cache.as_ref().and_then(|cache| cache.disk());
-        let file = DataFile::new(&self.store, &self.location, disk, meter);
         let cache = self.cache.as_ref().map(|cache| PageCache {
             pages: &cache.pages,
             segment: self.location.id,
         });
         let pages = PageReads::plan(footer, self.location.data_bytes, ranges, &is_wanted, cache)?;
+        if let Some(meter) = &meter {
+            meter.found_in_memory(pages.cached());
+        }
+        let disk = self.cache.as_ref().and_then(|cache| cache.disk());
+        let file = DataFile::new(&self.store, &self.location, disk, meter);
         let fields = footer.schema().fields().iter().enumerate();
         let others: Vec<usize> = fields
             .filter(|(root, field)| is_wanted(field.name()) && !pages.takes(*root))

@@ -92,6 +92,8 @@ pub struct EngineOptions {
     pub threads: Option<Handle>,
     /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
     pub count_samples: bool,
+    /// What a read request to the store costs, in dollars; for explanations.
+    pub request_price: f64,
 }
 
 impl Default for EngineOptions {
@@ -107,6 +109,7 @@ impl Default for EngineOptions {
             experimental: true,
             threads: None,
             count_samples: false,
+            request_price: 0.0,
         }
     }
 }
@@ -275,7 +278,7 @@ pub fn explain(
 ) -> Result<Explained, QueryError> {
     let query = Query::new(expr, params, options)?;
     Ok(Explained {
-        plan: explain::describe(&query.node, None),
+        plan: explain::describe(&query.node, None, 0.0),
         annotations: Annotations::default(),
     })
 }
@@ -377,6 +380,7 @@ impl Query {
         let counts = options
             .count_samples
             .then(|| stats::StepCounts::new(self.grid));
+        let request_price = options.request_price;
         let engine = engine::Engine::new(source, options, limits, self.lookback, profiled)
             .counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
@@ -398,7 +402,7 @@ impl Query {
             };
             let plan = engine
                 .profile()
-                .map(|profile| explain::describe(&self.node, Some(profile)));
+                .map(|profile| explain::describe(&self.node, Some(profile), request_price));
             Ok((
                 QueryOutput {
                     value,

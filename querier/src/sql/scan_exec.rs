@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use super::batches::{Layout, Slot, UnitBatches};
 use super::error::SqlError;
 use super::pushdown::Pushed;
+use super::read_metrics;
 use super::source::RowUnit;
 use super::view::TableView;
 
@@ -235,7 +236,13 @@ impl ExecutionPlan for ScanExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let mut metrics = self.metrics.clone_inner();
+        // All units are of one scan.
+        if let Some(unit) = self.partitions.iter().flatten().next() {
+            let (counts, request_price) = unit.reads();
+            read_metrics::add(&mut metrics, counts, request_price);
+        }
+        Some(metrics)
     }
 
     fn statistics_from_inputs(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidelake_catalog::model::{Column, Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::Edge;
-use tidelake_catalog::segment::{Series, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, Series, SortedRows};
 
 use super::error::SqlError;
 use super::retention::RetentionSetting;
@@ -76,6 +76,10 @@ pub trait RowUnit: Debug + Send + Sync + 'static {
     /// First and last time of all rows of the unit's series in the range, if they are known; exactly
     /// `rows_bound` come then.
     fn known(&self) -> Option<TimeRange>;
+
+    /// What the scan that it is a unit of has read so far, its plan included, and what a request
+    /// cost in dollars.
+    fn reads(&self) -> (ReadCounts, f64);
 
     /// The rows: overwritten ones are gone, all lie in the range. `columns` are the requested
     /// fields in request order.

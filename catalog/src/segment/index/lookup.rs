@@ -312,6 +312,7 @@ impl LookupIndex {
                 IndexPart::Block(block) => Some(block),
                 _ => None,
             },
+            meter,
         );
         let missing: Vec<usize> = blocks
             .iter()
@@ -347,10 +348,11 @@ impl LookupIndex {
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<Vec<Arc<Positions>>, SegmentError> {
         let part = |range: &Range<u64>| Place::Postings(range.start);
-        let found = self.cached(ranges, part, |cached| match cached {
+        let of = |cached| match cached {
             IndexPart::Postings(positions) => Some(positions),
             _ => None,
-        });
+        };
+        let found = self.cached(ranges, part, of, meter);
         let missing: Vec<Range<u64>> = ranges
             .iter()
             .zip(&found)
@@ -383,6 +385,7 @@ impl LookupIndex {
                 IndexPart::Page(series) => Some(series),
                 _ => None,
             },
+            meter,
         );
         let missing: Vec<u32> = pages
             .iter()
@@ -422,12 +425,16 @@ impl LookupIndex {
         keys: &[K],
         part: impl Fn(&K) -> Place,
         of: impl Fn(IndexPart) -> Option<T>,
+        meter: Option<&Arc<ReadMeter>>,
     ) -> Vec<Option<T>> {
         let key = |place| IndexPartKey {
             segment: self.segment,
             place,
         };
         let found = self.cache.index.get(keys.iter().map(|at| key(part(at))));
+        if let Some(meter) = meter {
+            meter.found_in_memory(found.iter().flatten().count());
+        }
         found.into_iter().map(|found| found.and_then(&of)).collect()
     }
 

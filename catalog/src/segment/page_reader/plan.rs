@@ -25,6 +25,8 @@ pub struct PageReads {
     fetches: Vec<Range<u64>>,
     /// Rows of the pages that are fetched.
     fetched_rows: u64,
+    /// Pages that are in memory.
+    cached: usize,
 }
 
 /// What is read of a column.
@@ -96,6 +98,7 @@ impl PageReads {
             rows: rows.cloned().collect(),
             fetches: Vec::new(),
             fetched_rows: 0,
+            cached: 0,
         };
         let metadata: &ParquetMetaData = footer.metadata();
         let Some(offset_index) = metadata.offset_index() else {
@@ -162,6 +165,11 @@ impl PageReads {
     /// Rows of the pages to fetch, counted for each column.
     pub fn fetched_rows(&self) -> u64 {
         self.fetched_rows
+    }
+
+    /// How many of the pages are in memory.
+    pub fn cached(&self) -> usize {
+        self.cached
     }
 
     /// Number of wanted rows.
@@ -233,7 +241,10 @@ impl PageReads {
                 page.filter(|page| page.rows() as u64 == rows.end - rows.start)
             });
             let source = match kept {
-                Some(page) => PageSource::Decoded(page),
+                Some(page) => {
+                    self.cached += 1;
+                    PageSource::Decoded(page)
+                }
                 None => {
                     if dictionary.is_none() && whole.start < data_start {
                         dictionary = Some(self.fetch(whole.start..data_start)?);

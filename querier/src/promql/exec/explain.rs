@@ -65,14 +65,24 @@ pub struct Read {
     pub requests: u64,
     /// Bytes that they asked for.
     pub bytes: u64,
+    /// How often a request was made while no other was underway.
+    pub rounds: u64,
+    /// Pages and parts of indexes that were in memory.
+    pub memory_hits: u64,
+    /// Blocks that were on the local disk.
+    pub disk_hits: u64,
+    /// What the requests cost.
+    pub dollars: f64,
     /// Time of all tasks together that worked on the samples, in ms.
     pub compute_ms: f64,
 }
 
 /// The operators of a plan; with a profile, what they did.
-pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
+pub(crate) fn describe(node: &Node, profile: Option<&Profile>, request_price: f64) -> Operator {
     let stats = profile.and_then(|profile| profile.of(node));
-    let mut read = stats.as_deref().and_then(read);
+    let mut read = stats
+        .as_deref()
+        .and_then(|stats| read(stats, request_price));
     let mut operands: Vec<&Node> = Vec::new();
     let mut before = None;
     let (operator, detail) = match node {
@@ -105,7 +115,7 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
                     leaf("RangeSelector", range_selector(matrix), read.take())
                 }
                 RangeArg::Subquery(subquery) => {
-                    let inner = describe(&subquery.expr, profile);
+                    let inner = describe(&subquery.expr, profile, request_price);
                     Operator {
                         children: vec![inner],
                         ..leaf("Subquery", subquery_detail(subquery), None)
@@ -149,7 +159,11 @@ pub(crate) fn describe(node: &Node, profile: Option<&Profile>) -> Operator {
     };
     let children: Vec<Operator> = before
         .into_iter()
-        .chain(operands.iter().map(|operand| describe(operand, profile)))
+        .chain(
+            operands
+                .iter()
+                .map(|operand| describe(operand, profile, request_price)),
+        )
         .collect();
     let measured = stats
         .as_deref()
@@ -218,7 +232,7 @@ fn measured(stats: &OperatorProfile, node: &Node, profile: &Profile) -> Measured
     }
 }
 
-fn read(stats: &OperatorProfile) -> Option<Read> {
+fn read(stats: &OperatorProfile, request_price: f64) -> Option<Read> {
     let counts = stats.read.counts();
     let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
     let read = Read {
@@ -229,6 +243,10 @@ fn read(stats: &OperatorProfile) -> Option<Read> {
         buffer_chunks: counts.chunks,
         requests: counts.requests,
         bytes: counts.bytes,
+        rounds: counts.rounds,
+        memory_hits: counts.memory_hits,
+        disk_hits: counts.disk_hits,
+        dollars: counts.requests as f64 * request_price,
         compute_ms: millis(Duration::from_nanos(load(&stats.compute_nanos))),
     };
     (read.batches + read.segments + read.buffer_chunks + read.requests > 0).then_some(read)
@@ -371,9 +389,10 @@ impl Operator {
             )?;
             write!(
                 figures,
-                " requests={} bytes={} compute={:.3}ms",
-                r.requests, r.bytes, r.compute_ms
+                " rounds={} requests={} bytes={} dollars={} memory_hits={} disk_hits={}",
+                r.rounds, r.requests, r.bytes, r.dollars, r.memory_hits, r.disk_hits
             )?;
+            write!(figures, " compute={:.3}ms", r.compute_ms)?;
         }
         if !figures.is_empty() {
             write!(f, "  ({figures})")?;

@@ -11,7 +11,7 @@ use tidelake_catalog::model::{
     Column, ColumnType, Labels, Matcher, TableKind, TableSchema, TimeRange,
 };
 use tidelake_catalog::segment::scan::Edge;
-use tidelake_catalog::segment::{Series, SeriesRun, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, Series, SeriesRun, SortedRows};
 
 use crate::promql::source::SampleSource;
 use crate::promql::source::memory as promql;
@@ -267,6 +267,10 @@ impl RowUnit for MemoryUnit {
         times
             .map(|time| TimeRange::new(time, time))
             .reduce(|a, b| a.union(&b))
+    }
+
+    fn reads(&self) -> (ReadCounts, f64) {
+        (ReadCounts::default(), 0.0)
     }
 
     async fn read(&self) -> Result<SortedRows, SqlError> {
