@@ -17,6 +17,8 @@ pub enum Place {
         endpoint: String,
         /// `s3://bucket/prefix`
         address: String,
+        /// What was read of it.
+        cache: TempDir,
     },
 }
 
@@ -37,6 +39,7 @@ impl Place {
         Some(Self::S3 {
             endpoint,
             address: format!("s3://{bucket}/end-to-end/{:016x}", rand::random::<u64>()),
+            cache: tempfile::tempdir().expect("a temporary folder"),
         })
     }
 
@@ -49,13 +52,19 @@ impl Place {
             ],
             Self::Memory => vec!["--store", "memory:"],
             // A shorter interval than the default, which saves requests and not time.
-            Self::S3 { endpoint, address } => {
+            Self::S3 {
+                endpoint,
+                address,
+                cache,
+            } => {
                 vec![
                     "--store",
                     address,
                     "--s3-endpoint",
                     endpoint,
                     "--s3-allow-http",
+                    "--cache-dir",
+                    cache.path().to_str().expect("a folder with a plain name"),
                     "--wal-interval-ms",
                     "20",
                 ]
@@ -76,7 +85,9 @@ impl Place {
                 None,
             ),
             Self::Memory => panic!("nobody can look into the memory of another process"),
-            Self::S3 { endpoint, address } => (address.as_str(), Some(endpoint.clone())),
+            Self::S3 {
+                endpoint, address, ..
+            } => (address.as_str(), Some(endpoint.clone())),
         };
         Store::open(
             address,

@@ -8,7 +8,7 @@ import time
 from http.client import HTTPException
 from pathlib import Path
 
-from harness import ROOT, Process, Tidelake, eventually, folder, free_ports, package, program
+from harness import ROOT, Process, Tidelake, eventually, folder, free_ports, package, program, request
 
 KEY, SECRET, BUCKET = "testkey", "testsecret", "tidelake-test"
 TESTS_SECONDS = 1800
@@ -89,12 +89,13 @@ def run(options):
         with process:
             refusals = refused(options, place, endpoint, env)
             kept = killed(options, place, endpoint, bucket, env)
+            reads = cached(options, place, endpoint, env)
             env.update(TIDELAKE_TEST_S3_ENDPOINT=endpoint, TIDELAKE_TEST_S3_BUCKET=BUCKET)
             before = set(objects(bucket, ""))
             results = cargo_test(Path(place) / "cargo.log", env)
             made = set(objects(bucket, "")) - before
             assert made, "the end-to-end tests left nothing in the bucket: they did not run on it"
-            return f"{refusals}; {kept}; end-to-end tests with {len(made)} objects left: {results}"
+            return f"{refusals}; {kept}; {reads}; end-to-end tests with {len(made)} objects left: {results}"
 
 
 def refused(options, place, endpoint, env):
@@ -119,7 +120,7 @@ def refused(options, place, endpoint, env):
 
 def killed(options, place, endpoint, bucket, env):
     """A kill in the middle of writes; the new process must have every point that was acknowledged."""
-    store = ["--store", f"s3://{BUCKET}/own", "--s3-endpoint", endpoint, "--s3-allow-http"]
+    store = ["--store", f"s3://{BUCKET}/own", "--s3-endpoint", endpoint, "--s3-allow-http", "--cache-bytes", "0"]
     with Tidelake(options.bin, place, store, more=["--wal-interval-ms", "0"], env=env) as server:
         enough = threading.Event()
 
@@ -144,6 +145,56 @@ def killed(options, place, endpoint, bucket, env):
     files = objects(bucket, "own")
     assert any(path.endswith(".parquet") for path in files), files
     return f"{len(acknowledged)} acknowledged points there after kill -9"
+
+
+def figure(server, name):
+    """A figure of /metrics; nothing if it is not shown."""
+    lines = request(f"{server.url}/metrics")[1].splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith(f"tidelake_{name} ")), None)
+
+
+def cached(options, place, endpoint, env):
+    """What was read once is on local disk after a restart; a cache that is damaged or cannot be changes no answer."""
+    cache = Path(place) / "cache"
+    query = "SELECT host, count(*), sum(v) FROM m GROUP BY host ORDER BY host"
+
+    def serve(directory):
+        store = ["--store", f"s3://{BUCKET}/cached", "--s3-endpoint", endpoint, "--s3-allow-http", "--cache-dir", directory]
+        return Tidelake(options.bin, place, store, env=env)
+
+    with serve(cache) as server:
+        server.lines("\n".join(f"m,host=h{i % 50} v={i} {1_790_000_000 + i}000000000" for i in range(50_000)))
+        server.post("/admin/flush")
+        expected = server.sql(query)
+    requests = []
+    for _ in range(2):
+        with serve(cache) as server:
+            assert server.sql(query) == expected
+            requests.append(figure(server, "query_read_requests_total"))
+            assert figure(server, "disk_cache_limit_bytes") > 0
+    # Of the first of them the process before may have read everything already.
+    assert requests[1] == 0 and written(cache) > 0, requests
+    for file in cache.iterdir():
+        file.write_bytes(os.urandom(100_000))
+    with serve(cache) as server:
+        assert server.sql(query) == expected, "with a damaged cache"
+        for file in cache.iterdir():
+            file.unlink()
+        assert server.sql(query) == expected, "with a deleted cache"
+    # Not a directory.
+    file = Path(place) / "file"
+    file.write_text("")
+    with serve(file / "cache") as server:
+        assert server.sql(query) == expected, "without a cache"
+        assert figure(server, "disk_cache_limit_bytes") is None
+    log = (Path(place) / "tidelake.log").read_text()
+    assert log.count("no cache on disk") == 1, log[-2000:]
+    return "a restart reads nothing again"
+
+
+def written(directory):
+    """Bytes that files take, as far as they are written."""
+    return sum(file.stat().st_blocks for file in directory.iterdir()) * 512
 
 
 def cargo_test(log, env):
