@@ -72,7 +72,7 @@ pub fn watch(memory_bytes: usize, give_back: fn()) -> io::Result<()> {
             if resident > full {
                 give_back();
             }
-            thread::sleep(if resident > watched {
+            thread::park_timeout(if resident > watched {
                 WATCHED_PAUSE
             } else {
                 PAUSE

@@ -245,7 +245,8 @@ async fn read_from(
     start: u64,
     meter: Option<&Arc<ReadMeter>>,
 ) -> Result<Bytes, SegmentError> {
-    let mut read = object.ranges(&[start..object.bytes()], meter).await?;
+    let end = start..object.bytes();
+    let mut read = object.ranges(std::slice::from_ref(&end), meter).await?;
     Ok(read.pop().unwrap_or_default())
 }
 

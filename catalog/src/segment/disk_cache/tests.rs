@@ -1,6 +1,7 @@
 use super::*;
 
 const FILE: u64 = 5 * BLOCK_BYTES / 2;
+const WHOLE: Range<u64> = 0..FILE;
 
 /// What the store has.
 fn stored() -> Bytes {
@@ -35,21 +36,16 @@ async fn the_store_is_asked_once_also_after_a_restart() {
     assert_eq!(read(&cache, 1, &inside).await, 2 * BLOCK_BYTES);
     assert_eq!(read(&cache, 1, &inside).await, 0);
     // Only what is missing; the last block is a short one.
-    let all = 0..FILE;
-    assert_eq!(read(&cache, 1, &[all.clone(), 7..7]).await, BLOCK_BYTES / 2);
-    assert_eq!(
-        read(&cache, 2, &[all.clone()]).await,
-        FILE,
-        "another segment"
-    );
+    assert_eq!(read(&cache, 1, &[WHOLE, 7..7]).await, BLOCK_BYTES / 2);
+    assert_eq!(read(&cache, 2, &[WHOLE]).await, FILE, "another segment");
     let counts = cache.counts();
     assert_eq!((counts.hits, counts.misses), (4, 6));
     cache.close().await;
     drop(cache);
 
     let cache = open(directory.path()).await;
-    assert_eq!(read(&cache, 1, &[all.clone()]).await, 0);
-    assert_eq!(read(&cache, 2, &[all]).await, 0);
+    assert_eq!(read(&cache, 1, &[WHOLE]).await, 0);
+    assert_eq!(read(&cache, 2, &[WHOLE]).await, 0);
     assert!(cache.counts().read_bytes > 0);
 }
 
@@ -58,7 +54,7 @@ async fn a_changed_cache_is_slower_and_not_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(directory.path()).await;
     for segment in 0..20 {
-        read(&cache, segment, &[0..FILE]).await;
+        read(&cache, segment, &[WHOLE]).await;
     }
     cache.close().await;
     drop(cache);
@@ -82,7 +78,7 @@ async fn a_changed_cache_is_slower_and_not_wrong() {
     let mut asked = 0;
     for segment in 0..20 {
         // `read` compares what comes.
-        asked += read(&cache, segment, &[0..FILE]).await;
+        asked += read(&cache, segment, &[WHOLE]).await;
     }
     assert!(asked > 0);
     cache.close().await;
@@ -90,11 +86,11 @@ async fn a_changed_cache_is_slower_and_not_wrong() {
 
     files().for_each(|file| std::fs::write(file, b"not a cache").unwrap());
     let cache = open(directory.path()).await;
-    assert_eq!(read(&cache, 1, &[0..FILE]).await, FILE);
+    assert_eq!(read(&cache, 1, &[WHOLE]).await, FILE);
     // Deleted under a running process.
     std::fs::remove_dir_all(directory.path()).unwrap();
     for segment in 0..20 {
-        read(&cache, segment, &[0..FILE]).await;
+        read(&cache, segment, &[WHOLE]).await;
     }
 }
 
@@ -105,7 +101,7 @@ async fn a_cache_is_never_larger_than_it_may_be() {
         .await
         .unwrap();
     for segment in 0..1_000 {
-        read(&cache, segment, &[0..FILE]).await;
+        read(&cache, segment, &[WHOLE]).await;
     }
     cache.close().await;
     assert_eq!(cache.counts().limit_bytes, LEAST_BYTES);
