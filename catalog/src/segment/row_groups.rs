@@ -175,7 +175,7 @@ impl<W: Write + Send> RowGroups<W> {
                 Some(Split::Encoded(usual)) => *usual,
                 _ => Sampled::new(ways, field, arrays)?.encode(ways, field)?,
             };
-            chunks.push(usual.slower(ways, field)?);
+            chunks.push(usual.slower(ways, field));
         }
         let mut group = self.file.next_row_group()?;
         for chunk in chunks {
@@ -279,23 +279,34 @@ impl Sampled {
 }
 
 impl Encoded {
-    /// With a slow level of zstd, if that is smaller.
-    fn slower(self, trials: &[Trial], field: &Field) -> Result<ArrowColumnChunk, ParquetError> {
+    /// With a slow level of zstd, if that is smaller. It needs tens of megabytes in one piece; where
+    /// these cannot be had, what is encoded already is kept.
+    fn slower(self, trials: &[Trial], field: &Field) -> ArrowColumnChunk {
+        match self.slow(trials, field) {
+            Ok(Some(slow)) if size(&slow) < size(&self.chunk) => slow,
+            Ok(_) => self.chunk,
+            Err(error) => {
+                tracing::warn!(column = field.name(), %error, "compressed less than it could be");
+                self.chunk
+            }
+        }
+    }
+
+    fn slow(
+        &self,
+        trials: &[Trial],
+        field: &Field,
+    ) -> Result<Option<ArrowColumnChunk>, ParquetError> {
         let Self { of, way, chunk } = self;
-        let Some(slow) = trials[way].slow.as_ref().filter(|_| size(&chunk) > SMALL) else {
-            return Ok(chunk);
+        let Some(slow) = trials[*way].slow.as_ref().filter(|_| size(chunk) > SMALL) else {
+            return Ok(None);
         };
-        if let Some(usual) = of.sizes[way]
+        if let Some(usual) = of.sizes[*way]
             && size(&encode_numbers(slow, field, &of.sample)?) * 100 > usual * (100 - SLOW_GAIN)
         {
-            return Ok(chunk);
+            return Ok(None);
         }
-        let slow = encode_numbers(slow, field, &of.arrays)?;
-        Ok(if size(&slow) < size(&chunk) {
-            slow
-        } else {
-            chunk
-        })
+        encode_numbers(slow, field, &of.arrays).map(Some)
     }
 }
 
