@@ -286,7 +286,7 @@ impl Encoded {
             Ok(Some(slow)) if size(&slow) < size(&self.chunk) => slow,
             Ok(_) => self.chunk,
             Err(error) => {
-                tracing::warn!(column = field.name(), %error, "compressed less than it could be");
+                tracing::debug!(column = field.name(), %error, "compressed less than it could be");
                 self.chunk
             }
         }
