@@ -104,7 +104,31 @@ fn available_bytes() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn a_full_process_gives_memory_back_and_one_with_room_does_not() {
+        static FULL: AtomicUsize = AtomicUsize::new(0);
+        static ROOM: AtomicUsize = AtomicUsize::new(0);
+        // No process fits into a kilobyte.
+        watch(1 << 10, || {
+            FULL.fetch_add(1, Ordering::Relaxed);
+        })
+        .unwrap();
+        watch(1 << 50, || {
+            ROOM.fetch_add(1, Ordering::Relaxed);
+        })
+        .unwrap();
+        let begun = Instant::now();
+        while FULL.load(Ordering::Relaxed) < 3 && begun.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        assert!(FULL.load(Ordering::Relaxed) >= 3);
+        assert_eq!(ROOM.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn there_is_memory_and_it_is_divided() {

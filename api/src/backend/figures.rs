@@ -22,88 +22,75 @@ impl Backend {
                 read,
             });
         };
-        let of = |read: fn(&Ingester) -> f64| -> Box<dyn Fn() -> f64 + Send + Sync> {
+        let of_ingester: [(_, _, _, fn(&Ingester) -> f64); 13] = [
+            (
+                "buffer_bytes",
+                "Bytes of rows that are not in a segment yet",
+                false,
+                |i| i.buffered().0 as f64,
+            ),
+            (
+                "buffer_rows",
+                "Rows that are not in a segment yet",
+                false,
+                |i| i.buffered().1 as f64,
+            ),
+            (
+                "active_series",
+                "Series known to the write path",
+                false,
+                |i| i.series() as f64,
+            ),
+            ("flushes", "Flushes that were committed", true, |i| {
+                i.counters().flushes.load(Ordering::Relaxed) as f64
+            }),
+            (
+                "flush_failures",
+                "Flushes that failed and are tried again",
+                true,
+                |i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64,
+            ),
+            ("flushed_rows", "Rows written to segments", true, |i| {
+                i.counters().flushed_rows.load(Ordering::Relaxed) as f64
+            }),
+            ("deferred_writes", "Writes answered with 503", true, |i| {
+                i.counters().deferred.load(Ordering::Relaxed) as f64
+            }),
+            (
+                "wal_objects",
+                "Objects of the write-ahead log that became durable",
+                true,
+                |i| i.log_metrics().groups.load(Ordering::Relaxed) as f64,
+            ),
+            ("wal_bytes", "Bytes of these objects", true, |i| {
+                i.log_metrics().bytes.load(Ordering::Relaxed) as f64
+            }),
+            ("wal_requests", "Requests in these objects", true, |i| {
+                i.log_metrics().frames.load(Ordering::Relaxed) as f64
+            }),
+            (
+                "wal_put_errors",
+                "Puts of the write-ahead log that failed",
+                true,
+                |i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64,
+            ),
+            (
+                "wal_put_seconds",
+                "Time of all puts of the write-ahead log",
+                true,
+                |i| i.log_metrics().put_latency.sum().as_secs_f64(),
+            ),
+            (
+                "wal_queued_bytes",
+                "Bytes that wait for the write-ahead log",
+                false,
+                |i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64,
+            ),
+        ];
+        for (name, help, is_counter, read) in of_ingester {
             let ingester = Arc::clone(&self.ingester);
-            Box::new(move || read(&ingester))
-        };
-        add(
-            "buffer_bytes",
-            "Bytes of rows that are not in a segment yet",
-            false,
-            of(|i| i.buffered().0 as f64),
-        );
-        add(
-            "buffer_rows",
-            "Rows that are not in a segment yet",
-            false,
-            of(|i| i.buffered().1 as f64),
-        );
-        add(
-            "active_series",
-            "Series known to the write path",
-            false,
-            of(|i| i.series() as f64),
-        );
-        add(
-            "flushes",
-            "Flushes that were committed",
-            true,
-            of(|i| i.counters().flushes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "flush_failures",
-            "Flushes that failed and are tried again",
-            true,
-            of(|i| i.counters().failed_flushes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "flushed_rows",
-            "Rows written to segments",
-            true,
-            of(|i| i.counters().flushed_rows.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "deferred_writes",
-            "Writes answered with 503",
-            true,
-            of(|i| i.counters().deferred.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_objects",
-            "Objects of the write-ahead log that became durable",
-            true,
-            of(|i| i.log_metrics().groups.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_bytes",
-            "Bytes of these objects",
-            true,
-            of(|i| i.log_metrics().bytes.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_requests",
-            "Requests in these objects",
-            true,
-            of(|i| i.log_metrics().frames.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_put_errors",
-            "Puts of the write-ahead log that failed",
-            true,
-            of(|i| i.log_metrics().put_errors.load(Ordering::Relaxed) as f64),
-        );
-        add(
-            "wal_put_seconds",
-            "Time of all puts of the write-ahead log",
-            true,
-            of(|i| i.log_metrics().put_latency.sum().as_secs_f64()),
-        );
-        add(
-            "wal_queued_bytes",
-            "Bytes that wait for the write-ahead log",
-            false,
-            of(|i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64),
-        );
+            add(name, help, is_counter, Box::new(move || read(&ingester)));
+        }
         let read = |count: fn(ReadCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
             let querier = Arc::clone(&self.querier);
             Box::new(move || count(querier.read_counts()) as f64)

@@ -251,7 +251,7 @@ impl<'a> BlockRead<'a> {
             file_bytes,
             blocks,
         };
-        // The file may have been changed by somebody; it is found out where it is decoded.
+        // A block of another length is of no use.
         for at in 0..read.blocks.len() {
             let (block, bytes) = &read.blocks[at];
             let wanted = read.range(*block);

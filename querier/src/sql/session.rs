@@ -172,6 +172,8 @@ fn is_simple(plan: &LogicalPlan) -> bool {
                 | LogicalPlan::Distinct(_)
                 | LogicalPlan::Sort(_)
                 | LogicalPlan::Limit(_)
+                | LogicalPlan::Explain(_)
+                | LogicalPlan::Analyze(_)
         ) && !node.expressions().iter().any(has_subquery);
         Ok(match is_simple {
             true => TreeNodeRecursion::Continue,
