@@ -158,7 +158,7 @@ pub(super) async fn plan(
 }
 
 /// Whether one pass of the optimizer does all that can be done. More are for what only shows when
-/// joins were moved and subqueries became joins.
+/// joins were moved, subqueries became joins, and no filter is left between a limit and its scan.
 fn is_simple(plan: &LogicalPlan) -> bool {
     let mut is_simple = true;
     let looked = plan.apply(|node| {
@@ -171,7 +171,6 @@ fn is_simple(plan: &LogicalPlan) -> bool {
                 | LogicalPlan::Aggregate(_)
                 | LogicalPlan::Distinct(_)
                 | LogicalPlan::Sort(_)
-                | LogicalPlan::Limit(_)
                 | LogicalPlan::Explain(_)
                 | LogicalPlan::Analyze(_)
         ) && !node.expressions().iter().any(has_subquery);
