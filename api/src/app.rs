@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::panics;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -15,7 +16,6 @@ use crate::maintenance;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::paced_body::Pace;
-use crate::panics;
 use crate::query_slots::QuerySlots;
 
 /// A figure that is read when somebody scrapes it.

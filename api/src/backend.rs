@@ -113,7 +113,8 @@ impl From<exec::QueryError> for QueryError {
             | exec::QueryError::Source(SourceError::Memory(_))
             | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
-            exec::QueryError::Source(SourceError::Corrupt { .. }) => Self::Internal(text),
+            exec::QueryError::Source(SourceError::Corrupt { .. })
+            | exec::QueryError::Panicked(_) => Self::Internal(text),
             _ => Self::Execution(text),
         }
     }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigArgs};
-use crate::{memory, panics};
 
 /// Time-series database on an object store: Prometheus and line protocol in, PromQL and SQL out.
 #[derive(Debug, Parser)]
@@ -57,12 +57,6 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     };
     start_log(&config);
     panics::install();
-    if let Err(error) = memory::watch(memory::memory_bytes(&config), give_back) {
-        return complain(
-            1,
-            &format!("cannot start the thread that watches memory: {error}"),
-        );
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -71,7 +65,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
     };
     let result = match command {
-        Command::Serve(_) => runtime.block_on(crate::server::serve(config)),
+        Command::Serve(_) => runtime.block_on(crate::server::serve(config, give_back)),
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
     };

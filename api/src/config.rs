@@ -48,8 +48,9 @@ pub struct Config {
     /// Databases that writes may create; 0 is no limit. Each is in the memory of every process and
     /// in every checkpoint. Those that are there go on beyond it.
     pub max_databases: usize,
-    /// Tables that writes may create in a database, one a measurement; 0 is no limit. Each has two
-    /// files a day at least, and its rows are flushed and merged apart from those of others.
+    /// Tables that writes may create in all databases together, one a measurement; 0 is no limit.
+    /// Each has two files a day at least, and its rows are flushed and merged apart from those of
+    /// others.
     pub max_tables: usize,
     /// Tags and fields of a table of line protocol; 0 is no limit. Each is a column of every file.
     pub max_columns: usize,
@@ -282,7 +283,7 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_DATABASES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_databases: Option<usize>,
-    /// Tables that writes may create in a database, 0 without a limit [default: 10000]
+    /// Tables that writes may create in all databases, 0 without a limit [default: 10000]
     #[arg(long, env = "TIDELAKE_MAX_TABLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tables: Option<usize>,

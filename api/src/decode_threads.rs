@@ -6,11 +6,11 @@
 use std::io;
 use std::time::Duration;
 
+use tidelake_catalog::panics::{self, Panicked};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::backend::{ContentEncoding, IngestError, WriteRequest};
-use crate::panics::{self, PanicId};
 
 /// Bodies with more bytes than this are large: they take up to ten milliseconds. Below it to change
 /// threads costs more than it is worth.
@@ -34,7 +34,7 @@ pub enum DecodeError {
     /// No thread became free in time; it was not begun.
     Busy,
     /// It panicked.
-    Panicked(PanicId),
+    Panicked(Panicked),
 }
 
 impl DecodeThreads {

@@ -1,7 +1,7 @@
 //! How much memory the process may use, and the budget that is made of it.
 //!
 //! What was freed the allocator keeps for a while, as it is soon wanted again. Where that would fill
-//! the memory it is told to give it back.
+//! the memory it is told to give it back. The budget hears what the process holds in truth.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,15 +63,17 @@ pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
 }
 
 /// From now on has freed memory given back while the process holds most of what it may, as the
-/// system counts it. It does nothing where there is no `/proc`.
-pub fn watch(memory_bytes: usize, give_back: fn()) -> io::Result<()> {
+/// system counts it, and tells the budget. It does nothing where there is no `/proc`.
+pub fn watch(memory_bytes: usize, budget: Arc<MemoryBudget>, give_back: fn()) -> io::Result<()> {
     let part = |percent| (memory_bytes / 100 * percent) as f64;
     let (watched, full) = (part(WATCHED_PERCENT), part(FULL_PERCENT));
     let run = move || {
-        while let Some(resident) = process::resident_bytes() {
+        while let Some(mut resident) = process::resident_bytes() {
             if resident > full {
                 give_back();
+                resident = process::resident_bytes().unwrap_or(resident);
             }
+            budget.observe(resident as usize, memory_bytes);
             thread::park_timeout(if resident > watched {
                 WATCHED_PAUSE
             } else {
@@ -114,11 +116,13 @@ mod tests {
         static FULL: AtomicUsize = AtomicUsize::new(0);
         static ROOM: AtomicUsize = AtomicUsize::new(0);
         // No process fits into a kilobyte.
-        watch(1 << 10, || {
+        let (full, room) = (MemoryBudget::new(1 << 10), MemoryBudget::new(1 << 50));
+        let (full, room) = (Arc::new(full), Arc::new(room));
+        watch(1 << 10, Arc::clone(&full), || {
             FULL.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
-        watch(1 << 50, || {
+        watch(1 << 50, Arc::clone(&room), || {
             ROOM.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
@@ -128,6 +132,8 @@ mod tests {
         }
         assert!(FULL.load(Ordering::Relaxed) >= 3);
         assert_eq!(ROOM.load(Ordering::Relaxed), 0);
+        assert!(full.try_reserve(Share::Queries, 1).is_err());
+        assert!(room.try_reserve(Share::Queries, 1).is_ok());
     }
 
     #[test]

@@ -19,12 +19,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
+use tidelake_catalog::panics;
 use tokio::time::Instant;
 
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;
 use crate::query_slots::QuerySlots;
-use crate::{panics, process};
+use crate::process;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::backend::{Backend, OpenError, WalState};
 use crate::config::Config;
+use crate::memory;
 use crate::router::router;
 use crate::write_timeout::WriteTimeout;
 
@@ -39,7 +40,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Runs the server until a signal or a takeover; returns the exit code.
-pub async fn serve(config: Config) -> anyhow::Result<u8> {
+pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(&config.listen)
         .await
@@ -48,6 +49,9 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
         .local_addr()
         .context("cannot find out the address that is listened on")?;
     let app = App::new(config);
+    let memory_bytes = memory::memory_bytes(&app.config);
+    memory::watch(memory_bytes, Arc::clone(&app.memory), give_back)
+        .context("cannot start the thread that watches memory")?;
     let (stop, mut http) = start_http(listener, app.clone());
     tracing::info!(%address, "listening");
 

@@ -182,10 +182,10 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
-    /// One more table than [`NameLimits`](crate::NameLimits) allow in a database.
+    /// One more table than [`NameLimits`](crate::NameLimits) allow.
     #[error(
-        "table {table:?} of database {database:?} cannot be created: a database has at most \
-         {limit} tables (setting max_tables)"
+        "table {table:?} of database {database:?} cannot be created: all databases together have \
+         at most {limit} tables (setting max_tables)"
     )]
     TooManyTables {
         /// Database.

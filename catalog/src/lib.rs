@@ -35,6 +35,7 @@ pub mod keys;
 mod log;
 pub mod memory;
 pub mod model;
+pub mod panics;
 pub mod record;
 pub mod segment;
 pub mod snapshot;

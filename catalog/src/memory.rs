@@ -14,14 +14,15 @@
 //! Invariants:
 //! - all shares together never hold more than the sum of the guarantees;
 //! - a quarter of the memory that is divided ([`UNCOUNTED`]) is in no share: the allocator's slack,
-//!   and what is too small to be counted.
+//!   and what is too small to be counted. Where that is not enough ([`MemoryBudget::observe`]),
+//!   what can be refused or wait gets less.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Part of the memory that belongs to no share, in percent.
 pub const UNCOUNTED: usize = 25;
@@ -64,6 +65,11 @@ impl Share {
             Share::Caches => "caches",
             Share::Merges => "merges",
         }
+    }
+
+    /// Whether it makes room for what nobody counted: what it holds can be asked for again.
+    fn yields(self) -> bool {
+        matches!(self, Share::Queries | Share::Caches | Share::Merges)
     }
 
     /// Its guarantee, in percent of the memory that is divided.
@@ -124,9 +130,18 @@ struct Account {
 /// The memory of the process. See the module.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    accounts: Mutex<[Account; Share::ALL.len()]>,
+    accounts: Mutex<Accounts>,
     freed: Notify,
     recalled: Notify,
+    /// Held by what goes on without room: one after the other.
+    beyond: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Accounts {
+    of: [Account; Share::ALL.len()],
+    /// Bytes that the process holds beyond what was counted and what may go uncounted.
+    excess: usize,
 }
 
 impl MemoryBudget {
@@ -141,9 +156,13 @@ impl MemoryBudget {
             recalls: false,
         });
         Self {
-            accounts: Mutex::new(accounts),
+            accounts: Mutex::new(Accounts {
+                of: accounts,
+                excess: 0,
+            }),
             freed: Notify::new(),
             recalled: Notify::new(),
+            beyond: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -157,7 +176,7 @@ impl MemoryBudget {
     pub fn with_cap(self, share: Share, bytes: usize) -> Self {
         {
             let mut accounts = self.accounts.lock();
-            let account = &mut accounts[share as usize];
+            let account = &mut accounts.of[share as usize];
             account.cap = bytes;
             account.state.guaranteed = account.state.guaranteed.min(bytes);
         }
@@ -184,6 +203,7 @@ impl MemoryBudget {
             budget: Arc::clone(self),
             share,
             bytes: 0,
+            _beyond: None,
         }
     }
 
@@ -209,14 +229,15 @@ impl MemoryBudget {
                             budget: Arc::clone(self),
                             share,
                             bytes,
+                            _beyond: None,
                         });
                     }
                     Err(refused) if bytes > most(&accounts, share) => {
-                        accounts[share as usize].state.refused += 1;
+                        accounts.of[share as usize].state.refused += 1;
                         return Err(refused);
                     }
                     Err(_) if waiting.is_none() => {
-                        accounts[share as usize].state.waiting += 1;
+                        accounts.of[share as usize].state.waiting += 1;
                         waiting = Some(Waiting(self, share));
                     }
                     Err(_) => {}
@@ -228,7 +249,7 @@ impl MemoryBudget {
     }
 
     /// As [`reserve`](Self::reserve) for work that must be done: after `patience` the bytes are
-    /// counted whether or not there is room.
+    /// counted whether or not there is room, but for one such reservation at a time.
     pub async fn reserve_within(
         self: &Arc<Self>,
         share: Share,
@@ -240,9 +261,33 @@ impl MemoryBudget {
         {
             return reservation;
         }
-        let mut reservation = self.empty(share);
-        reservation.grow(bytes);
-        reservation
+        tokio::select! {
+            biased;
+            Ok(reservation) = self.reserve(share, bytes) => reservation,
+            beyond = Arc::clone(&self.beyond).acquire_owned() => {
+                let mut reservation = self.empty(share);
+                reservation.grow(bytes);
+                // Nobody closes it.
+                reservation._beyond = beyond.ok();
+                reservation
+            }
+        }
+    }
+
+    /// Compares with what the process holds as the system counts it: what is neither counted nor
+    /// within the part for it is taken from what queries, caches and merges may have more.
+    /// `memory_bytes` is what the process may hold in all.
+    pub fn observe(&self, resident: usize, memory_bytes: usize) {
+        let mut accounts = self.accounts.lock();
+        let uncounted = resident.saturating_sub(used(&accounts));
+        let may_be = memory_bytes.saturating_sub(total(&accounts));
+        let before = accounts.excess;
+        accounts.excess = uncounted.saturating_sub(may_be);
+        let has_shrunk = accounts.excess < before;
+        drop(accounts);
+        if has_shrunk {
+            self.freed.notify_waiters();
+        }
     }
 
     /// Returns when a share lacks a part of its guarantee: holders of what can be given back should
@@ -253,7 +298,7 @@ impl MemoryBudget {
 
     /// How a share stands.
     pub fn state(&self, share: Share) -> ShareState {
-        self.accounts.lock()[share as usize].state
+        self.accounts.lock().of[share as usize].state
     }
 
     /// Bytes that a share may hold at present.
@@ -272,31 +317,29 @@ impl MemoryBudget {
     }
 }
 
-type Accounts = [Account; Share::ALL.len()];
-
 fn used(accounts: &Accounts) -> usize {
-    accounts.iter().map(|account| account.state.used).sum()
+    accounts.of.iter().map(|account| account.state.used).sum()
 }
 
 fn total(accounts: &Accounts) -> usize {
-    accounts.iter().fold(0, |sum, account| {
+    accounts.of.iter().fold(0, |sum, account| {
         sum.saturating_add(account.state.guaranteed)
     })
 }
 
 fn most(accounts: &Accounts, share: Share) -> usize {
-    let own = accounts[share as usize].state.guaranteed;
+    let own = accounts.of[share as usize].state.guaranteed;
     own.saturating_add((total(accounts) - own) / 2)
-        .min(accounts[share as usize].cap)
+        .min(accounts.of[share as usize].cap)
 }
 
 /// What a share may hold now: its guarantee, and half of what others leave of theirs unless one of
 /// them needs it.
 fn limit(accounts: &Accounts, share: Share) -> usize {
-    let account = &accounts[share as usize];
+    let account = &accounts.of[share as usize];
     let mut unused = 0usize;
     for other in Share::ALL.into_iter().filter(|other| *other != share) {
-        let other = &accounts[other as usize];
+        let other = &accounts.of[other as usize];
         if other.recalls {
             return account.state.guaranteed;
         }
@@ -311,8 +354,11 @@ fn limit(accounts: &Accounts, share: Share) -> usize {
 
 fn take(accounts: &mut Accounts, share: Share, bytes: usize) -> Result<(), OutOfMemory> {
     let limit = limit(accounts, share);
-    let free = total(accounts).saturating_sub(used(accounts));
-    let account = &mut accounts[share as usize];
+    let mut free = total(accounts).saturating_sub(used(accounts));
+    if share.yields() {
+        free = free.saturating_sub(accounts.excess);
+    }
+    let account = &mut accounts.of[share as usize];
     let wanted = account.state.used.saturating_add(bytes);
     if wanted > limit || bytes > free {
         account.recalls |= wanted <= account.state.guaranteed;
@@ -335,7 +381,7 @@ struct Waiting<'a>(&'a MemoryBudget, Share);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut accounts = self.0.accounts.lock();
-        let account = &mut accounts[self.1 as usize];
+        let account = &mut accounts.of[self.1 as usize];
         account.state.waiting -= 1;
         if account.state.waiting == 0 {
             account.recalls = false;
@@ -348,6 +394,8 @@ pub struct Reservation {
     budget: Arc<MemoryBudget>,
     share: Share,
     bytes: usize,
+    /// Of one that there was no room for.
+    _beyond: Option<OwnedSemaphorePermit>,
 }
 
 impl fmt::Debug for Reservation {
@@ -369,7 +417,7 @@ impl Reservation {
     pub fn try_grow(&mut self, bytes: usize) -> Result<(), OutOfMemory> {
         let mut accounts = self.budget.accounts.lock();
         if let Err(refused) = take(&mut accounts, self.share, bytes) {
-            let account = &mut accounts[self.share as usize];
+            let account = &mut accounts.of[self.share as usize];
             account.state.refused += 1;
             let recalls = account.recalls;
             account.recalls &= account.state.waiting > 0;
@@ -387,7 +435,7 @@ impl Reservation {
     /// undone. Growth elsewhere is refused until the excess is gone.
     pub fn grow(&mut self, bytes: usize) {
         let mut accounts = self.budget.accounts.lock();
-        let state = &mut accounts[self.share as usize].state;
+        let state = &mut accounts.of[self.share as usize].state;
         state.used += bytes;
         state.peak = state.peak.max(state.used);
         self.bytes += bytes;
@@ -400,7 +448,7 @@ impl Reservation {
             return;
         }
         self.bytes -= bytes;
-        self.budget.accounts.lock()[self.share as usize].state.used -= bytes;
+        self.budget.accounts.lock().of[self.share as usize].state.used -= bytes;
         self.budget.freed.notify_waiters();
     }
 
@@ -427,6 +475,7 @@ impl Reservation {
             budget: Arc::clone(&self.budget),
             share: self.share,
             bytes,
+            _beyond: None,
         }
     }
 

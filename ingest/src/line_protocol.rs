@@ -47,9 +47,9 @@ pub struct LineLimits {
     pub labels: LabelLimits,
     /// Tags and fields of a table.
     pub columns: usize,
-    /// Tables of a database, for messages.
+    /// Tables of all databases, for messages.
     pub tables: usize,
-    /// Tables that the database may still get.
+    /// Tables that there may still be more.
     pub tables_left: usize,
     /// Tables that one body may add.
     pub new_tables: usize,
@@ -291,8 +291,8 @@ impl<'b> Parser<'b> {
                 let schema = self.lookup.schema(&name);
                 if schema.is_none() && self.new_tables >= limits.tables_left {
                     return Err(format!(
-                        "table {:?} cannot be created: a database has at most {} tables (setting \
-                         max_tables)",
+                        "table {:?} cannot be created: all databases together have at most {} \
+                         tables (setting max_tables)",
                         syntax::shorten(name.as_bytes()),
                         limits.tables
                     ));

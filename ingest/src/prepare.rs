@@ -180,7 +180,7 @@ impl Preparer {
                 columns => columns,
             },
             tables: names.tables,
-            tables_left: names.tables_left(snapshot, &frame.database),
+            tables_left: names.tables_left(snapshot),
             ..limits
         }
     }

@@ -32,7 +32,6 @@ mod functions;
 mod guard;
 mod limits;
 mod long_constants;
-mod panics;
 mod planning;
 mod promql;
 mod provider;
@@ -58,7 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use tidelake_catalog::Environment;
+use tidelake_catalog::{Environment, panics};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -216,14 +215,15 @@ impl SqlEngine {
             },
         );
         let (planned, warnings) = until(deadline, planning).await?;
-        let stream = panics::caught(|| match &self.options.threads {
+        let stream = panics::caught_call(|| match &self.options.threads {
             Some(threads) => {
                 // Operators may spawn when they are started.
                 let _entered = threads.enter();
                 Ok(threads::on(threads, planned.start()?, Arc::clone(&limits)))
             }
             None => planned.start(),
-        })??;
+        })
+        .map_err(SqlError::from)??;
         // From here on the stream stops it.
         stop.0 = None;
         let value = deadline::answer(stream, limits);

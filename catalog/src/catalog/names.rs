@@ -1,5 +1,6 @@
-//! How many databases, tables, columns and metric families there may be: every one of them is in the memory of every
-//! process and in every checkpoint, and a request without a password can name a new one.
+//! How many databases, tables, columns and metric families there may be: every one of them is in
+//! the memory of every process and in every checkpoint, and a request without a password can name
+//! a new one.
 
 use crate::apply::Refusal;
 use crate::model::{EXEMPLARS_TABLE, METRICS_TABLE, TableKind};
@@ -13,7 +14,7 @@ use super::TableColumns;
 pub struct NameLimits {
     /// Databases.
     pub databases: usize,
-    /// Tables of a database, without those of the samples and exemplars of Prometheus.
+    /// Tables of all databases together, without those of the samples and exemplars of Prometheus.
     pub tables: usize,
     /// Tags and fields of a table.
     pub columns: usize,
@@ -44,14 +45,13 @@ impl NameLimits {
         })
     }
 
-    /// How many tables a database may still get; `usize::MAX` without a limit.
-    pub fn tables_left(&self, snapshot: &Snapshot, database: &str) -> usize {
-        left(
-            self.tables,
-            snapshot
-                .database(database)
-                .map_or(0, |database| tables_of_names(database)),
-        )
+    /// How many tables there may still be more; `usize::MAX` without a limit.
+    pub fn tables_left(&self, snapshot: &Snapshot) -> usize {
+        if self.tables == 0 {
+            return usize::MAX;
+        }
+        let used = snapshot.databases().map(|d| tables_of_names(d)).sum();
+        left(self.tables, used)
     }
 
     /// How many metric families a database may still get; `usize::MAX` without a limit.
@@ -69,7 +69,7 @@ impl NameLimits {
     ) -> Result<(), Refusal> {
         self.check_database(snapshot, database)?;
         let wide = tables.iter().filter(|table| table.kind == TableKind::Wide);
-        let mut tables_left = self.tables_left(snapshot, database);
+        let mut tables_left = self.tables_left(snapshot);
         for wanted in wide {
             let found = snapshot.table(database, &wanted.table);
             if found.is_none() {
@@ -187,6 +187,9 @@ mod tests {
         .await;
         check(&[wide("a", &["f"]), wide("b", &["f"])], None).await;
         check(&[wide("c", &["f"])], Some("\"c\"")).await;
+        // Those of another database do.
+        let elsewhere = catalog.ensure_columns("e", &[wide("c", &["f"])]).await;
+        assert!(elsewhere.unwrap_err().to_string().contains("max_tables"));
         check(&[wide("a", &["f", "g", "h"])], None).await;
         check(&[wide("b", &["g", "h", "i"])], Some("max_columns")).await;
         check(&[wide("a", &["h", "i"])], Some("\"i\"")).await;

@@ -107,3 +107,48 @@ fn parts_of_a_reservation_are_given_back_once() {
     drop(whole);
     assert_eq!(budget.used(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_counted_is_missing_to_those_that_can_wait() {
+    let budget = budget();
+    let held = budget.try_reserve(Share::Queries, 100).unwrap();
+    // A thousand bytes of process, of which 250 may go uncounted.
+    budget.observe(350, 1000);
+    drop(budget.try_reserve(Share::Merges, 300).unwrap());
+    budget.observe(950, 1000);
+    assert!(budget.try_reserve(Share::Merges, 51).is_err());
+    assert!(budget.try_reserve(Share::Queries, 51).is_err());
+    drop(budget.try_reserve(Share::Queries, 50).unwrap());
+    // Writes do not notice.
+    drop(budget.try_reserve(Share::Buffer, 200).unwrap());
+    let waiting = tokio::spawn({
+        let budget = Arc::clone(&budget);
+        async move { budget.reserve(Share::Queries, 51).await.map(drop) }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(budget.state(Share::Queries).waiting, 1);
+    budget.observe(350, 1000);
+    waiting.await.unwrap().unwrap();
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_must_be_done_without_room_is_done_one_after_the_other() {
+    let budget = budget();
+    let everything = budget.try_reserve(Share::Queries, 475).unwrap();
+    let patience = Duration::from_secs(1);
+    let first = budget.reserve_within(Share::Merges, 700, patience).await;
+    assert_eq!(budget.state(Share::Merges).used, 700);
+    let mut second = Box::pin(budget.reserve_within(Share::Merges, 700, patience));
+    let long = Duration::from_secs(60);
+    assert!(tokio::time::timeout(long, &mut second).await.is_err());
+    drop(first);
+    assert_eq!(second.await.bytes(), 700);
+    // Or there is room.
+    let third = budget.reserve_within(Share::Merges, 700, patience).await;
+    let mut fourth = Box::pin(budget.reserve_within(Share::Merges, 60, patience));
+    assert!(tokio::time::timeout(long, &mut fourth).await.is_err());
+    drop(everything);
+    drop(third);
+    assert_eq!(fourth.await.bytes(), 60);
+}

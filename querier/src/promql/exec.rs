@@ -52,6 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelake_catalog::model::Matcher;
+use tidelake_catalog::panics::{self, Panicked};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -206,6 +207,9 @@ pub enum QueryError {
     /// The samples could not be read.
     #[error(transparent)]
     Source(SourceError),
+    /// A defect of the engine.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 impl From<SourceError> for QueryError {
@@ -414,6 +418,7 @@ impl Query {
             ))
         };
         let mut task = JoinSet::new();
+        let work = panics::caught(work);
         match &options.threads {
             Some(threads) => task.spawn_on(work, threads),
             None => task.spawn(work),
@@ -421,11 +426,9 @@ impl Query {
         // The clock runs here, among others: the only timer of idle threads would wake one of them
         // for nothing.
         match tokio::time::timeout(options.timeout, task.join_next()).await {
-            Ok(Some(Ok(result))) => result,
-            Ok(Some(Err(error))) => {
-                Err(QueryError::execution(format!("evaluation failed: {error}")))
-            }
-            Ok(None) => Err(QueryError::Canceled),
+            Ok(Some(Ok(result))) => result?,
+            // The threads end.
+            Ok(Some(Err(_)) | None) => Err(QueryError::Canceled),
             Err(_) => Err(QueryError::Timeout),
         }
     }

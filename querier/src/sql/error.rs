@@ -2,6 +2,7 @@
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use tidelake_catalog::panics::Panicked;
 
 /// Why a query gave no answer, or stopped in the middle of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +39,12 @@ pub enum SqlError {
 impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> Self {
         Self::from_ref(&error)
+    }
+}
+
+impl From<Panicked> for SqlError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Internal(panicked.to_string())
     }
 }
 

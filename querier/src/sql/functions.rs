@@ -23,7 +23,6 @@ pub(super) mod tests;
 pub(super) mod widths;
 
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -41,12 +40,12 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs,
     ScalarUDF, ScalarUDFImpl, Signature, StructFieldMapping,
 };
+use tidelake_catalog::panics;
 
 use self::cost::{Cost, Rule, costs};
 use self::widths::{fixed_width, scalar_width, total};
 use super::error::SqlError;
 use super::limits::{LimitsExtension, QueryLimits};
-use super::panics;
 use crate::memory::ClaimPool;
 
 pub(super) use rewrite::BoundedExpressions;
@@ -138,16 +137,9 @@ impl BoundedFunction {
     }
 
     fn call(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        catch_unwind(AssertUnwindSafe(|| self.inner.invoke_with_args(args))).unwrap_or_else(
-            |panic| {
-                Err(SqlError::Internal(format!(
-                    "{}() failed unexpectedly: {}",
-                    self.name(),
-                    panics::message(panic.as_ref())
-                ))
-                .into())
-            },
-        )
+        panics::caught_call(|| self.inner.invoke_with_args(args)).unwrap_or_else(|panicked| {
+            Err(SqlError::Internal(format!("{}(): {panicked}", self.name())).into())
+        })
     }
 
     /// A call that may be large, in slices of rows.

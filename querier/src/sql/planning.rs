@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tidelake_catalog::Environment;
+use tidelake_catalog::{Environment, panics};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
@@ -70,19 +70,17 @@ impl Planners {
         planners.spawn_blocking(move || {
             let result = runtime.block_on(async {
                 tokio::select! {
-                    result = work() => Some(result),
+                    result = panics::caught(async { work().await }) => Some(result),
                     () = answer.closed() => None,
                 }
             });
             if let Some(result) = result {
                 // Nobody listens any more if this fails.
-                let _ = answer.send(result);
+                let _ = answer.send(result.unwrap_or_else(|panicked| Err(panicked.into())));
             }
         });
-        question.await.unwrap_or_else(|_| {
-            Err(SqlError::Internal(
-                "planning the query failed unexpectedly".to_owned(),
-            ))
-        })
+        question
+            .await
+            .unwrap_or_else(|_| Err(SqlError::Unavailable("the server stops".to_owned())))
     }
 }

@@ -26,6 +26,7 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 use tidelake_catalog::model::{Column, TimeRange};
+use tidelake_catalog::panics;
 use tidelake_catalog::segment::scan::Edge;
 use tokio::task::JoinSet;
 
@@ -365,10 +366,8 @@ impl PartitionScan {
                 return Ok(None);
             };
             timer.done();
-            self.current =
-                Some(read.map_err(|error| {
-                    SqlError::Internal(format!("reading rows failed: {error}"))
-                })??);
+            let threads_end = |_| SqlError::Unavailable("the server stops".to_owned());
+            self.current = Some(read.map_err(threads_end)??);
             // With a limit the next unit is probably not needed.
             if self.left.is_none() {
                 self.start_next();
@@ -387,7 +386,7 @@ impl PartitionScan {
             self.metrics.clone(),
             self.batch_rows,
         );
-        self.ahead.spawn(async move {
+        let load = async move {
             let rows = unit.read().await?;
             let bytes = rows.memory_size();
             memory.try_grow(bytes)?;
@@ -398,6 +397,7 @@ impl PartitionScan {
                 batches: UnitBatches::new(layout, rows, batch_rows)?,
                 _memory: memory,
             })
-        });
+        };
+        self.ahead.spawn(async { panics::caught(load).await? });
     }
 }

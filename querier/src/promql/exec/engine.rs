@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use parking_lot::Mutex;
 use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::panics;
 use tidelake_catalog::segment::ReadMeter;
 use tokio::time::Instant;
 
@@ -362,12 +363,9 @@ impl Engine {
                     if is_only {
                         return compute();
                     }
-                    let task = tokio::spawn(async { compute() });
-                    task.await.unwrap_or_else(|error| {
-                        Err(QueryError::execution(format!(
-                            "evaluation task failed: {error}"
-                        )))
-                    })
+                    let task = tokio::spawn(async { panics::caught_call(compute) });
+                    // Its threads end.
+                    task.await.map_err(|_| QueryError::Canceled)??
                 }
             })
             .buffered(processors() + 1);

@@ -10,10 +10,13 @@ mod memory;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tidelake_catalog::model::{Histogram, LabelsBuilder, METRIC_NAME};
 
 use super::super::parse::{ast::Expr, parse};
+use super::super::source::SelectRequest;
 use super::super::source::memory::{MemorySource, Sample};
+use super::super::source::SeriesStream;
 use super::*;
 
 const MINUTE: i64 = 60_000;
@@ -68,7 +71,7 @@ fn samples(word: &str) -> Vec<Option<Sample>> {
 }
 
 fn run(
-    source: &Arc<MemorySource>,
+    source: &Arc<impl SampleSource + 'static>,
     query: &str,
     params: QueryParams,
     options: &EngineOptions,
@@ -1141,4 +1144,21 @@ fn a_histogram_counts_as_many_samples() {
     };
     assert_eq!(counted("h"), [11, 11, 11, 1]);
     assert_eq!(counted("count_over_time(h[2m])"), [11, 22, 22, 12]);
+}
+
+/// A source with a defect.
+struct Broken;
+
+#[async_trait]
+impl SampleSource for Broken {
+    async fn select(&self, _: SelectRequest) -> Result<SeriesStream, SourceError> {
+        panic!("provoked by a test")
+    }
+}
+
+#[test]
+fn a_panic_is_a_defect_and_no_fault_of_the_query() {
+    let options = EngineOptions::default();
+    let result = run(&Arc::new(Broken), "sum(x)", QueryParams::instant(0), &options);
+    assert!(matches!(result, Err(QueryError::Panicked(_))), "{result:?}");
 }
