@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidelake_catalog::memory::give_back_with;
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
@@ -57,6 +58,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     };
     start_log(&config);
     panics::install();
+    give_back_with(give_back);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -65,7 +67,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
     };
     let result = match command {
-        Command::Serve(_) => runtime.block_on(crate::server::serve(config, give_back)),
+        Command::Serve(_) => runtime.block_on(crate::server::serve(config)),
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use tidelake_catalog::memory::{MemoryBudget, Share};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::process;
@@ -25,6 +26,10 @@ const BASE_BYTES: usize = 96 << 20;
 /// beyond the second it gives back.
 const WATCHED_PERCENT: usize = 30;
 const FULL_PERCENT: usize = 60;
+/// So much more than is counted it may hold, base included, without giving back; and how often it
+/// gives back what is beyond that: soon after it mostly wants it again.
+const SLACK_BYTES: usize = 256 << 20;
+const SLACK_PAUSE: Duration = Duration::from_secs(1);
 /// How often it looks, in general and when watched.
 const PAUSE: Duration = Duration::from_millis(100);
 const WATCHED_PAUSE: Duration = Duration::from_millis(10);
@@ -63,13 +68,16 @@ pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
 }
 
 /// From now on has freed memory given back while the process holds most of what it may, as the
-/// system counts it, and tells the budget. It does nothing where there is no `/proc`.
+/// system counts it, or much more than is counted; and tells the budget. It does nothing where there is no `/proc`.
 pub fn watch(memory_bytes: usize, budget: Arc<MemoryBudget>, give_back: fn()) -> io::Result<()> {
     let part = |percent| (memory_bytes / 100 * percent) as f64;
     let (watched, full) = (part(WATCHED_PERCENT), part(FULL_PERCENT));
     let run = move || {
+        let mut given_back = Instant::now();
         while let Some(mut resident) = process::resident_bytes() {
-            if resident > full {
+            let is_slack = resident > (budget.used() + SLACK_BYTES) as f64;
+            if resident > full || (is_slack && given_back.elapsed() > SLACK_PAUSE) {
+                given_back = Instant::now();
                 give_back();
                 resident = process::resident_bytes().unwrap_or(resident);
             }
@@ -107,7 +115,6 @@ fn available_bytes() -> usize {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -118,6 +125,8 @@ mod tests {
         // No process fits into a kilobyte.
         let (full, room) = (MemoryBudget::new(1 << 10), MemoryBudget::new(1 << 50));
         let (full, room) = (Arc::new(full), Arc::new(room));
+        // What the tests beside this one hold is counted.
+        let _others = room.try_reserve(Share::Buffer, 1 << 40).unwrap();
         watch(1 << 10, Arc::clone(&full), || {
             FULL.fetch_add(1, Ordering::Relaxed);
         })

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use crate::app::{App, Figure};
 use crate::backend::WriteOutcome;
-use crate::query_slots::QuerySlots;
 use crate::process;
+use crate::query_slots::QuerySlots;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {

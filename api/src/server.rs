@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
+use tidelake_catalog::memory::give_back;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -40,7 +41,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Runs the server until a signal or a takeover; returns the exit code.
-pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
+pub async fn serve(config: Config) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(&config.listen)
         .await

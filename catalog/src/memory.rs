@@ -18,7 +18,7 @@
 //!   what can be refused or wait gets less.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,6 +26,24 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Part of the memory that belongs to no share, in percent.
 pub const UNCOUNTED: usize = 25;
+
+/// What gives back what the allocator keeps of the memory that this thread freed.
+static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
+
+/// Says how memory that was freed is given back to the system: before anything is computed, and
+/// once.
+pub fn give_back_with(give_back: fn()) {
+    // Tests start several servers in a process.
+    let _ = GIVE_BACK.set(give_back);
+}
+
+/// Gives back what the allocator keeps of the memory that this thread freed. To be called by
+/// threads that freed much and may not do anything for a while: nobody else can do it for them.
+pub fn give_back() {
+    if let Some(give_back) = GIVE_BACK.get() {
+        give_back();
+    }
+}
 
 /// What memory is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -448,7 +466,9 @@ impl Reservation {
             return;
         }
         self.bytes -= bytes;
-        self.budget.accounts.lock().of[self.share as usize].state.used -= bytes;
+        self.budget.accounts.lock().of[self.share as usize]
+            .state
+            .used -= bytes;
         self.budget.freed.notify_waiters();
     }
 

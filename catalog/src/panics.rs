@@ -112,8 +112,9 @@ mod tests {
     async fn a_panic_of_another_thread_has_the_id_under_which_it_was_logged() {
         install();
         let passed_on = async {
-            let task = tokio::task::spawn_blocking(|| panic!("provoked by a test"));
-            std::panic::resume_unwind(task.await.unwrap_err().into_panic())
+            let environment = Environment::system();
+            let there = environment.run_blocking(|| panic!("provoked by a test"));
+            std::panic::resume_unwind(there.await.unwrap_err().into_panic())
         };
         let panicked: Result<(), _> = caught(passed_on).await;
         assert_ne!(panicked, Err(Panicked(0)));

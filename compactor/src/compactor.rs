@@ -8,12 +8,13 @@ use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::Day;
 use tidelake_catalog::segment::{SegmentError, ValueLayout};
+use tidelake_catalog::segment_upload::UploadError;
 use tidelake_catalog::snapshot::Snapshot;
 use tidelake_catalog::{Catalog, CatalogError, keys};
 use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
-use crate::merge::{MergeError, merge};
+use crate::merge::merge;
 use crate::policy::{Goal, Plan, plans};
 use crate::quarantine::{Quarantine, damaged};
 
@@ -26,7 +27,7 @@ const FAILURES: usize = 3;
 pub enum CompactError {
     /// A merge failed.
     #[error(transparent)]
-    Merge(#[from] MergeError),
+    Merge(#[from] UploadError),
     /// Its commit failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -69,10 +70,12 @@ pub struct CompactorOptions {
     pub memory: Arc<MemoryBudget>,
 }
 
-/// Memory of a merge: two units and a row group, whatever it merges, and for each series of an input
-/// its place in the index, the plan and the index of the result.
+/// Memory of a merge: the series of a part, two units and a row group, whatever it merges, and for
+/// each series of an input its place in the index of the result. Series of wide tables are in memory
+/// all at a time.
 const MERGE_BYTES: usize = 128 << 20;
-const SERIES_BYTES: usize = 300;
+const SERIES_BYTES: usize = 64;
+const WIDE_SERIES_BYTES: usize = 300;
 /// How long a merge waits for its memory.
 const MERGE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -208,7 +211,7 @@ impl Compactor {
         };
         let found = damaged(self.catalog.store(), inputs)
             .await
-            .map_err(MergeError::from)?;
+            .map_err(UploadError::from)?;
         if !found.is_empty() {
             found
                 .into_iter()
@@ -219,7 +222,12 @@ impl Compactor {
         let memory = &self.options.memory;
         let series: u64 = plan.segments.iter().map(|segment| segment.series).sum();
         let series = usize::try_from(series).unwrap_or(usize::MAX);
-        let bytes = MERGE_BYTES.saturating_add(series.saturating_mul(SERIES_BYTES));
+        let series_bytes = if table.schema.kind.is_by_series_id() {
+            SERIES_BYTES
+        } else {
+            WIDE_SERIES_BYTES
+        };
+        let bytes = MERGE_BYTES.saturating_add(series.saturating_mul(series_bytes));
         let _memory = memory
             .reserve_within(Share::Merges, bytes, MERGE_PATIENCE)
             .await;
@@ -261,8 +269,8 @@ impl Compactor {
     }
 
     /// A file that is as it was written may still not be readable, or have gone while it was read.
-    fn quarantine_input(&self, plan: &Plan, error: MergeError) -> Result<Outcome, CompactError> {
-        let MergeError::Segment(damage @ SegmentError::Corrupt { object, .. }) = &error else {
+    fn quarantine_input(&self, plan: &Plan, error: UploadError) -> Result<Outcome, CompactError> {
+        let UploadError::Segment(damage @ SegmentError::Corrupt { object, .. }) = &error else {
             return Err(error.into());
         };
         let id = keys::segment_of_file(object);

@@ -2,10 +2,11 @@
 //! labels.
 //!
 //! A client sends the label section of a series in the same bytes every time. The registry
-//! therefore remembers sections as received ("spellings"): a known one is found by its hash and
-//! verified byte by byte, and no label is parsed and no string built. Only an unknown spelling is
-//! parsed, brought into canonical form and looked up by its labels, so that another spelling of a
-//! known series gives the same number.
+//! therefore remembers sections as received ("spellings") by a hash of 128 bits: no label of a known
+//! one is parsed and no string built. Only an unknown spelling is parsed, brought into canonical
+//! form and looked up by its labels, so that another spelling of a known series gives the same
+//! number. The bytes are not kept to be compared: of a billion spellings two have one hash with a
+//! probability of 1.5e-21, and who sends a spelling to meet another's series can name that series.
 //!
 //! Series are only ever added. Their numbers hold for the life of the process, not on disk; files
 //! name a series by [`Series::id`]. Two label sets with one id must never be mixed: the one that
@@ -19,7 +20,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::segment::Series;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Entries per allocation.
 const CHUNK: usize = 128;
@@ -65,22 +66,32 @@ pub enum SeriesError {
 /// A series that a request brings and the registry does not know by this spelling.
 #[derive(Debug)]
 pub(crate) struct NewSeries {
-    hash: u64,
-    raw: Box<[u8]>,
+    spelling: Spelling,
     labels: Labels,
 }
 
-/// The hash of a label section as received. Seeded per process, so that nobody can prepare
+/// A label section as received: its hash. Seeded per process, so that nobody can prepare
 /// collisions.
-#[inline]
-pub(crate) fn hash_raw(raw: &[u8]) -> u64 {
-    static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0u8));
-    xxh3_64_with_seed(raw, *SEED)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spelling {
+    low: u64,
+    high: u64,
 }
 
-struct Spelling {
-    hash: u64,
-    raw: Box<[u8]>,
+impl Spelling {
+    #[inline]
+    pub(crate) fn of(raw: &[u8]) -> Self {
+        static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0u8));
+        let hash = xxh3_128_with_seed(raw, *SEED);
+        Self {
+            low: hash as u64,
+            high: (hash >> 64) as u64,
+        }
+    }
+}
+
+struct KnownSpelling {
+    spelling: Spelling,
     series: u32,
     names: u32,
 }
@@ -91,7 +102,7 @@ struct Known {
 }
 
 struct Inner {
-    spellings: HashTable<Spelling>,
+    spellings: HashTable<KnownSpelling>,
     by_id: HashMap<u64, Known>,
     /// Distinct sets of label names, so that a parser checks each set against the schema only
     /// once.
@@ -216,27 +227,26 @@ impl SeriesRegistry {
 impl Inner {
     fn insert(&mut self, new: NewSeries, id_of: fn(&Labels) -> u64) -> Result<u32, SeriesError> {
         // Another request may have brought the same since this one looked.
-        if let Some((series, _)) = self.find(new.hash, &new.raw) {
+        if let Some((series, _)) = self.find(new.spelling) {
             return Ok(series);
         }
         let id = id_of(&new.labels);
         let series = self.add(new.labels, id)?;
         let wanted = self.by_id.get(&id).is_some_and(|k| k.spellings < SPELLINGS);
         // A table has room for twice as many as it holds, at worst.
-        let cost = 2 * size_of::<Spelling>() + 16 + new.raw.len();
         if wanted
-            && self.charge(cost)
+            && self.charge(2 * size_of::<KnownSpelling>())
             && let Some(known) = self.by_id.get_mut(&id)
             && let Some(entry) = self.entries.get(series)
         {
             known.spellings += 1;
-            let spelling = Spelling {
-                hash: new.hash,
-                raw: new.raw,
+            let spelling = KnownSpelling {
+                spelling: new.spelling,
                 series,
                 names: entry.names,
             };
-            self.spellings.insert_unique(new.hash, spelling, |s| s.hash);
+            self.spellings
+                .insert_unique(new.spelling.low, spelling, |known| known.spelling.low);
         }
         Ok(series)
     }
@@ -315,10 +325,10 @@ impl Inner {
     }
 
     #[inline]
-    fn find(&self, hash: u64, raw: &[u8]) -> Option<(u32, u32)> {
+    fn find(&self, spelling: Spelling) -> Option<(u32, u32)> {
         self.spellings
-            .find(hash, |s| s.hash == hash && *s.raw == *raw)
-            .map(|s| (s.series, s.names))
+            .find(spelling.low, |known| known.spelling == spelling)
+            .map(|known| (known.series, known.names))
     }
 }
 
@@ -328,8 +338,8 @@ pub(crate) struct KnownSeries<'a>(RwLockReadGuard<'a, Inner>);
 impl KnownSeries<'_> {
     /// The series of a spelling, and the number of its set of label names.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, raw: &[u8]) -> Option<(u32, u32)> {
-        self.0.find(hash, raw)
+    pub(crate) fn find(&self, spelling: Spelling) -> Option<(u32, u32)> {
+        self.0.find(spelling)
     }
 
     /// The labels of a series.
@@ -407,30 +417,27 @@ pub(crate) struct NewSeriesSet {
 impl NewSeriesSet {
     /// The place of a spelling in the set.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, raw: &[u8]) -> Option<u32> {
+    pub(crate) fn find(&self, spelling: Spelling) -> Option<u32> {
         if self.list.is_empty() {
             return None;
         }
         self.index
-            .find(hash, |&at| {
+            .find(spelling.low, |&at| {
                 self.list
                     .get(at as usize)
-                    .is_some_and(|s| s.hash == hash && *s.raw == *raw)
+                    .is_some_and(|new| new.spelling == spelling)
             })
             .copied()
     }
 
     /// Adds a spelling that is not there; gives its place.
-    pub(crate) fn push(&mut self, hash: u64, raw: &[u8], labels: Labels) -> u32 {
+    pub(crate) fn push(&mut self, spelling: Spelling, labels: Labels) -> u32 {
         let at = self.list.len() as u32;
-        self.list.push(NewSeries {
-            hash,
-            raw: raw.into(),
-            labels,
-        });
+        self.list.push(NewSeries { spelling, labels });
         let list = &self.list;
-        self.index
-            .insert_unique(hash, at, |&at| list.get(at as usize).map_or(0, |s| s.hash));
+        self.index.insert_unique(spelling.low, at, |&at| {
+            list.get(at as usize).map_or(0, |new| new.spelling.low)
+        });
         at
     }
 
@@ -444,7 +451,7 @@ impl NewSeriesSet {
         while self.list.len() > len {
             let Some(last) = self.list.pop() else { return };
             let at = self.list.len() as u32;
-            if let Ok(slot) = self.index.find_entry(last.hash, |&x| x == at) {
+            if let Ok(slot) = self.index.find_entry(last.spelling.low, |&x| x == at) {
                 slot.remove();
             }
         }
@@ -467,14 +474,14 @@ mod tests {
 
     fn insert(registry: &SeriesRegistry, raw: &str, labels: Labels) -> Result<u32, SeriesError> {
         let mut set = NewSeriesSet::default();
-        set.push(hash_raw(raw.as_bytes()), raw.as_bytes(), labels);
+        set.push(Spelling::of(raw.as_bytes()), labels);
         registry.insert_all(set.take()).remove(0)
     }
 
     fn find(registry: &SeriesRegistry, raw: &str) -> Option<u32> {
         registry
             .read()
-            .find(hash_raw(raw.as_bytes()), raw.as_bytes())
+            .find(Spelling::of(raw.as_bytes()))
             .map(|(series, _)| series)
     }
 
@@ -606,7 +613,7 @@ mod tests {
         let names = |raw: &str| {
             registry
                 .read()
-                .find(hash_raw(raw.as_bytes()), raw.as_bytes())
+                .find(Spelling::of(raw.as_bytes()))
                 .unwrap()
                 .1
         };
@@ -643,12 +650,12 @@ mod tests {
     #[test]
     fn what_is_taken_back_is_not_found() {
         let mut set = NewSeriesSet::default();
-        set.push(1, b"a", labels("a"));
-        set.push(1, b"b", labels("b"));
+        // They differ in the half by which nothing is looked up.
+        let [a, b] = [1, 2].map(|high| Spelling { low: 1, high });
+        set.push(a, labels("a"));
+        set.push(b, labels("b"));
+        assert_eq!((set.find(a), set.find(b)), (Some(0), Some(1)));
         set.truncate(1);
-        assert_eq!(
-            (set.find(1, b"a"), set.find(1, b"b"), set.len()),
-            (Some(0), None, 1)
-        );
+        assert_eq!((set.find(a), set.find(b), set.len()), (Some(0), None, 1));
     }
 }

@@ -21,6 +21,7 @@ mod rows;
 pub(in crate::segment) mod writer;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -230,6 +231,44 @@ impl SeriesIndex {
         }
     }
 
+    /// How many series have each value of a label, by value; the empty one is that of series
+    /// without the label.
+    pub async fn value_counts(&self, name: &str) -> Result<Vec<(String, usize)>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => {
+                let mut counts = BTreeMap::<&str, usize>::new();
+                for one in &index.series {
+                    let value = one.series.labels.get(name).unwrap_or_default();
+                    *counts.entry(value).or_default() += 1;
+                }
+                let owned = |(value, count): (&str, usize)| (value.to_owned(), count);
+                Ok(counts.into_iter().map(owned).collect())
+            }
+            Form::Lookup(index) => index.value_counts(name).await,
+        }
+    }
+
+    /// Number of series.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Form::Loaded(index) => index.series.len(),
+            Form::Lookup(index) => index.root.series as usize,
+        }
+    }
+
+    /// Whether there are no series.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The series at some positions, in file order.
+    pub async fn slice(&self, at: Range<usize>) -> Result<Vec<IndexedSeries>, SegmentError> {
+        match &self.0 {
+            Form::Loaded(index) => Ok(index.series.get(at).unwrap_or_default().to_vec()),
+            Form::Lookup(index) => index.slice(at).await,
+        }
+    }
+
     /// Approximate bytes in memory, without what the cache counts.
     pub fn memory_size(&self) -> usize {
         match &self.0 {
@@ -262,7 +301,7 @@ pub(crate) async fn check_lookup(
 ) -> Result<(), SegmentError> {
     match SeriesIndex::open(store, location, cache, None).await?.0 {
         Form::Loaded(_) => Ok(()),
-        Form::Lookup(index) => index.check(&writer::postings(series)).await,
+        Form::Lookup(index) => index.check(&writer::Postings::of(series).sorted()).await,
     }
 }
 

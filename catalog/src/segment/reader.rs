@@ -95,7 +95,20 @@ impl OpenSegment {
         })
     }
 
-    /// The same for a reader that needs all series: the index is read and checked whole.
+    /// The same for a reader that goes through everything once: pages of data are not kept.
+    pub async fn open_once(
+        store: Arc<dyn ObjectStore>,
+        location: SegmentLocation,
+        cache: &Arc<ReadCache>,
+    ) -> Result<Self, SegmentError> {
+        let opened = Self::open(store, location, cache, None).await?;
+        Ok(Self {
+            cache: None,
+            ..opened
+        })
+    }
+
+    /// The same for a reader that needs all series at a time: the index is read and checked whole.
     pub async fn open_whole(
         store: Arc<dyn ObjectStore>,
         location: SegmentLocation,

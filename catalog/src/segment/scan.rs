@@ -6,6 +6,7 @@
 //! compactor one after the other.
 
 mod edge;
+mod sort;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ use super::index::{FoundSeries, IndexedSeries};
 use super::merge::{Input, Run, SeriesRuns, merge};
 use super::meter::ReadMeter;
 use super::reader::OpenSegment;
-use super::rows::SortedRows;
+use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
 use crate::memory::Reservation;
 use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
@@ -32,12 +33,11 @@ pub use edge::Edge;
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
 
+/// Series of a unit: each takes as much memory as dozens of rows.
+const UNIT_SERIES: usize = 32 * 1024;
+
 /// Fewer rows than this are not worth a unit, however many fields they have.
 const MIN_UNIT_ROWS: u64 = 8 * 1024;
-
-/// More series than this are sorted by comparing their labels: the keys of all of them would take
-/// more memory than anything else of a scan.
-const MAX_KEYS: usize = 64 * 1024;
 
 /// Series indexes that are looked up at a time.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -100,12 +100,12 @@ pub struct ScanRequest {
 /// The rows that a source has of a series.
 #[derive(Debug, Clone)]
 struct SlotRun {
-    source: usize,
+    source: u32,
     rows: Range<u64>,
     /// First and last time.
     time: TimeRange,
     /// Rows of these times are deleted.
-    deleted: Vec<TimeRange>,
+    deleted: Box<[TimeRange]>,
 }
 
 #[derive(Debug, Clone)]
@@ -172,12 +172,34 @@ pub async fn plan(
     Ok(scan.into_plan())
 }
 
-/// Plans a scan of rows that are all in memory.
+/// Plans a scan of whole segments, but only of the series at some positions of each. Whoever goes
+/// on from positions to positions never holds all series.
+pub async fn plan_slices(
+    kind: TableKind,
+    mut slices: Vec<(Source, Range<usize>)>,
+    request: ScanRequest,
+    order: &SortOrder,
+) -> Result<ScanPlan, SegmentError> {
+    slices.sort_by_key(|(source, _)| source.order());
+    let (sources, positions): (Vec<Source>, Vec<Range<usize>>) = slices.into_iter().unzip();
+    let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
+    for (number, positions) in positions.into_iter().enumerate() {
+        let Source::Segment(_, _, segment) = &scan.sources[number] else {
+            continue;
+        };
+        let mut found = segment.index().slice(positions).await?;
+        found.retain(|one| one.time.overlaps(&scan.range));
+        scan.add_series(number, found);
+    }
+    scan.sort(Some(order));
+    Ok(scan.into_plan())
+}
+
+/// Plans a scan of rows that are all in memory. Units may have any number of series.
 pub fn plan_rows(
     kind: TableKind,
     rows: Vec<(WriteOrder, Arc<SortedRows>)>,
     request: ScanRequest,
-    order: Option<&SortOrder>,
 ) -> ScanPlan {
     let sources = rows
         .into_iter()
@@ -185,10 +207,31 @@ pub fn plan_rows(
         .collect();
     let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
     scan.edge = request.edge;
+    scan.unit_series = usize::MAX;
     for number in 0..scan.sources.len() {
         scan.add_rows(number, &request.matchers);
     }
-    scan.sort(order);
+    scan.into_plan()
+}
+
+/// Plans a scan of some runs of rows in memory, given by their numbers, with the series sorted.
+pub fn plan_runs(
+    kind: TableKind,
+    mut rows: Vec<(WriteOrder, Arc<SortedRows>, &[u32])>,
+    fields: Arc<[Column]>,
+    range: TimeRange,
+    order: &SortOrder,
+) -> ScanPlan {
+    rows.sort_by_key(|(order, ..)| *order);
+    let source = |(order, rows, _): &(_, Arc<_>, _)| Source::Rows(*order, Arc::clone(rows));
+    let sources = rows.iter().map(source).collect();
+    let mut scan = Scan::of_sources(kind, sources, fields, range);
+    for (number, (_, rows, runs)) in rows.iter().enumerate() {
+        for run in *runs {
+            scan.add_run(number, rows, &rows.runs[*run as usize]);
+        }
+    }
+    scan.sort(Some(order));
     scan.into_plan()
 }
 
@@ -213,6 +256,8 @@ struct Scan {
     fields: Arc<[Column]>,
     range: TimeRange,
     edge: Option<Edge>,
+    /// Most series of a unit.
+    unit_series: usize,
     slots: Vec<Slot>,
     /// Where in `slots` the series of an id is.
     by_id: HashMap<u64, usize>,
@@ -282,6 +327,7 @@ impl Scan {
             fields,
             range,
             edge: None,
+            unit_series: UNIT_SERIES,
             slots: Vec::new(),
             by_id: HashMap::new(),
             held: Vec::new(),
@@ -293,12 +339,14 @@ impl Scan {
         let at = *self.by_id.entry(series.id).or_insert_with(|| {
             slots.push(Slot {
                 series: Arc::clone(series),
-                // Mostly there is one, and there may be millions of series.
-                runs: Vec::with_capacity(1),
+                runs: Vec::new(),
             });
             slots.len() - 1
         });
-        self.slots[at].runs.push(run);
+        // Mostly there are one or two, and there may be millions of series.
+        let runs = &mut self.slots[at].runs;
+        runs.reserve_exact(1);
+        runs.push(run);
     }
 
     /// Adds what was found in the index of a segment.
@@ -317,10 +365,10 @@ impl Scan {
                 self.add(
                     &one.series,
                     SlotRun {
-                        source,
+                        source: source as u32,
                         rows,
                         time: one.time,
-                        deleted,
+                        deleted: deleted.into(),
                     },
                 );
             }
@@ -335,28 +383,28 @@ impl Scan {
         let rows = Arc::clone(rows);
         for run in &rows.runs {
             if rows.has(run, matchers, self.range) {
-                self.add(
-                    &run.series,
-                    SlotRun {
-                        source,
-                        rows: run.rows.start as u64..run.rows.end as u64,
-                        time: rows.time_of(run),
-                        deleted: Vec::new(),
-                    },
-                );
+                self.add_run(source, &rows, run);
             }
         }
     }
 
+    fn add_run(&mut self, source: usize, rows: &SortedRows, run: &SeriesRun) {
+        self.add(
+            &run.series,
+            SlotRun {
+                source: source as u32,
+                rows: run.rows.start as u64..run.rows.end as u64,
+                time: rows.time_of(run),
+                deleted: Box::default(),
+            },
+        );
+    }
+
     fn sort(&mut self, order: Option<&SortOrder>) {
-        match order {
-            Some(order) if self.slots.len() > MAX_KEYS => self
-                .slots
-                .sort_by(|a, b| order.compare(&a.series.labels, &b.series.labels)),
-            Some(order) => self
-                .slots
-                .sort_by_cached_key(|slot| order.key(&slot.series.labels)),
-            None => {}
+        // Every series is there.
+        self.by_id = HashMap::new();
+        if let Some(order) = order {
+            sort::sort(&mut self.slots, order, |slot| &slot.series);
         }
     }
 
@@ -376,7 +424,9 @@ impl Scan {
                 .map(|run| run.rows.end - run.rows.start)
                 .sum();
             match units.last_mut() {
-                Some(unit) if unit.rows + rows <= unit_rows => {
+                Some(unit)
+                    if unit.rows + rows <= unit_rows && unit.slots.len() < self.unit_series =>
+                {
                     unit.rows += rows;
                     unit.known = unit.known.zip(known).map(|(a, b)| a.union(&b));
                     unit.slots.push(slot);
@@ -440,7 +490,7 @@ impl ScanUnit {
         let mut used: Vec<usize> = self
             .slots
             .iter()
-            .flat_map(|slot| slot.runs.iter().map(|run| run.source))
+            .flat_map(|slot| slot.runs.iter().map(|run| run.source as usize))
             .collect();
         used.sort_unstable();
         used.dedup();
@@ -454,11 +504,11 @@ impl ScanUnit {
         }
         let runs = |slot: &Slot| {
             let run = |run: &SlotRun| {
-                let input = used.binary_search(&run.source).ok()?;
+                let input = used.binary_search(&(run.source as usize)).ok()?;
                 Some(Run {
                     input,
                     rows: starts[input].get(&run.rows.start)?.clone(),
-                    deleted: run.deleted.clone(),
+                    deleted: run.deleted.to_vec(),
                 })
             };
             slot.runs.iter().filter_map(run).collect()
@@ -496,7 +546,7 @@ impl ScanUnit {
             .flat_map(|slot| {
                 slot.runs
                     .iter()
-                    .filter(|run| run.source == source)
+                    .filter(|run| run.source as usize == source)
                     .map(|run| run.rows.clone())
             })
             .collect();

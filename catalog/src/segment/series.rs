@@ -62,7 +62,13 @@ impl SortOrder {
         Self(names.into_iter().map(|(_, name)| Arc::from(name)).collect())
     }
 
-    /// The order of two label sets, that of their [keys](Self::key), without making these.
+    /// By what label sets are ordered first.
+    pub fn first_value<'a>(&self, labels: &'a Labels) -> &'a str {
+        let first = self.0.first();
+        first.and_then(|name| labels.get(name)).unwrap_or("")
+    }
+
+    /// The order of two label sets.
     pub fn compare(&self, a: &Labels, b: &Labels) -> Ordering {
         self.0
             .iter()
@@ -75,7 +81,8 @@ impl SortOrder {
     }
 
     /// A text whose order among texts is the order of the label set among label sets.
-    pub fn key(&self, labels: &Labels) -> String {
+    #[cfg(test)]
+    pub(super) fn key(&self, labels: &Labels) -> String {
         let mut key = String::with_capacity(labels.as_str().len() + 16);
         for name in &self.0 {
             key.push_str(labels.get(name).unwrap_or(""));

@@ -22,7 +22,8 @@ use super::decimal::{self, Decimals, MANTISSA, VALUE, ValueLayout};
 use super::encoding::{Effort, file_properties};
 use super::error::SegmentError;
 use super::field_array::FieldArray;
-use super::index::{self, IndexedSeries};
+use super::index::IndexedSeries;
+use super::index::writer::IndexWriter;
 use super::row_groups::RowGroups;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
@@ -86,8 +87,10 @@ pub struct SegmentWriter {
     is_decimal: bool,
     data: RowGroups<Sink>,
     sink: Sink,
-    index: Vec<IndexedSeries>,
+    index: IndexWriter,
     rows: u64,
+    /// First and last time so far.
+    time: Option<TimeRange>,
 }
 
 impl std::fmt::Debug for SegmentWriter {
@@ -163,8 +166,9 @@ impl SegmentWriter {
             is_decimal,
             data,
             sink,
-            index: Vec::new(),
+            index: IndexWriter::new(kind)?,
             rows: 0,
+            time: None,
         })
     }
 
@@ -181,6 +185,7 @@ impl SegmentWriter {
             };
             let time = TimeRange::new(min, max);
             let first_row = self.rows + run.rows.start as u64;
+            self.time = Some(self.time.map_or(time, |all| all.union(&time)));
             match self.index.last_mut() {
                 Some(last) if last.series.id == run.series.id => {
                     last.rows += run.rows.len() as u64;
@@ -191,7 +196,7 @@ impl SegmentWriter {
                     first_row,
                     rows: run.rows.len() as u64,
                     time,
-                }),
+                })?,
             }
         }
         let columns = self.data_columns(rows)?;
@@ -245,6 +250,11 @@ impl SegmentWriter {
         Ok(columns)
     }
 
+    /// Series so far.
+    pub fn series(&self) -> usize {
+        self.index.series() as usize
+    }
+
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -262,14 +272,9 @@ impl SegmentWriter {
 
     /// Ends the data file and makes the index.
     pub fn finish(self) -> Result<WrittenSegment, SegmentError> {
-        let time = self
-            .index
-            .iter()
-            .map(|r| r.time)
-            .reduce(|a, b| a.union(&b))
-            .unwrap_or(TimeRange::new(0, -1));
         self.data.finish().map_err(encode_error)?;
-        let index = index::writer::encode(self.kind, &self.index)?;
+        let series = self.index.series();
+        let index = self.index.finish()?;
         let mut state = self.sink.0.lock();
         Ok(WrittenSegment {
             index_checksum: index.checksum,
@@ -279,8 +284,8 @@ impl SegmentWriter {
             data_bytes: state.written,
             data_checksum: state.hash.digest(),
             rows: self.rows,
-            series: self.index.len() as u64,
-            time,
+            series,
+            time: self.time.unwrap_or(TimeRange::new(0, -1)),
         })
     }
 }

@@ -147,7 +147,7 @@ impl SegmentMeta {
         keys::series_index(&self.database, &self.table, self.day, self.id)
     }
 
-    /// Opens its files, for a reader that needs all series.
+    /// Opens its files, for a reader that needs all series at a time.
     pub async fn open_whole(
         &self,
         store: &Store,
@@ -155,6 +155,17 @@ impl SegmentMeta {
     ) -> Result<OpenSegment, SegmentError> {
         let location = self.location(store, kind)?;
         OpenSegment::open_whole(Arc::clone(store.object_store()), location).await
+    }
+
+    /// Opens its files for lookups by a reader that goes through everything once.
+    pub async fn open_once(
+        &self,
+        store: &Store,
+        kind: TableKind,
+        cache: &Arc<ReadCache>,
+    ) -> Result<OpenSegment, SegmentError> {
+        let location = self.location(store, kind)?;
+        OpenSegment::open_once(Arc::clone(store.object_store()), location, cache).await
     }
 
     /// Opens its files for lookups, with what is read for it counted.

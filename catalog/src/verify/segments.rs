@@ -230,7 +230,7 @@ fn check_index(
                 .collect(),
         ),
     };
-    let (mut next_row, mut last_key, mut ids) = (0u64, None, HashSet::with_capacity(series.len()));
+    let (mut next_row, mut last, mut ids) = (0u64, None, HashSet::with_capacity(series.len()));
     let mut time: Option<TimeRange> = None;
     for one in series {
         let labels = &one.series.labels;
@@ -253,11 +253,10 @@ fn check_index(
         next_row = next_row
             .checked_add(one.rows)
             .ok_or("it counts more rows than there can be")?;
-        let key = order.key(labels);
-        if last_key.as_ref().is_some_and(|last| *last > key) {
+        if last.is_some_and(|last| order.compare(last, labels).is_gt()) {
             return Err(format!("the series {labels} is not in order"));
         }
-        last_key = Some(key);
+        last = Some(labels);
         time = Some(time.map_or(one.time, |time| time.union(&one.time)));
     }
     if next_row != meta.rows {

@@ -168,7 +168,7 @@ impl Chunk {
             range: TimeRange::ALL,
             edge: None,
         };
-        let units = plan_rows(kind, sources, request, None).units;
+        let units = plan_rows(kind, sources, request).units;
         // Small chunks are fewer rows than one unit holds; anything else stays as it is.
         let [unit] = units.as_slice() else {
             return None;

@@ -244,7 +244,7 @@ async fn names_beyond_the_limits_are_refused_line_by_line() {
     let (ingester, catalog, _) = start(&store, SMALL, labels(4)).await;
     let text = "a f=1 1\na,t=12345 f=1 2\nb,t=1,u=1 f=1 1\nb g=1 1\nc f=1 1\na,t=1 f=2 3";
     assert_eq!(refused(&ingester, text).await, (vec![2, 4, 5], 3));
-    ingester.write(lines("e", "a f=1 1")).await.unwrap();
+    catalog.create_database("e").await.unwrap();
     let sequence = catalog.snapshot().sequence();
     let error = ingester.write(lines("f", "a f=1 1")).await.unwrap_err();
     assert!(

@@ -12,7 +12,7 @@ use super::{Known, Line, LineLimits, LineOptions, TableRows};
 use crate::column::{FieldColumn, FieldValues};
 use crate::retention::Oldest;
 use crate::rows::Rows;
-use crate::series_registry::{MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, hash_raw};
+use crate::series_registry::{MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, Spelling};
 
 /// Columns of a schema that are looked for one after the other; beyond as many an index is made.
 const MAX_SEARCHED_COLUMNS: usize = 32;
@@ -252,9 +252,9 @@ impl TableBuilder {
         known: Known<'_>,
         limits: &LineLimits,
     ) -> Result<u32, String> {
-        let hash = hash_raw(raw);
+        let spelling = Spelling::of(raw);
         if let Some(known) = known
-            && let Some((series, names)) = known.find(hash, raw)
+            && let Some((series, names)) = known.find(spelling)
         {
             if self.last_name_set != Some(names) {
                 if !self.name_sets.contains(&names) {
@@ -268,7 +268,7 @@ impl TableBuilder {
             }
             return Ok(series);
         }
-        if let Some(place) = self.new_series.find(hash, raw) {
+        if let Some(place) = self.new_series.find(spelling) {
             return Ok(MAX_SERIES + place);
         }
         if raw.len() > limits.tags_bytes {
@@ -279,7 +279,7 @@ impl TableBuilder {
         }
         let labels = syntax::tags(raw, limits.name_bytes, &limits.labels)?;
         self.ensure_tags(&labels, limits)?;
-        Ok(MAX_SERIES + self.new_series.push(hash, raw, labels))
+        Ok(MAX_SERIES + self.new_series.push(spelling, labels))
     }
 
     fn ensure_tags(&mut self, labels: &Labels, limits: &LineLimits) -> Result<(), String> {

@@ -12,7 +12,9 @@ use super::{DecodeError, HISTOGRAM_COLUMN, START_TIME_COLUMN, VALUE_COLUMN, Writ
 use crate::column::{FieldColumn, FieldValues, histogram_bytes};
 use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
-use crate::series_registry::{KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry};
+use crate::series_registry::{
+    KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, Spelling,
+};
 
 /// Histograms of a body. An empty one takes two bytes in the body and two hundred in memory.
 const MAX_HISTOGRAMS: usize = 500_000;
@@ -227,16 +229,15 @@ impl SamplesBuilder {
     fn end_series(
         &mut self,
         known: &KnownSeries<'_>,
-        hash: u64,
-        raw: &[u8],
+        spelling: Spelling,
         labels: impl FnOnce() -> Result<Labels, String>,
     ) {
-        let series = match known.find(hash, raw) {
+        let series = match known.find(spelling) {
             Some((series, _)) => series,
-            None => match self.new_series.find(hash, raw) {
+            None => match self.new_series.find(spelling) {
                 Some(place) => MAX_SERIES + place,
                 None => match labels() {
-                    Ok(labels) => MAX_SERIES + self.new_series.push(hash, raw, labels),
+                    Ok(labels) => MAX_SERIES + self.new_series.push(spelling, labels),
                     Err(error) => return self.refuse_series(error),
                 },
             },
@@ -251,7 +252,6 @@ impl SamplesBuilder {
     pub(super) fn end_raw_series(
         &mut self,
         known: &KnownSeries<'_>,
-        hash: u64,
         raw: &[u8],
     ) -> Result<(), DecodeError> {
         if !self.has_data() {
@@ -259,7 +259,7 @@ impl SamplesBuilder {
         }
         let mut malformed = None;
         let limits = self.limits;
-        self.end_series(known, hash, raw, || match labels_of(raw, &limits) {
+        self.end_series(known, Spelling::of(raw), || match labels_of(raw, &limits) {
             Ok(labels) => labels,
             Err(error) => {
                 malformed = Some(error);

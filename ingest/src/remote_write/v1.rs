@@ -8,7 +8,7 @@ use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
-use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
+use crate::series_registry::{KnownSeries, SeriesRegistry};
 
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
@@ -117,7 +117,7 @@ fn time_series(
     }
     let raw: &[u8] = if scratch.is_empty() { labels } else { scratch };
     samples.refuse_parts(raw, bad_histogram)?;
-    samples.end_raw_series(known, hash_raw(raw), raw)
+    samples.end_raw_series(known, raw)
 }
 
 #[inline]

@@ -17,7 +17,7 @@ use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
-use crate::series_registry::{KnownSeries, SeriesRegistry, hash_raw};
+use crate::series_registry::{KnownSeries, SeriesRegistry};
 
 /// Series after which others get a chance to add theirs.
 const SERIES_PER_LOCK: usize = 1024;
@@ -158,8 +158,7 @@ impl<'b> Request<'b> {
         if let Some(said) = said {
             self.metadata(said, histograms)?;
         }
-        self.samples
-            .end_raw_series(known, hash_raw(&self.raw), &self.raw)
+        self.samples.end_raw_series(known, &self.raw)
     }
 
     /// Writes the labels of the present series out. The inner error refuses the series.

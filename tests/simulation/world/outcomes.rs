@@ -1,8 +1,8 @@
 //! Which answers are right, by what was asked and when.
 
 use tidelake_catalog::CatalogError;
+use tidelake_catalog::segment_upload::UploadError;
 use tidelake_compactor::CompactError;
-use tidelake_compactor::merge::MergeError;
 use tidelake_ingest::{IngestError, WriteOutcome};
 
 use super::{Shared, Verdict};
@@ -133,8 +133,8 @@ pub(super) async fn compact_failed(
     };
     match error {
         CompactError::Catalog(error) => catalog_failed(shared, process, "compact", error).await,
-        CompactError::Merge(MergeError::Store(error)) if error.is_transient() => Ok(()),
-        CompactError::Merge(MergeError::Segment(error))
+        CompactError::Merge(UploadError::Store(error)) if error.is_transient() => Ok(()),
+        CompactError::Merge(UploadError::Segment(error))
         | CompactError::Quarantined { error, .. } => match error.into() {
             ReadError::Unavailable(_) => Ok(()),
             ReadError::Missing(_) if is_stale => Ok(()),

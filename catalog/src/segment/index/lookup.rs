@@ -12,6 +12,7 @@ use super::file::IndexFile;
 use super::positions::Positions;
 use super::root::Root;
 use super::rows::{byte_ranges, decode};
+use super::writer::Posting;
 use super::{FoundSeries, IndexedSeries, PAGE_SERIES};
 use crate::model::{MatchOp, Matcher, TimeRange};
 use crate::segment::error::SegmentError;
@@ -58,18 +59,37 @@ impl LookupIndex {
             0..=UNCOUNTED_SERIES => None,
             many => Some(self.cache.reserve(many * FOUND_BYTES)?),
         };
-        let mut series = Vec::new();
         let passes = |one: &IndexedSeries| {
             let labels = &one.series.labels;
             one.time.overlaps(&range) && found.others.iter().all(|m| m.matches_labels(labels))
         };
+        let series = self.read(&found.positions, passes, meter).await?;
+        Ok(FoundSeries { series, held })
+    }
+
+    /// The series at some positions.
+    pub async fn slice(&self, at: Range<usize>) -> Result<Vec<IndexedSeries>, SegmentError> {
+        let mut positions = Positions::default();
+        let end = at.end.min(self.root.series as usize) as u32;
+        positions.push(at.start as u32..end.max(at.start as u32));
+        self.read(&positions, |_| true, None).await
+    }
+
+    /// Those of the series at some positions that pass.
+    async fn read(
+        &self,
+        positions: &Positions,
+        passes: impl Fn(&IndexedSeries) -> bool,
+        meter: Option<&Arc<ReadMeter>>,
+    ) -> Result<Vec<IndexedSeries>, SegmentError> {
+        let mut series = Vec::new();
         let mut pages: Vec<u32> = Vec::new();
-        for run in found.positions.runs() {
+        for run in positions.runs() {
             let (first, last) = (page_of(run.start), page_of(run.end - 1));
             let first = first.max(pages.last().map_or(0, |last| last + 1));
             pages.extend(first..=last);
         }
-        let mut runs = found.positions.runs();
+        let mut runs = positions.runs();
         for pages in pages.chunks(PAGES_AT_ONCE) {
             for (&page, of_page) in pages.iter().zip(self.pages(pages, meter).await?) {
                 let start = page * PAGE_SERIES as u32;
@@ -88,7 +108,29 @@ impl LookupIndex {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(FoundSeries { series, held })
+        Ok(series)
+    }
+
+    /// How many series have each value of a label, by value; the empty one is that of series
+    /// without the label.
+    pub async fn value_counts(&self, name: &str) -> Result<Vec<(String, usize)>, SegmentError> {
+        let mut counts = vec![(String::new(), 0)];
+        if let Some((at, label)) = self.root.label(name) {
+            for number in 0..label.blocks.len() {
+                for block in self.blocks(at, label, number..number + 1, None).await? {
+                    let ranges: Vec<Range<u64>> = block.iter().map(|(_, range)| range).collect();
+                    let postings = self.postings(&ranges, None).await?;
+                    let counted = block.iter().zip(&postings);
+                    counts.extend(counted.map(|((value, _), set)| (value.to_owned(), set.count())));
+                }
+            }
+        }
+        let counted: usize = counts.iter().map(|(_, count)| count).sum();
+        let all = self.root.series as usize;
+        counts[0].1 = all
+            .checked_sub(counted)
+            .ok_or_else(|| self.corrupt(format!("{counted} values of {name} in {all} series")))?;
+        Ok(counts)
     }
 
     /// Names of labels that any series has which passes the matchers.
@@ -150,7 +192,7 @@ impl LookupIndex {
     }
 
     /// Compares dictionary and postings with what they should be, by name and value.
-    pub async fn check(&self, expected: &[(&str, &str, Positions)]) -> Result<(), SegmentError> {
+    pub async fn check(&self, expected: &[Posting]) -> Result<(), SegmentError> {
         let mut expected = expected.iter();
         for (at, label) in self.root.labels.iter().enumerate() {
             let mut any = Vec::new();
@@ -159,8 +201,10 @@ impl LookupIndex {
                     let ranges: Vec<Range<u64>> = block.iter().map(|(_, range)| range).collect();
                     let postings = self.postings(&ranges, None).await?;
                     for ((value, _), found) in block.iter().zip(postings) {
-                        let fits = expected.next().is_some_and(|(name, text, positions)| {
-                            (*name, *text) == (&label.name, value) && *positions == *found
+                        let fits = expected.next().is_some_and(|posting| {
+                            *posting.name == *label.name
+                                && *posting.value == *value
+                                && posting.positions == *found
                         });
                         if !fits {
                             return Err(self.corrupt(format!(
@@ -184,9 +228,10 @@ impl LookupIndex {
             }
         }
         match expected.next() {
-            Some((name, value, _)) => {
-                Err(self.corrupt(format!("it has no postings of {name}={value:?}")))
-            }
+            Some(posting) => Err(self.corrupt(format!(
+                "it has no postings of {}={:?}",
+                posting.name, posting.value
+            ))),
             None => Ok(()),
         }
     }

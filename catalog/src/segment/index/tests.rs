@@ -4,7 +4,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 
-use super::writer::{batch, encode, postings};
+use super::writer::{EncodedIndex, IndexWriter, Postings, batch};
 use super::*;
 use crate::memory::{MemoryBudget, Share};
 use crate::model::{Labels, TableKind};
@@ -48,6 +48,14 @@ fn series(hosts: usize) -> Vec<IndexedSeries> {
         }
     });
     indexed.collect()
+}
+
+fn encode(kind: TableKind, series: &[IndexedSeries]) -> Result<EncodedIndex, SegmentError> {
+    let mut writer = IndexWriter::new(kind)?;
+    for one in series {
+        writer.push(one.clone())?;
+    }
+    writer.finish()
 }
 
 struct Stored {
@@ -340,18 +348,20 @@ async fn every_changed_byte_is_found_by_a_check_and_never_a_panic() {
 #[test]
 fn postings_are_of_every_series() {
     let all = series(10);
-    let postings = postings(&all);
-    assert!(postings.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
+    let postings = Postings::of(&all).sorted();
+    assert!(postings.is_sorted_by(|a, b| (&a.name, &a.value) < (&b.name, &b.value)));
     for (at, one) in all.iter().enumerate() {
         let at = at as u32;
         for (name, value) in one.series.labels.iter() {
-            let found = postings.iter().find(|p| (p.0, p.1) == (name, value));
-            let has = |run: &Range<u32>| run.contains(&at);
-            assert!(found.is_some_and(|found| found.2.runs().iter().any(has)));
+            let mut found = postings
+                .iter()
+                .filter(|posting| (&*posting.name, &*posting.value) == (name, value))
+                .flat_map(|posting| posting.positions.runs());
+            assert!(found.any(|run| run.contains(&at)));
         }
     }
     let labels: usize = all.iter().map(|one| one.series.labels.len()).sum();
-    let counted: usize = postings.iter().map(|found| found.2.count()).sum();
+    let counted: usize = postings.iter().map(|found| found.positions.count()).sum();
     assert_eq!(counted, labels);
 }
 

@@ -3,11 +3,12 @@
 //! The rows are Parquet. Behind them, where Parquet readers do not look, lie the postings and the
 //! dictionary of the labels, and the root that names these; then comes the Parquet footer.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, MapBuilder, RecordBatch, StringBuilder, UInt64Array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::Encoding;
@@ -30,7 +31,7 @@ use crate::segment::writer::time_array;
 /// Series of a row group at most.
 const ROW_GROUP_SERIES: usize = 1 << 20;
 /// Series that are made columns at a time: there may be millions.
-const BATCH_SERIES: usize = 32 * 1024;
+const BATCH_SERIES: usize = 32 << 10;
 /// Rows of a page of numbers. Labels have smaller pages, for they are most of the bytes.
 const NUMBERS_PAGE_ROWS: usize = 1024;
 /// Names of labels are few; a longer dictionary would be read with every page.
@@ -52,42 +53,92 @@ fn encode_error(error: impl ToString) -> SegmentError {
     SegmentError::Encode(error.to_string())
 }
 
-/// Encodes the index of a segment with these series, in the order of their rows.
-pub(in crate::segment) fn encode(
+/// Encodes the index of a segment, a batch of series at a time: of the series themselves it keeps
+/// no more than that.
+pub(in crate::segment) struct IndexWriter {
     kind: TableKind,
-    series: &[IndexedSeries],
-) -> Result<EncodedIndex, SegmentError> {
-    let count = u32::try_from(series.len()).map_err(encode_error)?;
-    let mut file = RowsWriter::new(kind)?;
-    for group in series.chunks(ROW_GROUP_SERIES) {
-        file.write_group(kind, group)?;
+    /// Those that are not encoded yet.
+    batch: Vec<IndexedSeries>,
+    /// All that came.
+    series: u64,
+    rows: RowsWriter,
+    postings: Postings,
+}
+
+impl IndexWriter {
+    pub fn new(kind: TableKind) -> Result<Self, SegmentError> {
+        Ok(Self {
+            kind,
+            batch: Vec::new(),
+            series: 0,
+            rows: RowsWriter::new(kind)?,
+            postings: Postings::default(),
+        })
     }
-    let mut file = file.file;
-    let base = file.bytes_written() as u64;
-    let (lookup, labels) = lookup(series, base)?;
-    file.write_all(&lookup).map_err(encode_error)?;
-    file.flush().map_err(encode_error)?;
-    let checked = file.inner();
-    let start = checked.len();
-    let root = Root {
-        series: count,
-        checksums: checked
-            .chunks(CHECKED_BYTES as usize)
-            .map(xxh3_64)
-            .collect(),
-        labels,
-    };
-    let mut encoded = Vec::new();
-    root.encode(&mut encoded);
-    file.write_all(&encoded).map_err(encode_error)?;
-    file.append_key_value_metadata(KeyValue::new("tidelake.root".to_owned(), start.to_string()));
-    let bytes = file.into_inner().map_err(encode_error)?;
-    let tail = &bytes[start..];
-    Ok(EncodedIndex {
-        tail_bytes: tail.len() as u64,
-        checksum: xxh3_64(tail),
-        bytes,
-    })
+
+    /// Number of series.
+    pub fn series(&self) -> u64 {
+        self.series
+    }
+
+    /// The series that came last, which may get more rows.
+    pub fn last_mut(&mut self) -> Option<&mut IndexedSeries> {
+        self.batch.last_mut()
+    }
+
+    /// Appends a series, whose rows come after all others.
+    pub fn push(&mut self, series: IndexedSeries) -> Result<(), SegmentError> {
+        // The last one may still change, so it waits for the next.
+        if self.batch.len() == BATCH_SERIES {
+            self.end_batch()?;
+        }
+        self.series += 1;
+        self.batch.push(series);
+        Ok(())
+    }
+
+    fn end_batch(&mut self) -> Result<(), SegmentError> {
+        let series = std::mem::take(&mut self.batch);
+        self.postings.extend(&series);
+        self.rows.write(self.kind, &series)
+    }
+
+    /// The whole file.
+    pub fn finish(mut self) -> Result<EncodedIndex, SegmentError> {
+        if !self.batch.is_empty() {
+            self.end_batch()?;
+        }
+        let count = u32::try_from(self.series).map_err(encode_error)?;
+        let mut file = self.rows.finish()?;
+        let base = file.bytes_written() as u64;
+        let (lookup, labels) = lookup(&self.postings.sorted(), base)?;
+        file.write_all(&lookup).map_err(encode_error)?;
+        file.flush().map_err(encode_error)?;
+        let checked = file.inner();
+        let start = checked.len();
+        let root = Root {
+            series: count,
+            checksums: checked
+                .chunks(CHECKED_BYTES as usize)
+                .map(xxh3_64)
+                .collect(),
+            labels,
+        };
+        let mut encoded = Vec::new();
+        root.encode(&mut encoded);
+        file.write_all(&encoded).map_err(encode_error)?;
+        file.append_key_value_metadata(KeyValue::new(
+            "tidelake.root".to_owned(),
+            start.to_string(),
+        ));
+        let bytes = file.into_inner().map_err(encode_error)?;
+        let tail = &bytes[start..];
+        Ok(EncodedIndex {
+            tail_bytes: tail.len() as u64,
+            checksum: xxh3_64(tail),
+            bytes,
+        })
+    }
 }
 
 /// Writes the rows.
@@ -98,6 +149,14 @@ struct RowsWriter {
     numbers: ArrowRowGroupWriterFactory,
     /// Makes those of labels.
     labels: ArrowRowGroupWriterFactory,
+    group: Option<Group>,
+}
+
+/// A row group that is being written.
+struct Group {
+    numbers: Vec<ArrowColumnWriter>,
+    labels: Vec<ArrowColumnWriter>,
+    series: usize,
 }
 
 impl RowsWriter {
@@ -115,28 +174,40 @@ impl RowsWriter {
             file,
             numbers,
             labels,
+            group: None,
         })
     }
 
-    fn write_group(
-        &mut self,
-        kind: TableKind,
-        series: &[IndexedSeries],
-    ) -> Result<(), SegmentError> {
-        let number = self.file.flushed_row_groups().len();
-        let mut numbers = self
-            .numbers
-            .create_column_writers(number)
-            .map_err(encode_error)?;
-        let mut labels = self
-            .labels
-            .create_column_writers(number)
-            .map_err(encode_error)?;
-        for series in series.chunks(BATCH_SERIES) {
-            let batch = batch(kind, series)?;
-            self.write_batch(&batch, &mut numbers, &mut labels)
-                .map_err(encode_error)?;
-        }
+    fn write(&mut self, kind: TableKind, series: &[IndexedSeries]) -> Result<(), SegmentError> {
+        let mut group = match self.group.take() {
+            Some(group) => group,
+            None => {
+                let number = self.file.flushed_row_groups().len();
+                let writers = |factory: &ArrowRowGroupWriterFactory| {
+                    factory.create_column_writers(number).map_err(encode_error)
+                };
+                Group {
+                    numbers: writers(&self.numbers)?,
+                    labels: writers(&self.labels)?,
+                    series: 0,
+                }
+            }
+        };
+        let batch = batch(kind, series)?;
+        group.write(&self.schema, &batch).map_err(encode_error)?;
+        group.series += series.len();
+        let is_full = group.series >= ROW_GROUP_SERIES;
+        self.group = Some(group);
+        if is_full { self.end_group() } else { Ok(()) }
+    }
+
+    fn end_group(&mut self) -> Result<(), SegmentError> {
+        let Some(Group {
+            numbers, labels, ..
+        }) = self.group.take()
+        else {
+            return Ok(());
+        };
         let mut group = self.file.next_row_group().map_err(encode_error)?;
         for (leaf, (numbers, labels)) in numbers.into_iter().zip(labels).enumerate() {
             let writer = if is_label(leaf) { labels } else { numbers };
@@ -148,14 +219,17 @@ impl RowsWriter {
         group.close().map(|_| ()).map_err(encode_error)
     }
 
-    fn write_batch(
-        &self,
-        batch: &RecordBatch,
-        numbers: &mut [ArrowColumnWriter],
-        labels: &mut [ArrowColumnWriter],
-    ) -> Result<(), ParquetError> {
+    /// The file, without its footer.
+    fn finish(mut self) -> Result<SerializedFileWriter<Vec<u8>>, SegmentError> {
+        self.end_group()?;
+        Ok(self.file)
+    }
+}
+
+impl Group {
+    fn write(&mut self, schema: &Schema, batch: &RecordBatch) -> Result<(), ParquetError> {
         let mut leaf = 0;
-        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
             let is_label = is_label(leaf);
             // A page of labels ends with each of these pieces.
             let rows = if is_label {
@@ -169,9 +243,9 @@ impl RowsWriter {
                 leaves = 0;
                 for values in compute_leaves(field, &piece)? {
                     let writers = if is_label {
-                        &mut *labels
+                        &mut self.labels
                     } else {
-                        &mut *numbers
+                        &mut self.numbers
                     };
                     writers[leaf + leaves].write(&values)?;
                     leaves += 1;
@@ -271,66 +345,118 @@ pub(super) fn batch(kind: TableKind, rows: &[IndexedSeries]) -> Result<RecordBat
         .map_err(encode_error)
 }
 
-/// The series that have each value of each label, by name and value.
-pub(super) fn postings(series: &[IndexedSeries]) -> Vec<(&str, &str, Positions)> {
-    let mut all: Vec<(&str, &str, Positions)> = Vec::new();
-    let mut known: HashMap<(&str, &str), usize> = HashMap::new();
-    // Neighbours have most labels in common, in the same places: these are not looked up.
-    let mut last: Vec<usize> = Vec::new();
-    for (at, one) in series.iter().enumerate() {
-        let at = at as u32;
-        let mut labels = 0;
-        for (place, (name, value)) in one.series.labels.iter().enumerate() {
-            labels = place + 1;
-            let same = last
-                .get(place)
-                .copied()
-                .filter(|entry| (all[*entry].0, all[*entry].1) == (name, value));
-            let entry = same.unwrap_or_else(|| {
-                *known.entry((name, value)).or_insert_with(|| {
-                    all.push((name, value, Positions::default()));
-                    all.len() - 1
-                })
-            });
-            all[entry].2.push(at..at + 1);
-            match last.get_mut(place) {
-                Some(last) => *last = entry,
-                None => last.push(entry),
-            }
-        }
-        last.truncate(labels);
+/// The series that have each value of each label.
+#[derive(Default)]
+pub(super) struct Postings {
+    all: Vec<Posting>,
+    /// Where in `all` that of a value is, by the hash of name and value.
+    known: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Those of the labels of the last series. Neighbours have most labels in common, in the same
+    /// places: these are not looked up.
+    last: Vec<u32>,
+    series: u32,
+}
+
+/// The series that have a value of a label.
+pub(super) struct Posting {
+    pub name: Box<str>,
+    pub value: Box<str>,
+    pub positions: Positions,
+}
+
+impl Posting {
+    fn is_of(&self, name: &str, value: &str) -> bool {
+        *self.value == *value && *self.name == *name
     }
-    all.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    all
+}
+
+impl Postings {
+    pub fn of(series: &[IndexedSeries]) -> Self {
+        let mut postings = Self::default();
+        postings.extend(series);
+        postings
+    }
+
+    /// Adds the series that come next.
+    fn extend(&mut self, series: &[IndexedSeries]) {
+        for one in series {
+            let mut labels = 0;
+            for (place, (name, value)) in one.series.labels.iter().enumerate() {
+                labels = place + 1;
+                let same = self.last.get(place).copied();
+                let at = same
+                    .filter(|at| self.all[*at as usize].is_of(name, value))
+                    .unwrap_or_else(|| self.place(name, value));
+                let positions = &mut self.all[at as usize].positions;
+                positions.push(self.series..self.series + 1);
+                match self.last.get_mut(place) {
+                    Some(last) => *last = at,
+                    None => self.last.push(at),
+                }
+            }
+            self.last.truncate(labels);
+            self.series += 1;
+        }
+    }
+
+    /// Where the posting of a value is, which is added if need be.
+    fn place(&mut self, name: &str, value: &str) -> u32 {
+        let (all, hasher) = (&self.all, &self.hasher);
+        let hash = hasher.hash_one((name, value));
+        if let Some(&at) = self
+            .known
+            .find(hash, |&at| all[at as usize].is_of(name, value))
+        {
+            return at;
+        }
+        let at = all.len() as u32;
+        self.known.insert_unique(hash, at, |&at| {
+            let posting = &all[at as usize];
+            hasher.hash_one((&*posting.name, &*posting.value))
+        });
+        self.all.push(Posting {
+            name: name.into(),
+            value: value.into(),
+            positions: Positions::default(),
+        });
+        at
+    }
+
+    /// All, by name and value.
+    pub fn sorted(self) -> Vec<Posting> {
+        let mut all = self.all;
+        all.sort_unstable_by(|a, b| (&a.name, &a.value).cmp(&(&b.name, &b.value)));
+        all
+    }
 }
 
 /// Postings and dictionary, which begin at byte `base` of the file, and the labels of the root.
-fn lookup(series: &[IndexedSeries], base: u64) -> Result<(Vec<u8>, Vec<LabelEntry>), SegmentError> {
-    let postings = postings(series);
+fn lookup(postings: &[Posting], base: u64) -> Result<(Vec<u8>, Vec<LabelEntry>), SegmentError> {
     let mut part = Vec::new();
     let mut labels: Vec<LabelEntry> = Vec::new();
-    for of_label in postings.chunk_by(|a, b| a.0 == b.0) {
-        let Some((name, ..)) = of_label.first() else {
+    for of_label in postings.chunk_by(|a, b| a.name == b.name) {
+        let Some(first) = of_label.first() else {
             continue;
         };
         let begin = base + part.len() as u64;
         let lengths: Vec<u64> = of_label
             .iter()
-            .map(|(_, _, positions)| {
+            .map(|posting| {
                 let before = part.len();
-                positions.encode(&mut part);
+                posting.positions.encode(&mut part);
                 (part.len() - before) as u64
             })
             .collect();
         let presence = base + part.len() as u64;
-        Positions::union(of_label.iter().map(|(_, _, positions)| positions)).encode(&mut part);
+        Positions::union(of_label.iter().map(|posting| &posting.positions)).encode(&mut part);
         let presence = presence..base + part.len() as u64;
         let mut blocks = BlockWriter::new(&mut part, base, begin);
-        for ((_, value, _), length) in of_label.iter().zip(lengths) {
-            blocks.push(value, length).map_err(encode_error)?;
+        for (posting, length) in of_label.iter().zip(lengths) {
+            blocks.push(&posting.value, length).map_err(encode_error)?;
         }
         labels.push(LabelEntry {
-            name: (*name).to_owned(),
+            name: first.name.to_string(),
             values: of_label.len() as u64,
             presence,
             blocks: blocks.finish().map_err(encode_error)?,

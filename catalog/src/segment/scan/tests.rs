@@ -50,7 +50,7 @@ fn read(sources: &[Vec<Vec<i64>>], range: TimeRange, edge: Option<Edge>) -> Vec<
         range,
         edge,
     };
-    let plan = plan_rows(TableKind::Wide, rows.collect(), request, None);
+    let plan = plan_rows(TableKind::Wide, rows.collect(), request);
     let mut out = vec![Vec::new(); 3];
     for unit in plan.units {
         let read = futures::executor::block_on(unit.read()).unwrap();

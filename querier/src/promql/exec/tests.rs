@@ -15,8 +15,8 @@ use tidelake_catalog::model::{Histogram, LabelsBuilder, METRIC_NAME};
 
 use super::super::parse::{ast::Expr, parse};
 use super::super::source::SelectRequest;
-use super::super::source::memory::{MemorySource, Sample};
 use super::super::source::SeriesStream;
+use super::super::source::memory::{MemorySource, Sample};
 use super::*;
 
 const MINUTE: i64 = 60_000;
@@ -1159,6 +1159,11 @@ impl SampleSource for Broken {
 #[test]
 fn a_panic_is_a_defect_and_no_fault_of_the_query() {
     let options = EngineOptions::default();
-    let result = run(&Arc::new(Broken), "sum(x)", QueryParams::instant(0), &options);
+    let result = run(
+        &Arc::new(Broken),
+        "sum(x)",
+        QueryParams::instant(0),
+        &options,
+    );
     assert!(matches!(result, Err(QueryError::Panicked(_))), "{result:?}");
 }
