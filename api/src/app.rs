@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
-use tidelake_catalog::panics;
+use tidelake_catalog::panics::{self, Panicked};
+use tidelake_querier::small;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 
 use crate::backend::{AsOf, Backend, IngestError, Querier};
 use crate::body::BodyBudget;
@@ -117,23 +119,29 @@ impl App {
         }
     }
 
+    /// The same for what mostly is small: it begins here.
+    pub async fn compute_small<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let threads = self.query_threads()?;
+        let done = small::here_first(Some(&threads), panics::caught(work)).await;
+        computed(done)
+    }
+
     /// Computes a part of a query on the threads for it, and stops when this future is dropped. What
     /// holds a processor for long, as reading indexes does, must not hold up connections.
     pub async fn compute<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let Some(threads) = self.backend()?.query_threads() else {
-            return Err(ApiError::unavailable("the server stops"));
-        };
-        let mut task = JoinSet::new();
-        task.spawn_on(panics::caught(work), &threads);
-        match task.join_next().await {
-            Some(Ok(Ok(result))) => result.map_err(Into::into),
-            Some(Ok(Err(panic))) => Err(panic.into()),
-            // The threads end.
-            Some(Err(_)) | None => Err(ApiError::unavailable("the server stops")),
-        }
+        let threads = self.query_threads()?;
+        computed(small::there(Some(&threads), panics::caught(work)).await)
+    }
+
+    fn query_threads(&self) -> Result<Handle, ApiError> {
+        let threads = self.backend()?.query_threads();
+        threads.ok_or_else(|| ApiError::unavailable("the server stops"))
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.
@@ -164,4 +172,16 @@ impl App {
 
 fn wall_clock_ms() -> i64 {
     Environment::system().now_ms()
+}
+
+/// The result of work that was done here or on other threads.
+fn computed<T, E: Into<ApiError>>(
+    done: Result<Result<Result<T, E>, Panicked>, JoinError>,
+) -> Result<T, ApiError> {
+    match done {
+        Ok(Ok(result)) => result.map_err(Into::into),
+        Ok(Err(panicked)) => Err(panicked.into()),
+        // The threads end.
+        Err(_) => Err(ApiError::unavailable("the server stops")),
+    }
 }

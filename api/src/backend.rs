@@ -464,6 +464,9 @@ impl Compactor {
     }
 }
 
+/// So few rows are sorted in no time, and the series of so few runs compared with matchers.
+const FEW_UNSORTED: usize = 4 << 10;
+
 /// Recent rows of the ingester of the same process.
 #[derive(Debug)]
 struct OwnRows(Arc<Ingester>);
@@ -476,9 +479,17 @@ impl RecentRows for OwnRows {
         table: &str,
         range: TimeRange,
     ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        Ok(self
-            .0
-            .recent(database, table, range)
+        if self.0.unsorted(database, table) > FEW_UNSORTED {
+            // A query that is small so far goes on elsewhere.
+            tokio::task::yield_now().await;
+        }
+        let recent = self.0.recent(database, table, range);
+        let runs: usize = recent.iter().map(|chunk| chunk.rows.runs.len()).sum();
+        if runs > FEW_UNSORTED {
+            // Matchers are compared with the series of each.
+            tokio::task::yield_now().await;
+        }
+        Ok(recent
             .into_iter()
             .map(|chunk| (chunk.order, chunk.rows))
             .collect())

@@ -129,7 +129,7 @@ async fn labels(
                 .label_names(&database, &matchers, range, probe, partial)
                 .await
         };
-        let mut names = slot.watch(app.compute(found)).await?;
+        let mut names = slot.watch(app.compute_small(found)).await?;
         asked.cut(&mut names);
         list_answer(
             names,
@@ -170,7 +170,7 @@ async fn label_values(
                 .label_values(&database, &name, &matchers, range, probe, partial)
                 .await
         };
-        let mut values = slot.watch(app.compute(found)).await?;
+        let mut values = slot.watch(app.compute_small(found)).await?;
         asked.cut(&mut values);
         list_answer(
             values,
@@ -212,7 +212,7 @@ async fn series(
                 .series(&database, &matchers, range, probe, partial)
                 .await
         };
-        let mut found = slot.watch(app.compute(found)).await?;
+        let mut found = slot.watch(app.compute_small(found)).await?;
         asked.cut(&mut found);
         list_answer(found, write_labels, &app.pace(), slot).await
     };

@@ -3,6 +3,7 @@
 //! Bytes go out as row groups fill up, so that what is in memory are the rows at hand and one row
 //! group, however large the segment becomes. Encoding runs on threads that may be held up.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use crate::model::{Column, TableKind};
 use crate::segment::encoding::Effort;
 use crate::segment::{SegmentError, SegmentWriter, SortOrder, SortedRows, ValueLayout};
 use crate::snapshot::SegmentMeta;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, put_error};
 
 /// Work for more series than this leaves the thread with much that it freed: each takes hundreds of
 /// bytes for a while.
@@ -148,7 +149,7 @@ impl SegmentUpload {
         let data = async {
             put(&mut self.upload, &self.key, done.data_tail).await?;
             let ended = self.upload.shutdown().await;
-            ended.map_err(|error| unavailable(&self.key, error))
+            ended.map_err(|error| ended_badly(&self.key, &error))
         };
         futures::future::try_join(data, store.put(&index_key, done.index)).await?;
         Ok(Some(meta))
@@ -174,11 +175,16 @@ pub async fn encoding<T: Send + 'static>(
         .map_err(|error| SegmentError::Encode(error.to_string()))
 }
 
-fn unavailable(key: &str, error: impl ToString) -> StoreError {
-    StoreError::Unavailable {
-        key: key.to_owned(),
-        reason: error.to_string(),
-    }
+/// What the store said when an upload was to be ended.
+fn ended_badly(key: &str, error: &io::Error) -> StoreError {
+    let of_store = error.get_ref().and_then(|error| error.downcast_ref());
+    of_store.map_or_else(
+        || StoreError::Unavailable {
+            key: key.to_owned(),
+            reason: error.to_string(),
+        },
+        |error| put_error(key, error),
+    )
 }
 
 async fn put(upload: &mut BufWriter, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
@@ -188,5 +194,23 @@ async fn put(upload: &mut BufWriter, key: &str, bytes: Vec<u8>) -> Result<(), St
     upload
         .put(Bytes::from(bytes))
         .await
-        .map_err(|error| unavailable(key, error))
+        .map_err(|error| put_error(key, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_store_keeps_its_kind() {
+        let full = object_store::Error::Generic {
+            store: "folder",
+            source: Box::new(io::Error::from(io::ErrorKind::StorageFull)),
+        };
+        let direct = put_error("k", &full);
+        assert!(matches!(direct, StoreError::Full { .. }), "{direct}");
+        assert_eq!(ended_badly("k", &io::Error::from(full)), direct);
+        let other = ended_badly("k", &io::Error::other("a socket broke"));
+        assert!(matches!(other, StoreError::Unavailable { .. }), "{other}");
+    }
 }

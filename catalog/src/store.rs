@@ -529,7 +529,7 @@ fn other(key: &str, reason: String) -> StoreError {
 }
 
 /// Nothing that is put can be "not found", except what it is put into.
-fn put_error(key: &str, error: &object_store::Error) -> StoreError {
+pub(crate) fn put_error(key: &str, error: &object_store::Error) -> StoreError {
     match StoreError::from_object_store(key, error) {
         StoreError::NotFound { key } => StoreError::Other {
             key,

@@ -207,6 +207,18 @@ impl Buffer {
             .collect()
     }
 
+    /// Rows of a table that are not sorted yet.
+    pub fn unsorted(&self, name: &TableName) -> usize {
+        let Some(table) = self.tables.read().get(name).cloned() else {
+            return 0;
+        };
+        let chunks = table.chunks.lock();
+        let frozen = chunks.flushing.iter().chain(&chunks.frozen);
+        let unsorted = frozen.filter(|chunk| !chunk.is_sorted());
+        unsorted.map(|chunk| chunk.rows()).sum::<usize>()
+            + chunks.open.as_ref().map_or(0, OpenChunk::rows)
+    }
+
     /// Replaces chunks by one with the same rows. Gives up if a flush took them meanwhile.
     fn consolidate(&self, table: &TableBuffer, small: &[Arc<Chunk>]) {
         let Some(merged) = Chunk::merge(table.kind, small) else {

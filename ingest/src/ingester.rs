@@ -527,18 +527,24 @@ impl Ingester {
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.
     pub fn recent(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentRows> {
+        let name = self.table_name(database, table);
+        name.map_or_else(Vec::new, |name| self.buffer.recent(&name, range))
+    }
+
+    /// How many rows [`recent`](Self::recent) would have to sort.
+    pub fn unsorted(&self, database: &str, table: &str) -> usize {
+        let name = self.table_name(database, table);
+        name.map_or(0, |name| self.buffer.unsorted(&name))
+    }
+
+    fn table_name(&self, database: &str, table: &str) -> Option<TableName> {
         let snapshot = self.catalog.snapshot();
-        let Some(found) = snapshot.table(database, table) else {
-            return Vec::new();
-        };
-        self.buffer.recent(
-            &TableName {
-                database: database.into(),
-                table: Arc::clone(&found.name),
-                id: found.id,
-            },
-            range,
-        )
+        let found = snapshot.table(database, table)?;
+        Some(TableName {
+            database: database.into(),
+            table: Arc::clone(&found.name),
+            id: found.id,
+        })
     }
 
     /// Returns when everything that was buffered at the call is in segments that the catalog names.

@@ -8,6 +8,7 @@
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`memory`]: what each query holds of the process' memory;
+//! - [`small`]: where work is done;
 //! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many
 //!   there are, and of what.
 pub mod as_of;
@@ -21,6 +22,7 @@ pub mod promql;
 pub mod querier;
 pub mod samples;
 mod segment_cache;
+pub mod small;
 pub mod sorted_samples;
 pub mod sql;
 mod sql_rows;

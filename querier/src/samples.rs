@@ -31,6 +31,7 @@ use crate::promql::source::{
     SampleSource, SelectRequest, SeriesBatch, SeriesSamples, SeriesStream, SourceError,
     series_bytes,
 };
+use crate::small::{self, FEW_ROWS, FEW_SERIES};
 use crate::tables::Tables;
 
 /// The field of the metrics table that holds histograms.
@@ -393,6 +394,13 @@ impl SampleSource for DatabaseSamples {
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
         let planned = hold_plan(&mut feeds, &pool)?;
+        let units = feeds.iter().flat_map(|feed| &feed.units);
+        let (rows, series) = units.fold((0, 0), |(rows, series), unit| {
+            (rows + unit.rows_bound(), series + unit.series().len())
+        });
+        if rows > FEW_ROWS || series > FEW_SERIES {
+            small::large().await;
+        }
         let jobs = feeds.into_iter().flat_map(|Feed { units, name, .. }| {
             units.into_iter().map(move |unit| (unit, name.clone()))
         });

@@ -202,6 +202,10 @@ impl Chunk {
         self.time
     }
 
+    pub(super) fn is_sorted(&self) -> bool {
+        self.sorted.get().is_some()
+    }
+
     /// The rows, sorted at the first call.
     pub(super) fn sorted(&self) -> Arc<SortedRows> {
         let make = || {

@@ -54,7 +54,6 @@ use std::time::Duration;
 use tidelake_catalog::model::Matcher;
 use tidelake_catalog::panics::{self, Panicked};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 pub use annotations::Annotations;
 pub use explain::{Measured, Operator, Read};
@@ -66,6 +65,7 @@ use tokio::time::Instant;
 use super::parse::ast::{Expr, ValueType};
 use super::source::{SampleSource, SourceError};
 use crate::memory::{MemoryExceeded, QueryBytes, QueryMemory, QueryPool};
+use crate::small;
 
 /// Settings of the engine that hold for all queries.
 #[derive(Debug, Clone)]
@@ -311,11 +311,25 @@ pub async fn explain_analyze(
 const PLAN_BYTES: usize = 4 << 10;
 const PLAN_BYTES_OF_TEXT: usize = 64;
 
+/// Steps of a query that is small.
+const FEW_STEPS: i64 = 1000;
+
+/// Whether only what selectors find can make a query large.
+fn is_small(expr: &Expr, params: &QueryParams) -> bool {
+    let steps = match params.step_ms {
+        ..=0 => 1,
+        step => params.end_ms.saturating_sub(params.start_ms) / step,
+    };
+    steps <= FEW_STEPS && !expr.has_subquery()
+}
+
 /// A planned query.
 struct Query {
     node: plan::Node,
     grid: grid::Grid,
     is_range: bool,
+    /// Unless its selectors find much, it takes no time.
+    is_small: bool,
     lookback: i64,
     begun: Instant,
     /// Bytes of compiled patterns.
@@ -351,6 +365,7 @@ impl Query {
                 options.max_samples,
             )?,
             begun,
+            is_small: is_small(expr, &params),
             node: planner.plan(expr)?,
             // Those of selectors were compiled while they were parsed.
             pattern_bytes: planner.pattern_bytes()
@@ -389,6 +404,7 @@ impl Query {
             .counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
         let query_text = query_text.to_owned();
+        let is_small = self.is_small;
         let work = async move {
             let planned = Instant::now();
             let evaluated = engine.eval(&self.node, self.grid).await?;
@@ -417,18 +433,19 @@ impl Query {
                 plan,
             ))
         };
-        let mut task = JoinSet::new();
-        let work = panics::caught(work);
-        match &options.threads {
-            Some(threads) => task.spawn_on(work, threads),
-            None => task.spawn(work),
+        let (work, threads) = (panics::caught(work), options.threads.as_ref());
+        let done = async {
+            match is_small {
+                true => small::here_first(threads, work).await,
+                false => small::there(threads, work).await,
+            }
         };
         // The clock runs here, among others: the only timer of idle threads would wake one of them
         // for nothing.
-        match tokio::time::timeout(options.timeout, task.join_next()).await {
-            Ok(Some(Ok(result))) => result?,
+        match tokio::time::timeout(options.timeout, done).await {
+            Ok(Ok(result)) => result?,
             // The threads end.
-            Ok(Some(Err(_)) | None) => Err(QueryError::Canceled),
+            Ok(Err(_)) => Err(QueryError::Canceled),
             Err(_) => Err(QueryError::Timeout),
         }
     }

@@ -140,7 +140,17 @@ impl Block {
     }
 }
 
+/// To look at fewer values than these takes no time worth a pause.
+const FEW_VALUES: u64 = 1024;
+
 impl LabelEntry {
+    /// Pauses before all values are looked at, if they are many: whoever reads may go on elsewhere.
+    pub async fn pause(&self) {
+        if self.values > FEW_VALUES {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The blocks that may have values from the first text on that begin with it; all for the empty
     /// text.
     pub fn blocks_of_prefix(&self, prefix: &str) -> Range<usize> {

@@ -63,6 +63,9 @@ impl LookupIndex {
             let labels = &one.series.labels;
             one.time.overlaps(&range) && found.others.iter().all(|m| m.matches_labels(labels))
         };
+        if held.is_some() {
+            tokio::task::yield_now().await;
+        }
         let series = self.read(&found.positions, passes, meter).await?;
         Ok(FoundSeries { series, held })
     }
@@ -169,6 +172,7 @@ impl LookupIndex {
             return Ok(Vec::new());
         };
         let mut values = Vec::new();
+        label.pause().await;
         if matchers.is_empty() {
             for block in self.blocks(at, label, 0..label.blocks.len(), meter).await? {
                 values.extend(block.iter().map(|(value, _)| value.to_owned()));
@@ -301,6 +305,7 @@ impl LookupIndex {
                 }));
             }
             None => {
+                label.pause().await;
                 let prefix = if without { "" } else { matcher.prefix() };
                 let within = label.blocks_of_prefix(prefix);
                 let whole = within.len() == label.blocks.len();

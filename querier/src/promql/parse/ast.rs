@@ -53,14 +53,13 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// All selectors in it, in the order of the text.
-    pub fn selectors(&self) -> Vec<&VectorSelector> {
+    /// All expressions in it and itself, in the order of the text.
+    fn all(&self) -> Vec<&Expr> {
         let (mut found, mut open) = (Vec::new(), vec![self]);
         while let Some(expr) = open.pop() {
+            found.push(expr);
             match expr {
-                Expr::Number(_) | Expr::String(_) => {}
-                Expr::Vector(selector) => found.push(selector),
-                Expr::Matrix(matrix) => found.push(&matrix.selector),
+                Expr::Number(_) | Expr::String(_) | Expr::Vector(_) | Expr::Matrix(_) => {}
                 Expr::Subquery(subquery) => open.push(&subquery.expr),
                 Expr::Call(call) => open.extend(call.args.iter().rev()),
                 Expr::Aggregate(aggregate) => open.extend(
@@ -75,6 +74,22 @@ impl Expr {
             }
         }
         found
+    }
+
+    /// All selectors in it, in the order of the text.
+    pub fn selectors(&self) -> Vec<&VectorSelector> {
+        let selector = |expr| match expr {
+            &Expr::Vector(ref selector) => Some(selector),
+            Expr::Matrix(matrix) => Some(&matrix.selector),
+            _ => None,
+        };
+        self.all().into_iter().filter_map(selector).collect()
+    }
+
+    /// Whether there is a subquery in it.
+    pub fn has_subquery(&self) -> bool {
+        let mut all = self.all().into_iter();
+        all.any(|expr| matches!(expr, Expr::Subquery(_)))
     }
 }
 
