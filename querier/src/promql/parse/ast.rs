@@ -78,12 +78,15 @@ impl Expr {
 
     /// All selectors in it, in the order of the text.
     pub fn selectors(&self) -> Vec<&VectorSelector> {
-        let selector = |expr| match expr {
-            &Expr::Vector(ref selector) => Some(selector),
-            Expr::Matrix(matrix) => Some(&matrix.selector),
-            _ => None,
-        };
-        self.all().into_iter().filter_map(selector).collect()
+        let mut found = Vec::new();
+        for expr in self.all() {
+            match expr {
+                Expr::Vector(selector) => found.push(selector),
+                Expr::Matrix(matrix) => found.push(&matrix.selector),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Whether there is a subquery in it.
