@@ -33,7 +33,8 @@ pub use edge::Edge;
 /// Rows that a unit may hold before the next series goes to the next unit.
 pub const UNIT_ROWS: u64 = 256 * 1024;
 
-/// Series of a unit: each takes as much memory as dozens of rows.
+/// Series of a unit of a flush or merge: each takes as much memory as dozens of rows. Queries read
+/// pages of data once only if they read as many rows as a page has, whoever's they are.
 const UNIT_SERIES: usize = 32 * 1024;
 
 /// Fewer rows than this are not worth a unit, however many fields they have.
@@ -183,6 +184,7 @@ pub async fn plan_slices(
     slices.sort_by_key(|(source, _)| source.order());
     let (sources, positions): (Vec<Source>, Vec<Range<usize>>) = slices.into_iter().unzip();
     let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
+    scan.unit_series = UNIT_SERIES;
     for (number, positions) in positions.into_iter().enumerate() {
         let Source::Segment(_, _, segment) = &scan.sources[number] else {
             continue;
@@ -195,7 +197,7 @@ pub async fn plan_slices(
     Ok(scan.into_plan())
 }
 
-/// Plans a scan of rows that are all in memory. Units may have any number of series.
+/// Plans a scan of rows that are all in memory.
 pub fn plan_rows(
     kind: TableKind,
     rows: Vec<(WriteOrder, Arc<SortedRows>)>,
@@ -207,7 +209,6 @@ pub fn plan_rows(
         .collect();
     let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
     scan.edge = request.edge;
-    scan.unit_series = usize::MAX;
     for number in 0..scan.sources.len() {
         scan.add_rows(number, &request.matchers);
     }
@@ -226,6 +227,7 @@ pub fn plan_runs(
     let source = |(order, rows, _): &(_, Arc<_>, _)| Source::Rows(*order, Arc::clone(rows));
     let sources = rows.iter().map(source).collect();
     let mut scan = Scan::of_sources(kind, sources, fields, range);
+    scan.unit_series = UNIT_SERIES;
     for (number, (_, rows, runs)) in rows.iter().enumerate() {
         for run in *runs {
             scan.add_run(number, rows, &rows.runs[*run as usize]);
@@ -327,7 +329,7 @@ impl Scan {
             fields,
             range,
             edge: None,
-            unit_series: UNIT_SERIES,
+            unit_series: usize::MAX,
             slots: Vec::new(),
             by_id: HashMap::new(),
             held: Vec::new(),
