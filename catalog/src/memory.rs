@@ -27,6 +27,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// Part of the memory that belongs to no share, in percent.
 pub const UNCOUNTED: usize = 25;
 
+/// Reservations that go on without room at a time. Merges run one after the other: none keeps a flush
+/// from making room.
+const BEYOND: usize = 2;
+
 /// What gives back what the allocator keeps of the memory that this thread freed.
 static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
 
@@ -151,7 +155,7 @@ pub struct MemoryBudget {
     accounts: Mutex<Accounts>,
     freed: Notify,
     recalled: Notify,
-    /// Held by what goes on without room: one after the other.
+    /// Held by what goes on without room.
     beyond: Arc<Semaphore>,
 }
 
@@ -180,7 +184,7 @@ impl MemoryBudget {
             }),
             freed: Notify::new(),
             recalled: Notify::new(),
-            beyond: Arc::new(Semaphore::new(1)),
+            beyond: Arc::new(Semaphore::new(BEYOND)),
         }
     }
 
@@ -267,7 +271,7 @@ impl MemoryBudget {
     }
 
     /// As [`reserve`](Self::reserve) for work that must be done: after `patience` the bytes are
-    /// counted whether or not there is room, but for one such reservation at a time.
+    /// counted whether or not there is room, but for [`BEYOND`] such reservations at a time.
     pub async fn reserve_within(
         self: &Arc<Self>,
         share: Share,

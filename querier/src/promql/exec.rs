@@ -311,16 +311,21 @@ pub async fn explain_analyze(
 const PLAN_BYTES: usize = 4 << 10;
 const PLAN_BYTES_OF_TEXT: usize = 64;
 
-/// Steps of a query that is small.
+/// Steps, bytes and expressions of a query that is small.
 const FEW_STEPS: i64 = 1000;
+const FEW_BYTES: usize = 1 << 10;
+const FEW_EXPRESSIONS: usize = 24;
 
-/// Whether only what selectors find can make a query large.
+/// Whether only what selectors find can make a query large. A few calls can make a short label long.
 fn is_small(expr: &Expr, params: &QueryParams) -> bool {
     let steps = match params.step_ms {
         ..=0 => 1,
         step => params.end_ms.saturating_sub(params.start_ms) / step,
     };
-    steps <= FEW_STEPS && !expr.has_subquery()
+    let all = expr.all();
+    steps <= FEW_STEPS
+        && all.len() <= FEW_EXPRESSIONS
+        && !all.iter().any(|expr| matches!(expr, Expr::Subquery(_)))
 }
 
 /// A planned query.
@@ -404,7 +409,7 @@ impl Query {
             .counting(counts.clone());
         let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
         let query_text = query_text.to_owned();
-        let is_small = self.is_small;
+        let is_small = self.is_small && query_text.len() <= FEW_BYTES;
         let work = async move {
             let planned = Instant::now();
             let evaluated = engine.eval(&self.node, self.grid).await?;

@@ -54,7 +54,7 @@ pub enum Expr {
 
 impl Expr {
     /// All expressions in it and itself, in the order of the text.
-    fn all(&self) -> Vec<&Expr> {
+    pub fn all(&self) -> Vec<&Expr> {
         let (mut found, mut open) = (Vec::new(), vec![self]);
         while let Some(expr) = open.pop() {
             found.push(expr);
@@ -87,12 +87,6 @@ impl Expr {
             }
         }
         found
-    }
-
-    /// Whether there is a subquery in it.
-    pub fn has_subquery(&self) -> bool {
-        let mut all = self.all().into_iter();
-        all.any(|expr| matches!(expr, Expr::Subquery(_)))
     }
 }
 
