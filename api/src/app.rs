@@ -119,6 +119,16 @@ impl App {
         }
     }
 
+    /// Computes a part of a query on the threads for it, and stops when this future is dropped: what
+    /// holds a processor for long must not hold up connections.
+    pub async fn compute<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let threads = self.query_threads()?;
+        computed(small::there(Some(&threads), panics::caught(work)).await)
+    }
+
     /// The same for what mostly is small: it begins here.
     pub async fn compute_small<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
         &self,
@@ -127,16 +137,6 @@ impl App {
         let threads = self.query_threads()?;
         let done = small::here_first(Some(&threads), panics::caught(work)).await;
         computed(done)
-    }
-
-    /// Computes a part of a query on the threads for it, and stops when this future is dropped. What
-    /// holds a processor for long, as reading indexes does, must not hold up connections.
-    pub async fn compute<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, E>> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let threads = self.query_threads()?;
-        computed(small::there(Some(&threads), panics::caught(work)).await)
     }
 
     fn query_threads(&self) -> Result<Handle, ApiError> {

@@ -68,7 +68,8 @@ pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
 }
 
 /// From now on has freed memory given back while the process holds most of what it may, as the
-/// system counts it, or much more than is counted; and tells the budget. It does nothing where there is no `/proc`.
+/// system counts it, or much more than is counted; and tells the budget. It does nothing where there
+/// is no `/proc`.
 pub fn watch(memory_bytes: usize, budget: Arc<MemoryBudget>, give_back: fn()) -> io::Result<()> {
     let part = |percent| (memory_bytes / 100 * percent) as f64;
     let (watched, full) = (part(WATCHED_PERCENT), part(FULL_PERCENT));

@@ -5,8 +5,8 @@
 //!
 //! 1. [`model`]: label sets, matchers, time ranges, table schemas, native histograms.
 //! 2. [`segment`]: sorted rows, their Parquet form with a series index, merging and scanning.
-//! 3. [`segment_upload`]: how a segment gets to the store. [`store`]: put-if-absent, get and list on S3, a folder or memory; [`keys`]: the names of all
-//!    objects.
+//! 3. [`segment_upload`]: how a segment gets to the store; [`store`]: put-if-absent, get and list on
+//!    S3, a folder or memory; [`keys`]: the names of all objects.
 //! 4. [`record`]: what one commit says; [`apply`]: what must hold for it, and the state after it.
 //! 5. `log` and `checkpoint`: records and whole states on the store.
 //! 6. [`catalog`]: the operations, and the present state as an immutable [`snapshot`]; [`dump`]:

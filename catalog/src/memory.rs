@@ -27,8 +27,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// Part of the memory that belongs to no share, in percent.
 pub const UNCOUNTED: usize = 25;
 
-/// Reservations that go on without room at a time. Merges run one after the other: none keeps a flush
-/// from making room.
+/// Reservations that go on without room at a time. Merges run one after the other, so that one of
+/// them never keeps a flush from making room.
 const BEYOND: usize = 2;
 
 /// What gives back what the allocator keeps of the memory that this thread freed.
@@ -41,8 +41,9 @@ pub fn give_back_with(give_back: fn()) {
     let _ = GIVE_BACK.set(give_back);
 }
 
-/// Gives back what the allocator keeps of the memory that this thread freed. To be called by
-/// threads that freed much and may not do anything for a while: nobody else can do it for them.
+/// Gives back what the allocator keeps of the memory that this thread freed. A thread calls it when
+/// it freed much and may then be idle: the allocator takes such memory from a thread only when that
+/// thread allocates.
 pub fn give_back() {
     if let Some(give_back) = GIVE_BACK.get() {
         give_back();
@@ -89,7 +90,8 @@ impl Share {
         }
     }
 
-    /// Whether it makes room for what nobody counted: what it holds can be asked for again.
+    /// Whether its limit shrinks by the memory that is in no share: what it holds can be computed or
+    /// read again.
     fn yields(self) -> bool {
         matches!(self, Share::Queries | Share::Caches | Share::Merges)
     }
@@ -289,7 +291,7 @@ impl MemoryBudget {
             beyond = Arc::clone(&self.beyond).acquire_owned() => {
                 let mut reservation = self.empty(share);
                 reservation.grow(bytes);
-                // Nobody closes it.
+                // The semaphore is never closed.
                 reservation._beyond = beyond.ok();
                 reservation
             }

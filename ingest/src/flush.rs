@@ -207,8 +207,8 @@ struct DayRows {
     range: TimeRange,
 }
 
-/// Series that are planned together: their runs, by number, of each chunk. All series of a day would
-/// take as much memory as their rows.
+/// Series that are planned together: their runs, by number, of each chunk. All series of a day
+/// would take as much memory as their rows.
 type Part = Vec<Vec<u32>>;
 
 impl DayRows {

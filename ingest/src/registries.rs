@@ -60,9 +60,9 @@ impl Registries {
         self.tables.write().retain(|name, _| is_there(name));
     }
 
-    /// Replaces registries that are more than three quarters full, and all if together they take more than
-    /// half of the memory that there is for rows and series; whether there were any. Series that
-    /// still come register again. Rows that are not in segments yet keep theirs.
+    /// Replaces registries that are more than three quarters full, and all if together they take
+    /// more than half of the memory that there is for rows and series; whether there were any.
+    /// Series that still come register again. Rows that are not in segments yet keep theirs.
     pub fn renew(&self) -> bool {
         let mut tables = self.tables.write();
         let before = tables.len();

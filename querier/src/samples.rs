@@ -185,7 +185,7 @@ async fn field_feed(
             let key = |tags: &Labels| named(tags, &metric.name);
             plan_by(found.schema.kind, found.sources, scan, key, tables.meter()).await?
         }
-        false => plan(found.schema.kind, found.sources, scan, None, tables.meter()).await?,
+        false => plan(found.schema.kind, found.sources, scan, tables.meter()).await?,
     };
     Ok(Some(Feed {
         units: plan.units,
@@ -238,16 +238,7 @@ pub(crate) async fn feeds(
                 )
                 .await?
             }
-            false => {
-                plan(
-                    TableKind::Metrics,
-                    found.sources,
-                    scan,
-                    None,
-                    tables.meter(),
-                )
-                .await?
-            }
+            false => plan(TableKind::Metrics, found.sources, scan, tables.meter()).await?,
         };
         feeds.push(Feed {
             units: plan.units,

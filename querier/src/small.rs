@@ -20,8 +20,8 @@ pub(crate) async fn large() {
     tokio::task::yield_now().await;
 }
 
-/// Does work here as far as it comes, and the rest on other threads, or in another task if there are
-/// none. It stops when the returned future is dropped.
+/// Does work here up to its first pause, and the rest on other threads, or in another task if there
+/// are none. It stops when the returned future is dropped.
 ///
 /// # Errors
 /// If the threads end, or the work panics there.

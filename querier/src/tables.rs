@@ -352,7 +352,7 @@ impl Tables {
             Some(found) => {
                 request.range = request.range.intersect(&found.kept);
                 let meter = self.meter.as_ref();
-                plan(found.schema.kind, found.sources, request, None, meter).await
+                plan(found.schema.kind, found.sources, request, meter).await
             }
             None => Ok(ScanPlan {
                 units: Vec::new(),

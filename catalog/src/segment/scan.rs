@@ -159,17 +159,15 @@ pub struct ScanUnit {
     known: Option<TimeRange>,
 }
 
-/// Plans a scan. With `order`, series come sorted by it; without, in the order of the sources. What
-/// is read of series indexes is counted.
+/// Plans a scan whose series come in the order of the sources. What is read of series indexes is
+/// counted.
 pub async fn plan(
     kind: TableKind,
     sources: Vec<Source>,
     request: ScanRequest,
-    order: Option<&SortOrder>,
     meter: Option<&Arc<ReadMeter>>,
 ) -> Result<ScanPlan, SegmentError> {
-    let mut scan = Scan::new(kind, sources, request, meter).await?;
-    scan.sort(order);
+    let scan = Scan::new(kind, sources, request, meter).await?;
     Ok(scan.into_plan())
 }
 
@@ -193,7 +191,7 @@ pub async fn plan_slices(
         found.retain(|one| one.time.overlaps(&scan.range));
         scan.add_series(number, found);
     }
-    scan.sort(Some(order));
+    scan.sort(order);
     Ok(scan.into_plan())
 }
 
@@ -233,7 +231,7 @@ pub fn plan_runs(
             scan.add_run(number, rows, &rows.runs[*run as usize]);
         }
     }
-    scan.sort(Some(order));
+    scan.sort(order);
     scan.into_plan()
 }
 
@@ -402,12 +400,10 @@ impl Scan {
         );
     }
 
-    fn sort(&mut self, order: Option<&SortOrder>) {
-        // Every series is there.
+    /// Sorts the series, of which each is there.
+    fn sort(&mut self, order: &SortOrder) {
         self.by_id = HashMap::new();
-        if let Some(order) = order {
-            sort::sort(&mut self.slots, order, |slot| &slot.series);
-        }
+        sort::sort(&mut self.slots, order, |slot| &slot.series);
     }
 
     fn into_plan(self) -> ScanPlan {

@@ -316,7 +316,8 @@ const FEW_STEPS: i64 = 1000;
 const FEW_BYTES: usize = 1 << 10;
 const FEW_EXPRESSIONS: usize = 24;
 
-/// Whether only what selectors find can make a query large. A few calls can make a short label long.
+/// Whether only what selectors find can make a query large. Many nested calls make a short label
+/// long.
 fn is_small(expr: &Expr, params: &QueryParams) -> bool {
     let steps = match params.step_ms {
         ..=0 => 1,

@@ -157,7 +157,6 @@ async fn a_selector_reads_back_exactly_its_series() {
         vec![Source::Segment(WriteOrder::Segment(1), [].into(), segment)],
         request,
         None,
-        None,
     )
     .await
     .unwrap();
@@ -390,15 +389,9 @@ async fn plain_and_decimal_files_are_merged_alike() {
             range: TimeRange::ALL,
             edge: None,
         };
-        let plan = plan(
-            TableKind::Metrics,
-            sources,
-            request,
-            Some(&SortOrder::metrics()),
-            None,
-        )
-        .await
-        .unwrap();
+        let plan = plan(TableKind::Metrics, sources, request, None)
+            .await
+            .unwrap();
         let rows = plan.units[0].read().await.unwrap();
         let bits: Vec<_> = rows.columns[0]
             .to_array()
