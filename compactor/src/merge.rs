@@ -222,3 +222,6 @@ fn shape(
         write_order: format!("{}..{}", orders.0, orders.1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,8 +188,18 @@ mod tests {
         check(&[wide("a", &["f"]), wide("b", &["f"])], None).await;
         check(&[wide("c", &["f"])], Some("\"c\"")).await;
         // Those of another database do.
-        let elsewhere = catalog.ensure_columns("e", &[wide("c", &["f"])]).await;
-        assert!(elsewhere.unwrap_err().to_string().contains("max_tables"));
+        let limits = catalog.name_limits();
+        let of_two = NameLimits {
+            tables: 3,
+            ..limits
+        };
+        catalog.limit_names(of_two);
+        catalog
+            .ensure_columns("e", &[wide("c", &["f"])])
+            .await
+            .unwrap();
+        let fourth = catalog.ensure_columns("e", &[wide("d", &["f"])]).await;
+        assert!(fourth.unwrap_err().to_string().contains("max_tables"));
         check(&[wide("a", &["f", "g", "h"])], None).await;
         check(&[wide("b", &["g", "h", "i"])], Some("max_columns")).await;
         check(&[wide("a", &["h", "i"])], Some("\"i\"")).await;

@@ -366,3 +366,35 @@ async fn metadata_beyond_the_limit_are_refused_and_samples_kept() {
         .collect();
     assert_eq!(kept, [("a".to_owned(), 1), ("b".to_owned(), 1024)]);
 }
+
+/// A flush goes part by part; a part holds two runs here.
+#[tokio::test]
+async fn all_series_of_all_parts_are_flushed_in_order() {
+    let store = Store::memory();
+    let (ingester, catalog, _) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    let mut hosts: Vec<String> = (0..7).map(|host| format!("host-{host}")).collect();
+    for time in [2, 1] {
+        let text: Vec<String> = hosts
+            .iter()
+            .flat_map(|host| ["x", "y"].map(|disk| format!("m,host={host},disk={disk} f=1 {time}")))
+            .collect();
+        hosts.rotate_left(3);
+        ingester.write(lines("d", &text.join("\n"))).await.unwrap();
+    }
+    ingester.flush().await.unwrap();
+    let snapshot = catalog.snapshot();
+    let segments: Vec<_> = snapshot.segments().collect();
+    assert_eq!(segments.len(), 1);
+    let found = (segments[0].rows, segments[0].series);
+    assert_eq!(found, (2 * 2 * 7, 2 * 7));
+    let tables = snapshot.table("d", "m").unwrap();
+    let opened = segments[0].open_whole(&store, tables.schema.kind);
+    let opened = opened.await.unwrap();
+    let series = opened.index().all().await.unwrap();
+    let labels = |at: usize| {
+        let labels = &series[at].series.labels;
+        (labels.get("host").unwrap(), labels.get("disk").unwrap())
+    };
+    assert!((1..series.len()).all(|at| labels(at - 1) < labels(at)));
+    assert!(series.iter().all(|one| one.rows == 2));
+}
