@@ -273,7 +273,7 @@ impl MemoryBudget {
     }
 
     /// As [`reserve`](Self::reserve) for work that must be done: after `patience` the bytes are
-    /// counted whether or not there is room, but for [`BEYOND`] such reservations at a time.
+    /// counted whether or not there is room, for at most two such reservations at a time.
     pub async fn reserve_within(
         self: &Arc<Self>,
         share: Share,

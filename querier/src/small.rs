@@ -2,7 +2,7 @@
 //!
 //! To hand a query over to another thread and its answer back takes as long as many a query. Work
 //! therefore begins where it is asked for. Whatever is about to take long on the processor pauses
-//! once before it begins ([`large`]), as does what waits for the store: from its first pause on the
+//! once before it begins (`large`), as does what waits for the store: from its first pause on the
 //! work is done by other threads.
 
 use std::future::Future;
