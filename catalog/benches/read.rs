@@ -50,10 +50,10 @@ fn rows() -> SortedRows {
                     _ => (host % 5 + chance % 100 / 99) as f64,
                 });
             }
-            runs.push(SeriesRun {
-                series: Arc::new(Series::new(labels)),
-                rows: start..time.len(),
-            });
+            runs.push(SeriesRun::new(
+                Arc::new(Series::new(labels)),
+                start..time.len(),
+            ));
         }
     }
     SortedRows {

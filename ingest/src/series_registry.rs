@@ -24,9 +24,9 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Entries per allocation.
 const CHUNK: usize = 128;
-/// Spellings remembered per series; more only cost the parsing. A client that orders tags at random
-/// could otherwise fill the memory with permutations of a few series.
-const SPELLINGS: u8 = 8;
+/// Spellings remembered per series, of all series together; more only cost the parsing. A client
+/// that orders tags at random could otherwise fill the memory with permutations of a few series.
+const SPELLINGS: usize = 8;
 /// Numbers from here on are free for those who need to mark a series that is not registered yet.
 pub(crate) const MAX_SERIES: u32 = 1 << 31;
 
@@ -96,14 +96,10 @@ struct KnownSpelling {
     names: u32,
 }
 
-struct Known {
-    series: u32,
-    spellings: u8,
-}
-
 struct Inner {
     spellings: HashTable<KnownSpelling>,
-    by_id: HashMap<u64, Known>,
+    /// The series by their ids, which are in the entries.
+    by_id: HashTable<u32>,
     /// Distinct sets of label names, so that a parser checks each set against the schema only
     /// once.
     names: HashMap<Labels, u32>,
@@ -157,7 +153,7 @@ impl SeriesRegistry {
         Self {
             inner: RwLock::new(Inner {
                 spellings: HashTable::new(),
-                by_id: HashMap::new(),
+                by_id: HashTable::new(),
                 names: HashMap::new(),
                 entries: SeriesSnapshot::default(),
                 bytes: 0,
@@ -232,14 +228,12 @@ impl Inner {
         }
         let id = id_of(&new.labels);
         let series = self.add(new.labels, id)?;
-        let wanted = self.by_id.get(&id).is_some_and(|k| k.spellings < SPELLINGS);
+        let is_wanted = self.spellings.len() < SPELLINGS * self.entries.len;
         // A table has room for twice as many as it holds, at worst.
-        if wanted
+        if is_wanted
             && self.charge(2 * size_of::<KnownSpelling>())
-            && let Some(known) = self.by_id.get_mut(&id)
             && let Some(entry) = self.entries.get(series)
         {
-            known.spellings += 1;
             let spelling = KnownSpelling {
                 spelling: new.spelling,
                 series,
@@ -269,7 +263,9 @@ impl Inner {
     }
 
     fn add(&mut self, labels: Labels, id: u64) -> Result<u32, SeriesError> {
-        if let Some(&Known { series, .. }) = self.by_id.get(&id) {
+        let entries = &self.entries;
+        let id_of = |series: &u32| entries.get(*series).map(|entry| entry.series.id);
+        if let Some(&series) = self.by_id.find(id, |known| id_of(known) == Some(id)) {
             return match self.entries.get(series) {
                 Some(existing) if existing.series.labels != labels => Err(SeriesError::Collision {
                     existing: existing.series.labels.clone(),
@@ -291,7 +287,7 @@ impl Inner {
         let cost = size_of::<OnceLock<SeriesEntry>>()
             + size_of::<Series>()
             + 32
-            + 2 * size_of::<(u64, Known)>()
+            + 2 * size_of::<u32>()
             + labels.as_str().len();
         if !self.charge(cost) {
             return Err(full);
@@ -301,13 +297,10 @@ impl Inner {
             series: Arc::new(Series { id, labels }),
             names,
         });
-        self.by_id.insert(
-            id,
-            Known {
-                series,
-                spellings: 0,
-            },
-        );
+        let entries = &self.entries;
+        self.by_id.insert_unique(id, series, |known| {
+            entries.get(*known).map_or(0, |entry| entry.series.id)
+        });
         Ok(series)
     }
 
@@ -515,7 +508,7 @@ mod tests {
             raws.iter()
                 .filter(|raw| find(&registry, raw).is_some())
                 .count(),
-            usize::from(SPELLINGS)
+            SPELLINGS
         );
     }
 

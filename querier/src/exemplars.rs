@@ -88,7 +88,7 @@ pub(crate) async fn exemplars(
                 {
                     continue;
                 }
-                count += run.rows.len() as u64;
+                count += run.rows().len() as u64;
                 if count > limit {
                     let why = format!(
                         "the query selects more than {limit} exemplars; select fewer series or a \
@@ -97,10 +97,10 @@ pub(crate) async fn exemplars(
                     return Err(QueryError::Source(SourceError::LimitExceeded(why)));
                 }
                 held.try_grow(
-                    SERIES_BYTES + labels_bytes(labels) + run.rows.len() * size_of::<Exemplar>(),
+                    SERIES_BYTES + labels_bytes(labels) + run.rows().len() * size_of::<Exemplar>(),
                 )?;
-                let mut exemplars = Vec::with_capacity(run.rows.len());
-                for row in run.rows.clone() {
+                let mut exemplars = Vec::with_capacity(run.rows().len());
+                for row in run.rows() {
                     let labels = columns.labels(row);
                     held.try_grow(labels_bytes(&labels))?;
                     exemplars.push(Exemplar {

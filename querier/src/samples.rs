@@ -449,15 +449,15 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
     let series = rows.runs.iter().map(|run| {
         let mut samples = SeriesSamples {
             labels: run.series.labels.clone(),
-            times: part(&rows.time, &run.rows),
-            values: part(values.values(), &run.rows),
+            times: part(&rows.time, &run.rows()),
+            values: part(values.values(), &run.rows()),
             histograms: Vec::new(),
             start_times: Vec::new(),
         };
         if let Some(array) = start_times
             && array.null_count() < array.len()
         {
-            let known = run.rows.clone().map(|row| {
+            let known = run.rows().map(|row| {
                 if array.is_valid(row) {
                     array.value(row)
                 } else {
@@ -471,9 +471,9 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
         }
         if let Some(array) = &histograms {
             let mut values = Vec::new();
-            for row in run.rows.clone() {
+            for row in run.rows() {
                 if let Some(histogram) = array.get(row) {
-                    let at = row - run.rows.start;
+                    let at = row - run.rows().start;
                     if values.is_empty() {
                         values = samples.values.to_vec();
                     }
@@ -509,10 +509,10 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
     let mut out = Vec::with_capacity(rows.runs.len());
     for run in &rows.runs {
         let (mut times, mut values) = (
-            Vec::with_capacity(run.rows.len()),
-            Vec::with_capacity(run.rows.len()),
+            Vec::with_capacity(run.rows().len()),
+            Vec::with_capacity(run.rows().len()),
         );
-        for row in run.rows.clone() {
+        for row in run.rows() {
             if column.is_null(row) {
                 continue;
             }

@@ -7,7 +7,8 @@
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan, whose functions (`functions`) have the `limits` of the query,
+//! 4. `session`: statement to plan, or of `shapes` the plan of one that only compares with other
+//!    texts; its functions (`functions`) have the `limits` of the query,
 //!    with `promql` for what the function of that name answers, and
 //!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range, and
 //!    `edges` what only needs the newest rows into a scan of these;
@@ -40,6 +41,7 @@ mod read_metrics;
 mod retention;
 mod scan_exec;
 mod session;
+mod shapes;
 mod source;
 mod statement;
 #[cfg(test)]
@@ -64,6 +66,8 @@ use tokio::time::Instant;
 use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
 use self::promql::PromqlCalls;
+use self::session::Planning;
+use self::shapes::Shapes;
 use crate::Answer;
 use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
@@ -138,6 +142,7 @@ pub struct SqlEngine {
     source: Arc<dyn RowSource>,
     options: Arc<SqlOptions>,
     template: Arc<SessionState>,
+    shapes: Arc<Shapes>,
     planners: Planners,
 }
 
@@ -150,6 +155,7 @@ impl SqlEngine {
             source,
             options: Arc::new(options),
             template,
+            shapes: Arc::default(),
             planners: Planners::new().map_err(|error| {
                 SqlError::Internal(format!("cannot prepare threads for planning: {error}"))
             })?,
@@ -167,6 +173,7 @@ impl SqlEngine {
             source,
             options: Arc::clone(&self.options),
             template: Arc::clone(&self.template),
+            shapes: Arc::clone(&self.shapes),
             planners: self.planners.clone(),
         }
     }
@@ -187,6 +194,7 @@ impl SqlEngine {
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let deadline = self.deadline();
         let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let shapes = Arc::clone(&self.shapes);
         let promql = EngineOptions {
             timeout: self.options.timeout.unwrap_or(Duration::MAX),
             ..self.options.promql.clone()
@@ -206,11 +214,14 @@ impl SqlEngine {
             move || async move {
                 let statement = statement::parse(text)?;
                 let database = catalog::Database::open(source, &db)?;
-                let limits = &planning_limits;
-                let planned = session::plan(
-                    &template, &database, &db, statement, params, &promql, limits,
-                )
-                .await?;
+                let planning = Planning {
+                    template: &template,
+                    shapes: &shapes,
+                    database: &database,
+                    db: &db,
+                    limits: &planning_limits,
+                };
+                let planned = planning.plan(statement, params, &promql).await?;
                 Ok((planned, promql.warnings()))
             },
         );

@@ -120,7 +120,7 @@ fn add_rows(cells: &mut Cells, rows: &SortedRows) -> Result<(), ReadError> {
                     "the times of {series} do not ascend"
                 )));
             }
-            for row in run.rows.clone().filter(|row| !column.is_null(*row)) {
+            for row in run.rows().filter(|row| !column.is_null(*row)) {
                 add(
                     cells,
                     (series.clone(), rows.time[row], field.name.to_string()),

@@ -124,7 +124,48 @@ impl PartialOrd for Labels {
 /// By the first pair in which two sets differ, name before value, as Prometheus orders them.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (text, others) = (self.as_str(), other.as_str());
+        let same = equal_bytes(text.as_bytes(), others.as_bytes());
+        if same == text.len() || same == others.len() {
+            return text.len().cmp(&others.len());
+        }
+        // Up to the name or value with the first other byte both have the same.
+        let mut mine = self.iter();
+        let mut before = 0;
+        while mine.next_text().is_some() {
+            let after = text.len() - mine.rest.len();
+            if same < after {
+                break;
+            }
+            before = after;
+        }
+        let at = |text| Iter::next_text(&mut Labels::iter_canonical(text));
+        at(&text[before..]).cmp(&at(&others[before..]))
+    }
+}
+
+/// With how many bytes both begin.
+fn equal_bytes(a: &[u8], b: &[u8]) -> usize {
+    let ((words, rest), (others, others_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let equal = (words.iter().zip(others))
+        .take_while(|(a, b)| a == b)
+        .count();
+    let at = equal * 8;
+    match (words.get(equal), others.get(equal)) {
+        (Some(a), Some(b)) => {
+            let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+            at + differing.trailing_zeros() as usize / 8
+        }
+        (None, None) => {
+            at + (rest.iter().zip(others_rest))
+                .take_while(|(a, b)| a == b)
+                .count()
+        }
+        _ => {
+            at + (a[at..].iter().zip(&b[at..]))
+                .take_while(|(a, b)| a == b)
+                .count()
+        }
     }
 }
 
@@ -156,7 +197,7 @@ pub struct Iter<'a> {
 
 impl<'a> Iter<'a> {
     #[inline]
-    fn take(&mut self) -> Option<&'a str> {
+    fn next_text(&mut self) -> Option<&'a str> {
         let bytes = self.rest.as_bytes();
         let (mut len, mut shift, mut at) = (0usize, 0u32, 0usize);
         loop {
@@ -179,8 +220,8 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let name = self.take()?;
-        let value = self.take()?;
+        let name = self.next_text()?;
+        let value = self.next_text()?;
         Some((name, value))
     }
 }
@@ -297,6 +338,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn sets_are_ordered_by_the_first_pair_that_differs(
+            pairs in proptest::collection::btree_map("[a-c]{1,2}", "[yz]{0,70}|é?", 0..5),
+            others in proptest::collection::btree_map("[a-c]{1,2}", "[yz]{0,70}|é?", 0..5),
+            shared in proptest::collection::btree_map("A[a-z]{1,9}", "[a-z]{1,70}", 0..3),
+        ) {
+            let set = |pairs| Labels::from_pairs(shared.iter().chain(pairs));
+            let (set, other) = (set(&pairs), set(&others));
+            prop_assert_eq!(set.cmp(&other), set.iter().cmp(other.iter()));
+            prop_assert_eq!(set.cmp(&set.clone()), Ordering::Equal);
+        }
+
         #[test]
         fn order_of_pairs_does_not_matter(mut pairs in proptest::collection::btree_map("[a-z]{1,5}", ".{0,70}", 0..6)) {
             let forward = Labels::from_pairs(pairs.iter());

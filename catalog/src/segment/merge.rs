@@ -142,10 +142,7 @@ pub fn merge(
         one.runs.retain(|run| !run.rows.is_empty());
         pick_series(kind, inputs, &mut one.runs, &mut picks)?;
         if picks.rows > start {
-            runs.push(SeriesRun {
-                series: one.series,
-                rows: start..picks.rows,
-            });
+            runs.push(SeriesRun::new(one.series, start..picks.rows));
         }
     }
     let time = match picks.copies.as_slice() {

@@ -15,8 +15,32 @@ use crate::model::{Column, Matcher, TimeRange};
 pub struct SeriesRun {
     /// Whose rows.
     pub series: Arc<Series>,
+    // Half of a `Range<usize>`: there are millions of runs in a buffer.
+    start: u32,
+    end: u32,
+}
+
+impl SeriesRun {
+    /// A run of these rows.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within the first 2^32 rows: those of one chunk or unit are far fewer.
+    pub fn new(series: Arc<Series>, rows: Range<usize>) -> Self {
+        let [start, end] = [rows.start, rows.end].map(|row| {
+            assert!(
+                row <= u32::MAX as usize,
+                "{row} is no row of a chunk or unit"
+            );
+            row as u32
+        });
+        Self { series, start, end }
+    }
+
     /// Which rows.
-    pub rows: Range<usize>,
+    pub fn rows(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// Rows of several series, run by run.
@@ -45,7 +69,7 @@ impl SortedRows {
 
     /// The times of a run.
     pub fn times(&self, run: &SeriesRun) -> &[i64] {
-        &self.time[run.rows.clone()]
+        &self.time[run.rows()]
     }
 
     /// First and last time of a run; nothing lies in that of a run without rows.

@@ -389,11 +389,12 @@ impl Scan {
     }
 
     fn add_run(&mut self, source: usize, rows: &SortedRows, run: &SeriesRun) {
+        let range = run.rows();
         self.add(
             &run.series,
             SlotRun {
                 source: source as u32,
-                rows: run.rows.start as u64..run.rows.end as u64,
+                rows: range.start as u64..range.end as u64,
                 time: rows.time_of(run),
                 deleted: Box::default(),
             },

@@ -184,17 +184,17 @@ impl SegmentWriter {
                 continue;
             };
             let time = TimeRange::new(min, max);
-            let first_row = self.rows + run.rows.start as u64;
+            let first_row = self.rows + run.rows().start as u64;
             self.time = Some(self.time.map_or(time, |all| all.union(&time)));
             match self.index.last_mut() {
                 Some(last) if last.series.id == run.series.id => {
-                    last.rows += run.rows.len() as u64;
+                    last.rows += run.rows().len() as u64;
                     last.time = last.time.union(&time);
                 }
                 _ => self.index.push(IndexedSeries {
                     series: Arc::clone(&run.series),
                     first_row,
-                    rows: run.rows.len() as u64,
+                    rows: run.rows().len() as u64,
                     time,
                 })?,
             }
@@ -218,7 +218,7 @@ impl SegmentWriter {
                 )?));
                 let mut ids = Vec::with_capacity(rows.len());
                 for run in &rows.runs {
-                    ids.resize(ids.len() + run.rows.len(), run.series.id);
+                    ids.resize(ids.len() + run.rows().len(), run.series.id);
                 }
                 columns.push(FieldArray::Dense(Arc::new(UInt64Array::from(ids))));
             }
@@ -240,7 +240,7 @@ impl SegmentWriter {
                 let values = array
                     .as_primitive_opt::<Float64Type>()
                     .ok_or_else(|| encode_error("values to be split are not floats"))?;
-                let runs = rows.runs.iter().map(|run| run.rows.clone());
+                let runs = rows.runs.iter().map(|run| run.rows());
                 let split = Decimals::split(values, runs).columns();
                 columns.extend(split.into_iter().map(FieldArray::Dense));
             } else {
@@ -354,7 +354,7 @@ fn run_dictionary<'a>(
         if key.is_none() && valid.is_empty() {
             valid = vec![true; keys.len()];
         }
-        keys.resize(keys.len() + run.rows.len(), key.unwrap_or(0));
+        keys.resize(keys.len() + run.rows().len(), key.unwrap_or(0));
         if key.is_none() || !valid.is_empty() {
             valid.resize(keys.len(), key.is_some());
         }

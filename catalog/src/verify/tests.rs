@@ -29,10 +29,10 @@ fn rows(series: &[(Labels, &[i64])]) -> SortedRows {
     for (labels, times) in series {
         let start = time.len();
         time.extend_from_slice(times);
-        runs.push(SeriesRun {
-            series: Arc::new(Series::new(labels.clone())),
-            rows: start..time.len(),
-        });
+        runs.push(SeriesRun::new(
+            Arc::new(Series::new(labels.clone())),
+            start..time.len(),
+        ));
     }
     let values: Vec<f64> = (0..time.len()).map(|row| row as f64).collect();
     let fields = [Column {
@@ -65,12 +65,12 @@ fn decimal_file(
     let ids: Vec<u64> = rows
         .runs
         .iter()
-        .flat_map(|run| run.rows.clone().map(|_| run.series.id))
+        .flat_map(|run| run.rows().map(|_| run.series.id))
         .collect();
     let metric: DictionaryArray<Int32Type> = rows
         .runs
         .iter()
-        .flat_map(|run| run.rows.clone().map(|_| "up"))
+        .flat_map(|run| run.rows().map(|_| "up"))
         .collect();
     let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
         ("metric", Arc::new(metric), false),

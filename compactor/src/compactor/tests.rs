@@ -64,10 +64,10 @@ impl Place {
         }]
         .into();
         let rows = SortedRows {
-            runs: vec![SeriesRun {
-                series: Arc::new(Series::new(Labels::from_pairs([("host", "a")]))),
-                rows: 0..1,
-            }],
+            runs: vec![SeriesRun::new(
+                Arc::new(Series::new(Labels::from_pairs([("host", "a")]))),
+                0..1,
+            )],
             time: vec![time].into(),
             fields: Arc::clone(&fields),
             columns: vec![FieldArray::new(Float64Array::from(vec![1.0]))],

@@ -15,9 +15,11 @@ use crate::{Compactor, CompactorOptions};
 /// Rows of series in their order, one at each time.
 fn rows(fields: &Arc<[Column]>, series: &[Labels], times: &[i64]) -> SortedRows {
     let count = series.len() * times.len();
-    let run = |(at, labels): (usize, &Labels)| SeriesRun {
-        series: Arc::new(Series::new(labels.clone())),
-        rows: at * times.len()..(at + 1) * times.len(),
+    let run = |(at, labels): (usize, &Labels)| {
+        SeriesRun::new(
+            Arc::new(Series::new(labels.clone())),
+            at * times.len()..(at + 1) * times.len(),
+        )
     };
     SortedRows {
         runs: series.iter().enumerate().map(run).collect(),

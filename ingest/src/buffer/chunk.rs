@@ -218,10 +218,10 @@ impl Chunk {
                 let entries = registry.entries();
                 let runs = std::mem::take(&mut sorted.runs).into_iter();
                 let known = runs.filter_map(|(series, rows)| {
-                    Some(SeriesRun {
-                        series: Arc::clone(&entries.get(series)?.series),
+                    Some(SeriesRun::new(
+                        Arc::clone(&entries.get(series)?.series),
                         rows,
-                    })
+                    ))
                 });
                 let rows = SortedRows {
                     runs: known.collect(),

@@ -60,7 +60,7 @@ fn seen(chunks: &[RecentRows]) -> Vec<Seen> {
             array.is_valid(row).then(|| array.value(row))
         };
         for run in &chunk.rows.runs {
-            for row in run.rows.clone() {
+            for row in run.rows() {
                 let host = run.series.labels.get("host").unwrap().to_owned();
                 out.push((host, chunk.rows.time[row], value("a", row), value("b", row)));
             }

@@ -155,12 +155,12 @@ impl UnitBatches {
         let mut runs: Vec<u32> = Vec::with_capacity(len);
         while let Some(run) = self.rows.runs.get(self.next_run) {
             let rows = run
-                .rows
+                .rows()
                 .end
                 .min(end)
-                .saturating_sub(run.rows.start.max(start));
+                .saturating_sub(run.rows().start.max(start));
             runs.resize(runs.len() + rows, self.next_run as u32);
-            if run.rows.end > end {
+            if run.rows().end > end {
                 break;
             }
             self.next_run += 1;
@@ -183,8 +183,8 @@ fn copied(column: &ArrayRef, start: usize, len: usize) -> Result<ArrayRef, Arrow
 fn check(rows: &SortedRows) -> Result<(), SqlError> {
     let mut end = 0;
     let in_order = rows.runs.iter().all(|run| {
-        let fits = run.rows.start == end && run.rows.end >= end;
-        end = run.rows.end;
+        let fits = run.rows().start == end && run.rows().end >= end;
+        end = run.rows().end;
         fits
     });
     let len = rows.len();

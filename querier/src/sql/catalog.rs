@@ -17,6 +17,7 @@ use datafusion::datasource::empty::EmptyTable;
 use parking_lot::Mutex;
 use tidelake_catalog::model::schema::{EXEMPLARS_TABLE, METRICS_TABLE};
 use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
+use tidelake_catalog::segment::scan::Edge;
 
 use super::error::SqlError;
 use super::provider::ViewProvider;
@@ -174,12 +175,15 @@ impl Database {
         Ok(view)
     }
 
-    fn provider(&self, view: Arc<TableView>) -> Arc<dyn TableProvider> {
-        Arc::new(ViewProvider::new(
-            self.source.clone(),
-            self.name.clone(),
-            view,
-        ))
+    /// The database's name.
+    pub fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// A table, or one end of each of its series.
+    pub fn provider(&self, view: Arc<TableView>, edge: Option<Edge>) -> Arc<dyn TableProvider> {
+        let (source, name) = (self.source.clone(), self.name.clone());
+        Arc::new(ViewProvider::new(source, name, view, edge))
     }
 
     /// The catalogs of a session; `described` is what the information schema tells about.
@@ -325,7 +329,7 @@ impl SchemaProvider for LiveSchema {
             .database
             .view(schema, name)
             .await?
-            .map(|view| self.database.provider(view)))
+            .map(|view| self.database.provider(view, None)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

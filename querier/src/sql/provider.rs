@@ -19,6 +19,7 @@ use tidelake_catalog::segment::scan::Edge;
 use super::batches::{Layout, Slot};
 use super::pushdown::{translate, translate_all};
 use super::scan_exec::{ScanExec, ScanSummary, total_rows};
+use super::shapes;
 use super::source::{RowRequest, RowSource, RowUnit};
 use super::view::{Origin, TableView, VALUE_COLUMN};
 
@@ -37,18 +38,27 @@ pub(super) struct ViewProvider {
 type Ahead = Arc<Mutex<Vec<((Option<Vec<usize>>, Vec<Expr>, Option<Edge>), Rows)>>>;
 
 impl ViewProvider {
-    pub fn new(source: Arc<dyn RowSource>, db: Arc<str>, view: Arc<TableView>) -> Self {
+    pub fn new(
+        source: Arc<dyn RowSource>,
+        db: Arc<str>,
+        view: Arc<TableView>,
+        edge: Option<Edge>,
+    ) -> Self {
         Self {
             source,
             db,
             view,
-            edge: None,
+            edge,
             ahead: Ahead::default(),
         }
     }
 
-    pub fn view(&self) -> &TableView {
+    pub fn view(&self) -> &Arc<TableView> {
         &self.view
+    }
+
+    pub fn edge(&self) -> Option<Edge> {
+        self.edge
     }
 
     /// The same for one end of each series; `None` if that is settled already.
@@ -226,7 +236,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn into_scan(self, limit: Option<usize>, partitions: usize) -> Arc<dyn ExecutionPlan> {
+    fn into_scan(
+        self,
+        limit: Option<usize>,
+        partitions: usize,
+        is_filtered: bool,
+    ) -> Arc<dyn ExecutionPlan> {
         let Self {
             layout,
             summary,
@@ -235,7 +250,11 @@ impl Rows {
         if units.is_empty() {
             return Arc::new(EmptyExec::new(layout.schema));
         }
-        Arc::new(ScanExec::new(layout, units, summary, limit, partitions))
+        let scan = ScanExec::new(layout, units, summary, limit, partitions);
+        Arc::new(match is_filtered {
+            true => scan.filtered(),
+            false => scan,
+        })
     }
 }
 
@@ -254,9 +273,12 @@ impl TableProvider for ViewProvider {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         // What a translation lets through too much, `scan` filters itself.
-        let support = |filter: &&Expr| match translate(filter, &self.view) {
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
+        let support = |filter: &&Expr| {
+            let example = shapes::with_examples(filter);
+            match translate(example.as_ref().unwrap_or(filter), &self.view) {
+                Some(_) => TableProviderFilterPushDown::Exact,
+                None => TableProviderFilterPushDown::Unsupported,
+            }
         };
         Ok(filters.iter().map(support).collect())
     }
@@ -276,9 +298,9 @@ impl TableProvider for ViewProvider {
         } = self.filters(projection, filters)?;
         let rows = self.rows(columns.as_ref(), filters, edge).await?;
         let Some((residual, wanted)) = residual else {
-            return Ok(rows.into_scan(limit, partitions));
+            return Ok(rows.into_scan(limit, partitions, false));
         };
-        let rows = rows.into_scan(None, partitions);
+        let rows = rows.into_scan(None, partitions, true);
         let predicate =
             state.create_physical_expr(residual, &DFSchema::try_from(rows.schema())?)?;
         let filter = FilterExecBuilder::new(predicate, rows)

@@ -86,6 +86,8 @@ pub(super) struct ScanExec {
     summary: ScanSummary,
     /// Rows after which a partition may stop.
     limit: Option<usize>,
+    /// Whether not all rows are asked for.
+    is_filtered: bool,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
@@ -112,8 +114,18 @@ impl ScanExec {
             partitions,
             summary,
             limit,
+            is_filtered: false,
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::new(properties),
+        }
+    }
+
+    /// The same below a filter. First and last times are of no use to it, and DataFusion fails over
+    /// bounds that a cast of the filter moves by less than its unit.
+    pub fn filtered(self) -> Self {
+        Self {
+            is_filtered: true,
+            ..self
         }
     }
 }
@@ -271,6 +283,7 @@ impl ExecutionPlan for ScanExec {
             .flatten();
         if let Some(time) = times
             && self.limit.is_none()
+            && !self.is_filtered
             && !self.layout.samples_only
         {
             statistics.num_rows = Precision::Exact(rows);

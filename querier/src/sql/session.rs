@@ -33,6 +33,7 @@ use super::long_constants;
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::provider::ViewProvider;
 use super::retention::RETENTION_TABLE;
+use super::shapes::{Known, Shape, Shapes};
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
 
@@ -95,33 +96,85 @@ pub(super) struct Session {
     pub tables: Vec<ResolvedTableReference>,
 }
 
-/// Plans a statement that [`super::statement::parse`] let through.
-pub(super) async fn plan(
-    template: &SessionState,
-    database: &Arc<Database>,
-    db: &str,
-    statement: Statement,
-    params: HashMap<String, SqlParam>,
-    promql: &Arc<PromqlCalls>,
-    limits: &Arc<QueryLimits>,
-) -> Result<Planned, SqlError> {
-    let session = logical(
-        template,
-        database,
-        db,
-        statement,
-        params,
-        Some(promql),
-        limits,
-    )
-    .await?;
-    let Session {
-        mut state, plan, ..
-    } = session;
-    if is_simple(&plan) {
+/// What a query is planned with.
+pub(super) struct Planning<'a> {
+    pub template: &'a SessionState,
+    pub shapes: &'a Shapes,
+    pub database: &'a Arc<Database>,
+    pub db: &'a str,
+    pub limits: &'a Arc<QueryLimits>,
+}
+
+impl Planning<'_> {
+    /// Plans a statement that [`super::statement::parse`] let through.
+    pub async fn plan(
+        &self,
+        statement: Statement,
+        params: HashMap<String, SqlParam>,
+        promql: &Arc<PromqlCalls>,
+    ) -> Result<Planned, SqlError> {
+        let shape = match params.is_empty() {
+            true => Shape::of(&statement),
+            false => None,
+        };
+        if let Some(shape) = shape {
+            let known = match self.shapes.find(self.database, &shape).await? {
+                Known::No => self.plan_shape(&shape).await,
+                known => known,
+            };
+            if let Known::Plan(plan) = known {
+                let state = state(self.template, self.db, self.limits);
+                return physical(state, plan, self.limits).await;
+            }
+        }
+        let promql = Some(promql);
+        let Session {
+            mut state, plan, ..
+        } = logical(
+            self.template,
+            self.database,
+            self.db,
+            statement,
+            promql,
+            self.limits,
+        )
+        .await?;
+        let plan = with_params(plan, params)?;
+        let plan = optimized(&mut state, &plan)?;
+        physical(state, plan, self.limits).await
+    }
+
+    /// Plans a shape and keeps what was learned. An error is better told of what was written.
+    async fn plan_shape(&self, shape: &Shape) -> Known {
+        let statement = shape.statement();
+        let (template, limits) = (self.template, self.limits);
+        let session = logical(template, self.database, self.db, statement, None, limits).await;
+        let plans = session.and_then(|mut session| {
+            let plan = optimized(&mut session.state, &session.plan)?;
+            Ok((session.plan, plan))
+        });
+        let Ok((logical, optimized)) = plans else {
+            return Known::AsWritten;
+        };
+        let name = self.database.name();
+        self.shapes.keep(name, shape, &logical, &optimized);
+        let found = self.shapes.find(self.database, shape).await;
+        found.unwrap_or(Known::AsWritten)
+    }
+}
+
+fn optimized(state: &mut SessionState, plan: &LogicalPlan) -> Result<LogicalPlan, SqlError> {
+    if is_simple(plan) {
         state.config_mut().options_mut().optimizer.max_passes = 1;
     }
-    let plan = state.optimize(&plan)?;
+    Ok(state.optimize(plan)?)
+}
+
+async fn physical(
+    mut state: SessionState,
+    plan: LogicalPlan,
+    limits: &Arc<QueryLimits>,
+) -> Result<Planned, SqlError> {
     let usual = state.config().batch_size();
     let batch_rows = long_constants::batch_rows(&plan, usual)?;
     if batch_rows < usual {
@@ -227,22 +280,28 @@ async fn rows_to_read(plan: &LogicalPlan) -> Result<Option<u64>, SqlError> {
     Ok(Some(rows))
 }
 
+/// The state of a query.
+fn state(template: &SessionState, db: &str, limits: &Arc<QueryLimits>) -> SessionState {
+    let mut state = template.clone();
+    let options = state.config_mut().options_mut();
+    options.catalog.default_catalog = db.to_owned();
+    options.catalog.default_schema = PUBLIC_SCHEMA.to_owned();
+    let limits = LimitsExtension(Arc::clone(limits));
+    options.extensions.insert(limits);
+    state.mark_start_execution();
+    state
+}
+
 /// The logical plan of such a statement. Without `promql` it cannot call the function of that name.
 pub(super) async fn logical(
     template: &SessionState,
     database: &Arc<Database>,
     db: &str,
     statement: Statement,
-    params: HashMap<String, SqlParam>,
     promql: Option<&Arc<PromqlCalls>>,
     limits: &Arc<QueryLimits>,
 ) -> Result<Session, SqlError> {
-    let mut state = template.clone();
-    state.config_mut().options_mut().catalog.default_catalog = db.to_owned();
-    state.config_mut().options_mut().catalog.default_schema = PUBLIC_SCHEMA.to_owned();
-    let extensions = &mut state.config_mut().options_mut().extensions;
-    extensions.insert(LimitsExtension(Arc::clone(limits)));
-    state.mark_start_execution();
+    let mut state = state(template, db, limits);
     if let Some(promql) = promql {
         state.register_udtf(
             PROMQL_FUNCTION,
@@ -280,12 +339,13 @@ pub(super) async fn logical(
         .verify_plan(&logical)?;
     Ok(Session {
         state,
-        plan: with_params(logical, params)?,
+        plan: logical,
         tables,
     })
 }
 
-fn with_params(
+/// A plan with the values of its parameters.
+pub(super) fn with_params(
     plan: LogicalPlan,
     params: HashMap<String, SqlParam>,
 ) -> Result<LogicalPlan, SqlError> {

@@ -37,7 +37,7 @@ pub(super) enum Origin {
 }
 
 /// A table as a query sees it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct TableView {
     /// The stored table.
     pub table: Arc<str>,

@@ -88,8 +88,7 @@ fn merged_without(
             .unwrap();
         result.insert(
             host,
-            run.rows
-                .clone()
+            run.rows()
                 .map(|row| (out.time[row], value(0, row), value(1, row)))
                 .collect(),
         );

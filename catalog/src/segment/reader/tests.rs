@@ -50,10 +50,10 @@ fn metric_rows(series: usize, samples: usize) -> SortedRows {
                 (i * samples + t) as f64
             }
         }));
-        runs.push(SeriesRun {
-            series: Arc::new(Series::new(labels)),
-            rows: start..time.len(),
-        });
+        runs.push(SeriesRun::new(
+            Arc::new(Series::new(labels)),
+            start..time.len(),
+        ));
     }
     SortedRows {
         runs,
@@ -175,8 +175,7 @@ async fn a_selector_reads_back_exactly_its_series() {
             .find(|r| r.series.id == run.series.id)
             .unwrap();
         let expected: Vec<usize> = original
-            .rows
-            .clone()
+            .rows()
             .filter(|&row| (2_000..=10_000).contains(&rows.time[row]))
             .collect();
         assert_eq!(
@@ -194,8 +193,7 @@ async fn a_selector_reads_back_exactly_its_series() {
                 .to_bits()
         };
         assert!(
-            run.rows
-                .clone()
+            run.rows()
                 .zip(expected)
                 .all(|(got, row)| bits(&out, got) == bits(&rows, row)),
             "values keep every bit"
@@ -213,10 +211,7 @@ async fn wide_rows_come_back_with_missing_tags_and_fields() {
         runs: labels
             .iter()
             .enumerate()
-            .map(|(i, l)| SeriesRun {
-                series: Arc::new(Series::new(l.clone())),
-                rows: i * 2..i * 2 + 2,
-            })
+            .map(|(i, l)| SeriesRun::new(Arc::new(Series::new(l.clone())), i * 2..i * 2 + 2))
             .collect(),
         time: vec![1, 2, 1, 2].into(),
         fields: [
@@ -417,10 +412,10 @@ async fn a_wide_table_may_have_fields_of_these_names_and_is_never_split() {
         column("scale", ColumnType::String),
     ];
     let rows = SortedRows {
-        runs: vec![SeriesRun {
-            series: Arc::new(Series::new(Labels::from_pairs([("host", "a")]))),
-            rows: 0..2,
-        }],
+        runs: vec![SeriesRun::new(
+            Arc::new(Series::new(Labels::from_pairs([("host", "a")]))),
+            0..2,
+        )],
         time: vec![1, 2].into(),
         fields: fields.into(),
         columns: vec![

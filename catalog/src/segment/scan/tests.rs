@@ -14,10 +14,10 @@ fn source(number: usize, series: &[Vec<i64>]) -> Source {
         .filter(|(_, times)| !times.is_empty())
     {
         let labels = Labels::from_pairs([("host", at.to_string().as_str())]);
-        runs.push(SeriesRun {
-            series: Arc::new(Series::new(labels)),
-            rows: time.len()..time.len() + times.len(),
-        });
+        runs.push(SeriesRun::new(
+            Arc::new(Series::new(labels)),
+            time.len()..time.len() + times.len(),
+        ));
         time.extend(times);
     }
     let values: Vec<i64> = time.iter().map(|t| t * 10 + number as i64).collect();
@@ -70,7 +70,7 @@ fn read(sources: &[Vec<Vec<i64>>], range: TimeRange, edge: Option<Edge>) -> Vec<
         for run in &read.runs {
             let at: usize = run.series.labels.get("host").unwrap().parse().unwrap();
             out[at] = run
-                .rows
+                .rows()
                 .clone()
                 .map(|row| (read.time[row], values.value(row)))
                 .collect();

@@ -277,10 +277,10 @@ impl RowUnit for MemoryUnit {
         tokio::time::sleep(self.delay).await;
         let (mut runs, mut time, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for (series, run) in &self.rows {
-            runs.push(SeriesRun {
-                series: series.clone(),
-                rows: time.len()..time.len() + run.len(),
-            });
+            runs.push(SeriesRun::new(
+                series.clone(),
+                time.len()..time.len() + run.len(),
+            ));
             time.extend(run.iter().map(|(time, _)| *time));
             rows.extend(run.iter().map(|(_, row)| row));
         }

@@ -1,0 +1,339 @@
+//! Plans of queries that differ only in the texts that they compare with.
+//!
+//! A dashboard asks the same query again and again, each time about other hosts and other times.
+//! Most of what a small query costs is to plan it. The texts that `WHERE` compares columns with are
+//! therefore taken out of a statement; what is left, its shape, is planned once with parameters in
+//! their place. A plan is kept if all its parameters are in filters of a scan, as then nothing else
+//! of it depends on the texts. Asked again, the scan gets the texts of that query, and the tables as
+//! they are now.
+//!
+//! What cannot be done so, errors included, is planned as it is written.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Volatility};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr as Ast, SetExpr, Statement as SqlStatement, Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use parking_lot::Mutex;
+use tidelake_catalog::segment::scan::Edge;
+
+use super::catalog::{Database, PUBLIC_SCHEMA};
+use super::error::SqlError;
+use super::provider::ViewProvider;
+use super::view::TableView;
+
+/// Shapes that are known. When there are as many, all are forgotten: a dashboard has some dozens.
+const MAX_SHAPES: usize = 128;
+/// Texts of a shape. A plan is as large as its statement, and this bounds both.
+const MAX_TEXTS: usize = 64;
+/// How parameters are called: no statement can name them so.
+const PARAMETER: &str = "$ ";
+
+/// A statement without the texts that it compares with.
+pub(super) struct Shape {
+    statement: SqlStatement,
+    texts: Vec<String>,
+}
+
+impl Shape {
+    /// Takes the texts out of a statement; `None` if there is nothing to take, or too much.
+    pub fn of(statement: &Statement) -> Option<Self> {
+        let Statement::Statement(statement) = statement else {
+            return None;
+        };
+        let mut statement = statement.as_ref().clone();
+        let SqlStatement::Query(query) = &mut statement else {
+            return None;
+        };
+        let SetExpr::Select(select) = query.body.as_mut() else {
+            return None;
+        };
+        let mut texts = Vec::new();
+        take_texts(select.selection.as_mut()?, &mut texts);
+        if !(1..=MAX_TEXTS).contains(&texts.len()) {
+            return None;
+        }
+        let _ = statement.visit(&mut WithoutPlaces);
+        Some(Self { statement, texts })
+    }
+
+    /// With parameters in the place of texts.
+    pub fn statement(&self) -> Statement {
+        Statement::Statement(Box::new(self.statement.clone()))
+    }
+}
+
+/// Forgets where constants were written, which depends on how long texts are.
+struct WithoutPlaces;
+
+impl VisitorMut for WithoutPlaces {
+    type Break = Infallible;
+
+    fn pre_visit_expr(&mut self, expr: &mut Ast) -> ControlFlow<Infallible> {
+        match expr {
+            Ast::Value(value) => value.span = Span::empty(),
+            Ast::TypedString(typed) => typed.value.span = Span::empty(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts parameters in the place of the texts of comparisons that must all hold.
+fn take_texts(condition: &mut Ast, texts: &mut Vec<String>) {
+    let is_column = |expr: &Ast| matches!(expr, Ast::Identifier(_) | Ast::CompoundIdentifier(_));
+    let mut take = |expr: &mut Ast| {
+        if let Ast::Value(value) = expr
+            && let Value::SingleQuotedString(text) = &mut value.value
+        {
+            texts.push(std::mem::take(text));
+            value.value = Value::Placeholder(format!("{PARAMETER}{}", texts.len() - 1));
+        }
+    };
+    match condition {
+        Ast::Nested(inner) => take_texts(inner, texts),
+        Ast::BinaryOp { left, op, right } => match op {
+            BinaryOperator::And => {
+                take_texts(left, texts);
+                take_texts(right, texts);
+            }
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+                if is_column(left) =>
+            {
+                take(right);
+            }
+            _ => {}
+        },
+        Ast::InList { expr, list, .. } if is_column(expr) => list.iter_mut().for_each(take),
+        Ast::Between {
+            expr, low, high, ..
+        } if is_column(expr) => {
+            take(low);
+            take(high);
+        }
+        _ => {}
+    }
+}
+
+/// The plan of a shape: of one table, optimized, with parameters in its filters.
+#[derive(Debug)]
+struct ShapePlan {
+    plan: LogicalPlan,
+    schema: String,
+    /// What the user calls it.
+    table: String,
+    view: Arc<TableView>,
+    edge: Option<Edge>,
+}
+
+/// A database and a statement with parameters.
+type Key = (Arc<str>, SqlStatement);
+
+/// The shapes that were asked for. `None` is one whose plan depends on the texts.
+#[derive(Default)]
+pub(super) struct Shapes(Mutex<HashMap<Key, Option<Arc<ShapePlan>>>>);
+
+impl fmt::Debug for Shapes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.0.lock();
+        let planned = known.values().flatten().count();
+        write!(f, "Shapes({planned} of {})", known.len())
+    }
+}
+
+/// What is known of a shape.
+pub(super) enum Known {
+    /// This is the plan for its texts.
+    Plan(LogicalPlan),
+    /// Nothing: it may be [planned](Shapes::keep).
+    No,
+    /// It has to be planned as it is written.
+    AsWritten,
+}
+
+impl Shapes {
+    /// The plan of a shape for the texts that were taken out of it.
+    pub async fn find(&self, database: &Database, shape: &Shape) -> Result<Known, SqlError> {
+        let key = (database.name(), shape.statement.clone());
+        let known = self.0.lock().get(&key).cloned();
+        let Some(known) = known else {
+            return Ok(Known::No);
+        };
+        let Some(known) = known else {
+            return Ok(Known::AsWritten);
+        };
+        let now = database.view(&known.schema, &known.table).await?;
+        if now.as_ref() != Some(&known.view) {
+            self.0.lock().remove(&key);
+            return Ok(Known::No);
+        }
+        let table = database.provider(Arc::clone(&known.view), known.edge);
+        // A text may be no time.
+        let plan = filled(&known.plan, &provider_as_source(table), &shape.texts);
+        Ok(plan.map_or(Known::AsWritten, Known::Plan))
+    }
+
+    /// Keeps the plan of a shape, or that there is none for all texts. `logical` is the plan before
+    /// it was optimized.
+    pub fn keep(
+        &self,
+        db: Arc<str>,
+        shape: &Shape,
+        logical: &LogicalPlan,
+        optimized: &LogicalPlan,
+    ) {
+        let plan = match depends_on_when(logical) {
+            true => None,
+            false => shape_plan(optimized),
+        };
+        let mut known = self.0.lock();
+        if known.len() >= MAX_SHAPES {
+            known.clear();
+        }
+        known.insert((db, shape.statement.clone()), plan.map(Arc::new));
+    }
+}
+
+/// Whether a plan has a function whose value is another one at another time, as `now()`.
+fn depends_on_when(plan: &LogicalPlan) -> bool {
+    let is_immutable = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+        _ => true,
+    };
+    plan.exists(|node| {
+        let expressions = node.expressions();
+        let depends = |expr: &Expr| expr.exists(|part| Ok(!is_immutable(part)));
+        Ok(expressions.iter().any(|expr| depends(expr).unwrap_or(true)))
+    })
+    .unwrap_or(true)
+}
+
+/// What is kept of an optimized plan; `None` if a parameter is anywhere but in the filters of its
+/// one scan.
+fn shape_plan(optimized: &LogicalPlan) -> Option<ShapePlan> {
+    let mut scans = Vec::new();
+    let mut fits = true;
+    let looked = optimized.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => scans.push(scan.clone()),
+            node => fits &= !node.expressions().iter().any(has_parameters),
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    let [scan] = scans.as_slice() else {
+        return None;
+    };
+    if looked.is_err() || !fits {
+        return None;
+    }
+    let provider = source_as_provider(&scan.source).ok()?;
+    let provider = provider.downcast_ref::<ViewProvider>()?;
+    let view = Arc::clone(provider.view());
+    // The kept plan must not hold what the database was like.
+    let blank = provider_as_source(Arc::new(EmptyTable::new(provider.schema())));
+    let plan = on_scan(optimized, |scan| {
+        Ok(TableScan {
+            source: Arc::clone(&blank),
+            ..scan
+        })
+    });
+    Some(ShapePlan {
+        plan: plan.ok()?,
+        schema: scan.table_name.schema().unwrap_or(PUBLIC_SCHEMA).to_owned(),
+        table: scan.table_name.table().to_owned(),
+        view,
+        edge: provider.edge(),
+    })
+}
+
+fn has_parameters(expr: &Expr) -> bool {
+    expr.exists(|part| Ok(matches!(part, Expr::Placeholder(_))))
+        .unwrap_or(true)
+}
+
+/// The plan over a table as it is now, with texts in the place of parameters.
+///
+/// # Errors
+/// If a text is none of the column's values.
+fn filled(
+    plan: &LogicalPlan,
+    table: &Arc<dyn datafusion::logical_expr::TableSource>,
+    texts: &[String],
+) -> Result<LogicalPlan> {
+    let fill = |filter: Expr| {
+        let filled = filter.transform(|part| match &part {
+            Expr::Placeholder(parameter) => Ok(Transformed::yes(literal(parameter, texts)?)),
+            _ => Ok(Transformed::no(part)),
+        });
+        filled.map(|filled| filled.data)
+    };
+    on_scan(plan, |scan| {
+        Ok(TableScan {
+            source: Arc::clone(table),
+            filters: scan.filters.into_iter().map(fill).collect::<Result<_>>()?,
+            ..scan
+        })
+    })
+}
+
+fn on_scan(
+    plan: &LogicalPlan,
+    change: impl Fn(TableScan) -> Result<TableScan>,
+) -> Result<LogicalPlan> {
+    let changed = plan.clone().transform(|node| match node {
+        LogicalPlan::TableScan(scan) => Ok(Transformed::yes(LogicalPlan::TableScan(change(scan)?))),
+        node => Ok(Transformed::no(node)),
+    })?;
+    Ok(changed.data)
+}
+
+/// The text of a parameter, as the type that the column is compared in.
+fn literal(parameter: &Placeholder, texts: &[String]) -> Result<Expr> {
+    let missing = || DataFusionError::Internal(format!("{} has no text", parameter.id));
+    let text = parameter
+        .id
+        .strip_prefix(PARAMETER)
+        .and_then(|at| texts.get(at.parse::<usize>().ok()?))
+        .ok_or_else(missing)?;
+    let text = ScalarValue::Utf8(Some(text.clone()));
+    let value = match &parameter.field {
+        Some(field) => text.cast_to(field.data_type())?,
+        None => text,
+    };
+    Ok(Expr::Literal(value, None))
+}
+
+/// A filter with some value in the place of each parameter, to see what a scan can do with it.
+pub(super) fn with_examples(filter: &Expr) -> Option<Expr> {
+    if !has_parameters(filter) {
+        return None;
+    }
+    let example = filter.clone().transform(|part| match &part {
+        Expr::Placeholder(Placeholder {
+            field: Some(field), ..
+        }) => {
+            let value = ScalarValue::new_default(field.data_type())?;
+            Ok(Transformed::yes(Expr::Literal(value, None)))
+        }
+        _ => Ok(Transformed::no(part)),
+    });
+    example.ok().map(|example| example.data)
+}
