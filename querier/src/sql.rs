@@ -3,7 +3,7 @@
 //! In the order in which a query passes them:
 //!
 //! 1. `planning`: threads with large stacks, as everything up to the plan recurses with the
-//!    query;
+//!    query, unless a plan for it is kept;
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
@@ -13,8 +13,8 @@
 //!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range, and
 //!    `edges` what only needs the newest rows into a scan of these;
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
-//! 6. `threads`, `deadline`: the answer, computed on threads of its own, as a stream that ends in
-//!    time.
+//! 6. `threads`, `deadline`: the answer, computed on threads of its own unless there is little to
+//!    compute, as a stream that ends in time.
 //!
 //! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`),
 //! which others carry out.
@@ -59,6 +59,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::sql::parser::Statement;
 use tidelake_catalog::{Environment, panics};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -66,11 +67,12 @@ use tokio::time::Instant;
 use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
 use self::promql::PromqlCalls;
-use self::session::Planning;
-use self::shapes::Shapes;
+use self::session::{Planned, Planning};
+use self::shapes::{Shape, Shapes};
 use crate::Answer;
 use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
+use crate::small;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
@@ -193,46 +195,34 @@ impl SqlEngine {
         held: Option<Held>,
     ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
         let deadline = self.deadline();
-        let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
-        let shapes = Arc::clone(&self.shapes);
         let promql = EngineOptions {
             timeout: self.options.timeout.unwrap_or(Duration::MAX),
             ..self.options.promql.clone()
         };
         let limits = QueryLimits::new(self.options.memory.pool(), deadline, held);
         let mut stop = StopOnDrop(Some(Arc::clone(&limits)));
-        let planning_limits = Arc::clone(&limits);
         let promql = PromqlCalls::new(
-            source.samples(&db),
+            self.source.samples(db),
             promql,
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = self.planners.run(
-            &self.options.environment,
-            self.options.threads.as_ref(),
-            move || async move {
-                let statement = statement::parse(text)?;
-                let database = catalog::Database::open(source, &db)?;
-                let planning = Planning {
-                    template: &template,
-                    shapes: &shapes,
-                    database: &database,
-                    db: &db,
-                    limits: &planning_limits,
-                };
-                let planned = planning.plan(statement, params, &promql).await?;
-                Ok((planned, promql.warnings()))
-            },
-        );
-        let (planned, warnings) = until(deadline, planning).await?;
+        let planning = Planning {
+            template: Arc::clone(&self.template),
+            shapes: Arc::clone(&self.shapes),
+            database: catalog::Database::open(self.source.clone(), db)?,
+            db: db.to_owned(),
+            limits: Arc::clone(&limits),
+        };
+        let (planned, warnings) =
+            until(deadline, self.plan(planning, text, params, promql)).await?;
         let stream = panics::caught_call(|| match &self.options.threads {
-            Some(threads) => {
+            Some(threads) if !planned.is_small => {
                 // Operators may spawn when they are started.
                 let _entered = threads.enter();
                 Ok(threads::on(threads, planned.start()?, Arc::clone(&limits)))
             }
-            None => planned.start(),
+            _ => planned.start(),
         })
         .map_err(SqlError::from)??;
         // From here on the stream stops it.
@@ -243,6 +233,46 @@ impl SqlEngine {
             warnings,
             held: None,
         })
+    }
+
+    /// Plans a short text here if a plan of its shape is kept, and else on threads for it.
+    async fn plan(
+        &self,
+        planning: Planning,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+        promql: Arc<PromqlCalls>,
+    ) -> Result<(Planned, Vec<String>), SqlError> {
+        let threads = self.options.threads.as_ref();
+        let mut shape = None;
+        let text = match text.is_short {
+            true => {
+                let statement = statement::parse(text)?;
+                shape = Shape::of(&planning.db, &statement).filter(|_| params.is_empty());
+                Parsed::Statement(statement)
+            }
+            false => Parsed::Text(text),
+        };
+        if let Some(shape) = shape.filter(|shape| planning.shapes.has(shape)) {
+            let planning = planning.clone();
+            let work = async move { planning.known(&shape).await };
+            let known = small::here_first(threads, panics::caught(work)).await;
+            let stopped = |_| SqlError::Unavailable("the server stops".to_owned());
+            if let Some(planned) = known.map_err(stopped)??? {
+                return Ok((planned, Vec::new()));
+            }
+        }
+        let work = move || async move {
+            let statement = match text {
+                Parsed::Text(text) => statement::parse(text)?,
+                Parsed::Statement(statement) => statement,
+            };
+            let planned = planning.plan(statement, params, &promql).await?;
+            Ok((planned, promql.warnings()))
+        };
+        self.planners
+            .run(&self.options.environment, threads, work)
+            .await
     }
 
     /// What a text that [`is_command`](SqlText::is_command) wants to have changed. Nothing is
@@ -273,6 +303,12 @@ impl SqlEngine {
             .timeout
             .and_then(|timeout| Instant::now().checked_add(timeout))
     }
+}
+
+/// A text, or what it says if it is short.
+enum Parsed {
+    Text(SqlText),
+    Statement(Statement),
 }
 
 async fn until<T>(

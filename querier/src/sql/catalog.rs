@@ -175,11 +175,6 @@ impl Database {
         Ok(view)
     }
 
-    /// The database's name.
-    pub fn name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
-    }
-
     /// A table, or one end of each of its series.
     pub fn provider(&self, view: Arc<TableView>, edge: Option<Edge>) -> Arc<dyn TableProvider> {
         let (source, name) = (self.source.clone(), self.name.clone());

@@ -90,6 +90,14 @@ fn bounded(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     })))
 }
 
+/// Whether a call takes little more time than its arguments are long.
+pub(super) fn is_cheap(function: &ScalarUDF) -> bool {
+    let Some(bounded) = function.inner().downcast_ref::<BoundedFunction>() else {
+        return UNBOUNDED.contains(&function.name());
+    };
+    matches!(bounded.rule, Rule::Linear(_))
+}
+
 /// A function that reserves what it is going to use. See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct BoundedFunction {

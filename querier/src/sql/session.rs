@@ -36,6 +36,7 @@ use super::retention::RETENTION_TABLE;
 use super::shapes::{Known, Shape, Shapes};
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
+use crate::small::FEW_ROWS;
 
 /// A query that reads no more rows is computed by one thread: to hand rows to others takes longer.
 const SMALL_ROWS: u64 = 64 * 1024;
@@ -43,6 +44,8 @@ const SMALL_ROWS: u64 = 64 * 1024;
 /// A plan and what it runs in.
 #[derive(Debug)]
 pub(super) struct Planned {
+    /// Whether it is computed as fast as it could be handed over to other threads.
+    pub is_small: bool,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 }
@@ -97,15 +100,27 @@ pub(super) struct Session {
 }
 
 /// What a query is planned with.
-pub(super) struct Planning<'a> {
-    pub template: &'a SessionState,
-    pub shapes: &'a Shapes,
-    pub database: &'a Arc<Database>,
-    pub db: &'a str,
-    pub limits: &'a Arc<QueryLimits>,
+#[derive(Clone)]
+pub(super) struct Planning {
+    pub template: Arc<SessionState>,
+    pub shapes: Arc<Shapes>,
+    pub database: Arc<Database>,
+    pub db: String,
+    pub limits: Arc<QueryLimits>,
 }
 
-impl Planning<'_> {
+impl Planning {
+    /// Plans a statement of a shape whose plan is kept; `None` if there is none.
+    pub async fn known(&self, shape: &Shape) -> Result<Option<Planned>, SqlError> {
+        match self.shapes.find(&self.database, shape).await? {
+            Known::Plan(plan) => {
+                let state = state(&self.template, &self.db, &self.limits);
+                physical(state, plan, &self.limits).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Plans a statement that [`super::statement::parse`] let through.
     pub async fn plan(
         &self,
@@ -114,41 +129,41 @@ impl Planning<'_> {
         promql: &Arc<PromqlCalls>,
     ) -> Result<Planned, SqlError> {
         let shape = match params.is_empty() {
-            true => Shape::of(&statement),
+            true => Shape::of(&self.db, &statement),
             false => None,
         };
         if let Some(shape) = shape {
-            let known = match self.shapes.find(self.database, &shape).await? {
+            let known = match self.shapes.find(&self.database, &shape).await? {
                 Known::No => self.plan_shape(&shape).await,
                 known => known,
             };
             if let Known::Plan(plan) = known {
-                let state = state(self.template, self.db, self.limits);
-                return physical(state, plan, self.limits).await;
+                let state = state(&self.template, &self.db, &self.limits);
+                return physical(state, plan, &self.limits).await;
             }
         }
         let promql = Some(promql);
         let Session {
             mut state, plan, ..
         } = logical(
-            self.template,
-            self.database,
-            self.db,
+            &self.template,
+            &self.database,
+            &self.db,
             statement,
             promql,
-            self.limits,
+            &self.limits,
         )
         .await?;
         let plan = with_params(plan, params)?;
         let plan = optimized(&mut state, &plan)?;
-        physical(state, plan, self.limits).await
+        physical(state, plan, &self.limits).await
     }
 
     /// Plans a shape and keeps what was learned. An error is better told of what was written.
     async fn plan_shape(&self, shape: &Shape) -> Known {
         let statement = shape.statement();
-        let (template, limits) = (self.template, self.limits);
-        let session = logical(template, self.database, self.db, statement, None, limits).await;
+        let (template, limits) = (&self.template, &self.limits);
+        let session = logical(template, &self.database, &self.db, statement, None, limits).await;
         let plans = session.and_then(|mut session| {
             let plan = optimized(&mut session.state, &session.plan)?;
             Ok((session.plan, plan))
@@ -156,9 +171,8 @@ impl Planning<'_> {
         let Ok((logical, optimized)) = plans else {
             return Known::AsWritten;
         };
-        let name = self.database.name();
-        self.shapes.keep(name, shape, &logical, &optimized);
-        let found = self.shapes.find(self.database, shape).await;
+        self.shapes.keep(shape, &logical, &optimized);
+        let found = self.shapes.find(&self.database, shape).await;
         found.unwrap_or(Known::AsWritten)
     }
 }
@@ -180,12 +194,11 @@ async fn physical(
     if batch_rows < usual {
         *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
     }
-    if rows_to_read(&plan)
-        .await?
-        .is_some_and(|rows| rows <= SMALL_ROWS)
-    {
+    let rows = rows_to_read(&plan).await?.unwrap_or(u64::MAX);
+    if rows <= SMALL_ROWS {
         state.config_mut().options_mut().execution.target_partitions = 1;
     }
+    let is_small = rows <= FEW_ROWS && is_cheap(&plan);
     let planner = Arc::clone(state.query_planner());
     let plan = planner.create_physical_plan(&plan, &state).await?;
     limits.planned();
@@ -205,9 +218,40 @@ async fn physical(
         Arc::new(runtime),
     );
     Ok(Planned {
+        is_small,
         plan,
         context: Arc::new(context),
     })
+}
+
+/// Whether a row takes little time: it meets no row of another table, and no function that makes
+/// much of it.
+fn is_cheap(plan: &LogicalPlan) -> bool {
+    let is_costly = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => !functions::is_cheap(&call.func),
+        Expr::Exists(_)
+        | Expr::InSubquery(_)
+        | Expr::ScalarSubquery(_)
+        | Expr::SetComparison(_) => true,
+        _ => false,
+    };
+    let looked = plan.exists(|node| {
+        let is_plain = matches!(
+            node,
+            LogicalPlan::TableScan(_)
+                | LogicalPlan::EmptyRelation(_)
+                | LogicalPlan::Projection(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Distinct(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Limit(_)
+        );
+        let is_costly = |expr: &Expr| expr.exists(|part| Ok(is_costly(part))).unwrap_or(true);
+        Ok(!is_plain || node.expressions().iter().any(is_costly))
+    });
+    matches!(looked, Ok(false))
 }
 
 /// Whether one pass of the optimizer does all that can be done. More are for what only shows when

@@ -42,15 +42,18 @@ const MAX_TEXTS: usize = 64;
 /// How parameters are called: no statement can name them so.
 const PARAMETER: &str = "$ ";
 
+/// A database and a statement with parameters.
+type Key = (Arc<str>, SqlStatement);
+
 /// A statement without the texts that it compares with.
 pub(super) struct Shape {
-    statement: SqlStatement,
+    key: Key,
     texts: Vec<String>,
 }
 
 impl Shape {
     /// Takes the texts out of a statement; `None` if there is nothing to take, or too much.
-    pub fn of(statement: &Statement) -> Option<Self> {
+    pub fn of(db: &str, statement: &Statement) -> Option<Self> {
         let Statement::Statement(statement) = statement else {
             return None;
         };
@@ -67,12 +70,13 @@ impl Shape {
             return None;
         }
         let _ = statement.visit(&mut WithoutPlaces);
-        Some(Self { statement, texts })
+        let key = (Arc::from(db), statement);
+        Some(Self { key, texts })
     }
 
     /// With parameters in the place of texts.
     pub fn statement(&self) -> Statement {
-        Statement::Statement(Box::new(self.statement.clone()))
+        Statement::Statement(Box::new(self.key.1.clone()))
     }
 }
 
@@ -144,9 +148,6 @@ struct ShapePlan {
     edge: Option<Edge>,
 }
 
-/// A database and a statement with parameters.
-type Key = (Arc<str>, SqlStatement);
-
 /// The shapes that were asked for. `None` is one whose plan depends on the texts.
 #[derive(Default)]
 pub(super) struct Shapes(Mutex<HashMap<Key, Option<Arc<ShapePlan>>>>);
@@ -170,10 +171,14 @@ pub(super) enum Known {
 }
 
 impl Shapes {
+    /// Whether a plan of a shape is kept.
+    pub fn has(&self, shape: &Shape) -> bool {
+        matches!(self.0.lock().get(&shape.key), Some(Some(_)))
+    }
+
     /// The plan of a shape for the texts that were taken out of it.
     pub async fn find(&self, database: &Database, shape: &Shape) -> Result<Known, SqlError> {
-        let key = (database.name(), shape.statement.clone());
-        let known = self.0.lock().get(&key).cloned();
+        let known = self.0.lock().get(&shape.key).cloned();
         let Some(known) = known else {
             return Ok(Known::No);
         };
@@ -182,7 +187,7 @@ impl Shapes {
         };
         let now = database.view(&known.schema, &known.table).await?;
         if now.as_ref() != Some(&known.view) {
-            self.0.lock().remove(&key);
+            self.0.lock().remove(&shape.key);
             return Ok(Known::No);
         }
         let table = database.provider(Arc::clone(&known.view), known.edge);
@@ -193,13 +198,7 @@ impl Shapes {
 
     /// Keeps the plan of a shape, or that there is none for all texts. `logical` is the plan before
     /// it was optimized.
-    pub fn keep(
-        &self,
-        db: Arc<str>,
-        shape: &Shape,
-        logical: &LogicalPlan,
-        optimized: &LogicalPlan,
-    ) {
+    pub fn keep(&self, shape: &Shape, logical: &LogicalPlan, optimized: &LogicalPlan) {
         let plan = match depends_on_when(logical) {
             true => None,
             false => shape_plan(optimized),
@@ -208,7 +207,7 @@ impl Shapes {
         if known.len() >= MAX_SHAPES {
             known.clear();
         }
-        known.insert((db, shape.statement.clone()), plan.map(Arc::new));
+        known.insert(shape.key.clone(), plan.map(Arc::new));
     }
 }
 

@@ -22,6 +22,8 @@ pub struct SqlText {
     pub(super) first_words: String,
     as_of: Option<AsOf>,
     is_command: bool,
+    /// Whether it can be planned in little time and on a small stack.
+    pub(super) is_short: bool,
 }
 
 impl SqlText {
@@ -36,7 +38,7 @@ impl SqlText {
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
             .map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
-        tokens::check(tokens.iter().map(|t| &t.token))?;
+        let is_short = tokens::check(tokens.iter().map(|t| &t.token))?;
         let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
         let is_command = COMMANDS
             .iter()
@@ -52,6 +54,7 @@ impl SqlText {
             first_words,
             as_of,
             is_command,
+            is_short,
         })
     }
 

@@ -27,10 +27,18 @@ fn too_many(limit: usize, what: &str) -> SqlError {
     ))
 }
 
-/// Checks the limits in one pass.
-pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), SqlError> {
+/// What a text that is short has at most: words, parentheses inside parentheses, and whatever else
+/// makes expressions deep.
+const SHORT_WORDS: usize = 200;
+const SHORT_PARENTHESES: usize = 4;
+const SHORT_OPERATORS: usize = 16;
+
+/// Checks the limits in one pass. Says whether the text is short: such can be planned in little
+/// time and on a small stack.
+pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<bool, SqlError> {
     let (mut words, mut open, mut repeats, mut explains, mut types, mut dots) =
         (0usize, 0usize, 0usize, 0usize, 0usize, 0usize);
+    let (mut deepest, mut operators) = (0, 0);
     let mut previous = &Token::EOF;
     for token in tokens {
         match token {
@@ -40,6 +48,13 @@ pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), S
             Token::Comma | Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF => {}
             _ => words += 1,
         }
+        deepest = deepest.max(open);
+        operators += usize::from(match token {
+            Token::Word(word) => is_operator(&word.value),
+            Token::LParen | Token::RParen | Token::Comma | Token::Period => false,
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::EOF => false,
+            _ => true,
+        });
         match token {
             Token::Period => dots += 1,
             Token::Word(_) => {}
@@ -77,7 +92,14 @@ pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<(), S
         }
         previous = token;
     }
-    Ok(())
+    Ok(words <= SHORT_WORDS && deepest <= SHORT_PARENTHESES && operators <= SHORT_OPERATORS)
+}
+
+fn is_operator(word: &str) -> bool {
+    let operators = [
+        "AND", "OR", "NOT", "CASE", "WHEN", "IS", "SELECT", "UNION", "LIKE",
+    ];
+    (operators.iter()).any(|operator| word.eq_ignore_ascii_case(operator))
 }
 
 fn is_type(token: &Token) -> bool {

@@ -125,3 +125,35 @@ fn what_changes_with_the_time_is_planned_each_time() {
     assert_ne!(first, second);
     assert_eq!(format!("{:?}", engine.shapes), "Shapes(0 of 1)");
 }
+
+/// What a plan is kept for is planned on the stack of whoever asks: 2 MiB in a test.
+#[test]
+fn the_deepest_short_texts_fit_on_a_small_stack() {
+    let engine = engine();
+    let chain = |operand: &str, operator: &str| vec![operand; 13].join(operator);
+    let deep = |open: &str, inner: &str, close: &str, levels: usize| {
+        format!("{}{inner}{}", open.repeat(levels), close.repeat(levels))
+    };
+    for of_each_row in [
+        chain("usage", " + "),
+        chain("up", " AND "),
+        deep("-(", "usage", ")", 4),
+        deep("abs(usage + ", "1", ")", 4),
+        deep("NOT ", "up", "", 13),
+        deep("CASE WHEN up THEN ", "usage", " ELSE 2 END", 6),
+    ] {
+        let sql = format!("SELECT {of_each_row} FROM cpu WHERE host = 'a'");
+        assert!(engine.read(&sql).unwrap().is_short, "{sql}");
+        for _ in 0..2 {
+            run(batches(&engine, &sql, HashMap::new())).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        }
+    }
+    let inner = deep("SELECT * FROM (", "SELECT * FROM cpu", ") AS x", 4);
+    let sql = format!("{inner} WHERE host = 'a'");
+    for _ in 0..2 {
+        run(batches(&engine, &sql, HashMap::new())).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    assert_eq!(format!("{:?}", engine.shapes), "Shapes(7 of 7)");
+    let long = format!("SELECT {} FROM cpu", vec!["usage"; 20].join(" + "));
+    assert!(!engine.read(&long).unwrap().is_short);
+}
