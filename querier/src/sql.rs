@@ -58,7 +58,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::parser::Statement;
 use tidelake_catalog::{Environment, panics};
 use tokio::runtime::Handle;
@@ -67,7 +67,7 @@ use tokio::time::Instant;
 use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
 use self::promql::PromqlCalls;
-use self::session::{Planned, Planning};
+use self::session::{Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
 use crate::Answer;
 use crate::memory::QueryMemory;
@@ -143,7 +143,7 @@ pub enum SqlParam {
 pub struct SqlEngine {
     source: Arc<dyn RowSource>,
     options: Arc<SqlOptions>,
-    template: Arc<SessionState>,
+    templates: Arc<Templates>,
     shapes: Arc<Shapes>,
     planners: Planners,
 }
@@ -152,11 +152,11 @@ impl SqlEngine {
     /// An engine over tables. Fails if the options cannot be used, for example if the spill
     /// directory cannot be created.
     pub fn new(source: Arc<dyn RowSource>, options: SqlOptions) -> Result<Self, SqlError> {
-        let template = Arc::new(session::template(&options)?);
+        let templates = Arc::new(session::templates(&options)?);
         Ok(Self {
             source,
             options: Arc::new(options),
-            template,
+            templates,
             shapes: Arc::default(),
             planners: Planners::new().map_err(|error| {
                 SqlError::Internal(format!("cannot prepare threads for planning: {error}"))
@@ -174,7 +174,7 @@ impl SqlEngine {
         Self {
             source,
             options: Arc::clone(&self.options),
-            template: Arc::clone(&self.template),
+            templates: Arc::clone(&self.templates),
             shapes: Arc::clone(&self.shapes),
             planners: self.planners.clone(),
         }
@@ -208,7 +208,7 @@ impl SqlEngine {
             Arc::clone(limits.pool()),
         );
         let planning = Planning {
-            template: Arc::clone(&self.template),
+            templates: Arc::clone(&self.templates),
             shapes: Arc::clone(&self.shapes),
             database: catalog::Database::open(self.source.clone(), db)?,
             db: db.to_owned(),
@@ -283,7 +283,8 @@ impl SqlEngine {
         text: SqlText,
         params: HashMap<String, SqlParam>,
     ) -> Result<Command, SqlError> {
-        let (source, template, db) = (self.source.clone(), self.template.clone(), db.to_owned());
+        let (source, db) = (self.source.clone(), db.to_owned());
+        let templates = Arc::clone(&self.templates);
         let deadline = self.deadline();
         let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);
         let planning = self.planners.run(
@@ -291,7 +292,7 @@ impl SqlEngine {
             self.options.threads.as_ref(),
             move || async move {
                 let draft = command::parse(text)?;
-                deletion::resolve(&template, source, &db, draft, params, &limits).await
+                deletion::resolve(&templates.usual, source, &db, draft, params, &limits).await
             },
         );
         until(deadline, planning).await

@@ -19,6 +19,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -44,7 +45,7 @@ const SMALL_ROWS: u64 = 64 * 1024;
 /// A plan and what it runs in.
 #[derive(Debug)]
 pub(super) struct Planned {
-    /// Whether it is computed as fast as it could be handed over to other threads.
+    /// See [`Size`].
     pub is_small: bool,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -57,8 +58,29 @@ impl Planned {
     }
 }
 
-/// The state that every query starts from.
-pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
+/// The states that queries start from.
+#[derive(Debug)]
+pub(super) struct Templates {
+    pub usual: SessionState,
+    /// For small queries that are optimized already: without functions, as nothing looks for them
+    /// by their names any more, and rules that do nothing for them.
+    small: SessionState,
+}
+
+/// Rules for joins, windows, many partitions, and what only shows when a query runs.
+const RULES_OF_LARGE: [&str; 8] = [
+    "join_selection",
+    "FilterPushdown",
+    "FilterPushdown(Post)",
+    "WindowTopN",
+    "LimitPushPastWindows",
+    "HashJoinBuffering",
+    "TopKRepartition",
+    "PushdownSort",
+];
+
+/// What states are made of.
+pub(super) fn templates(options: &SqlOptions) -> Result<Templates, SqlError> {
     let mut config = SessionConfig::new()
         .with_batch_size(options.batch_rows.max(1))
         .with_target_partitions(options.target_partitions.max(1))
@@ -68,17 +90,26 @@ pub(super) fn template(options: &SqlOptions) -> Result<SessionState, SqlError> {
         .with_information_schema(false);
     // Names mean what is written: tags and fields are case sensitive.
     config.options_mut().sql_parser.enable_ident_normalization = false;
-    let mut state = SessionStateBuilder::new()
+    let runtime = runtime(options)?;
+    let rules = PhysicalOptimizer::new().rules.into_iter();
+    let rules = rules.filter(|rule| !RULES_OF_LARGE.contains(&rule.name()));
+    let small = SessionStateBuilder::new()
+        .with_config(config.clone())
+        .with_runtime_env(Arc::clone(&runtime))
+        .with_physical_optimizer_rules(rules.collect())
+        .with_physical_optimizer_rule(Arc::new(GuardedInputs))
+        .build();
+    let mut usual = SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(runtime(options)?)
+        .with_runtime_env(runtime)
         .with_default_features()
         .with_analyzer_rule(Arc::new(BoundedExpressions))
         .with_optimizer_rule(Arc::new(SeriesEdges))
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
         .with_physical_optimizer_rule(Arc::new(GuardedInputs))
         .build();
-    functions::bound_all(&mut state)?;
-    Ok(state)
+    functions::bound_all(&mut usual)?;
+    Ok(Templates { usual, small })
 }
 
 fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
@@ -102,7 +133,7 @@ pub(super) struct Session {
 /// What a query is planned with.
 #[derive(Clone)]
 pub(super) struct Planning {
-    pub template: Arc<SessionState>,
+    pub templates: Arc<Templates>,
     pub shapes: Arc<Shapes>,
     pub database: Arc<Database>,
     pub db: String,
@@ -113,12 +144,19 @@ impl Planning {
     /// Plans a statement of a shape whose plan is kept; `None` if there is none.
     pub async fn known(&self, shape: &Shape) -> Result<Option<Planned>, SqlError> {
         match self.shapes.find(&self.database, shape).await? {
-            Known::Plan(plan) => {
-                let state = state(&self.template, &self.db, &self.limits);
-                physical(state, plan, &self.limits).await.map(Some)
-            }
+            Known::Plan(plan) => self.physical_of_shape(plan).await.map(Some),
             _ => Ok(None),
         }
+    }
+
+    async fn physical_of_shape(&self, plan: LogicalPlan) -> Result<Planned, SqlError> {
+        let size = size(&plan).await?;
+        let template = match size.is_small {
+            true => &self.templates.small,
+            false => &self.templates.usual,
+        };
+        let state = state(template, &self.db, &self.limits);
+        physical(state, plan, size, &self.limits).await
     }
 
     /// Plans a statement that [`super::statement::parse`] let through.
@@ -138,15 +176,14 @@ impl Planning {
                 known => known,
             };
             if let Known::Plan(plan) = known {
-                let state = state(&self.template, &self.db, &self.limits);
-                return physical(state, plan, &self.limits).await;
+                return self.physical_of_shape(plan).await;
             }
         }
         let promql = Some(promql);
         let Session {
             mut state, plan, ..
         } = logical(
-            &self.template,
+            &self.templates.usual,
             &self.database,
             &self.db,
             statement,
@@ -156,13 +193,14 @@ impl Planning {
         .await?;
         let plan = with_params(plan, params)?;
         let plan = optimized(&mut state, &plan)?;
-        physical(state, plan, &self.limits).await
+        let size = size(&plan).await?;
+        physical(state, plan, size, &self.limits).await
     }
 
     /// Plans a shape and keeps what was learned. An error is better told of what was written.
     async fn plan_shape(&self, shape: &Shape) -> Known {
         let statement = shape.statement();
-        let (template, limits) = (&self.template, &self.limits);
+        let (template, limits) = (&self.templates.usual, &self.limits);
         let session = logical(template, &self.database, &self.db, statement, None, limits).await;
         let plans = session.and_then(|mut session| {
             let plan = optimized(&mut session.state, &session.plan)?;
@@ -184,9 +222,25 @@ fn optimized(state: &mut SessionState, plan: &LogicalPlan) -> Result<LogicalPlan
     Ok(state.optimize(plan)?)
 }
 
+/// How much a query has to do.
+struct Size {
+    /// To read, at most.
+    rows: u64,
+    /// Whether it is computed as fast as it could be handed over to other threads.
+    is_small: bool,
+}
+
+/// Plans the scans of a query ahead.
+async fn size(plan: &LogicalPlan) -> Result<Size, SqlError> {
+    let rows = rows_to_read(plan).await?.unwrap_or(u64::MAX);
+    let is_small = rows <= FEW_ROWS && is_cheap(plan);
+    Ok(Size { rows, is_small })
+}
+
 async fn physical(
     mut state: SessionState,
     plan: LogicalPlan,
+    size: Size,
     limits: &Arc<QueryLimits>,
 ) -> Result<Planned, SqlError> {
     let usual = state.config().batch_size();
@@ -194,11 +248,9 @@ async fn physical(
     if batch_rows < usual {
         *state.config_mut() = state.config().clone().with_batch_size(batch_rows);
     }
-    let rows = rows_to_read(&plan).await?.unwrap_or(u64::MAX);
-    if rows <= SMALL_ROWS {
+    if size.rows <= SMALL_ROWS {
         state.config_mut().options_mut().execution.target_partitions = 1;
     }
-    let is_small = rows <= FEW_ROWS && is_cheap(&plan);
     let planner = Arc::clone(state.query_planner());
     let plan = planner.create_physical_plan(&plan, &state).await?;
     limits.planned();
@@ -218,7 +270,7 @@ async fn physical(
         Arc::new(runtime),
     );
     Ok(Planned {
-        is_small,
+        is_small: size.is_small,
         plan,
         context: Arc::new(context),
     })
@@ -421,6 +473,19 @@ impl From<SqlParam> for ScalarValue {
             SqlParam::Unsigned(value) => ScalarValue::UInt64(Some(value)),
             SqlParam::Float(value) => ScalarValue::Float64(Some(value)),
             SqlParam::String(value) => ScalarValue::Utf8(Some(value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_are_left_out_are_there() {
+        let rules = PhysicalOptimizer::new().rules;
+        for name in RULES_OF_LARGE {
+            assert!(rules.iter().any(|rule| rule.name() == name), "{name}");
         }
     }
 }

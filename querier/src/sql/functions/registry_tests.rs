@@ -287,7 +287,8 @@ fn of_rows(args: &[&str]) -> String {
 
 #[test]
 fn scalar_functions() {
-    let state = engine().template;
+    let engine = engine();
+    let state = &engine.templates.usual;
     let names = state
         .scalar_functions()
         .values()
@@ -312,7 +313,8 @@ fn scalar_functions() {
 
 #[test]
 fn aggregates_and_windows() {
-    let state = engine().template;
+    let engine = engine();
+    let state = &engine.templates.usual;
     let windows: BTreeSet<_> = state
         .window_functions()
         .values()
@@ -343,7 +345,8 @@ fn aggregates_and_windows() {
 #[test]
 fn table_functions() {
     let names: BTreeSet<_> = engine()
-        .template
+        .templates
+        .usual
         .table_functions()
         .keys()
         .filter(|name| name.as_str() != PROMQL_FUNCTION)
