@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
-use tidelake_catalog::memory::give_back;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -51,7 +50,8 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
         .context("cannot find out the address that is listened on")?;
     let app = App::new(config);
     let memory_bytes = memory::memory_bytes(&app.config);
-    memory::watch(memory_bytes, Arc::clone(&app.memory), give_back)
+    let allocator = tidelake_catalog::memory::allocator();
+    memory::watch(memory_bytes, Arc::clone(&app.memory), allocator)
         .context("cannot start the thread that watches memory")?;
     let (stop, mut http) = start_http(listener, app.clone());
     tracing::info!(%address, "listening");

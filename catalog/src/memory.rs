@@ -31,23 +31,36 @@ pub const UNCOUNTED: usize = 25;
 /// them never keeps a flush from making room.
 const BEYOND: usize = 2;
 
-/// What gives back what the allocator keeps of the memory that this thread freed.
-static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
+/// What the program's allocator can be told.
+#[derive(Debug, Clone, Copy)]
+pub struct Allocator {
+    /// Gives back to the system what it keeps of the memory that this thread freed.
+    pub give_back: fn(),
+    /// For how many milliseconds it keeps what is freed from now on.
+    pub keep_for_ms: fn(i64),
+}
 
-/// Says how memory that was freed is given back to the system: before anything is computed, and
-/// once.
-pub fn give_back_with(give_back: fn()) {
+static ALLOCATOR: OnceLock<Allocator> = OnceLock::new();
+
+/// Says what the allocator is: before anything is computed, and once.
+pub fn set_allocator(allocator: Allocator) {
     // Tests start several servers in a process.
-    let _ = GIVE_BACK.set(give_back);
+    let _ = ALLOCATOR.set(allocator);
+}
+
+/// The program's allocator; one that does nothing if none was set.
+pub fn allocator() -> Allocator {
+    ALLOCATOR.get().copied().unwrap_or(Allocator {
+        give_back: || (),
+        keep_for_ms: |_| (),
+    })
 }
 
 /// Gives back what the allocator keeps of the memory that this thread freed. A thread calls it when
 /// it freed much and may then be idle: the allocator takes such memory from a thread only when that
 /// thread allocates.
 pub fn give_back() {
-    if let Some(give_back) = GIVE_BACK.get() {
-        give_back();
-    }
+    (allocator().give_back)();
 }
 
 /// What memory is used for.
