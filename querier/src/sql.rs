@@ -253,7 +253,8 @@ impl SqlEngine {
             }
             false => Parsed::Text(text),
         };
-        if let Some(shape) = shape.filter(|shape| planning.shapes.has(shape)) {
+        let shape = shape.map(Arc::new);
+        if let Some(shape) = shape.clone().filter(|shape| planning.shapes.has(shape)) {
             let planning = planning.clone();
             let work = async move { planning.known(&shape).await };
             let known = small::here_first(threads, panics::caught(work)).await;
@@ -267,7 +268,8 @@ impl SqlEngine {
                 Parsed::Text(text) => statement::parse(text)?,
                 Parsed::Statement(statement) => statement,
             };
-            let planned = planning.plan(statement, params, &promql).await?;
+            let shape = shape.as_deref();
+            let planned = planning.plan(statement, shape, params, &promql).await?;
             Ok((planned, promql.warnings()))
         };
         self.planners

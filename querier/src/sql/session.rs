@@ -159,20 +159,17 @@ impl Planning {
         physical(state, plan, size, &self.limits).await
     }
 
-    /// Plans a statement that [`super::statement::parse`] let through.
+    /// Plans a statement that [`super::statement::parse`] let through. A plan of `shape` is kept.
     pub async fn plan(
         &self,
         statement: Statement,
+        shape: Option<&Shape>,
         params: HashMap<String, SqlParam>,
         promql: &Arc<PromqlCalls>,
     ) -> Result<Planned, SqlError> {
-        let shape = match params.is_empty() {
-            true => Shape::of(&self.db, &statement),
-            false => None,
-        };
         if let Some(shape) = shape {
-            let known = match self.shapes.find(&self.database, &shape).await? {
-                Known::No => self.plan_shape(&shape).await,
+            let known = match self.shapes.find(&self.database, shape).await? {
+                Known::No => self.plan_shape(shape).await,
                 known => known,
             };
             if let Known::Plan(plan) = known {

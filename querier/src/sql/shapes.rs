@@ -35,10 +35,9 @@ use super::error::SqlError;
 use super::provider::ViewProvider;
 use super::view::TableView;
 
-/// Shapes that are known. When there are as many, all are forgotten: a dashboard has some dozens.
-const MAX_SHAPES: usize = 128;
-/// Texts of a shape. A plan is as large as its statement, and this bounds both.
-const MAX_TEXTS: usize = 64;
+/// Shapes that are known, of short texts. When there are as many, all are forgotten: a dashboard has
+/// some dozens.
+const MAX_SHAPES: usize = 64;
 /// How parameters are called: no statement can name them so.
 const PARAMETER: &str = "$ ";
 
@@ -52,7 +51,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Takes the texts out of a statement; `None` if there is nothing to take, or too much.
+    /// Takes the texts out of a statement; `None` if there is nothing to take.
     pub fn of(db: &str, statement: &Statement) -> Option<Self> {
         let Statement::Statement(statement) = statement else {
             return None;
@@ -66,7 +65,7 @@ impl Shape {
         };
         let mut texts = Vec::new();
         take_texts(select.selection.as_mut()?, &mut texts);
-        if !(1..=MAX_TEXTS).contains(&texts.len()) {
+        if texts.is_empty() {
             return None;
         }
         let _ = statement.visit(&mut WithoutPlaces);

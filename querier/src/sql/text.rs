@@ -14,6 +14,9 @@ use crate::as_of::{AsOf, parse_as_of};
 /// First words of statements that change something; see [`super::command`].
 const COMMANDS: [&str; 3] = ["DELETE", "DROP", "ALTER"];
 
+/// Bytes of a text that is short.
+const SHORT_BYTES: usize = 2 << 10;
+
 /// A text of one statement, cut into tokens and within the limits that can be seen from these.
 #[derive(Debug, Clone)]
 pub struct SqlText {
@@ -22,7 +25,7 @@ pub struct SqlText {
     pub(super) first_words: String,
     as_of: Option<AsOf>,
     is_command: bool,
-    /// Whether it can be planned in little time and on a small stack.
+    /// Whether its plan is small, and made on a small stack.
     pub(super) is_short: bool,
 }
 
@@ -38,7 +41,7 @@ impl SqlText {
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
             .map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
-        let is_short = tokens::check(tokens.iter().map(|t| &t.token))?;
+        let is_flat = tokens::check(tokens.iter().map(|t| &t.token))?;
         let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
         let is_command = COMMANDS
             .iter()
@@ -54,7 +57,7 @@ impl SqlText {
             first_words,
             as_of,
             is_command,
-            is_short,
+            is_short: is_flat && sql.len() <= SHORT_BYTES,
         })
     }
 

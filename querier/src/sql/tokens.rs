@@ -27,14 +27,12 @@ fn too_many(limit: usize, what: &str) -> SqlError {
     ))
 }
 
-/// What a text that is short has at most: words, parentheses inside parentheses, and whatever else
-/// makes expressions deep.
-const SHORT_WORDS: usize = 200;
-const SHORT_PARENTHESES: usize = 4;
-const SHORT_OPERATORS: usize = 16;
+/// What a text has at most that is flat: parentheses inside parentheses, and whatever else makes
+/// expressions deep.
+const FLAT_PARENTHESES: usize = 4;
+const FLAT_OPERATORS: usize = 16;
 
-/// Checks the limits in one pass. Says whether the text is short: such can be planned in little
-/// time and on a small stack.
+/// Checks the limits in one pass. Says whether the text is flat: such is planned on a small stack.
 pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<bool, SqlError> {
     let (mut words, mut open, mut repeats, mut explains, mut types, mut dots) =
         (0usize, 0usize, 0usize, 0usize, 0usize, 0usize);
@@ -92,7 +90,7 @@ pub(super) fn check<'a>(tokens: impl Iterator<Item = &'a Token>) -> Result<bool,
         }
         previous = token;
     }
-    Ok(words <= SHORT_WORDS && deepest <= SHORT_PARENTHESES && operators <= SHORT_OPERATORS)
+    Ok(deepest <= FLAT_PARENTHESES && operators <= FLAT_OPERATORS)
 }
 
 fn is_operator(word: &str) -> bool {

@@ -153,6 +153,13 @@ fn the_deepest_short_texts_fit_on_a_small_stack() {
     for _ in 0..2 {
         run(batches(&engine, &sql, HashMap::new())).unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
+    // Of a long text nothing is kept.
+    let sql = format!("SELECT usage FROM cpu WHERE host = '{}'", "x".repeat(3000));
+    assert!(
+        run(batches(&engine, &sql, HashMap::new()))
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(format!("{:?}", engine.shapes), "Shapes(7 of 7)");
     let long = format!("SELECT {} FROM cpu", vec!["usage"; 20].join(" + "));
     assert!(!engine.read(&long).unwrap().is_short);
