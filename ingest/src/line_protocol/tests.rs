@@ -810,7 +810,7 @@ fn lines_that_have_no_field_in_common_do_not_fill_the_memory_with_gaps() {
 #[test]
 fn rows_of_series_that_cannot_be_registered_are_refused() {
     let mut tables = Tables {
-        registry_bytes: Some(300),
+        registry_bytes: Some(250),
         ..Tables::default()
     };
     let parsed = tables.write(
