@@ -1,4 +1,4 @@
-//! Small work is done by whoever asks for it; what turns out to be large goes to threads for it.
+//! Small queries run on the thread of the connection; large ones go to the threads for queries.
 //!
 //! To hand a query over to another thread and its answer back takes as long as many a query. Work
 //! therefore begins where it is asked for. Whatever is about to take long on the processor pauses

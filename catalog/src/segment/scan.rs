@@ -34,7 +34,7 @@ pub use edge::Edge;
 pub const UNIT_ROWS: u64 = 256 * 1024;
 
 /// Series of a unit of a flush or merge: each takes as much memory as dozens of rows. Queries read
-/// pages of data once only if they read as many rows as a page has, whoever's they are.
+/// pages of data once only if they read as many rows as a page has, of whichever series.
 const UNIT_SERIES: usize = 32 * 1024;
 
 /// Fewer rows than this are not worth a unit, however many fields they have.

@@ -273,59 +273,46 @@ async fn physical(
     })
 }
 
-/// Whether a row takes little time: it meets no row of another table, and no function that makes
-/// much of it.
+/// Whether a node makes of the rows of one table no more rows than there are.
+fn is_plain(node: &LogicalPlan) -> bool {
+    matches!(
+        node,
+        LogicalPlan::TableScan(_)
+            | LogicalPlan::Projection(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Distinct(_)
+            | LogicalPlan::Sort(_)
+    ) && !node.expressions().iter().any(has_subquery)
+}
+
+/// Whether a row takes little time: no node joins it with others, and no function makes much of it.
 fn is_cheap(plan: &LogicalPlan) -> bool {
-    let is_costly = |expr: &Expr| match expr {
-        Expr::ScalarFunction(call) => !functions::is_cheap(&call.func),
-        Expr::Exists(_)
-        | Expr::InSubquery(_)
-        | Expr::ScalarSubquery(_)
-        | Expr::SetComparison(_) => true,
-        _ => false,
+    let is_costly = |expr: &Expr| {
+        expr.exists(|part| match part {
+            Expr::ScalarFunction(call) => Ok(!functions::is_cheap(&call.func)),
+            _ => Ok(false),
+        })
+        .unwrap_or(true)
     };
-    let looked = plan.exists(|node| {
-        let is_plain = matches!(
-            node,
-            LogicalPlan::TableScan(_)
-                | LogicalPlan::EmptyRelation(_)
-                | LogicalPlan::Projection(_)
-                | LogicalPlan::SubqueryAlias(_)
-                | LogicalPlan::Filter(_)
-                | LogicalPlan::Aggregate(_)
-                | LogicalPlan::Distinct(_)
-                | LogicalPlan::Sort(_)
-                | LogicalPlan::Limit(_)
-        );
-        let is_costly = |expr: &Expr| expr.exists(|part| Ok(is_costly(part))).unwrap_or(true);
-        Ok(!is_plain || node.expressions().iter().any(is_costly))
+    let has_costly = plan.exists(|node| {
+        let fits =
+            is_plain(node) || matches!(node, LogicalPlan::EmptyRelation(_) | LogicalPlan::Limit(_));
+        Ok(!fits || node.expressions().iter().any(is_costly))
     });
-    matches!(looked, Ok(false))
+    matches!(has_costly, Ok(false))
 }
 
 /// Whether one pass of the optimizer does all that can be done. More are for what only shows when
 /// joins were moved, subqueries became joins, and no filter is left between a limit and its scan.
 fn is_simple(plan: &LogicalPlan) -> bool {
-    let mut is_simple = true;
-    let looked = plan.apply(|node| {
-        is_simple = matches!(
-            node,
-            LogicalPlan::TableScan(_)
-                | LogicalPlan::Projection(_)
-                | LogicalPlan::SubqueryAlias(_)
-                | LogicalPlan::Filter(_)
-                | LogicalPlan::Aggregate(_)
-                | LogicalPlan::Distinct(_)
-                | LogicalPlan::Sort(_)
-                | LogicalPlan::Explain(_)
-                | LogicalPlan::Analyze(_)
-        ) && !node.expressions().iter().any(has_subquery);
-        Ok(match is_simple {
-            true => TreeNodeRecursion::Continue,
-            false => TreeNodeRecursion::Stop,
-        })
+    let has_others = plan.exists(|node| {
+        let fits =
+            is_plain(node) || matches!(node, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        Ok(!fits)
     });
-    looked.is_ok() && is_simple
+    matches!(has_others, Ok(false))
 }
 
 fn has_subquery(expr: &Expr) -> bool {

@@ -144,7 +144,7 @@ impl Block {
 const FEW_VALUES: u64 = 1024;
 
 impl LabelEntry {
-    /// Pauses before all values are looked at, if they are many: whoever reads may go on elsewhere.
+    /// Pauses before it looks at all of many values, so that the query can go on in another thread.
     pub async fn pause(&self) {
         if self.values > FEW_VALUES {
             tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const HOSTS: [&str; 5] = ["a", "b", "", "nobody", "it's"];
+const HOSTS: [&str; 5] = ["a", "b", "", "missing", "it's"];
 const TIMES: [&str; 5] = [
     "2026-11-22T00:01:00Z",
     "2026-11-22",
@@ -126,7 +126,7 @@ fn what_changes_with_the_time_is_planned_each_time() {
     assert_eq!(format!("{:?}", engine.shapes), "Shapes(0 of 1)");
 }
 
-/// What a plan is kept for is planned on the stack of whoever asks: 2 MiB in a test.
+/// Queries of a known shape are planned on the stack of the caller: 2 MiB in a test.
 #[test]
 fn the_deepest_short_texts_fit_on_a_small_stack() {
     let engine = engine();
