@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidelake_catalog::memory::{Allocator, set_allocator};
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
@@ -40,13 +39,13 @@ enum CatalogCommand {
 /// Parses the command line, runs the command, and says how the process ends: 0 after a clean stop,
 /// 1 after a failure or when damage was found, 2 for wrong usage or settings, 3 when a newer
 /// process took over this node, 4 when the write-ahead log ended by a defect and the next start
-/// replays it. `allocator` is that of the program.
-pub fn run(allocator: Option<Allocator>) -> ExitCode {
-    ExitCode::from(run_from(std::env::args_os(), allocator))
+/// replays it. `give_back` has the allocator return at once what was freed.
+pub fn run(give_back: fn()) -> ExitCode {
+    ExitCode::from(run_from(std::env::args_os(), give_back))
 }
 
 /// The same with a given command line, the program's name first; returns the exit code.
-pub fn run_from(args: impl IntoIterator<Item = OsString>, allocator: Option<Allocator>) -> u8 {
+pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8 {
     let cli = Cli::parse_from(args);
     let command = cli.command.unwrap_or(Command::Serve(cli.config));
     let (Command::Serve(args)
@@ -58,9 +57,6 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, allocator: Option<Allo
     };
     start_log(&config);
     panics::install();
-    if let Some(allocator) = allocator {
-        set_allocator(allocator);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -69,7 +65,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, allocator: Option<Allo
         Err(error) => return complain(1, &format!("cannot start worker threads: {error}")),
     };
     let result = match command {
-        Command::Serve(_) => runtime.block_on(crate::server::serve(config)),
+        Command::Serve(_) => runtime.block_on(crate::server::serve(config, give_back)),
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
     };

@@ -1,29 +1,35 @@
 //! The `tidelake` program: everything is in the library, so that tests can start it in-process.
 
-use std::ffi::{c_int, c_long};
+use std::ptr;
 
-use tidelake_catalog::memory::Allocator;
+use tikv_jemallocator::Jemalloc;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// `mi_option_purge_delay`, how long freed pages wait to be given back, in milliseconds.
-const PURGE_DELAY: c_int = 15;
-
+/// What is freed is given back within two seconds, by a thread that does nothing else: the next
+/// query mostly wants it again before.
 #[expect(
     unsafe_code,
-    reason = "functions of the allocator that have no safe wrappers"
+    reason = "the allocator looks for its settings by this name"
 )]
-unsafe extern "C" {
-    /// Gives freed memory of this thread, and of those that ended, back to the system.
-    safe fn mi_collect(force: bool);
-    /// Sets an option.
-    safe fn mi_option_set(option: c_int, value: c_long);
+#[cfg_attr(not(target_os = "macos"), unsafe(export_name = "malloc_conf"))]
+#[cfg_attr(target_os = "macos", unsafe(export_name = "_rjem_malloc_conf"))]
+pub static SETTINGS: &[u8; 61] = b"background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0\0\0";
+
+/// Gives back at once what is freed, of all arenas (4096 stands for them).
+#[expect(
+    unsafe_code,
+    reason = "a function of the allocator that has no safe wrapper"
+)]
+fn give_back() {
+    let (name, none) = (c"arena.4096.purge", ptr::null_mut());
+    // SAFETY: the name ends with a zero, and the call neither reads nor writes a value.
+    let error =
+        unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), none, ptr::null_mut(), none, 0) };
+    debug_assert_eq!(error, 0);
 }
 
 fn main() -> std::process::ExitCode {
-    tidelake_api::cli::run(Some(Allocator {
-        give_back: || mi_collect(true),
-        keep_for_ms: |milliseconds| mi_option_set(PURGE_DELAY, milliseconds),
-    }))
+    tidelake_api::cli::run(give_back)
 }

@@ -1,15 +1,14 @@
 //! How much memory the process may use, and the budget that is made of it.
 //!
 //! What was freed the allocator keeps for a while, as it is soon wanted again. Where that would fill
-//! the memory it is told to give it back. The budget hears what the process holds in truth.
+//! the memory it gives it back at once. The budget hears what the process holds in truth.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
-use tidelake_catalog::memory::{Allocator, MemoryBudget, Share};
-use tokio::time::Instant;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 
 use crate::config::Config;
 use crate::process;
@@ -26,15 +25,6 @@ const BASE_BYTES: usize = 96 << 20;
 /// beyond the second it gives back.
 const WATCHED_PERCENT: usize = 30;
 const FULL_PERCENT: usize = 60;
-/// So much more than is counted it may hold, base included, without giving back; and how often it
-/// gives back what is beyond that: soon after it mostly wants it again.
-const SLACK_BYTES: usize = 256 << 20;
-const SLACK_PAUSE: Duration = Duration::from_secs(1);
-/// How long the allocator keeps what is freed: usually for so long that the next query finds it; not
-/// while flushes and merges hold so much, which go on to other sizes of what they hold.
-const KEEP_MS: i64 = 1000;
-const KEEP_SHORTLY_MS: i64 = 5;
-const LARGE_MERGES_BYTES: usize = 128 << 20;
 /// How often it looks, in general and when watched.
 const PAUSE: Duration = Duration::from_millis(100);
 const WATCHED_PAUSE: Duration = Duration::from_millis(10);
@@ -72,35 +62,18 @@ pub fn max_query_bytes(config: &Config, budget: &MemoryBudget) -> usize {
         .unwrap_or_else(|| budget.state(Share::Queries).guaranteed)
 }
 
-/// From now on has freed memory given back while the process holds most of what it may, as the
-/// system counts it, or much more than is counted; and tells the budget. It does nothing where there
-/// is no `/proc`.
-pub fn watch(
-    memory_bytes: usize,
-    budget: Arc<MemoryBudget>,
-    allocator: Allocator,
-) -> io::Result<()> {
+/// From now on has freed memory given back at once while the process holds most of what it may, as
+/// the system counts it, and tells the budget. It does nothing where there is no `/proc`.
+pub fn watch(memory_bytes: usize, budget: Arc<MemoryBudget>, give_back: fn()) -> io::Result<()> {
     let part = |percent| (memory_bytes / 100 * percent) as f64;
     let (watched, full) = (part(WATCHED_PERCENT), part(FULL_PERCENT));
     let run = move || {
-        let mut given_back = Instant::now();
-        let mut kept_ms = KEEP_MS;
         while let Some(mut resident) = process::resident_bytes() {
-            let is_slack = resident > (budget.used() + SLACK_BYTES) as f64;
-            if resident > full || (is_slack && given_back.elapsed() > SLACK_PAUSE) {
-                given_back = Instant::now();
-                (allocator.give_back)();
+            if resident > full {
+                give_back();
                 resident = process::resident_bytes().unwrap_or(resident);
             }
             budget.observe(resident as usize, memory_bytes);
-            let keep_ms = match budget.state(Share::Merges).used > LARGE_MERGES_BYTES {
-                true => KEEP_SHORTLY_MS,
-                false => KEEP_MS,
-            };
-            if keep_ms != kept_ms {
-                kept_ms = keep_ms;
-                (allocator.keep_for_ms)(keep_ms);
-            }
             thread::park_timeout(if resident > watched {
                 WATCHED_PAUSE
             } else {
@@ -133,7 +106,9 @@ fn available_bytes() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -146,18 +121,14 @@ mod tests {
         let (full, room) = (Arc::new(full), Arc::new(room));
         // What the tests beside this one hold is counted.
         let _others = room.try_reserve(Share::Buffer, 1 << 40).unwrap();
-        let gives_back = |give_back| Allocator {
-            give_back,
-            keep_for_ms: |_| (),
-        };
         let count_full = || {
             FULL.fetch_add(1, Ordering::Relaxed);
         };
         let count_room = || {
             ROOM.fetch_add(1, Ordering::Relaxed);
         };
-        watch(1 << 10, Arc::clone(&full), gives_back(count_full)).unwrap();
-        watch(1 << 50, Arc::clone(&room), gives_back(count_room)).unwrap();
+        watch(1 << 10, Arc::clone(&full), count_full).unwrap();
+        watch(1 << 50, Arc::clone(&room), count_room).unwrap();
         let begun = Instant::now();
         while FULL.load(Ordering::Relaxed) < 3 && begun.elapsed() < Duration::from_secs(10) {
             thread::yield_now();
@@ -166,30 +137,6 @@ mod tests {
         assert_eq!(ROOM.load(Ordering::Relaxed), 0);
         assert!(full.try_reserve(Share::Queries, 1).is_err());
         assert!(room.try_reserve(Share::Queries, 1).is_ok());
-    }
-
-    #[test]
-    fn freed_memory_is_kept_shortly_while_merges_hold_much() {
-        static KEPT: AtomicI64 = AtomicI64::new(0);
-        let budget = Arc::new(MemoryBudget::new(1 << 40));
-        let allocator = Allocator {
-            give_back: || (),
-            keep_for_ms: |milliseconds| KEPT.store(milliseconds, Ordering::Relaxed),
-        };
-        watch(1 << 50, Arc::clone(&budget), allocator).unwrap();
-        let becomes = |expected| {
-            let begun = Instant::now();
-            while KEPT.load(Ordering::Relaxed) != expected {
-                assert!(begun.elapsed() < Duration::from_secs(10), "{expected}");
-                thread::yield_now();
-            }
-        };
-        let merges = budget
-            .try_reserve(Share::Merges, LARGE_MERGES_BYTES + 1)
-            .unwrap();
-        becomes(KEEP_SHORTLY_MS);
-        drop(merges);
-        becomes(KEEP_MS);
     }
 
     #[test]

@@ -39,8 +39,9 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// Runs the server until a signal or a takeover; returns the exit code.
-pub async fn serve(config: Config) -> anyhow::Result<u8> {
+/// Runs the server until a signal or a takeover; returns the exit code. `give_back` has the
+/// allocator return at once what was freed.
+pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(&config.listen)
         .await
@@ -50,8 +51,7 @@ pub async fn serve(config: Config) -> anyhow::Result<u8> {
         .context("cannot find out the address that is listened on")?;
     let app = App::new(config);
     let memory_bytes = memory::memory_bytes(&app.config);
-    let allocator = tidelake_catalog::memory::allocator();
-    memory::watch(memory_bytes, Arc::clone(&app.memory), allocator)
+    memory::watch(memory_bytes, Arc::clone(&app.memory), give_back)
         .context("cannot start the thread that watches memory")?;
     let (stop, mut http) = start_http(listener, app.clone());
     tracing::info!(%address, "listening");

@@ -18,7 +18,7 @@
 //!   what can be refused or wait gets less.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,38 +30,6 @@ pub const UNCOUNTED: usize = 25;
 /// Reservations that go on without room at a time. Merges run one after the other, so that one of
 /// them never keeps a flush from making room.
 const BEYOND: usize = 2;
-
-/// What the program's allocator can be told.
-#[derive(Debug, Clone, Copy)]
-pub struct Allocator {
-    /// Gives back to the system what it keeps of the memory that this thread freed.
-    pub give_back: fn(),
-    /// For how many milliseconds it keeps what is freed from now on.
-    pub keep_for_ms: fn(i64),
-}
-
-static ALLOCATOR: OnceLock<Allocator> = OnceLock::new();
-
-/// Says what the allocator is: before anything is computed, and once.
-pub fn set_allocator(allocator: Allocator) {
-    // Tests start several servers in a process.
-    let _ = ALLOCATOR.set(allocator);
-}
-
-/// The program's allocator; one that does nothing if none was set.
-pub fn allocator() -> Allocator {
-    ALLOCATOR.get().copied().unwrap_or(Allocator {
-        give_back: || (),
-        keep_for_ms: |_| (),
-    })
-}
-
-/// Gives back what the allocator keeps of the memory that this thread freed. A thread calls it when
-/// it freed much and may then be idle: the allocator takes such memory from a thread only when that
-/// thread allocates.
-pub fn give_back() {
-    (allocator().give_back)();
-}
 
 /// What memory is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,16 +11,11 @@ use object_store::buffered::BufWriter;
 use tokio::io::AsyncWriteExt;
 
 use crate::environment::Environment;
-use crate::memory;
 use crate::model::{Column, TableKind};
 use crate::segment::encoding::Effort;
 use crate::segment::{SegmentError, SegmentWriter, SortOrder, SortedRows, ValueLayout};
 use crate::snapshot::SegmentMeta;
 use crate::store::{Store, StoreError, put_error};
-
-/// Work for more series than this leaves the thread with much that it freed: each takes hundreds of
-/// bytes for a while.
-const MANY_SERIES: usize = 8 << 10;
 
 /// Why a segment was not written. What was put of it is an orphan.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +103,8 @@ impl SegmentUpload {
             mut writer,
             mut upload,
         } = self;
-        let series = rows.runs.len();
         let pushed = move || writer.push(&rows).map(|()| (writer.take_bytes(), writer));
-        let (bytes, writer) = encoding(environment, series, pushed).await??;
+        let (bytes, writer) = encoding(environment, pushed).await??;
         put(&mut upload, &key, bytes).await?;
         Ok(Self {
             meta,
@@ -127,8 +121,7 @@ impl SegmentUpload {
         environment: &Environment,
     ) -> Result<Option<SegmentMeta>, UploadError> {
         let writer = self.writer;
-        let series = writer.series();
-        let done = encoding(environment, series, move || writer.finish()).await??;
+        let done = encoding(environment, move || writer.finish()).await??;
         if done.rows == 0 {
             // Nothing was put.
             let _ = self.upload.abort().await;
@@ -156,19 +149,11 @@ impl SegmentUpload {
     }
 }
 
-/// Work for so many series, which takes too long for a thread that serves requests.
+/// Work that takes too long for a thread that serves requests.
 pub async fn encoding<T: Send + 'static>(
     environment: &Environment,
-    series: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SegmentError> {
-    let work = move || {
-        let result = work();
-        if series > MANY_SERIES {
-            memory::give_back();
-        }
-        result
-    };
     environment
         .run_blocking(work)
         .await

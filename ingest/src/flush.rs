@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Environment;
-use tidelake_catalog::memory::{MemoryBudget, Reservation, Share, give_back};
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{Column, Day, TableKind, TimeRange, TimeUnit};
 use tidelake_catalog::segment::encoding::Effort;
 use tidelake_catalog::segment::scan::{ScanUnit, WriteOrder, plan_runs};
@@ -62,8 +62,6 @@ pub async fn write_segments(
             ));
         }
     }
-    // All chunks are sorted.
-    give_back();
     stream::iter(jobs)
         .buffer_unordered(AT_ONCE)
         .try_filter_map(futures::future::ok)
@@ -160,7 +158,7 @@ async fn write_day(
         let parts = parted.parts(&shape.order);
         (shape, parts)
     };
-    let (shape, parts) = encoding(&environment, runs.iter().sum(), shape_and_parts).await?;
+    let (shape, parts) = encoding(&environment, shape_and_parts).await?;
     let meta = SegmentMeta {
         database: name.database,
         table: name.table,
@@ -186,13 +184,11 @@ async fn write_day(
     let shape = Arc::new(shape);
     for part in parts {
         let (day_rows, shape) = (Arc::clone(&day_rows), Arc::clone(&shape));
-        let runs = part.iter().map(Vec::len).sum();
         let plan = move || day_rows.plan(&shape, &part);
-        for unit in encoding(&environment, runs, plan).await? {
-            let series = unit.series().len();
+        for unit in encoding(&environment, plan).await? {
             // All sources are in memory: this future never waits.
             let read = move || futures::executor::block_on(unit.read());
-            let rows = encoding(&environment, series, read).await??;
+            let rows = encoding(&environment, read).await??;
             upload = upload.push(&environment, rows).await?;
         }
     }

@@ -67,7 +67,7 @@ mod whole_way;
 #[test]
 fn server_process() {
     if let Some(args) = server::arguments() {
-        std::process::exit(i32::from(tidelake_api::cli::run_from(args, None)));
+        std::process::exit(i32::from(tidelake_api::cli::run_from(args, || ())));
     }
 }
 
