@@ -4,6 +4,9 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use tidelake_catalog::panics::Panicked;
 
+/// Bytes of a message, more or less.
+const MAX_MESSAGE_BYTES: usize = 2000;
+
 /// Why a query gave no answer, or stopped in the middle of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SqlError {
@@ -78,13 +81,13 @@ impl SqlError {
                     )
                 })
             }
-            DataFusionError::SQL(inner, _) => Self::BadRequest(inner.to_string()),
+            DataFusionError::SQL(inner, _) => Self::BadRequest(cut(inner.to_string())),
             DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)
             | DataFusionError::Configuration(_)
-            | DataFusionError::Execution(_) => Self::BadRequest(error.strip_backtrace()),
-            _ => Self::Internal(error.strip_backtrace()),
+            | DataFusionError::Execution(_) => Self::BadRequest(cut(error.strip_backtrace())),
+            _ => Self::Internal(cut(error.strip_backtrace())),
         }
     }
 
@@ -96,9 +99,9 @@ impl SqlError {
         } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
             Self::from_arrow(inner)
         } else if error.is::<regex_syntax::Error>() || error.is::<regex::Error>() {
-            Self::BadRequest(error.to_string())
+            Self::BadRequest(cut(error.to_string()))
         } else {
-            Self::Internal(error.to_string())
+            Self::Internal(cut(error.to_string()))
         }
     }
 
@@ -111,14 +114,44 @@ impl SqlError {
             | ArrowError::DivideByZero
             | ArrowError::ArithmeticOverflow(_)
             | ArrowError::InvalidArgumentError(_)
-            | ArrowError::NotYetImplemented(_) => Self::BadRequest(error.to_string()),
-            _ => Self::Internal(error.to_string()),
+            | ArrowError::NotYetImplemented(_) => Self::BadRequest(cut(error.to_string())),
+            _ => Self::Internal(cut(error.to_string())),
         }
     }
+}
+
+/// A message may quote a value of many megabytes, of which its beginning tells enough.
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push_str("...");
+    }
+    message
 }
 
 /// Whether a refusal names its limit: those of [`crate::memory`] and of this module do, those that
 /// DataFusion makes when it cannot spill do not.
 fn is_own_refusal(message: &str) -> bool {
     message.contains("memory_bytes") || message.contains("at most")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_quotes_a_long_value_is_cut() {
+        let long = "\u{e9}".repeat(1 << 20);
+        let of_arrow = ArrowError::CastError(format!("Cannot cast string '{long}'"));
+        let errors = [
+            DataFusionError::from(of_arrow),
+            DataFusionError::Execution(long),
+        ];
+        for error in errors {
+            let SqlError::BadRequest(message) = SqlError::from(error) else {
+                panic!("not a bad request");
+            };
+            assert!(message.len() < MAX_MESSAGE_BYTES + 10 && message.ends_with("\u{e9}..."));
+        }
+    }
 }
