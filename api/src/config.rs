@@ -105,9 +105,9 @@ pub struct Config {
     /// Whether answers may leave out segments that are damaged, with a warning, where a request
     /// does not say. Otherwise the query fails.
     pub allow_partial_results: bool,
-    /// Memory for series indexes and footers of segments. What does not fit is read again from the
-    /// store.
-    pub index_cache_bytes: usize,
+    /// Memory for pages of data, series indexes and footers of segments. What does not fit is read
+    /// again from the store. Without a value: what their share of `memory_bytes` leaves.
+    pub index_cache_bytes: Option<usize>,
     /// Folder for what was read of segments, so that it is asked of the store once. Without a value:
     /// `cache` and the node's name in `data_dir` if the store is S3, and none otherwise.
     pub cache_dir: Option<PathBuf>,
@@ -175,7 +175,7 @@ impl Default for Config {
             query_memory_bytes: None,
             max_query_memory_bytes: None,
             allow_partial_results: false,
-            index_cache_bytes: 512 << 20,
+            index_cache_bytes: None,
             cache_dir: None,
             cache_bytes: 10 << 30,
             store_dollars_per_million_reads: 0.4,
@@ -363,7 +363,7 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_ALLOW_PARTIAL_RESULTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_partial_results: Option<bool>,
-    /// Memory for series indexes and footers of segments
+    /// Memory for pages of data, series indexes and footers [default: their share of --memory-bytes]
     #[arg(long, env = "TIDELAKE_INDEX_CACHE_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_cache_bytes: Option<usize>,

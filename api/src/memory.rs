@@ -48,11 +48,15 @@ pub fn budget(config: &Config) -> Arc<MemoryBudget> {
             Share::Buffer,
             config.buffer_bytes.saturating_add(SERIES_BYTES),
         )
-        .with_cap(Share::Caches, config.index_cache_bytes);
-    Arc::new(match config.query_memory_bytes {
-        Some(bytes) => budget.with_cap(Share::Queries, bytes),
-        None => budget,
-    })
+        .with_cap(
+            Share::Caches,
+            config.index_cache_bytes.unwrap_or(usize::MAX),
+        )
+        .with_cap(
+            Share::Queries,
+            config.query_memory_bytes.unwrap_or(usize::MAX),
+        );
+    Arc::new(budget)
 }
 
 /// What one query may hold: as set, or what queries are always granted.
