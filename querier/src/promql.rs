@@ -4,7 +4,7 @@
 //! buffers or SQL. It never writes.
 pub mod digits;
 pub mod exec;
-pub(crate) mod functions;
+pub mod functions;
 pub(crate) mod histogram;
 pub mod parse;
 pub mod source;

@@ -1,10 +1,31 @@
-//! Signatures of PromQL's functions.
+//! PromQL's functions: one table, which parser, planner, plans and formatter read.
+//!
+//! An entry of `table` has a function's name and types, what computes it, and what it needs of its
+//! input. To add a function is an entry and a kernel in a file below.
 
-use super::ast::ValueType;
-use super::ast::ValueType::{InstantVector as V, RangeVector as M, Scalar as S, String as T};
+pub(crate) mod call;
+pub(crate) mod extended;
+pub(crate) mod histogram;
+pub(crate) mod histogram_rate;
+pub(crate) mod label;
+pub(crate) mod math;
+pub(crate) mod over_time;
+pub(crate) mod range;
+pub(crate) mod rate;
+pub(crate) mod regression;
+pub(crate) mod sort;
+mod table;
+pub(crate) mod time;
 
-/// A function's name and types.
-#[derive(Debug, PartialEq)]
+use tidelake_catalog::model::Histogram;
+
+use self::call::{Bind, Call};
+use self::range::RangeFunction;
+pub use self::table::FUNCTIONS;
+use super::parse::ast::ValueType;
+
+/// What there is to know of a function.
+#[derive(Debug)]
 pub struct Function {
     /// As written in queries.
     pub name: &'static str,
@@ -17,6 +38,53 @@ pub struct Function {
     pub result: ValueType,
     /// Whether Prometheus calls it experimental.
     pub experimental: bool,
+    /// What computes it.
+    pub(crate) kernel: Kernel,
+    /// Whether its value depends on the time of evaluation even if its arguments do not.
+    pub(crate) is_timed: bool,
+    /// What it looks at of native histograms.
+    pub(crate) histograms: Histograms,
+}
+
+/// What computes a function.
+#[derive(Debug)]
+pub(crate) enum Kernel {
+    /// A number that is known when the query is planned.
+    Constant(fn(&Steps) -> f64),
+    /// The time of each step.
+    Time,
+    /// A value of the window of each step.
+    Range(RangeFunction),
+    /// A value of the values of each step.
+    Call(Call),
+    /// The same, with arguments that are looked at when the query is planned.
+    Bound(Bind),
+}
+
+/// The steps of a query, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    pub start: i64,
+    pub end: i64,
+    /// 0 if there is but one.
+    pub step: i64,
+}
+
+/// What a function looks at of native histograms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Histograms {
+    /// Whatever is asked of its result.
+    AsAsked,
+    /// Their counts and sums.
+    Counts,
+    /// Their buckets.
+    Buckets,
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
 }
 
 impl Function {
@@ -55,130 +123,78 @@ pub fn lookup(name: &str) -> Option<&'static Function> {
         .and_then(|at| FUNCTIONS.get(at))
 }
 
-/// With a fixed number of arguments.
-const fn fixed(name: &'static str, args: &'static [ValueType], result: ValueType) -> Function {
+/// A function of just these arguments.
+const fn fixed(
+    name: &'static str,
+    args: &'static [ValueType],
+    result: ValueType,
+    kernel: Kernel,
+) -> Function {
     Function {
         name,
         args,
         variadic: 0,
         result,
         experimental: false,
+        kernel,
+        is_timed: false,
+        histograms: Histograms::AsAsked,
     }
 }
 
-/// With a last argument that may be repeated or left out.
-const fn variadic(
-    name: &'static str,
-    args: &'static [ValueType],
-    variadic: i32,
-    result: ValueType,
-) -> Function {
-    Function {
-        name,
-        args,
-        variadic,
-        result,
-        experimental: false,
+/// Changes of entries: constants, which take nothing apart.
+impl Function {
+    /// The last argument may be repeated or left out.
+    const fn repeating(mut self, times: i32) -> Self {
+        self.variadic = times;
+        self
+    }
+
+    const fn experimental(mut self) -> Self {
+        self.experimental = true;
+        self
+    }
+
+    const fn timed(mut self) -> Self {
+        self.is_timed = true;
+        self
+    }
+
+    const fn of(mut self, histograms: Histograms) -> Self {
+        self.histograms = histograms;
+        self
     }
 }
 
-const fn experimental(function: Function) -> Function {
-    Function {
-        experimental: true,
-        ..function
-    }
+/// A value of the window of each step.
+const fn over(function: RangeFunction) -> Kernel {
+    Kernel::Range(function)
 }
 
-/// All functions, sorted by name: those of Prometheus 3.14, experimental ones included.
-pub static FUNCTIONS: &[Function] = &[
-    fixed("abs", &[V], V),
-    fixed("absent", &[V], V),
-    fixed("absent_over_time", &[M], V),
-    fixed("acos", &[V], V),
-    fixed("acosh", &[V], V),
-    fixed("asin", &[V], V),
-    fixed("asinh", &[V], V),
-    fixed("atan", &[V], V),
-    fixed("atanh", &[V], V),
-    fixed("avg_over_time", &[M], V),
-    fixed("ceil", &[V], V),
-    fixed("changes", &[M], V),
-    fixed("clamp", &[V, S, S], V),
-    fixed("clamp_max", &[V, S], V),
-    fixed("clamp_min", &[V, S], V),
-    fixed("cos", &[V], V),
-    fixed("cosh", &[V], V),
-    fixed("count_over_time", &[M], V),
-    variadic("day_of_month", &[V], 1, V),
-    variadic("day_of_week", &[V], 1, V),
-    variadic("day_of_year", &[V], 1, V),
-    variadic("days_in_month", &[V], 1, V),
-    fixed("deg", &[V], V),
-    fixed("delta", &[M], V),
-    fixed("deriv", &[M], V),
-    experimental(fixed("double_exponential_smoothing", &[M, S, S], V)),
-    experimental(fixed("end", &[], S)),
-    fixed("exp", &[V], V),
-    fixed("first_over_time", &[M], V),
-    fixed("floor", &[V], V),
-    fixed("histogram_avg", &[V], V),
-    fixed("histogram_count", &[V], V),
-    fixed("histogram_fraction", &[S, S, V], V),
-    fixed("histogram_quantile", &[S, V], V),
-    experimental(variadic("histogram_quantiles", &[V, T, S, S], 9, V)),
-    fixed("histogram_stddev", &[V], V),
-    fixed("histogram_stdvar", &[V], V),
-    fixed("histogram_sum", &[V], V),
-    variadic("hour", &[V], 1, V),
-    fixed("idelta", &[M], V),
-    fixed("increase", &[M], V),
-    experimental(variadic("info", &[V, V], 1, V)),
-    fixed("irate", &[M], V),
-    variadic("label_join", &[V, T, T, T], -1, V),
-    fixed("label_replace", &[V, T, T, T, T], V),
-    fixed("last_over_time", &[M], V),
-    fixed("ln", &[V], V),
-    fixed("log10", &[V], V),
-    fixed("log2", &[V], V),
-    experimental(fixed("mad_over_time", &[M], V)),
-    experimental(fixed("max_of", &[S, S], S)),
-    fixed("max_over_time", &[M], V),
-    experimental(fixed("min_of", &[S, S], S)),
-    fixed("min_over_time", &[M], V),
-    variadic("minute", &[V], 1, V),
-    variadic("month", &[V], 1, V),
-    fixed("pi", &[], S),
-    fixed("predict_linear", &[M, S], V),
-    fixed("present_over_time", &[M], V),
-    fixed("quantile_over_time", &[S, M], V),
-    fixed("rad", &[V], V),
-    experimental(fixed("range", &[], S)),
-    fixed("rate", &[M], V),
-    fixed("resets", &[M], V),
-    variadic("round", &[V, S], 1, V),
-    fixed("scalar", &[V], S),
-    fixed("sgn", &[V], V),
-    fixed("sin", &[V], V),
-    fixed("sinh", &[V], V),
-    fixed("sort", &[V], V),
-    experimental(variadic("sort_by_label", &[V, T], -1, V)),
-    experimental(variadic("sort_by_label_desc", &[V, T], -1, V)),
-    fixed("sort_desc", &[V], V),
-    fixed("sqrt", &[V], V),
-    experimental(fixed("start", &[], S)),
-    experimental(fixed("start_timestamp", &[V], V)),
-    fixed("stddev_over_time", &[M], V),
-    fixed("stdvar_over_time", &[M], V),
-    experimental(fixed("step", &[], S)),
-    fixed("sum_over_time", &[M], V),
-    fixed("tan", &[V], V),
-    fixed("tanh", &[V], V),
-    fixed("time", &[], S),
-    fixed("timestamp", &[V], V),
-    experimental(fixed("ts_of_first_over_time", &[M], V)),
-    experimental(fixed("ts_of_last_over_time", &[M], V)),
-    experimental(fixed("ts_of_max_over_time", &[M], V)),
-    experimental(fixed("ts_of_min_over_time", &[M], V)),
-    fixed("vector", &[S], V),
-    variadic("year", &[V], 1, V),
-];
+/// A float of each float; histograms are left out.
+const fn map(function: fn(f64) -> f64) -> Kernel {
+    Kernel::Call(Call::Map(function))
+}
+
+/// A part of the UTC date of seconds since 1970.
+const fn date(part: fn(i128) -> f64) -> Kernel {
+    Kernel::Call(Call::Date(part))
+}
+
+/// A number that a native histogram holds.
+const fn field(of: fn(&Histogram) -> f64) -> Kernel {
+    Kernel::Call(Call::HistogramField(of))
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+impl Steps {
+    fn distance(&self) -> f64 {
+        match self.start == self.end {
+            true => 0.0,
+            false => seconds(self.step),
+        }
+    }
+}

@@ -10,7 +10,6 @@ mod call;
 mod duration;
 mod error;
 mod experimental;
-pub mod functions;
 mod lexer;
 mod number;
 mod parser;

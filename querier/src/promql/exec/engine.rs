@@ -205,7 +205,7 @@ impl Engine {
         for arg in &call.args {
             args.push(self.eval(arg, grid).await?);
         }
-        functions::evaluate(self, call, args, grid).await
+        functions::call::evaluate(self, call, args, grid).await
     }
 
     /// An instant vector.

@@ -21,7 +21,7 @@ const INFO_BYTES: usize = 128;
 const IDENTIFYING_LABELS: [&str; 2] = ["instance", "job"];
 
 /// What a call asks for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct InfoCall {
     /// The second argument.
     pub matchers: Option<Vec<Matcher>>,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use tidelake_catalog::model::pattern::from_re2;
 use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher, compile_within};
 
-use super::super::functions::Function;
-use super::super::functions::range::RangeFunction;
+use super::super::functions::call::{self, Bind};
+use super::super::functions::range::{Extent, RangeFunction};
+use super::super::functions::{FUNCTIONS, Function, Histograms, Kernel, Steps};
 use super::super::parse::MAX_PATTERN_BYTES;
 use super::super::parse::ast::{
     AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span,
@@ -99,7 +100,7 @@ pub(crate) enum RangeArg {
 pub(crate) struct RangeCall {
     /// As written.
     pub name: &'static str,
-    pub function: RangeFunction,
+    pub function: &'static RangeFunction,
     pub range: RangeArg,
     /// The scalar arguments in order.
     pub args: Vec<Node>,
@@ -114,7 +115,7 @@ pub(crate) struct RangeCall {
 pub(crate) struct FunctionCall {
     /// As written.
     pub name: &'static str,
-    pub function: Function,
+    pub call: call::Call,
     pub args: Vec<Node>,
     /// Where the arguments stand.
     pub spans: Vec<Span>,
@@ -173,24 +174,6 @@ impl Planned {
     }
 }
 
-/// Functions whose value depends on the time of evaluation even if their arguments do not.
-const TIME_DEPENDENT: &[&str] = &[
-    "days_in_month",
-    "day_of_month",
-    "day_of_week",
-    "day_of_year",
-    "hour",
-    "minute",
-    "month",
-    "year",
-    "predict_linear",
-    "time",
-    "timestamp",
-];
-
-const ANCHORED_FUNCTIONS: &[&str] = &["changes", "delta", "increase", "rate", "resets"];
-const SMOOTHED_FUNCTIONS: &[&str] = &["delta", "increase", "rate"];
-
 /// What the expression around a selector needs of histograms.
 #[derive(Debug, Clone, Copy, Default)]
 struct Need {
@@ -216,11 +199,11 @@ impl Need {
     }
 
     /// The need of a function's arguments.
-    fn of_call(self, name: &str) -> Self {
-        match name {
-            "histogram_count" | "histogram_sum" | "histogram_avg" => self.counts(),
-            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.buckets(),
-            _ => self,
+    fn of_call(self, function: &Function) -> Self {
+        match function.histograms {
+            Histograms::AsAsked => self,
+            Histograms::Counts => self.counts(),
+            Histograms::Buckets => self.buckets(),
         }
     }
 }
@@ -372,60 +355,60 @@ impl Planner {
                 }));
                 Planned { node, invariant }
             }
-            Expr::Call(call) => self.call(call, need.of_call(call.function.name))?,
+            Expr::Call(call) => self.call(call, need.of_call(call.function))?,
         })
     }
 
     fn call(&self, call: &Call, need: Need) -> Result<Planned, QueryError> {
-        let name = call.function.name;
-        let seconds = |ms: i64| ms as f64 / 1000.0;
-        let number = |value| {
-            Ok(Planned {
-                node: Node::Number(value),
-                invariant: true,
-            })
-        };
-        match name {
-            "time" => return Ok(Planned::varying(Node::Time)),
-            "start" => return number(seconds(self.start)),
-            "end" => return number(seconds(self.end)),
-            "range" => return number(seconds(self.end.saturating_sub(self.start))),
-            "step" => {
-                return number(if self.start == self.end {
-                    0.0
-                } else {
-                    seconds(self.step)
+        let function = call.function;
+        match &function.kernel {
+            Kernel::Constant(value) => {
+                let steps = Steps {
+                    start: self.start,
+                    end: self.end,
+                    step: self.step,
+                };
+                return Ok(Planned {
+                    node: Node::Number(value(&steps)),
+                    invariant: true,
                 });
             }
-            _ => {}
+            Kernel::Time => return Ok(Planned::varying(Node::Time)),
+            Kernel::Range(range) => return self.range_call(call, range, need),
+            Kernel::Call(_) | Kernel::Bound(_) => {}
         }
         let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
-        if matches!(name, "timestamp" | "start_timestamp")
-            && let [Expr::Vector(selector)] = args[..]
+        if let (Kernel::Call(of), [Expr::Vector(selector)]) = (&function.kernel, &args[..])
+            && let call::Call::Timestamp | call::Call::StartTimestamp = of
         {
             let select = self.select(selector, need)?;
             let (invariant, select) = (select.at.is_some(), Arc::new(select));
-            let node = if name == "timestamp" {
-                Node::Timestamps(select)
-            } else {
-                Node::StartTimestamps(select)
+            let node = match of {
+                call::Call::Timestamp => Node::Timestamps(select),
+                _ => Node::StartTimestamps(select),
             };
             return Ok(Planned { invariant, node });
         }
-        if let Some(function) = RangeFunction::by_name(name) {
-            return self.range_call(call, function, &args, need);
-        }
-        let function = self.function(name, &args)?;
+        let bound = match &function.kernel {
+            Kernel::Call(call) => call.clone(),
+            Kernel::Bound(bind) => self.bind(*bind, &args)?,
+            Kernel::Constant(_) | Kernel::Time | Kernel::Range(_) => {
+                return Err(QueryError::BadData(format!(
+                    "function {} takes no instant vector",
+                    function.name
+                )));
+            }
+        };
         let lowered = args
             .iter()
             .filter(|arg| !matches!(arg, Expr::String(_)))
             .map(|arg| self.lower(arg, need));
-        let lowered = if matches!(function, Function::Info(_)) {
+        let lowered = if matches!(bound, call::Call::Info(_)) {
             lowered.take(1).collect()
         } else {
             lowered.collect::<Result<Vec<_>, _>>()
         }?;
-        let invariant = !TIME_DEPENDENT.contains(&name) && lowered.iter().all(|arg| arg.invariant);
+        let invariant = !function.is_timed && lowered.iter().all(|arg| arg.invariant);
         let finish = |planned: Planned| {
             if invariant {
                 planned.node
@@ -434,8 +417,8 @@ impl Planner {
             }
         };
         let node = Node::Call(Box::new(FunctionCall {
-            name,
-            function,
+            name: function.name,
+            call: bound,
             args: lowered.into_iter().map(finish).collect(),
             spans: args.iter().map(|arg| arg.span()).collect(),
             span: call.span,
@@ -446,16 +429,16 @@ impl Planner {
     fn range_call(
         &self,
         call: &Call,
-        function: RangeFunction,
-        args: &[&Expr],
+        function: &'static RangeFunction,
         need: Need,
     ) -> Result<Planned, QueryError> {
         let name = call.function.name;
+        let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
         let mut range = None;
         let mut scalars = Vec::new();
-        let mut invariant = !TIME_DEPENDENT.contains(&name);
+        let mut invariant = !call.function.is_timed;
         let mut absent = Labels::empty();
-        for arg in args {
+        for &arg in &args {
             match arg {
                 Expr::Matrix(matrix) => {
                     let select = self.range_select(matrix, need)?;
@@ -481,13 +464,13 @@ impl Planner {
             )));
         };
         if let RangeArg::Matrix(matrix) = &range {
-            let (allowed, modifier) = match matrix.select.reach {
-                Reach::Plain => (&[name][..], ""),
-                Reach::Anchored => (ANCHORED_FUNCTIONS, "anchored"),
-                Reach::Smoothed => (SMOOTHED_FUNCTIONS, "smoothed"),
+            let (extent, modifier) = match matrix.select.reach {
+                Reach::Plain => (Extent::Plain, ""),
+                Reach::Anchored => (Extent::Anchored, "anchored"),
+                Reach::Smoothed => (Extent::Smoothed, "smoothed"),
             };
-            if !allowed.contains(&name) {
-                let allowed = allowed.join(", ");
+            if function.extent < extent {
+                let allowed = reaching(extent).join(", ");
                 return Err(QueryError::Execution(format!(
                     "{modifier} modifier can only be used with: {allowed} - not with {name}"
                 )));
@@ -518,7 +501,7 @@ impl Planner {
         Ok(Planned { node, invariant })
     }
 
-    fn function(&self, name: &'static str, args: &[&Expr]) -> Result<Function, QueryError> {
+    fn bind(&self, bind: Bind, args: &[&Expr]) -> Result<call::Call, QueryError> {
         let strings: Vec<&str> = args
             .iter()
             .filter_map(|arg| match arg {
@@ -543,13 +526,13 @@ impl Planner {
                 .map(|text| (*text).to_owned())
                 .collect::<Vec<_>>()
         };
-        Ok(match name {
-            "absent" => Function::Absent(
+        Ok(match bind {
+            Bind::Absent => call::Call::Absent(
                 args.first()
                     .map(|arg| absent_labels(arg))
                     .unwrap_or_default(),
             ),
-            "label_replace" => {
+            Bind::LabelReplace => {
                 let [destination, replacement, source, pattern] = strings[..] else {
                     return Err(QueryError::BadData(
                         "label_replace() needs four strings".to_owned(),
@@ -576,14 +559,14 @@ impl Planner {
                         "invalid destination label name in label_replace(): {destination}"
                     )));
                 }
-                Function::LabelReplace {
+                call::Call::LabelReplace {
                     destination: destination.to_owned(),
                     replacement: replacement.to_owned(),
                     source: source.to_owned(),
                     regex,
                 }
             }
-            "label_join" => {
+            Bind::LabelJoin => {
                 let [destination, separator, ref sources @ ..] = strings[..] else {
                     return Err(QueryError::BadData(
                         "label_join() needs a destination and a separator".to_owned(),
@@ -603,20 +586,20 @@ impl Planner {
                         "invalid source label name in label_join(): {source}"
                     )));
                 }
-                Function::LabelJoin {
+                call::Call::LabelJoin {
                     destination: destination.to_owned(),
                     separator: separator.to_owned(),
                     sources: owned(sources),
                 }
             }
-            "sort_by_label" | "sort_by_label_desc" => Function::SortByLabel {
+            Bind::SortByLabel { descending } => call::Call::SortByLabel {
                 labels: owned(&strings),
-                descending: name == "sort_by_label_desc",
+                descending,
             },
-            "histogram_quantiles" => Function::HistogramQuantiles(
+            Bind::HistogramQuantiles => call::Call::HistogramQuantiles(
                 strings.first().copied().unwrap_or_default().to_owned(),
             ),
-            "info" => {
+            Bind::Info => {
                 let matchers = match args.get(1) {
                     Some(Expr::Vector(selector)) => Some(selector.matchers.clone()),
                     _ => None,
@@ -627,20 +610,12 @@ impl Planner {
                         .unwrap_or((None, 0)),
                     None => (None, 0),
                 };
-                Function::Info(Box::new(super::info::InfoCall {
+                call::Call::Info(Box::new(super::info::InfoCall {
                     matchers,
                     at,
                     offset,
                 }))
             }
-            _ => match Function::simple(name) {
-                Some(function) => function,
-                None => {
-                    return Err(QueryError::Execution(format!(
-                        "function {name} is not supported yet"
-                    )));
-                }
-            },
         })
     }
 
@@ -736,6 +711,16 @@ impl Planner {
             at: self.at(subquery.at),
         })
     }
+}
+
+/// The functions that can look so far beyond a window.
+fn reaching(extent: Extent) -> Vec<&'static str> {
+    let reaches = |function: &&Function| match &function.kernel {
+        Kernel::Range(range) => range.extent >= extent,
+        _ => false,
+    };
+    let functions = FUNCTIONS.iter().filter(reaches);
+    functions.map(|function| function.name).collect()
 }
 
 fn unwrap_parens(mut expr: &Expr) -> &Expr {

@@ -2,10 +2,13 @@
 //!
 //! Windows are pairs of indexes that only move forward; no sample is copied into a window.
 
+use std::array;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tidelake_catalog::model::TimeRange;
 
+use super::super::functions::over_time::LANES;
 use super::super::functions::range::{Prepared, RangeFunction, Remarks, Window};
 use super::super::histogram::weight;
 use super::super::parse::ast::{Reach, Span};
@@ -24,7 +27,7 @@ use super::subquery;
 
 /// What is the same for all series of a call.
 struct Sliding {
-    function: RangeFunction,
+    function: &'static RangeFunction,
     grid: Grid,
     range: i64,
     offset: i64,
@@ -112,7 +115,7 @@ pub(crate) async fn evaluate(
             Rows::new(rows, charge)?
         }
     };
-    if call.function == RangeFunction::Absent {
+    if call.function.is_of_absence {
         return absent(engine, call, &rows, grid);
     }
     Ok(rows)
@@ -167,7 +170,7 @@ impl Sliding {
     ) -> Result<Option<Row>, QueryError> {
         let mut row = Row::empty(
             points.labels.clone(),
-            points.drop_name || !self.function.keeps_name(),
+            points.drop_name || !self.function.keeps_name,
             self.grid.count,
         );
         let prepared = Prepared::new(self.function, points);
@@ -175,6 +178,9 @@ impl Sliding {
         let (before, after) = self.margins();
         let (mut low, mut high, mut histogram_low, mut histogram_high) = (0, 0, 0, 0);
         let mut params = vec![0.0; self.params.len()];
+        let several = self.function.several;
+        let several = several.filter(|_| points.histograms.is_empty());
+        let mut waiting = Waiting::default();
         for step in 0..self.grid.count {
             let time = self.grid.time(step);
             let end = self.reference(time);
@@ -207,6 +213,13 @@ impl Sliding {
                             .sum::<u64>(),
                 );
             }
+            if let Some(several) = several {
+                waiting.push(step, low..high);
+                if waiting.count == LANES {
+                    waiting.evaluate(several, &points.values, &mut row.values);
+                }
+                continue;
+            }
             for (param, values) in params.iter_mut().zip(&self.params) {
                 *param = values[step];
             }
@@ -227,6 +240,9 @@ impl Sliding {
                 row.set(step, point);
             }
         }
+        if let Some(several) = several {
+            waiting.evaluate(several, &points.values, &mut row.values);
+        }
         remarks.report(
             self.function,
             points,
@@ -235,6 +251,39 @@ impl Sliding {
             collector,
         );
         Ok((!row.is_empty()).then_some(row))
+    }
+}
+
+/// Windows of floats that are evaluated together.
+#[derive(Default)]
+struct Waiting {
+    steps: [usize; LANES],
+    windows: [Range<usize>; LANES],
+    count: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, step: usize, window: Range<usize>) {
+        (self.steps[self.count], self.windows[self.count]) = (step, window);
+        self.count += 1;
+    }
+
+    fn evaluate(
+        &mut self,
+        several: fn([&[f64]; LANES]) -> [f64; LANES],
+        values: &[f64],
+        to: &mut [f64],
+    ) {
+        // Those that are missing are the first once more.
+        let filled = |lane: usize| if lane < self.count { lane } else { 0 };
+        if self.count > 0 {
+            let windows = array::from_fn(|lane| &values[self.windows[filled(lane)].clone()]);
+            let results = several(windows);
+            for lane in 0..self.count {
+                to[self.steps[lane]] = results[lane];
+            }
+        }
+        self.count = 0;
     }
 }
 

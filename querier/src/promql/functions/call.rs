@@ -1,35 +1,23 @@
-//! What PromQL's functions compute. Their names and types are the parser's.
-
-pub(crate) mod extended;
-pub(crate) mod histogram;
-pub(crate) mod histogram_rate;
-pub(crate) mod label;
-pub(crate) mod math;
-pub(crate) mod over_time;
-pub(crate) mod range;
-pub(crate) mod rate;
-pub(crate) mod regression;
-pub(crate) mod sort;
-pub(crate) mod time;
+//! Functions over instant vectors and scalars.
 
 use std::sync::Arc;
 
 use regex::Regex;
-use tidelake_catalog::model::Labels;
+use tidelake_catalog::model::{Histogram, Labels};
 
-use super::exec::engine::{Engine, Evaluated};
-use super::exec::grid::Grid;
-use super::exec::info::{self, InfoCall};
-use super::exec::limits::Limits;
-use super::exec::plan::FunctionCall;
-use super::exec::row::{ABSENT, Row, Rows, is_absent, labels_bytes};
-use super::exec::scalar::Scalar;
-use super::exec::{QueryError, number};
-use super::histogram::variance::variance;
+use super::super::exec::engine::{Engine, Evaluated};
+use super::super::exec::grid::Grid;
+use super::super::exec::info::{self, InfoCall};
+use super::super::exec::limits::Limits;
+use super::super::exec::plan::FunctionCall;
+use super::super::exec::row::{ABSENT, Row, Rows, is_absent, labels_bytes};
+use super::super::exec::scalar::Scalar;
+use super::super::exec::{QueryError, number};
+use super::{histogram, label, math, sort, time};
 
 /// A function over instant vectors and scalars, with its string arguments.
-#[derive(Debug)]
-pub(crate) enum Function {
+#[derive(Debug, Clone)]
+pub(crate) enum Call {
     /// Float to float.
     Map(fn(f64) -> f64),
     Round,
@@ -46,9 +34,8 @@ pub(crate) enum Function {
     Absent(Labels),
     Scalar,
     Vector,
-    Pi,
-    MaxOf,
-    MinOf,
+    /// One scalar of two.
+    Fold(fn(f64, f64) -> f64),
     Sort {
         descending: bool,
     },
@@ -72,43 +59,19 @@ pub(crate) enum Function {
     HistogramQuantiles(String),
     HistogramFraction,
     /// A number that a native histogram holds.
-    HistogramField(fn(&tidelake_catalog::model::Histogram) -> f64),
+    HistogramField(fn(&Histogram) -> f64),
     Info(Box<InfoCall>),
 }
 
-impl Function {
-    /// The function of a name, if it has no string arguments.
-    pub fn simple(name: &str) -> Option<Self> {
-        if let Some(map) = math::by_name(name) {
-            return Some(Self::Map(map));
-        }
-        if let Some(date) = time::by_name(name) {
-            return Some(Self::Date(date));
-        }
-        Some(match name {
-            "round" => Self::Round,
-            "clamp" => Self::Clamp,
-            "clamp_min" => Self::ClampMin,
-            "clamp_max" => Self::ClampMax,
-            "timestamp" => Self::Timestamp,
-            "start_timestamp" => Self::StartTimestamp,
-            "scalar" => Self::Scalar,
-            "vector" => Self::Vector,
-            "pi" => Self::Pi,
-            "max_of" => Self::MaxOf,
-            "min_of" => Self::MinOf,
-            "sort" => Self::Sort { descending: false },
-            "sort_desc" => Self::Sort { descending: true },
-            "histogram_quantile" => Self::HistogramQuantile,
-            "histogram_fraction" => Self::HistogramFraction,
-            "histogram_count" => Self::HistogramField(|h| h.count),
-            "histogram_sum" => Self::HistogramField(|h| h.sum),
-            "histogram_avg" => Self::HistogramField(|h| h.sum / h.count),
-            "histogram_stdvar" => Self::HistogramField(variance),
-            "histogram_stddev" => Self::HistogramField(|h| variance(h).sqrt()),
-            _ => return None,
-        })
-    }
+/// What becomes a [`Call`] by looking at the arguments as they are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bind {
+    Absent,
+    LabelReplace,
+    LabelJoin,
+    SortByLabel { descending: bool },
+    HistogramQuantiles,
+    Info,
 }
 
 /// The evaluated arguments of a call, taken one by one.
@@ -157,22 +120,22 @@ pub(crate) async fn evaluate(
     let has_args = !args.is_empty();
     let mut args = Args(args.into_iter());
     let span = |index: usize| call.spans.get(index).copied().unwrap_or(call.span);
-    let vector = match &call.function {
-        Function::Map(function) => map(args.vector()?, |_, value| function(value))?,
-        Function::Round => {
+    let vector = match &call.call {
+        Call::Map(function) => map(args.vector()?, |_, value| function(value))?,
+        Call::Round => {
             let rows = args.vector()?;
             let nearest = args.scalar_or(1.0, grid.count, &engine.limits)?;
             map(rows, |step, value| math::round(value, nearest[step]))?
         }
-        Function::Clamp | Function::ClampMin | Function::ClampMax => {
+        Call::Clamp | Call::ClampMin | Call::ClampMax => {
             let rows = args.vector()?;
             let unbounded = |value| Scalar::constant(value, grid.count, &engine.limits);
-            let low = if matches!(call.function, Function::ClampMax) {
+            let low = if matches!(call.call, Call::ClampMax) {
                 unbounded(f64::NEG_INFINITY)?
             } else {
                 args.scalar()?
             };
-            let high = if matches!(call.function, Function::ClampMin) {
+            let high = if matches!(call.call, Call::ClampMin) {
                 unbounded(f64::INFINITY)?
             } else {
                 args.scalar()?
@@ -185,16 +148,14 @@ pub(crate) async fn evaluate(
                 }
             })?
         }
-        Function::Date(part) if has_args => {
-            map(args.vector()?, |_, value| part(time::seconds(value)))?
-        }
-        Function::Date(part) => {
+        Call::Date(part) if has_args => map(args.vector()?, |_, value| part(time::seconds(value)))?,
+        Call::Date(part) => {
             let values = Scalar::new(grid, &engine.limits, |ms| {
                 part(i128::from(ms.div_euclid(1000)))
             })?;
             one_row(Labels::empty(), values)?
         }
-        Function::Timestamp => args.vector()?.map(|mut rows| {
+        Call::Timestamp => args.vector()?.map(|mut rows| {
             for row in &mut rows {
                 for step in 0..grid.count {
                     if row.has(step) {
@@ -206,8 +167,8 @@ pub(crate) async fn evaluate(
             }
             rows
         })?,
-        Function::StartTimestamp => args.vector()?.map(|_| Vec::new())?,
-        Function::Absent(labels) => {
+        Call::StartTimestamp => args.vector()?.map(|_| Vec::new())?,
+        Call::Absent(labels) => {
             let rows = args.vector()?;
             let mut values = Scalar::constant(1.0, grid.count, &engine.limits)?;
             for (step, value) in values.iter_mut().enumerate() {
@@ -217,28 +178,19 @@ pub(crate) async fn evaluate(
             }
             one_row(labels.clone(), values)?
         }
-        Function::Scalar => {
+        Call::Scalar => {
             let rows = args.vector()?;
             return Ok(Evaluated::Scalar(only_value(&rows, grid, &engine.limits)?));
         }
-        Function::Vector => one_row(Labels::empty(), args.scalar()?)?,
-        Function::Pi => {
-            let pi = Scalar::constant(std::f64::consts::PI, grid.count, &engine.limits)?;
-            return Ok(Evaluated::Scalar(pi));
-        }
-        Function::MaxOf | Function::MinOf => {
-            let pick = if matches!(call.function, Function::MaxOf) {
-                number::max
-            } else {
-                number::min
-            };
+        Call::Vector => one_row(Labels::empty(), args.scalar()?)?,
+        Call::Fold(fold) => {
             let (mut a, b) = (args.scalar()?, args.scalar()?);
             for (a, b) in a.iter_mut().zip(&*b) {
-                *a = pick(*a, *b);
+                *a = fold(*a, *b);
             }
             return Ok(Evaluated::Scalar(a));
         }
-        Function::Sort { descending } => {
+        Call::Sort { descending } => {
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
@@ -252,7 +204,7 @@ pub(crate) async fn evaluate(
                 rows
             }
         }
-        Function::SortByLabel { labels, descending } => {
+        Call::SortByLabel { labels, descending } => {
             if grid.count > 1 {
                 engine.annotate(|all| all.sort_in_range_query(call.span));
             }
@@ -261,7 +213,7 @@ pub(crate) async fn evaluate(
                 Ok(sort::by_labels(rows, labels, *descending))
             })?
         }
-        Function::LabelReplace {
+        Call::LabelReplace {
             destination,
             replacement,
             source,
@@ -269,14 +221,14 @@ pub(crate) async fn evaluate(
         } => args.vector()?.try_map(|rows, charge| {
             label::replace(rows, destination, replacement, source, regex, charge)
         })?,
-        Function::LabelJoin {
+        Call::LabelJoin {
             destination,
             separator,
             sources,
         } => args
             .vector()?
             .try_map(|rows, charge| label::join(rows, destination, separator, sources, charge))?,
-        Function::HistogramField(field) => args.vector()?.try_map(|mut rows, charge| {
+        Call::HistogramField(field) => args.vector()?.try_map(|mut rows, charge| {
             // The values of one row at a time are there twice.
             charge.reserve(8 * grid.count)?;
             for row in &mut rows {
@@ -293,7 +245,7 @@ pub(crate) async fn evaluate(
             rows.retain(|row| !row.is_empty());
             Ok(rows)
         })?,
-        Function::HistogramQuantile => {
+        Call::HistogramQuantile => {
             let quantiles = args.scalar()?;
             let rows = args.vector()?;
             let spans = histogram::Spans {
@@ -302,7 +254,7 @@ pub(crate) async fn evaluate(
             };
             histogram::quantile(engine, rows, vec![quantiles], None, grid, &spans)?
         }
-        Function::HistogramQuantiles(label) => {
+        Call::HistogramQuantiles(label) => {
             let rows = args.vector()?;
             let mut quantiles = Vec::new();
             while args.0.len() > 0 {
@@ -314,11 +266,11 @@ pub(crate) async fn evaluate(
             };
             histogram::quantile(engine, rows, quantiles, Some(label), grid, &spans)?
         }
-        Function::HistogramFraction => {
+        Call::HistogramFraction => {
             let (lower, upper) = (args.scalar()?, args.scalar()?);
             histogram::fraction(engine, args.vector()?, &lower, &upper, grid, span(2))?
         }
-        Function::Info(info) => info::evaluate(engine, info, args.vector()?, grid).await?,
+        Call::Info(info) => info::evaluate(engine, info, args.vector()?, grid).await?,
     };
     Ok(Evaluated::Vector(vector))
 }

@@ -11,168 +11,142 @@ use super::super::exec::row::Point;
 use super::super::exec::selector::Points;
 use super::super::histogram::reset;
 use super::super::parse::ast::{Reach, Span};
-use super::{extended, histogram_rate, over_time, rate, regression};
+use super::over_time::LANES;
+use super::rate;
+
+/// What a kernel answers: a value, or that there is none.
+pub(super) type Computed = Result<Option<Point>, QueryError>;
+
+/// Computes a value of a window that holds at least one sample, and of the scalar arguments at its
+/// step.
+type Kernel = fn(&Window<'_>, params: &[f64], &mut Remarks) -> Computed;
 
 /// A function over windows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RangeFunction {
+    kernel: Kernel,
+    /// The same for several windows of floats alone, none of which is empty.
+    pub several: Option<fn([&[f64]; LANES]) -> [f64; LANES]>,
+    /// Whether it looks at floats only, and is not asked where there are none.
+    of_floats: bool,
+    /// What is found out about a series once.
+    facts: Facts,
+    /// Whether the result still is a value of the metric, so that its name stays.
+    pub keeps_name: bool,
+    /// Whether it takes values for those of a counter.
+    pub is_of_counters: bool,
+    /// Whether it is 1 where no series has a value.
+    pub is_of_absence: bool,
+    /// How far beyond a window it can look.
+    pub extent: Extent,
+}
+
+/// How far beyond a window a function can look: each of these includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Extent {
+    Plain,
+    Anchored,
+    Smoothed,
+}
+
+/// What is found out about a series once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RangeFunction {
-    Rate,
-    Increase,
-    Delta,
-    Irate,
-    Idelta,
+enum Facts {
+    Nothing,
     Resets,
     Changes,
-    Deriv,
-    PredictLinear,
-    DoubleExponentialSmoothing,
-    Sum,
-    Avg,
-    Min,
-    Max,
-    Count,
-    Quantile,
-    Stddev,
-    Stdvar,
-    Mad,
-    First,
-    Last,
-    Present,
-    Absent,
-    TimeOfFirst,
-    TimeOfLast,
-    TimeOfMin,
-    TimeOfMax,
+}
+
+/// A function of windows that hold any sample.
+pub(super) const fn windows(kernel: Kernel) -> RangeFunction {
+    RangeFunction {
+        kernel,
+        several: None,
+        of_floats: false,
+        facts: Facts::Nothing,
+        keeps_name: false,
+        is_of_counters: false,
+        is_of_absence: false,
+        extent: Extent::Plain,
+    }
+}
+
+/// A function of windows that hold a float; histograms beside it are remarked on.
+pub(super) const fn floats(kernel: Kernel) -> RangeFunction {
+    RangeFunction {
+        of_floats: true,
+        ..windows(kernel)
+    }
 }
 
 impl RangeFunction {
-    /// The function of a name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "rate" => Self::Rate,
-            "increase" => Self::Increase,
-            "delta" => Self::Delta,
-            "irate" => Self::Irate,
-            "idelta" => Self::Idelta,
-            "resets" => Self::Resets,
-            "changes" => Self::Changes,
-            "deriv" => Self::Deriv,
-            "predict_linear" => Self::PredictLinear,
-            "double_exponential_smoothing" => Self::DoubleExponentialSmoothing,
-            "sum_over_time" => Self::Sum,
-            "avg_over_time" => Self::Avg,
-            "min_over_time" => Self::Min,
-            "max_over_time" => Self::Max,
-            "count_over_time" => Self::Count,
-            "quantile_over_time" => Self::Quantile,
-            "stddev_over_time" => Self::Stddev,
-            "stdvar_over_time" => Self::Stdvar,
-            "mad_over_time" => Self::Mad,
-            "first_over_time" => Self::First,
-            "last_over_time" => Self::Last,
-            "present_over_time" => Self::Present,
-            "absent_over_time" => Self::Absent,
-            "ts_of_first_over_time" => Self::TimeOfFirst,
-            "ts_of_last_over_time" => Self::TimeOfLast,
-            "ts_of_min_over_time" => Self::TimeOfMin,
-            "ts_of_max_over_time" => Self::TimeOfMax,
-            _ => return None,
-        })
+    pub(super) const fn several(self, several: fn([&[f64]; LANES]) -> [f64; LANES]) -> Self {
+        Self {
+            several: Some(several),
+            ..self
+        }
     }
 
-    /// Whether the result still is a value of the metric, so that its name stays.
-    pub fn keeps_name(self) -> bool {
-        matches!(self, Self::First | Self::Last)
+    pub(super) const fn with_resets(self) -> Self {
+        Self {
+            facts: Facts::Resets,
+            ..self
+        }
+    }
+
+    pub(super) const fn with_changes(self) -> Self {
+        Self {
+            facts: Facts::Changes,
+            ..self
+        }
+    }
+
+    pub(super) const fn of_counters(self) -> Self {
+        Self {
+            is_of_counters: true,
+            ..self.with_resets()
+        }
+    }
+
+    pub(super) const fn of_absence(self) -> Self {
+        Self {
+            is_of_absence: true,
+            ..self
+        }
+    }
+
+    pub(super) const fn keeping_name(self) -> Self {
+        Self {
+            keeps_name: true,
+            ..self
+        }
+    }
+
+    pub(super) const fn reaching(self, extent: Extent) -> Self {
+        Self { extent, ..self }
     }
 
     /// The value for a window that holds at least one sample.
-    pub fn evaluate(
-        self,
-        window: &Window<'_>,
-        params: &[f64],
-        remarks: &mut Remarks,
-    ) -> Result<Option<Point>, QueryError> {
-        let param = |index: usize| params.get(index).copied().unwrap_or(f64::NAN);
-        let float = |value: Option<f64>| Ok(value.map(Point::Float));
-        match self {
-            Self::Rate | Self::Increase | Self::Delta => {
-                let (is_counter, per_second) = (self != Self::Delta, self == Self::Rate);
-                if window.mixed(remarks) {
-                    return Ok(None);
-                }
-                if window.has_only_histograms() {
-                    return Ok(match window.reach {
-                        Reach::Plain => {
-                            histogram_rate::extrapolated(window, is_counter, per_second, remarks)
-                        }
-                        _ => histogram_rate::extended(window, is_counter, per_second, remarks),
-                    });
-                }
-                remarks.overlap |=
-                    is_counter && window.reach == Reach::Plain && window.has_overlap();
-                float(match window.reach {
-                    Reach::Plain => rate::extrapolated(window, is_counter, per_second),
-                    _ => extended::rate(window, is_counter, per_second),
-                })
+    #[inline]
+    pub fn evaluate(&self, window: &Window<'_>, params: &[f64], remarks: &mut Remarks) -> Computed {
+        if self.of_floats {
+            if window.values().is_empty() {
+                return Ok(None);
             }
-            Self::Irate => Ok(rate::instant(window, true, remarks)),
-            Self::Idelta => Ok(rate::instant(window, false, remarks)),
-            Self::Resets => float(rate::resets(window)),
-            Self::Changes => float(rate::changes(window)),
-            Self::Deriv => float(regression::deriv(window, remarks)),
-            Self::PredictLinear => float(regression::predict(window, param(0), remarks)),
-            Self::DoubleExponentialSmoothing => float(regression::double_exponential(
-                window,
-                param(0),
-                param(1),
-                remarks,
-            )?),
-            Self::Sum | Self::Avg => {
-                if window.mixed(remarks) {
-                    return Ok(None);
-                }
-                if window.has_only_histograms() {
-                    return Ok(over_time::histograms(
-                        window.histograms(),
-                        self == Self::Avg,
-                        remarks,
-                    ));
-                }
-                float(Some(if self == Self::Sum {
-                    over_time::sum(window.values())
-                } else {
-                    over_time::avg(window.values())
-                }))
-            }
-            Self::Count => float(Some(
-                (window.values().len() + window.histogram_times().len()) as f64,
-            )),
-            Self::Present | Self::Absent => float(Some(1.0)),
-            Self::First => Ok(over_time::first(window)),
-            Self::Last => Ok(over_time::last(window)),
-            Self::TimeOfFirst => float(over_time::first_time(window)),
-            Self::TimeOfLast => float(over_time::last_time(window)),
-            _ if window.values().is_empty() => Ok(None),
-            _ => {
-                remarks.histograms_ignored |= !window.histogram_times().is_empty();
-                let values = window.values();
-                float(Some(match self {
-                    Self::Min => over_time::extreme(window, |value, least| value < least),
-                    Self::Max => over_time::extreme(window, |value, most| value > most),
-                    Self::TimeOfMin => over_time::time_of_min(window),
-                    Self::TimeOfMax => over_time::time_of_max(window),
-                    Self::Stdvar => over_time::variance(values),
-                    Self::Stddev => over_time::variance(values).sqrt(),
-                    Self::Mad => over_time::median_absolute_deviation(values),
-                    _ => {
-                        let q = param(0);
-                        remarks.quantile(q);
-                        super::super::exec::number::quantile(q, &mut values.to_vec())
-                    }
-                }))
-            }
+            remarks.histograms_ignored |= !window.histogram_times().is_empty();
         }
+        (self.kernel)(window, params, remarks)
     }
+}
+
+/// A scalar argument; one for each that the function has.
+pub(super) fn param(params: &[f64], at: usize) -> f64 {
+    params.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// A result that is a float, if there is one.
+pub(super) fn float(value: Option<f64>) -> Computed {
+    Ok(value.map(Point::Float))
 }
 
 /// What is found out about a series once, for all its windows.
@@ -194,10 +168,10 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(function: RangeFunction, points: &Points) -> Self {
+    pub fn new(function: &RangeFunction, points: &Points) -> Self {
         let mut prepared = Self::default();
-        match function {
-            RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Resets => {
+        match function.facts {
+            Facts::Resets => {
                 for (index, pair) in points.values.windows(2).enumerate() {
                     if pair[1] < pair[0] || points.starts_anew(index + 1) {
                         prepared.resets.push(index as u32 + 1);
@@ -224,7 +198,7 @@ impl Prepared {
                         .chain(pairs),
                 );
             }
-            RangeFunction::Changes if points.histograms.is_empty() => {
+            Facts::Changes if points.histograms.is_empty() => {
                 let mut count = 0;
                 prepared.changes.reserve(points.values.len());
                 for (index, value) in points.values.iter().enumerate() {
@@ -383,7 +357,7 @@ impl Remarks {
     /// Hands the remarks over.
     pub fn report(
         &self,
-        function: RangeFunction,
+        function: &RangeFunction,
         points: &Points,
         has_floats: bool,
         span: Span,
@@ -417,11 +391,10 @@ impl Remarks {
         for q in &self.quantiles {
             collector.invalid_quantile(*q, span);
         }
-        let is_counter_function = matches!(function, RangeFunction::Rate | RangeFunction::Increase);
         let has_counter_name = ["_total", "_sum", "_count", "_bucket"]
             .iter()
             .any(|suffix| metric.ends_with(suffix));
-        if is_counter_function && has_floats && !metric.is_empty() && !has_counter_name {
+        if function.is_of_counters && has_floats && !metric.is_empty() && !has_counter_name {
             collector.possible_non_counter(metric, span);
         }
     }

@@ -3,8 +3,49 @@
 use super::super::exec::row::Point;
 use super::super::histogram::equal::equal;
 use super::super::parse::ast::Reach;
-use super::histogram_rate;
-use super::range::{Remarks, Window};
+use super::range::{Computed, Remarks, Window, float};
+use super::{extended, histogram_rate};
+
+/// `rate`
+pub(super) fn rate(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
+    Ok(difference(window, true, true, remarks))
+}
+
+/// `increase`
+pub(super) fn increase(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
+    Ok(difference(window, true, false, remarks))
+}
+
+/// `delta`
+pub(super) fn delta(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
+    Ok(difference(window, false, false, remarks))
+}
+
+/// Of floats or of histograms, where there are not both.
+#[inline]
+fn difference(
+    window: &Window<'_>,
+    is_counter: bool,
+    per_second: bool,
+    remarks: &mut Remarks,
+) -> Option<Point> {
+    if window.mixed(remarks) {
+        return None;
+    }
+    let is_plain = window.reach == Reach::Plain;
+    if window.has_only_histograms() {
+        return match is_plain {
+            true => histogram_rate::extrapolated(window, is_counter, per_second, remarks),
+            false => histogram_rate::extended(window, is_counter, per_second, remarks),
+        };
+    }
+    remarks.overlap |= is_counter && is_plain && window.has_overlap();
+    let difference = match is_plain {
+        true => extrapolated(window, is_counter, per_second),
+        false => extended::rate(window, is_counter, per_second),
+    };
+    difference.map(Point::Float)
+}
 
 /// `rate`, `increase` and `delta`: the difference of the last and the first sample, corrected for
 /// counter resets and extrapolated to the edges of the window.
@@ -15,7 +56,7 @@ use super::range::{Remarks, Window};
 ///
 /// A counter that says when it began, within the window and before its first sample, was 0 then:
 /// nothing is extrapolated to that side, and one sample is enough.
-pub(crate) fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
+fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Option<f64> {
     let (times, values) = (window.times(), window.values());
     let (&first_time, &last_time) = times.first().zip(times.last())?;
     let (&first, &last) = values.first().zip(values.last())?;
@@ -131,8 +172,18 @@ pub(crate) fn is_start_overlap(previous_start: i64, previous_time: i64, start: i
     start != 0 && start < previous_time && start != previous_start
 }
 
-/// `irate` and `idelta`: from the last two samples only.
-pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks) -> Option<Point> {
+/// `irate`
+pub(super) fn irate(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
+    Ok(instant(window, true, remarks))
+}
+
+/// `idelta`
+pub(super) fn idelta(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
+    Ok(instant(window, false, remarks))
+}
+
+/// From the last two samples only.
+fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks) -> Option<Point> {
     let (times, values, histograms) = (window.times(), window.values(), window.histogram_times());
     if times.len() + histograms.len() < 2 {
         return None;
@@ -193,8 +244,8 @@ pub(crate) fn instant(window: &Window<'_>, is_rate: bool, remarks: &mut Remarks)
 }
 
 /// `resets`: how often a counter began anew. A change between float and histogram counts as well.
-pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
-    Some(match merge(window)? {
+pub(super) fn resets(window: &Window<'_>, _: &[f64], _: &mut Remarks) -> Computed {
+    float(merge(window).map(|merged| match merged {
         Merged::Floats(low) => {
             let resets = &window.prepared.resets;
             let from = resets.partition_point(|index| *index as usize <= low);
@@ -212,12 +263,12 @@ pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
             };
             kinds.windows(2).filter(is_reset).count() as f64
         }
-    })
+    }))
 }
 
 /// `changes`: how often the value differs from the one before; NaN does not differ from NaN.
-pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
-    Some(match merge(window)? {
+pub(super) fn changes(window: &Window<'_>, _: &[f64], _: &mut Remarks) -> Computed {
+    float(merge(window).map(|merged| match merged {
         Merged::Floats(low) => {
             let changes = &window.prepared.changes;
             f64::from(changes[window.high - 1] - changes[low])
@@ -234,7 +285,7 @@ pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
             };
             kinds.windows(2).filter(differs).count() as f64
         }
-    })
+    }))
 }
 
 /// Whether two floats count as different values.

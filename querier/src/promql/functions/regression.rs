@@ -2,20 +2,21 @@
 
 use super::super::exec::QueryError;
 use super::super::exec::number::kahan_add;
-use super::range::{Remarks, Window};
+use super::range::{Computed, Remarks, Window, float, param};
 
 /// `deriv`: the slope per second.
-pub(crate) fn deriv(window: &Window<'_>, remarks: &mut Remarks) -> Option<f64> {
+pub(super) fn deriv(window: &Window<'_>, _: &[f64], remarks: &mut Remarks) -> Computed {
     // Times relative to the first sample keep the sums small.
-    let origin = enough(window, remarks)?;
-    Some(regression(window, origin).0)
+    let origin = enough(window, remarks);
+    float(origin.map(|origin| regression(window, origin).0))
 }
 
-/// `predict_linear`: the value on the fitted line, `seconds` after the time of evaluation.
-pub(crate) fn predict(window: &Window<'_>, seconds: f64, remarks: &mut Remarks) -> Option<f64> {
-    enough(window, remarks)?;
-    let (slope, intercept) = regression(window, window.time);
-    Some(slope * seconds + intercept)
+/// `predict_linear`: the value on the fitted line, so many seconds after the time of evaluation.
+pub(super) fn predict(window: &Window<'_>, params: &[f64], remarks: &mut Remarks) -> Computed {
+    float(enough(window, remarks).map(|_| {
+        let (slope, intercept) = regression(window, window.time);
+        slope * param(params, 0) + intercept
+    }))
 }
 
 /// The time of the first float, if there are at least two. Remarks on histograms beside floats.
@@ -55,12 +56,12 @@ fn regression(window: &Window<'_>, origin: i64) -> (f64, f64) {
 
 /// `double_exponential_smoothing`: the last value, smoothed together with its trend. Both factors
 /// must be more than 0 and less than 1; as long as there is no sample, nobody asks.
-pub(crate) fn double_exponential(
+pub(super) fn double_exponential(
     window: &Window<'_>,
-    smoothing: f64,
-    trend: f64,
+    params: &[f64],
     remarks: &mut Remarks,
-) -> Result<Option<f64>, QueryError> {
+) -> Computed {
+    let (smoothing, trend) = (param(params, 0), param(params, 1));
     for (factor, name, short) in [(smoothing, "smoothing", "sf"), (trend, "trend", "tf")] {
         if factor <= 0.0 || factor >= 1.0 {
             return Err(QueryError::execution(format!(
@@ -82,5 +83,5 @@ pub(crate) fn double_exponential(
         let next = smoothing * value + (1.0 - smoothing) * (smoothed + slope);
         (before, smoothed) = (smoothed, next);
     }
-    Ok(Some(smoothed))
+    float(Some(smoothed))
 }

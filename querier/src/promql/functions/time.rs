@@ -19,22 +19,40 @@ pub(crate) fn seconds(value: f64) -> i128 {
     i128::from(seconds.wrapping_add(CALENDAR_SECONDS) as u64) - i128::from(CALENDAR_SECONDS)
 }
 
-/// The function of a name.
-pub(crate) fn by_name(name: &str) -> Option<fn(i128) -> f64> {
-    Some(match name {
-        "minute" => |seconds| (seconds.rem_euclid(3600) / 60) as f64,
-        "hour" => |seconds| (seconds.rem_euclid(SECONDS_PER_DAY) / 3600) as f64,
-        "day_of_week" => |seconds| (seconds.div_euclid(SECONDS_PER_DAY) + 4).rem_euclid(7) as f64,
-        "day_of_month" => |seconds| date(seconds).2 as f64,
-        "day_of_year" => day_of_year,
-        "days_in_month" => |seconds| {
-            let (year, month, _) = date(seconds);
-            days_in_month(year, month) as f64
-        },
-        "month" => |seconds| date(seconds).1 as f64,
-        "year" => |seconds| date(seconds).0 as f64,
-        _ => return None,
-    })
+/// `minute`
+pub(super) fn minute(seconds: i128) -> f64 {
+    (seconds.rem_euclid(3600) / 60) as f64
+}
+
+/// `hour`
+pub(super) fn hour(seconds: i128) -> f64 {
+    (seconds.rem_euclid(SECONDS_PER_DAY) / 3600) as f64
+}
+
+/// `day_of_week`: 0 on Sundays.
+pub(super) fn day_of_week(seconds: i128) -> f64 {
+    (seconds.div_euclid(SECONDS_PER_DAY) + 4).rem_euclid(7) as f64
+}
+
+/// `day_of_month`
+pub(super) fn day_of_month(seconds: i128) -> f64 {
+    date(seconds).2 as f64
+}
+
+/// `days_in_month`
+pub(super) fn days_of_month(seconds: i128) -> f64 {
+    let (year, month, _) = date(seconds);
+    days_in_month(year, month) as f64
+}
+
+/// `month`
+pub(super) fn month(seconds: i128) -> f64 {
+    date(seconds).1 as f64
+}
+
+/// `year`
+pub(super) fn year(seconds: i128) -> f64 {
+    date(seconds).0 as f64
 }
 
 /// Year, month and day of the proleptic Gregorian calendar.
@@ -68,7 +86,8 @@ fn days_in_month(year: i128, month: i128) -> i128 {
     }
 }
 
-fn day_of_year(seconds: i128) -> f64 {
+/// `day_of_year`
+pub(super) fn day_of_year(seconds: i128) -> f64 {
     let (year, month, day) = date(seconds);
     ((1..month)
         .map(|month| days_in_month(year, month))
@@ -83,17 +102,17 @@ mod tests {
     #[test]
     fn parts_of_dates() {
         let check = |value: f64, expected: [f64; 8]| {
-            let names = [
-                "year",
-                "month",
-                "day_of_month",
-                "day_of_week",
-                "day_of_year",
-                "days_in_month",
-                "hour",
-                "minute",
+            let parts: [fn(i128) -> f64; 8] = [
+                year,
+                month,
+                day_of_month,
+                day_of_week,
+                day_of_year,
+                days_of_month,
+                hour,
+                minute,
             ];
-            let got = names.map(|name| by_name(name).unwrap()(seconds(value)));
+            let got = parts.map(|part| part(seconds(value)));
             assert_eq!(got, expected, "{value}");
         };
         check(0.0, [1970.0, 1.0, 1.0, 4.0, 1.0, 31.0, 0.0, 0.0]);

@@ -241,7 +241,7 @@ pub struct Subquery {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// Name, argument types, result type.
-    pub function: &'static super::functions::Function,
+    pub function: &'static crate::promql::functions::Function,
     /// The arguments.
     pub args: Vec<Expr>,
     /// Where it stands.

@@ -1,7 +1,7 @@
 //! Calls of functions, and aggregations.
 
+use super::super::functions;
 use super::ast::*;
-use super::functions;
 use super::parser::{Parsed, Parser, precedence};
 use super::quote::quote;
 use super::token::{Keyword, Kind, Token};

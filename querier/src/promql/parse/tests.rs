@@ -7,8 +7,8 @@ mod refused;
 use proptest::prelude::*;
 
 use super::ast::*;
-use super::functions::FUNCTIONS;
 use super::{MAX_DEPTH, MAX_QUERY_BYTES, parse};
+use crate::promql::functions::{self, FUNCTIONS};
 
 /// Parses, compares the normal form, and demands that the normal form is a fixed point.
 #[track_caller]
@@ -263,7 +263,7 @@ fn functions_are_sorted_and_found() {
     assert_eq!(FUNCTIONS.len(), 90);
     for function in FUNCTIONS {
         assert!(
-            std::ptr::eq(super::functions::lookup(function.name).unwrap(), function),
+            std::ptr::eq(functions::lookup(function.name).unwrap(), function),
             "{}",
             function.name
         );
@@ -273,7 +273,7 @@ fn functions_are_sorted_and_found() {
             function.name
         );
     }
-    assert!(super::functions::lookup("RATE").is_none());
+    assert!(functions::lookup("RATE").is_none());
 }
 
 #[test]
