@@ -23,6 +23,7 @@ use super::index::{FoundSeries, IndexedSeries};
 use super::merge::{Input, Run, SeriesRuns, merge};
 use super::meter::ReadMeter;
 use super::reader::OpenSegment;
+use super::row_groups::ROW_GROUP_ROWS;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
 use crate::memory::Reservation;
@@ -182,7 +183,7 @@ pub async fn plan_slices(
     slices.sort_by_key(|(source, _)| source.order());
     let (sources, positions): (Vec<Source>, Vec<Range<usize>>) = slices.into_iter().unzip();
     let mut scan = Scan::of_sources(kind, sources, request.fields, request.range);
-    scan.unit_series = UNIT_SERIES;
+    (scan.unit_series, scan.ends_at_groups) = (UNIT_SERIES, false);
     for (number, positions) in positions.into_iter().enumerate() {
         let Source::Segment(_, _, segment) = &scan.sources[number] else {
             continue;
@@ -225,7 +226,7 @@ pub fn plan_runs(
     let source = |(order, rows, _): &(_, Arc<_>, _)| Source::Rows(*order, Arc::clone(rows));
     let sources = rows.iter().map(source).collect();
     let mut scan = Scan::of_sources(kind, sources, fields, range);
-    scan.unit_series = UNIT_SERIES;
+    (scan.unit_series, scan.ends_at_groups) = (UNIT_SERIES, false);
     for (number, (_, rows, runs)) in rows.iter().enumerate() {
         for run in *runs {
             scan.add_run(number, rows, &rows.runs[*run as usize]);
@@ -258,6 +259,8 @@ struct Scan {
     edge: Option<Edge>,
     /// Most series of a unit.
     unit_series: usize,
+    /// Whether units end where row groups do, see [`Rows`].
+    ends_at_groups: bool,
     slots: Vec<Slot>,
     /// Where in `slots` the series of an id is.
     by_id: HashMap<u64, usize>,
@@ -328,6 +331,7 @@ impl Scan {
             range,
             edge: None,
             unit_series: usize::MAX,
+            ends_at_groups: true,
             slots: Vec::new(),
             by_id: HashMap::new(),
             held: Vec::new(),
@@ -412,6 +416,7 @@ impl Scan {
         let fields = self.fields.len().max(1) as u64;
         let unit_rows = UNIT_ROWS.min(UNIT_VALUES / fields).max(MIN_UNIT_ROWS);
         let mut units: Vec<ScanUnit> = Vec::new();
+        let mut of_unit = Rows::Any;
         for mut slot in self.slots {
             let known = slot.known(self.range);
             if let Some(edge) = self.edge {
@@ -422,28 +427,76 @@ impl Scan {
                 .iter()
                 .map(|run| run.rows.end - run.rows.start)
                 .sum();
+            let of_slot = Rows::of(&slot);
+            let is_end = self.ends_at_groups
+                && units
+                    .last()
+                    .is_some_and(|unit| of_unit.end_before(unit.rows, of_slot));
             match units.last_mut() {
                 Some(unit)
-                    if unit.rows + rows <= unit_rows && unit.slots.len() < self.unit_series =>
+                    if !is_end
+                        && unit.rows + rows <= unit_rows
+                        && unit.slots.len() < self.unit_series =>
                 {
                     unit.rows += rows;
                     unit.known = unit.known.zip(known).map(|(a, b)| a.union(&b));
                     unit.slots.push(slot);
+                    if of_slot != of_unit {
+                        of_unit = Rows::Any;
+                    }
                 }
-                _ => units.push(ScanUnit {
-                    kind: self.kind,
-                    sources: Arc::clone(&sources),
-                    fields: Arc::clone(&self.fields),
-                    range: self.range,
-                    slots: vec![slot],
-                    rows,
-                    known,
-                }),
+                _ => {
+                    of_unit = match of_slot {
+                        Rows::Any if is_end => Rows::Between,
+                        of_slot => of_slot,
+                    };
+                    units.push(ScanUnit {
+                        kind: self.kind,
+                        sources: Arc::clone(&sources),
+                        fields: Arc::clone(&self.fields),
+                        range: self.range,
+                        slots: vec![slot],
+                        rows,
+                        known,
+                    });
+                }
             }
         }
         ScanPlan {
             units,
             held: self.held,
+        }
+    }
+}
+
+/// What the series of a unit have in common. Units of queries end where a row group of their source
+/// does, if they have most of it: its rows need not be copied then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All are in one row group of one source.
+    OfGroup(u32, u64),
+    /// One series that goes on from the row group of the unit before to that of the next.
+    Between,
+    Any,
+}
+
+impl Rows {
+    fn of(slot: &Slot) -> Self {
+        let group = |row: u64| row / ROW_GROUP_ROWS as u64;
+        match &slot.runs[..] {
+            [run] if group(run.rows.start) == group(run.rows.end.saturating_sub(1)) => {
+                Self::OfGroup(run.source, group(run.rows.start))
+            }
+            _ => Self::Any,
+        }
+    }
+
+    /// Whether a unit of so many rows ends before a series.
+    fn end_before(self, rows: u64, next: Self) -> bool {
+        match self {
+            Self::OfGroup(..) => self != next && 2 * rows >= ROW_GROUP_ROWS as u64,
+            Self::Between => next != Self::Any,
+            Self::Any => false,
         }
     }
 }

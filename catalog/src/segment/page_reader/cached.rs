@@ -1,8 +1,10 @@
 //! Decoded pages that may be needed again.
 
+use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 
 use super::super::lru::Lru;
 use super::values::Value;
@@ -22,9 +24,9 @@ pub struct PageKey {
 
 /// All rows of a page.
 #[derive(Debug)]
-pub struct PageRows<V> {
+pub struct PageRows<V: Kept> {
     /// One for each row; of rows without a value the default.
-    pub values: Vec<V>,
+    pub values: V::Rows,
     pub nulls: Option<NullBuffer>,
 }
 
@@ -49,9 +51,9 @@ impl DecodedPage {
 
     /// Bytes in memory.
     pub fn memory_size(&self) -> usize {
-        fn size<V>(rows: &PageRows<V>) -> usize {
+        fn size<V: Kept>(rows: &PageRows<V>) -> usize {
             let nulls = rows.nulls.as_ref().map_or(0, |nulls| nulls.len() / 8);
-            size_of::<PageRows<V>>() + rows.values.capacity() * size_of::<V>() + nulls
+            size_of::<PageRows<V>>() + rows.values.len() * size_of::<V>() + nulls
         }
         match self {
             Self::Numbers(rows) => size(rows),
@@ -89,11 +91,22 @@ impl PageCache<'_> {
 
 /// A value as it is kept.
 pub trait Kept: Value {
+    /// The values of many rows.
+    type Rows: Deref<Target = [Self]> + From<Vec<Self>> + fmt::Debug;
+
+    /// Some of many rows, of which they may keep all.
+    fn slice(rows: &Self::Rows, range: Range<usize>) -> Self::Rows;
     fn keep(rows: Arc<PageRows<Self>>) -> DecodedPage;
     fn kept(page: &DecodedPage) -> Option<&PageRows<Self>>;
 }
 
 impl Kept for u64 {
+    type Rows = ScalarBuffer<Self>;
+
+    fn slice(rows: &Self::Rows, range: Range<usize>) -> Self::Rows {
+        rows.slice(range.start, range.len())
+    }
+
     fn keep(rows: Arc<PageRows<Self>>) -> DecodedPage {
         DecodedPage::Numbers(rows)
     }
@@ -107,6 +120,12 @@ impl Kept for u64 {
 }
 
 impl Kept for i8 {
+    type Rows = ScalarBuffer<Self>;
+
+    fn slice(rows: &Self::Rows, range: Range<usize>) -> Self::Rows {
+        rows.slice(range.start, range.len())
+    }
+
     fn keep(rows: Arc<PageRows<Self>>) -> DecodedPage {
         DecodedPage::Scales(rows)
     }
@@ -120,6 +139,12 @@ impl Kept for i8 {
 }
 
 impl Kept for bool {
+    type Rows = Vec<Self>;
+
+    fn slice(rows: &Self::Rows, range: Range<usize>) -> Self::Rows {
+        rows[range].to_vec()
+    }
+
     fn keep(rows: Arc<PageRows<Self>>) -> DecodedPage {
         DecodedPage::Booleans(rows)
     }

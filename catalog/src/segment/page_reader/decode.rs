@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int8Array, NullBufferBuilder, PrimitiveArray};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType,
     TimestampNanosecondType, UInt64Type,
@@ -80,7 +80,7 @@ struct Decoder<'a> {
 
 /// A column that is being filled.
 struct Column<V> {
-    /// As long as there are rows in the end.
+    /// As many as there are of `nulls`.
     values: Vec<V>,
     nulls: NullBufferBuilder,
 }
@@ -108,7 +108,7 @@ impl Decoder<'_> {
             }
             DataType::Int8 => {
                 let (values, nulls) = self.column::<i8>(column, rows)?;
-                Ok(Arc::new(Int8Array::new(values.into(), nulls)))
+                Ok(Arc::new(Int8Array::new(values, nulls)))
             }
             DataType::Boolean => {
                 let (values, nulls) = self.column::<bool>(column, rows)?;
@@ -126,7 +126,7 @@ impl Decoder<'_> {
         let (values, nulls) = self.column::<u64>(column, rows)?;
         let len = values.len();
         // The same bits as numbers of another type.
-        let values = ScalarBuffer::<T::Native>::new(Buffer::from_vec(values), 0, len);
+        let values = ScalarBuffer::<T::Native>::new(values.into_inner(), 0, len);
         Ok(Arc::new(PrimitiveArray::<T>::new(values, nulls)))
     }
 
@@ -134,7 +134,10 @@ impl Decoder<'_> {
         &mut self,
         column: &ColumnRead,
         rows: usize,
-    ) -> Result<(Vec<V>, Option<NullBuffer>), ParquetError> {
+    ) -> Result<(V::Rows, Option<NullBuffer>), ParquetError> {
+        if let Some(values) = self.shared::<V>(column, rows) {
+            return Ok((values, None));
+        }
         let mut out = Column::<V>::new(rows);
         for chunk in &column.chunks {
             self.chunk(chunk, column.is_nullable, &mut out)?;
@@ -145,7 +148,26 @@ impl Decoder<'_> {
                 out.nulls.len()
             )));
         }
-        Ok((out.values, out.nulls.finish()))
+        Ok((out.values.into(), out.nulls.finish()))
+    }
+
+    /// The rows of a column that lie together in a page in memory, without a copy. They keep the
+    /// page as long as they are there, so they are most of it.
+    fn shared<V: Kept>(&self, column: &ColumnRead, rows: usize) -> Option<V::Rows> {
+        let [chunk] = &column.chunks[..] else {
+            return None;
+        };
+        let ([page], [range]) = (&chunk.pages[..], self.wanted) else {
+            return None;
+        };
+        let PageSource::Decoded(decoded) = &page.source else {
+            return None;
+        };
+        let page_rows = V::kept(decoded).filter(|rows| rows.nulls.is_none())?;
+        let wanted = page.position(range.start)..page.position(range.end);
+        let is_most = wanted.len() == rows && 2 * rows >= page_rows.values.len();
+        (is_most && wanted.end <= page_rows.values.len())
+            .then(|| V::slice(&page_rows.values, wanted))
     }
 
     fn chunk<V: Kept>(
@@ -204,7 +226,7 @@ impl Decoder<'_> {
                     let all = std::slice::from_ref(&page.rows);
                     whole.append(page, all, &data, dictionary)?;
                     let rows = Arc::new(PageRows {
-                        values: whole.values,
+                        values: whole.values.into(),
                         nulls: whole.nulls.finish(),
                     });
                     out.append_rows(page, wanted, &rows)?;
@@ -336,11 +358,19 @@ fn inflated<'a>(
     }
 }
 
-impl<V: Value> Column<V> {
+impl<V: Kept> Column<V> {
     fn new(rows: usize) -> Self {
         Self {
-            values: vec![V::default(); rows],
+            values: Vec::with_capacity(rows),
             nulls: NullBufferBuilder::new(rows),
+        }
+    }
+
+    /// Fails if so many rows more are more than there should be.
+    fn has_room(&self, rows: usize) -> Result<(), ParquetError> {
+        match rows <= self.values.capacity() - self.values.len() {
+            true => Ok(()),
+            false => Err(damaged("there are more rows than expected")),
         }
     }
 
@@ -351,15 +381,12 @@ impl<V: Value> Column<V> {
         wanted: &[Range<u64>],
         rows: &PageRows<V>,
     ) -> Result<(), ParquetError> {
-        let unexpected = || damaged("there are more rows than expected");
         for range in wanted {
-            let position =
-                |row: u64| (row.clamp(page.rows.start, page.rows.end) - page.rows.start) as usize;
-            let of_page = position(range.start)..position(range.end);
-            let filled = self.nulls.len();
-            let out = self.values.get_mut(filled..filled + of_page.len());
-            let values = rows.values.get(of_page.clone()).ok_or_else(unexpected)?;
-            out.ok_or_else(unexpected)?.copy_from_slice(values);
+            let of_page = page.position(range.start)..page.position(range.end);
+            let values = rows.values.get(of_page.clone());
+            let values = values.ok_or_else(|| damaged("there are more rows than expected"))?;
+            self.has_room(values.len())?;
+            self.values.extend_from_slice(values);
             match &rows.nulls {
                 Some(nulls) => {
                     let nulls = nulls.slice(of_page.start, of_page.len());
@@ -379,12 +406,7 @@ impl<V: Value> Column<V> {
         data: &DataPage<'_>,
         dictionary: Option<&[u8]>,
     ) -> Result<(), ParquetError> {
-        let in_page = |range: &Range<u64>| {
-            // A page has fewer rows than there are bytes in memory.
-            let position =
-                |row: u64| (row.clamp(page.rows.start, page.rows.end) - page.rows.start) as usize;
-            position(range.start)..position(range.end)
-        };
+        let in_page = |range: &Range<u64>| page.position(range.start)..page.position(range.end);
         let end = wanted.last().map_or(0, |last| in_page(last).end);
         let levels = match data.levels {
             Some(levels) => Hybrid::new(levels, 1)?.bits(end)?,
@@ -396,11 +418,10 @@ impl<V: Value> Column<V> {
             let skipped = levels.count(at..rows.start);
             let count = levels.count(rows.clone());
             at = rows.end;
-            let filled = self.nulls.len();
-            let out = self
-                .values
-                .get_mut(filled..filled + rows.len())
-                .ok_or_else(|| damaged("there are more rows than expected"))?;
+            self.has_room(rows.len())?;
+            let filled = self.values.len();
+            self.values.resize(filled + rows.len(), V::default());
+            let out = &mut self.values[filled..];
             // A page without values need not have any bytes for them.
             if skipped + count > 0 {
                 let values = match &mut values {

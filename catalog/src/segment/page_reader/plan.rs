@@ -62,6 +62,14 @@ pub(super) struct PageRead {
     pub wanted: Range<usize>,
 }
 
+impl PageRead {
+    /// The position in the page of a row of the file.
+    pub fn position(&self, row: u64) -> usize {
+        // A page has fewer rows than there are bytes in memory.
+        (row.clamp(self.rows.start, self.rows.end) - self.rows.start) as usize
+    }
+}
+
 /// Where the rows of a page come from.
 #[derive(Debug)]
 pub(super) enum PageSource {

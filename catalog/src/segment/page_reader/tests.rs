@@ -253,6 +253,43 @@ fn read(file: &Bytes, ranges: &[Range<u64>]) -> Vec<(String, FieldArray)> {
     found
 }
 
+#[test]
+fn most_of_a_page_in_memory_is_not_copied() {
+    let numbers: Vec<Option<i64>> = (0..1000).map(Some).collect();
+    let batch = RecordBatch::try_from_iter([(
+        "v",
+        Arc::new(numbers.into_iter().collect::<Int64Array>()) as ArrayRef,
+    )])
+    .unwrap();
+    let layout = Layout {
+        encoding: Some(Encoding::PLAIN),
+        version: WriterVersion::PARQUET_2_0,
+        is_compressed: true,
+        page_rows: 500,
+        group_rows: 1000,
+    };
+    let file = written(&batch, &layout);
+    let pages = Lru::new(&MemoryBudget::unlimited(), 2);
+    let cache = PageCache {
+        pages: &pages,
+        segment: 1,
+    };
+    let place = |range: (u64, u64)| {
+        let bytes = file.len() as u64;
+        let ranges = wanted(&[range]);
+        let reads = PageReads::plan(&footer(&file), bytes, &ranges, |_| true, Some(cache)).unwrap();
+        let found = reads.decode(&fetched(&file, &reads), Some(cache)).unwrap();
+        let values = found[0].1.to_array().to_data();
+        assert_eq!(values.len() as u64, range.1 - range.0);
+        values.buffers()[0].as_ptr() as u64 - 8 * range.0
+    };
+    place((0, 1000));
+    assert_eq!(place((0, 500)), place((100, 400)));
+    // A few rows are copied, and so are those of two pages.
+    assert_ne!(place((0, 500)), place((0, 10)));
+    assert_ne!(place((500, 1000)), place((400, 900)));
+}
+
 /// What Parquet's reader makes of the file.
 fn expected(file: &Bytes, ranges: &[Range<u64>]) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone())

@@ -79,6 +79,24 @@ fn read(sources: &[Vec<Vec<i64>>], range: TimeRange, edge: Option<Edge>) -> Vec<
     out
 }
 
+#[test]
+fn units_of_queries_end_where_row_groups_do() {
+    let series: Vec<Vec<i64>> = (0..5).map(|_| (0..40_000).collect()).collect();
+    let Source::Rows(order, rows) = source(0, &series) else {
+        unreachable!("sources of this test are in memory");
+    };
+    let request = ScanRequest {
+        fields: fields(),
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        edge: None,
+    };
+    // The fourth series lies in two row groups.
+    let plan = plan_rows(TableKind::Wide, vec![(order, rows)], request);
+    let sizes: Vec<usize> = plan.units.iter().map(|unit| unit.slots.len()).collect();
+    assert_eq!(sizes, [3, 1, 1]);
+}
+
 proptest! {
     #[test]
     fn an_edge_has_the_rows_that_a_whole_scan_has_there(
