@@ -132,11 +132,8 @@ pub(crate) fn evaluate(
     } else {
         (signatures.left, signatures.right)
     };
-    let (fill_many, fill_one) = if swapped {
-        (matching.fill_right, matching.fill_left)
-    } else {
-        (matching.fill_left, matching.fill_right)
-    };
+    // Also of `group_right`, as Prometheus has it in its source and tests.
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     let context = Matching {
         node,
         matching,

@@ -27,7 +27,7 @@ pub(crate) enum Output {
     Times,
     /// When what it counts began, in seconds; 0 if nobody said so.
     StartTimes,
-    /// When it was taken, in milliseconds; the name stays.
+    /// When it was taken, in milliseconds; the name stays, and so does a histogram.
     RawTimes,
 }
 
@@ -323,7 +323,10 @@ fn latest(
             Output::StartTimes => {
                 row.values[step] = start_times.get(last).copied().unwrap_or(0) as f64 / 1000.0
             }
-            Output::RawTimes => row.values[step] = times[last] as f64,
+            Output::RawTimes => match point {
+                Point::Float(_) => row.values[step] = times[last] as f64,
+                Point::Histogram(_) => row.set(step, point),
+            },
         }
     }
     row

@@ -706,8 +706,34 @@ fn binary_operators_match_labels() {
         0..=0,
         &["{i=1} 11", "{i=2} 103"],
     );
+    // The left of these is the side that may have several series of a match, as in Prometheus.
+    let grouped = "meta{i=\"1\"} 100\nmeta{i=\"3\"} 300\n\
+                   cpu{i=\"1\",c=\"0\"} 2\ncpu{i=\"2\",c=\"0\"} 3";
+    over(
+        grouped,
+        "meta * on(i) group_right fill_left(1) cpu",
+        0..=0,
+        &["{c=0,i=1} 200", "{i=3} 300"],
+    );
+    over(
+        grouped,
+        "meta * on(i) group_right fill_right(0) cpu",
+        0..=0,
+        &["{c=0,i=1} 200", "{c=0,i=2} 0"],
+    );
+    over(
+        grouped,
+        "cpu * on(i) group_left fill_left(1) meta",
+        0..=0,
+        &["{c=0,i=1} 200", "{i=3} 300"],
+    );
     over(samples, "1 + 2 ^ 3 % 5", 0..=0, &["4"]);
     over(samples, "-a{i=\"1\"}", 0..=1, &["{i=1,k=x} -1 -2"]);
+    fails(
+        "m{instance=\"a\"} 1\nh{instance=\"a\"} h5",
+        "info(m, {__name__=\"h\"})",
+        "info sample should be float",
+    );
     fails(
         samples,
         "a + on(k) info",
