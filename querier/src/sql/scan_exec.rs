@@ -371,6 +371,16 @@ impl PartitionScan {
                 }
             }
             if self.ahead.is_empty() {
+                // To hand over all there is to another thread gains nothing.
+                let is_only = self.units.len() == 1 && self.current.is_none();
+                let is_small = |unit: &Arc<dyn RowUnit>| unit.rows_bound() <= MIN_PARTITION_ROWS;
+                if is_only
+                    && self.units.front().is_some_and(is_small)
+                    && let Some(load) = self.load_next()
+                {
+                    self.current = Some(panics::caught(load).await.map_err(SqlError::from)??);
+                    continue;
+                }
                 self.start_next();
             }
             let timer = self.metrics.unit_wait.timer();
@@ -390,16 +400,23 @@ impl PartitionScan {
 
     /// Starts to read the next unit, if there is one.
     fn start_next(&mut self) {
-        let Some(unit) = self.units.pop_front() else {
-            return;
-        };
+        if let Some(load) = self.load_next() {
+            self.ahead.spawn(async { panics::caught(load).await? });
+        }
+    }
+
+    /// Reads the next unit, if there is one.
+    fn load_next(
+        &mut self,
+    ) -> Option<impl Future<Output = Result<LoadedUnit, SqlError>> + Send + 'static> {
+        let unit = self.units.pop_front()?;
         let (layout, memory, metrics, batch_rows) = (
             self.layout.clone(),
             self.memory.new_empty(),
             self.metrics.clone(),
             self.batch_rows,
         );
-        let load = async move {
+        Some(async move {
             let rows = unit.read().await?;
             let bytes = rows.memory_size();
             memory.try_grow(bytes)?;
@@ -410,7 +427,6 @@ impl PartitionScan {
                 batches: UnitBatches::new(layout, rows, batch_rows)?,
                 _memory: memory,
             })
-        };
-        self.ahead.spawn(async { panics::caught(load).await? });
+        })
     }
 }
