@@ -15,7 +15,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 )]
 #[cfg_attr(not(target_os = "macos"), unsafe(export_name = "malloc_conf"))]
 #[cfg_attr(target_os = "macos", unsafe(export_name = "_rjem_malloc_conf"))]
-pub static SETTINGS: &[u8; 61] = b"background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0\0\0";
+pub static SETTINGS: &[u8; 60] = b"background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0\0";
 
 /// Gives back at once what is freed, of all arenas (4096 stands for them).
 #[expect(
