@@ -248,7 +248,13 @@ pub struct ConfigArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3_endpoint: Option<String>,
     /// Allow a plain HTTP S3 endpoint
-    #[arg(long, env = "TIDELAKE_S3_ALLOW_HTTP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "TIDELAKE_S3_ALLOW_HTTP",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3_allow_http: Option<bool>,
     /// Address and port of the HTTP server [default: 127.0.0.1:7070]
@@ -348,7 +354,13 @@ pub struct ConfigArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_read_bytes: Option<u64>,
     /// Take what is experimental in PromQL [default: true]
-    #[arg(long, env = "TIDELAKE_PROMQL_EXPERIMENTAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "TIDELAKE_PROMQL_EXPERIMENTAL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promql_experimental: Option<bool>,
     /// Memory that all queries may use together [default: their share of --memory-bytes]
@@ -360,7 +372,13 @@ pub struct ConfigArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_memory_bytes: Option<usize>,
     /// Leave damaged segments out of answers, with a warning, instead of failing [default: false]
-    #[arg(long, env = "TIDELAKE_ALLOW_PARTIAL_RESULTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "TIDELAKE_ALLOW_PARTIAL_RESULTS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_partial_results: Option<bool>,
     /// Memory for pages of data, series indexes and footers [default: their share of --memory-bytes]
@@ -414,7 +432,13 @@ pub struct ConfigArgs {
     pub startup_timeout_ms: Option<u64>,
     /// Start although acknowledged objects of the write-ahead log are gone; what they held is lost
     /// [default: false]
-    #[arg(long, env = "TIDELAKE_ACCEPT_LOST_WAL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "TIDELAKE_ACCEPT_LOST_WAL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_lost_wal: Option<bool>,
 }

@@ -47,7 +47,10 @@ pub fn tree(expr: &Expr) -> Value {
             "bool": binary.return_bool,
         }),
         Expr::Unary(unary) => {
-            json!({ "type": "unaryExpr", "op": if unary.negative { "-" } else { "+" }, "expr": tree(&unary.expr) })
+            json!({
+                "type": "unaryExpr", "op": if unary.negative { "-" } else { "+" },
+                "expr": tree(&unary.expr)
+            })
         }
         Expr::Paren(paren) => json!({ "type": "parenExpr", "expr": tree(&paren.expr) }),
     }
@@ -99,7 +102,11 @@ fn matchers(name: &str, all: &[Matcher]) -> Value {
         .filter(|(at, _)| Some(*at) != position)
         .map(|(_, matcher)| matcher);
     let shown = others.chain(position.and_then(|at| all.get(at)));
-    shown.map(|matcher| json!({ "name": matcher.name, "value": matcher.value, "type": matcher.op.as_str() })).collect()
+    let tree = |matcher: &Matcher| {
+        let op = matcher.op.as_str();
+        json!({ "name": matcher.name, "value": matcher.value, "type": op })
+    };
+    shown.map(tree).collect()
 }
 
 fn at_fields(at: Option<At>) -> Fields {
@@ -128,8 +135,16 @@ fn duration_fields(name: &'static str, duration: Option<&DurationExpr>) -> Field
 }
 
 fn duration_tree(duration: &DurationExpr) -> Value {
-    let number = |value: f64, duration: bool| json!({ "type": "numberLiteral", "val": plain(value), "duration": duration });
-    let node = |op: &str, lhs: Value, rhs: Value| json!({ "type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": false });
+    let number = |value: f64, duration: bool| {
+        json!({
+            "type": "numberLiteral", "val": plain(value), "duration": duration
+        })
+    };
+    let node = |op: &str, lhs: Value, rhs: Value| {
+        json!({
+            "type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": false
+        })
+    };
     match duration {
         DurationExpr::Literal { ms, .. } => number(*ms as f64 / 1000.0, true),
         DurationExpr::Number { value, .. } => number(*value, false),
@@ -198,7 +213,9 @@ mod tests {
     /// A selector of one metric without anything else.
     fn plain(name: &str) -> Value {
         json!({
-            "type": "vectorSelector", "name": name, "matchers": [{ "name": "__name__", "type": "=", "value": name }], "offset": 0, "offsetExpr": null,
+            "type": "vectorSelector", "name": name,
+            "matchers": [{ "name": "__name__", "type": "=", "value": name }],
+            "offset": 0, "offsetExpr": null,
             "timestamp": null, "startOrEnd": null, "anchored": false, "smoothed": false,
         })
     }
@@ -252,7 +269,9 @@ mod tests {
         );
         let quoted = json!({ "name": "", "matchers": [{ "name": "__name__", "type": "=", "value": "d.e" }] });
         check("{'d.e'}", changed(plain("d.e"), quoted));
-        let matrix = json!({ "type": "matrixSelector", "range": 300_000, "rangeExpr": null, "anchored": true });
+        let matrix = json!({
+            "type": "matrixSelector", "range": 300_000, "rangeExpr": null, "anchored": true
+        });
         check("up[5m] anchored", changed(plain("up"), matrix));
     }
 
@@ -298,7 +317,10 @@ mod tests {
 
     #[test]
     fn calls_and_aggregations() {
-        let function = json!({ "name": "round", "argTypes": ["vector", "scalar"], "variadic": 1, "returnType": "vector" });
+        let function = json!({
+            "name": "round", "argTypes": ["vector", "scalar"], "variadic": 1,
+            "returnType": "vector"
+        });
         check(
             "round(x)",
             json!({ "type": "call", "func": function, "args": [plain("x")] }),
@@ -308,7 +330,10 @@ mod tests {
             "time()",
             json!({ "type": "call", "func": time, "args": [] }),
         );
-        let sum = json!({ "type": "aggregation", "op": "sum", "expr": plain("x"), "param": null, "grouping": [], "without": false });
+        let sum = json!({
+            "type": "aggregation", "op": "sum", "expr": plain("x"), "param": null,
+            "grouping": [], "without": false
+        });
         check("sum(x)", sum.clone());
         let three = json!({ "type": "numberLiteral", "val": "3" });
         let top = json!({ "op": "topk", "param": three, "grouping": ["a", "b"], "without": true });
@@ -318,8 +343,13 @@ mod tests {
     #[test]
     fn operators() {
         let fill = json!({ "lhs": null, "rhs": null });
-        let plainly = json!({ "card": "one-to-one", "labels": [], "on": false, "include": [], "fillValues": fill });
-        let sum = json!({ "type": "binaryExpr", "op": "+", "lhs": plain("x"), "rhs": plain("y"), "matching": plainly, "bool": false });
+        let plainly = json!({
+            "card": "one-to-one", "labels": [], "on": false, "include": [], "fillValues": fill
+        });
+        let sum = json!({
+            "type": "binaryExpr", "op": "+", "lhs": plain("x"), "rhs": plain("y"),
+            "matching": plainly, "bool": false
+        });
         check("x + y", sum.clone());
         let two = json!({ "type": "numberLiteral", "val": "2" });
         check(
@@ -337,7 +367,10 @@ mod tests {
             "x and on(a) y",
             changed(sum.clone(), json!({ "op": "and", "matching": many })),
         );
-        let left = json!({ "card": "many-to-one", "on": true, "labels": ["a"], "include": ["b"], "fillValues": { "lhs": null, "rhs": 0.5 } });
+        let left = json!({
+            "card": "many-to-one", "on": true, "labels": ["a"], "include": ["b"],
+            "fillValues": { "lhs": null, "rhs": 0.5 }
+        });
         let left = json!({ "op": "*", "matching": changed(plainly.clone(), left) });
         check(
             "x * on(a) group_left(b) fill_right(0.5) y",

@@ -361,7 +361,8 @@ impl Planner {
 
     fn call(&self, call: &Call, need: Need) -> Result<Planned, QueryError> {
         let function = call.function;
-        match &function.kernel {
+        let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
+        let bound = match &function.kernel {
             Kernel::Constant(value) => {
                 let steps = Steps {
                     start: self.start,
@@ -374,31 +375,21 @@ impl Planner {
                 });
             }
             Kernel::Time => return Ok(Planned::varying(Node::Time)),
-            Kernel::Range(range) => return self.range_call(call, range, need),
-            Kernel::Call(_) | Kernel::Bound(_) => {}
-        }
-        let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
-        if let (Kernel::Call(of), [Expr::Vector(selector)]) = (&function.kernel, &args[..])
-            && let call::Call::Timestamp | call::Call::StartTimestamp = of
+            Kernel::Range(range) => return self.range_call(call, range, &args, need),
+            Kernel::Call(call) => call.clone(),
+            Kernel::Bound(bind) => self.bind(*bind, &args)?,
+        };
+        if let [Expr::Vector(selector)] = args[..]
+            && let call::Call::Timestamp | call::Call::StartTimestamp = bound
         {
             let select = self.select(selector, need)?;
             let (invariant, select) = (select.at.is_some(), Arc::new(select));
-            let node = match of {
+            let node = match bound {
                 call::Call::Timestamp => Node::Timestamps(select),
                 _ => Node::StartTimestamps(select),
             };
             return Ok(Planned { invariant, node });
         }
-        let bound = match &function.kernel {
-            Kernel::Call(call) => call.clone(),
-            Kernel::Bound(bind) => self.bind(*bind, &args)?,
-            Kernel::Constant(_) | Kernel::Time | Kernel::Range(_) => {
-                return Err(QueryError::BadData(format!(
-                    "function {} takes no instant vector",
-                    function.name
-                )));
-            }
-        };
         let lowered = args
             .iter()
             .filter(|arg| !matches!(arg, Expr::String(_)))
@@ -430,15 +421,15 @@ impl Planner {
         &self,
         call: &Call,
         function: &'static RangeFunction,
+        args: &[&Expr],
         need: Need,
     ) -> Result<Planned, QueryError> {
         let name = call.function.name;
-        let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
         let mut range = None;
         let mut scalars = Vec::new();
         let mut invariant = !call.function.is_timed;
         let mut absent = Labels::empty();
-        for &arg in &args {
+        for arg in args {
             match arg {
                 Expr::Matrix(matrix) => {
                     let select = self.range_select(matrix, need)?;
