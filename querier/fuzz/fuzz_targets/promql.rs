@@ -10,6 +10,38 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code, unused_imports)]
 mod promql {
     mod digits;
+    pub mod functions {
+        mod signature;
+        use super::parse::ast::ValueType::{InstantVector, RangeVector, Scalar, String};
+        pub use signature::Signature as Function;
+
+        // One of each kind of signature: kernels, which the real table names, need DataFusion.
+        static FUNCTIONS: [Function; 5] = [
+            function("clamp", &[InstantVector, Scalar, Scalar], 0),
+            function("info", &[InstantVector, InstantVector], 1),
+            function("label_join", &[InstantVector, String, String, String], -1),
+            function("rate", &[RangeVector], 0),
+            function("start", &[], 0),
+        ];
+
+        const fn function(
+            name: &'static str,
+            args: &'static [super::parse::ast::ValueType],
+            variadic: i32,
+        ) -> Function {
+            Function {
+                name,
+                args,
+                variadic,
+                result: InstantVector,
+                experimental: false,
+            }
+        }
+
+        pub fn lookup(name: &str) -> Option<&'static Function> {
+            FUNCTIONS.iter().find(|function| function.name == name)
+        }
+    }
     pub mod parse;
 }
 use promql::parse;

@@ -13,37 +13,40 @@ pub(crate) mod over_time;
 pub(crate) mod range;
 pub(crate) mod rate;
 pub(crate) mod regression;
+mod signature;
 pub(crate) mod sort;
 mod table;
 pub(crate) mod time;
+
+use std::ops::Deref;
 
 use tidelake_catalog::model::Histogram;
 
 use self::call::{Bind, Call};
 use self::range::RangeFunction;
+pub use self::signature::Signature;
 pub use self::table::FUNCTIONS;
 use super::parse::ast::ValueType;
 
 /// What there is to know of a function.
 #[derive(Debug)]
 pub struct Function {
-    /// As written in queries.
-    pub name: &'static str,
-    /// Types of the arguments.
-    pub args: &'static [ValueType],
-    /// How often the last argument may be given: 0: exactly once; n: up to n times, or not at all;
-    /// -1: any number of times, or not at all.
-    pub variadic: i32,
-    /// Type of the result.
-    pub result: ValueType,
-    /// Whether Prometheus calls it experimental.
-    pub experimental: bool,
+    /// What the parser needs of it.
+    pub signature: Signature,
     /// What computes it.
     pub(crate) kernel: Kernel,
     /// Whether its value depends on the time of evaluation even if its arguments do not.
     pub(crate) is_timed: bool,
     /// What it looks at of native histograms.
     pub(crate) histograms: Histograms,
+}
+
+impl Deref for Function {
+    type Target = Signature;
+
+    fn deref(&self) -> &Signature {
+        &self.signature
+    }
 }
 
 /// What computes a function.
@@ -83,35 +86,7 @@ pub(crate) enum Histograms {
 
 impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Function {
-    /// Fewest arguments of a call.
-    pub fn min_args(&self) -> usize {
-        self.args
-            .len()
-            .saturating_sub(usize::from(self.variadic != 0))
-    }
-
-    /// Most arguments of a call; `None`: any number.
-    pub fn max_args(&self) -> Option<usize> {
-        match self.variadic {
-            0 => Some(self.args.len()),
-            times => usize::try_from(times)
-                .ok()
-                .map(|times| self.min_args() + times),
-        }
-    }
-
-    /// Type of an argument, counted from 0; beyond the last that of the last.
-    pub fn arg_type(&self, at: usize) -> ValueType {
-        self.args
-            .get(at)
-            .or(self.args.last())
-            .copied()
-            .unwrap_or(ValueType::Scalar)
+        self.signature == other.signature
     }
 }
 
@@ -131,11 +106,13 @@ const fn fixed(
     kernel: Kernel,
 ) -> Function {
     Function {
-        name,
-        args,
-        variadic: 0,
-        result,
-        experimental: false,
+        signature: Signature {
+            name,
+            args,
+            variadic: 0,
+            result,
+            experimental: false,
+        },
         kernel,
         is_timed: false,
         histograms: Histograms::AsAsked,
@@ -146,12 +123,12 @@ const fn fixed(
 impl Function {
     /// The last argument may be repeated or left out.
     const fn repeating(mut self, times: i32) -> Self {
-        self.variadic = times;
+        self.signature.variadic = times;
         self
     }
 
     const fn experimental(mut self) -> Self {
-        self.experimental = true;
+        self.signature.experimental = true;
         self
     }
 
