@@ -30,6 +30,19 @@ struct Request {
     acknowledged: bool,
     /// The columns that it needs.
     columns: BTreeSet<(String, String)>,
+    is_delete: bool,
+    /// Nodes whose reads have shown it.
+    seen_by: BTreeSet<usize>,
+}
+
+impl Request {
+    /// Whether a read on a node that shows all of its own has to show it, if it is confirmed. A
+    /// delete is seen by other nodes as soon as its record is there; its own may learn that only
+    /// when it acknowledges it.
+    fn is_known_to(&self, reader: Option<usize>) -> bool {
+        let is_unsure = self.is_delete && !self.acknowledged && reader == Some(self.node);
+        !is_unsure || self.seen_by.contains(&self.node)
+    }
 }
 
 /// The number of a request.
@@ -52,7 +65,12 @@ struct Version {
 
 /// Which confirmed requests a read must show.
 #[derive(Debug, Clone)]
-pub struct Floor(Vec<u64>);
+pub struct Floor {
+    /// By node, until when they were confirmed.
+    until: Vec<u64>,
+    /// The node that reads, if it shows all of its own.
+    reader: Option<usize>,
+}
 
 /// All that clients know.
 #[derive(Debug, Default)]
@@ -93,6 +111,8 @@ impl Model {
             state: State::Unknown,
             acknowledged: false,
             columns,
+            is_delete: false,
+            seen_by: BTreeSet::new(),
         });
         for (table, key, value) in cells {
             let versions = self
@@ -125,6 +145,8 @@ impl Model {
             state: State::Unknown,
             acknowledged: false,
             columns: BTreeSet::new(),
+            is_delete: true,
+            seen_by: BTreeSet::new(),
         });
         let cells = self
             .tables
@@ -258,13 +280,19 @@ impl Model {
         if let Some(own) = own {
             floors[own] = now;
         }
-        Floor(floors)
+        Floor {
+            until: floors,
+            reader: own,
+        }
     }
 
     /// What a read must show that begins now and sees everything.
     pub fn whole(&mut self) -> Floor {
         let now = self.now();
-        Floor(vec![now; self.flushes.len()])
+        Floor {
+            until: vec![now; self.flushes.len()],
+            reader: None,
+        }
     }
 
     /// Judges what was read of a table. `is_read` says which cells the read was about.
@@ -290,7 +318,9 @@ impl Model {
                     return false;
                 }
                 let request = &self.requests[version.request];
-                matches!(request.state, State::Confirmed(at) if at <= floor.0[request.node])
+                let until = floor.until[request.node];
+                matches!(request.state, State::Confirmed(at) if at <= until)
+                    && request.is_known_to(floor.reader)
             };
             let due = versions.iter().rposition(is_due);
             let found = match cells.get(key) {
@@ -364,6 +394,7 @@ impl Model {
             if request.state == State::Unknown {
                 request.state = State::Confirmed(now);
             }
+            request.seen_by.extend(floor.reader);
         }
         Ok(())
     }
