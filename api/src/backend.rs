@@ -114,6 +114,7 @@ impl From<exec::QueryError> for QueryError {
             | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
             exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
             exec::QueryError::Source(SourceError::Corrupt { .. })
+            | exec::QueryError::Divide(_)
             | exec::QueryError::Panicked(_) => Self::Internal(text),
             _ => Self::Execution(text),
         }

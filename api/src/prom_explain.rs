@@ -128,7 +128,7 @@ fn as_text(query: &str, steps: Steps, explained: &Explained) -> Response {
             seconds(steps.step_ms)
         ),
     });
-    text.push_str(&explained.plan.to_string());
+    text.push_str(&explained.text);
     for remark in explained
         .annotations
         .warnings

@@ -22,13 +22,13 @@ use tidelake_catalog::model::{
     Column, ColumnType, Histogram, Labels, LabelsBuilder, METRIC_NAME, METRICS_TABLE, Matcher,
     TableKind, TableSchema, TimeRange, TimeUnit,
 };
-use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by, plan_stored};
 use tidelake_catalog::segment::{FieldArray, SegmentError, SortedRows};
 
 use crate::memory::{QueryBytes, QueryPool};
 use crate::processors::processors;
 use crate::promql::source::{
-    SampleSource, SelectRequest, SeriesBatch, SeriesSamples, SeriesStream, SourceError,
+    SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SourceError,
     series_bytes,
 };
 use crate::small::{self, FEW_ROWS, FEW_SERIES};
@@ -150,6 +150,16 @@ pub(crate) struct Feed {
     pub(crate) name: Option<Arc<str>>,
 }
 
+/// In which order the series of a feed come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FeedOrder {
+    Any,
+    /// About that in which they are stored, see [`plan_stored`]: neighbours lie together.
+    Stored,
+    /// That of their labels.
+    Labels,
+}
+
 /// Tables whose segments are opened at a time: a database may have thousands, of a file each.
 const TABLES_AT_ONCE: usize = 16;
 
@@ -167,7 +177,7 @@ async fn field_feed(
     metric: FieldMetric,
     tags: Arc<[Matcher]>,
     range: TimeRange,
-    sorted: bool,
+    order: FeedOrder,
 ) -> Result<Option<Feed>, SegmentError> {
     let range = to_unit(range, metric.schema.kind.time_unit());
     let Some(found) = tables.sources(&database, &metric.table, range).await? else {
@@ -180,12 +190,14 @@ async fn field_feed(
         range,
         edge: None,
     };
-    let plan = match sorted {
-        true => {
+    let (kind, meter) = (found.schema.kind, tables.meter());
+    let plan = match order {
+        FeedOrder::Labels => {
             let key = |tags: &Labels| named(tags, &metric.name);
-            plan_by(found.schema.kind, found.sources, scan, key, tables.meter()).await?
+            plan_by(kind, found.sources, scan, key, meter).await?
         }
-        false => plan(found.schema.kind, found.sources, scan, tables.meter()).await?,
+        FeedOrder::Stored => plan_stored(kind, found.sources, scan, meter).await?,
+        FeedOrder::Any => plan(kind, found.sources, scan, meter).await?,
     };
     Ok(Some(Feed {
         units: plan.units,
@@ -194,14 +206,13 @@ async fn field_feed(
     }))
 }
 
-/// What a selector selects, table by table; if `sorted`, the series of each feed come in the order
-/// of their labels.
+/// What a selector selects, table by table.
 pub(crate) async fn feeds(
     tables: &Tables,
     database: &str,
     matchers: &[Matcher],
     range: TimeRange,
-    sorted: bool,
+    order: FeedOrder,
 ) -> Result<Vec<Feed>, SegmentError> {
     let mut feeds = Vec::new();
     if let Some(found) = tables.sources(database, METRICS_TABLE, range).await? {
@@ -226,19 +237,11 @@ pub(crate) async fn feeds(
             range: range.intersect(&found.kept),
             edge: None,
         };
-        let plan = match sorted {
-            true => {
-                let meter = tables.meter();
-                plan_by(
-                    TableKind::Metrics,
-                    found.sources,
-                    scan,
-                    Labels::clone,
-                    meter,
-                )
-                .await?
-            }
-            false => plan(TableKind::Metrics, found.sources, scan, tables.meter()).await?,
+        let (kind, meter) = (TableKind::Metrics, tables.meter());
+        let plan = match order {
+            FeedOrder::Labels => plan_by(kind, found.sources, scan, Labels::clone, meter).await?,
+            FeedOrder::Stored => plan_stored(kind, found.sources, scan, meter).await?,
+            FeedOrder::Any => plan(kind, found.sources, scan, meter).await?,
         };
         feeds.push(Feed {
             units: plan.units,
@@ -252,7 +255,7 @@ pub(crate) async fn feeds(
         .into_iter()
         .map(|metric| {
             let (tables, database, tags) = (tables.clone(), Arc::clone(&database), tags.clone());
-            field_feed(tables, database, metric, tags, range, sorted)
+            field_feed(tables, database, metric, tags, range, order)
         });
     let mut wide: Vec<_> = wide.collect();
     // To hand over all there is to another thread gains nothing.
@@ -370,7 +373,7 @@ pub(crate) fn check_series(feeds: &[Feed], most: usize) -> Result<(), SourceErro
 
 #[async_trait]
 impl SampleSource for DatabaseSamples {
-    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
+    async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError> {
         let SelectRequest {
             matchers,
             range,
@@ -378,9 +381,15 @@ impl SampleSource for DatabaseSamples {
             meter,
             pool,
             alone,
+            part,
+            is_ordered,
         } = request;
         let tables = self.tables.counted(&meter);
-        let mut feeds = feeds(&tables, &self.database, &matchers, range, false)
+        let order = match is_ordered {
+            true => FeedOrder::Stored,
+            false => FeedOrder::Any,
+        };
+        let mut feeds = feeds(&tables, &self.database, &matchers, range, order)
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;
@@ -395,7 +404,9 @@ impl SampleSource for DatabaseSamples {
         let jobs = feeds.into_iter().flat_map(|Feed { units, name, .. }| {
             units.into_iter().map(move |unit| (unit, name.clone()))
         });
-        let jobs: Vec<_> = jobs.collect();
+        let mut jobs: Vec<_> = jobs.collect();
+        let wanted = part.range(jobs.len());
+        let jobs: Vec<_> = jobs.drain(wanted).collect();
         // To hand over all there is to another thread gains nothing.
         let is_single = alone && jobs.len() == 1;
         let read = move |(unit, name)| {
@@ -407,12 +418,12 @@ impl SampleSource for DatabaseSamples {
                 false => read_unit(tables, unit, name, pool).right_future(),
             }
         };
-        // In order, so that sums over series do not depend on timing.
-        Ok(stream::iter(jobs)
+        let stream = stream::iter(jobs)
             .map(read)
             .buffered(processors())
             .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
-            .boxed())
+            .boxed();
+        Ok(SelectedSeries { series, stream })
     }
 }
 

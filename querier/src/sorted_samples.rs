@@ -14,7 +14,9 @@ use tidelake_catalog::segment::scan::ScanUnit;
 
 use crate::memory::{QueryBytes, QueryPool};
 use crate::promql::source::{SelectLimits, SeriesBatch, SeriesSamples, SourceError};
-use crate::samples::{Feed, check_series, feeds, hold_plan, named, read_unit, source_error};
+use crate::samples::{
+    Feed, FeedOrder, check_series, feeds, hold_plan, named, read_unit, source_error,
+};
 use crate::tables::Tables;
 
 /// The series that a selector selects.
@@ -67,7 +69,7 @@ impl SortedSamples {
         max_samples: u64,
         pool: Arc<QueryPool>,
     ) -> Result<Self, SourceError> {
-        let mut feeds = feeds(&tables, database, matchers, range, true)
+        let mut feeds = feeds(&tables, database, matchers, range, FeedOrder::Labels)
             .await
             .map_err(source_error)?;
         check_series(&feeds, limits.max_series)?;

@@ -142,8 +142,8 @@ async fn a_plan_says_what_was_read() {
         .expect(200)
         .json();
     assert_eq!(
-        find(&plan["data"]["plan"], "RangeSelector").unwrap(),
-        &json!({ "operator": "RangeSelector", "detail": "x_total[5m]" })
+        find(&plan["data"]["plan"], "PromSelectExec").unwrap(),
+        &json!({ "operator": "PromSelectExec", "detail": "rate(x_total[5m])" })
     );
     assert_eq!(client.figure("query_read_requests_total").await, 0.0);
 
@@ -155,17 +155,22 @@ async fn a_plan_says_what_was_read() {
         .json();
     let plan = &reply["data"]["plan"];
     assert_eq!(
-        (plan["operator"].as_str(), plan["detail"].as_str()),
-        (Some("Aggregate"), Some("sum by (job)"))
+        plan["detail"],
+        format!(
+            "start={}.000, end={end}.000, step=60, steps=11",
+            START_S + 300
+        )
     );
+    let aggregate = find(plan, "PromAggregateExec").unwrap();
     assert_eq!(
         (
-            plan["measured"]["rows"].as_u64(),
-            plan["measured"]["values"].as_u64()
+            aggregate["detail"].as_str(),
+            aggregate["measured"]["rows"].as_u64(),
+            aggregate["measured"]["values"].as_u64()
         ),
-        (Some(2), Some(22))
+        (Some("mode=Final, sum by (job)"), Some(2), Some(22))
     );
-    let read = &find(plan, "RangeSelector").unwrap()["read"];
+    let read = &find(plan, "PromSelectExec").unwrap()["read"];
     let count = |name: &str| {
         read[name]
             .as_u64()
@@ -194,10 +199,10 @@ async fn a_plan_says_what_was_read() {
         .expect(200)
         .json();
     assert_eq!(
-        find(&again["data"]["plan"], "RangeSelector").unwrap()["read"]["requests"],
+        find(&again["data"]["plan"], "PromSelectExec").unwrap()["read"]["requests"],
         0
     );
-    let read = &find(&again["data"]["plan"], "RangeSelector").unwrap()["read"];
+    let read = &find(&again["data"]["plan"], "PromSelectExec").unwrap()["read"];
     assert!(read["memoryHits"].as_u64() > Some(0), "{read}");
     assert!(client.figure("page_cache_hits_total").await > 0.0);
     assert!(client.figure("index_cache_hits_total").await > 0.0);
@@ -210,12 +215,17 @@ async fn a_plan_says_what_was_read() {
         .await
         .expect(200);
     assert_eq!(text.header("content-type"), "text/plain; charset=utf-8");
-    assert!(
-        text.text()
-            .contains("\n  RangeFunction: rate  (rows=4 values=44 total="),
-        "{}",
-        text.text()
-    );
+    let text = text.text();
+    let line = text.lines().find(|line| line.contains("PromSelectExec"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    for figure in [
+        "output_series=4",
+        "output_values=44",
+        "segments=1",
+        "rounds=0",
+    ] {
+        assert!(line.contains(figure), "{figure}: {text}");
+    }
     let instant = client
         .get(
             "/api/v1/explain",
@@ -225,8 +235,9 @@ async fn a_plan_says_what_was_read() {
         .expect(200);
     assert!(
         instant.text().ends_with(
-            "\n\nInvariant: evaluated once for all steps\n  Aggregate: sum\n    Selector: x_total \
-             @ 5.000\n"
+            "\n  PromRepeatExec: evaluated once for all steps\n    PromAggregateExec: mode=Final, \
+             sum\n      PromAggregateExec: mode=Partial, sum\n        PromSelectExec: x_total @ \
+             5.000\n"
         ),
         "{}",
         instant.text()

@@ -89,6 +89,9 @@ impl TimeRange {
         max: i64::MAX,
     };
 
+    /// No time at all.
+    pub const EMPTY: Self = Self { min: 0, max: -1 };
+
     /// From `min` to `max`, both included.
     pub const fn new(min: i64, max: i64) -> Self {
         Self { min, max }

@@ -250,6 +250,27 @@ pub async fn plan_by<K: Ord>(
     Ok(scan.into_plan())
 }
 
+/// Plans a scan whose series come in the order in which a file of just these would have them: it
+/// depends on their labels only, and neighbours lie together.
+pub async fn plan_stored(
+    kind: TableKind,
+    sources: Vec<Source>,
+    request: ScanRequest,
+    meter: Option<&Arc<ReadMeter>>,
+) -> Result<ScanPlan, SegmentError> {
+    let mut scan = Scan::new(kind, sources, request, meter).await?;
+    let order = SortOrder::choose(kind, scan.slots.iter().map(|slot| &slot.series.labels));
+    // Most often they are: what is new comes in later segments.
+    let is_sorted = scan.slots.is_sorted_by(|a, b| {
+        let order = order.compare(&a.series.labels, &b.series.labels);
+        order.is_le()
+    });
+    if !is_sorted {
+        scan.sort(&order);
+    }
+    Ok(scan.into_plan())
+}
+
 /// The series of a scan before they are cut into units.
 struct Scan {
     kind: TableKind,

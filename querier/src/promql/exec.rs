@@ -1,8 +1,8 @@
 //! Evaluation of a PromQL expression over series batches.
 //!
-//! Path of a query: expression tree -> `plan` (durations and `@` resolved, step-invariant parts
-//! marked, functions looked up) -> `engine` evaluates the plan bottom-up, every operator over all
-//! steps at once -> `finish` drops metric names and orders the answer.
+//! Path of a query: expression tree -> `plan::lower` (durations and `@` resolved, step-invariant parts
+//! marked, functions looked up) -> operators of `plan`, each evaluated over all steps at once ->
+//! `plan::finish` drops metric names and orders the answer. Here is what the operators compute with.
 //!
 //! The unit of data is a `row::Row`: the labels of one series and one float per step, with an
 //! in-band marker for "no value at this step". Selectors are fused with the range function around
@@ -18,21 +18,20 @@
 //! * A histogram never silently becomes a float: what an operation leaves out for want of a meaning
 //!   is remarked on.
 
+pub(crate) mod accumulator;
 pub(crate) mod aggregate;
 pub(crate) mod aggregate_histograms;
 pub(crate) mod annotations;
 pub(crate) mod binary;
 pub(crate) mod duration;
-pub(crate) mod engine;
-pub(crate) mod explain;
 pub(crate) mod finish;
+pub(crate) mod fold;
 pub(crate) mod grid;
 pub(crate) mod group;
 pub(crate) mod info;
 pub(crate) mod limits;
 pub(crate) mod matching;
 pub(crate) mod number;
-pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod range;
 pub(crate) mod rank;
@@ -42,27 +41,31 @@ pub(crate) mod sample_op;
 pub(crate) mod sampling;
 pub(crate) mod scalar;
 pub(crate) mod selector;
+pub(crate) mod series;
 pub(crate) mod set;
 pub(crate) mod stats;
 pub(crate) mod subquery;
 #[cfg(test)]
 mod tests;
+pub(crate) mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::physical_plan::ExecutionPlan;
 use tidelake_catalog::model::Matcher;
 use tidelake_catalog::panics::{self, Panicked};
 use tokio::runtime::Handle;
 
 pub use annotations::Annotations;
-pub use explain::{Measured, Operator, Read};
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
 pub use stats::QueryStats;
 
 use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
+pub use super::plan::explain::{Measured, Operator, Read};
+use super::plan::{PromExec, explain as explained, lower::Planner};
 use super::source::{SampleSource, SourceError};
 use crate::memory::{MemoryExceeded, QueryBytes, QueryMemory, QueryPool};
 use crate::small;
@@ -95,6 +98,12 @@ pub struct EngineOptions {
     pub count_samples: bool,
     /// What a read request to the store costs, in dollars; for explanations.
     pub request_price: f64,
+    /// How many ranges the series of an aggregation are cut into; they are read one after the
+    /// other, and answers do not depend on it.
+    pub partitions: usize,
+    /// Values of the rows of a selector, at all their steps, up to which an aggregation that looks
+    /// at all of them at once does so at all steps at once.
+    pub undivided_values: usize,
 }
 
 impl Default for EngineOptions {
@@ -111,6 +120,8 @@ impl Default for EngineOptions {
             threads: None,
             count_samples: false,
             request_price: 0.0,
+            partitions: 1,
+            undivided_values: 16 << 20,
         }
     }
 }
@@ -195,6 +206,10 @@ pub enum QueryError {
     /// Nobody waits for it any more.
     #[error("query was canceled in expression evaluation")]
     Canceled,
+    /// Rows would be large, and can be asked for at so many steps after the others. Operators say
+    /// it to those above; it is never the answer to a query.
+    #[error("the steps are to be divided, at most {0} at a time")]
+    Divide(usize),
     /// It would hold more than [`EngineOptions::max_samples`].
     #[error(
         "query processing would load too many samples into memory in query execution (limit {0}, \
@@ -232,6 +247,8 @@ impl QueryError {
 pub struct Explained {
     /// Its operators.
     pub plan: Operator,
+    /// The same as DataFusion shows plans.
+    pub text: String,
     /// What the user should know about the answer, if it was evaluated.
     pub annotations: Annotations,
 }
@@ -268,10 +285,9 @@ pub async fn evaluate_in(
     source: Arc<dyn SampleSource>,
     options: &EngineOptions,
 ) -> Result<QueryOutput, QueryError> {
-    let (output, _) = Query::new(expr, params, options)?
+    Query::new(expr, params, options)?
         .run(query_text, source, options, pool, false)
-        .await?;
-    Ok(output)
+        .await
 }
 
 /// Says how an expression is evaluated, as far as that is known beforehand: nothing is read.
@@ -280,9 +296,10 @@ pub fn explain(
     params: QueryParams,
     options: &EngineOptions,
 ) -> Result<Explained, QueryError> {
-    let query = Query::new(expr, params, options)?;
+    let plan: Arc<dyn ExecutionPlan> = Query::new(expr, params, options)?.plan;
     Ok(Explained {
-        plan: explain::describe(&query.node, None, 0.0),
+        plan: explained::describe(&plan, 0.0),
+        text: explained::text(&plan, false),
         annotations: Annotations::default(),
     })
 }
@@ -298,10 +315,11 @@ pub async fn explain_analyze(
 ) -> Result<Explained, QueryError> {
     let query = Query::new(expr, params, options)?;
     let pool = options.memory.pool();
-    let (output, plan) = query.run(query_text, source, options, pool, true).await?;
-    let plan = plan.ok_or_else(|| QueryError::execution("the query was not measured"))?;
+    let plan: Arc<dyn ExecutionPlan> = Arc::clone(&query.plan) as _;
+    let output = query.run(query_text, source, options, pool, true).await?;
     Ok(Explained {
-        plan,
+        plan: explained::describe(&plan, options.request_price),
+        text: explained::text(&plan, true),
         annotations: output.annotations,
     })
 }
@@ -331,9 +349,8 @@ fn is_small(expr: &Expr, params: &QueryParams) -> bool {
 
 /// A planned query.
 struct Query {
-    node: plan::Node,
+    plan: Arc<PromExec>,
     grid: grid::Grid,
-    is_range: bool,
     /// Unless its selectors find much, it takes no time.
     is_small: bool,
     lookback: i64,
@@ -358,21 +375,22 @@ impl Query {
             )));
         }
         let begun = Instant::now();
-        let planner = plan::Planner::new(&params, options);
+        let planner = Planner::new(&params, options);
+        let grid = grid::Grid::new(
+            params.start_ms,
+            params.end_ms,
+            params.step_ms,
+            options.max_samples,
+        )?;
         Ok(Self {
             lookback: params
                 .lookback_delta_ms
                 .filter(|ms| *ms > 0)
                 .unwrap_or(options.lookback_delta_ms),
-            grid: grid::Grid::new(
-                params.start_ms,
-                params.end_ms,
-                params.step_ms,
-                options.max_samples,
-            )?,
+            grid,
             begun,
             is_small: is_small(expr, &params),
-            node: planner.plan(expr)?,
+            plan: Arc::new(planner.plan(expr, grid)?),
             // Those of selectors were compiled while they were parsed.
             pattern_bytes: planner.pattern_bytes()
                 + expr
@@ -381,7 +399,6 @@ impl Query {
                     .flat_map(|selector| &selector.matchers)
                     .map(Matcher::pattern_bytes)
                     .sum::<usize>(),
-            is_range,
         })
     }
 
@@ -393,7 +410,7 @@ impl Query {
         options: &EngineOptions,
         pool: Arc<QueryPool>,
         profiled: bool,
-    ) -> Result<(QueryOutput, Option<Operator>), QueryError> {
+    ) -> Result<QueryOutput, QueryError> {
         let plan_bytes = PLAN_BYTES + PLAN_BYTES_OF_TEXT * query_text.len() + self.pattern_bytes;
         let limits = limits::Limits::new(options.max_samples, options.timeout, pool, plan_bytes)?;
         // Counted while they are made, and once more as a part of the statistics.
@@ -404,40 +421,34 @@ impl Query {
         })?;
         let counts = options
             .count_samples
-            .then(|| stats::StepCounts::new(self.grid));
-        let request_price = options.request_price;
-        let engine = engine::Engine::new(source, options, limits, self.lookback, profiled)
-            .counting(counts.clone());
-        let _cancel = limits::CancelOnDrop(Arc::clone(&engine.limits));
+            .then(|| stats::StepCounts::new(self.grid.count));
+        let grid = self.grid;
+        let work = work::Work::new(source, options, limits, grid, self.lookback, profiled);
+        let work = Arc::new(work.counting(counts.clone()));
+        let _cancel = limits::CancelOnDrop(Arc::clone(&work.limits));
         let query_text = query_text.to_owned();
         let is_small = self.is_small && query_text.len() <= FEW_BYTES;
         let work = async move {
             let planned = Instant::now();
-            let evaluated = engine.eval(&self.node, self.grid).await?;
-            let computed = Instant::now();
-            let (value, mut charge) = finish::finish(evaluated, self.is_range, &engine.limits)?;
+            let evaluated = self.plan.value(grid, &work).await?;
+            let evaluation = planned.elapsed().saturating_sub(work.sorting());
+            let (value, mut charge) = finish::answer(evaluated, &work.limits)?;
             charge.merge_bytes(counters);
-            let (samples_read, peak_samples) = engine.limits.samples();
+            let (samples_read, peak_samples) = work.limits.samples();
             let stats = QueryStats {
                 preparation: planned - self.begun,
-                evaluation: computed - planned,
-                sorting: computed.elapsed(),
+                evaluation,
+                sorting: work.sorting(),
                 samples_read,
                 peak_samples,
                 samples_per_step: counts.map(|counts| counts.all()).unwrap_or_default(),
             };
-            let plan = engine
-                .profile()
-                .map(|profile| explain::describe(&self.node, Some(profile), request_price));
-            Ok((
-                QueryOutput {
-                    value,
-                    annotations: engine.annotations().render(&query_text),
-                    stats,
-                    held: charge.into_bytes(),
-                },
-                plan,
-            ))
+            Ok(QueryOutput {
+                value,
+                annotations: work.annotations().render(&query_text),
+                stats,
+                held: charge.into_bytes(),
+            })
         };
         let (work, threads) = (panics::caught(work), options.threads.as_ref());
         let done = async {

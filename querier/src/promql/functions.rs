@@ -22,7 +22,7 @@ use std::ops::Deref;
 
 use tidelake_catalog::model::Histogram;
 
-use self::call::{Bind, Call};
+use self::call::Call;
 use self::range::RangeFunction;
 pub use self::signature::Signature;
 pub use self::table::FUNCTIONS;
@@ -58,10 +58,8 @@ pub(crate) enum Kernel {
     Time,
     /// A value of the window of each step.
     Range(RangeFunction),
-    /// A value of the values of each step.
+    /// An operator above the arguments.
     Call(Call),
-    /// The same, with arguments that are looked at when the query is planned.
-    Bound(Bind),
 }
 
 /// The steps of a query, in milliseconds.

@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod memory;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::buffer::ScalarBuffer;
@@ -114,6 +115,40 @@ pub struct SelectRequest {
     pub pool: Arc<QueryPool>,
     /// Whether nothing else of the query is read at the same time.
     pub alone: bool,
+    /// Which of the series.
+    pub part: Part,
+    /// Whether batches, and the series of each, have to come in one order, which depends on the
+    /// labels of all selected series only.
+    pub is_ordered: bool,
+}
+
+/// One of several parts that the ordered series of a selector are cut into: no series is in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// From 0 on.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Part {
+    /// The only part.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// Which of so many things, one after the other, are in it.
+    pub fn range(self, count: usize) -> Range<usize> {
+        let of = self.of.max(1);
+        let bound = |index: usize| (count as u128 * index.min(of) as u128 / of as u128) as usize;
+        bound(self.index)..bound(self.index.saturating_add(1))
+    }
+}
+
+/// The series that a selector matches.
+pub struct SelectedSeries {
+    /// How many there are, at most.
+    pub series: usize,
+    /// Their samples.
+    pub stream: SeriesStream,
 }
 
 /// Why samples could not be delivered.
@@ -138,7 +173,7 @@ pub enum SourceError {
     Memory(#[from] MemoryExceeded),
 }
 
-/// Batches of whole series, in no order.
+/// Batches of whole series.
 pub type SeriesStream = BoxStream<'static, Result<SeriesBatch, SourceError>>;
 
 /// Delivers the samples of the series that a selector matches.
@@ -146,5 +181,5 @@ pub type SeriesStream = BoxStream<'static, Result<SeriesBatch, SourceError>>;
 pub trait SampleSource: Send + Sync + 'static {
     /// Batches of series; each series comes whole, in one batch. A batch is the unit of parallel
     /// work, so a source cuts batches to some ten thousand to some million samples.
-    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError>;
+    async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError>;
 }

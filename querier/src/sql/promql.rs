@@ -160,7 +160,7 @@ fn sql_error(error: QueryError) -> SqlError {
             SqlError::ResourcesExhausted(message)
         }
         QueryError::Source(SourceError::Unavailable(_)) => SqlError::Unavailable(message),
-        QueryError::Panicked(_) => SqlError::Internal(message),
+        QueryError::Divide(_) | QueryError::Panicked(_) => SqlError::Internal(message),
         QueryError::Source(SourceError::Corrupt { object, message }) => {
             SqlError::Damaged { object, message }
         }

@@ -1,4 +1,4 @@
-//! `sum` and `avg` of histograms, beside the floats that `aggregate` adds up.
+//! `sum` and `avg` of histograms, beside the floats that `fold` adds up.
 
 use std::sync::Arc;
 
@@ -9,12 +9,10 @@ use super::super::histogram::compensated::{Mean, Total};
 use super::super::histogram::{Incompatible, Merged, bytes as histogram_bytes};
 use super::super::parse::ast::AggregateOp;
 use super::QueryError;
+use super::aggregate::Aggregate;
 use super::annotations::{Collector, Operation};
-use super::engine::Engine;
-use super::group::Groups;
 use super::limits::Charge;
-use super::plan::Aggregate;
-use super::row::{ABSENT, Point, Row, Rows, is_absent};
+use super::row::{ABSENT, Point, Row, is_absent};
 
 /// A sum or a mean that is being made.
 #[derive(Debug)]
@@ -85,66 +83,69 @@ struct State {
     total: Option<Accumulator>,
 }
 
-/// Puts histograms into the rows of the groups, which hold the results of the floats. Groups that
-/// have both at a step have no result there.
-pub(crate) fn evaluate(
-    engine: &Engine,
-    node: &Aggregate,
-    rows: &Rows,
-    groups: &Groups,
-    out: &mut [Row],
-    charge: &mut Charge,
-) -> Result<(), QueryError> {
-    let is_mean = node.op == AggregateOp::Avg;
-    let mut states: Vec<Option<Vec<State>>> = Vec::new();
-    states.resize_with(groups.len(), || None);
-    for (row, group) in rows
-        .list
-        .iter()
-        .zip(&groups.of_row)
-        .filter(|(row, _)| row.has_histograms())
-    {
-        if states[*group].is_none() {
-            // The states, and the places of the results.
-            let step_bytes = size_of::<State>() + size_of::<Option<Arc<Histogram>>>();
-            charge.take(row.values.len().saturating_mul(step_bytes))?;
-            let all = std::iter::repeat_with(State::default).take(row.values.len());
-            states[*group] = Some(all.collect());
+/// The histograms of one group.
+#[derive(Debug)]
+pub(crate) struct HistogramFold {
+    states: Vec<State>,
+}
+
+impl HistogramFold {
+    /// Bytes of the states of so many steps, and of the places of the results.
+    pub fn bytes_of(steps: usize) -> usize {
+        steps.saturating_mul(size_of::<State>() + size_of::<Option<Arc<Histogram>>>())
+    }
+
+    /// Nothing yet, at so many steps.
+    pub fn new(steps: usize) -> Self {
+        Self {
+            states: std::iter::repeat_with(State::default).take(steps).collect(),
         }
     }
-    let mut remarks = Collector::default();
-    for (row, group) in rows.list.iter().zip(&groups.of_row) {
-        engine.limits.check()?;
-        let Some(states) = &mut states[*group] else {
-            continue;
-        };
-        for (step, state) in states
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, state)| !state.broken)
-        {
+
+    /// Notes that there is a float at a step.
+    pub fn see_float(&mut self, step: usize) {
+        let state = &mut self.states[step];
+        state.has_float |= !state.broken;
+    }
+
+    /// Adds the histograms of a row, and notes its floats.
+    pub fn add(
+        &mut self,
+        row: &Row,
+        spec: &Aggregate,
+        remarks: &mut Collector,
+        charge: &mut Charge,
+    ) -> Result<(), QueryError> {
+        let states = self.states.iter_mut().enumerate();
+        for (step, state) in states.filter(|(_, state)| !state.broken) {
             match row.histogram(step) {
                 Some(histogram) => {
                     let before = state.heap_bytes();
                     // What one adds at most, before it is known what both have.
                     charge.reserve(4 * histogram_bytes(histogram) + before)?;
-                    state.add(histogram, is_mean, row, node, &mut remarks);
+                    state.add(histogram, row, spec, remarks);
                     charge.take(state.heap_bytes().saturating_sub(before))?;
                 }
                 None => state.has_float |= !is_absent(row.values[step]),
             }
         }
+        Ok(())
     }
-    for (row, states) in out.iter_mut().zip(states) {
-        for (step, state) in states
-            .into_iter()
-            .flatten()
-            .enumerate()
-            .filter(|(_, state)| state.has_histogram)
-        {
+
+    /// Puts the results into a row with those of the floats. A group that has both at a step has no
+    /// result there.
+    pub fn finish(
+        self,
+        row: &mut Row,
+        spec: &Aggregate,
+        remarks: &mut Collector,
+        charge: &mut Charge,
+    ) -> Result<(), QueryError> {
+        let states = self.states.into_iter().enumerate();
+        for (step, state) in states.filter(|(_, state)| state.has_histogram) {
             row.values[step] = ABSENT;
             if state.has_float {
-                remarks.mixed_aggregation(node.expr_span);
+                remarks.mixed_aggregation(spec.expr_span);
             } else if let (false, Some(total)) = (state.broken, state.total) {
                 charge.reserve(total.heap_bytes())?;
                 let mut histogram = total.finish();
@@ -152,13 +153,12 @@ pub(crate) fn evaluate(
                 charge.take(histogram_bytes(&histogram))?;
                 row.set(step, Point::Histogram(Arc::new(histogram)));
                 if state.hints.conflict() {
-                    remarks.conflicting_resets(Operation::Aggregation, node.expr_span);
+                    remarks.conflicting_resets(Operation::Aggregation, spec.expr_span);
                 }
             }
         }
+        Ok(())
     }
-    engine.annotate(|all| all.merge(remarks));
-    Ok(())
 }
 
 impl State {
@@ -166,32 +166,25 @@ impl State {
         self.total.as_ref().map_or(0, Accumulator::heap_bytes)
     }
 
-    fn add(
-        &mut self,
-        histogram: &Histogram,
-        is_mean: bool,
-        row: &Row,
-        node: &Aggregate,
-        remarks: &mut Collector,
-    ) {
+    fn add(&mut self, histogram: &Histogram, row: &Row, spec: &Aggregate, remarks: &mut Collector) {
         self.has_histogram = true;
         let Some(total) = &mut self.total else {
             // After a float there will be no result, whatever follows.
             if !self.has_float {
                 self.hints.see(histogram.reset_hint);
-                self.total = Some(Accumulator::new(is_mean, histogram));
+                self.total = Some(Accumulator::new(spec.op == AggregateOp::Avg, histogram));
             }
             return;
         };
         self.hints.see(histogram.reset_hint);
         match total.add(histogram) {
             Ok(merged) if merged.reconciled => {
-                remarks.reconciled_bounds(Operation::Aggregation, node.expr_span)
+                remarks.reconciled_bounds(Operation::Aggregation, spec.expr_span)
             }
             Ok(_) => {}
             Err(Incompatible) => {
                 self.broken = true;
-                remarks.mixed_exponential_custom(row.labels.metric_name(), node.expr_span);
+                remarks.mixed_exponential_custom(row.labels.metric_name(), spec.expr_span);
             }
         }
     }

@@ -2,49 +2,59 @@
 
 use std::sync::Arc;
 
-use super::super::parse::ast::BinaryOp;
-use super::engine::{Engine, Evaluated};
+use super::super::parse::ast::{BinaryOp, Span, VectorMatching};
+use super::annotations::Collector;
 use super::grid::Grid;
-use super::plan::Binary;
+use super::limits::Limits;
 use super::row::{ABSENT, Point, Rows, is_absent};
 use super::sample_op::{self, Remark, Remarks};
+use super::scalar::Scalar;
+use super::work::Work;
 use super::{QueryError, matching, set};
 
-/// Evaluates a binary operation.
-pub(crate) async fn evaluate(
-    engine: &Engine,
-    node: &Binary,
+/// An operation on two vectors.
+#[derive(Debug, Clone)]
+pub(crate) struct VectorBinary {
+    pub op: BinaryOp,
+    pub return_bool: bool,
+    pub matching: VectorMatching,
+    pub span: Span,
+}
+
+/// An operation on a vector and a scalar.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScalarBinary {
+    pub op: BinaryOp,
+    pub return_bool: bool,
+    pub scalar_is_left: bool,
+    pub span: Span,
+}
+
+/// Evaluates an operation on two vectors.
+pub(crate) fn vectors(
+    work: &Work,
+    spec: &VectorBinary,
+    lhs: Rows,
+    rhs: Rows,
     grid: Grid,
-) -> Result<Evaluated, QueryError> {
-    let (lhs, rhs) = engine.both(&node.lhs, &node.rhs, grid).await?;
-    Ok(match (lhs, rhs) {
-        (Evaluated::Scalar(mut lhs), Evaluated::Scalar(rhs)) => {
-            for (a, b) in lhs.iter_mut().zip(&*rhs) {
-                *a = match apply(node.op, *a, *b) {
-                    Applied::Value(value) => value,
-                    Applied::Holds(holds) => f64::from(u8::from(holds)),
-                };
-            }
-            Evaluated::Scalar(lhs)
+) -> Result<Rows, QueryError> {
+    match spec.op {
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+            set::evaluate(work, spec, lhs, rhs, grid)
         }
-        (Evaluated::Vector(rows), Evaluated::Scalar(scalar)) => {
-            Evaluated::Vector(with_scalar(engine, node, rows, &scalar, false)?)
-        }
-        (Evaluated::Scalar(scalar), Evaluated::Vector(rows)) => {
-            Evaluated::Vector(with_scalar(engine, node, rows, &scalar, true)?)
-        }
-        (Evaluated::Vector(lhs), Evaluated::Vector(rhs)) => Evaluated::Vector(match node.op {
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
-                set::evaluate(engine, node, lhs, rhs, grid)?
-            }
-            _ => matching::evaluate(engine, node, lhs, rhs, grid)?,
-        }),
-        _ => {
-            return Err(QueryError::BadData(
-                "binary operators need scalars or instant vectors".to_owned(),
-            ));
-        }
-    })
+        _ => matching::evaluate(work, spec, lhs, rhs, grid),
+    }
+}
+
+/// Evaluates an operation on two scalars; a comparison gives 0 or 1.
+pub(crate) fn scalars(op: BinaryOp, mut lhs: Scalar, rhs: &[f64]) -> Scalar {
+    for (a, b) in lhs.iter_mut().zip(rhs) {
+        *a = match apply(op, *a, *b) {
+            Applied::Value(value) => value,
+            Applied::Holds(holds) => f64::from(u8::from(holds)),
+        };
+    }
+    lhs
 }
 
 /// What an operator gives for two floats.
@@ -113,26 +123,27 @@ pub(crate) fn result(op: BinaryOp, a: f64, b: f64, kept: f64, return_bool: bool)
 }
 
 /// A vector and a scalar; a comparison keeps the vector's values whichever side they are on.
-fn with_scalar(
-    engine: &Engine,
-    node: &Binary,
+pub(crate) fn with_scalar(
+    limits: &Arc<Limits>,
+    spec: &ScalarBinary,
     rows: Rows,
     scalar: &[f64],
-    scalar_is_left: bool,
+    all: &mut Collector,
 ) -> Result<Rows, QueryError> {
+    let scalar_is_left = spec.scalar_is_left;
     let mut remarks = Remarks::new(scalar.len());
     let mut remarks_charge = None;
     let rows = rows.try_map(|mut rows, charge| {
-        if is_trim(node.op) || rows.iter().any(|row| row.histograms.is_some()) {
-            remarks_charge = Some(engine.limits.charge(Remarks::bytes_of(scalar.len()))?);
+        if is_trim(spec.op) || rows.iter().any(|row| row.histograms.is_some()) {
+            remarks_charge = Some(limits.charge(Remarks::bytes_of(scalar.len()))?);
         }
         for (order, row) in rows.iter_mut().enumerate() {
-            engine.limits.check()?;
+            limits.check()?;
             // Each histogram becomes another one.
             charge.reserve(row.histogram_bytes())?;
             let histograms = row.histograms.take();
-            row.drop_name |= is_arithmetic(node.op) || node.return_bool;
-            if is_trim(node.op) {
+            row.drop_name |= is_arithmetic(spec.op) || spec.return_bool;
+            if is_trim(spec.op) {
                 for (step, value) in row
                     .values
                     .iter_mut()
@@ -150,7 +161,7 @@ fn with_scalar(
                         } else {
                             (*value, *scalar)
                         };
-                        *value = result(node.op, a, b, *value, node.return_bool);
+                        *value = result(spec.op, a, b, *value, spec.return_bool);
                     }
                 }
             }
@@ -162,7 +173,7 @@ fn with_scalar(
                 } else {
                     (&vector, &scalar)
                 };
-                let (applied, remark) = sample_op::apply(node.op, a, b);
+                let (applied, remark) = sample_op::apply(spec.op, a, b);
                 if let sample_op::Applied::Value(value) = applied {
                     row.set(step, Point::Histogram(Arc::new(value)));
                 }
@@ -175,7 +186,7 @@ fn with_scalar(
         rows.retain(|row| !row.is_empty());
         Ok(rows)
     })?;
-    engine.annotate(|all| remarks.report(node.op, node.span, all));
+    remarks.report(spec.op, spec.span, all);
     drop(remarks_charge);
     Ok(rows)
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, METRIC_NAME};
 
-use super::engine::{Evaluated, drop_names, sort_rows};
 use super::limits::{Charge, Limits, table_bytes};
-use super::row::{RangeSeries, Row, SeriesRow, labels_bytes, labels_in_work_bytes, rows_bytes};
+use super::row::{
+    RangeSeries, Row, Rows, SeriesRow, labels_bytes, labels_in_work_bytes, rows_bytes,
+};
 use super::selector::Points;
+use super::work::{Evaluated, drop_names, sort_rows};
 use super::{QueryError, Value};
 
 /// Labels that describe a metric as it was stored; they go together with its name.
@@ -20,10 +22,21 @@ pub(crate) fn without_metadata(labels: &Labels) -> Labels {
     labels.retain(|name| !METADATA_LABELS.contains(&name))
 }
 
-/// Turns the engine's value into the answer, with the charge of what it holds.
-pub(crate) fn finish(
+/// The rows of the answer.
+pub(crate) fn finish_rows(rows: Rows, is_range_query: bool) -> Result<Rows, QueryError> {
+    rows.try_map(|mut list, charge| {
+        drop_names(&mut list, charge)?;
+        let mut list = merge_rows(list, charge)?;
+        if is_range_query {
+            sort_rows(&mut list, charge)?;
+        }
+        Ok(list)
+    })
+}
+
+/// Turns the value of a plan into the answer, with the charge of what it holds.
+pub(crate) fn answer(
     value: Evaluated,
-    is_range_query: bool,
     limits: &Arc<Limits>,
 ) -> Result<(Value, Charge), QueryError> {
     Ok(match value {
@@ -36,16 +49,11 @@ pub(crate) fn finish(
             (Value::String(text), charge)
         }
         Evaluated::Vector(rows) => {
-            let (mut list, charge) = rows.into_parts();
+            let (list, charge) = rows.into_parts();
             let mut charge = match charge {
                 Some(charge) => charge,
                 None => limits.charge(0)?,
             };
-            drop_names(&mut list, &mut charge)?;
-            let mut list = merge_rows(list, &mut charge)?;
-            if is_range_query {
-                sort_rows(&mut list, &mut charge)?;
-            }
             let bytes = rows_bytes(&list);
             let series = |row: Row| SeriesRow {
                 labels: row.labels,

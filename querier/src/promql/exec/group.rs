@@ -9,7 +9,7 @@ use super::limits::Charge;
 use super::row::{Row, labels_bytes, labels_in_work_bytes};
 
 /// Bytes of a group in its table and in its list, both of which double when they are full.
-const GROUP_BYTES: usize = 80;
+pub(crate) const GROUP_BYTES: usize = 80;
 
 /// The rows of an aggregation's argument by group.
 pub(crate) struct Groups {

@@ -7,13 +7,13 @@ use hashbrown::HashMap;
 use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::super::parse::ast::{Reach, Span};
-use super::engine::Engine;
 use super::grid::Grid;
 use super::limits::Charge;
-use super::plan::Select;
+use super::profile::Profile;
 use super::row::{Row, Rows, is_absent, labels_bytes, labels_in_work_bytes, shown};
-use super::selector::{self, Output};
-use super::{QueryError, finish::merge_rows};
+use super::selector::{Instant, Output, Select};
+use super::work::Work;
+use super::{QueryError, finish::merge_rows, series};
 
 /// Bytes of an info series in the table of their identities.
 const INFO_BYTES: usize = 128;
@@ -66,10 +66,11 @@ impl InfoCall {
 
 /// Evaluates the call over its first argument.
 pub(crate) async fn evaluate(
-    engine: &Engine,
+    work: &Work,
     call: &InfoCall,
     base: Rows,
     grid: Grid,
+    profile: Option<Arc<Profile>>,
 ) -> Result<Rows, QueryError> {
     let names = call.name_matchers()?;
     let is_info = |labels: &Labels| names.iter().all(|m| m.matches(labels.metric_name()));
@@ -86,7 +87,7 @@ pub(crate) async fn evaluate(
         for name in IDENTIFYING_LABELS {
             let text: usize = base.list.iter().map(|row| row.labels.as_str().len()).sum();
             // A list of the values, and a pattern of them, which may be escaped.
-            let _values = engine
+            let _values = work
                 .limits
                 .charge(base.list.len() * size_of::<String>() * 2 + 3 * text)?;
             let mut values: Vec<&str> = base
@@ -116,7 +117,8 @@ pub(crate) async fn evaluate(
             span: Span::default(),
             counts_only: false,
         };
-        selector::instant(engine, &Arc::new(select), grid, Output::RawTimes).await?
+        let kernel = Instant::new(work, &Arc::new(select), grid, Output::RawTimes);
+        series::rows(work, kernel, grid, profile).await?
     } else {
         Rows::default()
     };
@@ -124,7 +126,7 @@ pub(crate) async fn evaluate(
         return Err(QueryError::execution("info sample should be float"));
     }
 
-    let mut charge = engine.limits.charge(0)?;
+    let mut charge = work.limits.charge(0)?;
     let mut by_signature: HashMap<Labels, Vec<&Row>> = HashMap::new();
     for row in &infos.list {
         let len = row.labels.as_str().len();
@@ -139,7 +141,7 @@ pub(crate) async fn evaluate(
     charge.take(base.list.len() * size_of::<Row>())?;
     let mut out = Vec::with_capacity(base.list.len());
     for row in &base.list {
-        engine.limits.check()?;
+        work.limits.check()?;
         charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
         if is_info(&row.labels) {
             charge.take(size_of::<Row>() + row.heap_bytes())?;

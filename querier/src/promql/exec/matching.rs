@@ -11,14 +11,13 @@ use tidelake_catalog::model::{Labels, LabelsBuilder, METRIC_NAME};
 
 use super::super::parse::ast::{Cardinality, VectorMatching};
 use super::QueryError;
-use super::binary::{self, is_arithmetic, is_trim};
-use super::engine::Engine;
+use super::binary::{self, VectorBinary, is_arithmetic, is_trim};
 use super::finish::{merge_rows, without_metadata};
 use super::grid::Grid;
 use super::limits::Charge;
-use super::plan::Binary;
 use super::row::{Point, Row, Rows, labels_bytes, labels_in_work_bytes, shown};
 use super::sample_op::{self, Applied, Remark, Remarks};
+use super::work::Work;
 
 /// The labels by which rows are matched, numbered over both sides.
 pub(crate) struct Signatures {
@@ -89,7 +88,7 @@ const MATCHED_BYTES: usize = 96;
 /// One match of two vectors. "Many" is the side that may have several rows of a signature, "one"
 /// the other.
 struct Matching<'a> {
-    node: &'a Binary,
+    spec: &'a VectorBinary,
     matching: &'a VectorMatching,
     grid: Grid,
     many: &'a [Row],
@@ -102,24 +101,20 @@ struct Matching<'a> {
 
 /// Evaluates arithmetic or a comparison.
 pub(crate) fn evaluate(
-    engine: &Engine,
-    node: &Binary,
+    work: &Work,
+    spec: &VectorBinary,
     lhs: Rows,
     rhs: Rows,
     grid: Grid,
 ) -> Result<Rows, QueryError> {
-    let Some(matching) = &node.matching else {
-        return Err(QueryError::BadData(
-            "vectors cannot be matched here".to_owned(),
-        ));
-    };
+    let matching = &spec.matching;
     let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
     if (lhs.list.is_empty() && rhs.list.is_empty())
         || ((lhs.list.is_empty() || rhs.list.is_empty()) && !fills)
     {
         return Ok(Rows::default());
     }
-    let mut charge = engine.limits.charge(0)?;
+    let mut charge = work.limits.charge(0)?;
     let signatures = Signatures::new(&lhs.list, &rhs.list, matching, &mut charge)?;
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped {
@@ -135,7 +130,7 @@ pub(crate) fn evaluate(
     // Also of `group_right`, as Prometheus has it in its source and tests.
     let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     let context = Matching {
-        node,
+        spec,
         matching,
         grid,
         many,
@@ -151,7 +146,7 @@ pub(crate) fn evaluate(
             + 2 * size_of::<usize>() * (lhs.list.len() + rhs.list.len())
             + size_of::<Row>() * many.len(),
     )?;
-    if is_trim(node.op)
+    if is_trim(spec.op)
         || sides
             .iter()
             .any(|rows| rows.iter().any(|row| row.histograms.is_some()))
@@ -176,11 +171,11 @@ pub(crate) fn evaluate(
     let mut remarks = Remarks::new(grid.count);
     let mut out = Vec::with_capacity(many.len());
     for signature in order {
-        engine.limits.check()?;
+        work.limits.check()?;
         let (many, one) = &members[signature];
         context.signature(many, one, &mut remarks, &mut out, &mut charge)?;
     }
-    engine.annotate(|all| remarks.report(node.op, node.span, all));
+    work.annotate(|all| remarks.report(spec.op, spec.span, all));
     if grid.count > 1 {
         out = merge_rows(out, &mut charge)?;
     }
@@ -298,7 +293,7 @@ impl Matching<'_> {
         charge: &mut Charge,
         wanted: impl Fn(usize) -> bool,
     ) -> Result<Option<Pair>, QueryError> {
-        let op = self.node.op;
+        let op = self.spec.op;
         let rows = || [many, one].into_iter().flatten();
         let labels: usize = rows().map(|row| row.labels.as_str().len()).sum();
         // Sums of histograms are no larger than both, before empty buckets are left out.
@@ -329,7 +324,7 @@ impl Matching<'_> {
         let mut steps = vec![false; self.grid.count];
         let mut row = Row::empty(
             self.result_labels(many_labels, one_labels),
-            self.node.return_bool,
+            self.spec.return_bool,
             self.grid.count,
         );
         let mut any = false;
@@ -350,7 +345,7 @@ impl Matching<'_> {
                         remarks.note(step, order, Remark::Types("float", "float"));
                         continue;
                     }
-                    row.values[step] = binary::result(op, a, b, a, self.node.return_bool);
+                    row.values[step] = binary::result(op, a, b, a, self.spec.return_bool);
                 }
                 (a, b) => {
                     let (applied, remark) = sample_op::apply(op, &a, &b);
@@ -362,7 +357,7 @@ impl Matching<'_> {
                         Applied::Value(histogram) => {
                             row.set(step, Point::Histogram(Arc::new(histogram)))
                         }
-                        Applied::Holds(keep) if self.node.return_bool => {
+                        Applied::Holds(keep) if self.spec.return_bool => {
                             row.values[step] = f64::from(u8::from(keep))
                         }
                         Applied::Holds(true) => row.set(step, a),
@@ -413,7 +408,7 @@ impl Matching<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let mut labels = if is_arithmetic(self.node.op) {
+        let mut labels = if is_arithmetic(self.spec.op) {
             without_metadata(many)
         } else {
             many.clone()

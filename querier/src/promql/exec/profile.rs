@@ -1,32 +1,24 @@
-//! What each operator of a query did: for `EXPLAIN ANALYZE`, and not collected otherwise.
+//! What an operator of a query did: for `EXPLAIN ANALYZE`, and not collected otherwise.
 //!
-//! Every operator is evaluated at most once, so it has one time from which it was asked until it
-//! answered. While it waits for its operands they have theirs; its own time is what remains.
+//! From when it is asked until it answers an operator has a time, of which it may wait for its
+//! operands; its own time is what remains.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
 use tidelake_catalog::segment::ReadMeter;
-use tokio::time::Instant;
 
-use super::QueryError;
-use super::engine::Evaluated;
-use super::plan::Node;
-
-tokio::task_local! {
-    /// The operator that is being evaluated.
-    static CURRENT: Arc<OperatorProfile>;
-}
+use super::super::source::SeriesSamples;
+use super::row::{Row, Rows};
+use super::work::Evaluated;
 
 /// What one operator did.
 #[derive(Debug)]
-pub(crate) struct OperatorProfile {
-    /// What its selector asked of the store.
+pub(crate) struct Profile {
+    /// What it asked of the store.
     pub read: Arc<ReadMeter>,
-    /// Series that its selector got.
+    /// Series that it read.
     pub series: AtomicU64,
     /// Samples of these.
     pub samples: AtomicU64,
@@ -34,100 +26,76 @@ pub(crate) struct OperatorProfile {
     pub batches: AtomicU64,
     /// Time that its tasks were computing, all together.
     pub compute_nanos: AtomicU64,
-    done: Mutex<Done>,
-}
-
-/// When an operator ran, and what came out.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Done {
-    /// Begin and end.
-    pub span: Option<(Instant, Instant)>,
-    /// Rows.
-    pub rows: u64,
+    /// From when it was asked until it answered.
+    pub total_nanos: AtomicU64,
+    /// Of that, while it waited for operands.
+    pub waited_nanos: AtomicU64,
+    /// Rows that came out.
+    pub rows: AtomicU64,
     /// Values in these rows, histograms included.
-    pub values: u64,
+    pub values: AtomicU64,
 }
 
-impl OperatorProfile {
-    /// When it ran, and what came out.
-    pub fn done(&self) -> Done {
-        *self.done.lock()
+impl Profile {
+    /// Nothing yet; what it reads counts as read by the query, too.
+    pub fn new(query: &Arc<ReadMeter>) -> Self {
+        Self {
+            read: ReadMeter::unlimited(vec![Arc::clone(query)]),
+            series: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            compute_nanos: AtomicU64::new(0),
+            total_nanos: AtomicU64::new(0),
+            waited_nanos: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            values: AtomicU64::new(0),
+        }
     }
 
-    /// Counts a batch of a selector.
-    pub fn batch(&self, series: usize, samples: u64) {
+    /// Counts a batch that was read.
+    pub fn batch(&self, series: &[SeriesSamples]) {
+        let samples = series.iter().map(|series| series.times.len() as u64).sum();
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.series.fetch_add(series as u64, Ordering::Relaxed);
+        self.series
+            .fetch_add(series.len() as u64, Ordering::Relaxed);
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
     /// Counts what a task has computed.
     pub fn computed(&self, time: Duration) {
-        self.compute_nanos.fetch_add(
-            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        add(&self.compute_nanos, time);
+    }
+
+    /// Counts from when it was asked until it answered.
+    pub fn took(&self, time: Duration) {
+        add(&self.total_nanos, time);
+    }
+
+    /// Counts a time during which it waited for operands.
+    pub fn waited(&self, time: Duration) {
+        add(&self.waited_nanos, time);
+    }
+
+    /// Counts what came out.
+    pub fn answered(&self, value: &Evaluated) {
+        let (rows, values) = size(value);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.values.fetch_add(values, Ordering::Relaxed);
+    }
+
+    /// Counts rows that came out in a batch.
+    pub fn answered_rows(&self, rows: &Rows) {
+        self.rows
+            .fetch_add(rows.list.len() as u64, Ordering::Relaxed);
+        self.values.fetch_add(values(rows), Ordering::Relaxed);
     }
 }
 
-/// What the operators of a query did.
-#[derive(Debug)]
-pub(crate) struct Profile {
-    query: Arc<ReadMeter>,
-    operators: Mutex<HashMap<usize, Arc<OperatorProfile>>>,
-}
-
-/// Nodes do not move while a query runs.
-fn key(node: &Node) -> usize {
-    std::ptr::from_ref(node).addr()
-}
-
-impl Profile {
-    /// Nothing yet; what operators read counts as read by the query.
-    pub fn new(query: Arc<ReadMeter>) -> Self {
-        Self {
-            query,
-            operators: Mutex::default(),
-        }
-    }
-
-    /// What an operator did, if it was evaluated.
-    pub fn of(&self, node: &Node) -> Option<Arc<OperatorProfile>> {
-        self.operators.lock().get(&key(node)).cloned()
-    }
-
-    /// The operator on whose behalf the present task runs.
-    pub fn current() -> Option<Arc<OperatorProfile>> {
-        CURRENT.try_with(Arc::clone).ok()
-    }
-
-    /// Evaluates an operator and notes what it did.
-    pub async fn measure(
-        &self,
-        node: &Node,
-        work: impl Future<Output = Result<Evaluated, QueryError>>,
-    ) -> Result<Evaluated, QueryError> {
-        let operator = Arc::new(OperatorProfile {
-            read: ReadMeter::unlimited(vec![Arc::clone(&self.query)]),
-            series: AtomicU64::new(0),
-            samples: AtomicU64::new(0),
-            batches: AtomicU64::new(0),
-            compute_nanos: AtomicU64::new(0),
-            done: Mutex::default(),
-        });
-        self.operators
-            .lock()
-            .insert(key(node), Arc::clone(&operator));
-        let begun = Instant::now();
-        let value = CURRENT.scope(Arc::clone(&operator), work).await;
-        let (rows, values) = value.as_ref().map_or((0, 0), size);
-        *operator.done.lock() = Done {
-            span: Some((begun, Instant::now())),
-            rows,
-            values,
-        };
-        value
-    }
+fn add(nanos: &AtomicU64, time: Duration) {
+    nanos.fetch_add(
+        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+        Ordering::Relaxed,
+    );
 }
 
 fn size(value: &Evaluated) -> (u64, u64) {
@@ -138,13 +106,11 @@ fn size(value: &Evaluated) -> (u64, u64) {
             points.len() as u64,
             points.iter().map(|points| points.len() as u64).sum(),
         ),
-        Evaluated::Vector(rows) => {
-            let values = rows
-                .list
-                .iter()
-                .map(|row| (0..row.values.len()).filter(|step| row.has(*step)).count() as u64)
-                .sum();
-            (rows.list.len() as u64, values)
-        }
+        Evaluated::Vector(rows) => (rows.list.len() as u64, values(rows)),
     }
+}
+
+fn values(rows: &Rows) -> u64 {
+    let of_row = |row: &Row| (0..row.values.len()).filter(|step| row.has(*step)).count() as u64;
+    rows.list.iter().map(of_row).sum()
 }

@@ -8,22 +8,34 @@ use std::sync::Arc;
 
 use tidelake_catalog::model::TimeRange;
 
+use super::super::functions::Function;
+use super::super::functions::extended::extend;
 use super::super::functions::over_time::LANES;
 use super::super::functions::range::{Prepared, RangeFunction, Remarks, Window};
 use super::super::histogram::weight;
 use super::super::parse::ast::{Reach, Span};
-use super::super::source::SeriesSamples;
+use super::super::source::{Part, SeriesSamples};
 use super::QueryError;
 use super::annotations::Collector;
-use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
 use super::limits::{Charge, Limits};
-use super::plan::{RangeArg, RangeCall, RangeSelect};
-use super::row::{Row, Rows, is_absent, labels_bytes, rows_bytes};
+use super::profile::Profile;
+use super::row::{Row, Rows, is_absent};
 use super::scalar::Scalar;
-use super::selector::{Points, points_bytes};
+use super::selector::{Points, RangeSelect, Select, points_bytes};
+use super::series::SeriesKernel;
 use super::stats::Counter;
-use super::subquery;
+use super::subquery::Subquery;
+use super::work::{Scan, Work};
+
+/// A call of a function over windows of samples.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RangeCall {
+    pub function: &'static Function,
+    pub range_function: &'static RangeFunction,
+    /// Where the first argument stands: annotations point there.
+    pub span: Span,
+}
 
 /// What is the same for all series of a call.
 struct Sliding {
@@ -46,97 +58,110 @@ struct Sliding {
 const STEPS_BETWEEN_CHECKS: usize = 256;
 const LARGE_WINDOW: usize = 4096;
 
-/// Evaluates a range function.
-pub(crate) async fn evaluate(
-    engine: &Engine,
-    call: &RangeCall,
-    grid: Grid,
-) -> Result<Rows, QueryError> {
-    if grid.count == 0 {
-        return Ok(Rows::default());
-    }
-    let mut params = Vec::with_capacity(call.args.len());
-    for arg in &call.args {
-        params.push(engine.scalar(arg, grid).await?);
-    }
-    let sliding = |range, offset, at, reach| Sliding {
-        function: call.function,
-        grid,
-        range,
-        offset,
-        at,
-        reach,
-        lookback: engine.lookback,
-        params,
-        span: call.span,
-        limits: Arc::clone(&engine.limits),
-        counter: engine.counter(grid),
-    };
-    let rows = match &call.range {
-        RangeArg::Matrix(matrix) => {
-            let sliding = sliding(
-                matrix.range,
-                matrix.select.offset,
-                matrix.select.at,
-                matrix.select.reach,
-            );
-            let range = sliding.time_range();
-            let work = move |samples: SeriesSamples, remarks: &mut Collector| {
-                sliding.evaluate(&Points::new(samples), remarks)
-            };
-            let need = move |samples: &SeriesSamples| {
-                let with_histograms = !samples.histograms.is_empty();
-                Row::bytes_of(grid.count, with_histograms) + Points::bytes_of(samples)
-            };
-            let (mut rows, mut charge) =
-                engine.map_series(&matrix.select, range, need, work).await?;
-            sort_rows(&mut rows, &mut charge)?;
-            charge.settle(rows_bytes(&rows))?;
-            Rows::charged(rows, charge)
-        }
-        RangeArg::Subquery(node) => {
-            let (points, _charge) = subquery::evaluate(engine, node, grid).await?;
-            let sliding = sliding(node.range, node.offset, node.at, Reach::Plain);
-            let mut charge = engine.limits.charge(points.len() * size_of::<Row>())?;
-            let mut rows = Vec::with_capacity(points.len());
-            let mut remarks = Collector::default();
-            for points in &points {
-                engine.limits.check()?;
-                let with_histograms = !points.histograms.is_empty();
-                charge.reserve(
-                    Row::bytes_of(grid.count, with_histograms) + points.prepared_bytes(),
-                )?;
-                if let Some(row) = sliding.evaluate(points, &mut remarks)? {
-                    charge.take(row.heap_bytes())?;
-                    rows.push(row);
-                }
-            }
-            engine.annotate(|all| all.merge(remarks));
-            Rows::new(rows, charge)?
-        }
-    };
-    if call.function.is_of_absence {
-        return absent(engine, call, &rows, grid);
-    }
-    Ok(rows)
+/// A range function over the windows of a selector.
+pub(crate) struct SelectorWindows {
+    matrix: Arc<RangeSelect>,
+    sliding: Sliding,
 }
 
-/// 1 at every step at which no series has a sample.
-fn absent(engine: &Engine, call: &RangeCall, rows: &Rows, grid: Grid) -> Result<Rows, QueryError> {
-    let labels = &call.absent_labels;
-    let charge = engine
-        .limits
-        .charge(Row::bytes_of(grid.count, false) + labels_bytes(labels))?;
-    let mut row = Row::floats(labels.clone(), true, vec![1.0; grid.count]);
-    for (step, value) in row.values.iter_mut().enumerate() {
-        if rows.list.iter().any(|row| !is_absent(row.values[step])) {
-            *value = super::ABSENT;
+impl SelectorWindows {
+    /// The windows of these steps. `params` are the scalar arguments.
+    pub fn new(
+        work: &Work,
+        call: &RangeCall,
+        matrix: &Arc<RangeSelect>,
+        params: Vec<Scalar>,
+        grid: Grid,
+    ) -> Self {
+        let select = &matrix.select;
+        Self {
+            sliding: Sliding {
+                range: matrix.range,
+                offset: select.offset,
+                at: select.at,
+                reach: select.reach,
+                ..Sliding::new(work, call, params, grid)
+            },
+            matrix: Arc::clone(matrix),
         }
     }
-    Rows::new(vec![row], charge)
+}
+
+impl SeriesKernel for SelectorWindows {
+    fn select(&self) -> &Select {
+        &self.matrix.select
+    }
+
+    fn time_range(&self) -> TimeRange {
+        match self.sliding.grid.count {
+            0 => TimeRange::EMPTY,
+            _ => self.sliding.time_range(),
+        }
+    }
+
+    fn need(&self, samples: &SeriesSamples) -> usize {
+        let with_histograms = !samples.histograms.is_empty();
+        Row::bytes_of(self.sliding.grid.count, with_histograms) + Points::bytes_of(samples)
+    }
+
+    fn row(
+        &self,
+        samples: SeriesSamples,
+        remarks: &mut Collector,
+    ) -> Result<Option<Row>, QueryError> {
+        self.sliding.evaluate(&Points::new(samples), remarks)
+    }
+}
+
+/// Evaluates a range function over the samples that a subquery made.
+pub(crate) fn over_subquery(
+    work: &Work,
+    call: &RangeCall,
+    subquery: &Subquery,
+    points: &[Points],
+    params: Vec<Scalar>,
+    grid: Grid,
+) -> Result<Rows, QueryError> {
+    let sliding = Sliding {
+        range: subquery.range,
+        offset: subquery.offset,
+        at: subquery.at,
+        ..Sliding::new(work, call, params, grid)
+    };
+    let mut charge = work.limits.charge(size_of_val(points))?;
+    let mut rows = Vec::with_capacity(points.len());
+    let mut remarks = Collector::default();
+    for points in points {
+        work.limits.check()?;
+        let with_histograms = !points.histograms.is_empty();
+        charge.reserve(Row::bytes_of(grid.count, with_histograms) + points.prepared_bytes())?;
+        if let Some(row) = sliding.evaluate(points, &mut remarks)? {
+            charge.take(row.heap_bytes())?;
+            rows.push(row);
+        }
+    }
+    work.annotate(|all| all.merge(remarks));
+    Rows::new(rows, charge)
 }
 
 impl Sliding {
+    /// Windows of no length.
+    fn new(work: &Work, call: &RangeCall, params: Vec<Scalar>, grid: Grid) -> Self {
+        Self {
+            function: call.range_function,
+            grid,
+            range: 0,
+            offset: 0,
+            at: None,
+            reach: Reach::Plain,
+            lookback: work.lookback,
+            params,
+            span: call.span,
+            limits: Arc::clone(&work.limits),
+            counter: work.counter(grid),
+        }
+    }
+
     fn reference(&self, time: i64) -> i64 {
         self.at.unwrap_or(time).saturating_sub(self.offset)
     }
@@ -295,25 +320,33 @@ fn advance(times: &[i64], index: &mut usize, time: i64) {
     }
 }
 
-/// The raw samples of a window, by labels.
+/// The raw samples of the window at the first step, by labels.
 pub(crate) async fn raw(
-    engine: &Engine,
-    matrix: &Arc<RangeSelect>,
-    time: i64,
+    work: &Work,
+    matrix: &RangeSelect,
+    grid: Grid,
+    profile: Option<Arc<Profile>>,
 ) -> Result<(Vec<Points>, Charge), QueryError> {
-    let end = matrix.select.reference(time);
+    let end = matrix.select.reference(grid.start);
     let start = end.saturating_sub(matrix.range);
     let reach = matrix.select.reach;
     let (before, after) = match reach {
         Reach::Plain => (0, 0),
-        Reach::Anchored => (engine.lookback, 0),
-        Reach::Smoothed => (engine.lookback, engine.lookback),
+        Reach::Anchored => (work.lookback, 0),
+        Reach::Smoothed => (work.lookback, work.lookback),
     };
-    let range = TimeRange::new(
-        start.saturating_sub(before).saturating_add(1),
-        end.saturating_add(after),
-    );
-    let work = move |samples: SeriesSamples, _: &mut Collector| {
+    let scan = Scan {
+        select: &matrix.select,
+        range: TimeRange::new(
+            start.saturating_sub(before).saturating_add(1),
+            end.saturating_add(after),
+        ),
+        part: Part::WHOLE,
+        is_ordered: false,
+        divided: None,
+        profile,
+    };
+    let points_of = move |samples: SeriesSamples, _: &mut Collector| {
         let mut points = Points::new(samples);
         if reach != Reach::Plain {
             if !points.histograms.is_empty() {
@@ -326,26 +359,14 @@ pub(crate) async fn raw(
                     "{modifier} modifier is not supported with histograms"
                 )));
             }
-            super::super::functions::extended::extend(
-                &mut points,
-                start,
-                end,
-                reach == Reach::Smoothed,
-            );
+            extend(&mut points, start, end, reach == Reach::Smoothed);
         }
         Ok((points.len() > 0).then_some(points))
     };
-    let (mut points, mut charge) = engine
-        .map_series(&matrix.select, range, Points::bytes_of, work)
-        .await?;
+    let (mut points, mut charge) = work.map_series(scan, Points::bytes_of, points_of).await?;
     charge.reserve(size_of_val(&points[..]) / 2)?;
     points.sort_by(|a, b| a.labels.cmp(&b.labels));
-    engine
-        .counter(Grid {
-            start: time,
-            step: 1,
-            count: 1,
-        })
+    work.counter(grid)
         .add(0, points.iter().map(Points::weight).sum());
     charge.settle(points_bytes(&points))?;
     Ok((points, charge))

@@ -6,38 +6,37 @@ use std::cmp::Ordering;
 
 use super::super::parse::ast::AggregateOp;
 use super::QueryError;
-use super::aggregate::{bounds, members_bytes};
-use super::engine::Engine;
+use super::aggregate::{Aggregate, bounds, members_bytes};
 use super::grid::Grid;
 use super::group::Groups;
 use super::number::ascending;
-use super::plan::Aggregate;
 use super::row::{Row, Rows, is_absent};
 use super::sampling::in_ratio;
+use super::work::Work;
 
 /// Chooses rows; `params` is `k` or the ratio at every step.
 pub(crate) fn evaluate(
-    engine: &Engine,
-    node: &Aggregate,
+    work: &Work,
+    spec: &Aggregate,
     params: &[f64],
     rows: Rows,
     grid: Grid,
 ) -> Result<Rows, QueryError> {
     let (least, most) = bounds(params);
     let has_nan = params.iter().any(|value| value.is_nan());
-    if node.op == AggregateOp::LimitRatio {
+    if spec.op == AggregateOp::LimitRatio {
         if least == 0.0 && most == 0.0 {
             return Ok(Rows::default());
         }
         if has_nan {
             return Err(QueryError::execution("Ratio value is NaN"));
         }
-        engine.annotate(|all| {
+        work.annotate(|all| {
             if most > 1.0 {
-                all.invalid_ratio(most, 1.0, node.param_span);
+                all.invalid_ratio(most, 1.0, spec.param_span);
             }
             if least < -1.0 {
-                all.invalid_ratio(least, -1.0, node.param_span);
+                all.invalid_ratio(least, -1.0, spec.param_span);
             }
         });
     } else {
@@ -60,8 +59,8 @@ pub(crate) fn evaluate(
             )));
         }
     }
-    let mut charge = engine.limits.charge(0)?;
-    let groups = Groups::new(&rows.list, &node.grouping, node.without, &mut charge)?;
+    let mut charge = work.limits.charge(0)?;
+    let groups = Groups::new(&rows.list, &spec.grouping, spec.without, &mut charge)?;
     // The rows that are chosen, in two lists, their order, and the candidates of a step.
     let row_bytes = 2 * size_of::<Option<Row>>() + 4 * size_of::<usize>();
     charge.take(rows.list.len() * row_bytes)?;
@@ -73,23 +72,23 @@ pub(crate) fn evaluate(
     for (row, group) in groups.of_row.iter().enumerate() {
         members[*group].push(row);
     }
-    let ranked = matches!(node.op, AggregateOp::Topk | AggregateOp::Bottomk);
+    let ranked = matches!(spec.op, AggregateOp::Topk | AggregateOp::Bottomk);
     if ranked && rows.list.iter().any(Row::has_histograms) {
-        let name = if node.op == AggregateOp::Topk {
+        let name = if spec.op == AggregateOp::Topk {
             "topk"
         } else {
             "bottomk"
         };
-        engine.annotate(|all| all.histogram_ignored_in_aggregation(name, node.span));
+        work.annotate(|all| all.histogram_ignored_in_aggregation(name, spec.span));
     }
     let mut chosen: Vec<Option<Row>> = vec![None; rows.list.len()];
     let mut order = Vec::new();
     let mut candidates: Vec<usize> = Vec::new();
     for (step, param) in params.iter().enumerate() {
-        engine.limits.check()?;
+        work.limits.check()?;
         for members in &members {
             candidates.clear();
-            match node.op {
+            match spec.op {
                 AggregateOp::LimitRatio => {
                     let ratio = param.clamp(-1.0, 1.0);
                     candidates.extend(members.iter().filter(|row| {
@@ -113,7 +112,7 @@ pub(crate) fn evaluate(
                     );
                     let value = |row: &usize| rows.list[*row].values[step];
                     let compare = |a: &usize, b: &usize| {
-                        let order = best_first(value(a), value(b), node.op == AggregateOp::Topk);
+                        let order = best_first(value(a), value(b), spec.op == AggregateOp::Topk);
                         order.then(a.cmp(b))
                     };
                     let k = count(*param);

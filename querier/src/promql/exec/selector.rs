@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::buffer::ScalarBuffer;
-use tidelake_catalog::model::{Histogram, Labels, ResetHint, TimeRange, is_stale};
+use tidelake_catalog::model::{Histogram, Labels, Matcher, ResetHint, TimeRange, is_stale};
 
 use super::super::functions::rate::is_start_reset;
 use super::super::histogram::bounds::is_custom;
@@ -13,10 +13,38 @@ use super::super::parse::ast::{Reach, Span};
 use super::super::source::SeriesSamples;
 use super::QueryError;
 use super::annotations::{Collector, Operation};
-use super::engine::{Engine, sort_rows};
 use super::grid::Grid;
-use super::plan::Select;
-use super::row::{Point, Row, Rows, distinct_bytes, is_absent, labels_bytes, rows_bytes};
+use super::row::{Point, Row, distinct_bytes, is_absent, labels_bytes};
+use super::series::SeriesKernel;
+use super::stats::Counter;
+use super::work::Work;
+
+/// An instant selector.
+#[derive(Debug, Clone)]
+pub(crate) struct Select {
+    pub matchers: Vec<Matcher>,
+    pub offset: i64,
+    pub at: Option<i64>,
+    pub reach: Reach,
+    pub span: Span,
+    /// Of histograms only count and sum are needed, see `reset_hints`.
+    pub counts_only: bool,
+}
+
+impl Select {
+    /// The time that is looked at when a step is evaluated.
+    #[inline]
+    pub fn reference(&self, time: i64) -> i64 {
+        self.at.unwrap_or(time).saturating_sub(self.offset)
+    }
+}
+
+/// A range selector.
+#[derive(Debug, Clone)]
+pub(crate) struct RangeSelect {
+    pub select: Select,
+    pub range: i64,
+}
 
 /// What of a sample is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,50 +250,70 @@ fn says_anew(starts: &[i64], times: &[i64], index: usize) -> bool {
     }
 }
 
-/// Evaluates an instant selector; rows are sorted by labels.
-pub(crate) async fn instant(
-    engine: &Engine,
-    select: &Arc<Select>,
+/// An instant selector at the steps of a query.
+pub(crate) struct Instant {
+    select: Arc<Select>,
     grid: Grid,
     output: Output,
-) -> Result<Rows, QueryError> {
-    if grid.count == 0 {
-        return Ok(Rows::default());
+    lookback: i64,
+    counter: Counter,
+}
+
+impl Instant {
+    /// The selector at some steps.
+    pub fn new(work: &Work, select: &Arc<Select>, grid: Grid, output: Output) -> Self {
+        Self {
+            select: Arc::clone(select),
+            grid,
+            output,
+            lookback: work.lookback,
+            counter: work.counter(grid),
+        }
     }
-    let lookback = engine.lookback;
-    let (first, last) = (select.reference(grid.start), select.reference(grid.end()));
-    let ahead = if select.reach == Reach::Smoothed {
-        lookback
-    } else {
-        0
-    };
-    let range = TimeRange::new(
-        first.saturating_sub(lookback).saturating_add(1),
-        last.saturating_add(ahead),
-    );
-    let owned = Arc::clone(select);
-    let counter = engine.counter(grid);
-    let work = move |samples: SeriesSamples, remarks: &mut Collector| {
-        let row = match owned.reach {
-            Reach::Smoothed => smoothed(samples, &owned, grid, lookback, remarks),
-            _ => latest(samples, &owned, grid, lookback, output),
+}
+
+impl SeriesKernel for Instant {
+    fn select(&self) -> &Select {
+        &self.select
+    }
+
+    fn time_range(&self) -> TimeRange {
+        if self.grid.count == 0 {
+            return TimeRange::EMPTY;
+        }
+        let first = self.select.reference(self.grid.start);
+        let last = self.select.reference(self.grid.end());
+        let ahead = match self.select.reach {
+            Reach::Smoothed => self.lookback,
+            _ => 0,
         };
-        counter.add_row(&row);
+        TimeRange::new(
+            first.saturating_sub(self.lookback).saturating_add(1),
+            last.saturating_add(ahead),
+        )
+    }
+
+    fn need(&self, samples: &SeriesSamples) -> usize {
+        let copied = match self.select.reach {
+            Reach::Smoothed => Points::bytes_of(samples),
+            _ => 0,
+        };
+        Row::bytes_of(self.grid.count, !samples.histograms.is_empty()) + copied
+    }
+
+    fn row(
+        &self,
+        samples: SeriesSamples,
+        remarks: &mut Collector,
+    ) -> Result<Option<Row>, QueryError> {
+        let (select, grid, lookback) = (&*self.select, self.grid, self.lookback);
+        let row = match select.reach {
+            Reach::Smoothed => smoothed(samples, select, grid, lookback, remarks),
+            _ => latest(samples, select, grid, lookback, self.output),
+        };
+        self.counter.add_row(&row);
         Ok((!row.is_empty()).then_some(row))
-    };
-    let is_smoothed = select.reach == Reach::Smoothed;
-    let need = move |samples: &SeriesSamples| {
-        let copied = if is_smoothed {
-            Points::bytes_of(samples)
-        } else {
-            0
-        };
-        Row::bytes_of(grid.count, !samples.histograms.is_empty()) + copied
-    };
-    let (mut rows, mut charge) = engine.map_series(select, range, need, work).await?;
-    sort_rows(&mut rows, &mut charge)?;
-    charge.settle(rows_bytes(&rows))?;
-    Ok(Rows::charged(rows, charge))
+    }
 }
 
 /// The last sample in `(reference - lookback, reference]` of every step, unless it is a stale

@@ -2,52 +2,48 @@
 
 use super::super::parse::ast::BinaryOp;
 use super::QueryError;
-use super::engine::Engine;
+use super::binary::VectorBinary;
 use super::finish::merge_rows;
 use super::grid::Grid;
 use super::matching::Signatures;
-use super::plan::Binary;
 use super::row::{Row, Rows};
+use super::work::Work;
 
 /// Evaluates a set operator.
 pub(crate) fn evaluate(
-    engine: &Engine,
-    node: &Binary,
+    work: &Work,
+    spec: &VectorBinary,
     lhs: Rows,
     rhs: Rows,
     grid: Grid,
 ) -> Result<Rows, QueryError> {
-    let Some(matching) = &node.matching else {
-        return Err(QueryError::BadData(
-            "set operators need vectors on both sides".to_owned(),
-        ));
-    };
-    let mut work = engine.limits.charge(0)?;
-    let signatures = Signatures::new(&lhs.list, &rhs.list, matching, &mut work)?;
-    work.take(signatures.count.saturating_mul(grid.count))?;
-    let present = match node.op {
+    let matching = &spec.matching;
+    let mut charge = work.limits.charge(0)?;
+    let signatures = Signatures::new(&lhs.list, &rhs.list, matching, &mut charge)?;
+    charge.take(signatures.count.saturating_mul(grid.count))?;
+    let present = match spec.op {
         BinaryOp::Or => presence(&lhs.list, &signatures.left, signatures.count, grid),
         _ => presence(&rhs.list, &signatures.right, signatures.count, grid),
     };
     let (left, left_charge) = lhs.into_parts();
     let (right, right_charge) = rhs.into_parts();
-    let list = match node.op {
+    let list = match spec.op {
         BinaryOp::Or => {
             let mut list = left;
-            work.take(size_of::<Row>() * (list.len() + right.len()))?;
+            charge.take(size_of::<Row>() * (list.len() + right.len()))?;
             for (row, signature) in right.into_iter().zip(&signatures.right) {
                 list.extend(keep(row, grid, |step| {
                     !present[*signature * grid.count + step]
                 }));
             }
             if grid.count > 1 {
-                merge_rows(list, &mut work)?
+                merge_rows(list, &mut charge)?
             } else {
                 list
             }
         }
         _ => {
-            let wanted = node.op == BinaryOp::And;
+            let wanted = spec.op == BinaryOp::And;
             let rows = left.into_iter().zip(&signatures.left);
             let list = rows.filter_map(|(row, signature)| {
                 keep(row, grid, |step| {
@@ -58,7 +54,7 @@ pub(crate) fn evaluate(
         }
     };
     let charges = [left_charge, right_charge].into_iter().flatten();
-    Rows::moved(list, charges, &engine.limits)
+    Rows::moved(list, charges, &work.limits)
 }
 
 /// For every signature and step whether any row has a value.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::histogram::weight;
-use super::grid::Grid;
+use super::grid::{Grid, Place};
 use super::row::Row;
 
 /// The cost of one query.
@@ -30,16 +30,14 @@ pub struct QueryStats {
 /// Counts the samples that the steps of a query look at.
 #[derive(Debug)]
 pub(crate) struct StepCounts {
-    grid: Grid,
     steps: Vec<AtomicU64>,
 }
 
 impl StepCounts {
-    /// Counts for the steps of a whole query.
-    pub fn new(grid: Grid) -> Arc<Self> {
+    /// Counts for so many steps of a whole query.
+    pub fn new(count: usize) -> Arc<Self> {
         Arc::new(Self {
-            grid,
-            steps: (0..grid.count).map(|_| AtomicU64::new(0)).collect(),
+            steps: (0..count).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
@@ -52,41 +50,35 @@ impl StepCounts {
     }
 }
 
-/// Counts for one node, which may be evaluated at other steps than the query.
+/// Counts for one operator, which may be evaluated at other steps than the query.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counter {
-    counts: Option<Arc<StepCounts>>,
-    /// The node is evaluated once for all steps.
-    is_invariant: bool,
+    /// What a subquery does at steps of its own is not counted, but its result is.
+    counts: Option<(Arc<StepCounts>, Place)>,
 }
 
 impl Counter {
-    /// Counts at the steps of a node; what a subquery does at steps of its own is not counted, but
-    /// its result is.
+    /// Counts at the steps of an operator.
     pub fn new(counts: Option<&Arc<StepCounts>>, grid: Grid) -> Self {
-        match counts {
-            Some(counts) if counts.grid == grid => Self {
-                counts: Some(Arc::clone(counts)),
-                is_invariant: false,
-            },
-            Some(counts) if counts.grid.first() == grid => Self {
-                counts: Some(Arc::clone(counts)),
-                is_invariant: true,
-            },
-            _ => Self::default(),
+        Self {
+            counts: counts
+                .filter(|_| grid.place != Place::Inner)
+                .map(|counts| (Arc::clone(counts), grid.place)),
         }
     }
 
     /// Counts samples at a step.
     #[inline]
     pub fn add(&self, step: usize, samples: u64) {
-        let Some(counts) = &self.counts else { return };
-        let steps = if self.is_invariant {
-            &counts.steps[..]
-        } else {
-            counts.steps.get(step..=step).unwrap_or_default()
+        let Some((counts, place)) = &self.counts else {
+            return;
         };
-        for count in steps {
+        let steps = match *place {
+            Place::From(first) => first + step..first + step + 1,
+            Place::Invariant(first, count) => first..first + count,
+            Place::Inner => return,
+        };
+        for count in counts.steps.get(steps).unwrap_or_default() {
             count.fetch_add(samples, Ordering::Relaxed);
         }
     }
@@ -116,17 +108,17 @@ mod tests {
 
     #[test]
     fn only_the_steps_of_the_query_count() {
-        let grid = Grid {
-            start: 0,
-            step: 10,
-            count: 3,
-        };
-        let counts = StepCounts::new(grid);
-        Counter::new(Some(&counts), grid).add(1, 5);
-        Counter::new(Some(&counts), grid).add(7, 5);
-        Counter::new(Some(&counts), grid.first()).add(0, 2);
-        Counter::new(Some(&counts), Grid { start: 10, ..grid }).add(0, 100);
+        let grid = Grid::new(0, 20, 10, 100).unwrap();
+        let counts = StepCounts::new(grid.count);
+        let counter = |grid| Counter::new(Some(&counts), grid);
+        counter(grid).add(1, 5);
+        counter(grid).add(7, 5);
+        counter(grid.first()).add(0, 2);
+        counter(grid.part(1..3)).add(1, 10);
+        counter(grid.part(1..3).first()).add(0, 20);
+        counter(grid.inner()).add(0, 100);
+        counter(grid.inner().first()).add(0, 100);
         Counter::new(None, grid).add(0, 100);
-        assert_eq!(counts.all(), [2, 7, 2]);
+        assert_eq!(counts.all(), [2, 27, 32]);
     }
 }

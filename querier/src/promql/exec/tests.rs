@@ -8,6 +8,7 @@ mod explain;
 mod histograms;
 mod limits;
 mod memory;
+mod partitions;
 mod windows;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tidelake_catalog::model::{Histogram, LabelsBuilder, METRIC_NAME};
 
 use super::super::parse::{ast::Expr, parse};
 use super::super::source::SelectRequest;
-use super::super::source::SeriesStream;
+use super::super::source::SelectedSeries;
 use super::super::source::memory::{MemorySource, Sample};
 use super::*;
 

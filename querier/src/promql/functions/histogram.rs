@@ -8,13 +8,13 @@ use tidelake_catalog::model::{Histogram, Labels, LabelsBuilder};
 
 use super::super::exec::QueryError;
 use super::super::exec::annotations::{Collector, Monotonicity};
-use super::super::exec::engine::Engine;
 use super::super::exec::finish::merge_rows;
 use super::super::exec::grid::Grid;
 use super::super::exec::limits::Charge;
 use super::super::exec::number::plain;
 use super::super::exec::row::{Row, Rows, is_absent, labels_bytes, labels_in_work_bytes};
 use super::super::exec::scalar::Scalar;
+use super::super::exec::work::Work;
 use super::super::histogram::fraction::fraction as native_fraction;
 use super::super::histogram::quantile::{NanEffect, quantile as native_quantile};
 use super::super::parse::ast::Span;
@@ -25,6 +25,7 @@ const BUCKET_LABEL: &str = "le";
 const SMALL_DELTA: f64 = 1e-12;
 
 /// Where arguments stand.
+#[derive(Debug)]
 pub(crate) struct Spans {
     pub histograms: Span,
     pub quantiles: Vec<Span>,
@@ -48,7 +49,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// Remarks on native and classic histograms of the same labels that are there at the same time.
-    fn report_conflicts(&self, engine: &Engine, span: Span) {
+    fn report_conflicts(&self, work: &Work, span: Span) {
         for (native, group) in self
             .native
             .iter()
@@ -58,7 +59,7 @@ impl Found<'_> {
             if (0..native.values.len())
                 .any(|step| native.histogram(step).is_some() && group.has(step))
             {
-                engine.annotate(|all| all.mixed_classic_native(native.labels.metric_name(), span));
+                work.annotate(|all| all.mixed_classic_native(native.labels.metric_name(), span));
             }
         }
     }
@@ -94,7 +95,7 @@ const GROUP_BYTES: usize = 192;
 
 /// Finds native histograms, and groups the series of classic ones.
 fn find<'a>(
-    engine: &Engine,
+    work: &Work,
     rows: &'a Rows,
     span: Span,
     charge: &mut Charge,
@@ -113,7 +114,7 @@ fn find<'a>(
         }
         let bound = row.labels.get(BUCKET_LABEL).unwrap_or("");
         let Ok(upper) = bound.parse::<f64>() else {
-            engine.annotate(|all| all.bad_bucket_label(row.labels.metric_name(), bound, span));
+            work.annotate(|all| all.bad_bucket_label(row.labels.metric_name(), bound, span));
             continue;
         };
         let labels = row.labels.retain(|name| name != BUCKET_LABEL);
@@ -149,7 +150,7 @@ fn find<'a>(
         native_of,
         classic_of,
     };
-    found.report_conflicts(engine, span);
+    found.report_conflicts(work, span);
     Ok(found)
 }
 
@@ -181,7 +182,7 @@ impl Group<'_> {
 
 /// `histogram_quantile`, and `histogram_quantiles` if there is a label for the quantile.
 pub(crate) fn quantile(
-    engine: &Engine,
+    work: &Work,
     rows: Rows,
     quantiles: Vec<Scalar>,
     label: Option<&str>,
@@ -190,7 +191,7 @@ pub(crate) fn quantile(
 ) -> Result<Rows, QueryError> {
     for (values, span) in quantiles.iter().zip(&spans.quantiles) {
         let bad = values.iter().filter(|q| !(0.0..=1.0).contains(*q));
-        engine.annotate(|all| {
+        work.annotate(|all| {
             let mut last = None;
             for q in bad {
                 if last.replace(q.to_bits()) != Some(q.to_bits()) {
@@ -199,8 +200,8 @@ pub(crate) fn quantile(
             }
         });
     }
-    let mut charge = engine.limits.charge(0)?;
-    let found = find(engine, &rows, spans.histograms, &mut charge)?;
+    let mut charge = work.limits.charge(0)?;
+    let found = find(work, &rows, spans.histograms, &mut charge)?;
     let most_rows = (found.native.len() + found.classic.len()) * quantiles.len();
     charge.take(most_rows * size_of::<Row>())?;
     let mut out: Vec<Row> =
@@ -208,7 +209,7 @@ pub(crate) fn quantile(
     let mut buckets = Vec::new();
     let mut remarks = Collector::default();
     for (position, native) in found.native.iter().enumerate() {
-        engine.limits.check()?;
+        work.limits.check()?;
         for quantile in &quantiles {
             let mut target = Target::new(&native.labels, label, grid, out.len());
             for (step, q) in quantile.iter().copied().enumerate() {
@@ -230,7 +231,7 @@ pub(crate) fn quantile(
         }
     }
     for (position, group) in found.classic.iter().enumerate() {
-        engine.limits.check()?;
+        work.limits.check()?;
         for quantile in &quantiles {
             let mut target = Target::new(&group.labels, label, grid, out.len());
             for (step, q) in quantile.iter().copied().enumerate() {
@@ -251,7 +252,7 @@ pub(crate) fn quantile(
         }
     }
     let may_repeat = label.is_some() || !found.native.is_empty();
-    engine.annotate(|all| all.merge(remarks));
+    work.annotate(|all| all.merge(remarks));
     let out = if may_repeat && grid.count > 1 {
         merge_rows(out, &mut charge)?
     } else {
@@ -415,21 +416,21 @@ fn nearly_equal(a: f64, b: f64) -> bool {
 
 /// `histogram_fraction`: the share of observations between two bounds.
 pub(crate) fn fraction(
-    engine: &Engine,
+    work: &Work,
     rows: Rows,
     lower: &[f64],
     upper: &[f64],
     grid: Grid,
     span: Span,
 ) -> Result<Rows, QueryError> {
-    let mut charge = engine.limits.charge(0)?;
-    let found = find(engine, &rows, span, &mut charge)?;
+    let mut charge = work.limits.charge(0)?;
+    let found = find(work, &rows, span, &mut charge)?;
     charge.take((found.native.len() + found.classic.len()) * size_of::<Row>())?;
     let mut out = Vec::with_capacity(found.native.len() + found.classic.len());
     let mut buckets = Vec::new();
     let mut remarks = Collector::default();
     for (position, native) in found.native.iter().enumerate() {
-        engine.limits.check()?;
+        work.limits.check()?;
         charge.take(Row::bytes_of(grid.count, false))?;
         let mut row = Row::empty(native.labels.clone(), true, grid.count);
         for step in 0..grid.count {
@@ -444,7 +445,7 @@ pub(crate) fn fraction(
         out.push(row);
     }
     for (position, group) in found.classic.iter().enumerate() {
-        engine.limits.check()?;
+        work.limits.check()?;
         charge.take(Row::bytes_of(grid.count, false))?;
         let mut row = Row::empty(group.labels.clone(), true, grid.count);
         for step in 0..grid.count {
@@ -456,7 +457,7 @@ pub(crate) fn fraction(
         out.push(row);
     }
     let may_repeat = !found.native.is_empty();
-    engine.annotate(|all| all.merge(remarks));
+    work.annotate(|all| all.merge(remarks));
     let out = if may_repeat && grid.count > 1 {
         merge_rows(out, &mut charge)?
     } else {

@@ -131,6 +131,37 @@ impl Mean {
         );
     }
 
+    /// Takes in all values of another mean, which come later.
+    pub fn merge(&mut self, mut later: Self) {
+        let count = self.count + later.count;
+        if !self.incremental && !later.incremental {
+            let (total, compensation) = kahan_add(later.total, self.total, self.compensation);
+            if !total.is_infinite() {
+                self.count = count;
+                (self.total, self.compensation) = (total, compensation + later.compensation);
+                return;
+            }
+        }
+        self.become_incremental();
+        later.become_incremental();
+        let (weight, later_weight) = (self.count / count, later.count / count);
+        self.count = count;
+        (self.total, self.compensation) = kahan_add(
+            later_weight * later.total,
+            weight * self.total,
+            weight * self.compensation,
+        );
+        self.compensation += later_weight * later.compensation;
+    }
+
+    fn become_incremental(&mut self) {
+        if !self.incremental {
+            self.incremental = true;
+            self.total /= self.count;
+            self.compensation /= self.count;
+        }
+    }
+
     /// The mean of all values so far.
     pub fn value(&self) -> f64 {
         if self.incremental {

@@ -7,7 +7,7 @@ use super::super::histogram::variance::variance;
 use super::super::parse::ast::ValueType::{
     InstantVector as V, RangeVector as M, Scalar as S, String as T,
 };
-use super::call::{Bind, Call};
+use super::call::Call;
 use super::range::{Extent, floats, windows};
 use super::{
     Function, Histograms, Kernel, Steps, date, field, fixed, map, math, over, over_time, rate,
@@ -17,7 +17,7 @@ use super::{
 /// All functions, sorted by name: those of Prometheus 3.14, experimental ones included.
 pub static FUNCTIONS: &[Function] = &[
     fixed("abs", &[V], V, map(f64::abs)),
-    fixed("absent", &[V], V, Kernel::Bound(Bind::Absent)),
+    fixed("absent", &[V], V, Kernel::Call(Call::Absent)),
     fixed(
         "absent_over_time",
         &[M],
@@ -109,7 +109,7 @@ pub static FUNCTIONS: &[Function] = &[
         "histogram_quantiles",
         &[V, T, S, S],
         V,
-        Kernel::Bound(Bind::HistogramQuantiles),
+        Kernel::Call(Call::HistogramQuantiles),
     )
     .repeating(9)
     .experimental()
@@ -131,7 +131,7 @@ pub static FUNCTIONS: &[Function] = &[
                 .reaching(Extent::Smoothed),
         ),
     ),
-    fixed("info", &[V, V], V, Kernel::Bound(Bind::Info))
+    fixed("info", &[V, V], V, Kernel::Call(Call::Info))
         .repeating(1)
         .experimental(),
     fixed("irate", &[M], V, over(windows(rate::irate))),
@@ -139,14 +139,14 @@ pub static FUNCTIONS: &[Function] = &[
         "label_join",
         &[V, T, T, T],
         V,
-        Kernel::Bound(Bind::LabelJoin),
+        Kernel::Call(Call::LabelJoin),
     )
     .repeating(-1),
     fixed(
         "label_replace",
         &[V, T, T, T, T],
         V,
-        Kernel::Bound(Bind::LabelReplace),
+        Kernel::Call(Call::LabelReplace),
     ),
     fixed(
         "last_over_time",
@@ -233,7 +233,7 @@ pub static FUNCTIONS: &[Function] = &[
         "sort_by_label",
         &[V, T],
         V,
-        Kernel::Bound(Bind::SortByLabel { descending: false }),
+        Kernel::Call(Call::SortByLabel { descending: false }),
     )
     .repeating(-1)
     .experimental(),
@@ -241,7 +241,7 @@ pub static FUNCTIONS: &[Function] = &[
         "sort_by_label_desc",
         &[V, T],
         V,
-        Kernel::Bound(Bind::SortByLabel { descending: true }),
+        Kernel::Call(Call::SortByLabel { descending: true }),
     )
     .repeating(-1)
     .experimental(),

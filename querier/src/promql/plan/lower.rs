@@ -1,175 +1,80 @@
-//! From the expression tree to what the engine runs.
+//! From the expression tree to the plan.
 //!
-//! Durations, offsets and `@` become milliseconds, functions become values of an enum, parentheses
-//! vanish. Parts whose value is the same at every step (all selectors fixed by `@`) are wrapped in
-//! [`Node::Invariant`] at the highest possible place and computed once.
+//! Durations, offsets and `@` become milliseconds, functions operators, parentheses vanish. Parts
+//! whose value is the same at every step (all selectors fixed by `@`) are below a [`Repeat`] at the
+//! highest possible place and computed once.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use tidelake_catalog::model::pattern::from_re2;
-use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, Matcher, compile_within};
+use tidelake_catalog::model::{Labels, LabelsBuilder, MatchOp, compile_within};
 
-use super::super::functions::call::{self, Bind};
+use super::super::exec::aggregate::Aggregate;
+use super::super::exec::binary::{ScalarBinary, VectorBinary};
+use super::super::exec::duration::DurationContext;
+use super::super::exec::grid::Grid;
+use super::super::exec::info::InfoCall;
+use super::super::exec::range::RangeCall;
+use super::super::exec::selector::{Output, RangeSelect, Select};
+use super::super::exec::subquery::Subquery;
+use super::super::exec::{EngineOptions, QueryError, QueryParams};
+use super::super::functions::call::Call as CallKind;
+use super::super::functions::histogram::Spans;
 use super::super::functions::range::{Extent, RangeFunction};
 use super::super::functions::{FUNCTIONS, Function, Histograms, Kernel, Steps};
 use super::super::parse::MAX_PATTERN_BYTES;
 use super::super::parse::ast::{
-    AggregateOp, At, BinaryOp, Call, DurationExpr, Expr, MatrixSelector, Reach, Span,
-    Subquery as SubqueryExpr, VectorMatching, VectorSelector,
+    Aggregate as AggregateExpr, At, Binary as BinaryExpr, BinaryOp, Call, DurationExpr, Expr,
+    MatrixSelector, Reach, Subquery as SubqueryExpr, ValueType, VectorSelector,
 };
-use super::duration::DurationContext;
-use super::{EngineOptions, QueryError, QueryParams};
+use super::absent::Absent;
+use super::aggregate::aggregation;
+use super::binary::Scalars;
+use super::finish::Finish;
+use super::histogram::{HistogramFraction, HistogramQuantile};
+use super::label::{LabelJoin, LabelReplace};
+use super::map::{self, Change};
+use super::range::{SelectorFunction, SubqueryFunction};
+use super::repeat::Repeat;
+use super::scalar::{DateOfStep, ScalarFunction, Time, ToScalar, ToVector};
+use super::select::{InstantSelector, RawSelector};
+use super::sort::Sort;
+use super::subquery::SubqueryWindows;
+use super::{Input, Operator, PromExec};
 
-/// A step of a computation.
-#[derive(Debug)]
-pub(crate) enum Node {
-    Number(f64),
-    String(String),
-    /// `time()`
-    Time,
-    /// Computed at the first step, the same at all.
-    Invariant(Box<Node>),
-    Vector(Arc<Select>),
-    /// `timestamp(selector)`: the times of the samples instead of their values.
-    Timestamps(Arc<Select>),
-    /// `start_timestamp(selector)`: when what they count began.
-    StartTimestamps(Arc<Select>),
-    Matrix(Arc<RangeSelect>),
-    Subquery(Box<Subquery>),
-    Range(Box<RangeCall>),
-    Call(Box<FunctionCall>),
-    Aggregate(Box<Aggregate>),
-    Binary(Box<Binary>),
-    Negate(Box<Node>),
-}
-
-/// An instant selector.
-#[derive(Debug, Clone)]
-pub(crate) struct Select {
-    pub matchers: Vec<Matcher>,
-    pub offset: i64,
-    pub at: Option<i64>,
-    pub reach: Reach,
-    pub span: Span,
-    /// Of histograms only count and sum are needed, see `reset_hints`.
-    pub counts_only: bool,
-}
-
-impl Select {
-    /// The time that is looked at when a step is evaluated.
-    #[inline]
-    pub fn reference(&self, time: i64) -> i64 {
-        self.at.unwrap_or(time).saturating_sub(self.offset)
-    }
-}
-
-/// A range selector.
-#[derive(Debug, Clone)]
-pub(crate) struct RangeSelect {
-    pub select: Select,
-    pub range: i64,
-}
-
-/// `expr[range:step]`
-#[derive(Debug)]
-pub(crate) struct Subquery {
-    pub expr: Node,
-    pub range: i64,
-    pub step: i64,
-    pub offset: i64,
-    pub at: Option<i64>,
-}
-
-impl Subquery {
-    /// See [`Select::reference`].
-    pub fn reference(&self, time: i64) -> i64 {
-        self.at.unwrap_or(time).saturating_sub(self.offset)
-    }
-}
-
-/// What a range function reads.
-#[derive(Debug)]
-pub(crate) enum RangeArg {
-    Matrix(Arc<RangeSelect>),
-    Subquery(Subquery),
-}
-
-/// A function over windows of samples.
-#[derive(Debug)]
-pub(crate) struct RangeCall {
-    /// As written.
-    pub name: &'static str,
-    pub function: &'static RangeFunction,
-    pub range: RangeArg,
-    /// The scalar arguments in order.
-    pub args: Vec<Node>,
-    /// Where the first argument stands: annotations point there.
-    pub span: Span,
-    /// Labels of the answer of `absent_over_time`.
-    pub absent_labels: Labels,
-}
-
-/// Any other function.
-#[derive(Debug)]
-pub(crate) struct FunctionCall {
-    /// As written.
-    pub name: &'static str,
-    pub call: call::Call,
-    pub args: Vec<Node>,
-    /// Where the arguments stand.
-    pub spans: Vec<Span>,
-    pub span: Span,
-}
-
-/// An aggregation.
-#[derive(Debug)]
-pub(crate) struct Aggregate {
-    pub op: AggregateOp,
-    pub expr: Node,
-    pub param: Option<Node>,
-    pub grouping: Vec<String>,
-    pub without: bool,
-    pub span: Span,
-    pub expr_span: Span,
-    pub param_span: Span,
-}
-
-/// A binary operation.
-#[derive(Debug)]
-pub(crate) struct Binary {
-    pub op: BinaryOp,
-    pub lhs: Node,
-    pub rhs: Node,
-    pub return_bool: bool,
-    pub matching: Option<VectorMatching>,
-    pub span: Span,
-}
-
-/// A node and whether its value is the same at every step.
+/// What an expression becomes, and whether its value is the same at every step.
 struct Planned {
-    node: Node,
+    input: Input,
     invariant: bool,
 }
 
 impl Planned {
-    fn varying(node: Node) -> Self {
+    fn new(invariant: bool, operator: impl Operator, inputs: Vec<Input>) -> Self {
         Self {
-            node,
-            invariant: false,
+            input: Input::new(operator, inputs),
+            invariant,
         }
     }
 
-    /// The node, wrapped if that saves work.
-    fn wrap(self) -> Node {
-        match self.node {
-            node @ (Node::Number(_)
-            | Node::String(_)
-            | Node::Matrix(_)
-            | Node::Subquery(_)
-            | Node::Invariant(_)) => node,
-            node if self.invariant => Node::Invariant(Box::new(node)),
-            node => node,
+    /// The input of an operator whose own value is the same at every step or not.
+    fn below(self, is_invariant: bool) -> Input {
+        match is_invariant {
+            true => self.input,
+            false => self.wrap(),
+        }
+    }
+
+    /// The input, evaluated once for all steps if that saves work.
+    fn wrap(self) -> Input {
+        let is_repeatable = self.input.node().is_some_and(|node| {
+            node.operator_as::<RawSelector>().is_none()
+                && node.operator_as::<SubqueryWindows>().is_none()
+                && node.operator_as::<Repeat>().is_none()
+        });
+        match self.invariant && is_repeatable {
+            true => Input::new(Repeat, vec![self.input]),
+            false => self.input,
         }
     }
 }
@@ -216,6 +121,10 @@ pub(crate) struct Planner {
     step: i64,
     default_step: i64,
     durations: DurationContext,
+    /// Whether metric names are removed at the end only.
+    drops_names_late: bool,
+    /// Of the series of a partial aggregation.
+    partitions: usize,
     /// Bytes of the patterns of functions, compiled.
     pattern_bytes: Cell<usize>,
 }
@@ -237,6 +146,8 @@ impl Planner {
                 step: seconds(params.step_ms),
                 range: seconds(range),
             },
+            drops_names_late: options.experimental,
+            partitions: options.partitions.max(1),
             pattern_bytes: Cell::new(0),
         }
     }
@@ -246,175 +157,188 @@ impl Planner {
         self.pattern_bytes.get()
     }
 
-    /// The plan of a whole query.
-    pub fn plan(&self, expr: &Expr) -> Result<Node, QueryError> {
-        Ok(self.lower(expr, Need::default())?.wrap())
+    /// The plan of a whole query, at the steps of a grid.
+    pub fn plan(&self, expr: &Expr, grid: Grid) -> Result<PromExec, QueryError> {
+        let input = self.lower(expr, Need::default())?.wrap();
+        let finish = Finish {
+            grid,
+            is_range: self.step > 0,
+        };
+        Ok(PromExec::new(finish, vec![input], 1))
     }
 
     fn lower(&self, expr: &Expr, need: Need) -> Result<Planned, QueryError> {
         Ok(match expr {
             Expr::Number(number) => Planned {
-                node: Node::Number(number.value),
+                input: Input::Number(number.value),
                 invariant: true,
             },
             Expr::String(text) => Planned {
-                node: Node::String(text.value.clone()),
+                input: Input::Text(text.value.clone()),
                 invariant: true,
             },
             Expr::Paren(paren) => self.lower(&paren.expr, need)?,
-            Expr::Vector(selector) => {
-                let select = self.select(selector, need)?;
-                Planned {
-                    invariant: select.at.is_some(),
-                    node: Node::Vector(Arc::new(select)),
-                }
-            }
+            Expr::Vector(selector) => self.instant(selector, need, Output::Values)?,
             Expr::Matrix(matrix) => {
-                let range = self.range_select(matrix, need)?;
-                Planned {
-                    invariant: range.select.at.is_some(),
-                    node: Node::Matrix(Arc::new(range)),
-                }
+                let matrix = self.range_select(matrix, need)?;
+                let invariant = matrix.select.at.is_some();
+                let matrix = Arc::new(matrix);
+                Planned::new(invariant, RawSelector { matrix }, Vec::new())
             }
             Expr::Subquery(subquery) => {
-                let subquery = self.subquery(subquery)?;
-                Planned {
-                    invariant: subquery.at.is_some(),
-                    node: Node::Subquery(Box::new(subquery)),
-                }
+                let (subquery, inner) = self.subquery(subquery)?;
+                let invariant = subquery.at.is_some();
+                Planned::new(invariant, SubqueryWindows(subquery), vec![inner])
             }
             Expr::Unary(unary) => {
                 let inner = self.lower(&unary.expr, need)?;
-                if unary.negative {
-                    Planned {
-                        node: Node::Negate(Box::new(inner.node)),
-                        invariant: inner.invariant,
-                    }
-                } else {
-                    inner
+                match (unary.negative, inner.input) {
+                    (false, input) => Planned { input, ..inner },
+                    (true, Input::Number(value)) => Planned {
+                        input: Input::Number(-value),
+                        ..inner
+                    },
+                    (true, input) => Planned {
+                        input: self.change(input, None, Change::Negate, Vec::new()),
+                        ..inner
+                    },
                 }
             }
-            Expr::Aggregate(aggregate) => {
-                let inner = self.lower(&aggregate.expr, need)?;
-                let param = aggregate.param.as_deref();
-                if let Some(name @ Expr::String(text)) = param
-                    && text.not_utf8.is_some()
-                {
-                    return Err(QueryError::execution(format!("invalid label name {name}")));
-                }
-                let param = param.map(|param| self.lower(param, need)).transpose()?;
-                let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
-                let finish = |planned: Planned| {
-                    if invariant {
-                        planned.node
-                    } else {
-                        planned.wrap()
-                    }
-                };
-                let node = Node::Aggregate(Box::new(Aggregate {
-                    op: aggregate.op,
-                    expr: finish(inner),
-                    param: param.map(finish),
-                    grouping: aggregate.grouping.clone(),
-                    without: aggregate.without,
-                    span: aggregate.span,
-                    expr_span: unwrap_parens(&aggregate.expr).span(),
-                    param_span: aggregate
-                        .param
-                        .as_deref()
-                        .map(|p| unwrap_parens(p).span())
-                        .unwrap_or_default(),
-                }));
-                Planned { node, invariant }
-            }
-            Expr::Binary(binary) => {
-                let need = if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-                    need.buckets()
-                } else {
-                    need
-                };
-                let (lhs, rhs) = (
-                    self.lower(&binary.lhs, need)?,
-                    self.lower(&binary.rhs, need)?,
-                );
-                let invariant = lhs.invariant && rhs.invariant;
-                let finish = |planned: Planned| {
-                    if invariant {
-                        planned.node
-                    } else {
-                        planned.wrap()
-                    }
-                };
-                let node = Node::Binary(Box::new(Binary {
-                    op: binary.op,
-                    lhs: finish(lhs),
-                    rhs: finish(rhs),
-                    return_bool: binary.return_bool,
-                    matching: binary.matching.clone(),
-                    span: binary.span,
-                }));
-                Planned { node, invariant }
-            }
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate, need)?,
+            Expr::Binary(binary) => self.binary(binary, need)?,
             Expr::Call(call) => self.call(call, need.of_call(call.function))?,
         })
+    }
+
+    fn instant(
+        &self,
+        selector: &VectorSelector,
+        need: Need,
+        output: Output,
+    ) -> Result<Planned, QueryError> {
+        let select = Arc::new(self.select(selector, need)?);
+        let invariant = select.at.is_some();
+        let selector = InstantSelector { select, output };
+        Ok(Planned::new(invariant, selector, Vec::new()))
+    }
+
+    /// A change of values, joined with those before it. Where names go early, each has to be
+    /// followed by that.
+    fn change(
+        &self,
+        input: Input,
+        name: Option<&'static str>,
+        change: Change,
+        scalars: Vec<Input>,
+    ) -> Input {
+        map::change(input, name, change, scalars, self.drops_names_late)
+    }
+
+    fn aggregate(&self, aggregate: &AggregateExpr, need: Need) -> Result<Planned, QueryError> {
+        let inner = self.lower(&aggregate.expr, need)?;
+        let param = aggregate.param.as_deref();
+        if let Some(name @ Expr::String(text)) = param
+            && text.not_utf8.is_some()
+        {
+            return Err(QueryError::execution(format!("invalid label name {name}")));
+        }
+        let param = param.map(|param| self.lower(param, need)).transpose()?;
+        Ok(self.aggregation(aggregate, inner, param))
+    }
+
+    fn aggregation(
+        &self,
+        aggregate: &AggregateExpr,
+        inner: Planned,
+        param: Option<Planned>,
+    ) -> Planned {
+        let invariant = inner.invariant && param.as_ref().is_none_or(|p| p.invariant);
+        let span = |expr: &Expr| unwrap_parens(expr).span();
+        let spec = Aggregate {
+            op: aggregate.op,
+            grouping: aggregate.grouping.clone(),
+            without: aggregate.without,
+            span: aggregate.span,
+            expr_span: span(&aggregate.expr),
+            param_span: aggregate.param.as_deref().map(span).unwrap_or_default(),
+        };
+        let input = inner.below(invariant);
+        let param = param.map(|param| param.below(invariant));
+        // Where names go early, series that become equal by that must meet.
+        let may_stream = self.drops_names_late;
+        Planned {
+            input: aggregation(spec, input, param, may_stream, self.partitions),
+            invariant,
+        }
+    }
+
+    fn binary(&self, binary: &BinaryExpr, need: Need) -> Result<Planned, QueryError> {
+        let need = match binary.op {
+            BinaryOp::TrimUpper | BinaryOp::TrimLower => need.buckets(),
+            _ => need,
+        };
+        let lhs = self.lower(&binary.lhs, need)?;
+        let rhs = self.lower(&binary.rhs, need)?;
+        self.operation(binary, lhs, rhs)
+    }
+
+    fn operation(
+        &self,
+        binary: &BinaryExpr,
+        lhs: Planned,
+        rhs: Planned,
+    ) -> Result<Planned, QueryError> {
+        let is_scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
+        let (scalar_is_left, scalar_is_right) = (is_scalar(&binary.lhs), is_scalar(&binary.rhs));
+        let invariant = lhs.invariant && rhs.invariant;
+        let (lhs, rhs) = (lhs.below(invariant), rhs.below(invariant));
+        let with_scalar = Change::Scalar(ScalarBinary {
+            op: binary.op,
+            return_bool: binary.return_bool,
+            scalar_is_left,
+            span: binary.span,
+        });
+        let input = match (scalar_is_left, scalar_is_right) {
+            (true, true) => Input::new(Scalars(binary.op), vec![lhs, rhs]),
+            (true, false) => self.change(rhs, None, with_scalar, vec![lhs]),
+            (false, true) => self.change(lhs, None, with_scalar, vec![rhs]),
+            (false, false) => {
+                let Some(matching) = binary.matching.clone() else {
+                    return Err(QueryError::BadData(
+                        "vectors cannot be matched here".to_owned(),
+                    ));
+                };
+                let operator = VectorBinary {
+                    op: binary.op,
+                    return_bool: binary.return_bool,
+                    matching,
+                    span: binary.span,
+                };
+                Input::new(operator, vec![lhs, rhs])
+            }
+        };
+        Ok(Planned { input, invariant })
     }
 
     fn call(&self, call: &Call, need: Need) -> Result<Planned, QueryError> {
         let function = call.function;
         let args: Vec<&Expr> = call.args.iter().map(unwrap_parens).collect();
-        let bound = match &function.kernel {
+        match &function.kernel {
             Kernel::Constant(value) => {
                 let steps = Steps {
                     start: self.start,
                     end: self.end,
                     step: self.step,
                 };
-                return Ok(Planned {
-                    node: Node::Number(value(&steps)),
+                Ok(Planned {
+                    input: Input::Number(value(&steps)),
                     invariant: true,
-                });
+                })
             }
-            Kernel::Time => return Ok(Planned::varying(Node::Time)),
-            Kernel::Range(range) => return self.range_call(call, range, &args, need),
-            Kernel::Call(call) => call.clone(),
-            Kernel::Bound(bind) => self.bind(*bind, &args)?,
-        };
-        if let [Expr::Vector(selector)] = args[..]
-            && let call::Call::Timestamp | call::Call::StartTimestamp = bound
-        {
-            let select = self.select(selector, need)?;
-            let (invariant, select) = (select.at.is_some(), Arc::new(select));
-            let node = match bound {
-                call::Call::Timestamp => Node::Timestamps(select),
-                _ => Node::StartTimestamps(select),
-            };
-            return Ok(Planned { invariant, node });
+            Kernel::Time => Ok(Planned::new(false, Time, Vec::new())),
+            Kernel::Range(range) => self.range_call(call, range, &args, need),
+            Kernel::Call(kind) => self.function_call(call, *kind, &args, need),
         }
-        let lowered = args
-            .iter()
-            .filter(|arg| !matches!(arg, Expr::String(_)))
-            .map(|arg| self.lower(arg, need));
-        let lowered = if matches!(bound, call::Call::Info(_)) {
-            lowered.take(1).collect()
-        } else {
-            lowered.collect::<Result<Vec<_>, _>>()
-        }?;
-        let invariant = !function.is_timed && lowered.iter().all(|arg| arg.invariant);
-        let finish = |planned: Planned| {
-            if invariant {
-                planned.node
-            } else {
-                planned.wrap()
-            }
-        };
-        let node = Node::Call(Box::new(FunctionCall {
-            name: function.name,
-            call: bound,
-            args: lowered.into_iter().map(finish).collect(),
-            spans: args.iter().map(|arg| arg.span()).collect(),
-            span: call.span,
-        }));
-        Ok(Planned { node, invariant })
     }
 
     fn range_call(
@@ -425,22 +349,22 @@ impl Planner {
         need: Need,
     ) -> Result<Planned, QueryError> {
         let name = call.function.name;
-        let mut range = None;
-        let mut scalars = Vec::new();
         let mut invariant = !call.function.is_timed;
+        let (mut matrix, mut subquery) = (None, None);
         let mut absent = Labels::empty();
+        let mut scalars = Vec::new();
         for arg in args {
             match arg {
-                Expr::Matrix(matrix) => {
-                    let select = self.range_select(matrix, need)?;
+                Expr::Matrix(selector) => {
+                    let select = self.range_select(selector, need)?;
                     invariant &= select.select.at.is_some();
                     absent = absent_labels(arg);
-                    range = Some(RangeArg::Matrix(Arc::new(select)));
+                    matrix = Some(select);
                 }
-                Expr::Subquery(subquery) => {
-                    let subquery = self.subquery(subquery)?;
-                    invariant &= subquery.at.is_some();
-                    range = Some(RangeArg::Subquery(subquery));
+                Expr::Subquery(expr) => {
+                    let (windows, inner) = self.subquery(expr)?;
+                    invariant &= windows.at.is_some();
+                    subquery = Some((windows, inner));
                 }
                 scalar => {
                     let planned = self.lower(scalar, need)?;
@@ -449,164 +373,234 @@ impl Planner {
                 }
             }
         }
-        let Some(range) = range else {
-            return Err(QueryError::BadData(format!(
-                "function {name} needs a range vector"
-            )));
-        };
-        if let RangeArg::Matrix(matrix) = &range {
-            let (extent, modifier) = match matrix.select.reach {
-                Reach::Plain => (Extent::Plain, ""),
-                Reach::Anchored => (Extent::Anchored, "anchored"),
-                Reach::Smoothed => (Extent::Smoothed, "smoothed"),
-            };
-            if function.extent < extent {
-                let allowed = reaching(extent).join(", ");
-                return Err(QueryError::Execution(format!(
-                    "{modifier} modifier can only be used with: {allowed} - not with {name}"
-                )));
-            }
-        }
-        let node = Node::Range(Box::new(RangeCall {
-            name,
-            function,
-            range,
-            args: scalars
-                .into_iter()
-                .map(|planned| {
-                    if invariant {
-                        planned.node
-                    } else {
-                        planned.wrap()
-                    }
-                })
-                .collect(),
+        let range_call = RangeCall {
+            function: call.function,
+            range_function: function,
             // A subquery has no position of its own in Prometheus' annotations.
             span: args
                 .first()
                 .filter(|arg| !matches!(arg, Expr::Subquery(_)))
                 .map(|arg| arg.span())
                 .unwrap_or_default(),
-            absent_labels: absent,
-        }));
-        Ok(Planned { node, invariant })
+        };
+        let scalars = scalars.into_iter().map(|scalar| scalar.below(invariant));
+        let input = match (matrix, subquery) {
+            (Some(matrix), _) => {
+                check_reach(name, function, matrix.select.reach)?;
+                let operator = SelectorFunction {
+                    call: range_call,
+                    matrix: Arc::new(matrix),
+                };
+                Input::new(operator, scalars.collect())
+            }
+            (None, Some((windows, inner))) => {
+                let samples = Input::new(SubqueryWindows(windows), vec![inner]);
+                let operator = SubqueryFunction {
+                    call: range_call,
+                    subquery: windows,
+                };
+                Input::new(operator, [samples].into_iter().chain(scalars).collect())
+            }
+            (None, None) => {
+                return Err(QueryError::BadData(format!(
+                    "function {name} needs a range vector"
+                )));
+            }
+        };
+        let input = match function.is_of_absence {
+            true => {
+                let operator = Absent {
+                    labels: absent,
+                    drop_name: true,
+                };
+                Input::new(operator, vec![input])
+            }
+            false => input,
+        };
+        Ok(Planned { input, invariant })
     }
 
-    fn bind(&self, bind: Bind, args: &[&Expr]) -> Result<call::Call, QueryError> {
-        let strings: Vec<&str> = args
-            .iter()
-            .filter_map(|arg| match arg {
-                Expr::String(text) => Some(text.value.as_str()),
-                _ => None,
-            })
-            .collect();
-        // No label has such a name.
-        let not_utf8 = |at: usize| {
-            let mut literals = args.iter().filter_map(|arg| {
-                if let Expr::String(text) = arg {
-                    Some(text)
-                } else {
-                    None
-                }
-            });
-            literals.nth(at).is_some_and(|text| text.not_utf8.is_some())
+    fn function_call(
+        &self,
+        call: &Call,
+        kind: CallKind,
+        args: &[&Expr],
+        need: Need,
+    ) -> Result<Planned, QueryError> {
+        // Only selectors have samples with times of their own.
+        if let ([Expr::Vector(selector)], Some(output)) = (args, output_of(kind)) {
+            return self.instant(selector, need, output);
+        }
+        // The second argument of `info` is looked at, not evaluated.
+        let most = match kind {
+            CallKind::Info => 1,
+            _ => args.len(),
         };
-        let owned = |texts: &[&str]| {
-            texts
-                .iter()
-                .map(|text| (*text).to_owned())
-                .collect::<Vec<_>>()
+        let mut lowered = Vec::with_capacity(most);
+        for arg in args.iter().take(most) {
+            if !matches!(arg, Expr::String(_)) {
+                lowered.push(self.lower(arg, need)?);
+            }
+        }
+        let invariant = !call.function.is_timed && lowered.iter().all(|arg| arg.invariant);
+        let lowered = lowered.into_iter().map(|arg| arg.below(invariant));
+        let input = self.function(call, kind, args, lowered.collect())?;
+        Ok(Planned { input, invariant })
+    }
+
+    /// The operator of a call. Calls nest, and this is not on the way down.
+    fn function(
+        &self,
+        call: &Call,
+        kind: CallKind,
+        args: &[&Expr],
+        mut inputs: Vec<Input>,
+    ) -> Result<Input, QueryError> {
+        let name = call.function.name;
+        let texts = Texts::of(args);
+        let span = |at: usize| args.get(at).map_or(call.span, |arg| arg.span());
+        let change = |change, mut inputs: Vec<Input>| {
+            if inputs.is_empty() {
+                return Err(QueryError::BadData(format!(
+                    "function {name} needs a vector"
+                )));
+            }
+            let scalars = inputs.split_off(1);
+            let vector = inputs.remove(0);
+            Ok(self.change(vector, Some(name), change, scalars))
         };
-        Ok(match bind {
-            Bind::Absent => call::Call::Absent(
-                args.first()
-                    .map(|arg| absent_labels(arg))
-                    .unwrap_or_default(),
-            ),
-            Bind::LabelReplace => {
-                let [destination, replacement, source, pattern] = strings[..] else {
-                    return Err(QueryError::BadData(
-                        "label_replace() needs four strings".to_owned(),
-                    ));
-                };
-                let (regex, bytes) = from_re2(&format!("^(?s:{pattern})$"))
-                    .ok()
-                    .filter(|_| !not_utf8(3))
-                    .and_then(|pattern| compile_within(&pattern, &PATTERN_SIZE_LIMITS).ok())
-                    .ok_or_else(|| {
-                        QueryError::Execution(format!(
-                            "invalid regular expression in label_replace(): {pattern}"
-                        ))
-                    })?;
-                self.pattern_bytes.update(|before| before + bytes);
-                if self.pattern_bytes() > MAX_PATTERN_BYTES {
-                    return Err(QueryError::Execution(format!(
-                        "the regular expressions in label_replace() take more than \
-                         {MAX_PATTERN_BYTES} bytes"
-                    )));
+        Ok(match kind {
+            CallKind::Map(function) => change(Change::Map(function), inputs)?,
+            CallKind::HistogramField(field) => change(Change::HistogramField(field), inputs)?,
+            CallKind::Timestamp => change(Change::Timestamp, inputs)?,
+            CallKind::Clamp => change(Change::Clamp, inputs)?,
+            CallKind::ClampMin => change(Change::ClampMin, inputs)?,
+            CallKind::ClampMax => change(Change::ClampMax, inputs)?,
+            CallKind::Round => {
+                if inputs.len() < 2 {
+                    inputs.push(Input::Number(1.0));
                 }
-                if destination.is_empty() || not_utf8(0) {
-                    return Err(QueryError::Execution(format!(
-                        "invalid destination label name in label_replace(): {destination}"
-                    )));
-                }
-                call::Call::LabelReplace {
-                    destination: destination.to_owned(),
-                    replacement: replacement.to_owned(),
-                    source: source.to_owned(),
-                    regex,
-                }
+                change(Change::Round, inputs)?
             }
-            Bind::LabelJoin => {
-                let [destination, separator, ref sources @ ..] = strings[..] else {
-                    return Err(QueryError::BadData(
-                        "label_join() needs a destination and a separator".to_owned(),
-                    ));
-                };
-                if destination.is_empty() || not_utf8(0) {
-                    return Err(QueryError::Execution(format!(
-                        "invalid destination label name in label_join(): {destination}"
-                    )));
-                }
-                if let Some((_, source)) = sources
-                    .iter()
-                    .enumerate()
-                    .find(|(at, source)| source.is_empty() || not_utf8(2 + at))
-                {
-                    return Err(QueryError::Execution(format!(
-                        "invalid source label name in label_join(): {source}"
-                    )));
-                }
-                call::Call::LabelJoin {
-                    destination: destination.to_owned(),
-                    separator: separator.to_owned(),
-                    sources: owned(sources),
-                }
+            CallKind::Date(part) if inputs.is_empty() => {
+                Input::new(DateOfStep { name, part }, inputs)
             }
-            Bind::SortByLabel { descending } => call::Call::SortByLabel {
-                labels: owned(&strings),
-                descending,
-            },
-            Bind::HistogramQuantiles => call::Call::HistogramQuantiles(
-                strings.first().copied().unwrap_or_default().to_owned(),
-            ),
-            Bind::Info => {
-                let matchers = match args.get(1) {
-                    Some(Expr::Vector(selector)) => Some(selector.matchers.clone()),
-                    _ => None,
+            CallKind::Date(part) => change(Change::Date(part), inputs)?,
+            CallKind::StartTimestamp => change(Change::Nothing, inputs)?,
+            CallKind::Fold(function) => Input::new(ScalarFunction { name, function }, inputs),
+            CallKind::Scalar => Input::new(ToScalar, inputs),
+            CallKind::Vector => Input::new(ToVector, inputs),
+            CallKind::Absent => {
+                let operator = Absent {
+                    labels: args
+                        .first()
+                        .map(|arg| absent_labels(arg))
+                        .unwrap_or_default(),
+                    drop_name: false,
                 };
-                let (at, offset) = match args.first() {
-                    Some(base) => self
-                        .first_selector_time(base, None, 0)?
-                        .unwrap_or((None, 0)),
-                    None => (None, 0),
-                };
-                call::Call::Info(Box::new(super::info::InfoCall {
-                    matchers,
-                    at,
-                    offset,
-                }))
+                Input::new(operator, inputs)
             }
+            CallKind::Sort { descending } => {
+                let operator = Sort {
+                    labels: None,
+                    descending,
+                    span: call.span,
+                };
+                Input::new(operator, inputs)
+            }
+            CallKind::SortByLabel { descending } => {
+                let operator = Sort {
+                    labels: Some(texts.owned()),
+                    descending,
+                    span: call.span,
+                };
+                Input::new(operator, inputs)
+            }
+            CallKind::LabelReplace => Input::new(self.label_replace(&texts)?, inputs),
+            CallKind::LabelJoin => Input::new(label_join(&texts)?, inputs),
+            CallKind::HistogramQuantile => {
+                // Of the vector and the quantile, as it is written, the quantile comes first.
+                inputs.reverse();
+                let spans = Spans {
+                    histograms: span(1),
+                    quantiles: vec![span(0)],
+                };
+                Input::new(HistogramQuantile { label: None, spans }, inputs)
+            }
+            CallKind::HistogramQuantiles => {
+                let spans = Spans {
+                    histograms: span(0),
+                    quantiles: (2..args.len()).map(span).collect(),
+                };
+                let label = texts.first().to_owned();
+                Input::new(
+                    HistogramQuantile {
+                        label: Some(label),
+                        spans,
+                    },
+                    inputs,
+                )
+            }
+            CallKind::HistogramFraction => {
+                // The vector comes last, as it is written.
+                inputs.rotate_right(1);
+                Input::new(HistogramFraction { span: span(2) }, inputs)
+            }
+            CallKind::Info => Input::new(self.info(args)?, inputs),
+        })
+    }
+
+    fn label_replace(&self, texts: &Texts<'_>) -> Result<LabelReplace, QueryError> {
+        let [destination, replacement, source, pattern] = texts.texts[..] else {
+            return Err(QueryError::BadData(
+                "label_replace() needs four strings".to_owned(),
+            ));
+        };
+        let (regex, bytes) = from_re2(&format!("^(?s:{pattern})$"))
+            .ok()
+            .filter(|_| !texts.is_not_utf8(3))
+            .and_then(|pattern| compile_within(&pattern, &PATTERN_SIZE_LIMITS).ok())
+            .ok_or_else(|| {
+                QueryError::Execution(format!(
+                    "invalid regular expression in label_replace(): {pattern}"
+                ))
+            })?;
+        self.pattern_bytes.update(|before| before + bytes);
+        if self.pattern_bytes() > MAX_PATTERN_BYTES {
+            return Err(QueryError::Execution(format!(
+                "the regular expressions in label_replace() take more than {MAX_PATTERN_BYTES} \
+                 bytes"
+            )));
+        }
+        if destination.is_empty() || texts.is_not_utf8(0) {
+            return Err(QueryError::Execution(format!(
+                "invalid destination label name in label_replace(): {destination}"
+            )));
+        }
+        Ok(LabelReplace {
+            destination: destination.to_owned(),
+            replacement: replacement.to_owned(),
+            source: source.to_owned(),
+            pattern: pattern.to_owned(),
+            regex,
+        })
+    }
+
+    fn info(&self, args: &[&Expr]) -> Result<InfoCall, QueryError> {
+        let matchers = match args.get(1) {
+            Some(Expr::Vector(selector)) => Some(selector.matchers.clone()),
+            _ => None,
+        };
+        let (at, offset) = match args.first() {
+            Some(base) => self
+                .first_selector_time(base, None, 0)?
+                .unwrap_or((None, 0)),
+            None => (None, 0),
+        };
+        Ok(InfoCall {
+            matchers,
+            at,
+            offset,
         })
     }
 
@@ -683,10 +677,10 @@ impl Planner {
         })
     }
 
-    fn subquery(&self, subquery: &SubqueryExpr) -> Result<Subquery, QueryError> {
-        // The inside is evaluated at its own steps, so it is wrapped whether or not the subquery
-        // itself is fixed.
-        let expr = self
+    /// The windows of a subquery, and what is evaluated at its steps: that has steps of its own, so it
+    /// is wrapped whether or not the subquery itself is fixed.
+    fn subquery(&self, subquery: &SubqueryExpr) -> Result<(Subquery, Input), QueryError> {
+        let inner = self
             .lower(&subquery.expr, Need::default().buckets())?
             .wrap();
         let step = subquery
@@ -694,14 +688,94 @@ impl Planner {
             .as_ref()
             .map(|step| self.durations.positive(step))
             .transpose()?;
-        Ok(Subquery {
-            expr,
+        let windows = Subquery {
             range: self.durations.positive(&subquery.range)?,
             step: step.filter(|ms| *ms > 0).unwrap_or(self.default_step),
             offset: self.offset(subquery.offset.as_ref())?,
             at: self.at(subquery.at),
-        })
+        };
+        Ok((windows, inner))
     }
+}
+
+/// The strings among the arguments of a call.
+struct Texts<'a> {
+    texts: Vec<&'a str>,
+    not_utf8: Vec<bool>,
+}
+
+impl<'a> Texts<'a> {
+    fn of(args: &[&'a Expr]) -> Self {
+        let texts = args.iter().filter_map(|arg| match arg {
+            Expr::String(text) => Some((text.value.as_str(), text.not_utf8.is_some())),
+            _ => None,
+        });
+        let (texts, not_utf8) = texts.unzip();
+        Self { texts, not_utf8 }
+    }
+
+    /// Whether one was no UTF-8 as it was written: no label has such a name.
+    fn is_not_utf8(&self, at: usize) -> bool {
+        self.not_utf8.get(at).copied().unwrap_or_default()
+    }
+
+    fn first(&self) -> &'a str {
+        self.texts.first().copied().unwrap_or_default()
+    }
+
+    fn owned(&self) -> Vec<String> {
+        self.texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+}
+
+fn label_join(texts: &Texts<'_>) -> Result<LabelJoin, QueryError> {
+    let [destination, separator, ref sources @ ..] = texts.texts[..] else {
+        return Err(QueryError::BadData(
+            "label_join() needs a destination and a separator".to_owned(),
+        ));
+    };
+    if destination.is_empty() || texts.is_not_utf8(0) {
+        return Err(QueryError::Execution(format!(
+            "invalid destination label name in label_join(): {destination}"
+        )));
+    }
+    let mut sources_with_places = sources.iter().enumerate();
+    let is_invalid = |(at, source): &(usize, &&str)| source.is_empty() || texts.is_not_utf8(2 + at);
+    if let Some((_, source)) = sources_with_places.find(is_invalid) {
+        return Err(QueryError::Execution(format!(
+            "invalid source label name in label_join(): {source}"
+        )));
+    }
+    Ok(LabelJoin {
+        destination: destination.to_owned(),
+        separator: separator.to_owned(),
+        sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+    })
+}
+
+/// What of a selector's samples a function wants, if it looks at more than their values.
+fn output_of(kind: CallKind) -> Option<Output> {
+    match kind {
+        CallKind::Timestamp => Some(Output::Times),
+        CallKind::StartTimestamp => Some(Output::StartTimes),
+        _ => None,
+    }
+}
+
+/// Refuses modifiers of a range selector that a function knows nothing of.
+fn check_reach(name: &str, function: &RangeFunction, reach: Reach) -> Result<(), QueryError> {
+    let (extent, modifier) = match reach {
+        Reach::Plain => (Extent::Plain, ""),
+        Reach::Anchored => (Extent::Anchored, "anchored"),
+        Reach::Smoothed => (Extent::Smoothed, "smoothed"),
+    };
+    if function.extent < extent {
+        let allowed = reaching(extent).join(", ");
+        return Err(QueryError::Execution(format!(
+            "{modifier} modifier can only be used with: {allowed} - not with {name}"
+        )));
+    }
+    Ok(())
 }
 
 /// The functions that can look so far beyond a window.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tidelake_catalog::model::{Histogram, Labels};
 
-use super::{SampleSource, SelectRequest, SeriesBatch, SeriesSamples, SeriesStream, SourceError};
+use super::{SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SourceError};
 
 /// A sample of either kind.
 #[derive(Debug, Clone)]
@@ -41,8 +41,9 @@ impl MemorySource {
 
 #[async_trait]
 impl SampleSource for MemorySource {
-    /// One series a batch, last label set first: nothing may depend on the order of batches.
-    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
+    /// One series a batch; last label set first, unless an order is asked for: nothing may depend on
+    /// it then.
+    async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError> {
         let mut batches = Vec::new();
         for (labels, samples) in self.series.iter().rev() {
             if !request
@@ -89,6 +90,14 @@ impl SampleSource for MemorySource {
                 batches.len()
             )));
         }
-        Ok(futures::stream::iter(batches).boxed())
+        if request.is_ordered {
+            batches.reverse();
+        }
+        let part = request.part.range(batches.len());
+        let batches: Vec<_> = batches.drain(part).collect();
+        Ok(SelectedSeries {
+            series: batches.len(),
+            stream: futures::stream::iter(batches).boxed(),
+        })
     }
 }

@@ -21,11 +21,7 @@ fn plan(query: &str, expected: &str) {
         .lines()
         .map(|line| line.trim_start_matches('|'))
         .collect();
-    assert_eq!(
-        explained.plan.to_string().lines().collect::<Vec<_>>(),
-        lines,
-        "{query}"
-    );
+    assert_eq!(explained.text.lines().collect::<Vec<_>>(), lines, "{query}");
 }
 
 #[test]
@@ -33,36 +29,37 @@ fn a_plan_is_a_tree_of_operators() {
     plan(
         "sum by (job, a) (rate(x_total{job=~\"a.*\"}[5m] offset 90s)) / on (job) group_left (b) \
          max without (c) (y)",
-        "Binary: / on (job) group_left (b)
-|  Aggregate: sum by (job, a)
-|    RangeFunction: rate
-|      RangeSelector: x_total{job=~\"a.*\"}[5m] offset 90s
-|  Aggregate: max without (c)
-|    Selector: y",
+        "PromFinishExec: start=0.000, end=600.000, step=60, steps=11
+|  PromBinaryExec: / on (job) group_left (b)
+|    PromAggregateExec: mode=Final, sum by (job, a)
+|      PromAggregateExec: mode=Partial, sum by (job, a)
+|        PromSelectExec: rate(x_total{job=~\"a.*\"}[5m] offset 90s)
+|    PromAggregateExec: mode=Final, max without (c)
+|      PromAggregateExec: mode=Partial, max without (c)
+|        PromSelectExec: y",
     );
     plan(
-        "topk(2, -x) > bool 1 + scalar(y @ 60)",
-        "Binary: > bool
-|  Aggregate: topk
-|    Number: 2
-|    Negate
-|      Selector: x
-|  Invariant: evaluated once for all steps
-|    Binary: +
-|      Number: 1
-|      Function: scalar
-|        Selector: y @ 60.000",
+        "topk(2, -abs(x) * 8) > bool 1 + scalar(y @ 60)",
+        "PromFinishExec: start=0.000, end=600.000, step=60, steps=11
+|  PromMapExec: > bool ...
+|    PromAggregateExec: mode=Single, topk(2)
+|      PromMapExec: abs, -, * 8
+|        PromSelectExec: x
+|    PromRepeatExec: evaluated once for all steps
+|      PromBinaryExec: 1 + ...
+|        PromScalarExec
+|          PromSelectExec: y @ 60.000",
     );
     plan(
         "quantile_over_time(0.5, abs({__name__=~\"a|b\",c!=\"\"})[1h:30s]) or vector(time())",
-        "Binary: or
-|  RangeFunction: quantile_over_time
-|    Subquery: [1h:30s]
-|      Function: abs
-|        Selector: {__name__=~\"a|b\", c!=\"\"}
-|    Number: 0.5
-|  Function: vector
-|    Function: time",
+        "PromFinishExec: start=0.000, end=600.000, step=60, steps=11
+|  PromBinaryExec: or
+|    PromRangeExec: quantile_over_time(0.5)
+|      PromSubqueryExec: [1h:30s]
+|        PromMapExec: abs
+|          PromSelectExec: {__name__=~\"a|b\", c!=\"\"}
+|    PromVectorExec: vector()
+|      PromTimeExec",
     );
 }
 
@@ -81,7 +78,7 @@ fn analyze(samples: &str, query: &str, params: QueryParams) -> Explained {
 
 fn find<'a>(operator: &'a Operator, name: &str) -> &'a Operator {
     fn search<'a>(operator: &'a Operator, name: &str) -> Option<&'a Operator> {
-        if operator.operator == name {
+        if format!("{}: {}", operator.operator, operator.detail) == name {
             Some(operator)
         } else {
             operator
@@ -107,10 +104,10 @@ fn an_analysis_says_what_each_operator_did() {
     };
     assert_eq!(
         (
-            size("RangeFunction"),
-            size("Aggregate"),
-            size("Selector"),
-            size("Binary")
+            size("PromSelectExec: rate(x[3m])"),
+            size("PromAggregateExec: mode=Single, quantile(2)"),
+            size("PromSelectExec: y"),
+            size("PromBinaryExec: +")
         ),
         ((2, 10), (1, 5), (1, 5), (1, 5))
     );
@@ -121,10 +118,8 @@ fn an_analysis_says_what_each_operator_did() {
             .unwrap()
     };
     // The third series has one sample, of which no rate can be computed.
-    assert_eq!(read("RangeSelector"), (3, 7 + 7 + 1, 3));
-    assert_eq!(read("Selector"), (1, 9, 1));
-    assert_eq!(find(plan, "RangeFunction").read, None);
-    assert_eq!(find(plan, "RangeSelector").measured, None);
+    assert_eq!(read("PromSelectExec: rate(x[3m])"), (3, 7 + 7 + 1, 3));
+    assert_eq!(read("PromSelectExec: y"), (1, 9, 1));
     let own: f64 = {
         fn sum(operator: &Operator) -> f64 {
             operator.measured.map_or(0.0, |m| m.own_ms)
@@ -138,19 +133,28 @@ fn an_analysis_says_what_each_operator_did() {
         "operands run side by side, at most two at a time: {own} {total}"
     );
     assert!(explained.annotations.warnings[0].contains("quantile value should be between 0 and 1"));
-    let text = plan.to_string();
-    assert!(
-        text.contains("RangeSelector: x[3m]  (series=3 samples=15 batches=3"),
-        "{text}"
-    );
+    let text = &explained.text;
+    let line = text
+        .lines()
+        .find(|line| line.contains("rate(x[3m])"))
+        .unwrap();
+    for figure in [
+        "output_series=2",
+        "series=3",
+        "samples=15",
+        "batches=3",
+        "compute_time=",
+    ] {
+        assert!(line.contains(figure), "{figure}: {text}");
+    }
 }
 
 #[test]
 fn the_deepest_expression_can_be_analyzed() {
     for (open, close) in [
-        ("-", ""),
-        ("abs(", ")"),
-        ("1 + (", ")"),
+        ("sum(", ")"),
+        ("quantile(0.5, ", ")"),
+        ("y + (", ")"),
         ("max_over_time(", "[1m:1m])"),
     ] {
         let nest = |depth: usize| format!("{}x{}", open.repeat(depth), close.repeat(depth));
@@ -161,8 +165,7 @@ fn the_deepest_expression_can_be_analyzed() {
             .unwrap();
         let work = move || {
             analyze("x 1", &deepest, QueryParams::instant(0))
-                .plan
-                .to_string()
+                .text
                 .lines()
                 .count()
         };

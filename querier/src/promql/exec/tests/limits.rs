@@ -110,7 +110,7 @@ struct Broken;
 
 #[async_trait]
 impl SampleSource for Broken {
-    async fn select(&self, _: SelectRequest) -> Result<SeriesStream, SourceError> {
+    async fn select(&self, _: SelectRequest) -> Result<SelectedSeries, SourceError> {
         panic!("provoked by a test")
     }
 }

@@ -9,7 +9,7 @@ use tidelake_catalog::model::Labels;
 
 use super::*;
 use crate::memory::QueryPool;
-use crate::promql::source::{SelectRequest, SeriesBatch, SeriesSamples, SeriesStream};
+use crate::promql::source::{SelectRequest, SeriesBatch, SeriesSamples};
 
 /// Evaluates a query in a pool.
 fn run_over(
@@ -255,7 +255,7 @@ struct Many {
 
 #[async_trait]
 impl SampleSource for Many {
-    async fn select(&self, request: SelectRequest) -> Result<SeriesStream, SourceError> {
+    async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError> {
         let (series, samples) = (self.series, self.samples);
         let one = move |i: usize| SeriesSamples {
             labels: Labels::from_pairs([
@@ -271,7 +271,10 @@ impl SampleSource for Many {
             let batch = (first..series.min(first + 1000)).map(one).collect();
             Ok(SeriesBatch::counted(batch, &request.pool)?)
         });
-        Ok(futures::stream::iter(batches).boxed())
+        Ok(SelectedSeries {
+            series,
+            stream: futures::stream::iter(batches).boxed(),
+        })
     }
 }
 

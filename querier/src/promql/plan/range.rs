@@ -1,0 +1,98 @@
+//! Functions over windows of samples, with the selector or above the subquery that they read.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::super::exec::QueryError;
+use super::super::exec::annotations::Collector;
+use super::super::exec::range::{RangeCall, SelectorWindows, over_subquery};
+use super::super::exec::row::Rows;
+use super::super::exec::selector::RangeSelect;
+use super::super::exec::series;
+use super::super::exec::subquery::Subquery;
+use super::super::exec::work::Evaluated;
+use super::explain::{call, range_selector};
+use super::{Input, Inputs, Operator, Stage, Unit, Units};
+
+/// A function over the windows of a selector. Its inputs are the scalar arguments.
+#[derive(Debug)]
+pub(crate) struct SelectorFunction {
+    pub call: RangeCall,
+    pub matrix: Arc<RangeSelect>,
+}
+
+impl Operator for SelectorFunction {
+    fn name(&self) -> &'static str {
+        "PromSelectExec"
+    }
+
+    fn detail(&self, inputs: &[Input]) -> String {
+        call(
+            self.call.function.name,
+            Some(range_selector(&self.matrix)),
+            inputs,
+        )
+    }
+
+    fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
+        async move {
+            let params = on.scalars_from(0).await?;
+            let kernel = SelectorWindows::new(on.work, &self.call, &self.matrix, params, on.grid);
+            let rows = series::rows(on.work, kernel, on.grid, on.profile()).await?;
+            Ok(Evaluated::Vector(rows))
+        }
+        .boxed()
+    }
+
+    fn is_streaming(&self, _: &[Input]) -> bool {
+        true
+    }
+
+    fn units<'a>(
+        &'a self,
+        on: Inputs<'a>,
+        stage: Stage,
+    ) -> BoxFuture<'a, Result<Units<'a>, QueryError>> {
+        async move {
+            let params = on.scalars_from(0).await?;
+            let kernel = SelectorWindows::new(on.work, &self.call, &self.matrix, params, on.grid);
+            let stage = move |rows: Rows, remarks: &mut Collector| stage(Unit::Rows(rows), remarks);
+            series::batches(on.work, kernel, on.part, on.profile(), stage).await
+        }
+        .boxed()
+    }
+}
+
+/// A function over the windows of a subquery, its first input; the others are the scalar arguments.
+#[derive(Debug)]
+pub(crate) struct SubqueryFunction {
+    pub call: RangeCall,
+    pub subquery: Subquery,
+}
+
+impl Operator for SubqueryFunction {
+    fn name(&self) -> &'static str {
+        "PromRangeExec"
+    }
+
+    fn detail(&self, inputs: &[Input]) -> String {
+        call(self.call.function.name, None, inputs)
+    }
+
+    fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
+        async move {
+            if on.grid.count == 0 {
+                return Ok(Evaluated::Vector(Rows::default()));
+            }
+            let params = on.scalars_from(1).await?;
+            let Evaluated::Range(points, _charge) = on.value(0).await? else {
+                return Err(QueryError::BadData("expected a range vector".to_owned()));
+            };
+            let (call, subquery) = (&self.call, &self.subquery);
+            over_subquery(on.work, call, subquery, &points, params, on.grid).map(Evaluated::Vector)
+        }
+        .boxed()
+    }
+}
