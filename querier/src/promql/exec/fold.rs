@@ -38,7 +38,8 @@ pub(crate) struct Partial {
     /// Rows before the first block; all of them if there are histograms among them.
     head: Rows,
     blocks: Vec<Vec<PartialGroup>>,
-    _charge: Option<Charge>,
+    /// Of the blocks.
+    charge: Option<Charge>,
 }
 
 /// One group in one block.
@@ -63,7 +64,7 @@ pub(crate) fn partial(
         return Ok(Partial {
             head: rows,
             blocks: Vec::new(),
-            _charge: None,
+            charge: None,
         });
     };
     let mut charge = limits.charge(0)?;
@@ -102,7 +103,7 @@ pub(crate) fn partial(
     Ok(Partial {
         head,
         blocks,
-        _charge: Some(charge),
+        charge: Some(charge),
     })
 }
 
@@ -118,16 +119,19 @@ struct Group {
     total: Option<Accumulator>,
     /// Of the block that has not, and its number.
     open: Option<(u64, Accumulator)>,
-    /// How many accumulators are counted: at most that of ended blocks and an open one.
-    counted: u8,
     histograms: Option<HistogramFold>,
 }
 
 impl Group {
-    /// Ends the block before this one.
-    fn end_before(&mut self, block: u64) {
+    /// Ends the block before this one; gives the bytes of its accumulator back, of `bytes`, if there
+    /// is another.
+    fn end_before(&mut self, block: u64, bytes: usize, charge: &mut Charge) {
         if self.open.as_ref().is_some_and(|(of, _)| *of != block) {
+            let is_merged = self.total.is_some();
             self.end();
+            if is_merged {
+                charge.give_back(bytes);
+            }
         }
     }
 
@@ -139,20 +143,6 @@ impl Group {
             Some(total) => total.merge(ended),
             None => self.total = Some(ended),
         }
-    }
-
-    /// Counts the accumulator of another open block.
-    fn count(
-        &mut self,
-        op: AggregateOp,
-        steps: usize,
-        charge: &mut Charge,
-    ) -> Result<(), QueryError> {
-        if self.counted < 2 {
-            charge.take(state_bytes(op, steps))?;
-            self.counted += 1;
-        }
-        Ok(())
     }
 
     fn has_float(&self, step: usize) -> bool {
@@ -203,20 +193,25 @@ impl<'a> Folder<'a> {
     /// Folds what the next batch of rows came to.
     pub fn add_partial(&mut self, partial: Partial) -> Result<(), QueryError> {
         self.add_rows(&partial.head)?;
+        if let Some(charge) = partial.charge {
+            self.charge.merge(charge);
+        }
+        let bytes = state_bytes(self.spec.op, self.steps);
         for block in partial.blocks {
             self.limits.check()?;
             self.block += 1;
             for group in block {
+                let label_bytes = GROUP_BYTES + labels_bytes(&group.labels);
                 let position = self.position(group.labels)?;
+                self.charge.give_back(label_bytes);
                 let known = &mut self.groups[position];
-                known.end_before(self.block);
+                known.end_before(self.block, bytes, &mut self.charge);
                 known.drop_name |= group.drop_name;
                 if let Some(histograms) = &mut known.histograms {
                     (0..self.steps)
                         .filter(|step| group.floats.has(*step))
                         .for_each(|step| histograms.see_float(step));
                 }
-                known.count(self.spec.op, self.steps, &mut self.charge)?;
                 known.open = Some((self.block, group.floats));
             }
         }
@@ -234,7 +229,6 @@ impl<'a> Folder<'a> {
                     drop_name: false,
                     total: None,
                     open: None,
-                    counted: 0,
                     histograms: None,
                 });
                 *new.insert(self.groups.len() - 1)
@@ -260,9 +254,10 @@ impl<'a> Folder<'a> {
         if let Some(histograms) = &mut group.histograms {
             histograms.add(row, self.spec, &mut self.remarks, &mut self.charge)?;
         }
-        group.end_before(self.block);
+        let bytes = state_bytes(self.spec.op, self.steps);
+        group.end_before(self.block, bytes, &mut self.charge);
         if group.open.is_none() {
-            group.count(self.spec.op, self.steps, &mut self.charge)?;
+            self.charge.take(bytes)?;
             group.open = Some((self.block, Accumulator::new(self.spec.op, self.steps)));
         }
         if let Some((_, open)) = &mut group.open {
