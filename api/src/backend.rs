@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::segment::disk_cache::DiskCache;
@@ -43,6 +42,7 @@ pub use tidelake_querier::promql::exec::{
 };
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
+pub use tidelake_querier::sql::SqlAnswer;
 pub use tidelake_querier::sql::{
     Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
 };
@@ -390,7 +390,7 @@ impl Querier {
         params: HashMap<String, SqlParam>,
         partial: bool,
         held: Option<Held>,
-    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+    ) -> Result<SqlAnswer, SqlError> {
         self.0.sql(db, text, params, partial, held).await
     }
 

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::backend::{
-    Answer, AsOf, Command, Held, PARTIAL_TRIES, SqlError, SqlParam, SqlText, parse_as_of,
+    AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlParam, SqlText, parse_as_of,
 };
 use crate::database;
 use crate::error::{ApiError, Dialect, Kind};
@@ -214,16 +214,15 @@ async fn run(
                 ),
             )
             .await??;
-            let Answer {
-                value, warnings, ..
-            } = answer;
+            let SqlAnswer { stream, warnings } = answer;
             Ok((
-                respond(value, format, deadline, timeout, &pace, Arc::clone(&slot)).await?,
+                respond(stream, format, deadline, timeout, &pace, Arc::clone(&slot)).await?,
                 warnings,
             ))
         };
         match begun.await {
-            Ok((response, warnings)) => return Ok(with_warnings(response, &warnings)),
+            // What expressions of PromQL remark is known when the first rows are.
+            Ok((response, warnings)) => return Ok(with_warnings(response, &warnings.list())),
             // Nothing was answered yet, and the damage that was met is known now.
             Err(ApiError {
                 kind: Kind::Damaged,

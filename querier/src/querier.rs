@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use datafusion::execution::SendableRecordBatchStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
@@ -19,7 +18,7 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
-use crate::sql::{Command, Held, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
+use crate::sql::{Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
 
 /// Times that a query which may be answered in part is run: each but the last has met damage that
@@ -169,7 +168,7 @@ impl Querier {
         params: HashMap<String, SqlParam>,
         partial: bool,
         held: Option<Held>,
-    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+    ) -> Result<SqlAnswer, SqlError> {
         let tables = self
             .tables
             .counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
@@ -180,7 +179,7 @@ impl Querier {
             .query(database, text, params, held)
             .await?;
         // Everything is opened while the query is planned.
-        answer.warnings.splice(0..0, tables.warnings());
+        answer.warnings.leave_out(tables.warnings());
         Ok(answer)
     }
 

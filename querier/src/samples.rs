@@ -25,11 +25,12 @@ use tidelake_catalog::model::{
 use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, plan, plan_by, plan_stored};
 use tidelake_catalog::segment::{FieldArray, SegmentError, SortedRows};
 
+use crate::labels::{self, LabelError, Search};
 use crate::memory::{QueryBytes, QueryPool};
 use crate::processors::processors;
 use crate::promql::source::{
-    SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SourceError,
-    series_bytes,
+    SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SeriesShape,
+    SourceError, series_bytes,
 };
 use crate::small::{self, FEW_ROWS, FEW_SERIES};
 use crate::tables::Tables;
@@ -138,6 +139,14 @@ pub(crate) fn source_error(error: SegmentError) -> SourceError {
         SegmentError::ReadLimit(limit) => SourceError::LimitExceeded(too_many_bytes(limit)),
         SegmentError::Memory(error) => SourceError::Memory(error.into()),
         other => SourceError::Unavailable(other.to_string()),
+    }
+}
+
+fn label_error(error: LabelError) -> SourceError {
+    match error {
+        LabelError::Segment(error) => source_error(error),
+        LabelError::Memory(error) => SourceError::Memory(error),
+        timeout @ LabelError::Timeout => SourceError::Unavailable(timeout.to_string()),
     }
 }
 
@@ -424,6 +433,27 @@ impl SampleSource for DatabaseSamples {
             .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
             .boxed();
         Ok(SelectedSeries { series, stream })
+    }
+
+    async fn shape(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        pool: &Arc<QueryPool>,
+    ) -> Result<Option<SeriesShape>, SourceError> {
+        let metrics = self.tables.sources(&self.database, METRICS_TABLE, range);
+        let metrics = metrics.await.map_err(source_error)?;
+        let mut sources = metrics.iter().flat_map(|found| &found.sources);
+        let may_have_histograms = sources.any(|source| source.has_field(HISTOGRAM_FIELD));
+        let search = Search::new(pool, None).map_err(label_error)?;
+        let sets = [matchers.to_vec()];
+        let (label_names, _) = labels::names(&self.tables, &self.database, &sets, range, search)
+            .await
+            .map_err(label_error)?;
+        Ok(Some(SeriesShape {
+            label_names: label_names.into_iter().collect(),
+            may_have_histograms,
+        }))
     }
 }
 

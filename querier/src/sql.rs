@@ -66,10 +66,9 @@ use tokio::time::Instant;
 
 use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
-use self::promql::PromqlCalls;
+use self::promql::{PromqlCalls, Remarks};
 use self::session::{Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
-use crate::Answer;
 use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
 use crate::small;
@@ -193,7 +192,7 @@ impl SqlEngine {
         text: SqlText,
         params: HashMap<String, SqlParam>,
         held: Option<Held>,
-    ) -> Result<Answer<SendableRecordBatchStream>, SqlError> {
+    ) -> Result<SqlAnswer, SqlError> {
         let deadline = self.deadline();
         let promql = EngineOptions {
             timeout: self.options.timeout.unwrap_or(Duration::MAX),
@@ -214,8 +213,7 @@ impl SqlEngine {
             db: db.to_owned(),
             limits: Arc::clone(&limits),
         };
-        let (planned, warnings) =
-            until(deadline, self.plan(planning, text, params, promql)).await?;
+        let (planned, remarks) = until(deadline, self.plan(planning, text, params, promql)).await?;
         let stream = panics::caught_call(|| match &self.options.threads {
             Some(threads) if !planned.is_small => {
                 // Operators may spawn when they are started.
@@ -228,10 +226,12 @@ impl SqlEngine {
         // From here on the stream stops it.
         stop.0 = None;
         let value = deadline::answer(stream, limits);
-        Ok(Answer {
-            value,
-            warnings,
-            held: None,
+        Ok(SqlAnswer {
+            stream: value,
+            warnings: Warnings {
+                left_out: Vec::new(),
+                remarks,
+            },
         })
     }
 
@@ -242,7 +242,7 @@ impl SqlEngine {
         text: SqlText,
         params: HashMap<String, SqlParam>,
         promql: Arc<PromqlCalls>,
-    ) -> Result<(Planned, Vec<String>), SqlError> {
+    ) -> Result<(Planned, Option<Remarks>), SqlError> {
         let threads = self.options.threads.as_ref();
         let mut shape = None;
         let text = match text.is_short {
@@ -260,7 +260,7 @@ impl SqlEngine {
             let known = small::here_first(threads, panics::caught(work)).await;
             let stopped = |_| SqlError::Unavailable("the server stops".to_owned());
             if let Some(planned) = known.map_err(stopped)??? {
-                return Ok((planned, Vec::new()));
+                return Ok((planned, None));
             }
         }
         let work = move || async move {
@@ -270,7 +270,7 @@ impl SqlEngine {
             };
             let shape = shape.as_deref();
             let planned = planning.plan(statement, shape, params, &promql).await?;
-            Ok((planned, promql.warnings()))
+            Ok((planned, Some(promql.remarks())))
         };
         self.planners
             .run(&self.options.environment, threads, work)
@@ -305,6 +305,35 @@ impl SqlEngine {
         self.options
             .timeout
             .and_then(|timeout| Instant::now().checked_add(timeout))
+    }
+}
+
+/// The answer to a statement.
+pub struct SqlAnswer {
+    /// Its rows.
+    pub stream: SendableRecordBatchStream,
+    /// What is to be known about it.
+    pub warnings: Warnings,
+}
+
+/// What is to be known about an answer: more of it while the answer is read.
+#[derive(Debug, Clone)]
+pub struct Warnings {
+    left_out: Vec<String>,
+    remarks: Option<Remarks>,
+}
+
+impl Warnings {
+    /// Sentences about what was left out, and what expressions of PromQL remarked so far.
+    pub fn list(&self) -> Vec<String> {
+        let remarks = self.remarks.as_ref().map(Remarks::list);
+        let left_out = self.left_out.iter().cloned();
+        left_out.chain(remarks.into_iter().flatten()).collect()
+    }
+
+    /// Adds sentences about what was left out.
+    pub(crate) fn leave_out(&mut self, left_out: Vec<String>) {
+        self.left_out.extend(left_out);
     }
 }
 

@@ -206,7 +206,7 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
         .sql(DATABASE, statement, HashMap::new(), false, None)
         .await
     {
-        Ok(answer) => answer.value,
+        Ok(answer) => answer.stream,
         // A table that is not there has no rows.
         Err(SqlError::NotFound(_)) => return Ok(Cells::new()),
         Err(error) => return Err(failed(error)),

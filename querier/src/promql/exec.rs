@@ -265,28 +265,8 @@ pub async fn evaluate(
     source: Arc<dyn SampleSource>,
     options: &EngineOptions,
 ) -> Result<QueryOutput, QueryError> {
-    evaluate_in(
-        options.memory.pool(),
-        expr,
-        query_text,
-        params,
-        source,
-        options,
-    )
-    .await
-}
-
-/// Evaluates an expression as [`evaluate`] does, as a part of a query that has a pool already.
-pub async fn evaluate_in(
-    pool: Arc<QueryPool>,
-    expr: &Expr,
-    query_text: &str,
-    params: QueryParams,
-    source: Arc<dyn SampleSource>,
-    options: &EngineOptions,
-) -> Result<QueryOutput, QueryError> {
     Query::new(expr, params, options)?
-        .run(query_text, source, options, pool, false)
+        .run(query_text, source, options, options.memory.pool(), false)
         .await
 }
 
@@ -348,19 +328,28 @@ fn is_small(expr: &Expr, params: &QueryParams) -> bool {
 }
 
 /// A planned query.
-struct Query {
-    plan: Arc<PromExec>,
-    grid: grid::Grid,
+#[derive(Debug, Clone)]
+pub(crate) struct Query {
+    /// What is evaluated.
+    pub plan: Arc<PromExec>,
+    /// At which steps.
+    pub grid: grid::Grid,
     /// Unless its selectors find much, it takes no time.
     is_small: bool,
-    lookback: i64,
+    /// How far instant selectors look back, in milliseconds.
+    pub lookback: i64,
     begun: Instant,
     /// Bytes of compiled patterns.
     pattern_bytes: usize,
 }
 
 impl Query {
-    fn new(expr: &Expr, params: QueryParams, options: &EngineOptions) -> Result<Self, QueryError> {
+    /// Plans an expression.
+    pub fn new(
+        expr: &Expr,
+        params: QueryParams,
+        options: &EngineOptions,
+    ) -> Result<Self, QueryError> {
         let is_range = params.step_ms > 0;
         let value_type = expr.value_type();
         if is_range && matches!(value_type, ValueType::String | ValueType::RangeVector) {
@@ -402,8 +391,9 @@ impl Query {
         })
     }
 
-    /// Runs it in a task of its own: whoever waits can go away also while the task computes.
-    async fn run(
+    /// Runs it in a task of its own: whoever waits can go away also while the task computes. With
+    /// `profiled`, operators note what they do.
+    pub async fn run(
         self,
         query_text: &str,
         source: Arc<dyn SampleSource>,

@@ -17,6 +17,7 @@ pub(crate) mod finish;
 pub(crate) mod histogram;
 pub(crate) mod info;
 pub(crate) mod label;
+pub(crate) mod labels;
 pub(crate) mod lower;
 pub(crate) mod map;
 pub(crate) mod range;
@@ -34,7 +35,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, exec_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
@@ -54,6 +55,7 @@ use super::exec::row::Rows;
 use super::exec::scalar::Scalar;
 use super::exec::work::{Evaluated, Work};
 use super::source::Part;
+use labels::{LabelNames, Lookup, Selected};
 
 /// What an operator does.
 pub(crate) trait Operator: Any + fmt::Debug + Send + Sync {
@@ -65,6 +67,21 @@ pub(crate) trait Operator: Any + fmt::Debug + Send + Sync {
 
     /// Its value at all steps.
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>>;
+
+    /// What it selects, if it reads series.
+    fn selected(&self, _: Grid, _lookback: i64) -> Option<Selected> {
+        None
+    }
+
+    /// The steps at which its inputs are evaluated.
+    fn grid_below(&self, grid: Grid) -> Grid {
+        grid
+    }
+
+    /// The names of the labels that its series can have; `None` if only the answer tells.
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        None
+    }
 
     /// Whether it can hand over batches of series.
     fn is_streaming(&self, _: &[Input]) -> bool {
@@ -144,7 +161,9 @@ impl PromExec {
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
-        );
+        )
+        // Nobody puts an operator between those of PromQL to have them yield.
+        .with_scheduling_type(SchedulingType::Cooperative);
         Self {
             operator: Arc::new(operator),
             inputs,

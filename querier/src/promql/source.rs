@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod memory;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -143,6 +144,15 @@ impl Part {
     }
 }
 
+/// What is known of the series of a selector before they are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesShape {
+    /// Names of their labels, that of the metric's name included.
+    pub label_names: BTreeSet<String>,
+    /// Whether any may have native histograms.
+    pub may_have_histograms: bool,
+}
+
 /// The series that a selector matches.
 pub struct SelectedSeries {
     /// How many there are, at most.
@@ -182,4 +192,15 @@ pub trait SampleSource: Send + Sync + 'static {
     /// Batches of series; each series comes whole, in one batch. A batch is the unit of parallel
     /// work, so a source cuts batches to some ten thousand to some million samples.
     async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError>;
+
+    /// What is known of the series that match and may have samples in a range, without reading
+    /// any; `None` if nothing is.
+    async fn shape(
+        &self,
+        _matchers: &[Matcher],
+        _range: TimeRange,
+        _pool: &Arc<QueryPool>,
+    ) -> Result<Option<SeriesShape>, SourceError> {
+        Ok(None)
+    }
 }

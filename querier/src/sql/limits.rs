@@ -207,7 +207,7 @@ mod tests {
             let guard: Held = Arc::clone(&held) as Held;
             let client = async {
                 let answer = engine.query("default", text, HashMap::new(), Some(guard));
-                let mut answer = answer.await.unwrap().value;
+                let mut answer = answer.await.unwrap().stream;
                 answer.next().await.unwrap().unwrap();
             };
             tokio::time::timeout(Duration::from_millis(100), client)

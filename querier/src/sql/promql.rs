@@ -1,24 +1,24 @@
 //! `promql('sum by (job) (rate(x[5m]))', start, end, step)`: the answer to a PromQL expression as a
 //! table.
 //!
-//! The columns of an answer are its labels, which are known for sure only when the expression has
-//! been evaluated. So it is evaluated while the statement is planned, within the time and the
+//! The columns of an answer are its labels. Where the plan of the expression says them (`by (...)`
+//! does, and selectors do as soon as the indexes were asked), the plan becomes a part of the
+//! statement's. Else, as of `x / on (a) y`, and where native histograms may come out, which need a
+//! column of their own, it is evaluated while the statement is planned, within the time and the
 //! samples that a query has, and in the memory of the SQL query, where its rows are counted as long
-//! as the answer is read. The
-//! function that the planner calls cannot wait: it notes the call, planning ends, the call is
-//! evaluated, and the statement is planned anew, until no call is missing. Arguments reach it as
-//! constants, `now() - INTERVAL '1 hour'` included.
+//! as the answer is read.
 //!
-//! Rejected: to derive the columns from the expression alone. `by (...)` says them, a selector does
-//! not.
+//! The function that the planner calls cannot wait: it notes the call, planning ends, the call is
+//! looked into, and the statement is planned anew, until no call is missing. Arguments reach it as
+//! constants, `now() - INTERVAL '1 hour'` included.
 
 mod args;
 mod columns;
+mod scan;
 mod table;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result;
@@ -29,11 +29,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::args::Call;
+use self::scan::{LazyCall, PromqlProvider};
 use self::table::PromqlTable;
 use super::error::SqlError;
 use crate::memory::QueryPool;
-use crate::promql::exec::{EngineOptions, QueryError, QueryParams, evaluate_in};
+use crate::promql::exec::{EngineOptions, Query, QueryError, QueryOutput, QueryParams};
 use crate::promql::parse::parse_with;
+use crate::promql::plan::labels::{LabelNames, key, names, selectors};
 use crate::promql::source::{SampleSource, SourceError};
 
 /// The name of the function.
@@ -43,21 +45,49 @@ const MAX_CALLS: usize = 16;
 
 /// The calls of one statement.
 pub(super) struct PromqlCalls {
-    source: Arc<dyn SampleSource>,
-    options: EngineOptions,
-    begun: Instant,
+    evaluator: Arc<Evaluator>,
     now_ms: i64,
-    /// The memory of the SQL query.
-    pool: Arc<QueryPool>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    done: HashMap<Call, Arc<PromqlTable>>,
-    /// Met while planning, and not evaluated yet.
+    done: HashMap<Call, Arc<dyn TableProvider>>,
+    /// Met while planning, and not looked into yet.
     wanted: Vec<Call>,
-    warnings: BTreeSet<String>,
+}
+
+/// Evaluates the calls of one statement.
+struct Evaluator {
+    source: Arc<dyn SampleSource>,
+    options: EngineOptions,
+    begun: Instant,
+    /// The memory of the SQL query.
+    pool: Arc<QueryPool>,
+    warnings: Mutex<BTreeSet<String>>,
+}
+
+/// What the expressions of a statement have remarked so far.
+#[derive(Clone)]
+pub(super) struct Remarks(Arc<Evaluator>);
+
+impl Remarks {
+    /// Each once.
+    pub fn list(&self) -> Vec<String> {
+        self.0.warnings.lock().iter().cloned().collect()
+    }
+}
+
+impl std::fmt::Debug for Remarks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remarks")
+    }
+}
+
+impl std::fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Evaluator")
+    }
 }
 
 impl std::fmt::Debug for PromqlCalls {
@@ -75,18 +105,21 @@ impl PromqlCalls {
         pool: Arc<QueryPool>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            source,
-            options,
-            begun: Instant::now(),
+            evaluator: Arc::new(Evaluator {
+                source,
+                options,
+                begun: Instant::now(),
+                pool,
+                warnings: Mutex::default(),
+            }),
             now_ms,
-            pool,
             state: Mutex::default(),
         })
     }
 
-    /// What the expressions had to remark, each once.
-    pub fn warnings(&self) -> Vec<String> {
-        self.state.lock().warnings.iter().cloned().collect()
+    /// What the expressions have to remark: some of them when they have been evaluated.
+    pub fn remarks(&self) -> Remarks {
+        Remarks(Arc::clone(&self.evaluator))
     }
 
     /// Plans a statement in a session that has the function of these calls.
@@ -102,7 +135,7 @@ impl PromqlCalls {
                 return Ok(planned?);
             }
             for call in wanted {
-                let table = Arc::new(self.evaluate(&call).await?);
+                let table = self.evaluator.table(&call).await?;
                 let mut state = self.state.lock();
                 state.done.insert(call, table);
                 if state.done.len() > MAX_CALLS {
@@ -114,38 +147,66 @@ impl PromqlCalls {
             }
         }
     }
+}
 
-    async fn evaluate(&self, call: &Call) -> Result<PromqlTable, SqlError> {
+impl Evaluator {
+    /// A call as a table.
+    async fn table(self: &Arc<Self>, call: &Call) -> Result<Arc<dyn TableProvider>, SqlError> {
         let begun = Instant::now();
         let expr = parse_with(&call.text, self.options.experimental)
             .map_err(|error| SqlError::BadRequest(format!("{PROMQL_FUNCTION}(): {error}")))?;
         let params = QueryParams::range(call.start_ms, call.end_ms, call.step_ms);
-        let left = self.options.timeout.saturating_sub(self.begun.elapsed());
+        let query = Query::new(&expr, params, &self.options).map_err(sql_error)?;
+        let certain = columns::certain(&expr);
+        if let Some(names) = self.label_names(&query).await? {
+            let names = certain.into_iter().chain(names).collect();
+            let lazy = LazyCall::new(self, call.clone(), query, names);
+            return Ok(Arc::new(PromqlProvider::Lazy(Arc::new(lazy))));
+        }
+        let output = self.run(call, query).await?;
+        let (value, held) = (output.value, output.held);
+        let table = PromqlTable::new(call.clone(), value, &certain, held)?;
+        Ok(Arc::new(PromqlProvider::Ready(
+            Arc::new(table),
+            begun.elapsed(),
+        )))
+    }
+
+    /// The names of the labels of an answer, if they are known before it is, and that it has no
+    /// histograms.
+    async fn label_names(&self, query: &Query) -> Result<Option<LabelNames>, SqlError> {
+        if names(&query.plan, &mut |_| LabelNames::new()).is_none() {
+            return Ok(None);
+        }
+        let mut known = HashMap::new();
+        for selected in selectors(&query.plan, query.grid, query.lookback) {
+            let (matchers, range) = (&selected.matchers, selected.range);
+            let shape = self.source.shape(matchers, range, &self.pool).await;
+            match shape.map_err(|error| sql_error(error.into()))? {
+                Some(shape) if !shape.may_have_histograms => {
+                    known.insert(selected.key, shape.label_names);
+                }
+                _ => return Ok(None),
+            }
+        }
+        let mut lookup = |select: &_| known.get(&key(select)).cloned().unwrap_or_default();
+        Ok(names(&query.plan, &mut lookup))
+    }
+
+    /// Evaluates a call, within what is left of the time.
+    async fn run(&self, call: &Call, query: Query) -> Result<QueryOutput, SqlError> {
         let options = EngineOptions {
-            timeout: left,
+            timeout: self.options.timeout.saturating_sub(self.begun.elapsed()),
             ..self.options.clone()
         };
-        let output = evaluate_in(
-            Arc::clone(&self.pool),
-            &expr,
-            &call.text,
-            params,
-            Arc::clone(&self.source),
-            &options,
-        )
-        .await
-        .map_err(sql_error)?;
-        let mut state = self.state.lock();
-        state.warnings.extend(output.annotations.warnings);
-        state.warnings.extend(output.annotations.infos);
-        drop(state);
-        PromqlTable::new(
-            call.clone(),
-            output.value,
-            &columns::certain(&expr),
-            output.held,
-            begun.elapsed(),
-        )
+        let (source, pool) = (Arc::clone(&self.source), Arc::clone(&self.pool));
+        let output = query.run(&call.text, source, &options, pool, true).await;
+        let output = output.map_err(sql_error)?;
+        let mut warnings = self.warnings.lock();
+        warnings.extend(output.annotations.warnings.iter().cloned());
+        warnings.extend(output.annotations.infos.iter().cloned());
+        drop(warnings);
+        Ok(output)
     }
 }
 
@@ -176,17 +237,12 @@ impl TableFunctionImpl for PromqlFunction {
         let call = Call::read(args.exprs(), self.0.now_ms)?;
         let mut state = self.0.state.lock();
         if let Some(table) = state.done.get(&call) {
-            return Ok(table.provider());
+            return Ok(Arc::clone(table));
         }
         state.wanted.push(call);
         Err(SqlError::Internal(format!(
-            "a call of {PROMQL_FUNCTION}() is not evaluated yet"
+            "a call of {PROMQL_FUNCTION}() is not looked into yet"
         ))
         .into())
     }
-}
-
-/// How long an evaluation took, for people.
-fn millis(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

@@ -163,7 +163,7 @@ async fn batches(
     engine
         .query("default", engine.read(sql)?, params, None)
         .await?
-        .value
+        .stream
         .try_collect()
         .await
         .map_err(SqlError::from)

@@ -30,6 +30,13 @@ pub(crate) struct ScalarBinary {
     pub span: Span,
 }
 
+impl ScalarBinary {
+    /// Whether it makes another quantity of the vector, so that the metric name no longer fits.
+    pub fn changes_quantity(&self) -> bool {
+        is_arithmetic(self.op) || self.return_bool
+    }
+}
+
 /// Evaluates an operation on two vectors.
 pub(crate) fn vectors(
     work: &Work,
@@ -142,7 +149,7 @@ pub(crate) fn with_scalar(
             // Each histogram becomes another one.
             charge.reserve(row.histogram_bytes())?;
             let histograms = row.histograms.take();
-            row.drop_name |= is_arithmetic(spec.op) || spec.return_bool;
+            row.drop_name |= spec.changes_quantity();
             if is_trim(spec.op) {
                 for (step, value) in row
                     .values

@@ -15,7 +15,7 @@ use super::work::{Evaluated, drop_names, sort_rows};
 use super::{QueryError, Value};
 
 /// Labels that describe a metric as it was stored; they go together with its name.
-const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+pub(crate) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 /// Without the name of the metric, its type and its unit.
 pub(crate) fn without_metadata(labels: &Labels) -> Labels {

@@ -19,7 +19,7 @@ use super::super::histogram::fraction::fraction as native_fraction;
 use super::super::histogram::quantile::{NanEffect, quantile as native_quantile};
 use super::super::parse::ast::Span;
 
-const BUCKET_LABEL: &str = "le";
+pub(crate) const BUCKET_LABEL: &str = "le";
 
 /// Differences of counts up to this share are taken for rounding, not for a decrease.
 const SMALL_DELTA: f64 = 1e-12;

@@ -7,6 +7,7 @@ use tidelake_catalog::model::Labels;
 use super::super::exec::QueryError;
 use super::super::exec::row::{ABSENT, Row, Rows, labels_bytes};
 use super::super::exec::work::Evaluated;
+use super::labels::{LabelNames, Lookup};
 use super::{Input, Inputs, Operator};
 
 /// Answers with one series where its input has none.
@@ -25,6 +26,15 @@ impl Operator for Absent {
 
     fn detail(&self, _: &[Input]) -> String {
         self.labels.to_string()
+    }
+
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(
+            self.labels
+                .iter()
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+        )
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

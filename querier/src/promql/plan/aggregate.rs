@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use hashbrown::HashMap;
-use tidelake_catalog::model::Labels;
+use tidelake_catalog::model::{Labels, METRIC_NAME};
 
 use super::super::exec::aggregate::{Aggregate, count_values, quantiles};
 use super::super::exec::annotations::Collector;
@@ -21,6 +21,7 @@ use super::super::exec::work::{Evaluated, Work};
 use super::super::exec::{QueryError, rank};
 use super::super::parse::ast::AggregateOp;
 use super::super::source::Part;
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator, PromExec, Stage, Unit, Units, shown, vector};
 
 /// Which part of an aggregation an operator does.
@@ -104,6 +105,28 @@ impl Operator for Aggregation {
             self.mode,
             spec.op.as_str()
         )
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let spec = &self.spec;
+        let inner = names_of(inputs.first(), lookup);
+        let keeps_series = !is_fold(spec.op)
+            && !matches!(spec.op, AggregateOp::Quantile | AggregateOp::CountValues);
+        if keeps_series || self.mode == Mode::Final {
+            return inner;
+        }
+        let mut names: LabelNames = match spec.without {
+            false => spec.grouping.iter().cloned().collect(),
+            true => {
+                let mut names = inner?;
+                names.retain(|name| name != METRIC_NAME && !spec.grouping.contains(name));
+                names
+            }
+        };
+        if let (AggregateOp::CountValues, Some(Input::Text(label))) = (spec.op, inputs.get(1)) {
+            names.insert(label.clone());
+        }
+        Some(names)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

@@ -8,6 +8,7 @@ use super::super::exec::QueryError;
 use super::super::exec::binary::{VectorBinary, scalars, vectors};
 use super::super::exec::work::Evaluated;
 use super::super::parse::ast::{BinaryOp, Cardinality, VectorMatching};
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator, scalar, shown, vector};
 
 impl Operator for VectorBinary {
@@ -18,6 +19,18 @@ impl Operator for VectorBinary {
     fn detail(&self, _: &[Input]) -> String {
         let flag = if self.return_bool { " bool" } else { "" };
         format!("{}{flag}{}", self.op.as_str(), matching(&self.matching))
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let lhs = names_of(inputs.first(), lookup)?;
+        match self.op {
+            BinaryOp::And | BinaryOp::Unless => Some(lhs),
+            BinaryOp::Or => {
+                let rhs = names_of(inputs.get(1), lookup)?;
+                Some(lhs.into_iter().chain(rhs).collect())
+            }
+            _ => None,
+        }
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
@@ -42,6 +55,10 @@ impl Operator for Scalars {
     fn detail(&self, inputs: &[Input]) -> String {
         let inputs: Vec<String> = inputs.iter().map(shown).collect();
         inputs.join(&format!(" {} ", self.0.as_str()))
+    }
+
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

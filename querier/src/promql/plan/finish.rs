@@ -8,6 +8,7 @@ use super::super::exec::QueryError;
 use super::super::exec::finish::finish_rows;
 use super::super::exec::grid::Grid;
 use super::super::exec::work::Evaluated;
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator};
 
 /// Removes metric names that have to go, makes one series of those that become equal by that, and
@@ -38,6 +39,10 @@ impl Operator for Finish {
             [Input::Plan(_)] | [] => steps,
             [constant, ..] => format!("{}, {steps}", super::shown(constant)),
         }
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        names_of(inputs.first(), lookup)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

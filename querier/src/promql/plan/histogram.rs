@@ -5,9 +5,10 @@ use futures::future::BoxFuture;
 
 use super::super::exec::QueryError;
 use super::super::exec::work::Evaluated;
-use super::super::functions::histogram::{Spans, fraction, quantile};
+use super::super::functions::histogram::{BUCKET_LABEL, Spans, fraction, quantile};
 use super::super::parse::ast::Span;
 use super::explain::call;
+use super::labels::{LabelNames, Lookup, names_of, without_metadata};
 use super::{Input, Inputs, Operator};
 
 /// Quantiles of the histograms that its first input has; the others are which.
@@ -28,6 +29,13 @@ impl Operator for HistogramQuantile {
             None => call("histogram_quantile", None, inputs),
             Some(label) => call("histogram_quantiles", Some(format!("{label:?}")), inputs),
         }
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let mut names = without_metadata(names_of(inputs.first(), lookup)?);
+        names.remove(BUCKET_LABEL);
+        names.extend(self.label.clone());
+        Some(names)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
@@ -54,6 +62,12 @@ impl Operator for HistogramFraction {
 
     fn detail(&self, inputs: &[Input]) -> String {
         call("histogram_fraction", None, inputs)
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let mut names = without_metadata(names_of(inputs.first(), lookup)?);
+        names.remove(BUCKET_LABEL);
+        Some(names)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

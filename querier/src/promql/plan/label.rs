@@ -7,6 +7,7 @@ use regex::Regex;
 use super::super::exec::QueryError;
 use super::super::exec::work::Evaluated;
 use super::super::functions::label::{join, replace};
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator};
 
 /// Sets a label from the captures of a pattern over another label's value.
@@ -29,6 +30,12 @@ impl Operator for LabelReplace {
         let (destination, source) = (&self.destination, &self.source);
         let (replacement, pattern) = (&self.replacement, &self.pattern);
         format!("label_replace({destination:?}, {replacement:?}, {source:?}, {pattern:?})")
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let mut names = names_of(inputs.first(), lookup)?;
+        names.insert(self.destination.clone());
+        Some(names)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
@@ -69,6 +76,12 @@ impl Operator for LabelJoin {
             .chain(&self.sources)
             .map(|text| format!("{text:?}"));
         format!("label_join({})", arguments.collect::<Vec<_>>().join(", "))
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let mut names = names_of(inputs.first(), lookup)?;
+        names.insert(self.destination.clone());
+        Some(names)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

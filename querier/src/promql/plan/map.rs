@@ -18,6 +18,7 @@ use super::super::exec::work::Evaluated;
 use super::super::exec::{QueryError, number};
 use super::super::functions::{math, time};
 use super::super::histogram::arithmetic::multiply;
+use super::labels::{LabelNames, Lookup, names_of, without_metadata};
 use super::{Input, Inputs, Operator, Stage, Unit, Units, shown, vector};
 
 /// A change of the values of a series.
@@ -96,6 +97,18 @@ impl Operator for Map {
     fn detail(&self, inputs: &[Input]) -> String {
         let steps = self.steps.iter().map(|step| step.detail(inputs));
         steps.collect::<Vec<_>>().join(", ")
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let names = names_of(inputs.first(), lookup)?;
+        let keeps_name = |step: &Step| match &step.change {
+            Change::Scalar(binary) => !binary.changes_quantity(),
+            _ => false,
+        };
+        Some(match self.steps.iter().all(keeps_name) {
+            true => names,
+            false => without_metadata(names),
+        })
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

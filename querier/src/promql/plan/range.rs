@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 
 use super::super::exec::QueryError;
 use super::super::exec::annotations::Collector;
+use super::super::exec::grid::Grid;
 use super::super::exec::range::{RangeCall, SelectorWindows, over_subquery};
 use super::super::exec::row::Rows;
 use super::super::exec::selector::RangeSelect;
@@ -14,6 +15,7 @@ use super::super::exec::series;
 use super::super::exec::subquery::Subquery;
 use super::super::exec::work::Evaluated;
 use super::explain::{call, range_selector};
+use super::labels::{LabelNames, Lookup, Selected, names_of, without_metadata};
 use super::{Input, Inputs, Operator, Stage, Unit, Units};
 
 /// A function over the windows of a selector. Its inputs are the scalar arguments.
@@ -44,6 +46,19 @@ impl Operator for SelectorFunction {
             Ok(Evaluated::Vector(rows))
         }
         .boxed()
+    }
+
+    fn selected(&self, grid: Grid, lookback: i64) -> Option<Selected> {
+        let back = self.matrix.range.saturating_add(lookback);
+        Some(Selected::new(&self.matrix.select, back, grid))
+    }
+
+    fn label_names(&self, _: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let names = lookup(&self.matrix.select);
+        Some(match self.call.range_function.keeps_name {
+            true => names,
+            false => without_metadata(names),
+        })
     }
 
     fn is_streaming(&self, _: &[Input]) -> bool {
@@ -79,6 +94,14 @@ impl Operator for SubqueryFunction {
 
     fn detail(&self, inputs: &[Input]) -> String {
         call(self.call.function.name, None, inputs)
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let names = names_of(inputs.first(), lookup)?;
+        Some(match self.call.range_function.keeps_name {
+            true => names,
+            false => without_metadata(names),
+        })
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

@@ -10,6 +10,7 @@ use super::super::exec::limits::Limits;
 use super::super::exec::row::{Row, Rows};
 use super::super::exec::scalar::Scalar;
 use super::super::exec::work::Evaluated;
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator};
 
 /// Gives every step the value of its input at the first.
@@ -23,6 +24,10 @@ impl Operator for Repeat {
 
     fn detail(&self, _: &[Input]) -> String {
         "evaluated once for all steps".to_owned()
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        names_of(inputs.first(), lookup)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

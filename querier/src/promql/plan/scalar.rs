@@ -11,6 +11,7 @@ use super::super::exec::row::{Row, Rows, is_absent, labels_bytes};
 use super::super::exec::scalar::Scalar;
 use super::super::exec::work::{Evaluated, Work};
 use super::explain::call;
+use super::labels::{LabelNames, Lookup};
 use super::{Input, Inputs, Operator};
 
 /// The time of each step, in seconds.
@@ -24,6 +25,10 @@ impl Operator for Time {
 
     fn detail(&self, _: &[Input]) -> String {
         String::new()
+    }
+
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
@@ -48,6 +53,10 @@ impl Operator for DateOfStep {
         self.name.to_owned()
     }
 
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
+    }
+
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         let part = |ms: i64| (self.part)(i128::from(ms.div_euclid(1000)));
         let values = Scalar::new(on.grid, &on.work.limits, part);
@@ -66,6 +75,10 @@ impl Operator for ToScalar {
 
     fn detail(&self, _: &[Input]) -> String {
         String::new()
+    }
+
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
@@ -90,6 +103,10 @@ impl Operator for ToVector {
         call("vector", None, inputs)
     }
 
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
+    }
+
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {
         async move { one_row(on.scalar(0).await?).map(Evaluated::Vector) }.boxed()
     }
@@ -109,6 +126,10 @@ impl Operator for ScalarFunction {
 
     fn detail(&self, inputs: &[Input]) -> String {
         call(self.name, None, inputs)
+    }
+
+    fn label_names(&self, _: &[Input], _: Lookup<'_>) -> Option<LabelNames> {
+        Some(LabelNames::new())
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

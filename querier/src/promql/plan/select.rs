@@ -7,12 +7,14 @@ use futures::future::BoxFuture;
 
 use super::super::exec::QueryError;
 use super::super::exec::annotations::Collector;
+use super::super::exec::grid::Grid;
 use super::super::exec::range::raw;
 use super::super::exec::row::Rows;
 use super::super::exec::selector::{Instant, Output, RangeSelect, Select};
 use super::super::exec::series;
 use super::super::exec::work::Evaluated;
 use super::explain::{range_selector, selector};
+use super::labels::{LabelNames, Lookup, Selected, without_metadata};
 use super::{Input, Inputs, Operator, Stage, Unit, Units};
 
 /// For every step the last sample of each series.
@@ -43,6 +45,18 @@ impl Operator for InstantSelector {
             Ok(Evaluated::Vector(rows))
         }
         .boxed()
+    }
+
+    fn selected(&self, grid: Grid, lookback: i64) -> Option<Selected> {
+        Some(Selected::new(&self.select, lookback, grid))
+    }
+
+    fn label_names(&self, _: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        let names = lookup(&self.select);
+        Some(match self.output {
+            Output::Values | Output::RawTimes => names,
+            Output::Times | Output::StartTimes => without_metadata(names),
+        })
     }
 
     fn is_streaming(&self, _: &[Input]) -> bool {

@@ -9,6 +9,7 @@ use super::super::exec::row::Rows;
 use super::super::exec::work::Evaluated;
 use super::super::functions::sort::{by_labels, by_value};
 use super::super::parse::ast::Span;
+use super::labels::{LabelNames, Lookup, names_of};
 use super::{Input, Inputs, Operator};
 
 /// Puts series in order.
@@ -31,6 +32,10 @@ impl Operator for Sort {
             Some(labels) => format!("by ({})", labels.join(", ")),
         };
         format!("{by}{}", if self.descending { " descending" } else { "" })
+    }
+
+    fn label_names(&self, inputs: &[Input], lookup: Lookup<'_>) -> Option<LabelNames> {
+        names_of(inputs.first(), lookup)
     }
 
     fn evaluate<'a>(&'a self, on: Inputs<'a>) -> BoxFuture<'a, Result<Evaluated, QueryError>> {

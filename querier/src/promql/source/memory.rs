@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use tidelake_catalog::model::{Histogram, Labels};
+use tidelake_catalog::model::{Histogram, Labels, Matcher, TimeRange};
 
-use super::{SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SourceError};
+use super::{
+    SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SeriesShape,
+    SourceError,
+};
+use crate::memory::QueryPool;
 
 /// A sample of either kind.
 #[derive(Debug, Clone)]
@@ -41,6 +45,22 @@ impl MemorySource {
 
 #[async_trait]
 impl SampleSource for MemorySource {
+    async fn shape(
+        &self,
+        matchers: &[Matcher],
+        _: TimeRange,
+        _: &Arc<QueryPool>,
+    ) -> Result<Option<SeriesShape>, SourceError> {
+        let matches = |labels: &&Labels| matchers.iter().all(|m| m.matches_labels(labels));
+        let selected = self.series.keys().filter(matches);
+        let names = selected.flat_map(|labels| labels.iter().map(|(name, _)| name.to_owned()));
+        let mut samples = self.series.values().flat_map(BTreeMap::values);
+        Ok(Some(SeriesShape {
+            label_names: names.collect(),
+            may_have_histograms: samples.any(|sample| matches!(sample, Sample::Histogram(_))),
+        }))
+    }
+
     /// One series a batch; last label set first, unless an order is asked for: nothing may depend on
     /// it then.
     async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError> {

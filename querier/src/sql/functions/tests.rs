@@ -64,7 +64,7 @@ pub(in crate::sql) fn runtime() -> Runtime {
 pub(super) async fn query(engine: &SqlEngine, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
     let text = engine.read(sql)?;
     let answer = engine.query("default", text, HashMap::new(), None).await?;
-    Ok(answer.value.try_collect().await?)
+    Ok(answer.stream.try_collect().await?)
 }
 
 fn run(sql: &str) -> Result<Vec<RecordBatch>, SqlError> {

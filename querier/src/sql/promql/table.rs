@@ -1,10 +1,7 @@
 //! An answer as a table: a row for each value of each series, in batches made when they are asked
 //! for.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, Float64Builder, StringViewArray, TimestampMillisecondArray, UInt32Array,
@@ -13,32 +10,15 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, internal_err};
-use datafusion::datasource::TableType;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
-    PlanProperties, ReplaceChildrenOptions,
-};
-use futures::stream;
 use tidelake_catalog::model::histogram::{self, HistogramArrayBuilder};
 use tidelake_catalog::model::schema::TIME_COLUMN;
 use tidelake_catalog::model::{Histogram, Labels};
 
+use super::PROMQL_FUNCTION;
 use super::args::Call;
-use super::{PROMQL_FUNCTION, millis};
 use crate::memory::{MemoryExceeded, QueryBytes};
 use crate::promql::exec::{Value, is_absent};
+use crate::promql::plan::labels::LabelNames;
 use crate::sql::error::SqlError;
 use crate::sql::view::VALUE_COLUMN;
 
@@ -122,18 +102,27 @@ enum Column {
 
 /// The answer to a call.
 #[derive(Debug)]
-pub(super) struct PromqlTable(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub(super) struct PromqlTable {
     call: Call,
     schema: SchemaRef,
     columns: Vec<Column>,
     series: Vec<Points>,
     rows: usize,
-    took: Duration,
     /// Given back when the answer goes.
     _memory: QueryBytes,
+}
+
+/// The columns of an answer whose series have these labels.
+pub(super) fn schema(names: &LabelNames, with_histograms: bool) -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let mut fields = vec![Field::new(TIME_COLUMN, time, false)];
+    let label = |name: &String| Field::new(column_name(name, names), DataType::Utf8View, true);
+    fields.extend(names.iter().map(label));
+    fields.push(Field::new(VALUE_COLUMN, DataType::Float64, true));
+    if with_histograms {
+        fields.push(Field::new(HISTOGRAM_COLUMN, histogram::data_type(), true));
+    }
+    Arc::new(Schema::new(fields))
 }
 
 impl PromqlTable {
@@ -141,9 +130,8 @@ impl PromqlTable {
     pub fn new(
         call: Call,
         value: Value,
-        certain: &BTreeSet<String>,
+        certain: &LabelNames,
         mut memory: QueryBytes,
-        took: Duration,
     ) -> Result<Self, SqlError> {
         let exhausted = |error: MemoryExceeded| {
             SqlError::ResourcesExhausted(format!("{PROMQL_FUNCTION}(): {error}"))
@@ -187,11 +175,6 @@ impl PromqlTable {
             }
         }
         let with_histograms = series.iter().any(|(_, points)| points.has_histograms());
-        let mut fields = vec![Field::new(
-            TIME_COLUMN,
-            DataType::Timestamp(TimeUnit::Millisecond, None),
-            false,
-        )];
         let mut columns = vec![Column::Time];
         // Each label becomes a column of the series, which may hold copies of its values.
         let values = names.len().saturating_mul(series.len()).saturating_mul(16);
@@ -200,19 +183,11 @@ impl PromqlTable {
             .try_grow(values.saturating_add(texts.sum()))
             .map_err(exhausted)?;
         for name in &names {
-            fields.push(Field::new(
-                column_name(name, &names),
-                DataType::Utf8View,
-                true,
-            ));
-            columns.push(Column::Label(
-                series.iter().map(|(labels, _)| labels.get(name)).collect(),
-            ));
+            let values = series.iter().map(|(labels, _)| labels.get(name));
+            columns.push(Column::Label(values.collect()));
         }
-        fields.push(Field::new(VALUE_COLUMN, DataType::Float64, true));
         columns.push(Column::Value);
         if with_histograms {
-            fields.push(Field::new(HISTOGRAM_COLUMN, histogram::data_type(), true));
             columns.push(Column::Histogram);
         }
         let series: Vec<Points> = series.into_iter().map(|(_, points)| points).collect();
@@ -223,21 +198,34 @@ impl PromqlTable {
             )));
         }
         let rows = series.iter().map(Points::rows).sum();
-        let schema = Arc::new(Schema::new(fields));
-        Ok(Self(Arc::new(Inner {
+        Ok(Self {
             call,
-            schema,
+            schema: schema(&names, with_histograms),
             columns,
             series,
             rows,
-            took,
             _memory: memory,
-        })))
+        })
     }
 
-    /// The answer as the planner sees it.
-    pub fn provider(&self) -> Arc<dyn TableProvider> {
-        Arc::new(Answer(Arc::clone(&self.0)))
+    /// The call.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Its columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many series it has.
+    pub fn series(&self) -> usize {
+        self.series.len()
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 }
 
@@ -255,7 +243,7 @@ fn list_bytes(value: &Value) -> usize {
 }
 
 /// A label that is called like one of the other columns gets a prefix, as in the tables of metrics.
-fn column_name(label: &str, labels: &BTreeSet<String>) -> String {
+fn column_name(label: &str, labels: &LabelNames) -> String {
     let mut column = label.to_owned();
     if [TIME_COLUMN, VALUE_COLUMN, HISTOGRAM_COLUMN].contains(&label) {
         column = format!("label_{column}");
@@ -266,9 +254,9 @@ fn column_name(label: &str, labels: &BTreeSet<String>) -> String {
     column
 }
 
-impl Inner {
+impl PromqlTable {
     /// Rows from a place on, at most so many; `None` after the last.
-    fn batch(
+    pub fn batch(
         &self,
         at: &mut (usize, usize),
         most: usize,
@@ -330,211 +318,5 @@ impl Inner {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options).map(Some)
-    }
-}
-
-/// See [`PromqlTable::provider`].
-#[derive(Debug)]
-struct Answer(Arc<Inner>);
-
-#[async_trait]
-impl TableProvider for Answer {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.0.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(PromqlExec::new(
-            Arc::clone(&self.0),
-            projection,
-            limit,
-        )?))
-    }
-}
-
-/// Gives an answer out.
-#[derive(Debug)]
-struct PromqlExec {
-    answer: Arc<Inner>,
-    wanted: Vec<usize>,
-    schema: SchemaRef,
-    limit: Option<usize>,
-    metrics: ExecutionPlanMetricsSet,
-    properties: Arc<PlanProperties>,
-}
-
-impl PromqlExec {
-    fn new(
-        answer: Arc<Inner>,
-        projection: Option<&Vec<usize>>,
-        limit: Option<usize>,
-    ) -> Result<Self> {
-        let wanted = projection
-            .cloned()
-            .unwrap_or_else(|| (0..answer.columns.len()).collect());
-        let schema = Arc::new(answer.schema.project(&wanted)?);
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Self {
-            answer,
-            wanted,
-            schema,
-            limit,
-            metrics,
-            properties: Arc::new(properties),
-        })
-    }
-
-    fn rows(&self) -> usize {
-        self.limit
-            .map_or(self.answer.rows, |limit| limit.min(self.answer.rows))
-    }
-}
-
-impl DisplayAs for PromqlExec {
-    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let Inner {
-            call,
-            series,
-            rows,
-            took,
-            ..
-        } = &*self.answer;
-        // A plan is read line by line.
-        let text: String = call
-            .text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(200)
-            .collect();
-        match t {
-            DisplayFormatType::TreeRender => write!(f, "promql={text}"),
-            DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(
-                    f,
-                    "PromqlExec: {text}, start={}, end={}, step={}",
-                    call.start_ms, call.end_ms, call.step_ms
-                )?;
-                write!(
-                    f,
-                    ", series={}, rows={rows}, evaluated while planning in {}",
-                    series.len(),
-                    millis(*took)
-                )?;
-                self.limit
-                    .map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
-            }
-        }
-    }
-}
-
-impl ExecutionPlan for PromqlExec {
-    fn name(&self) -> &'static str {
-        "PromqlExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(
-            children,
-            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
-        )
-    }
-
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return internal_err!(
-                "an answer of PromQL has one partition, not one numbered {partition}"
-            );
-        }
-        let (answer, wanted, schema) = (
-            Arc::clone(&self.answer),
-            self.wanted.clone(),
-            Arc::clone(&self.schema),
-        );
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batch_rows = context.session_config().batch_size().max(1);
-        let batches = stream::try_unfold(((0, 0), self.rows()), move |(mut at, left)| {
-            let timer = metrics.elapsed_compute().timer();
-            let batch = answer.batch(&mut at, batch_rows.min(left), &wanted, &schema);
-            timer.done();
-            if let Ok(Some(batch)) = &batch {
-                metrics.record_output(batch.num_rows());
-            }
-            let batch = batch.map_err(|error| {
-                SqlError::Internal(format!(
-                    "an answer of PromQL does not fit its columns: {error}"
-                ))
-                .into()
-            });
-            std::future::ready(batch.map(|batch| {
-                batch.map(|batch| {
-                    let left = left - batch.num_rows();
-                    (batch, (at, left))
-                })
-            }))
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.schema),
-            batches,
-        )))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-
-    fn statistics_from_inputs(
-        &self,
-        _: &[Arc<Statistics>],
-        _: &StatisticsArgs,
-    ) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        statistics.num_rows = Precision::Exact(self.rows());
-        Ok(Arc::new(statistics))
     }
 }

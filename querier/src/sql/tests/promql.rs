@@ -1,5 +1,7 @@
 //! PromQL expressions in statements.
 
+use futures::StreamExt;
+
 use super::*;
 
 const LAST: i64 = START_S + 30;
@@ -21,7 +23,7 @@ fn columns(sql: &str) -> Vec<String> {
             .query("default", text, HashMap::new(), None)
             .await
             .unwrap()
-            .value
+            .stream
             .schema()
     });
     answer
@@ -33,11 +35,13 @@ fn columns(sql: &str) -> Vec<String> {
 
 async fn warnings(sql: &str) -> Vec<String> {
     let engine = engine();
-    engine
-        .query("default", engine.read(sql).unwrap(), HashMap::new(), None)
+    let text = engine.read(sql).unwrap();
+    let answer = engine
+        .query("default", text, HashMap::new(), None)
         .await
-        .unwrap()
-        .warnings
+        .unwrap();
+    let _: Vec<_> = answer.stream.try_collect().await.unwrap();
+    answer.warnings.list()
 }
 
 #[test]
@@ -222,10 +226,49 @@ fn wrong_calls_say_what_is_wrong() {
         ),
         "many-to-many",
     );
-    assert!(
-        explain(&format!("SELECT * FROM promql('up', {LAST})"))
-            .contains("evaluated while planning")
+}
+
+#[test]
+fn a_call_is_a_part_of_the_plan_if_its_columns_are_known() {
+    let plan = explain(&format!(
+        "SELECT c.host, p.value FROM cpu c JOIN promql('sum by (host) (rate(x[1m]))', {LAST}) p \
+         USING (host)"
+    ));
+    let lines: Vec<&str> = plan.lines().map(str::trim).collect();
+    let at = |start: &str| {
+        let found = lines.iter().position(|line| line.contains(start));
+        found.unwrap_or_else(|| panic!("no {start} in {plan}"))
+    };
+    let call = at("PromqlExec: sum by (host) (rate(x[1m]))");
+    assert_eq!(
+        [
+            at("PromFinishExec: time="),
+            at("PromAggregateExec: mode=Final, sum by (host)"),
+            at("PromAggregateExec: mode=Partial, sum by (host)"),
+            at("PromSelectExec: rate(x[1m])"),
+        ],
+        [call + 1, call + 2, call + 3, call + 4],
+        "{plan}"
     );
+    assert!(
+        at("HashJoinExec") < call && !plan.contains("while planning"),
+        "{plan}"
+    );
+    for known in [
+        "up",
+        "abs(up) * 2",
+        "topk(1, up or x)",
+        "sum without (a) (up)",
+        "vector(1)",
+    ] {
+        let plan = explain(&format!("SELECT * FROM promql('{known}', {LAST})"));
+        assert!(!plan.contains("while planning"), "{plan}");
+    }
+    // Only the answer has the labels, or says that it has no histograms.
+    for unknown in ["up / on (a) x", "info(up)"] {
+        let plan = explain(&format!("SELECT * FROM promql('{unknown}', {LAST})"));
+        assert!(plan.contains("evaluated while planning in"), "{plan}");
+    }
 }
 
 #[test]
@@ -290,9 +333,12 @@ fn an_answer_is_counted_in_the_memory_of_the_statement() {
             .query("default", text, HashMap::new(), None)
             .await
             .unwrap();
+        let mut stream = answer.stream;
+        let mut rows = stream.next().await.unwrap().unwrap().num_rows();
         assert!(budget.used() >= 800_000, "{}", budget.used());
-        let batches: Vec<_> = answer.value.try_collect().await.unwrap();
-        let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+        while let Some(batch) = stream.next().await {
+            rows += batch.unwrap().num_rows();
+        }
         assert_eq!(rows, 100_001);
     });
     assert_eq!(budget.used(), 0);

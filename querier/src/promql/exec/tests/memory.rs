@@ -30,14 +30,8 @@ fn run_over(
         ..EngineOptions::default()
     };
     // Tasks that are left over end with the runtime.
-    runtime.block_on(evaluate_in(
-        Arc::clone(pool),
-        &expr,
-        query,
-        params,
-        source,
-        &options,
-    ))
+    let planned = Query::new(&expr, params, &options)?;
+    runtime.block_on(planned.run(query, source, &options, Arc::clone(pool), false))
 }
 
 fn run_in(
