@@ -64,6 +64,7 @@ pub use stats::QueryStats;
 use tokio::time::Instant;
 
 use super::parse::ast::{Expr, ValueType};
+pub use super::plan::codec::{CodecError, Fragment};
 pub use super::plan::explain::{Measured, Operator, Read};
 use super::plan::{PromExec, explain as explained, lower::Planner};
 use super::source::{SampleSource, SourceError};

@@ -12,6 +12,7 @@ pub(crate) mod absent;
 pub(crate) mod aggregate;
 pub(crate) mod batch;
 pub(crate) mod binary;
+pub(crate) mod codec;
 pub(crate) mod explain;
 pub(crate) mod finish;
 pub(crate) mod histogram;

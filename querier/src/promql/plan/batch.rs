@@ -122,3 +122,102 @@ fn batch(rows: &[Row]) -> Result<RecordBatch> {
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::Float64Type;
+    use datafusion::execution::TaskContext;
+    use datafusion::physical_plan::{ExecutionPlan, collect};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use tidelake_catalog::model::Histogram;
+
+    use super::*;
+    use crate::memory::QueryMemory;
+    use crate::promql::exec::limits::Limits;
+    use crate::promql::exec::{EngineOptions, Query, QueryParams};
+    use crate::promql::parse::parse;
+    use crate::promql::source::memory::{MemorySource, Sample};
+
+    /// What DataFusion gets of a query over two series and four steps.
+    fn run(text: &str) -> Result<Vec<RecordBatch>> {
+        let mut source = MemorySource::default();
+        for (instance, samples) in [("a", [1.0, 2.0, 3.0]), ("b", [10.0, 20.0, 30.0])] {
+            let labels = Labels::from_pairs([("__name__", "x"), ("instance", instance)]);
+            for (time, value) in (0..).step_by(60_000).zip(samples) {
+                source.insert(&labels, time, Sample::Float(value));
+            }
+        }
+        let histogram = Histogram {
+            count: 7.0,
+            ..Histogram::default()
+        };
+        let labels = Labels::from_pairs([("__name__", "h")]);
+        source.insert(&labels, 60_000, Sample::Histogram(Arc::new(histogram)));
+        let options = EngineOptions {
+            lookback_delta_ms: 60_000,
+            ..EngineOptions::default()
+        };
+        let params = QueryParams::range(0, 180_000, 60_000);
+        let query = Query::new(&parse(text).unwrap(), params, &options).unwrap();
+        let limits = Limits::new(1000, Duration::MAX, QueryMemory::unlimited().pool(), 0).unwrap();
+        let source = Arc::new(source);
+        let work = Work::new(source, &options, limits, query.grid, query.lookback, false);
+        let config = SessionConfig::new().with_extension(Arc::new(work));
+        let context: Arc<TaskContext> = SessionContext::new_with_config(config).task_ctx();
+        let plan: Arc<dyn ExecutionPlan> = query.plan;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(collect(plan, context))
+    }
+
+    #[test]
+    fn a_plan_can_be_executed_by_datafusion() {
+        let batches = run("rate(x[2m]) * 60").unwrap();
+        let batch = &batches[0];
+        assert_eq!((batches.len(), batch.num_rows()), (1, 2));
+        let labels = batch.column(0).as_string::<i32>();
+        let labels: Vec<_> = labels.iter().flatten().collect();
+        assert_eq!(labels, ["{instance=\"a\"}", "{instance=\"b\"}"]);
+        let values = batch.column(2).as_list::<i32>().value(1);
+        let values: Vec<_> = values.as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(values, [None, Some(10.0), Some(10.0), None]);
+        assert_eq!(batch.column(3).null_count(), 2);
+    }
+
+    #[test]
+    fn scalars_and_histograms_are_rows_and_texts_are_not() {
+        let batches = run("time()").unwrap();
+        let values = batches[0].column(2).as_list::<i32>().value(0);
+        let values: Vec<_> = values.as_primitive::<Float64Type>().values().to_vec();
+        assert_eq!(values, [0.0, 60.0, 120.0, 180.0]);
+        let batches = run("h").unwrap();
+        let histograms = batches[0].column(3).as_list::<i32>().value(0);
+        assert_eq!((histograms.len(), histograms.null_count()), (4, 3));
+        let error = run("x + on () x").unwrap_err();
+        assert!(error.to_string().contains("many"), "{error}");
+    }
+
+    #[test]
+    fn without_a_query_there_is_nothing_to_evaluate() {
+        let query = Query::new(
+            &parse("x").unwrap(),
+            QueryParams::instant(0),
+            &EngineOptions::default(),
+        );
+        let error = query
+            .unwrap()
+            .plan
+            .execute(0, SessionContext::new().task_ctx())
+            .err()
+            .unwrap();
+        assert!(
+            error.to_string().contains("by a query of PromQL only"),
+            "{error}"
+        );
+    }
+}
