@@ -28,6 +28,7 @@ pub mod config;
 pub mod database;
 pub mod error;
 pub mod params;
+pub mod prom_answer;
 pub mod router;
 pub mod server;
 
@@ -49,7 +50,6 @@ mod paced_body;
 mod panics;
 mod process;
 mod prom_admin;
-mod prom_answer;
 mod prom_ast;
 mod prom_exemplars;
 mod prom_explain;

@@ -106,6 +106,14 @@ pub async fn query_answer(
     json_response(move |out| answer.write(out), pace, slot).await
 }
 
+/// The body of an answer to a range query, in one piece: for measuring.
+pub fn encoded(output: QueryOutput, steps: Steps) -> Vec<u8> {
+    let mut answer = QueryAnswer::new(output, At::Steps(steps), 0, None);
+    let mut body = Vec::new();
+    while answer.write(&mut body) {}
+    body
+}
+
 /// How far an answer is written.
 struct QueryAnswer {
     rows: IntoIter<Row>,

@@ -15,6 +15,8 @@ pub(crate) mod binary;
 pub(crate) mod codec;
 pub(crate) mod explain;
 pub(crate) mod finish;
+#[cfg(test)]
+mod golden_tests;
 pub(crate) mod histogram;
 pub(crate) mod info;
 pub(crate) mod label;
