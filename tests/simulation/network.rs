@@ -14,9 +14,10 @@
 //! temporary file, sync it and link it, so what can be torn is a temporary file, which has no name
 //! that anybody reads or lists. But a request dies with its process, done or not; and a power loss
 //! ends all processes at once, undoes deletions (they are not synced) and puts that were not
-//! answered yet, unless a later put has synced their folder.
+//! answered yet, unless a later put has synced their folder. A process syncs a folder before it names
+//! its first object there, and again if a put of its own has failed there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -239,7 +240,7 @@ impl Network {
         Ok(result)
     }
 
-    /// A put was answered: its folder is synced.
+    /// The folder of a put is synced.
     fn answered(&self, path: &Path) {
         if let Some(folder) = &self.folder {
             folder
@@ -285,6 +286,8 @@ pub struct Gate {
     left: AtomicU64,
     /// and whether the last one has its effect.
     dies_after: bool,
+    /// Folders that it has synced, and in which no put of its own has failed since.
+    synced: Mutex<BTreeSet<String>>,
 }
 
 /// What unwinds the tasks of a dead process.
@@ -299,6 +302,7 @@ impl Gate {
             changed: Notify::new(),
             left: AtomicU64::new(dies_at),
             dies_after,
+            synced: Mutex::default(),
         })
     }
 
@@ -467,12 +471,22 @@ impl ObjectStore for Handle {
         options: PutOptions,
     ) -> Result<PutResult> {
         let (network, path) = (Arc::clone(&self.network), location.clone());
-        let effect = async move { network.put(&path, payload, options).await };
+        let gate = Arc::clone(&self.gate);
+        let effect = async move {
+            // The folder is synced before the first object gets its name.
+            if gate.synced.lock().insert(parent(&path).to_owned()) {
+                network.answered(&path);
+            }
+            network.put(&path, payload, options).await
+        };
         let result = self
             .call(format!("put {location}"), true, effect.boxed())
             .await;
-        if matches!(result, Ok(_) | Err(Error::AlreadyExists { .. })) {
-            self.network.answered(location);
+        match result {
+            Ok(_) | Err(Error::AlreadyExists { .. }) => self.network.answered(location),
+            Err(_) => {
+                self.gate.synced.lock().remove(parent(location));
+            }
         }
         result
     }

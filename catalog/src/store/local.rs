@@ -141,10 +141,12 @@ impl Folders {
     }
 
     /// Creates a folder with its parents, and syncs each folder that has one of them as its entry.
-    /// Parents of the root are included once, since it may just have been created.
+    /// Parents of the root are included once, since it may just have been created. The folder itself
+    /// is synced, too: what another process has put there and did not live to sync may be what the
+    /// next object goes on from.
     fn make_durable(&self, folder: &FilePath) -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        for parent in folder.ancestors().skip(1) {
+        for parent in folder.ancestors() {
             match sync_folder(parent) {
                 // Above the root there may be folders that we may not open; those were not made by
                 // us.
@@ -158,6 +160,21 @@ impl Folders {
         let mut durable = self.durable.lock();
         durable.extend(folder.ancestors().map(FilePath::to_path_buf));
         Ok(())
+    }
+}
+
+impl Folders {
+    /// Gives a temporary file its name. If the folder could not be synced, it is before the next
+    /// object gets its name there.
+    fn name(&self, temporary: Temporary, target: &FilePath, create: bool) -> Result<()> {
+        let named = match create {
+            true => temporary.link(target),
+            false => temporary.rename(target),
+        };
+        if let (Err(Error::Generic { .. }), Ok(folder)) = (&named, parent_of(target)) {
+            self.durable.lock().remove(folder);
+        }
+        named
     }
 }
 
@@ -264,11 +281,7 @@ fn put(
     file.sync_data()
         .map_err(|error| failed("sync", target, error))?;
     drop(file);
-    if create {
-        temporary.link(target)
-    } else {
-        temporary.rename(target)
-    }?;
+    folders.name(temporary, target, create)?;
     Ok(PutResult {
         e_tag: None,
         version: None,
@@ -323,6 +336,7 @@ impl ObjectStore for LocalStore {
                 .temporary(&target)
                 .map_err(|error| failed("create", &target, error))?;
             let upload = Upload {
+                folders: Arc::clone(&folders),
                 file: Arc::new(file),
                 temporary: Some(Temporary { path: Some(path) }),
                 target: target.into(),
@@ -373,6 +387,7 @@ impl ObjectStore for LocalStore {
 
 /// An upload in parts: one temporary file, written at offsets.
 struct Upload {
+    folders: Arc<Folders>,
     file: Arc<File>,
     temporary: Option<Temporary>,
     target: Arc<FilePath>,
@@ -416,6 +431,7 @@ impl MultipartUpload for Upload {
             Arc::clone(&self.target),
             self.offset,
         );
+        let folders = Arc::clone(&self.folders);
         blocking(move || {
             // A part that failed or was never waited for leaves a hole or a shorter file.
             let written = file
@@ -435,7 +451,7 @@ impl MultipartUpload for Upload {
             }
             file.sync_data()
                 .map_err(|error| failed("sync", &target, error))?;
-            temporary.rename(&target)?;
+            folders.name(temporary, &target, false)?;
             Ok(PutResult {
                 e_tag: None,
                 version: None,
