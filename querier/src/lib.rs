@@ -20,6 +20,7 @@ pub mod memory;
 mod processors;
 pub mod promql;
 pub mod querier;
+mod read_metrics;
 pub mod samples;
 mod segment_cache;
 pub mod small;

@@ -37,7 +37,6 @@ mod planning;
 mod promql;
 mod provider;
 mod pushdown;
-mod read_metrics;
 mod retention;
 mod scan_exec;
 mod session;

@@ -219,7 +219,7 @@ async fn a_plan_says_what_was_read() {
         "output_series=4",
         "output_values=44",
         "segments=1",
-        "rounds=0",
+        "store_rounds=0",
     ] {
         assert!(line.contains(figure), "{figure}: {text}");
     }

@@ -279,7 +279,7 @@ pub fn explain(
 ) -> Result<Explained, QueryError> {
     let plan: Arc<dyn ExecutionPlan> = Query::new(expr, params, options)?.plan;
     Ok(Explained {
-        plan: explained::describe(&plan, 0.0),
+        plan: explained::describe(&plan),
         text: explained::text(&plan, false),
         annotations: Annotations::default(),
     })
@@ -299,7 +299,7 @@ pub async fn explain_analyze(
     let plan: Arc<dyn ExecutionPlan> = Arc::clone(&query.plan) as _;
     let output = query.run(query_text, source, options, pool, true).await?;
     Ok(Explained {
-        plan: explained::describe(&plan, options.request_price),
+        plan: explained::describe(&plan),
         text: explained::text(&plan, true),
         annotations: output.annotations,
     })

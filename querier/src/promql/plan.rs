@@ -33,6 +33,7 @@ pub(crate) mod subquery;
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, exec_err, internal_err};
@@ -44,9 +45,9 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning,
     PlanProperties, ReplaceChildrenOptions,
 };
-use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use tokio::time::Instant;
 
 use super::exec::QueryError;
@@ -249,16 +250,31 @@ impl PromExec {
         stage: Stage,
     ) -> BoxFuture<'a, Result<Units<'a>, QueryError>> {
         let on = self.inputs_at(grid, part, work);
-        let stage = match on.profile() {
-            None => stage,
-            Some(profile) => Arc::new(move |unit: Unit, remarks: &mut Collector| {
-                if let Unit::Rows(rows) = &unit {
-                    profile.answered_rows(rows);
-                }
-                stage(unit, remarks)
-            }),
+        let Some(profile) = on.profile() else {
+            return self.operator.units(on, stage);
         };
-        self.operator.units(on, stage)
+        let counted = Arc::clone(&profile);
+        let stage: Stage = Arc::new(move |unit: Unit, remarks: &mut Collector| {
+            match &unit {
+                Unit::Rows(rows) => counted.answered_rows(rows),
+                Unit::Partial(partial) => counted.answered_groups(partial.groups()),
+            }
+            stage(unit, remarks)
+        });
+        let begun = Instant::now();
+        let units = self.operator.units(on, stage);
+        let ended = move |_: &mut Context<'_>| {
+            let time = begun.elapsed();
+            profile.took(time);
+            // What is done with the batches of an input is done in the tasks of that.
+            if self.inputs.first().is_some_and(Input::is_streaming) {
+                profile.waited(time);
+            }
+            Poll::Ready(None)
+        };
+        units
+            .map_ok(|units| units.chain(stream::poll_fn(ended)).boxed())
+            .boxed()
     }
 }
 
@@ -283,7 +299,7 @@ impl<'a> Inputs<'a> {
     /// Where it is noted what the operator does, if it is.
     pub fn profile(&self) -> Option<Arc<Profile>> {
         self.work.is_profiled.then(|| {
-            let new = || Arc::new(Profile::new(&self.work.meter));
+            let new = || Arc::new(Profile::new(&self.work.meter, self.work.request_price));
             Arc::clone(self.node.profile.get_or_init(new))
         })
     }
@@ -312,7 +328,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// Notes how long the operator waits.
-    fn waited<T: 'a>(&self, work: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    pub fn waited<T: 'a>(&self, work: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
         let Some(profile) = self.profile() else {
             return work.boxed();
         };

@@ -33,9 +33,9 @@ use tokio::task::JoinSet;
 use super::batches::{Layout, Slot, UnitBatches};
 use super::error::SqlError;
 use super::pushdown::Pushed;
-use super::read_metrics;
 use super::source::RowUnit;
 use super::view::TableView;
+use crate::read_metrics;
 
 /// Fewer rows than this are not worth another partition.
 const MIN_PARTITION_ROWS: u64 = 32 * 1024;

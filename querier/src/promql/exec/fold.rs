@@ -42,6 +42,13 @@ pub(crate) struct Partial {
     charge: Option<Charge>,
 }
 
+impl Partial {
+    /// How many rows and groups it has.
+    pub fn groups(&self) -> usize {
+        self.head.list.len() + self.blocks.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
 /// One group in one block.
 #[derive(Debug)]
 struct PartialGroup {

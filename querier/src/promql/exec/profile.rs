@@ -18,6 +18,8 @@ use super::work::Evaluated;
 pub(crate) struct Profile {
     /// What it asked of the store.
     pub read: Arc<ReadMeter>,
+    /// What a request to the store costs, in dollars.
+    pub request_price: f64,
     /// Series that it read.
     pub series: AtomicU64,
     /// Samples of these.
@@ -38,9 +40,10 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// Nothing yet; what it reads counts as read by the query, too.
-    pub fn new(query: &Arc<ReadMeter>) -> Self {
+    pub fn new(query: &Arc<ReadMeter>, request_price: f64) -> Self {
         Self {
             read: ReadMeter::unlimited(vec![Arc::clone(query)]),
+            request_price,
             series: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -81,6 +84,11 @@ impl Profile {
         let (rows, values) = size(value);
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.values.fetch_add(values, Ordering::Relaxed);
+    }
+
+    /// Counts groups that came out of a partial aggregation.
+    pub fn answered_groups(&self, groups: usize) {
+        self.rows.fetch_add(groups as u64, Ordering::Relaxed);
     }
 
     /// Counts rows that came out in a batch.

@@ -54,6 +54,8 @@ pub(crate) struct Work {
     max_series: usize,
     /// See [`EngineOptions::undivided_values`].
     undivided_values: usize,
+    /// What a request to the store costs, in dollars.
+    pub request_price: f64,
     /// What is read for the query.
     pub meter: Arc<ReadMeter>,
     /// Whether what each operator does is noted.
@@ -100,6 +102,7 @@ impl Work {
         Self {
             grid,
             meter: ReadMeter::new(options.max_read_bytes, Vec::new()),
+            request_price: options.request_price,
             is_profiled,
             drops_names_late: options.experimental,
             source,

@@ -190,8 +190,9 @@ impl Aggregation {
         for index in 0..of {
             let stage: Stage = Arc::new(|unit, _| Ok(unit));
             let part = Part { index, of };
-            let mut units = input.units(on.grid, part, on.work, stage).await?;
-            while let Some(unit) = units.next().await {
+            let units = input.units(on.grid, part, on.work, stage);
+            let mut units = on.waited(units).await?;
+            while let Some(unit) = on.waited(units.next()).await {
                 match unit? {
                     Unit::Rows(rows) => folder.add_rows(&rows)?,
                     Unit::Partial(partial) => folder.add_partial(partial)?,

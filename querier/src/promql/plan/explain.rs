@@ -17,6 +17,7 @@ use super::super::exec::selector::{RangeSelect, Select};
 use super::super::exec::subquery::Subquery;
 use super::super::parse::ast::Reach;
 use super::{Input, PromExec, shown};
+use crate::read_metrics;
 
 /// An operator and those that it takes its operands from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -83,7 +84,7 @@ pub struct Read {
 }
 
 /// The operators of a plan, and what they did if that was noted.
-pub(crate) fn describe(plan: &Arc<dyn ExecutionPlan>, request_price: f64) -> Operator {
+pub(crate) fn describe(plan: &Arc<dyn ExecutionPlan>) -> Operator {
     let text = displayable(&**plan).one_line().to_string();
     let detail = text
         .trim_end()
@@ -95,10 +96,8 @@ pub(crate) fn describe(plan: &Arc<dyn ExecutionPlan>, request_price: f64) -> Ope
         operator: plan.name().to_owned(),
         detail: detail.to_owned(),
         measured: profile.map(|profile| measured(profile)),
-        read: profile.and_then(|profile| read(profile, request_price)),
-        children: children
-            .map(|child| describe(child, request_price))
-            .collect(),
+        read: profile.and_then(|profile| read(profile)),
+        children: children.map(|child| describe(child)).collect(),
     }
 }
 
@@ -128,6 +127,9 @@ pub(super) fn metrics(profile: &Profile) -> MetricsSet {
         count.add(usize::try_from(value).unwrap_or(usize::MAX));
     };
     let time = |name: &'static str, ms: f64| {
+        if ms <= 0.0 {
+            return;
+        }
         let time: Time = MetricBuilder::new(&set).subset_time(name, 0);
         time.add_duration(Duration::from_secs_f64((ms / 1000.0).max(0.0)));
     };
@@ -136,20 +138,19 @@ pub(super) fn metrics(profile: &Profile) -> MetricsSet {
     count("output_values", measured.values);
     time("total_time", measured.total_ms);
     time("own_time", measured.own_ms);
-    if let Some(read) = read(profile, 0.0) {
+    if let Some(read) = read(profile) {
         count("series", read.series);
         count("samples", read.samples);
         count("batches", read.batches);
         count("segments", read.segments);
         count("buffer_chunks", read.buffer_chunks);
-        count("rounds", read.rounds);
-        count("requests", read.requests);
-        count("bytes", read.bytes);
-        count("memory_hits", read.memory_hits);
-        count("disk_hits", read.disk_hits);
         time("compute_time", read.compute_ms);
     }
-    set.clone_inner()
+    let mut metrics = set.clone_inner();
+    if read(profile).is_some() {
+        read_metrics::add(&mut metrics, profile.read.counts(), profile.request_price);
+    }
+    metrics
 }
 
 fn load(count: &AtomicU64) -> u64 {
@@ -167,7 +168,7 @@ fn measured(profile: &Profile) -> Measured {
     }
 }
 
-fn read(stats: &Profile, request_price: f64) -> Option<Read> {
+fn read(stats: &Profile) -> Option<Read> {
     let counts = stats.read.counts();
     let read = Read {
         series: load(&stats.series),
@@ -180,7 +181,7 @@ fn read(stats: &Profile, request_price: f64) -> Option<Read> {
         rounds: counts.rounds,
         memory_hits: counts.memory_hits,
         disk_hits: counts.disk_hits,
-        dollars: counts.requests as f64 * request_price,
+        dollars: counts.requests as f64 * stats.request_price,
         compute_ms: millis(Duration::from_nanos(load(&stats.compute_nanos))),
     };
     (read.batches + read.segments + read.buffer_chunks + read.requests > 0).then_some(read)

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tidelake_catalog::segment::ReadCounts;
 
 /// Adds what a scan has read to its metrics.
-pub(super) fn add(metrics: &mut MetricsSet, counts: ReadCounts, request_price: f64) {
+pub(crate) fn add(metrics: &mut MetricsSet, counts: ReadCounts, request_price: f64) {
     for (name, value) in [
         ("store_rounds", counts.rounds),
         ("store_requests", counts.requests),
@@ -43,7 +43,9 @@ struct Dollars(Mutex<f64>);
 
 impl fmt::Display for Dollars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.lock())
+        // Prices are known to a part of a millionth.
+        let text = format!("{:.12}", self.0.lock());
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
