@@ -1,5 +1,8 @@
 //! Exemplars of the series that selectors select, as `/api/v1/query_exemplars` gives them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

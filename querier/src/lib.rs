@@ -28,4 +28,6 @@ pub mod sorted_samples;
 pub mod sql;
 mod sql_rows;
 pub mod tables;
+#[cfg(test)]
+mod test_tables;
 pub use querier::{Answer, PARTIAL_TRIES, Querier};

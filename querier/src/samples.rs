@@ -4,6 +4,9 @@
 //! Field `usage_user` of measurement `cpu` is the metric `cpu_usage_user`; a field called `value`
 //! is just `cpu`.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 

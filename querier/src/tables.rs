@@ -3,6 +3,9 @@
 //! Recent rows are taken before the catalog's snapshot: a flush in between then shows its rows
 //! twice, which the merge undoes, and never not at all.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
