@@ -1,6 +1,9 @@
 //! Open segments: roots of series indexes and footers, the part of a segment that every query
 //! needs.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,6 +5,9 @@
 //! is that of the feed whose next label set is the least. A feed has at most one unit in memory,
 //! and only one from whose series others have still to be told apart.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
