@@ -1,5 +1,8 @@
 //! Series, label names and label values: answered from series indexes, no sample is read.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -359,50 +362,5 @@ impl Texts {
     fn into_list(self, search: Search) -> Result<(Vec<String>, QueryBytes), LabelError> {
         let held = search.list::<String>(self.found.len(), self.bytes)?;
         Ok((self.found.into_iter().collect(), held))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidelake_catalog::memory::MemoryBudget;
-
-    use super::*;
-    use crate::memory::QueryMemory;
-
-    #[test]
-    fn a_search_ends_when_memory_or_time_does() {
-        let pool = QueryMemory::new(MemoryBudget::unlimited(), 1_000_000).pool();
-        let collect = |deadline| {
-            let mut search = Search::new(&pool, deadline).unwrap();
-            (0..100_000).find_map(|_| search.collected(100).err())
-        };
-        match collect(None) {
-            Some(LabelError::Memory(error)) => {
-                let text = error.to_string();
-                assert!(text.contains("max_query_memory_bytes"), "{text}");
-            }
-            other => panic!("{other:?}"),
-        }
-        let now = Some(Instant::now());
-        assert!(matches!(collect(now), Some(LabelError::Timeout)));
-        assert_eq!(pool.used(), 0);
-    }
-
-    #[test]
-    fn a_list_holds_its_texts() {
-        let pool = QueryMemory::new(MemoryBudget::unlimited(), 1_000_000).pool();
-        let mut search = Search::new(&pool, None).unwrap();
-        let mut texts = Texts::default();
-        for i in 0..10_000 {
-            search
-                .collected(texts.add(&(i % 5_000).to_string()))
-                .unwrap();
-        }
-        let (list, held) = texts.into_list(search).unwrap();
-        assert_eq!((list.len(), &*list[1]), (5_000, "1"));
-        let least = 5_000 * size_of::<String>();
-        assert!((least..2 * least).contains(&held.bytes()), "{held:?}");
-        drop(held);
-        assert_eq!(pool.used(), 0);
     }
 }
