@@ -673,6 +673,7 @@ impl Backend {
             max_read_bytes: config.max_query_read_bytes,
             experimental: config.promql_experimental,
             threads: threads.handle(),
+            large_threads: threads.large(),
             request_price,
             ..EngineOptions::default()
         };

@@ -5,35 +5,58 @@
 //! client went away.
 use std::io;
 
+use rustix::process::nice;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// A pool of as many threads as there are processors; it ends when this is dropped.
+/// Two pools of as many threads as there are processors; they end when this is dropped.
 #[derive(Debug)]
-pub struct QueryThreads(Option<Runtime>);
+pub struct QueryThreads {
+    usual: Option<Runtime>,
+    /// For what reads many rows. The system prefers the others, so that a dashboard does not wait
+    /// for a report.
+    large: Option<Runtime>,
+}
+
+/// What the threads for many rows add to their niceness: a third of the processor beside another
+/// that wants all of it.
+const LARGE_NICENESS: i32 = 3;
 
 impl QueryThreads {
     /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Self(Some(
+        let pool = |name: &str, niceness| {
             Builder::new_multi_thread()
                 .worker_threads(threads)
-                .thread_name("query")
+                .thread_name(name)
+                .on_thread_start(move || {
+                    // Of this thread; without it all are alike.
+                    let _ = nice(niceness);
+                })
                 .enable_all()
-                .build()?,
-        )))
+                .build()
+        };
+        Ok(Self {
+            usual: Some(pool("query", 0)?),
+            large: Some(pool("query-large", LARGE_NICENESS)?),
+        })
     }
 
     /// Where to spawn; `None` after the end.
     pub fn handle(&self) -> Option<Handle> {
-        self.0.as_ref().map(|runtime| runtime.handle().clone())
+        self.usual.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
+    /// Where to read many rows.
+    pub fn large(&self) -> Option<Handle> {
+        self.large.as_ref().map(|runtime| runtime.handle().clone())
     }
 }
 
 impl Drop for QueryThreads {
     fn drop(&mut self) {
         // A task that computes must not hold up the end.
-        if let Some(runtime) = self.0.take() {
+        for runtime in [self.usual.take(), self.large.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

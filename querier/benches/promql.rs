@@ -59,6 +59,7 @@ impl SampleSource for Samples {
         let batches: Vec<_> = selected.chunks(1000).map(batch).collect();
         Ok(SelectedSeries {
             series,
+            rows: 0,
             stream: futures::stream::iter(batches).boxed(),
         })
     }

@@ -435,7 +435,11 @@ impl SampleSource for DatabaseSamples {
             .buffered(processors())
             .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
             .boxed();
-        Ok(SelectedSeries { series, stream })
+        Ok(SelectedSeries {
+            series,
+            rows,
+            stream,
+        })
     }
 
     async fn shape(

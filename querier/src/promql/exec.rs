@@ -95,6 +95,9 @@ pub struct EngineOptions {
     pub experimental: bool,
     /// The threads that queries compute on; those of the caller if there are none.
     pub threads: Option<Handle>,
+    /// The threads that read many rows, so that queries of few need not wait for them; the same
+    /// threads if there are none.
+    pub large_threads: Option<Handle>,
     /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
     pub count_samples: bool,
     /// What a read request to the store costs, in dollars; for explanations.
@@ -119,6 +122,7 @@ impl Default for EngineOptions {
             max_read_bytes: u64::MAX,
             experimental: true,
             threads: None,
+            large_threads: None,
             count_samples: false,
             request_price: 0.0,
             partitions: 1,

@@ -157,6 +157,8 @@ pub struct SeriesShape {
 pub struct SelectedSeries {
     /// How many there are, at most.
     pub series: usize,
+    /// How many rows are read for them, about.
+    pub rows: u64,
     /// Their samples.
     pub stream: SeriesStream,
 }

@@ -97,7 +97,7 @@ pub(crate) fn describe(plan: &Arc<dyn ExecutionPlan>) -> Operator {
         detail: detail.to_owned(),
         measured: profile.map(|profile| measured(profile)),
         read: profile.and_then(|profile| read(profile)),
-        children: children.map(|child| describe(child)).collect(),
+        children: children.map(describe).collect(),
     }
 }
 

@@ -117,6 +117,7 @@ impl SampleSource for MemorySource {
         let batches: Vec<_> = batches.drain(part).collect();
         Ok(SelectedSeries {
             series: batches.len(),
+            rows: 0,
             stream: futures::stream::iter(batches).boxed(),
         })
     }

@@ -267,6 +267,7 @@ impl SampleSource for Many {
         });
         Ok(SelectedSeries {
             series,
+            rows: 0,
             stream: futures::stream::iter(batches).boxed(),
         })
     }
