@@ -13,6 +13,7 @@ use tokio::task::JoinError;
 use crate::backend::{AsOf, Backend, IngestError, Querier};
 use crate::body::BodyBudget;
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::error::ApiError;
 use crate::maintenance;
 use crate::memory;
@@ -46,6 +47,8 @@ pub struct App {
     pub memory: Arc<MemoryBudget>,
     /// Memory for request bodies.
     pub bodies: BodyBudget,
+    /// Connections that are open.
+    pub(crate) connections: Arc<Connections>,
     pub(crate) metrics: Metrics,
     backend: OnceLock<Backend>,
     fenced: OnceLock<String>,
@@ -63,12 +66,15 @@ impl App {
         metrics.add_queries(&query_slots);
         let memory = memory::budget(&config);
         metrics.add_memory(&memory);
+        let connections = Arc::new(Connections::default());
+        metrics.add_figures(connections.figures());
         Arc::new(Self {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),
             query_slots,
             bodies: BodyBudget::new(Arc::clone(&memory)),
             memory,
+            connections,
             metrics,
             backend: OnceLock::new(),
             fenced: OnceLock::new(),

@@ -1,7 +1,7 @@
 //! Request bodies: read within a limit for the one and a budget for all.
 //!
-//! The memory of a body is counted before it is read, so that any number of connections together
-//! hold at most the budget.
+//! The memory of a body is counted as it comes, so that any number of connections together hold at
+//! most the budget, and those that announce much and send nothing hold none.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 
 use crate::error::{ApiError, Kind};
 
+/// A body that begins to come has so much memory, if it is announced to be as large.
+const AHEAD_BYTES: usize = 1 << 20;
 /// How long a body waits for memory.
 const MEMORY_WAIT: Duration = Duration::from_millis(500);
 /// A client that goes on sending after the limit is heard out for so much and so long: closing at
@@ -69,17 +71,8 @@ impl BodyBudget {
             }
             return Err(too_large(limit));
         }
-        match announced {
-            Some(0) => Ok(HeldBody {
-                bytes: Bytes::new(),
-                _share: None,
-            }),
-            Some(n) => {
-                let share = self.take(n).await?;
-                self.collect(body, limit, n, Some(share)).await
-            }
-            None => self.collect(body, limit, 0, None).await,
-        }
+        self.collect(body, limit, announced.unwrap_or_default())
+            .await
     }
 
     async fn collect(
@@ -87,9 +80,8 @@ impl BodyBudget {
         mut body: Body,
         limit: usize,
         announced: usize,
-        mut share: Option<Reservation>,
     ) -> Result<HeldBody, ApiError> {
-        let mut counted = announced;
+        let (mut counted, mut share): (usize, Option<Reservation>) = (0, None);
         let mut first = Bytes::new();
         let mut whole: Option<BytesMut> = None;
         while let Some(frame) = body.frame().await {
@@ -99,28 +91,34 @@ impl BodyBudget {
                 continue;
             };
             let have = whole.as_ref().map_or(first.len(), BytesMut::len);
-            if have + data.len() > limit {
+            let wanted = have + data.len();
+            if wanted > limit {
                 drain(body).await;
                 return Err(too_large(limit));
             }
-            if have + data.len() > counted {
-                let more = self.take(have + data.len() - counted).await?;
+            if wanted > counted {
+                // What is announced is not there yet: a body has memory for as much again as came.
+                let ahead = (2 * wanted).clamp(AHEAD_BYTES, limit.max(AHEAD_BYTES));
+                let more = ahead.min(announced.max(wanted)).max(wanted);
+                let taken = self.take(more - counted).await?;
                 match &mut share {
-                    Some(share) => share.merge(more),
-                    None => share = Some(more),
+                    Some(share) => share.merge(taken),
+                    None => share = Some(taken),
                 }
-                counted = have + data.len();
+                counted = more;
             }
             match &mut whole {
                 None if first.is_empty() => first = data,
                 None => {
-                    let mut joined =
-                        BytesMut::with_capacity(announced.max(first.len() + data.len()));
+                    let mut joined = BytesMut::with_capacity(counted);
                     joined.extend_from_slice(&first);
                     joined.extend_from_slice(&data);
                     whole = Some(joined);
                 }
-                Some(whole) => whole.extend_from_slice(&data),
+                Some(whole) => {
+                    whole.reserve(counted - whole.len());
+                    whole.extend_from_slice(&data);
+                }
             }
         }
         Ok(HeldBody {
@@ -211,23 +209,35 @@ mod tests {
     #[tokio::test]
     async fn more_than_the_budget_gets_503() {
         let (_, budget) = memory(4096);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(3));
-        let held = budget
-            .read(&headers, chunks(&["abc"]), 10_000)
-            .await
-            .unwrap();
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(4096));
-        assert_eq!(
-            budget
-                .read(&headers, chunks(&[]), 10_000)
-                .await
-                .unwrap_err()
-                .status()
-                .as_u16(),
-            503
-        );
+        let headers = HeaderMap::new();
+        let read = |part| budget.read(&headers, chunks(part), 10_000);
+        let held = read(&["abc"]).await.unwrap();
+        let large: &'static str = Box::leak("x".repeat(4096).into_boxed_str());
+        let refused = budget.read(&headers, chunks(&[large]), 10_000).await;
+        assert_eq!(refused.unwrap_err().status().as_u16(), 503);
         drop(held);
-        assert!(budget.read(&headers, chunks(&[]), 10_000).await.is_ok());
+        assert!(
+            budget
+                .read(&headers, chunks(&[large]), 10_000)
+                .await
+                .is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn announced_bytes_take_no_memory() {
+        let (memory, budget) = memory(8 << 20);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(8 << 20));
+        let silent = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut waiting: Vec<_> = (0..8)
+            .map(|_| Box::pin(budget.read(&headers, silent(), 8 << 20)))
+            .collect();
+        for read in &mut waiting {
+            assert!(futures::poll!(read).is_pending());
+        }
+        assert_eq!(memory.used(), 0);
+        let other = budget.read(&HeaderMap::new(), chunks(&["abc"]), 10).await;
+        assert_eq!(other.unwrap().bytes, "abc");
     }
 }

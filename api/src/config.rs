@@ -85,6 +85,24 @@ pub struct Config {
     /// before its query and its connection end. Shorter: stalled clients keep slots and memory of
     /// queries for less long; longer: slow networks are waited for.
     pub write_timeout_ms: u64,
+    /// Connections that are open at a time; more are answered 503 and closed. Without a value: as many
+    /// as the limit of open files leaves beside those of the store.
+    pub max_connections: Option<usize>,
+    /// The same of one address. Without a value: half of all.
+    pub max_connections_per_peer: Option<usize>,
+    /// How long a connection may wait for a request before it is closed. Longer than clients keep
+    /// idle connections, so that they close them.
+    pub idle_timeout_ms: u64,
+    /// How long the head of a request may take from its first byte on.
+    pub head_timeout_ms: u64,
+    /// Longest time in which less than 1 KiB of a request's body comes.
+    pub body_timeout_ms: u64,
+    /// Names of this server beside addresses and private names. Requests that may change something
+    /// have to name such a host, and web pages of these hosts may make them.
+    pub allowed_hosts: Vec<String>,
+    /// Listen on addresses that other machines reach, though anybody there may read, change and
+    /// delete everything.
+    pub insecure_no_auth: bool,
     /// A PromQL query fails when it would hold more samples at once.
     pub max_query_samples: u64,
     /// A PromQL query fails when one of its selectors matches more series.
@@ -168,6 +186,13 @@ impl Default for Config {
             query_queue_ms: 10_000,
             query_timeout_ms: 120_000,
             write_timeout_ms: 30_000,
+            max_connections: None,
+            max_connections_per_peer: None,
+            idle_timeout_ms: 600_000,
+            head_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            allowed_hosts: Vec::new(),
+            insecure_no_auth: false,
             max_query_samples: 50_000_000,
             max_query_series: 2_000_000,
             max_query_read_bytes: 64 << 30,
@@ -341,6 +366,45 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_WRITE_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_timeout_ms: Option<u64>,
+    /// Connections that are open at a time [default: what the limit of open files leaves]
+    #[arg(long, env = "TIDELAKE_MAX_CONNECTIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Connections of one address [default: half of max_connections]
+    #[arg(long, env = "TIDELAKE_MAX_CONNECTIONS_PER_PEER", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections_per_peer: Option<usize>,
+    /// How long a connection may wait for a request [default: 600000]
+    #[arg(long, env = "TIDELAKE_IDLE_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u64>,
+    /// How long the head of a request may take [default: 10000]
+    #[arg(long, env = "TIDELAKE_HEAD_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_timeout_ms: Option<u64>,
+    /// How long less than 1 KiB of a body may take [default: 30000]
+    #[arg(long, env = "TIDELAKE_BODY_TIMEOUT_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_timeout_ms: Option<u64>,
+    /// Names of this server beside addresses and private names, with commas between them
+    #[arg(
+        long,
+        env = "TIDELAKE_ALLOWED_HOSTS",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Listen where other machines reach the server, though anybody may change everything
+    #[arg(
+        long,
+        env = "TIDELAKE_INSECURE_NO_AUTH",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure_no_auth: Option<bool>,
     /// A PromQL query fails when it would hold more samples [default: 50000000]
     #[arg(long, env = "TIDELAKE_MAX_QUERY_SAMPLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -482,6 +546,13 @@ impl Config {
             ("max_concurrent_queries", self.max_concurrent_queries as u64),
             ("query_timeout_ms", self.query_timeout_ms),
             ("write_timeout_ms", self.write_timeout_ms),
+            (
+                "max_connections",
+                self.max_connections.map_or(1, |n| n as u64),
+            ),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("head_timeout_ms", self.head_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
             ("max_query_samples", self.max_query_samples),
             ("max_query_series", self.max_query_series as u64),
             ("max_query_read_bytes", self.max_query_read_bytes),

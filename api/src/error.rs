@@ -20,6 +20,8 @@ pub enum Kind {
     NotFound,
     /// Ask for something that does not exist yet.
     Conflict,
+    /// Ask from somewhere else, or be allowed to.
+    Forbidden,
     /// Send less at once.
     TooLarge,
     /// Use another encoding or message.
@@ -112,6 +114,7 @@ impl ApiError {
         match self.kind {
             Kind::BadRequest => StatusCode::BAD_REQUEST,
             Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -162,6 +165,7 @@ impl ApiError {
         match self.kind {
             Kind::BadRequest => "invalid",
             Kind::NotFound => "not found",
+            Kind::Forbidden => "forbidden",
             Kind::Conflict => "conflict",
             Kind::TooLarge => "request too large",
             Kind::Unsupported => "unsupported media type",
@@ -173,7 +177,11 @@ impl ApiError {
 
     fn prometheus_type(&self) -> &'static str {
         match self.kind {
-            Kind::BadRequest | Kind::Conflict | Kind::TooLarge | Kind::Unsupported => "bad_data",
+            Kind::BadRequest
+            | Kind::Conflict
+            | Kind::Forbidden
+            | Kind::TooLarge
+            | Kind::Unsupported => "bad_data",
             Kind::NotFound => "not_found",
             Kind::Execution | Kind::Limited => "execution",
             Kind::Timeout => "timeout",

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::serve::ListenerExt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::backend::{Backend, OpenError, WalState};
 use crate::config::Config;
+use crate::connections::{self, Limits};
 use crate::memory;
 use crate::router::router;
-use crate::write_timeout::WriteTimeout;
 
 /// The process ended because a newer one owns the node.
 const EXIT_FENCED: u8 = 3;
@@ -49,11 +49,12 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     let address = listener
         .local_addr()
         .context("cannot find out the address that is listened on")?;
+    check_exposure(address, &config)?;
     let app = App::new(config);
     let memory_bytes = memory::memory_bytes(&app.config);
     memory::watch(memory_bytes, Arc::clone(&app.memory), give_back)
         .context("cannot start the thread that watches memory")?;
-    let (stop, mut http) = start_http(listener, app.clone());
+    let (stop, mut http) = start_http(listener, app.clone())?;
     tracing::info!(%address, "listening");
 
     tokio::select! {
@@ -90,22 +91,70 @@ fn watch_for_takeover(app: &Arc<App>) {
 fn start_http(
     listener: TcpListener,
     app: Arc<App>,
-) -> (watch::Sender<bool>, JoinHandle<std::io::Result<()>>) {
-    let (stop, mut stopped) = watch::channel(false);
-    let until_stopped = async move {
-        // An error means that the sender is gone, which is a stop too.
-        let _ = stopped.wait_for(|stop| *stop).await;
+) -> anyhow::Result<(watch::Sender<bool>, JoinHandle<()>)> {
+    let (stop, stopped) = watch::channel(false);
+    let limits = connection_limits(&app.config)?;
+    let connections = Arc::clone(&app.connections);
+    let serve = connections::serve(listener, router(app), limits, connections, stopped);
+    Ok((stop, tokio::spawn(serve)))
+}
+
+/// Files that are kept for the store, the log and the caches.
+const OTHER_FILES: u64 = 512;
+
+/// What connections may take. As many files may be open as the system lets the process have.
+fn connection_limits(config: &Config) -> anyhow::Result<Limits> {
+    let files = getrlimit(Resource::Nofile);
+    let most = files.maximum.or(files.current);
+    let raised = Rlimit {
+        current: most,
+        maximum: files.maximum,
     };
-    // Acknowledgements are small and must not wait for more bytes to fill a packet.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let write_timeout = Duration::from_millis(app.config.write_timeout_ms);
-    let listener = WriteTimeout::new(listener, write_timeout);
-    let http = tokio::spawn(
-        axum::serve(listener, router(app))
-            .with_graceful_shutdown(until_stopped)
-            .into_future(),
-    );
-    (stop, http)
+    // Without it there is what there was.
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => most,
+        Err(_) => files.current,
+    };
+    let room = files.map_or(MOST_CONNECTIONS, |files| {
+        files
+            .saturating_sub(OTHER_FILES)
+            .max(files / 2)
+            .min(MOST_CONNECTIONS)
+    });
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if let Some(wanted) = config.max_connections.filter(|wanted| *wanted > room) {
+        bail!(
+            "max_connections is {wanted}, but the limit of open files leaves {room}; raise that \
+             (ulimit -n) or lower max_connections"
+        );
+    }
+    let connections = config.max_connections.unwrap_or(room);
+    let ms = Duration::from_millis;
+    Ok(Limits {
+        idle: ms(config.idle_timeout_ms),
+        head: ms(config.head_timeout_ms),
+        body: ms(config.body_timeout_ms),
+        write: ms(config.write_timeout_ms),
+        connections,
+        per_peer: config
+            .max_connections_per_peer
+            .unwrap_or((connections / 2).max(1)),
+    })
+}
+
+/// Connections whatever the system allows: each has buffers of some kilobytes.
+const MOST_CONNECTIONS: u64 = 20_000;
+
+/// Without tokens, only programs of this machine may reach the server, unless its operator says so.
+fn check_exposure(address: SocketAddr, config: &Config) -> anyhow::Result<()> {
+    if address.ip().is_loopback() || config.insecure_no_auth {
+        return Ok(());
+    }
+    bail!(
+        "{address} can be reached by other machines, and whoever reaches it may read, change and \
+         delete everything; listen on 127.0.0.1 behind a proxy that asks who they are, or say \
+         --insecure-no-auth"
+    )
 }
 
 /// Opens the storage; a store that does not answer is asked again, for it may start later than we
@@ -140,7 +189,7 @@ async fn open(app: &App) -> anyhow::Result<Backend> {
 async fn shut_down(
     app: &App,
     stop: watch::Sender<bool>,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
 ) -> anyhow::Result<u8> {
     tracing::info!("stopping: no new connections, running requests may finish");
     stop.send_replace(true);

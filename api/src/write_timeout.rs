@@ -8,43 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 /// Queries notice a stalled client first, and are then counted as stalled, not as cancelled.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A listener whose connections end when a write waits for longer than a timeout.
-#[derive(Debug)]
-pub struct WriteTimeout<L> {
-    listener: L,
-    timeout: Duration,
-}
-
-impl<L> WriteTimeout<L> {
-    /// `write_timeout` is the setting; connections have a second more.
-    pub fn new(listener: L, write_timeout: Duration) -> Self {
-        Self {
-            listener,
-            timeout: write_timeout.saturating_add(GRACE),
-        }
-    }
-}
-
-impl<L: Listener> Listener for WriteTimeout<L> {
-    type Io = TimedWrites<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (io, address) = self.listener.accept().await;
-        (TimedWrites::new(io, self.timeout), address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
 
 /// A connection whose writes fail when the other end takes nothing for so long.
 #[derive(Debug)]
@@ -56,10 +24,11 @@ pub struct TimedWrites<T> {
 }
 
 impl<T> TimedWrites<T> {
-    fn new(io: T, timeout: Duration) -> Self {
+    /// `write_timeout` is the setting; connections have a second more.
+    pub fn new(io: T, write_timeout: Duration) -> Self {
         Self {
             io,
-            timeout,
+            timeout: write_timeout.saturating_add(GRACE),
             stalled: None,
         }
     }

@@ -28,6 +28,7 @@
 //! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`limits`]: names without end are refused by settings that the errors name, and what is good
 //!   beside them is kept
+//! - [`connections`]: those that send nothing, are too many or come from a web page
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
 //!   lost
 #![allow(
@@ -39,6 +40,7 @@
 mod bad_input;
 mod bad_queries;
 mod client;
+mod connections;
 mod crash;
 mod damage;
 mod decimal;

@@ -14,7 +14,10 @@ async fn send(
     headers: &[(&str, &str)],
     body: impl Into<Body>,
 ) -> Response<Body> {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
