@@ -45,6 +45,7 @@ mod influx_write;
 mod ingest_threads;
 mod json_stream;
 mod maintenance;
+mod malformed;
 mod memory;
 mod metrics;
 mod origin;

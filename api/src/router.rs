@@ -14,9 +14,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::app::App;
 use crate::{
-    admin, influx_configure, influx_delete, influx_write, metrics, origin, panics, prom_admin,
-    prom_exemplars, prom_explain, prom_labels, prom_parse, prom_query, prom_read, prom_scraping,
-    prom_status, prom_write, sql,
+    admin, influx_configure, influx_delete, influx_write, malformed, metrics, origin, panics,
+    prom_admin, prom_exemplars, prom_explain, prom_labels, prom_parse, prom_query, prom_read,
+    prom_scraping, prom_status, prom_write, sql,
 };
 
 /// Smaller answers are sent as they are.
@@ -65,6 +65,7 @@ fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
                 .compress_when(compressible),
         )
         .layer(middleware::from_fn_with_state(app.clone(), origin::check))
+        .layer(middleware::from_fn(malformed::check))
         .layer(middleware::from_fn(panics::answer))
         .layer(middleware::from_fn_with_state(
             app.clone(),

@@ -68,6 +68,11 @@ impl SegmentCache {
         if let Some(segment) = cell.get() {
             return Ok(Arc::clone(segment));
         }
+        let _opening = Opening {
+            cache: self,
+            id: meta.id,
+            cell: &cell,
+        };
         let opened = cell
             .get_or_try_init(|| async { Ok::<_, SegmentError>(Arc::new(open().await?)) })
             .await
@@ -94,6 +99,28 @@ impl SegmentCache {
     /// Has a segment opened anew.
     pub(crate) fn forget(&self, id: SegmentId) {
         self.inner.lock().remove(id);
+    }
+}
+
+/// Somebody who opens a segment. If all give up, no entry is left.
+struct Opening<'a> {
+    cache: &'a SegmentCache,
+    id: SegmentId,
+    cell: &'a Arc<OnceCell<Arc<OpenSegment>>>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if self.cell.initialized() {
+            return;
+        }
+        let mut inner = self.cache.inner.lock();
+        // The entry has one, and each that opens it.
+        let is_last = Arc::strong_count(self.cell) <= 2;
+        let entry = inner.entries.get(&self.id);
+        if is_last && entry.is_some_and(|entry| Arc::ptr_eq(&entry.segment, self.cell)) {
+            inner.remove(self.id);
+        }
     }
 }
 

@@ -183,3 +183,30 @@ fn other_machines_are_let_in_only_if_that_is_said() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("--insecure-no-auth"), "{out}");
 }
+
+#[tokio::test]
+async fn requests_that_mean_two_things_are_refused() {
+    let place = Place::folder();
+    let server = Server::start(&place).await;
+    let client = server.client();
+    for (request, expected) in [
+        (
+            "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "one header Host",
+        ),
+        (
+            "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
+            "one header Host",
+        ),
+        (
+            "GET /db/%ff/api/v1/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            "\"errorType\":\"bad_data\"",
+        ),
+    ] {
+        let mut connection = open(&client, request).await;
+        let answer = until_closed(&mut connection).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request}: {answer}");
+        assert!(answer.contains(expected), "{request}: {answer}");
+        assert!(!answer.contains("200 OK"), "{request}: {answer}");
+    }
+}

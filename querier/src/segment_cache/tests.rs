@@ -180,6 +180,10 @@ async fn an_opening_that_is_given_up_is_made_by_the_next() {
         assert!(futures::poll!(&mut opening).is_pending());
     }
     assert_eq!((cached.opened(), cached.held()), (1, 0));
+    assert!(
+        cached.cache.inner.lock().entries.is_empty(),
+        "an entry is left"
+    );
     let segment = cached.open(0).await.unwrap();
     assert_eq!((cached.opened(), cached.held()), (2, segment.memory_size()));
 }
