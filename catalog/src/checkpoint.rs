@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 
 /// How many of the newest are kept: more than one, should the last turn out to be broken.
-const KEPT: u64 = 4;
+const KEPT: u64 = 8;
 
 /// Whether a checkpoint stays, of a catalog of which one is written every `every` commits. Those
 /// before the newest few become fewer the older they are: of those twice as old every second one
@@ -22,7 +22,7 @@ fn is_kept(sequence: u64, newest: u64, every: u64) -> bool {
     let age = newest.saturating_sub(sequence) / every;
     age < KEPT
         || (sequence.is_multiple_of(every)
-            && (sequence / every).is_multiple_of(1 << (age / KEPT).ilog2()))
+            && (sequence / every).is_multiple_of(2 << (age / KEPT).ilog2()))
 }
 
 /// Sequences of all checkpoints, newest first.
@@ -119,11 +119,11 @@ mod tests {
             kept.push(newest);
             kept.retain(|sequence| is_kept(*sequence, newest, 100));
             assert!(kept.len() <= 80, "{} at {newest}", kept.len());
-            let newest_few: Vec<u64> = (0..4)
+            let newest_few: Vec<u64> = (0..8)
                 .filter_map(|back| newest.checked_sub(100 * back))
                 .filter(|s| *s > 0)
                 .collect();
-            assert!(kept.iter().rev().take(4).eq(&newest_few));
+            assert!(kept.iter().rev().take(8).eq(&newest_few));
         }
         for past in (0..1_000_000).step_by(777) {
             let from = kept
