@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::app::App;
+use crate::backend::WalState;
 use crate::error::{ApiError, Dialect, Kind};
 
 /// The paths of this module.
@@ -30,11 +31,27 @@ async fn health() -> Response {
     Json(json!({ "name": "tidelake", "message": "up", "status": "pass", "checks": [], "version": version })).into_response()
 }
 
-/// 200 once reads and writes are served.
+/// 200 while reads and writes are served.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.backend() {
-        Ok(_) => Json(json!({ "status": "ready" })).into_response(),
+    let ready = app
+        .backend()
+        .and_then(|backend| takes_writes(&backend.ingester.log_state()));
+    match ready {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
         Err(error) => error.respond(Dialect::Influx),
+    }
+}
+
+/// Writes are refused while the log cannot put its objects: on a full disk, or without a store.
+fn takes_writes(state: &WalState) -> Result<(), ApiError> {
+    match state {
+        WalState::Open => Ok(()),
+        WalState::Unavailable { reason } => Err(ApiError::unavailable(format!(
+            "reads are served, but writes are refused until the store is back: {reason}"
+        ))),
+        WalState::Fenced { .. } | WalState::Closed => {
+            Err(ApiError::unavailable("the write-ahead log has ended"))
+        }
     }
 }
 
@@ -66,4 +83,27 @@ async fn compact(State(app): State<Arc<App>>) -> Response {
         |e| e.respond(Dialect::Text),
         |()| StatusCode::NO_CONTENT.into_response(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_refuses_writes_is_not_ready() {
+        assert!(takes_writes(&WalState::Open).is_ok());
+        let full = WalState::Unavailable {
+            reason: "no space left".into(),
+        };
+        let error = takes_writes(&full).unwrap_err();
+        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            error.message.ends_with("no space left"),
+            "{}",
+            error.message
+        );
+        let key = "wal/x".into();
+        assert!(takes_writes(&WalState::Fenced { key }).is_err());
+        assert!(takes_writes(&WalState::Closed).is_err());
+    }
 }

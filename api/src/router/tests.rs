@@ -463,7 +463,11 @@ async fn a_panic_is_answered_with_an_id() {
     }
     let check = async |path: &str, member: &str| {
         let routes = Router::new().route(path, get(defect));
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let request = Request::builder()
+            .uri(path)
+            .header("host", "localhost")
+            .body(Body::empty())
+            .unwrap();
         let response = layered(routes, starting()).oneshot(request).await.unwrap();
         assert_eq!(response.status().as_u16(), 500);
         let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
