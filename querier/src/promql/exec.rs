@@ -423,6 +423,7 @@ impl Query {
         let _cancel = limits::CancelOnDrop(Arc::clone(&work.limits));
         let query_text = query_text.to_owned();
         let is_small = self.is_small && query_text.len() <= FEW_BYTES;
+        let is_large = Arc::clone(&work.is_large);
         let work = async move {
             let planned = Instant::now();
             let evaluated = self.plan.value(grid, &work).await?;
@@ -445,11 +446,16 @@ impl Query {
                 held: charge.into_bytes(),
             })
         };
-        let (work, threads) = (panics::caught(work), options.threads.as_ref());
+        let (threads, large_threads) = (options.threads.as_ref(), options.large_threads.as_ref());
+        let work = small::UntilLarge::new(panics::caught(work), is_large);
         let done = async {
-            match is_small {
+            let done = match is_small {
                 true => small::here_first(threads, work).await,
                 false => small::there(threads, work).await,
+            };
+            match done? {
+                Ok(done) => Ok(done),
+                Err(work) => small::there(large_threads.or(threads), work).await,
             }
         };
         // The clock runs here, among others: the only timer of idle threads would wake one of them

@@ -1,18 +1,15 @@
 //! What the operators of one query share: where samples come from, limits, annotations, counts.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::panics;
 use tidelake_catalog::segment::ReadMeter;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::processors::processors;
@@ -54,8 +51,8 @@ pub(crate) struct Work {
     pub grid: Grid,
     /// How far instant selectors look back, in milliseconds.
     pub lookback: i64,
-    /// See [`EngineOptions::large_threads`].
-    large_threads: Option<Handle>,
+    /// Whether so many rows are read that it belongs on [`EngineOptions::large_threads`].
+    pub is_large: Arc<AtomicBool>,
     max_series: usize,
     /// See [`EngineOptions::undivided_values`].
     undivided_values: usize,
@@ -82,22 +79,6 @@ impl Drop for Work {
 
 /// Rows of a selector whose reading takes so long that queries of fewer rows should not wait for it.
 const MANY_ROWS: u64 = 1 << 20;
-
-/// A stream whose tasks run on threads of their own.
-struct SpawnsOn<'a, T> {
-    threads: Option<Handle>,
-    stream: BoxStream<'a, T>,
-}
-
-impl<T> Stream for SpawnsOn<'_, T> {
-    type Item = T;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let this = &mut *self;
-        let _entered = this.threads.as_ref().map(Handle::enter);
-        this.stream.poll_next_unpin(cx)
-    }
-}
 
 /// What is to be read for a selector.
 pub(crate) struct Scan<'a> {
@@ -133,7 +114,7 @@ impl Work {
             limits,
             annotations: Mutex::default(),
             lookback: lookback.max(1),
-            large_threads: options.large_threads.clone(),
+            is_large: Arc::default(),
             max_series: options.max_series,
             undivided_values: options.undivided_values,
             counts: None,
@@ -240,6 +221,10 @@ impl Work {
             rows,
             stream,
         } = self.source.select(request).await?;
+        if rows > MANY_ROWS && !self.is_large.swap(true, Ordering::Relaxed) {
+            // Whoever evaluates the query goes on where it is in nobody's way.
+            tokio::task::yield_now().await;
+        }
         if let Some(steps) = divided {
             let most = (self.undivided_values / series.max(1)).max(1);
             if steps > most {
@@ -277,12 +262,7 @@ impl Work {
                 task.await.map_err(|_| QueryError::Canceled)??
             }
         });
-        let threads = self.large_threads.clone().filter(|_| rows > MANY_ROWS);
-        let batches = SpawnsOn {
-            threads,
-            stream: tasks.buffered(processors() + 1).boxed(),
-        };
-        let merged = batches.map(|done| {
+        let merged = tasks.buffered(processors() + 1).map(|done| {
             let (result, remarks) = done?;
             self.annotations.lock().merge(remarks);
             Ok(result)
