@@ -4,7 +4,9 @@
 //!
 //! 1. [`cli`] and [`config`]: flags, environment, file and defaults become one [`config::Config`].
 //! 2. [`server`]: opens the store, puts the parts together, serves, and stops cleanly.
-//! 3. [`router`]: which path belongs to which module; what every request passes.
+//!    `connections`: accepted and served within limits.
+//! 3. [`router`]: which path belongs to which module; what every request passes: `malformed` and
+//!    `origin` refuse what means two things and what a foreign web page sends.
 //! 4. [`body`], [`params`], [`database`]: what is read from a request, within limits.
 //! 5. Writes: `influx_write`, `prom_write`. Reads: `prom_query`, `prom_explain`, `prom_labels`,
 //!    `prom_exemplars`, `prom_parse`, `prom_status`, `prom_scraping`, written by `prom_answer`;
