@@ -18,7 +18,7 @@ use axum::response::Response;
 use crate::app::App;
 use crate::error::{ApiError, Dialect, Kind};
 
-/// Names that nobody can own in the public DNS: those of this machine, and of private networks.
+/// Ends of names that the public DNS does not have: of this machine, and of private networks.
 const PRIVATE_SUFFIXES: [&str; 6] = [
     ".localhost",
     ".local",

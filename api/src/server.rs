@@ -151,7 +151,7 @@ fn check_exposure(address: SocketAddr, config: &Config) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "{address} can be reached by other machines, and whoever reaches it may read, change and \
+        "{address} can be reached by other machines, which may read, change and \
          delete everything; listen on 127.0.0.1 behind a proxy that asks who they are, or say \
          --insecure-no-auth"
     )

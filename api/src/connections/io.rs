@@ -79,7 +79,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for TimedReads<T> {
         }
         if has_bytes {
             match self.activity.is_http2.load(Ordering::Relaxed) {
-                // A ping, as a rule: whoever sends it is there.
+                // A ping, as a rule, which shows that the client is there.
                 true => self.wait_for(Waiting::Request),
                 false if self.waiting == Waiting::Request => self.wait_for(Waiting::Head),
                 false => {}

@@ -396,7 +396,7 @@ impl Query {
         })
     }
 
-    /// Runs it in a task of its own: whoever waits can go away also while the task computes. With
+    /// Runs it in a task of its own, so that its client can go away while the task computes. With
     /// `profiled`, operators note what they do.
     pub async fn run(
         self,

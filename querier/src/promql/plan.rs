@@ -2,8 +2,8 @@
 //!
 //! `lower` makes the plan of an expression. Every operator of it is an [`ExecutionPlan`], here one
 //! struct ([`PromExec`]) with what the operator does ([`Operator`]) in a file of its own. Between
-//! operators of one task series go as they are ([`Evaluated`]), without a copy; Arrow is for whoever
-//! is no PromQL operator (`batch`). An operator answers for all steps of a grid at once.
+//! operators of one task series go as they are ([`Evaluated`]), without a copy; Arrow is for
+//! other plans (`batch`). An operator answers for all steps of a grid at once.
 //!
 //! Operators that work series by series can hand over batches of series instead ([`Unit`]), each
 //! made in a task of its own together with what the operators above add to it ([`Stage`]).
@@ -166,7 +166,7 @@ impl PromExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
-        // Nobody puts an operator between those of PromQL to have them yield.
+        // DataFusion puts an operator that yields above plans that do not say so.
         .with_scheduling_type(SchedulingType::Cooperative);
         Self {
             operator: Arc::new(operator),

@@ -15,7 +15,7 @@ pub(crate) struct Grid {
     pub count: usize,
     /// What they are of the steps of the query.
     pub place: Place,
-    /// Whether whoever asks for these steps can ask for some of them after the others.
+    /// Whether the operator above can ask for some of these steps after the others.
     pub is_divisible: bool,
 }
 

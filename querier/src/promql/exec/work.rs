@@ -222,7 +222,7 @@ impl Work {
             stream,
         } = self.source.select(request).await?;
         if rows > MANY_ROWS && !self.is_large.swap(true, Ordering::Relaxed) {
-            // Whoever evaluates the query goes on where it is in nobody's way.
+            // The query moves to the threads for many rows at this pause.
             tokio::task::yield_now().await;
         }
         if let Some(steps) = divided {

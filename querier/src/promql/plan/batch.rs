@@ -1,4 +1,4 @@
-//! Series in Arrow, for whoever is no operator of PromQL: a row for each.
+//! Series in Arrow, for plans that are no operators of PromQL: a row for each series.
 
 use std::sync::{Arc, LazyLock};
 
