@@ -61,10 +61,10 @@ impl SampleSource for MemorySource {
         }))
     }
 
-    /// One series a batch; last label set first, unless an order is asked for: nothing may depend on
-    /// it then.
+    /// One series a batch if there is one part; last label set first, unless an order is asked for:
+    /// nothing may depend on it then.
     async fn select(&self, request: SelectRequest) -> Result<SelectedSeries, SourceError> {
-        let mut batches = Vec::new();
+        let mut selected = Vec::new();
         for (labels, samples) in self.series.iter().rev() {
             if !request
                 .matchers
@@ -101,22 +101,28 @@ impl SampleSource for MemorySource {
                 series.start_times = series.times.iter().map(started).collect();
             }
             if !series.times.is_empty() {
-                batches.push(Ok(SeriesBatch::counted(vec![series], &request.pool)?));
+                selected.push(series);
             }
         }
-        if batches.len() > request.limits.max_series {
-            return Err(SourceError::LimitExceeded(format!(
-                "{} series",
-                batches.len()
-            )));
+        if selected.len() > request.limits.max_series {
+            let found = selected.len();
+            return Err(SourceError::LimitExceeded(format!("{found} series")));
         }
         if request.is_ordered {
-            batches.reverse();
+            selected.reverse();
         }
-        let part = request.part.range(batches.len());
-        let batches: Vec<_> = batches.drain(part).collect();
+        let part = request.part.range(selected.len());
+        let selected = &selected[part];
+        // Of several parts batches are cut otherwise, too.
+        let of_batch = match request.part.of {
+            1 => 1,
+            of => 7 * of,
+        };
+        let batch =
+            |series: &[SeriesSamples]| Ok(SeriesBatch::counted(series.to_vec(), &request.pool)?);
+        let batches: Vec<_> = selected.chunks(of_batch).map(batch).collect();
         Ok(SelectedSeries {
-            series: batches.len(),
+            series: selected.len(),
             rows: 0,
             stream: futures::stream::iter(batches).boxed(),
         })
