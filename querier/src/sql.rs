@@ -7,8 +7,8 @@
 //! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
-//! 4. `session`: statement to plan, or of `shapes` the plan of one that only compares with other
-//!    texts; its functions (`functions`) have the `limits` of the query,
+//! 4. `session`: statement to plan, or of `shapes` and `ready` the plan of one that only compares
+//!    with other texts; its functions (`functions`) have the `limits` of the query,
 //!    with `promql` for what the function of that name answers, and
 //!    `yielding` joins; `provider` and `pushdown` turn filters into matchers and a time range, and
 //!    `edges` what only needs the newest rows into a scan of these;
@@ -37,6 +37,7 @@ mod planning;
 mod promql;
 mod provider;
 mod pushdown;
+mod ready;
 mod retention;
 mod scan_exec;
 mod session;

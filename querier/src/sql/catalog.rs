@@ -176,9 +176,8 @@ impl Database {
     }
 
     /// A table, or one end of each of its series.
-    pub fn provider(&self, view: Arc<TableView>, edge: Option<Edge>) -> Arc<dyn TableProvider> {
-        let (source, name) = (self.source.clone(), self.name.clone());
-        Arc::new(ViewProvider::new(source, name, view, edge))
+    pub fn provider(&self, view: Arc<TableView>, edge: Option<Edge>) -> ViewProvider {
+        ViewProvider::new(self.source.clone(), self.name.clone(), view, edge)
     }
 
     /// The catalogs of a session; `described` is what the information schema tells about.
@@ -320,11 +319,9 @@ impl SchemaProvider for LiveSchema {
         } else {
             METRICS_SCHEMA
         };
-        Ok(self
-            .database
-            .view(schema, name)
-            .await?
-            .map(|view| self.database.provider(view, None)))
+        let view = self.database.view(schema, name).await?;
+        let provider = view.map(|view| self.database.provider(view, None));
+        Ok(provider.map(|provider| Arc::new(provider) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -22,6 +22,7 @@ use super::scan_exec::{ScanExec, ScanSummary, total_rows};
 use super::shapes;
 use super::source::{RowRequest, RowSource, RowUnit};
 use super::view::{Origin, TableView, VALUE_COLUMN};
+use crate::small::FEW_ROWS;
 
 /// A view over the tables of a database.
 #[derive(Debug, Clone)]
@@ -216,6 +217,28 @@ impl ViewProvider {
         self.ahead.lock().push((key, rows));
         Ok(bound)
     }
+
+    /// What there is to read, if that is little and has to be filtered no further; what was looked
+    /// up else is kept for the scan.
+    pub async fn few_rows(
+        &self,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+    ) -> Result<Option<Rows>> {
+        let needed = self.filters(projection, filters)?;
+        if needed.residual.is_some() {
+            return Ok(None);
+        }
+        let rows = self
+            .rows(needed.columns.as_ref(), filters, needed.edge)
+            .await?;
+        if !rows.units.is_empty() && total_rows(&rows.units) <= FEW_ROWS {
+            return Ok(Some(rows));
+        }
+        let key = (needed.columns, filters.to_vec(), needed.edge);
+        self.ahead.lock().push((key, rows));
+        Ok(None)
+    }
 }
 
 /// What a scan has to do about filters.
@@ -229,10 +252,10 @@ struct Filters {
 
 /// What there is to read.
 #[derive(Debug)]
-struct Rows {
+pub(super) struct Rows {
     layout: Layout,
-    summary: ScanSummary,
-    units: Vec<Arc<dyn RowUnit>>,
+    pub summary: ScanSummary,
+    pub units: Vec<Arc<dyn RowUnit>>,
 }
 
 impl Rows {

@@ -120,6 +120,28 @@ impl ScanExec {
         }
     }
 
+    /// The same over nothing.
+    pub fn blank(&self) -> Self {
+        let summary = ScanSummary {
+            text: String::new(),
+            ..self.summary.clone()
+        };
+        self.over(Vec::new(), summary)
+    }
+
+    /// The same over other units, in one partition.
+    pub fn over(&self, units: Vec<Arc<dyn RowUnit>>, summary: ScanSummary) -> Self {
+        Self {
+            layout: Arc::clone(&self.layout),
+            partitions: vec![units],
+            summary,
+            limit: self.limit,
+            is_filtered: self.is_filtered,
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties: Arc::clone(&self.properties),
+        }
+    }
+
     /// The same below a filter. First and last times are of no use to it, and DataFusion fails over
     /// bounds that a cast of the filter moves by less than its unit.
     pub fn filtered(self) -> Self {

@@ -33,10 +33,12 @@ use super::limits::{LimitsExtension, QueryLimits};
 use super::long_constants;
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::provider::ViewProvider;
+use super::ready::ReadyPlan;
 use super::retention::RETENTION_TABLE;
-use super::shapes::{Known, Shape, Shapes};
+use super::shapes::{Known, KnownPlan, Shape, Shapes};
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
+use crate::memory::QueryMemory;
 use crate::small::FEW_ROWS;
 
 /// A query that reads no more rows is computed by one thread: to hand rows to others takes longer.
@@ -144,19 +146,43 @@ impl Planning {
     /// Plans a statement of a shape whose plan is kept; `None` if there is none.
     pub async fn known(&self, shape: &Shape) -> Result<Option<Planned>, SqlError> {
         match self.shapes.find(&self.database, shape).await? {
-            Known::Plan(plan) => self.physical_of_shape(plan).await.map(Some),
+            Known::Plan(known) => self.physical_of_shape(known).await.map(Some),
             _ => Ok(None),
         }
     }
 
-    async fn physical_of_shape(&self, plan: LogicalPlan) -> Result<Planned, SqlError> {
+    async fn physical_of_shape(&self, known: KnownPlan) -> Result<Planned, SqlError> {
+        if let Some(ReadyPlan { plan, config }) = known.ready().await? {
+            self.limits.planned();
+            let runtime = self.templates.small.runtime_env();
+            return Ok(Planned {
+                is_small: true,
+                plan,
+                context: context(config, runtime, &self.limits),
+            });
+        }
+        let plan = known.logical()?;
         let size = size(&plan).await?;
-        let template = match size.is_small {
-            true => &self.templates.small,
-            false => &self.templates.usual,
-        };
-        let state = state(template, &self.db, &self.limits);
+        if !size.is_small {
+            let state = state(&self.templates.usual, &self.db, &self.limits);
+            return physical(state, plan, size, &self.limits).await;
+        }
+        if known.is_new() && size.rows > 0 {
+            self.make_ready(&known).await?;
+        }
+        let state = state(&self.templates.small, &self.db, &self.limits);
         physical(state, plan, size, &self.limits).await
+    }
+
+    /// Makes operators of a plan that are to be kept, and that must hold nothing of this query.
+    async fn make_ready(&self, known: &KnownPlan) -> Result<(), SqlError> {
+        let plan = known.logical()?;
+        let size = size(&plan).await?;
+        let nobody = QueryLimits::new(QueryMemory::unlimited().pool(), None, None);
+        let state = state(&self.templates.small, &self.db, &nobody);
+        let Planned { plan, context, .. } = physical(state, plan, size, &nobody).await?;
+        known.keep(|| ReadyPlan::of(&plan, context.session_config().clone()));
+        Ok(())
     }
 
     /// Plans a statement that [`super::statement::parse`] let through. A plan of `shape` is kept.
@@ -251,26 +277,34 @@ async fn physical(
     let planner = Arc::clone(state.query_planner());
     let plan = planner.create_physical_plan(&plan, &state).await?;
     limits.planned();
+    Ok(Planned {
+        is_small: size.is_small,
+        plan,
+        context: context(state.config().clone(), state.runtime_env(), limits),
+    })
+}
+
+/// What operators run in.
+fn context(
+    config: SessionConfig,
+    runtime: &RuntimeEnv,
+    limits: &Arc<QueryLimits>,
+) -> Arc<TaskContext> {
     let runtime = RuntimeEnv {
         memory_pool: Arc::clone(limits) as Arc<dyn MemoryPool>,
-        ..state.runtime_env().as_ref().clone()
+        ..runtime.clone()
     };
     // Functions are in the plan; by their names nothing looks for them any more.
-    let context = TaskContext::new(
+    Arc::new(TaskContext::new(
         None,
-        state.session_id().to_owned(),
-        state.config().clone(),
+        String::new(),
+        config,
         HashMap::new(),
         HashMap::new(),
         HashMap::new(),
         HashMap::new(),
         Arc::new(runtime),
-    );
-    Ok(Planned {
-        is_small: size.is_small,
-        plan,
-        context: Arc::new(context),
-    })
+    ))
 }
 
 /// Whether a node makes of the rows of one table no more rows than there are.

@@ -5,7 +5,7 @@
 //! therefore taken out of a statement; what is left, its shape, is planned once with parameters in
 //! their place. A plan is kept if all its parameters are in filters of a scan, as then nothing else
 //! of it depends on the texts. Asked again, the scan gets the texts of that query, and the tables as
-//! they are now.
+//! they are now. Where it reads few rows, its operators are kept as well (`ready`).
 //!
 //! What cannot be done so, errors included, is planned as it is written.
 
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -21,6 +21,7 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Volatility};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
@@ -33,6 +34,7 @@ use tidelake_catalog::segment::scan::Edge;
 use super::catalog::{Database, PUBLIC_SCHEMA};
 use super::error::SqlError;
 use super::provider::ViewProvider;
+use super::ready::ReadyPlan;
 use super::view::TableView;
 
 /// Shapes that are known, of short texts. When there are as many, all are forgotten: a dashboard has
@@ -145,6 +147,49 @@ struct ShapePlan {
     table: String,
     view: Arc<TableView>,
     edge: Option<Edge>,
+    scan: TableScan,
+    /// Its operators; `None` inside if they cannot be kept.
+    ready: OnceLock<Option<ReadyPlan>>,
+}
+
+/// The plan of a shape for the texts of one query.
+pub(super) struct KnownPlan {
+    shape: Arc<ShapePlan>,
+    table: Arc<ViewProvider>,
+    filters: Vec<Expr>,
+}
+
+impl KnownPlan {
+    /// It, over the table as it is now.
+    pub fn logical(&self) -> Result<LogicalPlan> {
+        let source = provider_as_source(Arc::clone(&self.table) as Arc<dyn TableProvider>);
+        on_scan(&self.shape.plan, |scan| TableScan {
+            source: Arc::clone(&source),
+            filters: self.filters.clone(),
+            ..scan
+        })
+    }
+
+    /// Its operators over what there is to read now, if they are kept and that is little.
+    pub async fn ready(&self) -> Result<Option<ReadyPlan>> {
+        let Some(Some(ready)) = self.shape.ready.get() else {
+            return Ok(None);
+        };
+        let filters: Vec<Expr> = unnormalize_cols(self.filters.clone());
+        let projection = self.shape.scan.projection.as_ref();
+        let few = self.table.few_rows(projection, &filters).await?;
+        few.map(|rows| ready.over(rows)).transpose()
+    }
+
+    /// Keeps its operators.
+    pub fn keep(&self, ready: impl FnOnce() -> Option<ReadyPlan>) {
+        self.shape.ready.get_or_init(ready);
+    }
+
+    /// Whether it is not known yet if its operators can be kept.
+    pub fn is_new(&self) -> bool {
+        self.shape.ready.get().is_none()
+    }
 }
 
 /// The shapes that were asked for. `None` is one whose plan depends on the texts.
@@ -154,15 +199,19 @@ pub(super) struct Shapes(Mutex<HashMap<Key, Option<Arc<ShapePlan>>>>);
 impl fmt::Debug for Shapes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.0.lock();
-        let planned = known.values().flatten().count();
-        write!(f, "Shapes({planned} of {})", known.len())
+        let planned = known.values().flatten();
+        let ready = planned
+            .clone()
+            .filter(|plan| matches!(plan.ready.get(), Some(Some(_))));
+        let (all, planned, ready) = (known.len(), planned.count(), ready.count());
+        write!(f, "Shapes({planned} of {all}, {ready} ready)")
     }
 }
 
 /// What is known of a shape.
 pub(super) enum Known {
     /// This is the plan for its texts.
-    Plan(LogicalPlan),
+    Plan(KnownPlan),
     /// Nothing: it may be [planned](Shapes::keep).
     No,
     /// It has to be planned as it is written.
@@ -189,16 +238,22 @@ impl Shapes {
             self.0.lock().remove(&shape.key);
             return Ok(Known::No);
         }
-        let table = database.provider(Arc::clone(&known.view), known.edge);
         // A text may be no time.
-        let plan = filled(&known.plan, &provider_as_source(table), &shape.texts);
-        Ok(plan.map_or(Known::AsWritten, Known::Plan))
+        let Ok(filters) = filled(&known.scan.filters, &shape.texts) else {
+            return Ok(Known::AsWritten);
+        };
+        let table = database.provider(Arc::clone(&known.view), known.edge);
+        Ok(Known::Plan(KnownPlan {
+            shape: known,
+            table: Arc::new(table),
+            filters,
+        }))
     }
 
     /// Keeps the plan of a shape, or that there is none for all texts. `logical` is the plan before
     /// it was optimized.
     pub fn keep(&self, shape: &Shape, logical: &LogicalPlan, optimized: &LogicalPlan) {
-        let plan = match depends_on_when(logical) {
+        let plan = match depends_on_query(logical) {
             true => None,
             false => shape_plan(optimized),
         };
@@ -210,10 +265,12 @@ impl Shapes {
     }
 }
 
-/// Whether a plan has a function whose value is another one at another time, as `now()`.
-fn depends_on_when(plan: &LogicalPlan) -> bool {
+/// Whether a plan has a function whose value is another one at another time, as `now()`, or one that
+/// holds the limits of its query, as those of windows do.
+fn depends_on_query(plan: &LogicalPlan) -> bool {
     let is_immutable = |expr: &Expr| match expr {
         Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+        Expr::WindowFunction(_) => false,
         _ => true,
     };
     plan.exists(|node| {
@@ -247,11 +304,9 @@ fn shape_plan(optimized: &LogicalPlan) -> Option<ShapePlan> {
     let view = Arc::clone(provider.view());
     // The kept plan must not hold what the database was like.
     let blank = provider_as_source(Arc::new(EmptyTable::new(provider.schema())));
-    let plan = on_scan(optimized, |scan| {
-        Ok(TableScan {
-            source: Arc::clone(&blank),
-            ..scan
-        })
+    let plan = on_scan(optimized, |scan| TableScan {
+        source: Arc::clone(&blank),
+        ..scan
     });
     Some(ShapePlan {
         plan: plan.ok()?,
@@ -259,6 +314,11 @@ fn shape_plan(optimized: &LogicalPlan) -> Option<ShapePlan> {
         table: scan.table_name.table().to_owned(),
         view,
         edge: provider.edge(),
+        scan: TableScan {
+            source: blank,
+            ..scan.clone()
+        },
+        ready: OnceLock::new(),
     })
 }
 
@@ -267,37 +327,24 @@ fn has_parameters(expr: &Expr) -> bool {
         .unwrap_or(true)
 }
 
-/// The plan over a table as it is now, with texts in the place of parameters.
+/// Filters with texts in the place of parameters.
 ///
 /// # Errors
 /// If a text is none of the column's values.
-fn filled(
-    plan: &LogicalPlan,
-    table: &Arc<dyn datafusion::logical_expr::TableSource>,
-    texts: &[String],
-) -> Result<LogicalPlan> {
-    let fill = |filter: Expr| {
-        let filled = filter.transform(|part| match &part {
+fn filled(filters: &[Expr], texts: &[String]) -> Result<Vec<Expr>> {
+    let fill = |filter: &Expr| {
+        let filled = filter.clone().transform(|part| match &part {
             Expr::Placeholder(parameter) => Ok(Transformed::yes(literal(parameter, texts)?)),
             _ => Ok(Transformed::no(part)),
         });
         filled.map(|filled| filled.data)
     };
-    on_scan(plan, |scan| {
-        Ok(TableScan {
-            source: Arc::clone(table),
-            filters: scan.filters.into_iter().map(fill).collect::<Result<_>>()?,
-            ..scan
-        })
-    })
+    filters.iter().map(fill).collect()
 }
 
-fn on_scan(
-    plan: &LogicalPlan,
-    change: impl Fn(TableScan) -> Result<TableScan>,
-) -> Result<LogicalPlan> {
+fn on_scan(plan: &LogicalPlan, change: impl Fn(TableScan) -> TableScan) -> Result<LogicalPlan> {
     let changed = plan.clone().transform(|node| match node {
-        LogicalPlan::TableScan(scan) => Ok(Transformed::yes(LogicalPlan::TableScan(change(scan)?))),
+        LogicalPlan::TableScan(scan) => Ok(Transformed::yes(LogicalPlan::TableScan(change(scan)))),
         node => Ok(Transformed::no(node)),
     })?;
     Ok(changed.data)
