@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tidelake_api::backend::Steps;
-use tidelake_api::prom_answer::encoded;
+use tidelake_api::node::backend::Steps;
+use tidelake_api::prometheus::answer::encoded;
 use tidelake_catalog::model::Labels;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{Annotations, QueryOutput, QueryStats, SeriesRow, Value};

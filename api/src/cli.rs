@@ -80,7 +80,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
 
 async fn dump_catalog(config: Config) -> anyhow::Result<u8> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    crate::backend::dump_catalog(&config, &mut out).await?;
+    crate::node::backend::dump_catalog(&config, &mut out).await?;
     out.flush()?;
     Ok(0)
 }

@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::app::App;
-use crate::backend::{Backend, OpenError, WalState};
 use crate::config::Config;
-use crate::connections::{self, Limits};
-use crate::memory;
-use crate::router::router;
+use crate::http::app::App;
+use crate::http::connections::{self, Limits};
+use crate::http::router::router;
+use crate::node::backend::{Backend, OpenError, WalState};
+use crate::node::memory;
 
 /// The process ended because a newer one owns the node.
 const EXIT_FENCED: u8 = 3;
@@ -51,14 +51,14 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
         .context("cannot find out the address that is listened on")?;
     check_exposure(address, &config)?;
     let app = App::new(config);
-    let memory_bytes = memory::memory_bytes(&app.config);
-    memory::watch(memory_bytes, Arc::clone(&app.memory), give_back)
+    let memory_bytes = memory::memory_bytes(&app.service.config);
+    memory::watch(memory_bytes, Arc::clone(&app.service.memory), give_back)
         .context("cannot start the thread that watches memory")?;
     let (stop, mut http) = start_http(listener, app.clone())?;
     tracing::info!(%address, "listening");
 
     tokio::select! {
-        opened = open(&app) => app.attach(opened?),
+        opened = open(&app) => app.service.attach(opened?),
         () = signals.next() => {
             tracing::info!("stopped before it was ready");
             return Ok(0);
@@ -66,11 +66,11 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     }
     watch_for_takeover(&app);
     tracing::info!("ready");
-    greet(address, &app.config);
+    greet(address, &app.service.config);
 
     tokio::select! {
         () = signals.next() => {}
-        reason = app.until_fenced() => return Ok(leave_to_successor(&reason).await),
+        reason = app.service.until_fenced() => return Ok(leave_to_successor(&reason).await),
         () = log_ended(&app) => return Ok(leave_to_restart().await),
         ended = &mut http => bail!("the HTTP server ended by itself: {ended:?}"),
     }
@@ -82,9 +82,9 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
 
 /// The ingester also notices a takeover when nobody writes.
 fn watch_for_takeover(app: &Arc<App>) {
-    if let Ok(backend) = app.backend() {
+    if let Ok(backend) = app.service.backend() {
         let (app, ingester) = (Arc::clone(app), Arc::clone(&backend.ingester));
-        tokio::spawn(async move { app.fence(ingester.fenced().await) });
+        tokio::spawn(async move { app.service.fence(ingester.fenced().await) });
     }
 }
 
@@ -93,7 +93,7 @@ fn start_http(
     app: Arc<App>,
 ) -> anyhow::Result<(watch::Sender<bool>, JoinHandle<()>)> {
     let (stop, stopped) = watch::channel(false);
-    let limits = connection_limits(&app.config)?;
+    let limits = connection_limits(&app.service.config)?;
     let connections = Arc::clone(&app.connections);
     let serve = connections::serve(listener, router(app), limits, connections, stopped);
     Ok((stop, tokio::spawn(serve)))
@@ -160,11 +160,11 @@ fn check_exposure(address: SocketAddr, config: &Config) -> anyhow::Result<()> {
 /// Opens the storage; a store that does not answer is asked again, for it may start later than we
 /// do.
 async fn open(app: &App) -> anyhow::Result<Backend> {
-    let config = &app.config;
+    let config = &app.service.config;
     let give_up = Instant::now() + Duration::from_millis(config.startup_timeout_ms);
     let mut pause = FIRST_RETRY;
     loop {
-        match Backend::open(config, &app.memory).await {
+        match Backend::open(config, &app.service.memory).await {
             Ok(backend) => return Ok(backend),
             Err(OpenError::Fatal(reason)) => bail!(reason),
             Err(OpenError::Transient(reason)) if Instant::now() >= give_up => {
@@ -193,14 +193,14 @@ async fn shut_down(
 ) -> anyhow::Result<u8> {
     tracing::info!("stopping: no new connections, running requests may finish");
     stop.send_replace(true);
-    let patience = Duration::from_millis(app.config.shutdown_timeout_ms);
+    let patience = Duration::from_millis(app.service.config.shutdown_timeout_ms);
     if tokio::time::timeout(patience, http).await.is_err() {
         tracing::warn!(
             "some requests did not finish in {} ms and are broken off",
             patience.as_millis()
         );
     }
-    if let Ok(backend) = app.backend() {
+    if let Ok(backend) = app.service.backend() {
         let flushed = backend.ingester.shutdown().await;
         flushed.context(
             "could not flush; all acknowledged points are in the write-ahead log and come back at \
@@ -214,7 +214,7 @@ async fn shut_down(
 /// Returns when the write-ahead log has ended without being closed, which is a defect. Writes are
 /// answered 503 from then on.
 async fn log_ended(app: &App) {
-    let Ok(backend) = app.backend() else {
+    let Ok(backend) = app.service.backend() else {
         return std::future::pending().await;
     };
     let mut state = backend.ingester.watch_log_state();
@@ -301,10 +301,10 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_the_log_ends_the_process() {
         let app = App::new(Config::default());
-        app.attach(Backend::in_memory().await);
+        app.service.attach(Backend::in_memory().await);
         let mut ended = Box::pin(log_ended(&app));
         assert!(futures::poll!(&mut ended).is_pending());
-        let backend = app.backend().unwrap();
+        let backend = app.service.backend().unwrap();
         backend.ingester.shutdown().await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), ended)
             .await

@@ -6,10 +6,10 @@
 //! read.
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::error::ArrowError;
+use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -22,20 +22,22 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use tokio::time::Instant;
 
-use crate::app::App;
-use crate::backend::{
-    AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlParam, SqlText, parse_as_of,
-};
-use crate::database;
-use crate::error::{ApiError, Dialect, Kind};
-use crate::maintenance::{self, Deletion};
-use crate::paced_body::{CHUNK_BYTES, Pace};
-use crate::params::{Params, is_form};
-use crate::prom_params as parameters;
-use crate::query_slots::{Language, Outcome, QuerySlot};
-use crate::sql_formats::{self, Encoder, Format};
+use crate::http::app::App;
+use crate::http::error::Dialect;
+use crate::http::paced_body::{CHUNK_BYTES, Pace};
+use crate::http::params::{Params, is_form};
+use crate::node::backend::{AsOf, SqlError, SqlParam, SqlText, parse_as_of};
+use crate::prometheus::params as parameters;
+use crate::service::context::{Read, RequestContext};
+use crate::service::database::check_name;
+use crate::service::error::{Code, ServiceError};
+use crate::service::sql::{SqlRequest, SqlRows};
+
+mod cells;
+pub mod formats;
+
+use self::formats::{Encoder, Format};
 
 /// Largest request body.
 const MAX_QUERY_BYTES: usize = 4 << 20;
@@ -63,12 +65,14 @@ struct Asked {
 
 async fn by_get(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let answer = async {
         run(
             &app,
+            &caller,
             Asked::from_params(&Params::from_query(query.as_deref()))?,
             &headers,
             false,
@@ -80,6 +84,7 @@ async fn by_get(
 
 async fn by_post(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -90,22 +95,22 @@ async fn by_post(
             Asked::from_params(&Params::from_form(query.as_deref(), &headers, &held.bytes))?
         } else {
             serde_json::from_slice(&held.bytes).map_err(|e| {
-                ApiError::bad_request(format!(
+                ServiceError::bad_request(format!(
                     "the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}"
                 ))
             })?
         };
-        run(&app, asked, &headers, true).await
+        run(&app, &caller, asked, &headers, true).await
     };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
 }
 
 impl Asked {
-    fn from_params(params: &Params) -> Result<Self, ApiError> {
+    fn from_params(params: &Params) -> Result<Self, ServiceError> {
         let text = |name: &str| params.get(name).map(str::to_owned);
         let values = params.get("params").map(serde_json::from_str).transpose();
         let values = values.map_err(|e| {
-            ApiError::bad_request(format!(
+            ServiceError::bad_request(format!(
                 "the parameter \"params\" must be a JSON object: {e}"
             ))
         })?;
@@ -132,7 +137,7 @@ impl Asked {
 /// Values for the `$name` placeholders of a query.
 fn placeholders(
     params: serde_json::Map<String, serde_json::Value>,
-) -> Result<HashMap<String, SqlParam>, ApiError> {
+) -> Result<HashMap<String, SqlParam>, ServiceError> {
     let scalar = |name: &str, value: serde_json::Value| match value {
         serde_json::Value::Null => Ok(SqlParam::Null),
         serde_json::Value::Bool(b) => Ok(SqlParam::Boolean(b)),
@@ -142,7 +147,7 @@ fn placeholders(
             (None, Some(u)) => SqlParam::Unsigned(u),
             (None, None) => SqlParam::Float(n.as_f64().unwrap_or(f64::NAN)),
         }),
-        _ => Err(ApiError::bad_request(format!(
+        _ => Err(ServiceError::bad_request(format!(
             "the value of ${name} must be a string, a number, a boolean or null"
         ))),
     };
@@ -154,86 +159,50 @@ fn placeholders(
 
 async fn run(
     app: &App,
+    caller: &RequestContext,
     asked: Asked,
     headers: &HeaderMap,
     may_change: bool,
-) -> Result<Response, ApiError> {
-    let missing = |name: &str| ApiError::bad_request(format!("the parameter {name:?} is missing"));
+) -> Result<Response, ServiceError> {
+    let missing =
+        |name: &str| ServiceError::bad_request(format!("the parameter {name:?} is missing"));
     let database = asked.db.ok_or_else(|| missing("db"))?;
-    database::check_name(&database)?;
+    check_name(&database)?;
     let query = asked.q.ok_or_else(|| missing("q"))?;
     let format = Format::choose(
         asked.format.as_deref(),
         headers.get(ACCEPT).and_then(|v| v.to_str().ok()),
     )?;
     let params = placeholders(asked.params.unwrap_or_default())?;
-    let text = app.backend()?.querier.read_sql(&query)?;
+    let text = app.service.read_sql(&query)?;
     let as_of = read_as_of(asked.as_of.as_ref(), &text)?;
     if text.is_command() {
         if !may_change {
             let words = text.first_words();
-            return Err(ApiError::bad_request(format!(
+            return Err(ServiceError::bad_request(format!(
                 "{words} changes something, and a GET only reads: send it by POST"
             )));
         }
         if as_of.is_some() {
-            return Err(ApiError::bad_request(
+            return Err(ServiceError::bad_request(
                 "the statement changes the present state: leave out the parameter \"asOf\"",
             ));
         }
-        let command = app
-            .backend()?
-            .querier
-            .sql_command(&database, text, params)
-            .await?;
-        return change(app, &database, command, format).await;
+        let changed = app.service.sql_command(caller, &database, text, params);
+        let (done, sequence) = Box::pin(changed).await?;
+        return changed_answer(done, sequence, format);
     }
-    let querier = app.querier(as_of).await?;
-    let partial = asked
-        .partial_response
-        .unwrap_or(app.config.allow_partial_results);
-    let slot = Arc::new(app.query_slots.enter(Language::Sql).await?);
-    let (timeout, deadline) = (
-        app.config.query_timeout(),
-        Instant::now() + app.config.query_timeout(),
-    );
+    let access = caller.access::<Read>(&database)?;
+    let request = SqlRequest {
+        text,
+        params,
+        partial: asked.partial_response,
+        as_of,
+    };
     let pace = app.pace();
-    let mut tries = if partial { PARTIAL_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        let begun = async {
-            let answer = within(
-                deadline,
-                timeout,
-                querier.sql(
-                    &database,
-                    text.clone(),
-                    params.clone(),
-                    partial,
-                    Some(Arc::clone(&slot) as Held),
-                ),
-            )
-            .await??;
-            let SqlAnswer { stream, warnings } = answer;
-            Ok((
-                respond(stream, format, deadline, timeout, &pace, Arc::clone(&slot)).await?,
-                warnings,
-            ))
-        };
-        match begun.await {
-            // What expressions of PromQL remark is known when the first rows are.
-            Ok((response, warnings)) => return Ok(with_warnings(response, &warnings.list())),
-            // Nothing was answered yet, and the damage that was met is known now.
-            Err(ApiError {
-                kind: Kind::Damaged,
-                ..
-            }) if tries > 0 => {}
-            Err(error) => {
-                slot.end(Outcome::of(&error));
-                return Err(error);
-            }
-        }
-    }
+    let begin = |rows| respond(rows, format, &pace);
+    let (response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
+    Ok(with_warnings(response, &warnings))
 }
 
 /// What the answer lacks, in a header, as the formats have no place for it.
@@ -266,14 +235,14 @@ fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
 fn read_as_of(
     parameter: Option<&serde_json::Value>,
     text: &SqlText,
-) -> Result<Option<AsOf>, ApiError> {
+) -> Result<Option<AsOf>, ServiceError> {
     let given = match parameter {
         None | Some(serde_json::Value::Null) => None,
         Some(serde_json::Value::String(text)) => Some(text.clone()),
         // A number keeps its fraction, by which a time is told from the number of a commit.
         Some(serde_json::Value::Number(number)) => Some(number.to_string()),
         Some(_) => {
-            return Err(ApiError::bad_request(
+            return Err(ServiceError::bad_request(
                 "the parameter \"asOf\" must be a number or a text",
             ));
         }
@@ -283,106 +252,42 @@ fn read_as_of(
         .transpose()
         .map_err(|why| parameters::invalid("asOf", why))?;
     match (given, text.as_of()) {
-        (Some(_), Some(_)) => Err(ApiError::bad_request(
+        (Some(_), Some(_)) => Err(ServiceError::bad_request(
             "there is AS OF in the statement and the parameter \"asOf\": give one of them",
         )),
         (given, said) => Ok(given.or(said)),
     }
 }
 
-/// Carries a command out.
-async fn change(
-    app: &App,
-    database: &str,
-    command: Command,
+/// What was done, and the number of the commit.
+fn changed_answer(
+    done: &'static str,
+    sequence: u64,
     format: Format,
-) -> Result<Response, ApiError> {
-    let (done, sequence) = match command {
-        Command::Nothing => ("nothing", app.backend()?.catalog().snapshot().sequence()),
-        Command::Delete {
-            table,
-            matchers,
-            range,
-        } => (
-            "delete",
-            maintenance::delete(
-                app,
-                database,
-                vec![Deletion {
-                    table,
-                    matchers,
-                    range,
-                }],
-            )
-            .await?,
-        ),
-        Command::DropTable { table } => (
-            "drop table",
-            maintenance::drop_table(app, database, &table).await?,
-        ),
-        Command::DropDatabase {
-            database,
-            if_exists,
-        } => match maintenance::drop_database(app, &database).await {
-            Ok(sequence) => ("drop database", sequence),
-            Err(error) if if_exists && error.kind == Kind::NotFound => {
-                ("nothing", app.backend()?.catalog().snapshot().sequence())
-            }
-            Err(error) => return Err(error),
-        },
-        Command::SetRetention {
-            database,
-            table,
-            retention,
-        } => (
-            "set retention",
-            maintenance::set_retention(app, &database, table.as_deref(), retention).await?,
-        ),
-    };
+) -> Result<Response, ServiceError> {
     let columns: [(&str, ArrayRef); 2] = [
         ("done", Arc::new(StringArray::from(vec![done]))),
         ("sequence", Arc::new(UInt64Array::from(vec![sequence]))),
     ];
     let batch = RecordBatch::try_from_iter(columns)
-        .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
-    sql_formats::answer(format, &batch)
-}
-
-async fn within<T>(
-    deadline: Instant,
-    timeout: Duration,
-    work: impl Future<Output = T>,
-) -> Result<T, ApiError> {
-    let late = || {
-        ApiError::new(
-            Kind::Timeout,
-            format!(
-                "the query ran longer than query_timeout_ms = {}",
-                timeout.as_millis()
-            ),
-        )
-    };
-    tokio::time::timeout_at(deadline, work)
-        .await
-        .map_err(|_| late())
+        .map_err(|error| ServiceError::of(Code::Internal, error))?;
+    formats::answer(format, &batch)
 }
 
 /// An answer whose failures have a status until its first chunk is complete, and break the body
 /// after it.
-async fn respond(
-    batches: SendableRecordBatchStream,
-    format: Format,
-    deadline: Instant,
-    timeout: Duration,
-    pace: &Pace,
-    slot: Arc<QuerySlot>,
-) -> Result<Response, ApiError> {
+async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response, ServiceError> {
+    let SqlRows {
+        stream: batches,
+        deadline,
+        slot,
+    } = rows;
     let encoder = Encoder::new(format, batches.schema())
-        .map_err(|e| ApiError::new(Kind::Execution, e.to_string()))?;
+        .map_err(|error| ServiceError::of(Code::Execution, error))?;
     let chunks = Box::pin(encode(batches, encoder));
     let in_time = stream::unfold(Some(chunks), move |chunks| async move {
         let mut chunks = chunks?;
-        match within(deadline, timeout, chunks.next()).await {
+        match deadline.within(chunks.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
             Ok(None) => None,
             Ok(Some(Err(error))) => Some((Err(classify(error)), None)),
@@ -472,7 +377,7 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
 }
 
 /// What a failure while the first rows are computed means for the client.
-fn classify(error: DataFusionError) -> ApiError {
+fn classify(error: DataFusionError) -> ServiceError {
     if let found @ (SqlError::Damaged { .. }
     | SqlError::Unavailable(_)
     | SqlError::ResourcesExhausted(_)
@@ -483,13 +388,13 @@ fn classify(error: DataFusionError) -> ApiError {
     let kind = match error.find_root() {
         DataFusionError::ObjectStore(_)
         | DataFusionError::IoError(_)
-        | DataFusionError::Internal(_) => Kind::Internal,
-        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Kind::Internal,
+        | DataFusionError::Internal(_) => Code::Internal,
+        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
         // Division by zero, casts that fail, overflows: the query meets data that it was not
         // written for.
-        _ => Kind::Execution,
+        _ => Code::Execution,
     };
-    ApiError::new(kind, error.strip_backtrace())
+    ServiceError::new(kind, error.strip_backtrace())
 }
 
 #[cfg(test)]
@@ -498,7 +403,10 @@ mod tests {
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::*;
-    use crate::query_slots::{Language, QuerySlots};
+    use std::time::Duration;
+
+    use crate::service::read::Deadline;
+    use crate::service::slots::{Language, QuerySlots};
 
     fn numbers(n: i64) -> RecordBatch {
         RecordBatch::try_from_iter([(
@@ -511,7 +419,7 @@ mod tests {
     async fn answer(
         items: Vec<Result<RecordBatch, DataFusionError>>,
         format: Format,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<Response, ServiceError> {
         let batches = Box::pin(RecordBatchStreamAdapter::new(
             numbers(0).schema(),
             stream::iter(items),
@@ -522,15 +430,12 @@ mod tests {
                 .await
                 .unwrap(),
         );
-        respond(
-            batches,
-            format,
-            Instant::now() + Duration::from_secs(10),
-            Duration::from_secs(10),
-            &Pace::patient(),
+        let rows = SqlRows {
+            stream: batches,
+            deadline: Deadline::new(Duration::from_secs(10)),
             slot,
-        )
-        .await
+        };
+        respond(rows, format, &Pace::patient()).await
     }
 
     fn failure() -> DataFusionError {
@@ -564,7 +469,7 @@ mod tests {
         let early = answer(vec![Ok(numbers(0)), Err(failure())], Format::Json)
             .await
             .unwrap_err();
-        assert_eq!(early.status().as_u16(), 422);
+        assert_eq!(early.status(Dialect::Text).as_u16(), 422);
         assert!(early.message.contains("no luck"));
         let many = numbers(CHUNK_BYTES as i64 / 4);
         let late = answer(vec![Ok(many), Err(failure())], Format::JsonLines)

@@ -5,8 +5,8 @@ use anyhow::bail;
 use tidelake_catalog::Environment;
 use tidelake_catalog::verify::Report;
 
-use crate::backend::open_store_to_read;
 use crate::config::{Config, StoreLocation};
+use crate::node::backend::open_store_to_read;
 
 /// Checks a store and prints a line for each finding and one for all; returns whether nothing is
 /// damaged.

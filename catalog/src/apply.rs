@@ -8,10 +8,10 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::model::schema::TIME_COLUMN;
-use crate::model::{Column, SchemaError, TableSchema};
+use crate::model::{Column, Limits, LimitsOf, SchemaError, TableSchema, Token};
 use crate::record::convert::{self, SegmentReader, Unknown};
 use crate::record::{
-    self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record,
+    self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record, tokens,
 };
 use crate::snapshot::{
     Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
@@ -210,6 +210,26 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// There is no such token.
+    #[error("there is no token {token}")]
+    NoToken {
+        /// Its number or its name.
+        token: String,
+    },
+    /// There is such a token.
+    #[error("token {name:?} exists already")]
+    TokenExists {
+        /// Its name.
+        name: String,
+    },
+    /// A token that contradicts itself.
+    #[error("token {name:?} cannot be: {reason}")]
+    BadToken {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A number in the record means nothing to this version.
     #[error(transparent)]
     Unknown(#[from] Unknown),
@@ -260,10 +280,87 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
             Kind::DropDatabase(change) => drop_database(&mut next, &change.database)?,
             Kind::AddTombstones(change) => add_tombstones(&mut next, change)?,
             Kind::ForgetTombstones(change) => forget_tombstones(&mut next, change)?,
+            Kind::CreateToken(change) => create_token(&mut next, change)?,
+            Kind::RevokeToken(change) => revoke_token(&mut next, change.id)?,
+            Kind::UseTokens(change) => use_tokens(&mut next, change),
+            Kind::SetLimits(change) => set_limits(&mut next, change)?,
         }
     }
     check_epoch(&next, record)?;
     Ok(next)
+}
+
+/// Most tokens: every process holds all.
+pub const MAX_TOKENS: usize = 100_000;
+/// Most scopes of one token: each is looked at for every request.
+pub const MAX_SCOPES: usize = 100;
+
+fn create_token(next: &mut Snapshot, change: &record::Token) -> Result<(), Refusal> {
+    check_name("token", &change.name)?;
+    let bad = |reason| Refusal::BadToken {
+        name: change.name.clone(),
+        reason,
+    };
+    let token = tokens::token(change).map_err(bad)?;
+    if next.tokens.named(&token.name).is_some() {
+        let name = change.name.clone();
+        return Err(Refusal::TokenExists { name });
+    }
+    if token.id != next.sequence || next.tokens.get(token.id).is_some() {
+        return Err(bad("its number is not that of its commit"));
+    }
+    if next.tokens.with_hash(&token.hash).is_some() {
+        return Err(bad("another token has its secret"));
+    }
+    if token.scopes.is_empty() || token.scopes.len() > MAX_SCOPES {
+        return Err(bad("it has no scopes, or too many"));
+    }
+    if next.tokens.iter().count() >= MAX_TOKENS {
+        return Err(bad("there are too many tokens"));
+    }
+    Arc::make_mut(&mut next.tokens).put(token);
+    Ok(())
+}
+
+fn revoke_token(next: &mut Snapshot, id: u64) -> Result<(), Refusal> {
+    let removed = Arc::make_mut(&mut next.tokens).remove(id);
+    let token = id.to_string();
+    removed.ok_or(Refusal::NoToken { token })?;
+    Arc::make_mut(&mut next.limits).remove(&LimitsOf::Token(id));
+    Ok(())
+}
+
+/// Another process may have revoked a token meanwhile.
+fn use_tokens(next: &mut Snapshot, change: &record::UseTokens) {
+    let tokens = Arc::make_mut(&mut next.tokens);
+    for used in &change.uses {
+        if let Some(token) = tokens.get(used.id) {
+            let token = Token {
+                last_used_ms: token.last_used_ms.max(Some(used.last_used_ms)),
+                ..Token::clone(token)
+            };
+            tokens.put(token);
+        }
+    }
+}
+
+fn set_limits(next: &mut Snapshot, change: &record::SetLimits) -> Result<(), Refusal> {
+    let of = tokens::limits_of(change)?;
+    match &of {
+        LimitsOf::Token(id) if next.tokens.get(*id).is_none() => {
+            let token = id.to_string();
+            return Err(Refusal::NoToken { token });
+        }
+        LimitsOf::Database(name) => check_name("database", name)?,
+        _ => {}
+    }
+    let limits = tokens::limits(change);
+    let all = Arc::make_mut(&mut next.limits);
+    match limits == Limits::default() {
+        true => drop(all.remove(&of)),
+        false => drop(all.insert(of, limits)),
+    }
+    Ok(())
 }
 
 /// The newest epoch of a node; 0 if it never registered.

@@ -37,9 +37,11 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 mod time_travel;
+mod tokens;
 
 pub use names::NameLimits;
 pub use time_travel::AsOf;
+pub use tokens::NewToken;
 
 /// Races for a sequence that one commit may lose. Each lost one is a commit of somebody else.
 const MAX_RACES: u32 = 1000;

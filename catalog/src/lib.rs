@@ -44,7 +44,9 @@ pub mod store;
 pub mod verify;
 
 pub use apply::Refusal;
-pub use catalog::{AsOf, Catalog, CatalogError, CatalogOptions, NameLimits, TableColumns};
+pub use catalog::{
+    AsOf, Catalog, CatalogError, CatalogOptions, NameLimits, NewToken, TableColumns,
+};
 pub use environment::Environment;
 pub use snapshot::{
     Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta,

@@ -4,20 +4,24 @@
 
 pub mod histogram;
 pub mod labels;
+pub mod limits;
 pub mod matcher;
 pub mod pattern;
 pub mod schema;
 pub mod time;
+pub mod token;
 pub mod tombstone;
 
 pub use histogram::{Histogram, ResetHint, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
+pub use limits::{Limits, LimitsOf};
 pub use matcher::{MatchOp, Matcher, compile_within};
 pub use schema::{
     Column, ColumnType, EXEMPLARS_TABLE, METRICS_TABLE, SchemaError, TIME_COLUMN, TableKind,
     TableSchema,
 };
 pub use time::{Day, TimeRange, TimeUnit};
+pub use token::{INTERNAL_DATABASE, Permissions, Scope, ScramVerifier, Token, Tokens};
 pub use tombstone::Tombstone;
 
 /// Bits of the NaN that marks a series as gone (a "stale marker" in Prometheus' exposition of

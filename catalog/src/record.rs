@@ -2,7 +2,7 @@
 //!
 //! - this file: the protobuf messages, and how they read as JSON
 //! - `envelope`: magic, version and checksum around a message
-//! - `convert`: between messages and the types of [`snapshot`](crate::snapshot) and
+//! - `convert`, `tokens`: between messages and the types of [`snapshot`](crate::snapshot) and
 //!   [`model`](crate::model)
 //!
 //! To add a kind of change: specify it and what must hold in `FORMAT.md`, add it to [`Kind`] with
@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) mod convert;
 pub(crate) mod envelope;
+pub(crate) mod tokens;
 
 /// One commit: all of its changes or none.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
@@ -42,7 +43,10 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
 pub struct Change {
     /// `None` only if this version does not know the kind.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+    )]
     #[serde(flatten)]
     pub kind: Option<Kind>,
 }
@@ -90,6 +94,156 @@ pub enum Kind {
     /// No segment needs these tombstones any more.
     #[prost(message, tag = "13")]
     ForgetTombstones(ForgetTombstones),
+    /// A new token.
+    #[prost(message, tag = "14")]
+    CreateToken(Token),
+    /// A token allows nothing any more.
+    #[prost(message, tag = "15")]
+    RevokeToken(RevokeToken),
+    /// When tokens were last used.
+    #[prost(message, tag = "16")]
+    UseTokens(UseTokens),
+    /// What a tenant may take.
+    #[prost(message, tag = "17")]
+    SetLimits(SetLimits),
+}
+
+/// A token; what could help to guess its secret is never shown.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Token {
+    /// Its number: the sequence of the commit that made it.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// SHA-256 of its secret.
+    #[prost(bytes = "vec", tag = "3")]
+    #[serde(skip)]
+    pub hash: Vec<u8>,
+    /// What it allows.
+    #[prost(message, repeated, tag = "4")]
+    pub scopes: Vec<Scope>,
+    /// When it ends; 0: never.
+    #[prost(sint64, tag = "5")]
+    pub expires_ms: i64,
+    /// When it was made.
+    #[prost(sint64, tag = "6")]
+    pub created_ms: i64,
+    /// Checks the secret without seeing it.
+    #[prost(message, optional, tag = "7")]
+    #[serde(skip)]
+    pub scram: Option<Scram>,
+    /// In a checkpoint: when it was last used; 0: never.
+    #[prost(sint64, tag = "8")]
+    pub last_used_ms: i64,
+}
+
+/// What a token allows where.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Scope {
+    /// Names of databases, `*` for any characters.
+    #[prost(string, tag = "1")]
+    pub databases: String,
+    /// 1 read, 2 write, 4 delete, 8 everything; their sum.
+    #[prost(uint32, tag = "2")]
+    pub permissions: u32,
+}
+
+/// What SCRAM-SHA-256 needs to check a secret.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Scram {
+    /// Rounds.
+    #[prost(uint32, tag = "1")]
+    pub iterations: u32,
+    /// Random bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub salt: Vec<u8>,
+    /// Hash of the client's key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub stored_key: Vec<u8>,
+    /// The server's key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub server_key: Vec<u8>,
+}
+
+/// A token allows nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize)]
+pub struct RevokeToken {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// When tokens were last used.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct UseTokens {
+    /// One per token; of those that are gone nothing happens.
+    #[prost(message, repeated, tag = "1")]
+    pub uses: Vec<TokenUse>,
+}
+
+/// When a token was last used.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize)]
+pub struct TokenUse {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The time.
+    #[prost(sint64, tag = "2")]
+    pub last_used_ms: i64,
+}
+
+/// What a tenant may take; of neither a database nor a token: what all may that say nothing else.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct SetLimits {
+    /// Database; empty: of a token, or the defaults.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// Token; 0: of a database, or the defaults.
+    #[prost(uint64, tag = "2")]
+    pub token: u64,
+    /// All of them anew.
+    #[prost(message, optional, tag = "3")]
+    pub limits: Option<Limits>,
+}
+
+/// Limits; what is absent is not limited here.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message, Serialize)]
+pub struct Limits {
+    /// See `model::Limits`.
+    #[prost(uint64, optional, tag = "1")]
+    pub samples_per_second: Option<u64>,
+    /// Series that got points lately.
+    #[prost(uint64, optional, tag = "2")]
+    pub active_series: Option<u64>,
+    /// Labels of one series.
+    #[prost(uint64, optional, tag = "3")]
+    pub labels_per_series: Option<u64>,
+    /// Bytes of a name.
+    #[prost(uint64, optional, tag = "4")]
+    pub label_name_bytes: Option<u64>,
+    /// Bytes of a value.
+    #[prost(uint64, optional, tag = "5")]
+    pub label_value_bytes: Option<u64>,
+    /// Bytes of a write.
+    #[prost(uint64, optional, tag = "6")]
+    pub body_bytes: Option<u64>,
+    /// Queries at a time.
+    #[prost(uint64, optional, tag = "7")]
+    pub concurrent_queries: Option<u64>,
+    /// Bytes that a query reads.
+    #[prost(uint64, optional, tag = "8")]
+    pub query_read_bytes: Option<u64>,
+    /// Samples that a query holds.
+    #[prost(uint64, optional, tag = "9")]
+    pub query_samples: Option<u64>,
+    /// Shortest retention.
+    #[prost(uint64, optional, tag = "10")]
+    pub min_retention_ms: Option<u64>,
+    /// Longest retention.
+    #[prost(uint64, optional, tag = "11")]
+    pub max_retention_ms: Option<u64>,
 }
 
 /// A process starts as the record's node, with the record's epoch.
@@ -438,6 +592,12 @@ pub struct Checkpoint {
     /// The latest time of any commit so far.
     #[prost(sint64, tag = "5")]
     pub time_ms: i64,
+    /// All tokens.
+    #[prost(message, repeated, tag = "6")]
+    pub tokens: Vec<Token>,
+    /// All limits.
+    #[prost(message, repeated, tag = "7")]
+    pub limits: Vec<SetLimits>,
 }
 
 /// A node in a checkpoint.

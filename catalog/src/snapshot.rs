@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{Day, METRICS_TABLE, TableKind, TableSchema, TimeRange, Tombstone};
+use crate::model::{
+    Day, Limits, LimitsOf, METRICS_TABLE, TableKind, TableSchema, TimeRange, Tokens, Tombstone,
+};
 
 mod segment;
 
@@ -220,6 +222,8 @@ pub struct Snapshot {
     pub(crate) databases: BTreeMap<Arc<str>, Arc<Database>>,
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<Node>>,
     pub(crate) retired: BTreeMap<SegmentId, Arc<Retired>>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) limits: Arc<BTreeMap<LimitsOf, Limits>>,
 }
 
 impl Snapshot {
@@ -271,6 +275,31 @@ impl Snapshot {
     /// All nodes that ever registered, in order of their names.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()
+    }
+
+    /// What clients may show, and what they may then do.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    /// All limits that were set.
+    pub fn limits(&self) -> &BTreeMap<LimitsOf, Limits> {
+        &self.limits
+    }
+
+    /// The limits of a database: its own, and the defaults where it has none.
+    pub fn limits_of(&self, database: &str) -> Limits {
+        if self.limits.is_empty() {
+            return Limits::default();
+        }
+        let get = |of| self.limits.get(&of).copied().unwrap_or_default();
+        get(LimitsOf::Database(database.into())).or(get(LimitsOf::Default))
+    }
+
+    /// The limits of a token.
+    pub fn limits_of_token(&self, id: u64) -> Limits {
+        let limits = self.limits.get(&LimitsOf::Token(id));
+        limits.copied().unwrap_or_default()
     }
 
     /// A node by name.

@@ -23,8 +23,14 @@ pub struct Unknown {
     value: u64,
 }
 
+impl Unknown {
+    pub(crate) const fn new(what: &'static str, value: u64) -> Self {
+        Self { what, value }
+    }
+}
+
 const fn unknown(what: &'static str, value: u64) -> Unknown {
-    Unknown { what, value }
+    Unknown::new(what, value)
 }
 
 impl From<Kind> for Change {
@@ -408,7 +414,9 @@ impl Checkpoint {
                 .map(|retired| retired_message(retired))
                 .collect(),
             time_ms: snapshot.time_ms,
+            ..Self::default()
         }
+        .with_tokens(snapshot)
     }
 
     /// The whole state of a message.
@@ -470,6 +478,7 @@ impl Checkpoint {
                 }),
             );
         }
+        self.read_tokens(&mut snapshot)?;
         Ok(snapshot)
     }
 }

@@ -1,0 +1,53 @@
+//! `GET /metrics`, and the counts of requests.
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tidelake_catalog::Environment;
+use tokio::time::Instant;
+
+use crate::http::app::App;
+
+/// `GET /metrics`. Figures may wait for locks of the write path, so they are read on a thread that
+/// may wait.
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = Environment::system()
+        .run_blocking(move || app.service.metrics.text())
+        .await
+        .unwrap_or(Err(fmt::Error));
+    match text {
+        Ok(text) => (
+            [(
+                CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot write the metrics: {error}\n"),
+        )
+            .into_response(),
+    }
+}
+
+/// Counts every request by its route, so that paths from outside cannot make new series.
+pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let code = response.status().as_u16();
+    app.service
+        .metrics
+        .count_request(path, code, begun.elapsed());
+    response
+}

@@ -1,0 +1,7 @@
+//! The HTTP APIs of InfluxDB 1, 2 and 3.
+
+pub mod configure;
+pub mod delete;
+pub mod write;
+
+mod predicate;

@@ -1,0 +1,766 @@
+//! The parts that serve requests, opened and put together, in the shapes that the handlers need.
+//!
+//! The ingester is used as it is. The querier and the compactor are wrapped: texts become
+//! expressions here, and their errors the few kinds that a client can act on.
+mod figures;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidelake_catalog::memory::{MemoryBudget, Share};
+use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
+use tidelake_catalog::segment::disk_cache::DiskCache;
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
+use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
+use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
+use tidelake_compactor::policy::Goal;
+use tidelake_compactor::{CompactError, CompactorOptions};
+use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::{IngestOptions, LabelLimits};
+use tidelake_querier::labels::LabelError;
+use tidelake_querier::memory::QueryMemory;
+use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
+use tidelake_querier::promql::parse::ast::Expr;
+use tidelake_querier::promql::parse::{parse, parse_with};
+use tidelake_querier::promql::source::{SelectLimits, SourceError};
+use tidelake_querier::sql::SqlOptions;
+use tidelake_querier::tables::{RecentRows, Tables};
+use tokio::runtime::Handle;
+
+pub use tidelake_ingest::line_protocol::LineError;
+pub use tidelake_ingest::request::Written;
+pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol, WalState};
+pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
+pub use tidelake_querier::as_of::{AsOf, parse_as_of};
+pub use tidelake_querier::cardinality::{Cardinality, Ranking};
+pub use tidelake_querier::exemplars::SeriesExemplars;
+pub use tidelake_querier::promql::exec::{
+    Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value,
+};
+pub use tidelake_querier::promql::source::SeriesSamples;
+pub use tidelake_querier::sorted_samples::SortedSamples;
+pub use tidelake_querier::sql::SqlAnswer;
+pub use tidelake_querier::sql::{
+    Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
+};
+pub use tidelake_querier::{Answer, PARTIAL_TRIES};
+
+use crate::config::{Config, StoreLocation};
+use crate::node::decode_threads::{self, DecodeThreads};
+use crate::node::ingest_threads::IngestThreads;
+use crate::node::query_threads::QueryThreads;
+
+/// The steps of a range query; an instant query has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// First step, in ms.
+    pub start_ms: i64,
+    /// No step is later, in ms.
+    pub end_ms: i64,
+    /// Distance, in ms, positive.
+    pub step_ms: i64,
+}
+
+/// Limits and settings of one PromQL query.
+#[derive(Debug, Clone)]
+pub struct PromqlOptions {
+    /// How far an instant selector looks back, in ms.
+    pub lookback_ms: i64,
+    /// The query fails after this time.
+    pub timeout: Duration,
+    /// The query fails when it would hold more samples.
+    pub max_samples: u64,
+    /// Damaged segments are left out, with a warning.
+    pub partial: bool,
+    /// The samples that each step looks at are counted.
+    pub count_samples: bool,
+}
+
+/// Why a PromQL or metadata query failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueryError {
+    /// The text or a parameter is wrong; `1:5: parse error: ...`.
+    #[error("{0}")]
+    BadData(String),
+    /// The query is well-formed and cannot be answered.
+    #[error("{0}")]
+    Execution(String),
+    /// It asks for more than a limit allows.
+    #[error("{0}")]
+    Limited(String),
+    /// It took too long.
+    #[error("{0}")]
+    Timeout(String),
+    /// The store cannot be reached, or the server is busy.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect, or a damaged object.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<exec::QueryError> for QueryError {
+    fn from(error: exec::QueryError) -> Self {
+        let text = error.to_string();
+        match error {
+            exec::QueryError::BadData(_) => Self::BadData(text),
+            exec::QueryError::Timeout => Self::Timeout(text),
+            exec::QueryError::TooManySamples(_)
+            | exec::QueryError::Memory(_)
+            | exec::QueryError::Source(SourceError::Memory(_))
+            | exec::QueryError::Source(SourceError::LimitExceeded(_)) => Self::Limited(text),
+            exec::QueryError::Source(SourceError::Unavailable(_)) => Self::Unavailable(text),
+            exec::QueryError::Source(SourceError::Corrupt { .. })
+            | exec::QueryError::Divide(_)
+            | exec::QueryError::Panicked(_) => Self::Internal(text),
+            _ => Self::Execution(text),
+        }
+    }
+}
+
+impl From<SourceError> for QueryError {
+    fn from(error: SourceError) -> Self {
+        exec::QueryError::from(error).into()
+    }
+}
+
+impl From<SegmentError> for QueryError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            SegmentError::Memory(_) => Self::Limited(error.to_string()),
+            _ => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<LabelError> for QueryError {
+    fn from(error: LabelError) -> Self {
+        match error {
+            LabelError::Segment(error) => error.into(),
+            LabelError::Memory(error) => Self::Limited(error.to_string()),
+            LabelError::Timeout => Self::Timeout(error.to_string()),
+        }
+    }
+}
+
+/// The read path.
+#[derive(Debug)]
+pub struct Querier(tidelake_querier::Querier);
+
+/// Reads a selector such as `up{job="x"}`; the error names line and column.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
+    match parse(text) {
+        Ok(Expr::Vector(selector)) => Ok(selector.matchers),
+        Ok(_) => Err(format!("{text:?} is not a series selector")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The matchers of all selectors of an expression; the error names line and column.
+pub fn parse_selectors(text: &str) -> Result<Vec<Vec<Matcher>>, String> {
+    let expr = parse(text).map_err(|error| error.to_string())?;
+    Ok(expr
+        .selectors()
+        .into_iter()
+        .map(|selector| selector.matchers.clone())
+        .collect())
+}
+
+impl Querier {
+    /// The exemplars of series that match any of the matcher sets, in the range; more than `limit`
+    /// are an error.
+    pub async fn exemplars(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: u64,
+        partial: bool,
+    ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
+        Ok(self
+            .0
+            .exemplars(db, matchers, range, limit, partial)
+            .await?)
+    }
+
+    /// Evaluates a query at one time.
+    pub async fn promql_instant(
+        &self,
+        db: &str,
+        query: &str,
+        time_ms: i64,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        self.promql(db, query, QueryParams::instant(time_ms), options)
+            .await
+    }
+
+    /// Evaluates a query at every step.
+    pub async fn promql_range(
+        &self,
+        db: &str,
+        query: &str,
+        steps: Steps,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        self.promql(
+            db,
+            query,
+            QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms),
+            options,
+        )
+        .await
+    }
+
+    async fn promql(
+        &self,
+        db: &str,
+        query: &str,
+        params: QueryParams,
+        options: &PromqlOptions,
+    ) -> Result<QueryOutput, QueryError> {
+        let expr = self.parse(query)?;
+        let params = QueryParams {
+            lookback_delta_ms: Some(options.lookback_ms),
+            ..params
+        };
+        let engine = self.engine(options);
+        self.0
+            .promql(db, &expr, query, params, &engine, options.partial)
+            .await
+            .map_err(|error| named(error, options.timeout))
+    }
+
+    fn parse(&self, query: &str) -> Result<Expr, QueryError> {
+        let parsed = parse_with(query, self.0.promql_options().experimental);
+        parsed.map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))
+    }
+
+    fn engine(&self, options: &PromqlOptions) -> EngineOptions {
+        EngineOptions {
+            timeout: options.timeout,
+            max_samples: options.max_samples,
+            count_samples: options.count_samples,
+            ..self.0.promql_options().clone()
+        }
+    }
+
+    /// How a query is evaluated, and if `analyze`, what each operator did. Without a distance of
+    /// steps it is evaluated once.
+    pub async fn promql_explain(
+        &self,
+        db: &str,
+        query: &str,
+        steps: Steps,
+        options: &PromqlOptions,
+        analyze: bool,
+    ) -> Result<Explained, QueryError> {
+        let expr = self.parse(query)?;
+        let params = QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms);
+        let params = QueryParams {
+            lookback_delta_ms: Some(options.lookback_ms),
+            ..params
+        };
+        let engine = self.engine(options);
+        if !analyze {
+            return Ok(exec::explain(&expr, params, &engine)?);
+        }
+        let explained = self
+            .0
+            .explain_analyze(db, &expr, query, params, &engine, options.partial)
+            .await;
+        explained.map_err(|error| named(error, options.timeout))
+    }
+
+    /// What all queries together have read so far.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.0.read_counts()
+    }
+
+    /// Series that match any of the matcher sets and may have samples in the range; at most
+    /// `limit`, 0 for all.
+    pub async fn series(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        partial: bool,
+    ) -> Result<Answer<Vec<Labels>>, QueryError> {
+        Ok(cut(
+            self.0.series(db, matchers, range, partial).await?,
+            limit,
+        ))
+    }
+
+    /// Sorted label names of those series.
+    pub async fn label_names(
+        &self,
+        db: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(
+            self.0.label_names(db, matchers, range, partial).await?,
+            limit,
+        ))
+    }
+
+    /// Sorted values of one label of those series.
+    pub async fn label_values(
+        &self,
+        db: &str,
+        name: &str,
+        matchers: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        partial: bool,
+    ) -> Result<Answer<Vec<String>>, QueryError> {
+        Ok(cut(
+            self.0
+                .label_values(db, name, matchers, range, partial)
+                .await?,
+            limit,
+        ))
+    }
+
+    /// How many series may have samples in the range, and of what; rankings have at most `most`
+    /// entries.
+    pub async fn cardinality(
+        &self,
+        db: &str,
+        range: TimeRange,
+        most: usize,
+        partial: bool,
+    ) -> Result<Answer<Cardinality>, QueryError> {
+        Ok(self.0.cardinality(db, range, most, partial).await?)
+    }
+
+    /// Metadata by metric family, sorted; of one family only when it is named.
+    pub fn metadata(&self, db: &str, metric: Option<&str>) -> Vec<(String, MetricMetadata)> {
+        let all = self.0.metadata(db);
+        let wanted = all
+            .iter()
+            .filter(|(name, _)| metric.is_none_or(|metric| metric == &***name));
+        wanted
+            .map(|(name, metadata)| (name.to_string(), metadata.clone()))
+            .collect()
+    }
+
+    /// Series that match, with their samples in the range (milliseconds), in the order of their
+    /// labels.
+    pub async fn sorted_samples(
+        &self,
+        db: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_samples: u64,
+    ) -> Result<SortedSamples, QueryError> {
+        let options = self.0.promql_options();
+        let limits = SelectLimits {
+            max_series: options.max_series,
+        };
+        let tables = self
+            .0
+            .tables()
+            .counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
+        let pool = options.memory.pool();
+        let samples =
+            SortedSamples::select(tables, db, matchers, range, limits, max_samples, pool).await?;
+        Ok(samples)
+    }
+
+    /// Looks at a SQL text: does it read, and as of when.
+    pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
+        self.0.read_sql(sql)
+    }
+
+    /// Runs one SQL statement; `params` fill `$name` placeholders. `held` is dropped when all that
+    /// computes for the query has ended.
+    pub async fn sql(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+        partial: bool,
+        held: Option<Held>,
+    ) -> Result<SqlAnswer, SqlError> {
+        self.0.sql(db, text, params, partial, held).await
+    }
+
+    /// What a SQL statement wants to have changed.
+    pub async fn sql_command(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<Command, SqlError> {
+        self.0.sql_command(db, text, params).await
+    }
+
+    /// The same tables in another state.
+    pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        Self(self.0.at(snapshot))
+    }
+
+    /// Whether a selector selects samples that were sent as such.
+    pub async fn has_samples(
+        &self,
+        db: &str,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<bool, QueryError> {
+        Ok(!self
+            .0
+            .tables()
+            .series(db, METRICS_TABLE, selector, range)
+            .await?
+            .is_empty())
+    }
+
+    /// A wide table of which a selector selects a field, and the name of that as a metric.
+    pub async fn selected_field(
+        &self,
+        db: &str,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Option<(String, String)>, QueryError> {
+        Ok(tidelake_querier::labels::selected_field(self.0.tables(), db, selector, range).await?)
+    }
+}
+
+/// Prometheus' words, and which limit it was.
+fn named(error: exec::QueryError, timeout: Duration) -> QueryError {
+    match error {
+        exec::QueryError::Timeout => QueryError::Timeout(format!(
+            "{error} (limit {} ms, setting query_timeout_ms or parameter timeout)",
+            timeout.as_millis()
+        )),
+        error => error.into(),
+    }
+}
+
+fn cut<T>(mut found: Answer<Vec<T>>, limit: usize) -> Answer<Vec<T>> {
+    if limit > 0 {
+        found.value.truncate(limit);
+    }
+    found
+}
+
+/// Merges segments.
+#[derive(Debug)]
+pub struct Compactor(Arc<tidelake_compactor::Compactor>);
+
+impl Compactor {
+    /// Returns when nothing is left to merge.
+    pub async fn compact_all(&self) -> Result<(), CompactError> {
+        self.0.compact(Goal::Full).await?;
+        Ok(())
+    }
+}
+
+/// So few rows are sorted in no time, and the series of so few runs compared with matchers.
+const FEW_UNSORTED: usize = 4 << 10;
+
+/// Recent rows of the ingester of the same process.
+#[derive(Debug)]
+struct OwnRows(Arc<Ingester>);
+
+#[async_trait]
+impl RecentRows for OwnRows {
+    async fn recent(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+        if self.0.unsorted(database, table) > FEW_UNSORTED {
+            // A query that is small so far goes on elsewhere.
+            tokio::task::yield_now().await;
+        }
+        let recent = self.0.recent(database, table, range);
+        let runs: usize = recent.iter().map(|chunk| chunk.rows.runs.len()).sum();
+        if runs > FEW_UNSORTED {
+            // Matchers are compared with the series of each.
+            tokio::task::yield_now().await;
+        }
+        Ok(recent
+            .into_iter()
+            .map(|chunk| (chunk.order, chunk.rows))
+            .collect())
+    }
+}
+
+/// Why the storage could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The store may answer later; worth another try.
+    #[error("{0}")]
+    Transient(String),
+    /// Trying again will not help.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            Self::Transient(error.to_string())
+        } else {
+            Self::Fatal(error.to_string())
+        }
+    }
+}
+
+impl From<CatalogError> for OpenError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => error.into(),
+            error => Self::Fatal(error.to_string()),
+        }
+    }
+}
+
+impl From<IngestError> for OpenError {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Unavailable { reason, .. } => Self::Transient(reason),
+            error => Self::Fatal(error.to_string()),
+        }
+    }
+}
+
+/// The parts that serve requests, once they are ready.
+#[derive(Debug)]
+pub struct Backend {
+    /// Takes writes.
+    pub ingester: Arc<Ingester>,
+    /// Answers queries.
+    pub querier: Arc<Querier>,
+    /// Merges segments.
+    pub compactor: Arc<Compactor>,
+    catalog: Arc<Catalog>,
+    query_threads: QueryThreads,
+    decode_threads: DecodeThreads,
+    #[allow(dead_code, reason = "the write-ahead log and the flushes run there")]
+    ingest_threads: IngestThreads,
+}
+
+fn open_store(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open)
+}
+
+/// The store for a command that changes nothing.
+pub(crate) fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+    open_store_by(config, Store::open_to_read)
+}
+
+fn open_store_by(
+    config: &Config,
+    open: fn(&str, &S3Settings) -> Result<Store, StoreError>,
+) -> Result<Store, OpenError> {
+    let location = config
+        .store_location()
+        .map_err(|error| OpenError::Fatal(error.to_string()))?;
+    let address = match location {
+        StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
+        StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
+        StoreLocation::Memory => "memory:".to_owned(),
+    };
+    Ok(open(
+        &address,
+        &S3Settings {
+            endpoint: config.s3_endpoint.clone(),
+            allow_http: config.s3_allow_http,
+        },
+    )?)
+}
+
+/// The cache on disk. Without one reads are slower, and nothing else.
+async fn disk_cache(config: &Config) -> Option<Arc<DiskCache>> {
+    let (directory, bytes) = config.disk_cache()?;
+    DiskCache::open(&directory, bytes)
+        .await
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "no cache on disk; reads go to the store (settings cache_dir and cache_bytes)"
+            );
+        })
+        .ok()
+}
+
+fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions {
+    let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
+    let mut wal = if is_remote {
+        WalOptions::remote()
+    } else {
+        WalOptions::local()
+    };
+    if let Some(interval) = config.wal_interval_ms {
+        wal.min_interval = Duration::from_millis(interval);
+    }
+    IngestOptions {
+        memory: Arc::clone(memory),
+        buffer_bytes: config.buffer_bytes,
+        // Writes go on while the older half is on its way to the store.
+        flush_bytes: memory
+            .state(Share::Buffer)
+            .guaranteed
+            .min(config.buffer_bytes)
+            / 2,
+        flush_interval: Duration::from_millis(config.flush_interval_ms),
+        max_lines_bytes: config.max_body_bytes,
+        max_remote_write_bytes: config.max_remote_write_bytes,
+        names: NameLimits {
+            databases: config.max_databases,
+            tables: config.max_tables,
+            columns: config.max_columns,
+            families: config.max_metric_families,
+        },
+        labels: LabelLimits {
+            per_series: config.max_labels_per_series,
+            name_bytes: config.max_label_name_bytes,
+            value_bytes: config.max_label_value_bytes,
+        },
+        // On S3 every look is a request that costs money.
+        fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
+        wal,
+        accept_lost_wal: config.accept_lost_wal,
+        ..IngestOptions::default()
+    }
+}
+
+impl Backend {
+    /// Opens the store, loads the catalog, registers the node and replays its log.
+    pub async fn open(config: &Config, memory: &Arc<MemoryBudget>) -> Result<Self, OpenError> {
+        let store = open_store(config)?;
+        let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
+        let no_threads = |what: &str, error: std::io::Error| {
+            OpenError::Fatal(format!("cannot start threads for {what}: {error}"))
+        };
+        let ingest_threads = IngestThreads::start().map_err(|e| no_threads("the ingester", e))?;
+        let decode_threads = DecodeThreads::start().map_err(|e| no_threads("large writes", e))?;
+        let ingester = ingest_threads
+            .run(Ingester::start(
+                Arc::clone(&catalog),
+                ingest_options(config, memory),
+            ))
+            .await
+            .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
+        let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
+        let disk = disk_cache(config).await;
+        let request_price = config.store_dollars_per_million_reads / 1e6;
+        let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
+            .with_request_price(request_price);
+        let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
+        let query_memory = QueryMemory::new(
+            Arc::clone(memory),
+            crate::node::memory::max_query_bytes(config, memory),
+        );
+        let promql = EngineOptions {
+            memory: query_memory.clone(),
+            lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
+            max_samples: config.max_query_samples,
+            timeout: config.query_timeout(),
+            max_series: config.max_query_series,
+            max_read_bytes: config.max_query_read_bytes,
+            experimental: config.promql_experimental,
+            threads: threads.handle(),
+            large_threads: threads.large(),
+            request_price,
+            ..EngineOptions::default()
+        };
+        let sql = SqlOptions {
+            memory: query_memory,
+            timeout: Some(config.query_timeout()),
+            promql: promql.clone(),
+            threads: threads.handle(),
+            ..SqlOptions::default()
+        };
+        let querier = tidelake_querier::Querier::new(tables, promql, sql)
+            .map_err(|error| OpenError::Fatal(error.to_string()))?;
+        let options = CompactorOptions {
+            grace: Duration::from_millis(config.gc_grace_ms),
+            time_travel_window: Duration::from_millis(config.time_travel_window_ms),
+            value_layout: config.value_layout,
+            memory: Arc::clone(memory),
+            ..CompactorOptions::default()
+        };
+        let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
+        crate::node::backpressure::start(
+            &catalog,
+            &compactor,
+            &ingester,
+            config.max_fresh_segments,
+        );
+        Ok(Self {
+            ingester,
+            querier: Arc::new(Querier(querier)),
+            compactor: Arc::new(Compactor(compactor)),
+            catalog,
+            query_threads: threads,
+            decode_threads,
+            ingest_threads,
+        })
+    }
+
+    /// Where queries compute; `None` after the end.
+    pub fn query_threads(&self) -> Option<Handle> {
+        self.query_threads.handle()
+    }
+
+    /// Writes a request. A large body is read on threads of its own.
+    ///
+    /// # Errors
+    /// Those of the ingester; "later" also when too many large bodies wait to be read.
+    pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
+        if !decode_threads::is_large(&request) {
+            return self.ingester.write(request).await;
+        }
+        let ingester = Arc::clone(&self.ingester);
+        let written = self
+            .decode_threads
+            .run(async move { ingester.write(request).await });
+        written
+            .await
+            .unwrap_or_else(|error| Err(decode_threads::refusal(error)))
+    }
+
+    /// What there is.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Over empty memory, for tests of handlers.
+    #[cfg(test)]
+    pub async fn in_memory() -> Self {
+        let config = Config {
+            store: Some("memory:".into()),
+            ..Config::default()
+        };
+        let memory = crate::node::memory::budget(&config);
+        Self::open(&config, &memory)
+            .await
+            .expect("memory always opens")
+    }
+}
+
+/// Writes the catalog's log as JSON lines.
+pub async fn dump_catalog(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+    let store = open_store_to_read(config)?;
+    let mut failed = None;
+    tidelake_catalog::dump::dump(&store, |record| {
+        if failed.is_none() {
+            failed = writeln!(out, "{record}").err();
+        }
+    })
+    .await?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}

@@ -1,0 +1,21 @@
+//! Prometheus' HTTP API, below `/` and below `/db/{database}`.
+
+pub mod admin;
+pub mod answer;
+pub mod exemplars;
+pub mod explain;
+pub mod labels;
+pub mod parse;
+pub mod query;
+pub mod read;
+pub mod scraping;
+pub mod status;
+pub mod write;
+
+mod ast;
+mod chunks;
+mod go_float;
+mod histogram;
+pub mod json;
+pub mod params;
+mod stats;

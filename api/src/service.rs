@@ -1,0 +1,199 @@
+//! What a request of any protocol comes to: who asks is checked, admitted, limited and answered here,
+//! once for all protocols. Nothing in here knows HTTP or gRPC.
+//!
+//! In the order in which a request meets them:
+//!
+//! 1. `tokens`: what the client shows becomes a principal.
+//! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
+//!    for what it wants to do there, or is refused. Nothing below can be called without one.
+//! 3. `tenants`: what the database and the token may take.
+//! 4. `write`; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
+//!    `promql`, `sql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
+//!    retention. `audit` records those.
+//! 5. `error`: a few codes, each defined by what the caller can do.
+//! 6. `metrics`: what is counted of all that.
+
+pub mod context;
+pub mod database;
+pub mod error;
+pub mod exemplars;
+pub mod labels;
+pub mod maintain;
+pub mod metadata;
+pub mod metrics;
+pub mod promql;
+pub mod read;
+pub mod samples;
+pub mod slots;
+pub mod sql;
+pub mod write;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tidelake_catalog::Environment;
+use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::panics::{self, Panicked};
+use tidelake_querier::small;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinError;
+
+use self::error::ServiceError;
+use self::metrics::Metrics;
+use self::slots::QuerySlots;
+use crate::config::Config;
+use crate::node::backend::{AsOf, Backend, IngestError, Querier};
+use crate::node::memory;
+
+/// Answers the requests of all protocols.
+pub struct Service {
+    /// The settings.
+    pub config: Config,
+    /// Milliseconds since 1970.
+    pub now_ms: fn() -> i64,
+    /// When the process began to serve, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// Places for queries.
+    pub slots: Arc<QuerySlots>,
+    /// The memory of the process.
+    pub memory: Arc<MemoryBudget>,
+    /// What is counted.
+    pub metrics: Metrics,
+    backend: OnceLock<Backend>,
+    fenced: OnceLock<String>,
+    fence_bell: Notify,
+}
+
+impl Service {
+    /// Refuses everything until [`Service::attach`].
+    pub fn new(config: Config) -> Self {
+        let slots = Arc::new(QuerySlots::new(
+            config.max_concurrent_queries,
+            Duration::from_millis(config.query_queue_ms),
+        ));
+        let metrics = Metrics::default();
+        metrics.add_queries(&slots);
+        let memory = memory::budget(&config);
+        metrics.add_memory(&memory);
+        Self {
+            now_ms: wall_clock_ms,
+            started_ms: wall_clock_ms(),
+            slots,
+            memory,
+            metrics,
+            backend: OnceLock::new(),
+            fenced: OnceLock::new(),
+            fence_bell: Notify::new(),
+            config,
+        }
+    }
+
+    /// The parts are open and replayed: requests may come.
+    pub fn attach(&self, backend: Backend) {
+        self.metrics.add_figures(backend.figures());
+        // A second call would be a defect of the composition root; the first one counts.
+        let _ = self.backend.set(backend);
+    }
+
+    /// The parts, or 503 while they are not open or when the node was taken over.
+    pub fn backend(&self) -> Result<&Backend, ServiceError> {
+        if let Some(reason) = self.fenced.get() {
+            return Err(ServiceError::unavailable(reason.clone()));
+        }
+        self.backend.get().ok_or_else(|| {
+            ServiceError::unavailable(
+                "starting: the catalog and the write-ahead log are being read",
+            )
+        })
+    }
+
+    /// Reads the present state, or one of the past within `time_travel_window_ms`.
+    pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ServiceError> {
+        let backend = self.backend()?;
+        let Some(as_of) = as_of else {
+            return Ok(Arc::clone(&backend.querier));
+        };
+        let window = Duration::from_millis(self.config.time_travel_window_ms);
+        let state = backend
+            .catalog()
+            .as_of(as_of, window, (self.now_ms)())
+            .await;
+        Ok(Arc::new(
+            backend
+                .querier
+                .at(state.map_err(|error| self.refuse_commit(error))?),
+        ))
+    }
+
+    /// Computes a part of a query on the threads for it, and stops when this future is dropped: what
+    /// holds a processor for long must not hold up connections.
+    pub async fn compute<T: Send + 'static, E: Into<ServiceError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let threads = self.compute_threads()?;
+        computed(small::there(Some(&threads), panics::caught(work)).await)
+    }
+
+    /// The same for what mostly is small: it begins here.
+    pub async fn compute_small<T: Send + 'static, E: Into<ServiceError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let threads = self.compute_threads()?;
+        let done = small::here_first(Some(&threads), panics::caught(work)).await;
+        computed(done)
+    }
+
+    /// The threads for queries, if there are any.
+    pub fn query_threads(&self) -> Option<Handle> {
+        self.backend.get().and_then(Backend::query_threads)
+    }
+
+    fn compute_threads(&self) -> Result<Handle, ServiceError> {
+        let threads = self.backend()?.query_threads();
+        threads.ok_or_else(|| ServiceError::unavailable("the server stops"))
+    }
+
+    /// Notes what an ingester's failure means for the process, and words it for the client.
+    pub fn refuse(&self, error: IngestError) -> ServiceError {
+        if let IngestError::Fenced(reason) = &error {
+            self.fence(reason.clone());
+        }
+        error.into()
+    }
+
+    /// A newer process owns this node: refuse everything from now on and have the server stop.
+    pub fn fence(&self, reason: String) {
+        // Only the first reason matters.
+        let _ = self.fenced.set(reason);
+        self.fence_bell.notify_one();
+    }
+
+    /// Waits until the node was taken over; returns why it is thought so.
+    pub async fn until_fenced(&self) -> String {
+        loop {
+            if let Some(reason) = self.fenced.get() {
+                return reason.clone();
+            }
+            self.fence_bell.notified().await;
+        }
+    }
+}
+
+fn wall_clock_ms() -> i64 {
+    Environment::system().now_ms()
+}
+
+/// The result of work that was done here or on other threads.
+fn computed<T, E: Into<ServiceError>>(
+    done: Result<Result<Result<T, E>, Panicked>, JoinError>,
+) -> Result<T, ServiceError> {
+    match done {
+        Ok(Ok(result)) => result.map_err(Into::into),
+        Ok(Err(panicked)) => Err(panicked.into()),
+        // The threads end.
+        Err(_) => Err(ServiceError::unavailable("the server stops")),
+    }
+}

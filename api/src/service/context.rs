@@ -1,0 +1,195 @@
+//! Who asks, and what for.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use tidelake_catalog::model::{Permissions, Token};
+
+use super::error::{Code, ServiceError};
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Principal {
+    /// Whoever reaches the port: the server was started without `auth`.
+    Anyone,
+    /// The holder of a token.
+    Holder(Arc<Token>),
+}
+
+impl Principal {
+    /// As records and logs name it.
+    pub fn name(&self) -> &str {
+        match self {
+            Principal::Anyone => "anyone",
+            Principal::Holder(token) => &token.name,
+        }
+    }
+}
+
+/// What is known of a request before it is looked at.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    principal: Principal,
+}
+
+/// Something that a request may want to do in a database.
+pub trait Action: Send + Sync + 'static {
+    /// Any of these allows it.
+    const NEEDED: Permissions;
+    /// As a refusal says it.
+    const VERB: &'static str;
+}
+
+macro_rules! action {
+    ($(#[$doc:meta])* $name:ident, $needed:expr, $verb:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub enum $name {}
+        impl Action for $name {
+            const NEEDED: Permissions = $needed;
+            const VERB: &'static str = $verb;
+        }
+    };
+}
+
+action!(
+    /// To query.
+    Read, Permissions::READ, "read"
+);
+action!(
+    /// To write points.
+    Write, Permissions::WRITE, "write to"
+);
+action!(
+    /// To delete rows.
+    Delete, Permissions::DELETE, "delete from"
+);
+action!(
+    /// To create and drop, and to set how long rows are kept.
+    Admin, Permissions::ADMIN, "administer"
+);
+
+/// The right to do something in a database. Only [`RequestContext`] gives one.
+pub struct Access<A> {
+    database: Arc<str>,
+    principal: Principal,
+    action: PhantomData<A>,
+}
+
+impl<A> Clone for Access<A> {
+    fn clone(&self) -> Self {
+        Self {
+            database: Arc::clone(&self.database),
+            principal: self.principal.clone(),
+            action: PhantomData,
+        }
+    }
+}
+
+impl<A> fmt::Debug for Access<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Access({:?}, {:?})",
+            self.database,
+            self.principal.name()
+        )
+    }
+}
+
+impl<A> Access<A> {
+    /// The database.
+    pub fn database(&self) -> &Arc<str> {
+        &self.database
+    }
+
+    /// Who has it.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// The right to do what concerns all databases. Only [`RequestContext`] gives one.
+#[derive(Debug, Clone)]
+pub struct ServerAccess {
+    principal: Principal,
+}
+
+impl ServerAccess {
+    /// Who has it.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+impl RequestContext {
+    /// Of a principal.
+    pub fn new(principal: Principal) -> Self {
+        Self { principal }
+    }
+
+    /// Who asks.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The right to do `A` in a database, whether or not there is one of the name.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`]; it does not say whether the database exists.
+    pub fn access<A: Action>(&self, database: &str) -> Result<Access<A>, ServiceError> {
+        if !self.may(database, A::NEEDED) {
+            return Err(self.refused(A::VERB, database));
+        }
+        Ok(Access {
+            database: database.into(),
+            principal: self.principal.clone(),
+            action: PhantomData,
+        })
+    }
+
+    /// Whether it may do any of some things in a database.
+    pub fn may(&self, database: &str, any: Permissions) -> bool {
+        match &self.principal {
+            Principal::Anyone => true,
+            Principal::Holder(token) => token.allows(database, any),
+        }
+    }
+
+    /// The right to do what concerns all databases.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`]
+    pub fn server(&self) -> Result<ServerAccess, ServiceError> {
+        match &self.principal {
+            Principal::Holder(token) if !token.allows_everything() => {
+                let message = format!(
+                    "the token {:?} may not do what concerns the whole server: use one that allows \
+                     everything in all databases",
+                    token.name
+                );
+                Err(ServiceError::new(Code::Forbidden, message))
+            }
+            principal => Ok(ServerAccess {
+                principal: principal.clone(),
+            }),
+        }
+    }
+
+    fn refused(&self, verb: &str, database: &str) -> ServiceError {
+        let shown: String = database.chars().take(80).collect();
+        let name = self.principal.name();
+        let message = format!("the token {name:?} may not {verb} the database {shown:?}");
+        ServiceError::new(Code::Forbidden, message)
+    }
+}
+
+#[cfg(test)]
+impl<A: Action> Access<A> {
+    /// For tests of what needs one.
+    pub fn of_anyone(database: &str) -> Self {
+        let context = RequestContext::new(Principal::Anyone);
+        context.access(database).expect("anyone may do anything")
+    }
+}

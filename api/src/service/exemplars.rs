@@ -1,0 +1,35 @@
+//! Exemplars.
+
+use super::Service;
+use super::context::{Access, Read};
+use super::error::ServiceError;
+use super::labels::{Found, Selection};
+use super::slots::Language;
+use crate::node::backend::SeriesExemplars;
+
+impl Service {
+    /// The exemplars of series; more than a query may hold samples are an error.
+    pub async fn exemplars(
+        &self,
+        access: &Access<Read>,
+        asked: Selection,
+    ) -> Result<Found<Vec<SeriesExemplars>>, ServiceError> {
+        let admitted = self.admit(access, Language::Exemplars, asked.as_of).await?;
+        let (database, querier) = (access.database().clone(), admitted.querier);
+        let most = self.config.max_query_samples;
+        let found = self.compute(Box::pin(async move {
+            let Selection {
+                matchers,
+                range,
+                partial,
+                ..
+            } = asked;
+            querier
+                .exemplars(&database, &matchers, range, most, partial)
+                .await
+        }));
+        let found = admitted.deadline.within(found);
+        let found = admitted.slot.watch(async { found.await? }).await?;
+        Ok((found, admitted.slot))
+    }
+}

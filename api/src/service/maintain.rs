@@ -1,0 +1,221 @@
+//! Changes of what is kept: deletes, drops, retention. All protocols come here.
+//!
+//! A change is about everything that was acknowledged before it, and the catalog knows only of
+//! segments: so the buffer is flushed first, and the change committed after. What another process
+//! of the same store has in its own buffer is not reached. If the flush or the commit fails,
+//! nothing has changed, or the answer is 503 and the same request is safe to repeat.
+use std::sync::Arc;
+
+use tidelake_catalog::model::{
+    ColumnType, EXEMPLARS_TABLE, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TimeRange,
+};
+use tidelake_catalog::{CatalogError, Retention, Snapshot, TableColumns};
+
+use super::Service;
+use super::context::{Access, Admin, Delete, ServerAccess};
+use super::error::{Code, ServiceError};
+
+/// Rows of one table that go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletion {
+    /// The stored table; that of the samples stands for the exemplars as well.
+    pub table: String,
+    /// All must match a series; without any all series do.
+    pub matchers: Vec<Matcher>,
+    /// In the table's unit.
+    pub range: TimeRange,
+}
+
+impl Service {
+    /// Deletes rows; returns the number of the last commit. Each deletion is a commit of its own; who
+    /// repeats them after a 503 deletes nothing else.
+    pub async fn delete(
+        &self,
+        access: &Access<Delete>,
+        deletions: Vec<Deletion>,
+    ) -> Result<u64, ServiceError> {
+        let (backend, database) = (self.backend()?, access.database());
+        let mut last = backend.catalog().snapshot().sequence();
+        if deletions.is_empty() {
+            return Ok(last);
+        }
+        self.flush_buffer().await?;
+        let snapshot = backend.catalog().snapshot();
+        let has_exemplars = snapshot.table(database, EXEMPLARS_TABLE).is_some();
+        // Exemplars go with the samples of their series.
+        let with_exemplars = |deletion: Deletion| {
+            let exemplars = (has_exemplars && deletion.table == METRICS_TABLE).then(|| Deletion {
+                table: EXEMPLARS_TABLE.to_owned(),
+                ..deletion.clone()
+            });
+            [deletion].into_iter().chain(exemplars)
+        };
+        for deletion in deletions.into_iter().flat_map(with_exemplars) {
+            let Deletion {
+                table,
+                matchers,
+                range,
+            } = deletion;
+            let deleted = backend.catalog().delete(database, &table, matchers, range);
+            last = self.sequence(deleted.await)?;
+        }
+        Ok(last)
+    }
+
+    /// Creates a database.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if there is one of the name.
+    pub async fn create_database(
+        &self,
+        access: &Access<Admin>,
+        retention: Retention,
+    ) -> Result<(), ServiceError> {
+        let (catalog, name) = (self.backend()?.catalog(), access.database());
+        if catalog.snapshot().database(name).is_some() {
+            return Err(ServiceError::new(
+                Code::Conflict,
+                format!("database {name:?} exists already; PUT changes its retention"),
+            ));
+        }
+        self.sequence(catalog.create_database(name).await)?;
+        if retention != Retention::Inherit {
+            self.set_retention(access, None, retention).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a table for line protocol.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if there is one of the name.
+    pub async fn create_table(
+        &self,
+        access: &Access<Admin>,
+        table: &str,
+        columns: Vec<(String, ColumnType)>,
+        retention: Retention,
+    ) -> Result<(), ServiceError> {
+        let (catalog, database) = (self.backend()?.catalog(), access.database());
+        if catalog.snapshot().table(database, table).is_some() {
+            return Err(ServiceError::new(
+                Code::Conflict,
+                format!("table {table:?} exists already; PUT changes its retention"),
+            ));
+        }
+        let columns = TableColumns {
+            table: table.to_owned(),
+            kind: TableKind::Wide,
+            columns,
+        };
+        self.sequence(catalog.ensure_columns(database, &[columns]).await)?;
+        if retention != Retention::Inherit {
+            self.set_retention(access, Some(table), retention).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops a table with its rows and columns; returns the number of the commit.
+    pub async fn drop_table(
+        &self,
+        access: &Access<Admin>,
+        table: &str,
+    ) -> Result<u64, ServiceError> {
+        self.flush_buffer().await?;
+        let dropped = self
+            .backend()?
+            .catalog()
+            .drop_table(access.database(), table);
+        self.sequence(dropped.await)
+    }
+
+    /// Deletes all rows of a table, or of a metric of the name. Returns whether there was any such;
+    /// columns stay.
+    pub async fn delete_all_rows(
+        &self,
+        access: &Access<Delete>,
+        table: &str,
+    ) -> Result<bool, ServiceError> {
+        let (backend, database) = (self.backend()?, access.database());
+        let everything = |table: &str, matchers| Deletion {
+            table: table.to_owned(),
+            matchers,
+            range: TimeRange::ALL,
+        };
+        let deletion = if backend
+            .catalog()
+            .snapshot()
+            .table(database, table)
+            .is_some()
+        {
+            everything(table, Vec::new())
+        } else {
+            let metric = vec![Matcher::equal(METRIC_NAME, table)];
+            let samples = backend
+                .querier
+                .has_samples(database, &metric, TimeRange::ALL);
+            if !samples.await? {
+                return Ok(false);
+            }
+            everything(METRICS_TABLE, metric)
+        };
+        self.delete(access, vec![deletion]).await?;
+        Ok(true)
+    }
+
+    /// Drops a database with all its tables; returns the number of the commit.
+    pub async fn drop_database(&self, access: &Access<Admin>) -> Result<u64, ServiceError> {
+        self.flush_buffer().await?;
+        let dropped = self.backend()?.catalog().drop_database(access.database());
+        self.sequence(dropped.await)
+    }
+
+    /// Sets how long rows are kept, of one table or as the default of the database; returns the
+    /// number of the commit.
+    pub async fn set_retention(
+        &self,
+        access: &Access<Admin>,
+        table: Option<&str>,
+        retention: Retention,
+    ) -> Result<u64, ServiceError> {
+        self.flush_buffer().await?;
+        let catalog = self.backend()?.catalog();
+        self.sequence(
+            catalog
+                .set_retention(access.database(), table, retention)
+                .await,
+        )
+    }
+
+    /// Returns when everything that is buffered is in segments on the store.
+    pub async fn flush(&self, _: &ServerAccess) -> Result<(), ServiceError> {
+        self.flush_buffer().await
+    }
+
+    /// Returns when nothing is left to merge.
+    pub async fn compact(&self, _: &ServerAccess) -> Result<(), ServiceError> {
+        let compacted = self.backend()?.compactor.compact_all().await;
+        compacted.map_err(|error| ServiceError::new(Code::Internal, error.to_string()))
+    }
+
+    async fn flush_buffer(&self) -> Result<(), ServiceError> {
+        let flushed = self.backend()?.ingester.flush().await;
+        flushed.map_err(|error| self.refuse(error))
+    }
+
+    fn sequence(
+        &self,
+        committed: Result<Arc<Snapshot>, CatalogError>,
+    ) -> Result<u64, ServiceError> {
+        let snapshot = committed.map_err(|error| self.refuse_commit(error))?;
+        Ok(snapshot.sequence())
+    }
+
+    /// Notes what a failure of the catalog means for the process, and words it for the client.
+    pub fn refuse_commit(&self, error: CatalogError) -> ServiceError {
+        if matches!(error, CatalogError::Fenced { .. }) {
+            self.fence(error.to_string());
+        }
+        error.into()
+    }
+}

@@ -1,0 +1,77 @@
+//! Admits a query: a place among those that run, a state to read, and a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Service;
+use super::context::{Access, Read};
+use super::error::{Code, ServiceError};
+use super::slots::{Language, QuerySlot};
+use crate::node::backend::{AsOf, Querier};
+
+/// A query that may run.
+pub struct Admitted {
+    /// Reads the state that was asked for.
+    pub querier: Arc<Querier>,
+    /// Its place; free when dropped.
+    pub slot: QuerySlot,
+    /// How long it waited for the place.
+    pub queued: Duration,
+    /// When it must have ended.
+    pub deadline: Deadline,
+}
+
+/// When a query must have ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// So much time from now on.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            at: Instant::now() + timeout,
+            timeout,
+        }
+    }
+
+    /// Waits for work, but not longer.
+    ///
+    /// # Errors
+    /// [`Code::Timeout`]
+    pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ServiceError> {
+        let late = |_| {
+            let timeout = self.timeout.as_millis();
+            let message = format!("the query ran longer than query_timeout_ms = {timeout}");
+            ServiceError::new(Code::Timeout, message)
+        };
+        tokio::time::timeout_at(self.at, work).await.map_err(late)
+    }
+}
+
+impl Service {
+    /// Waits for a place, and finds the state as of a time.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] while the server starts or stops, or when no place becomes free.
+    pub async fn admit(
+        &self,
+        _: &Access<Read>,
+        language: Language,
+        as_of: Option<AsOf>,
+    ) -> Result<Admitted, ServiceError> {
+        let querier = self.querier(as_of).await?;
+        let asked = Instant::now();
+        let slot = self.slots.enter(language).await?;
+        Ok(Admitted {
+            querier,
+            slot,
+            queued: asked.elapsed(),
+            deadline: Deadline::new(self.config.query_timeout()),
+        })
+    }
+}

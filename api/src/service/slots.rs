@@ -1,0 +1,281 @@
+//! How many queries run at once: the others wait for a bounded time and are then told to come back.
+//! And how they end.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::service::error::{Code, ServiceError};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// An expression of PromQL, with or without its answer.
+    Promql,
+    /// A SQL statement that reads.
+    Sql,
+    /// Series, label names, label values, and how many there are.
+    Labels,
+    /// Exemplars.
+    Exemplars,
+    /// Series with their samples, for another Prometheus.
+    RemoteRead,
+}
+
+impl Language {
+    const ALL: [Language; 5] = [
+        Language::Promql,
+        Language::Sql,
+        Language::Labels,
+        Language::Exemplars,
+        Language::RemoteRead,
+    ];
+
+    /// As figures name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::Promql => "promql",
+            Language::Sql => "sql",
+            Language::Labels => "labels",
+            Language::Exemplars => "exemplars",
+            Language::RemoteRead => "remote_read",
+        }
+    }
+}
+
+/// How a query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer.
+    Answered,
+    /// It was wrong, or could not be answered.
+    Failed,
+    /// It asked for more samples, series, bytes or memory than it may.
+    Limited,
+    /// It took longer than it may.
+    TimedOut,
+    /// Its client went away.
+    Cancelled,
+    /// Its client took nothing of the answer for `write_timeout_ms`.
+    Stalled,
+    /// There was no place for it.
+    Refused,
+}
+
+impl Outcome {
+    const ALL: [Outcome; 7] = [
+        Outcome::Answered,
+        Outcome::Failed,
+        Outcome::Limited,
+        Outcome::TimedOut,
+        Outcome::Cancelled,
+        Outcome::Stalled,
+        Outcome::Refused,
+    ];
+
+    /// As figures name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Failed => "failed",
+            Outcome::Limited => "limited",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Stalled => "stalled",
+            Outcome::Refused => "refused",
+        }
+    }
+
+    /// The outcome that an error is.
+    pub fn of(error: &ServiceError) -> Self {
+        match error.code {
+            Code::Limited => Outcome::Limited,
+            Code::Timeout => Outcome::TimedOut,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// Queries by language and outcome, since the start.
+#[derive(Debug, Default)]
+struct Ended([[AtomicU64; Outcome::ALL.len()]; Language::ALL.len()]);
+
+impl Ended {
+    fn count(&self, language: Language, outcome: Outcome) {
+        self.0[language as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A place to run a query in; free again when dropped. A query that does not say how it ended was
+/// cancelled.
+#[derive(Debug)]
+pub struct QuerySlot {
+    language: Language,
+    outcome: AtomicUsize,
+    ended: Arc<Ended>,
+    #[allow(dead_code, reason = "held for its drop")]
+    permit: OwnedSemaphorePermit,
+}
+
+impl QuerySlot {
+    /// Who asks.
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Notes how the query ends; the last word counts.
+    pub fn end(&self, outcome: Outcome) {
+        self.outcome.store(outcome as usize, Ordering::Relaxed);
+    }
+
+    /// Waits for what the query computes, and notes how that ends.
+    pub async fn watch<T, E: Into<ServiceError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, ServiceError> {
+        let answer = work.await.map_err(Into::into);
+        self.end(
+            answer
+                .as_ref()
+                .map_or_else(Outcome::of, |_| Outcome::Answered),
+        );
+        answer
+    }
+}
+
+impl Drop for QuerySlot {
+    fn drop(&mut self) {
+        let outcome = Outcome::ALL
+            .get(self.outcome.load(Ordering::Relaxed))
+            .copied()
+            .unwrap_or(Outcome::Cancelled);
+        self.ended.count(self.language, outcome);
+    }
+}
+
+/// The places for queries.
+#[derive(Debug)]
+pub struct QuerySlots {
+    places: Arc<Semaphore>,
+    total: usize,
+    wait: Duration,
+    ended: Arc<Ended>,
+}
+
+impl QuerySlots {
+    /// So many places, and how long to wait for one.
+    pub fn new(places: usize, wait: Duration) -> Self {
+        let total = places.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(total)),
+            total,
+            wait,
+            ended: Arc::default(),
+        }
+    }
+
+    /// Waits for a place; 503 when none becomes free in time.
+    pub async fn enter(&self, language: Language) -> Result<QuerySlot, ServiceError> {
+        match tokio::time::timeout(self.wait, self.places.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(QuerySlot {
+                language,
+                outcome: AtomicUsize::new(Outcome::Cancelled as usize),
+                ended: Arc::clone(&self.ended),
+                permit,
+            }),
+            _ => {
+                self.ended.count(language, Outcome::Refused);
+                Err(ServiceError::unavailable(format!(
+                    "too many queries at once: none of the {} places (max_concurrent_queries) \
+                     became free in {} ms (query_queue_ms); try again later",
+                    self.total,
+                    self.wait.as_millis()
+                )))
+            }
+        }
+    }
+
+    /// Places that are free.
+    pub fn free(&self) -> usize {
+        self.places.available_permits()
+    }
+
+    /// Places that are taken.
+    pub fn running(&self) -> usize {
+        self.total.saturating_sub(self.free())
+    }
+
+    /// How many queries ended how so far.
+    pub fn ended(&self) -> impl Iterator<Item = (Language, Outcome, u64)> + '_ {
+        let of = move |language: Language| {
+            Outcome::ALL.into_iter().map(move |outcome| {
+                (
+                    language,
+                    outcome,
+                    self.ended.0[language as usize][outcome as usize].load(Ordering::Relaxed),
+                )
+            })
+        };
+        Language::ALL.into_iter().flat_map(of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(slots: &QuerySlots) -> Vec<(&'static str, &'static str, u64)> {
+        let all = slots.ended().filter(|(_, _, count)| *count > 0);
+        all.map(|(language, outcome, count)| (language.name(), outcome.name(), count))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_house_answers_503_and_a_left_place_is_free() {
+        let slots = QuerySlots::new(1, Duration::from_millis(10));
+        let first = slots.enter(Language::Sql).await.unwrap();
+        assert_eq!(slots.running(), 1);
+        let refused = slots.enter(Language::Sql).await.unwrap_err();
+        assert!(matches!(refused.code, Code::Unavailable { .. }));
+        assert!(
+            refused
+                .message
+                .contains("none of the 1 places (max_concurrent_queries) became free in 10 ms"),
+            "{}",
+            refused.message
+        );
+        drop(first);
+        assert!(slots.enter(Language::Sql).await.is_ok());
+        assert_eq!(slots.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_end_is_counted() {
+        let slots = QuerySlots::new(1, Duration::ZERO);
+        let end = async |result: Result<(), ServiceError>| {
+            let slot = slots.enter(Language::Promql).await.unwrap();
+            let _ = slot.watch(std::future::ready(result)).await;
+        };
+        end(Ok(())).await;
+        end(Err(ServiceError::bad_request("x"))).await;
+        end(Err(ServiceError::new(Code::Limited, "x"))).await;
+        end(Err(ServiceError::new(Code::Timeout, "x"))).await;
+        let slot = slots.enter(Language::Promql).await.unwrap();
+        assert!(slots.enter(Language::Sql).await.is_err());
+        // The client goes away while the query runs.
+        let watched = tokio::time::timeout(
+            Duration::ZERO,
+            slot.watch(std::future::pending::<Result<(), ServiceError>>()),
+        )
+        .await;
+        assert!(watched.is_err());
+        drop(slot);
+        let promql = ["answered", "failed", "limited", "timed_out", "cancelled"]
+            .map(|outcome| ("promql", outcome, 1));
+        assert_eq!(
+            ended(&slots),
+            [promql.as_slice(), &[("sql", "refused", 1)]].concat()
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! SQL: statements that read, and those that change something.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::execution::SendableRecordBatchStream;
+use tidelake_catalog::model::Permissions;
+
+use super::Service;
+use super::context::{Access, Admin, Delete, Read, RequestContext};
+use super::error::{Code, ServiceError};
+use super::maintain::Deletion;
+use super::read::Deadline;
+use super::slots::{Language, Outcome, QuerySlot};
+use crate::node::backend::{AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlParam, SqlText};
+
+/// A statement that reads.
+#[derive(Debug, Clone)]
+pub struct SqlRequest {
+    /// The statement.
+    pub text: SqlText,
+    /// Values of its `$name` parameters.
+    pub params: HashMap<String, SqlParam>,
+    /// Whether damaged segments may be left out, if it says so.
+    pub partial: Option<bool>,
+    /// Which state is read, if not the present one.
+    pub as_of: Option<AsOf>,
+}
+
+/// The rows of a statement while they are computed.
+pub struct SqlRows {
+    /// Them.
+    pub stream: SendableRecordBatchStream,
+    /// When they must have been computed.
+    pub deadline: Deadline,
+    /// To be held until they are sent.
+    pub slot: Arc<QuerySlot>,
+}
+
+impl Service {
+    /// Looks at a SQL text: does it read, and as of when.
+    pub fn read_sql(&self, sql: &str) -> Result<SqlText, ServiceError> {
+        Ok(self.backend()?.querier.read_sql(sql)?)
+    }
+
+    /// Runs a statement that reads. `begin` takes its first rows; if they meet damage and the answer
+    /// may be partial, it is called again with the rows of another try. Returns what it made, and
+    /// what is to be known about it.
+    pub async fn sql<T, F>(
+        &self,
+        access: &Access<Read>,
+        request: SqlRequest,
+        begin: impl Fn(SqlRows) -> F,
+    ) -> Result<(T, Vec<String>), ServiceError>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        let partial = request.partial.unwrap_or(self.config.allow_partial_results);
+        let admitted = self.admit(access, Language::Sql, request.as_of).await?;
+        let (querier, deadline) = (admitted.querier, admitted.deadline);
+        let slot = Arc::new(admitted.slot);
+        let mut tries = if partial { PARTIAL_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let begun = async {
+                let (text, params) = (request.text.clone(), request.params.clone());
+                let held = Arc::clone(&slot) as Held;
+                let answer =
+                    Box::pin(querier.sql(access.database(), text, params, partial, Some(held)));
+                let SqlAnswer { stream, warnings } = deadline.within(answer).await??;
+                let slot = Arc::clone(&slot);
+                let rows = SqlRows {
+                    stream,
+                    deadline,
+                    slot,
+                };
+                // What expressions of PromQL remark is known when the first rows are.
+                Ok((begin(rows).await?, warnings.list()))
+            };
+            match begun.await {
+                // Nothing was answered yet, and the damage that was met is known now.
+                Err(ServiceError {
+                    code: Code::Damaged,
+                    ..
+                }) if tries > 0 => {}
+                Err(error) => {
+                    slot.end(Outcome::of(&error));
+                    return Err(error);
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Carries out a statement that changes something; what was done, and the number of the commit.
+    pub async fn sql_command(
+        &self,
+        context: &RequestContext,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<(&'static str, u64), ServiceError> {
+        // What it names is looked up, which only may who may change something of that.
+        if !context.may(database, Permissions::DELETE) {
+            context.access::<Admin>(database)?;
+        }
+        let querier = &self.backend()?.querier;
+        let command = Box::pin(querier.sql_command(database, text, params)).await?;
+        let unchanged = || Ok::<_, ServiceError>(self.backend()?.catalog().snapshot().sequence());
+        Ok(match command {
+            Command::Nothing => ("nothing", unchanged()?),
+            Command::Delete {
+                table,
+                matchers,
+                range,
+            } => {
+                let access = context.access::<Delete>(database)?;
+                let deletion = Deletion {
+                    table,
+                    matchers,
+                    range,
+                };
+                ("delete", self.delete(&access, vec![deletion]).await?)
+            }
+            Command::DropTable { table } => {
+                let access = context.access::<Admin>(database)?;
+                ("drop table", self.drop_table(&access, &table).await?)
+            }
+            Command::DropDatabase {
+                database,
+                if_exists,
+            } => {
+                let access = context.access::<Admin>(&database)?;
+                match self.drop_database(&access).await {
+                    Err(error) if if_exists && error.code == Code::NotFound => {
+                        ("nothing", unchanged()?)
+                    }
+                    dropped => ("drop database", dropped?),
+                }
+            }
+            Command::SetRetention {
+                database,
+                table,
+                retention,
+            } => {
+                let access = context.access::<Admin>(&database)?;
+                let set = self.set_retention(&access, table.as_deref(), retention);
+                ("set retention", set.await?)
+            }
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Writes of all protocols.
+
+use bytes::Bytes;
+
+use super::Service;
+use super::context::{Access, Write};
+use super::error::ServiceError;
+use crate::node::backend::{ContentEncoding, Protocol, WriteOutcome, WriteRequest};
+
+/// A body as it was sent, and how it is to be read.
+#[derive(Debug, Clone)]
+pub struct Points {
+    /// What the body is.
+    pub protocol: Protocol,
+    /// How it is compressed.
+    pub encoding: ContentEncoding,
+    /// Whether what is good of it is kept when something is bad.
+    pub accept_partial: bool,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Service {
+    /// Writes points. When it returns, they are durable and visible.
+    pub async fn write(
+        &self,
+        access: &Access<Write>,
+        points: Points,
+    ) -> Result<WriteOutcome, ServiceError> {
+        let bytes = points.body.len();
+        let protocol = match points.protocol {
+            Protocol::LineProtocol { .. } => "line_protocol",
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
+        };
+        let request = WriteRequest {
+            database: access.database().to_string(),
+            protocol: points.protocol,
+            encoding: points.encoding,
+            accept_partial: points.accept_partial,
+            body: points.body,
+        };
+        let written = self.backend()?.write(request).await;
+        let outcome = written.map_err(|error| self.refuse(error))?;
+        self.metrics.count_write(protocol, bytes, &outcome);
+        Ok(outcome)
+    }
+}
