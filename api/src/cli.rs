@@ -1,4 +1,7 @@
-//! The command line: `tidelake [serve]`, `tidelake catalog dump` and `tidelake verify`.
+//! The command line: `tidelake [serve]`, `tidelake catalog dump`, `tidelake verify` and `tidelake
+//! token`.
+mod token;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,6 +10,7 @@ use clap::{Parser, Subcommand};
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
+use self::token::TokenCommand;
 use crate::config::{Config, ConfigArgs};
 
 /// Time-series database on an object store: Prometheus and line protocol in, PromQL and SQL out.
@@ -26,6 +30,9 @@ enum Command {
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Make, list and revoke tokens, for servers that run with --auth
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check everything on the store and report what is damaged; reads only, also beside a server
     Verify(ConfigArgs),
 }
@@ -48,9 +55,12 @@ pub fn run(give_back: fn()) -> ExitCode {
 pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8 {
     let cli = Cli::parse_from(args);
     let command = cli.command.unwrap_or(Command::Serve(cli.config));
-    let (Command::Serve(args)
-    | Command::Catalog(CatalogCommand::Dump(args))
-    | Command::Verify(args)) = &command;
+    let args = match &command {
+        Command::Serve(args)
+        | Command::Catalog(CatalogCommand::Dump(args))
+        | Command::Verify(args) => args,
+        Command::Token(command) => command.config(),
+    };
     let config = match args.resolve() {
         Ok(config) => config,
         Err(error) => return complain(2, &error.to_string()),
@@ -68,6 +78,10 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Command::Serve(_) => runtime.block_on(crate::server::serve(config, give_back)),
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
+        Command::Token(command) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(token::run(command, &config, out))
+        }
     };
     // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts
     // was waited for.

@@ -100,6 +100,20 @@ pub struct Config {
     /// Names of this server beside addresses and private names. Requests that may change something
     /// have to name such a host, and web pages of these hosts may make them.
     pub allowed_hosts: Vec<String>,
+    /// Whether requests have to show a token, which says what they may do. The first start makes one
+    /// that allows everything and writes it to `admin_token_file`.
+    pub auth: bool,
+    /// Where the first start with `auth` writes its token, readable by its owner only; if the file is
+    /// there, the token in it is used, as text or in the form of InfluxDB 3's `--admin-token-file`.
+    /// Without a value: `admin-token` in `data_dir`.
+    pub admin_token_file: Option<PathBuf>,
+    /// Certificate chain for TLS, in PEM. It is read again when it changes.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Certificates of the authorities whose clients may connect, in PEM; others are turned away. The
+    /// common name of a client's certificate may stand for the token of that name.
+    pub tls_client_ca: Option<PathBuf>,
     /// Listen on addresses that other machines reach, though anybody there may read, change and
     /// delete everything.
     pub insecure_no_auth: bool,
@@ -192,6 +206,11 @@ impl Default for Config {
             head_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
             allowed_hosts: Vec::new(),
+            auth: false,
+            admin_token_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             insecure_no_auth: false,
             max_query_samples: 50_000_000,
             max_query_series: 2_000_000,
@@ -395,6 +414,32 @@ pub struct ConfigArgs {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_hosts: Option<Vec<String>>,
+    /// Requests have to show a token; the first start makes one [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_AUTH",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<bool>,
+    /// Where the first token is written, or read from [default: admin-token in the data folder]
+    #[arg(long, env = "TIDELAKE_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Certificate chain for TLS, in PEM
+    #[arg(long, env = "TIDELAKE_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "TIDELAKE_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities whose clients may connect, in PEM
+    #[arg(long, env = "TIDELAKE_TLS_CLIENT_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<PathBuf>,
     /// Listen where other machines reach the server, though anybody may change everything
     #[arg(
         long,
@@ -581,6 +626,23 @@ impl Config {
                  merged"
             )));
         }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError(
+                "tls_cert and tls_key belong together: give both or neither".into(),
+            ));
+        }
+        if self.tls_client_ca.is_some() && self.tls_cert.is_none() {
+            return Err(ConfigError(
+                "tls_client_ca needs tls_cert and tls_key: without TLS no client shows a \
+                 certificate"
+                    .into(),
+            ));
+        }
+        if self.auth && self.insecure_no_auth {
+            return Err(ConfigError(
+                "auth and insecure_no_auth contradict each other: give one of them".into(),
+            ));
+        }
         let name_ok = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
         if self.node.is_empty()
             || self.node.len() > 64
@@ -604,6 +666,12 @@ impl Config {
             None => return None,
         };
         (self.cache_bytes > 0).then_some((directory, self.cache_bytes))
+    }
+
+    /// See [`Config::admin_token_file`].
+    pub fn admin_token_path(&self) -> PathBuf {
+        let given = self.admin_token_file.clone();
+        given.unwrap_or_else(|| self.data_dir.join("admin-token"))
     }
 
     /// Where the durable state lies.
@@ -731,6 +799,9 @@ mod tests {
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
         check("value_layout = 'double'", "value_layout");
+        check("tls_cert = 'a'", "tls_cert and tls_key");
+        check("tls_client_ca = 'a'", "tls_client_ca needs");
+        check("auth = true\ninsecure_no_auth = true", "contradict");
     }
 
     #[test]

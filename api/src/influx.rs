@@ -2,6 +2,7 @@
 
 pub mod configure;
 pub mod delete;
+pub mod token;
 pub mod write;
 
 mod predicate;

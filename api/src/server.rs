@@ -26,6 +26,7 @@ use crate::http::connections::{self, Limits};
 use crate::http::router::router;
 use crate::node::backend::{Backend, OpenError, WalState};
 use crate::node::memory;
+use crate::service::first_token;
 
 /// The process ended because a newer one owns the node.
 const EXIT_FENCED: u8 = 3;
@@ -65,6 +66,7 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
         }
     }
     watch_for_takeover(&app);
+    follow_tokens(&app);
     tracing::info!("ready");
     greet(address, &app.service.config);
 
@@ -85,6 +87,14 @@ fn watch_for_takeover(app: &Arc<App>) {
     if let Ok(backend) = app.service.backend() {
         let (app, ingester) = (Arc::clone(app), Arc::clone(&backend.ingester));
         tokio::spawn(async move { app.service.fence(ingester.fenced().await) });
+    }
+}
+
+/// Tokens may be revoked by other processes.
+fn follow_tokens(app: &Arc<App>) {
+    if app.service.config.auth {
+        let app = Arc::clone(app);
+        tokio::spawn(async move { app.service.follow_tokens().await });
     }
 }
 
@@ -150,10 +160,15 @@ fn check_exposure(address: SocketAddr, config: &Config) -> anyhow::Result<()> {
     if address.ip().is_loopback() || config.insecure_no_auth {
         return Ok(());
     }
+    if config.auth {
+        if config.tls_cert.is_none() {
+            tracing::warn!(%address, "tokens and data are sent in clear text; see tls_cert");
+        }
+        return Ok(());
+    }
     bail!(
         "{address} can be reached by other machines, which may read, change and \
-         delete everything; listen on 127.0.0.1 behind a proxy that asks who they are, or say \
-         --insecure-no-auth"
+         delete everything; say --auth and have clients show tokens, or --insecure-no-auth"
     )
 }
 
@@ -165,7 +180,12 @@ async fn open(app: &App) -> anyhow::Result<Backend> {
     let mut pause = FIRST_RETRY;
     loop {
         match Backend::open(config, &app.service.memory).await {
-            Ok(backend) => return Ok(backend),
+            Ok(backend) => {
+                if config.auth {
+                    first_token::ensure(backend.catalog(), &config.admin_token_path()).await?;
+                }
+                return Ok(backend);
+            }
             Err(OpenError::Fatal(reason)) => bail!(reason),
             Err(OpenError::Transient(reason)) if Instant::now() >= give_up => {
                 bail!(
@@ -200,6 +220,7 @@ async fn shut_down(
             patience.as_millis()
         );
     }
+    app.service.write_uses().await;
     if let Ok(backend) = app.service.backend() {
         let flushed = backend.ingester.shutdown().await;
         flushed.context(

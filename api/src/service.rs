@@ -3,7 +3,8 @@
 //!
 //! In the order in which a request meets them:
 //!
-//! 1. `tokens`: what the client shows becomes a principal.
+//! 1. `tokens`: what the client shows becomes a principal; `first_token`: who may do everything at
+//!    first.
 //! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
@@ -13,10 +14,12 @@
 //! 5. `error`: a few codes, each defined by what the caller can do.
 //! 6. `metrics`: what is counted of all that.
 
+pub mod audit;
 pub mod context;
 pub mod database;
 pub mod error;
 pub mod exemplars;
+pub mod first_token;
 pub mod labels;
 pub mod maintain;
 pub mod metadata;
@@ -26,6 +29,7 @@ pub mod read;
 pub mod samples;
 pub mod slots;
 pub mod sql;
+pub mod tokens;
 pub mod write;
 
 use std::sync::{Arc, OnceLock};
@@ -42,6 +46,7 @@ use tokio::task::JoinError;
 use self::error::ServiceError;
 use self::metrics::Metrics;
 use self::slots::QuerySlots;
+use self::tokens::TokenUses;
 use crate::config::Config;
 use crate::node::backend::{AsOf, Backend, IngestError, Querier};
 use crate::node::memory;
@@ -60,6 +65,7 @@ pub struct Service {
     pub memory: Arc<MemoryBudget>,
     /// What is counted.
     pub metrics: Metrics,
+    uses: TokenUses,
     backend: OnceLock<Backend>,
     fenced: OnceLock<String>,
     fence_bell: Notify,
@@ -82,6 +88,7 @@ impl Service {
             slots,
             memory,
             metrics,
+            uses: TokenUses::default(),
             backend: OnceLock::new(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),

@@ -1,16 +1,132 @@
-//! Who sends a request: what is known of that goes with it from here on.
+//! Who sends a request: the token that it shows, in any of the places where clients put one.
+//!
+//! This comes before anything of the body is read.
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use url::form_urlencoded;
 
 use crate::http::app::App;
+use crate::http::connections::Peer;
+use crate::http::error::Dialect;
 use crate::service::context::{Principal, RequestContext};
+use crate::service::error::{Code, ServiceError};
 
-/// Puts the context of the request into it.
-pub async fn check(State(_): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let context = RequestContext::new(Principal::Anyone);
-    request.extensions_mut().insert(context);
-    next.run(request).await
+/// Asked before a client has a token, and by what watches the process.
+const OPEN_PATHS: [&str; 5] = ["/health", "/-/healthy", "/ready", "/-/ready", "/ping"];
+
+/// Puts the context of the request into it, or answers 401.
+pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if OPEN_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    match principal(&app, &request) {
+        Ok(principal) => {
+            request
+                .extensions_mut()
+                .insert(RequestContext::new(principal));
+            next.run(request).await
+        }
+        Err(error) => error.respond(Dialect::of_path(request.uri().path())),
+    }
+}
+
+fn principal(app: &App, request: &Request) -> Result<Principal, ServiceError> {
+    if !app.service.config.auth {
+        return Ok(Principal::Anyone);
+    }
+    let shown = shown(request.headers(), request.uri().query())?;
+    let certified = request.extensions().get::<Peer>();
+    match (&shown, certified.and_then(|peer| peer.name.as_deref())) {
+        (None, Some(name)) => app.service.authenticate_name(name),
+        _ => app.service.authenticate(shown.as_deref()),
+    }
+}
+
+/// The secret that a request shows: in its header, or else in its address as `token=` or `p=`.
+fn shown<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+) -> Result<Option<Cow<'a, str>>, ServiceError> {
+    if let Some(header) = headers.get(AUTHORIZATION) {
+        return in_header(header);
+    }
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let secret = pairs.find(|(name, value)| matches!(&**name, "token" | "p") && !value.is_empty());
+    Ok(secret.map(|(_, value)| value))
+}
+
+fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
+    let bad = || {
+        ServiceError::new(
+            Code::Unauthenticated,
+            "the header Authorization must be \"Bearer TOKEN\", \"Token TOKEN\", or Basic with any \
+             user and the token as its password",
+        )
+    };
+    let text = header.to_str().map_err(|_| bad())?.trim();
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = rest.trim();
+    let secret = if scheme.eq_ignore_ascii_case("bearer") {
+        Cow::Borrowed(rest)
+    } else if scheme.eq_ignore_ascii_case("token") {
+        // Clients of InfluxDB 1.8 send a user, too.
+        Cow::Borrowed(rest.split_once(':').map_or(rest, |(_, password)| password))
+    } else if scheme.eq_ignore_ascii_case("basic") {
+        let pair = STANDARD.decode(rest).map_err(|_| bad())?;
+        let pair = String::from_utf8(pair).map_err(|_| bad())?;
+        let (_, password) = pair.split_once(':').ok_or_else(bad)?;
+        Cow::Owned(password.to_owned())
+    } else {
+        return Err(bad());
+    };
+    // Telegraf sends an empty one if it has none.
+    Ok((!secret.is_empty()).then_some(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_where_clients_put_them() {
+        let check =
+            |header: Option<&str>, query: Option<&str>, expected: Result<Option<&str>, ()>| {
+                let mut headers = HeaderMap::new();
+                if let Some(header) = header {
+                    headers.insert(AUTHORIZATION, HeaderValue::from_str(header).unwrap());
+                }
+                let found = shown(&headers, query).map_err(drop);
+                assert_eq!(
+                    found.as_ref().map(Option::as_deref),
+                    expected.as_ref().map(|e| *e)
+                );
+            };
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        check(None, None, Ok(None));
+        check(Some("Bearer abc"), None, Ok(Some("abc")));
+        check(Some("bearer  abc"), None, Ok(Some("abc")));
+        check(Some("Token abc"), None, Ok(Some("abc")));
+        check(Some("Token user:abc"), None, Ok(Some("abc")));
+        check(Some("Token "), None, Ok(None));
+        check(Some(&basic("anyone:a:c")), None, Ok(Some("a:c")));
+        check(Some(&basic(":abc")), None, Ok(Some("abc")));
+        check(Some(&basic("abc")), None, Err(()));
+        check(Some("Basic ???"), None, Err(()));
+        check(Some("Digest abc"), None, Err(()));
+        check(Some("abc"), None, Err(()));
+        check(None, Some("db=x&u=me&p=a%2Bc"), Ok(Some("a+c")));
+        check(None, Some("token=abc"), Ok(Some("abc")));
+        check(None, Some("p=&token=abc"), Ok(Some("abc")));
+        // A header counts alone.
+        check(Some("Bearer abc"), Some("token=xyz"), Ok(Some("abc")));
+        check(Some("Token "), Some("token=xyz"), Ok(None));
+    }
 }

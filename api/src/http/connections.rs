@@ -138,6 +138,13 @@ impl Drop for Place {
     }
 }
 
+/// What is known of the other end of a connection, with each of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The common name of its certificate, if it showed one that was checked.
+    pub name: Option<Arc<str>>,
+}
+
 /// What happens on a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {

@@ -2,19 +2,29 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tidelake_catalog::Environment;
+use tidelake_catalog::model::INTERNAL_DATABASE;
 use tokio::time::Instant;
 
 use crate::http::app::App;
+use crate::http::error::Dialect;
+use crate::service::context::{Read, RequestContext};
 
 /// `GET /metrics`. Figures may wait for locks of the write path, so they are read on a thread that
 /// may wait.
-pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+pub async fn metrics(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+) -> Response {
+    if let Err(error) = caller.access::<Read>(INTERNAL_DATABASE) {
+        return error.respond(Dialect::Text);
+    }
     let text = Environment::system()
         .run_blocking(move || app.service.metrics.text())
         .await

@@ -4,7 +4,8 @@
 //! machine reaches it on behalf of any page that it shows. A page of another origin is told by the
 //! header `Origin`; one whose name was made to mean this machine (DNS rebinding) by `Host`, which
 //! then has that name. So a request that may change something has to name an allowed host, and an
-//! origin of such a host if it names any.
+//! origin of such a host if it names any. With tokens the host may be any: a page of another name
+//! has none of the browser's passwords for this one.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,10 +38,13 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     ) {
         return next.run(request).await;
     }
+    let config = &app.service.config;
+    let any_host = config.auth;
     match refused(
         request.headers(),
         request.uri(),
-        &app.service.config.allowed_hosts,
+        &config.allowed_hosts,
+        any_host,
     ) {
         Some(reason) => {
             let dialect = Dialect::of_path(request.uri().path());
@@ -50,7 +54,7 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
 }
 
-fn refused(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Option<String> {
+fn refused(headers: &HeaderMap, uri: &Uri, allowed: &[String], any_host: bool) -> Option<String> {
     let host = headers
         .get(HOST)
         .map(|host| host.to_str().unwrap_or_default());
@@ -59,7 +63,7 @@ fn refused(headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Option<String>
     let Some(host) = host else {
         return Some("a request that may change something needs the header Host".to_owned());
     };
-    if !is_allowed(host, allowed) {
+    if !any_host && !is_allowed(host, allowed) {
         return Some(format!(
             "the header Host names {host:?}, which is no address and no private name; add it to \
              allowed_hosts if it is a name of this server"
@@ -116,7 +120,7 @@ mod tests {
             headers.extend(value.map(|value| (name, HeaderValue::from_static(value))));
         }
         let allowed = ["tsdb.example.org".to_owned()];
-        let got = refused(&headers, &Uri::from_static("/write"), &allowed);
+        let got = refused(&headers, &Uri::from_static("/write"), &allowed, false);
         match (&got, expected) {
             (None, None) => {}
             (Some(got), Some(expected)) => assert!(got.contains(expected), "{got}"),
@@ -168,6 +172,13 @@ mod tests {
         ] {
             check(own, Some(origin), Some("comes from a web page"));
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("tsdb.example.com"));
+        let refused_with_tokens =
+            |headers: &HeaderMap| refused(headers, &Uri::from_static("/write"), &[], true);
+        assert_eq!(refused_with_tokens(&headers), None);
+        headers.insert(ORIGIN, HeaderValue::from_static("http://evil.example"));
+        assert!(refused_with_tokens(&headers).is_some());
         // A name that was made to mean this machine.
         check(
             Some("evil.example:7070"),

@@ -21,6 +21,10 @@ const COMPRESS_ABOVE_BYTES: u16 = 1024;
 
 /// The whole HTTP interface.
 pub fn router(app: Arc<App>) -> Router {
+    layered(routes(), app)
+}
+
+fn routes() -> Router<Arc<App>> {
     let below_a_database = || {
         let queries = Router::new()
             .merge(prometheus::query::routes())
@@ -36,18 +40,18 @@ pub fn router(app: Arc<App>) -> Router {
             .merge(prometheus::write::routes())
             .merge(prometheus::admin::routes())
     };
-    let routes = Router::new()
+    Router::new()
         .merge(below_a_database())
         .nest("/db/{database}", below_a_database())
         .merge(influx::write::routes())
         .merge(influx::delete::routes())
         .merge(influx::configure::routes())
+        .merge(influx::token::routes())
         .merge(sql::routes())
         .merge(admin::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method);
-    layered(routes, app)
+        .method_not_allowed_fallback(wrong_method)
 }
 
 /// What every request passes, the last one first.
@@ -90,5 +94,7 @@ async fn wrong_method(method: Method) -> Response {
         .into_response()
 }
 
+#[cfg(test)]
+mod authorization_tests;
 #[cfg(test)]
 mod tests;

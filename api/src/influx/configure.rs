@@ -74,7 +74,8 @@ fn respond(answer: Result<Response, ServiceError>) -> Response {
     answer.unwrap_or_else(|error| error.respond(Dialect::Influx))
 }
 
-async fn read_body<T: DeserializeOwned>(
+/// A body that is a JSON object.
+pub async fn read_body<T: DeserializeOwned>(
     app: &App,
     headers: &HeaderMap,
     body: Body,
@@ -84,7 +85,8 @@ async fn read_body<T: DeserializeOwned>(
         .map_err(|e| ServiceError::bad_request(format!("the body must be a JSON object: {e}")))
 }
 
-fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, ServiceError> {
+/// A parameter that must be there.
+pub fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, ServiceError> {
     params
         .get(name)
         .ok_or_else(|| ServiceError::bad_request(format!("the parameter {name:?} is missing")))
@@ -306,6 +308,10 @@ async fn drop_table(
             let access = caller.access::<Delete>(database)?;
             if service.delete_all_rows(&access, table).await? {
                 return Ok(StatusCode::OK.into_response());
+            }
+            if data_only {
+                let message = format!("table {table:?} of database {database:?} does not exist");
+                return Err(ServiceError::new(Code::NotFound, message));
             }
         }
         service.drop_table(&caller.access(database)?, table).await?;

@@ -552,7 +552,8 @@ pub struct Backend {
     ingest_threads: IngestThreads,
 }
 
-fn open_store(config: &Config) -> Result<Store, OpenError> {
+/// The store, to read and to write.
+pub(crate) fn open_store(config: &Config) -> Result<Store, OpenError> {
     open_store_by(config, Store::open)
 }
 

@@ -14,6 +14,7 @@ use axum::routing::get;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tidelake_catalog::model::TimeRange;
+use url::Url;
 
 use crate::config::Config;
 use crate::http::app::App;
@@ -53,11 +54,26 @@ async fn build_info() -> Response {
 
 /// The settings by the names of their flags.
 fn settings(config: &Config) -> Map<String, Value> {
+    let config = Config {
+        s3_endpoint: config.s3_endpoint.as_deref().map(without_password),
+        ..config.clone()
+    };
     match serde_json::to_value(config) {
         Ok(Value::Object(fields)) => fields,
         // A structure of plain fields always becomes an object.
         _ => Map::new(),
     }
+}
+
+/// An address may have a user and a password in it.
+fn without_password(address: &str) -> String {
+    let Ok(mut url) = Url::parse(address) else {
+        return address.to_owned();
+    };
+    // Both fail where there can be neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
 }
 
 async fn flags(
@@ -234,17 +250,22 @@ mod tests {
     fn settings_have_the_names_of_flags_and_no_secrets() {
         let config = Config {
             store: Some("s3://b/p".into()),
+            s3_endpoint: Some("https://me:hunter2@s3.example:9000/".into()),
             ..Config::default()
         };
         let fields = settings(&config);
         assert_eq!(fields["store"], json!("s3://b/p"));
         assert_eq!(fields["lookback_ms"], json!(300_000));
-        assert!(
-            fields.keys().all(|key| !["secret", "password", "token"]
-                .iter()
-                .any(|word| key.contains(word))),
-            "{fields:?}"
-        );
+        assert_eq!(fields["s3_endpoint"], json!("https://s3.example:9000/"));
+        let named = ["secret", "password", "token", "key"];
+        let is_named = |key: &str| named.iter().any(|word| key.contains(word));
+        // Of secrets there are only the files that they are in.
+        let secrets: Vec<&str> = fields
+            .keys()
+            .map(String::as_str)
+            .filter(|key| is_named(key))
+            .collect();
+        assert_eq!(secrets, ["admin_token_file", "tls_key"]);
     }
 
     #[test]

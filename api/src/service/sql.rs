@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::execution::SendableRecordBatchStream;
-use tidelake_catalog::model::Permissions;
 
 use super::Service;
 use super::context::{Access, Admin, Delete, Read, RequestContext};
@@ -100,9 +99,14 @@ impl Service {
         text: SqlText,
         params: HashMap<String, SqlParam>,
     ) -> Result<(&'static str, u64), ServiceError> {
-        // What it names is looked up, which only may who may change something of that.
-        if !context.may(database, Permissions::DELETE) {
-            context.access::<Admin>(database)?;
+        // What it names is looked up, which only those may who may then change it. Another database
+        // is not looked up.
+        match text.first_words().split_whitespace().collect::<Vec<_>>()[..] {
+            [verb, ..] if verb.eq_ignore_ascii_case("delete") => {
+                context.access::<Delete>(database)?;
+            }
+            [_, what, ..] if what.eq_ignore_ascii_case("database") => {}
+            _ => drop(context.access::<Admin>(database)?),
         }
         let querier = &self.backend()?.querier;
         let command = Box::pin(querier.sql_command(database, text, params)).await?;

@@ -9,6 +9,8 @@ use std::fmt;
 use std::ops::BitOr;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq;
+
 /// The database of what the server records about itself. No client writes it.
 pub const INTERNAL_DATABASE: &str = "_internal";
 
@@ -198,7 +200,8 @@ impl fmt::Debug for Token {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tokens {
     by_id: BTreeMap<u64, Arc<Token>>,
-    by_hash: HashMap<[u8; 32], u64>,
+    /// By the first bytes of the hash.
+    by_hash: HashMap<[u8; 8], u64>,
 }
 
 impl Tokens {
@@ -217,24 +220,30 @@ impl Tokens {
         self.iter().find(|token| &*token.name == name)
     }
 
-    /// By the SHA-256 of its secret. How long this takes says nothing about secrets: their hashes
-    /// cannot be chosen.
+    /// By the SHA-256 of its secret, which is compared in constant time. That there is a token whose
+    /// hash has the same first bytes is of no use: hashes cannot be chosen.
     pub fn with_hash(&self, hash: &[u8; 32]) -> Option<&Arc<Token>> {
-        self.get(*self.by_hash.get(hash)?)
+        let token = self.get(*self.by_hash.get(&beginning(hash))?)?;
+        bool::from(token.hash.ct_eq(hash)).then_some(token)
     }
 
     /// Adds a token, or puts it in the place of the one with its number.
     pub(crate) fn put(&mut self, token: Token) {
-        self.by_hash.insert(token.hash, token.id);
+        self.by_hash.insert(beginning(&token.hash), token.id);
         self.by_id.insert(token.id, Arc::new(token));
     }
 
     /// Takes a token away.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Arc<Token>> {
         let token = self.by_id.remove(&id)?;
-        self.by_hash.remove(&token.hash);
+        self.by_hash.remove(&beginning(&token.hash));
         Some(token)
     }
+}
+
+fn beginning(hash: &[u8; 32]) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    [a, b, c, d, e, f, g, h]
 }
 
 #[cfg(test)]
