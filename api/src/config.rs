@@ -111,8 +111,8 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// Its private key, in PEM.
     pub tls_key: Option<PathBuf>,
-    /// Certificates of the authorities whose clients may connect, in PEM; others are turned away. The
-    /// common name of a client's certificate may stand for the token of that name.
+    /// Certificates of the authorities whose clients may connect, in PEM; others are turned away. With
+    /// `auth`, the DNS name in a client's certificate stands for the token of that name.
     pub tls_client_ca: Option<PathBuf>,
     /// Listen on addresses that other machines reach, though anybody there may read, change and
     /// delete everything.

@@ -1,4 +1,4 @@
-//! HTTP: connections (`connections`), which path belongs to which handler (`router`), what every
+//! HTTP: connections (`connections`, `tls`), which path belongs to which handler (`router`), what every
 //! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
 //! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
 //! `admin` and `metrics` answer what belongs to no other protocol.
@@ -19,4 +19,5 @@ mod malformed;
 mod metrics;
 mod origin;
 mod panics;
+pub mod tls;
 mod write_timeout;

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::http::app::App;
 use crate::http::connections::{self, Limits};
 use crate::http::router::router;
+use crate::http::tls::Tls;
 use crate::node::backend::{Backend, OpenError, WalState};
 use crate::node::memory;
 use crate::service::first_token;
@@ -55,7 +56,8 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     let memory_bytes = memory::memory_bytes(&app.service.config);
     memory::watch(memory_bytes, Arc::clone(&app.service.memory), give_back)
         .context("cannot start the thread that watches memory")?;
-    let (stop, mut http) = start_http(listener, app.clone())?;
+    let tls = Tls::open(&app.service.config)?;
+    let (stop, mut http) = start_http(listener, tls, app.clone())?;
     tracing::info!(%address, "listening");
 
     tokio::select! {
@@ -100,12 +102,16 @@ fn follow_tokens(app: &Arc<App>) {
 
 fn start_http(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     app: Arc<App>,
 ) -> anyhow::Result<(watch::Sender<bool>, JoinHandle<()>)> {
     let (stop, stopped) = watch::channel(false);
     let limits = connection_limits(&app.service.config)?;
     let connections = Arc::clone(&app.connections);
-    let serve = connections::serve(listener, router(app), limits, connections, stopped);
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(async move { tls.follow().await });
+    }
+    let serve = connections::serve(listener, tls, router(app), limits, connections, stopped);
     Ok((stop, tokio::spawn(serve)))
 }
 
@@ -273,21 +279,39 @@ fn greet(address: SocketAddr, config: &Config) {
         .store_location()
         .map_or_else(|e| e.to_string(), |s| s.to_string());
     // Nobody may be listening to stdout, which is no reason to stop.
-    let _ = std::io::stdout().write_all(greeting(address, &store).as_bytes());
+    let _ = std::io::stdout().write_all(greeting(address, &store, config).as_bytes());
 }
 
-fn greeting(address: SocketAddr, store: &str) -> String {
+fn greeting(address: SocketAddr, store: &str, config: &Config) -> String {
     let host = match address {
         a if a.ip().is_unspecified() => format!("127.0.0.1:{}", a.port()),
         a => a.to_string(),
     };
+    let scheme = match config.tls_cert {
+        Some(_) => "https",
+        None => "http",
+    };
+    let file = config.admin_token_path();
+    let file = std::path::absolute(&file).unwrap_or(file);
+    let (tokens, token) = match config.auth {
+        true => (
+            format!(
+                "The first token, which allows everything, is in {}\n",
+                file.display()
+            ),
+            format!(" -H \"Authorization: Bearer $(cat '{}')\"", file.display()),
+        ),
+        false => (String::new(), String::new()),
+    };
+    let url = format!("{scheme}://{host}");
     format!(
-        "Tidelake {version} listens on http://{host}\n\
+        "Tidelake {version} listens on {url}\n\
          The data are in {store}\n\
+         {tokens}\
          Try:\n\
-         \x20 curl -i 'http://{host}/api/v2/write?bucket=default' --data-binary 'cpu,host=a usage=0.5'\n\
-         \x20 curl -G 'http://{host}/api/v3/query_sql' -d db=default -d format=pretty --data-urlencode 'q=SELECT * FROM cpu'\n\
-         \x20 curl 'http://{host}/api/v1/query?query=cpu_usage'\n",
+         \x20 curl -i{token} '{url}/api/v2/write?bucket=default' --data-binary 'cpu,host=a usage=0.5'\n\
+         \x20 curl{token} -G '{url}/api/v3/query_sql' -d db=default -d format=pretty --data-urlencode 'q=SELECT * FROM cpu'\n\
+         \x20 curl{token} '{url}/api/v1/query?query=cpu_usage'\n",
         version = env!("CARGO_PKG_VERSION"),
     )
 }
@@ -334,9 +358,21 @@ mod tests {
 
     #[test]
     fn the_greeting_can_be_pasted() {
-        let text = greeting("0.0.0.0:7070".parse().unwrap(), "/srv/data");
+        let address = "0.0.0.0:7070".parse().unwrap();
+        let text = greeting(address, "/srv/data", &Config::default());
         assert!(text.contains("http://127.0.0.1:7070/api/v2/write?bucket=default"));
         assert!(text.contains("The data are in /srv/data"));
         assert_eq!(text.matches("curl").count(), 3);
+        assert!(!text.contains("token"));
+        let config = Config {
+            auth: true,
+            tls_cert: Some("c".into()),
+            admin_token_file: Some("/run/token".into()),
+            ..Config::default()
+        };
+        let text = greeting(address, "/srv/data", &config);
+        let token =
+            "-H \"Authorization: Bearer $(cat '/run/token')\" 'https://127.0.0.1:7070/api/v1";
+        assert!(text.contains(token), "{text}");
     }
 }

@@ -22,13 +22,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tower::ServiceExt;
 
 use self::body::{Counted, Progressing};
 use self::io::TimedReads;
+use crate::http::tls::{self, Tls};
 use crate::http::write_timeout::TimedWrites;
 use crate::node::figures::Figure;
 
@@ -141,7 +142,7 @@ impl Drop for Place {
 /// What is known of the other end of a connection, with each of its requests.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
-    /// The common name of its certificate, if it showed one that was checked.
+    /// The name in its certificate, if it showed one that was checked.
     pub name: Option<Arc<str>>,
 }
 
@@ -159,6 +160,7 @@ pub(crate) struct Activity {
 /// request end at once then.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     router: Router,
     limits: Limits,
     connections: Arc<Connections>,
@@ -179,12 +181,15 @@ pub async fn serve(
         };
         match connections.enter(peer.ip(), &limits) {
             Some(place) => {
-                let served = serve_one(stream, router.clone(), limits, stopped.clone());
+                let secured = tls.clone();
+                let served = serve_one(stream, secured, router.clone(), limits, stopped.clone());
                 tokio::spawn(async move {
                     served.await;
                     drop(place);
                 });
             }
+            // Without a handshake no client could read a refusal.
+            None if tls.is_some() => drop(stream),
             None => drop(tokio::spawn(turn_away(stream))),
         }
     }
@@ -209,12 +214,40 @@ async fn turn_away(mut stream: TcpStream) {
 
 async fn serve_one(
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+) {
+    // Acknowledgements are small and must not wait for more bytes to fill a packet.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return serve_requests(stream, Peer::default(), router, limits, stopped).await;
+    };
+    // A handshake takes as long as the head of a request may.
+    let secured = tokio::time::timeout(limits.head, tls.acceptor().accept(stream));
+    match secured.await {
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let own = certificates.and_then(|certificates| certificates.first());
+            let peer = Peer {
+                name: own.and_then(tls::name_of),
+            };
+            // The state of a secured connection is large.
+            Box::pin(serve_requests(stream, peer, router, limits, stopped)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
     router: Router,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Acknowledgements are small and must not wait for more bytes to fill a packet.
-    let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::default());
     let writes = TimedWrites::new(stream, limits.write);
     let io = TimedReads::new(writes, Arc::clone(&activity), limits.idle, limits.head);
@@ -228,7 +261,8 @@ async fn serve_one(
         let activity = Arc::clone(&activity);
         service_fn(move |request: Request<Incoming>| {
             let running = Running::new(&activity, request.version());
-            let request = request.map(|body| Body::new(Progressing::new(body, limits.body)));
+            let mut request = request.map(|body| Body::new(Progressing::new(body, limits.body)));
+            request.extensions_mut().insert(peer.clone());
             let answer = router.clone().oneshot(request);
             async move {
                 let answer = answer.await?;
