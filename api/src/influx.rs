@@ -2,6 +2,7 @@
 
 pub mod configure;
 pub mod delete;
+pub mod limits;
 pub mod token;
 pub mod write;
 

@@ -29,6 +29,7 @@ pub mod read;
 pub mod samples;
 pub mod slots;
 pub mod sql;
+pub mod tenants;
 pub mod tokens;
 pub mod write;
 
@@ -46,6 +47,7 @@ use tokio::task::JoinError;
 use self::error::ServiceError;
 use self::metrics::Metrics;
 use self::slots::QuerySlots;
+use self::tenants::Tenants;
 use self::tokens::TokenUses;
 use crate::config::Config;
 use crate::node::backend::{AsOf, Backend, IngestError, Querier};
@@ -66,6 +68,7 @@ pub struct Service {
     /// What is counted.
     pub metrics: Metrics,
     uses: TokenUses,
+    tenants: Arc<Tenants>,
     backend: OnceLock<Backend>,
     fenced: OnceLock<String>,
     fence_bell: Notify,
@@ -89,6 +92,7 @@ impl Service {
             memory,
             metrics,
             uses: TokenUses::default(),
+            tenants: Arc::default(),
             backend: OnceLock::new(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
-use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::model::{Limits, TimeRange};
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tidelake_catalog::{Catalog, NameLimits};
 use tokio::sync::{Notify, watch};
@@ -25,6 +25,7 @@ use crate::label_limits::LabelLimits;
 use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
+use crate::series_quota::SeriesQuota;
 use crate::wal::clock::SystemClock;
 use crate::wal::{
     FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
@@ -260,13 +261,8 @@ impl Ingester {
             covered,
             pending: None,
         };
-        let mut labels = options.labels;
         while let Some(group) = replay.next().await.map_err(replay_error)? {
             for frame in &group.frames {
-                // A known series is taken without a look at its labels.
-                if frame.limits != std::mem::replace(&mut labels, frame.limits) {
-                    registries.clear();
-                }
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
@@ -301,9 +297,6 @@ impl Ingester {
                 )
                 .await?;
             }
-        }
-        if labels != options.labels {
-            registries.clear();
         }
         catalog.limit_names(options.names);
         let report = replay.report().clone();
@@ -458,12 +451,16 @@ impl Ingester {
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
         }
+        let database: Arc<str> = request.database.into();
+        let limits = self.catalog.snapshot().limits_of(&database);
+        let quota = self.registries.quota(&database);
+        quota.set_limit(limits.active_series.unwrap_or_default());
         let frame = Frame {
-            database: request.database.into(),
+            database,
             protocol: request.protocol,
             encoding: request.encoding,
             received_ns: self.catalog.environment().now_ns(),
-            limits: self.options.labels,
+            limits: self.options.labels.narrowed(label_limits(&limits)),
             body: request.body,
         };
         let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
@@ -713,9 +710,27 @@ impl Ingester {
         (self.buffer.bytes(), self.buffer.rows())
     }
 
+    /// How many series databases have and may have, of those that were written to lately.
+    pub fn series_quotas(&self) -> Vec<(Arc<str>, Arc<SeriesQuota>)> {
+        self.registries.quotas()
+    }
+
     /// Series that are known at present.
     pub fn series(&self) -> usize {
         self.registries.series()
+    }
+}
+
+/// The limits of labels that a tenant has; 0 is no limit.
+fn label_limits(limits: &Limits) -> LabelLimits {
+    // 0 would be no limit here, and no label at all is no use there.
+    let limit = |limit: Option<u64>| {
+        limit.map_or(0, |limit| u32::try_from(limit).unwrap_or(u32::MAX).max(1))
+    };
+    LabelLimits {
+        per_series: limit(limits.labels_per_series),
+        name_bytes: limit(limits.label_name_bytes),
+        value_bytes: limit(limits.label_value_bytes),
     }
 }
 

@@ -5,7 +5,7 @@
 //! limits its request was held to, because a replay must refuse exactly what was refused.
 
 /// Limits of the labels of one series, tags of line protocol included; 0 is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct LabelLimits {
     /// Labels, the name of a metric included.
     pub per_series: u32,
@@ -19,6 +19,19 @@ pub struct LabelLimits {
 const QUOTED_CHARS: usize = 64;
 
 impl LabelLimits {
+    /// The narrower of these and of others, by number and length; 0 is no limit.
+    pub fn narrowed(self, other: Self) -> Self {
+        let narrower = |a: u32, b: u32| match (a, b) {
+            (0, limit) | (limit, 0) => limit,
+            (a, b) => a.min(b),
+        };
+        Self {
+            per_series: narrower(self.per_series, other.per_series),
+            name_bytes: narrower(self.name_bytes, other.name_bytes),
+            value_bytes: narrower(self.value_bytes, other.value_bytes),
+        }
+    }
+
     /// No limits.
     pub const NONE: Self = Self {
         per_series: 0,

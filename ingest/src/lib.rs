@@ -26,6 +26,7 @@ pub mod remote_write;
 pub mod request;
 pub mod retention;
 pub mod rows;
+pub mod series_quota;
 pub mod series_registry;
 pub mod wal;
 

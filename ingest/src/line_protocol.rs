@@ -28,6 +28,7 @@ use tidelake_catalog::model::{Column, TableSchema};
 use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::rows::Rows;
+use crate::series_registry::SeriesError;
 use crate::series_registry::{KnownSeries, SeriesRegistry};
 use syntax::Escapes;
 use table::TableBuilder;
@@ -120,6 +121,8 @@ pub struct ParsedLines {
     /// Whether lines were refused because a series registry is full: the client may send them
     /// again later.
     pub registry_full: bool,
+    /// Whether lines were refused because the database has as many series as it may.
+    pub over_quota: bool,
 }
 
 /// The good lines of one table.
@@ -364,8 +367,8 @@ impl<'b> Parser<'b> {
             for (refused, error) in finished.refused {
                 self.out.lines_ok -= 1;
                 self.out.lines_refused += 1;
-                self.out.registry_full |=
-                    matches!(error, crate::series_registry::SeriesError::Full { .. });
+                self.out.registry_full |= matches!(error, SeriesError::Full { .. });
+                self.out.over_quota |= matches!(error, SeriesError::OverQuota { .. });
                 if self.out.errors.len() < self.options.limits.errors {
                     let end = syntax::skip_line(body, refused.start).end;
                     let original = quote(&body[refused.start..end]);

@@ -78,6 +78,7 @@ struct Lookup<'a> {
     snapshot: &'a Snapshot,
     database: &'a Arc<str>,
     registries: &'a Registries,
+    limits: LabelLimits,
     now_ms: i64,
 }
 
@@ -89,8 +90,8 @@ impl TableLookup for Lookup<'_> {
     }
 
     fn registry(&self, table: &str) -> Arc<SeriesRegistry> {
-        self.registries
-            .get(&table_name(self.snapshot, self.database, table))
+        let name = table_name(self.snapshot, self.database, table);
+        self.registries.get(&name, self.limits)
     }
 
     fn oldest(&self, table: &str) -> Oldest {
@@ -253,6 +254,7 @@ impl Preparer {
                     snapshot: &snapshot,
                     database,
                     registries,
+                    limits: frame.limits,
                     now_ms: received_ms(frame),
                 };
                 line_protocol::parse(body, &options, &lookup)
@@ -264,6 +266,9 @@ impl Preparer {
                     continue;
                 }
                 return Err(full());
+            }
+            if parsed.over_quota {
+                return Err(self.over_quota(frame));
             }
             if !accept_partial && parsed.lines_refused > 0 {
                 let outcome = WriteOutcome {
@@ -320,6 +325,21 @@ impl Preparer {
         }
     }
 
+    /// The whole request, as a replay knows no quotas and would bring back what was refused.
+    fn over_quota(&self, frame: &Frame) -> IngestError {
+        let quota = self.registries.quota(&frame.database);
+        IngestError::Throttled {
+            reason: format!(
+                "the database {:?} has {} active series and may have {} (limit active_series); series \
+                 that get no points are forgotten when the buffer is flushed",
+                &*frame.database,
+                quota.held(),
+                quota.limit()
+            ),
+            retry_after_s: 30,
+        }
+    }
+
     async fn samples(
         &self,
         frame: &Frame,
@@ -328,7 +348,7 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
-        let mut registry = self.registries.get(&name);
+        let mut registry = self.registries.get(&name, frame.limits);
         let oldest = oldest(
             &snapshot,
             &frame.database,
@@ -350,8 +370,11 @@ impl Preparer {
                 return Err(full());
             }
             renewed = true;
-            registry = self.registries.get(&name);
+            registry = self.registries.get(&name, frame.limits);
         };
+        if parsed.over_quota {
+            return Err(self.over_quota(frame));
+        }
         if parsed.rows.len() > self.max_samples {
             return Err(IngestError::TooLarge(format!(
                 "the body has {} samples, at most {} are taken at a time; send it in smaller parts",

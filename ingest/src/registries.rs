@@ -7,14 +7,20 @@ use parking_lot::RwLock;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 
 use crate::buffer::TableName;
+use crate::label_limits::LabelLimits;
+use crate::series_quota::SeriesQuota;
 use crate::series_registry::SeriesRegistry;
 
-/// One registry per table. Series that are gone would fill it for ever, so a registry that has
+type Key = (TableName, LabelLimits);
+
+/// One registry per table and limits of labels: a series that is known is taken without a look at its
+/// labels, so it must have been held to the same limits. Series that are gone would fill it for ever, so a registry that has
 /// grown large is replaced by an empty one ([`renew`](Self::renew)); rows that were read with the
 /// old one keep it alive.
 #[derive(Debug)]
 pub struct Registries {
-    tables: RwLock<HashMap<TableName, Arc<SeriesRegistry>>>,
+    tables: RwLock<HashMap<Key, Arc<SeriesRegistry>>>,
+    quotas: RwLock<HashMap<Arc<str>, Arc<SeriesQuota>>>,
     limit_bytes: usize,
     memory: Arc<MemoryBudget>,
 }
@@ -24,6 +30,7 @@ impl Registries {
     pub fn new(limit_bytes: usize, memory: Arc<MemoryBudget>) -> Self {
         Self {
             tables: RwLock::default(),
+            quotas: RwLock::default(),
             limit_bytes,
             memory,
         }
@@ -34,50 +41,81 @@ impl Registries {
         &self.memory
     }
 
-    /// The registry of a table, made if need be.
-    pub fn get(&self, name: &TableName) -> Arc<SeriesRegistry> {
-        if let Some(registry) = self.tables.read().get(name) {
+    /// The registry of a table for requests that are held to these limits, made if need be.
+    pub fn get(&self, name: &TableName, limits: LabelLimits) -> Arc<SeriesRegistry> {
+        let key = (name.clone(), limits);
+        if let Some(registry) = self.tables.read().get(&key) {
             return Arc::clone(registry);
         }
+        let quota = self.quota(&name.database);
         let mut tables = self.tables.write();
-        Arc::clone(tables.entry(name.clone()).or_insert_with(|| {
+        Arc::clone(tables.entry(key).or_insert_with(|| {
             let memory = Arc::clone(&self.memory);
-            Arc::new(SeriesRegistry::counted(self.limit_bytes, memory))
+            Arc::new(SeriesRegistry::counted(self.limit_bytes, memory, quota))
         }))
     }
 
-    /// The registry of a table that was made before the catalog had the table is from now on known
-    /// by its id.
+    /// How many series a database has and may have.
+    pub fn quota(&self, database: &Arc<str>) -> Arc<SeriesQuota> {
+        if let Some(quota) = self.quotas.read().get(database) {
+            return Arc::clone(quota);
+        }
+        let mut quotas = self.quotas.write();
+        Arc::clone(quotas.entry(Arc::clone(database)).or_default())
+    }
+
+    /// The same of all databases that were written to.
+    pub fn quotas(&self) -> Vec<(Arc<str>, Arc<SeriesQuota>)> {
+        let quotas = self.quotas.read();
+        let all = quotas.iter();
+        all.map(|(name, quota)| (Arc::clone(name), Arc::clone(quota)))
+            .collect()
+    }
+
+    /// The registries of a table that were made before the catalog had the table are from now on
+    /// known by its id.
     pub fn adopt(&self, before: &TableName, name: &TableName) {
         let mut tables = self.tables.write();
-        if let Some(registry) = tables.remove(before) {
-            tables.entry(name.clone()).or_insert(registry);
+        let made: Vec<Key> = tables
+            .keys()
+            .filter(|(of, _)| of == before)
+            .cloned()
+            .collect();
+        for key in made {
+            if let Some(registry) = tables.remove(&key) {
+                tables.entry((name.clone(), key.1)).or_insert(registry);
+            }
         }
     }
 
     /// Forgets the registries of tables that are not there any more.
     pub fn retain(&self, is_there: impl Fn(&TableName) -> bool) {
-        self.tables.write().retain(|name, _| is_there(name));
+        self.tables.write().retain(|(name, _), _| is_there(name));
+        let tables = self.tables.read();
+        let mut quotas = self.quotas.write();
+        quotas.retain(|database, _| tables.keys().any(|(name, _)| name.database == *database));
     }
 
-    /// Replaces registries that are more than three quarters full, and all if together they take
+    /// Replaces registries that are more than three quarters full, those of databases that have nearly
+    /// as many series as they may, and all if together they take
     /// more than half of the memory that there is for rows and series; whether there were any.
     /// Series that still come register again. Rows that are not in segments yet keep theirs.
     pub fn renew(&self) -> bool {
         let mut tables = self.tables.write();
         let before = tables.len();
-        tables.retain(|_, registry| registry.bytes() <= self.limit_bytes / 4 * 3);
+        let quotas = self.quotas.read();
+        let is_nearly_used = |database: &Arc<str>| {
+            let quota = quotas.get(database);
+            quota.is_some_and(|quota| quota.is_nearly_used())
+        };
+        tables.retain(|(name, _), registry| {
+            registry.bytes() <= self.limit_bytes / 4 * 3 && !is_nearly_used(&name.database)
+        });
         let left: usize = tables.values().map(|registry| registry.bytes()).sum();
         if left > self.memory.limit(Share::Buffer) / 2 {
             tables.clear();
         }
         tables.len() < before
-    }
-
-    /// Forgets all series, which were registered under other limits than those that come. Rows that
-    /// are not in segments yet keep theirs.
-    pub fn clear(&self) {
-        self.tables.write().clear();
     }
 
     /// Series in all registries.

@@ -70,6 +70,8 @@ pub struct WrittenSamples {
     /// Whether series were refused because the registry is full: the sender may send them again
     /// later.
     pub registry_full: bool,
+    /// Whether series were refused because the database has as many as it may.
+    pub over_quota: bool,
 }
 
 impl WrittenSamples {

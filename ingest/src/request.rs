@@ -64,6 +64,14 @@ pub enum IngestError {
         /// After how many seconds to try again.
         retry_after_s: u64,
     },
+    /// The client sends more than it may; it should go on with the same later.
+    #[error("{reason}")]
+    Throttled {
+        /// Which limit.
+        reason: String,
+        /// After how many seconds to try again.
+        retry_after_s: u64,
+    },
     /// Another process took this node over; this one must exit.
     #[error("{0}")]
     Fenced(String),

@@ -15,6 +15,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use crate::series_quota::SeriesQuota;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
@@ -54,6 +55,12 @@ pub enum SeriesError {
         refused: Labels,
         /// Their id.
         id: u64,
+    },
+    /// The database has as many series as it may; the write may be retried later.
+    #[error("the database may have at most {limit} active series (limit active_series)")]
+    OverQuota {
+        /// The limit.
+        limit: u64,
     },
     /// The registry's memory is used up; the write may be retried later.
     #[error("the series of this table take more memory than the limit of {limit} bytes")]
@@ -109,6 +116,13 @@ struct Inner {
     /// At least as many bytes, in blocks.
     counted: Reservation,
     limit_bytes: usize,
+    quota: Arc<SeriesQuota>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.quota.give_back(self.entries.len);
+    }
 }
 
 /// Memory is reserved in blocks: an eighth of what there is, within these bounds. There may be ten
@@ -136,19 +150,29 @@ impl std::fmt::Debug for SeriesRegistry {
 impl SeriesRegistry {
     /// A registry without series that takes at most about `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        Self::counted(limit_bytes, MemoryBudget::unlimited())
+        Self::counted(limit_bytes, MemoryBudget::unlimited(), Arc::default())
     }
 
-    /// The same, counted in the memory of the process.
-    pub fn counted(limit_bytes: usize, memory: Arc<MemoryBudget>) -> Self {
-        Self::with_ids(limit_bytes, memory, Labels::series_id)
+    /// The same, counted in the memory of the process and among the series of a database.
+    pub fn counted(limit_bytes: usize, memory: Arc<MemoryBudget>, quota: Arc<SeriesQuota>) -> Self {
+        Self::with(limit_bytes, memory, Labels::series_id, quota)
     }
 
     /// As [`new`](Self::new), with ids from another function, to test what a collision does.
+    #[cfg(test)]
     pub(crate) fn with_ids(
         limit_bytes: usize,
         memory: Arc<MemoryBudget>,
         id_of: fn(&Labels) -> u64,
+    ) -> Self {
+        Self::with(limit_bytes, memory, id_of, Arc::default())
+    }
+
+    fn with(
+        limit_bytes: usize,
+        memory: Arc<MemoryBudget>,
+        id_of: fn(&Labels) -> u64,
+        quota: Arc<SeriesQuota>,
     ) -> Self {
         Self {
             inner: RwLock::new(Inner {
@@ -159,6 +183,7 @@ impl SeriesRegistry {
                 bytes: 0,
                 counted: memory.empty(Share::Buffer),
                 limit_bytes,
+                quota,
             }),
             memory,
             limit_bytes,
@@ -284,12 +309,16 @@ impl Inner {
             .ok_or(full.clone())?;
         // The entry, the series that it points to, and its place in the table of ids, which has
         // room for twice as many as it holds, at worst.
+        self.quota
+            .take()
+            .map_err(|limit| SeriesError::OverQuota { limit })?;
         let cost = size_of::<OnceLock<SeriesEntry>>()
             + size_of::<Series>()
             + 32
             + 2 * size_of::<u32>()
             + labels.as_str().len();
         if !self.charge(cost) {
+            self.quota.give_back(1);
             return Err(full);
         }
         let names = self.intern_names(&labels);
@@ -554,7 +583,8 @@ mod tests {
         let memory = MemoryBudget::unlimited();
         let registries: Vec<_> = (0..1000)
             .map(|_| {
-                let registry = SeriesRegistry::counted(1 << 30, Arc::clone(&memory));
+                let registry =
+                    SeriesRegistry::counted(1 << 30, Arc::clone(&memory), Arc::default());
                 insert(&registry, ",a=1", labels("1")).unwrap();
                 registry
             })

@@ -72,6 +72,21 @@ impl Querier {
         }
     }
 
+    /// The same for queries that may read and hold less.
+    pub fn limited(&self, max_read_bytes: u64, max_samples: u64) -> Self {
+        let promql = EngineOptions {
+            max_read_bytes: self.promql.max_read_bytes.min(max_read_bytes),
+            max_samples: self.promql.max_samples.min(max_samples),
+            ..self.promql.clone()
+        };
+        Self {
+            tables: self.tables.clone(),
+            sql: self.sql.with_promql(promql.clone()),
+            promql,
+            meter: Arc::clone(&self.meter),
+        }
+    }
+
     /// The tables that are read.
     pub fn tables(&self) -> &Tables {
         &self.tables

@@ -179,6 +179,18 @@ impl SqlEngine {
         }
     }
 
+    /// The same with other limits of the PromQL expressions in statements.
+    pub fn with_promql(&self, promql: EngineOptions) -> Self {
+        let options = SqlOptions {
+            promql,
+            ..SqlOptions::clone(&self.options)
+        };
+        Self {
+            options: Arc::new(options),
+            ..self.clone()
+        }
+    }
+
     /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
     /// What it reads is the state that the tables of this engine are in, whatever
     /// [`SqlText::as_of`] says.

@@ -243,7 +243,7 @@ impl Querier {
     fn engine(&self, options: &PromqlOptions) -> EngineOptions {
         EngineOptions {
             timeout: options.timeout,
-            max_samples: options.max_samples,
+            max_samples: options.max_samples.min(self.0.promql_options().max_samples),
             count_samples: options.count_samples,
             ..self.0.promql_options().clone()
         }
@@ -402,6 +402,16 @@ impl Querier {
         params: HashMap<String, SqlParam>,
     ) -> Result<Command, SqlError> {
         self.0.sql_command(db, text, params).await
+    }
+
+    /// The same for queries that may read and hold less.
+    pub fn limited(&self, max_read_bytes: u64, max_samples: u64) -> Self {
+        Self(self.0.limited(max_read_bytes, max_samples))
+    }
+
+    /// Most samples that a query may hold.
+    pub fn max_samples(&self) -> u64 {
+        self.0.promql_options().max_samples
     }
 
     /// The same tables in another state.

@@ -21,6 +21,7 @@ use crate::http::app::App;
 use crate::http::database;
 use crate::http::error::Dialect;
 use crate::http::params::Params;
+use crate::influx::limits::status;
 use crate::node::backend::{Ranking, show_retention};
 use crate::prometheus::answer::{success, success_with};
 use crate::prometheus::params as parameters;
@@ -43,6 +44,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/status/flags", get(flags))
         .route("/api/v1/status/runtimeinfo", get(runtime_info))
         .route("/api/v1/status/tsdb", get(tsdb))
+        .route("/api/v1/status/limits", get(limits))
 }
 
 async fn build_info() -> Response {
@@ -156,6 +158,18 @@ fn hostname() -> String {
         |_| std::env::var("HOSTNAME").unwrap_or_default(),
         |name| name.trim().to_owned(),
     )
+}
+
+/// What databases and tokens may take, and what they take.
+async fn limits(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+) -> Response {
+    let answer = || {
+        caller.server()?;
+        Ok(success(status(&app)?))
+    };
+    answer().unwrap_or_else(|e: ServiceError| e.respond(Dialect::Prometheus))
 }
 
 /// The series of the last hours, or of `start` to `end`: counts, and the `limit` largest of each

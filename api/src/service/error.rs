@@ -122,6 +122,9 @@ impl From<IngestError> for ServiceError {
             IngestError::Unavailable { retry_after_s, .. } => Code::Unavailable {
                 retry_after_s: *retry_after_s,
             },
+            IngestError::Throttled { retry_after_s, .. } => Code::Throttled {
+                retry_after_s: *retry_after_s,
+            },
             // The process ends now; its successor on this node will answer.
             IngestError::Fenced(_) => UNAVAILABLE,
             IngestError::Internal(_) => Code::Internal,

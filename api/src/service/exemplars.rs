@@ -16,7 +16,7 @@ impl Service {
     ) -> Result<Found<Vec<SeriesExemplars>>, ServiceError> {
         let admitted = self.admit(access, Language::Exemplars, asked.as_of).await?;
         let (database, querier) = (access.database().clone(), admitted.querier);
-        let most = self.config.max_query_samples;
+        let most = querier.max_samples();
         let found = self.compute(Box::pin(async move {
             let Selection {
                 matchers,

@@ -178,6 +178,15 @@ impl Service {
         table: Option<&str>,
         retention: Retention,
     ) -> Result<u64, ServiceError> {
+        let kept_ms = match (retention, table) {
+            (Retention::Millis(ms), _) => Some(Some(ms)),
+            // As its database says, whose retention was checked.
+            (Retention::Inherit, Some(_)) => None,
+            (Retention::Forever | Retention::Inherit, _) => Some(None),
+        };
+        if let Some(kept_ms) = kept_ms {
+            self.check_retention(access, kept_ms)?;
+        }
         self.flush_buffer().await?;
         let catalog = self.backend()?.catalog();
         self.sequence(

@@ -57,16 +57,24 @@ impl Service {
     /// Waits for a place, and finds the state as of a time.
     ///
     /// # Errors
-    /// [`Code::Unavailable`] while the server starts or stops, or when no place becomes free.
+    /// [`Code::Unavailable`] while the server starts or stops, or when no place becomes free;
+    /// [`Code::Throttled`] when the database or the token has as many queries as it may.
     pub async fn admit(
         &self,
-        _: &Access<Read>,
+        access: &Access<Read>,
         language: Language,
         as_of: Option<AsOf>,
     ) -> Result<Admitted, ServiceError> {
-        let querier = self.querier(as_of).await?;
+        let limits = self.limits_of(access)?;
+        let tenants = self.admit_query(access)?;
+        let mut querier = self.querier(as_of).await?;
+        if limits.query_read_bytes.is_some() || limits.query_samples.is_some() {
+            let or_none = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+            let (bytes, samples) = (limits.query_read_bytes, limits.query_samples);
+            querier = Arc::new(querier.limited(or_none(bytes), or_none(samples)));
+        }
         let asked = Instant::now();
-        let slot = self.slots.enter(language).await?;
+        let slot = self.slots.enter(language).await?.of(tenants);
         Ok(Admitted {
             querier,
             slot,

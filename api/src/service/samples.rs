@@ -36,12 +36,12 @@ impl Service {
     ) -> Result<(SampleReader, QuerySlot), ServiceError> {
         let admitted = self.admit(access, Language::RemoteRead, None).await?;
         let reader = SampleReader {
+            max_samples: admitted.querier.max_samples(),
             querier: admitted.querier,
             database: access.database().clone(),
             queries,
             next: 0,
             current: None,
-            max_samples: self.config.max_query_samples,
             deadline: admitted.deadline,
         };
         Ok((reader, admitted.slot))

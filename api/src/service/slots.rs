@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::service::error::{Code, ServiceError};
+use crate::service::tenants::TenantQuery;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct QuerySlot {
     outcome: AtomicUsize,
     ended: Arc<Ended>,
     #[allow(dead_code, reason = "held for its drop")]
+    tenants: Option<TenantQuery>,
+    #[allow(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
 }
 
@@ -122,6 +125,12 @@ impl QuerySlot {
     /// Who asks.
     pub fn language(&self) -> Language {
         self.language
+    }
+
+    /// The same, counted among the queries of its tenants.
+    pub fn of(mut self, tenants: TenantQuery) -> Self {
+        self.tenants = Some(tenants);
+        self
     }
 
     /// Notes how the query ends; the last word counts.
@@ -182,6 +191,7 @@ impl QuerySlots {
                 language,
                 outcome: AtomicUsize::new(Outcome::Cancelled as usize),
                 ended: Arc::clone(&self.ended),
+                tenants: None,
                 permit,
             }),
             _ => {

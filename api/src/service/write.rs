@@ -28,6 +28,7 @@ impl Service {
         points: Points,
     ) -> Result<WriteOutcome, ServiceError> {
         let bytes = points.body.len();
+        self.admit_write(access, bytes)?;
         let protocol = match points.protocol {
             Protocol::LineProtocol { .. } => "line_protocol",
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
@@ -41,6 +42,7 @@ impl Service {
         };
         let written = self.backend()?.write(request).await;
         let outcome = written.map_err(|error| self.refuse(error))?;
+        self.count_written(access, &outcome);
         self.metrics.count_write(protocol, bytes, &outcome);
         Ok(outcome)
     }

@@ -398,3 +398,57 @@ async fn all_series_of_all_parts_are_flushed_in_order() {
     assert!((1..series.len()).all(|at| labels(at - 1) < labels(at)));
     assert!(series.iter().all(|one| one.rows == 2));
 }
+
+fn of_tenant(active_series: u64, value_bytes: u64) -> Limits {
+    Limits {
+        active_series: Some(active_series),
+        label_value_bytes: Some(value_bytes),
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_as_many_active_series_as_it_may() {
+    let (ingester, catalog, _) = start(&Store::memory(), NameLimits::default(), labels(0)).await;
+    let of = tidelake_catalog::model::LimitsOf::Database("d".into());
+    catalog.set_limits(&of, of_tenant(3, 100)).await.unwrap();
+    let rows = || ingester.buffered().1;
+    let write = async |text: &str| ingester.write(lines("d", text)).await;
+    write("m,t=1 f=1 1\nm,t=2 f=1 1\no,t=1 f=1 1")
+        .await
+        .unwrap();
+    // The whole request, known series included, and other tenants go on.
+    let error = write("m,t=1 f=2 2\nm,t=3 f=1 1").await.unwrap_err();
+    let is_throttled = matches!(&error, IngestError::Throttled { reason, .. } if
+        reason.contains("has 3 active series and may have 3 (limit active_series)"));
+    assert!(is_throttled, "{error:?}");
+    assert_eq!(rows(), 3);
+    write("m,t=1 f=2 2\no,t=1 f=2 2").await.unwrap();
+    ingester.write(lines("e", "m,t=9 f=1 1")).await.unwrap();
+    // After a flush those that get points come again, and make no room for others.
+    ingester.flush().await.unwrap();
+    write("m,t=1 f=3 3\nm,t=3 f=3 3\no,t=1 f=3 3")
+        .await
+        .unwrap();
+    assert!(write("m,t=2 f=3 3").await.is_err());
+    catalog.set_limits(&of, Limits::default()).await.unwrap();
+    write("m,t=2 f=3 3").await.unwrap();
+}
+
+#[tokio::test]
+async fn limits_of_labels_that_change_lose_nothing() {
+    let store = Store::memory();
+    let (first, catalog, _) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    let of = tidelake_catalog::model::LimitsOf::Database("d".into());
+    assert_eq!(refused(&first, "m,t=long f=1 1").await, (vec![], 1));
+    catalog.set_limits(&of, of_tenant(9, 3)).await.unwrap();
+    // A series that is known is held to the new limits, as a replay does it.
+    let text = "m,t=long f=2 2\nm,t=s f=2 2";
+    assert_eq!(refused(&first, text).await, (vec![1], 1));
+    catalog.set_limits(&of, Limits::default()).await.unwrap();
+    assert_eq!(refused(&first, "m,t=long f=3 3").await, (vec![], 1));
+    assert_eq!(first.buffered().1, 3);
+    drop(first);
+    let (_second, _, rows) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
+    assert_eq!(rows, 3);
+}

@@ -362,6 +362,7 @@ impl SamplesBuilder {
         }
         for error in registered.iter().filter_map(|r| r.as_ref().err()) {
             out.registry_full |= matches!(error, SeriesError::Full { .. });
+            out.over_quota |= matches!(error, SeriesError::OverQuota { .. });
             out.refuse(error.to_string());
         }
         for field in &out.rows.fields {

@@ -64,7 +64,8 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 28] = [
+const OF_A_DATABASE: [Row; 29] = [
+    ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
     (
@@ -128,7 +129,9 @@ const OF_A_DATABASE: [Row; 28] = [
 const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T00:00:00Z"}"#;
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
-const OTHERS: [Row; 39] = [
+const OTHERS: [Row; 41] = [
+    ("GET", "/api/v3/configure/limits", "", "", Needs::Server),
+    ("PUT", "/api/v3/configure/limits", "", "{}", Needs::Server),
     ("GET", "/health", "", "", Needs::Nothing),
     ("GET", "/ready", "", "", Needs::Nothing),
     ("GET", "/-/healthy", "", "", Needs::Nothing),
