@@ -44,6 +44,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 
+use self::audit::AuditClock;
 use self::error::ServiceError;
 use self::metrics::Metrics;
 use self::slots::QuerySlots;
@@ -69,6 +70,7 @@ pub struct Service {
     pub metrics: Metrics,
     uses: TokenUses,
     tenants: Arc<Tenants>,
+    audit_clock: AuditClock,
     backend: OnceLock<Backend>,
     fenced: OnceLock<String>,
     fence_bell: Notify,
@@ -93,6 +95,7 @@ impl Service {
             metrics,
             uses: TokenUses::default(),
             tenants: Arc::default(),
+            audit_clock: AuditClock::default(),
             backend: OnceLock::new(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),
@@ -103,6 +106,8 @@ impl Service {
     /// The parts are open and replayed: requests may come.
     pub fn attach(&self, backend: Backend) {
         self.metrics.add_figures(backend.figures());
+        let store = backend.catalog().store().counts();
+        self.metrics.add_parts(store, &backend.ingester);
         // A second call would be a defect of the composition root; the first one counts.
         let _ = self.backend.set(backend);
     }

@@ -15,6 +15,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::counted::CountedStore;
+pub use self::counted::{StoreCounts, StoreOperation, StorePurpose};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -25,8 +27,9 @@ use object_store::{
     BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
 };
 
+mod counted;
 pub mod faulty;
-pub mod local;
+mod local;
 #[cfg(test)]
 mod tests;
 
@@ -226,6 +229,7 @@ pub struct Store {
     name: Arc<str>,
     /// Where it lies, if it is a folder.
     folder: Option<Arc<std::path::Path>>,
+    counts: Arc<StoreCounts>,
 }
 
 impl fmt::Debug for Store {
@@ -260,7 +264,30 @@ impl Store {
             prefix,
             name: name.into(),
             folder: None,
+            counts: Arc::default(),
         })
+    }
+
+    /// The same with its requests counted.
+    fn counted(self, is_remote: bool) -> Self {
+        let counts = Arc::<StoreCounts>::default();
+        let (inner, prefix) = (self.inner, self.prefix.clone());
+        let counted = CountedStore::new(inner, prefix, Arc::clone(&counts), is_remote);
+        Self {
+            inner: Arc::new(counted),
+            counts,
+            ..self
+        }
+    }
+
+    /// Requests so far, of this handle and its clones; none are counted in memory.
+    pub fn counts(&self) -> &Arc<StoreCounts> {
+        &self.counts
+    }
+
+    /// The folder that it is in, if it is in one.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.folder.as_deref()
     }
 
     /// A store in memory, gone with the last handle.
@@ -270,6 +297,7 @@ impl Store {
             prefix: Path::default(),
             name: "memory:".into(),
             folder: None,
+            counts: Arc::default(),
         }
     }
 
@@ -298,7 +326,8 @@ impl Store {
         if let Some(rest) = address.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             let inner = open_s3(address, bucket, s3)?;
-            return Self::named(inner, prefix.trim_end_matches('/'), address.to_owned());
+            let store = Self::named(inner, prefix.trim_end_matches('/'), address.to_owned())?;
+            return Ok(store.counted(true));
         }
         let folder = match address.strip_prefix("file://") {
             Some(path) => path,
@@ -315,7 +344,7 @@ impl Store {
         let store = Self::named(Arc::new(inner), "", address.to_owned())?;
         Ok(Self {
             folder: Some(std::path::Path::new(folder).into()),
-            ..store
+            ..store.counted(false)
         })
     }
 

@@ -1,6 +1,7 @@
 //! Runs merges: plans, merges, commits; and lets garbage be collected.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -94,6 +95,23 @@ impl Default for CompactorOptions {
     }
 }
 
+/// What merges did so far.
+#[derive(Debug, Default)]
+pub struct CompactorCounters {
+    /// Merges that were committed.
+    pub merges: AtomicU64,
+    /// Merges that failed and are tried again.
+    pub failures: AtomicU64,
+    /// How long those that were committed took, in milliseconds.
+    pub milliseconds: AtomicU64,
+    /// Bytes of data files that went into them.
+    pub bytes_in: AtomicU64,
+    /// Bytes of data files that came out of them.
+    pub bytes_out: AtomicU64,
+    /// Merges that are left to do, when they were last counted.
+    pub backlog: AtomicU64,
+}
+
 /// Merges the segments of a catalog.
 #[derive(Debug)]
 pub struct Compactor {
@@ -103,6 +121,7 @@ pub struct Compactor {
     running: tokio::sync::Mutex<()>,
     garbage: Garbage,
     quarantine: Quarantine,
+    counters: CompactorCounters,
 }
 
 /// What became of a plan.
@@ -128,11 +147,17 @@ impl Compactor {
             running: tokio::sync::Mutex::default(),
             garbage,
             quarantine,
+            counters: CompactorCounters::default(),
         });
         let (weak, interval) = (Arc::downgrade(&compactor), compactor.options.interval);
         let round = move || run(Weak::clone(&weak), interval);
         tokio::spawn(supervised("compactor", round));
         compactor
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> &CompactorCounters {
+        &self.counters
     }
 
     /// Segments that are damaged and therefore not merged.
@@ -155,6 +180,9 @@ impl Compactor {
             let snapshot = self.catalog.snapshot();
             let mut todo = plans(&snapshot, &self.quarantine.held(), goal, now_ms());
             todo.retain(|plan| day_of(plan).is_some_and(|day| !failures.contains(&day)));
+            self.counters
+                .backlog
+                .store(todo.len() as u64, Ordering::Relaxed);
             if todo.is_empty() {
                 self.catalog.forget_tombstones().await?;
                 break;
@@ -162,6 +190,7 @@ impl Compactor {
             for plan in todo {
                 match self.run(&snapshot, &plan).await {
                     Ok(outcome) => {
+                        self.counters.backlog.fetch_sub(1, Ordering::Relaxed);
                         in_a_row = 0;
                         merges += usize::from(matches!(outcome, Outcome::Merged));
                     }
@@ -169,6 +198,7 @@ impl Compactor {
                         return Err(error);
                     }
                     Err(error) => {
+                        self.counters.failures.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "a merge failed; it will be tried again");
                         failures.extend(day_of(&plan));
                         first_failure.get_or_insert(error);
@@ -259,11 +289,23 @@ impl Compactor {
             }
             Err(error) => return Err(error.into()),
         }
+        let took = started.elapsed();
+        let bytes_in: u64 = plan.segments.iter().map(|s| s.data_bytes).sum();
+        let bytes_out: u64 = added.iter().map(|s| s.data_bytes).sum();
+        let counters = &self.counters;
+        for (counter, more) in [
+            (&counters.merges, 1),
+            (&counters.milliseconds, took.as_millis() as u64),
+            (&counters.bytes_in, bytes_in),
+            (&counters.bytes_out, bytes_out),
+        ] {
+            counter.fetch_add(more, Ordering::Relaxed);
+        }
         tracing::info!(
             database = %first.database, table = %first.table, day = %first.day, level = plan.level,
-            inputs = plan.segments.len(), bytes_in = plan.segments.iter().map(|s| s.data_bytes).sum::<u64>(),
-            outputs = added.len(), bytes_out = added.iter().map(|s| s.data_bytes).sum::<u64>(),
-            rows = added.iter().map(|s| s.rows).sum::<u64>(), seconds = started.elapsed().as_secs_f64(), "merged"
+            inputs = plan.segments.len(), bytes_in,
+            outputs = added.len(), bytes_out,
+            rows = added.iter().map(|s| s.rows).sum::<u64>(), seconds = took.as_secs_f64(), "merged"
         );
         Ok(Outcome::Merged)
     }

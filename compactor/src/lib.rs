@@ -18,4 +18,4 @@ pub mod merge;
 pub mod policy;
 pub mod quarantine;
 
-pub use compactor::{CompactError, Compactor, CompactorOptions};
+pub use compactor::{CompactError, Compactor, CompactorCounters, CompactorOptions};

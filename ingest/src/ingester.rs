@@ -8,7 +8,7 @@
 //! - objects of the log are deleted only after that commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -135,6 +135,18 @@ pub struct IngestCounters {
     pub failed_flushes: AtomicU64,
     /// Rows written to segments.
     pub flushed_rows: AtomicU64,
+    /// Since when there are rows that are in no segment, in milliseconds since 1970; 0 without any.
+    pub oldest_ms: AtomicI64,
+}
+
+impl IngestCounters {
+    fn note_row(&self, now_ms: i64) {
+        if self.oldest_ms.load(Ordering::Relaxed) == 0 {
+            // Another row may have been first.
+            let (ours, order) = (now_ms, Ordering::Relaxed);
+            let _ = self.oldest_ms.compare_exchange(0, ours, order, order);
+        }
+    }
 }
 
 /// A flush whose segments are on the store and whose commit is not known to have succeeded.
@@ -483,6 +495,8 @@ impl Ingester {
                 .append(frame, prepared.tables)
                 .await
                 .map_err(wal_error)?;
+            let now_ms = self.catalog.environment().now_ms();
+            self.counters.note_row(now_ms);
         }
         Ok(prepared.outcome)
     }
@@ -547,6 +561,7 @@ impl Ingester {
     /// Returns when everything that was buffered at the call is in segments that the catalog names.
     pub async fn flush(&self) -> Result<(), IngestError> {
         let mut state = self.flush.lock().await;
+        let begun_ms = self.catalog.environment().now_ms();
         // First what an earlier flush could not commit, then what came since.
         let mut flushed = 0;
         let result = loop {
@@ -559,6 +574,12 @@ impl Ingester {
                 break Ok(());
             }
         };
+        if result.is_ok() {
+            let has_rows = self.buffer.rows() > 0;
+            self.counters
+                .oldest_ms
+                .store(if has_rows { begun_ms } else { 0 }, Ordering::Relaxed);
+        }
         match &result {
             Ok(()) => self
                 .counters

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tidelake_catalog::Environment;
@@ -15,12 +15,16 @@ use tokio::time::Instant;
 use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::service::context::{Read, RequestContext};
+use crate::service::metrics::as_plain_text;
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// `GET /metrics`. Figures may wait for locks of the write path, so they are read on a thread that
 /// may wait.
 pub async fn metrics(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<RequestContext>,
+    headers: HeaderMap,
 ) -> Response {
     if let Err(error) = caller.access::<Read>(INTERNAL_DATABASE) {
         return error.respond(Dialect::Text);
@@ -29,15 +33,19 @@ pub async fn metrics(
         .run_blocking(move || app.service.metrics.text())
         .await
         .unwrap_or(Err(fmt::Error));
+    let wants_open_metrics = headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains(OPEN_METRICS)));
     match text {
-        Ok(text) => (
-            [(
-                CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
-            text,
-        )
-            .into_response(),
+        Ok(text) if wants_open_metrics => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Ok(text) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            ([(CONTENT_TYPE, kind)], as_plain_text(&text)).into_response()
+        }
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("cannot write the metrics: {error}\n"),

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
+
 /// Ticks per second in `/proc/self/stat`: 100 on every Linux since 2.6 as far as user space can
 /// see.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -13,12 +16,34 @@ pub fn cpu_seconds() -> Option<f64> {
 
 /// Resident memory in bytes; `None` where there is no `/proc`.
 pub fn resident_bytes() -> Option<f64> {
-    parse_resident_bytes(&std::fs::read_to_string("/proc/self/status").ok()?)
+    parse_kilobytes(
+        &std::fs::read_to_string("/proc/self/status").ok()?,
+        "VmRSS:",
+    )
 }
 
 /// Open file descriptors; `None` where there is no `/proc`.
 pub fn open_files() -> Option<f64> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as f64)
+}
+
+/// Most files that may be open; `None` if it is not known or there is no limit.
+pub fn max_files() -> Option<f64> {
+    getrlimit(Resource::Nofile)
+        .current
+        .map(|files| files as f64)
+}
+
+/// Virtual memory in bytes; `None` where there is no `/proc`.
+pub fn virtual_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    parse_kilobytes(&status, "VmSize:")
+}
+
+/// Bytes that are free on the disk of a folder, for those who are not root.
+pub fn free_bytes(folder: &Path) -> Option<f64> {
+    let disk = statvfs(folder).ok()?;
+    Some(disk.f_bavail as f64 * disk.f_frsize as f64)
 }
 
 fn parse_cpu_seconds(stat: &str) -> Option<f64> {
@@ -31,10 +56,8 @@ fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-fn parse_resident_bytes(status: &str) -> Option<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_kilobytes(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0)
 }
 
@@ -98,10 +121,10 @@ mod tests {
         assert_eq!(parse_cpu_seconds(stat), Some(2.0));
         assert_eq!(parse_cpu_seconds("12 (a"), None);
         assert_eq!(
-            parse_resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"),
+            parse_kilobytes("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"),
             Some(2_097_152.0)
         );
-        assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+        assert_eq!(parse_kilobytes("Name:\tx\n", "VmRSS:"), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use tidelake_catalog::model::{Permissions, Token};
+use tidelake_catalog::model::{INTERNAL_DATABASE, Permissions, Token};
 
 use super::error::{Code, ServiceError};
 
@@ -39,35 +39,45 @@ pub trait Action: Send + Sync + 'static {
     const NEEDED: Permissions;
     /// As a refusal says it.
     const VERB: &'static str;
+    /// Whether it can be done in the database of what the server records about itself.
+    const IS_FOR_INTERNAL: bool;
+}
+
+/// The refusal of what would change the records of the server.
+pub(super) fn internal_is_kept() -> ServiceError {
+    let message =
+        format!("what {INTERNAL_DATABASE:?} holds is written and kept by the server alone");
+    ServiceError::new(Code::Forbidden, message)
 }
 
 macro_rules! action {
-    ($(#[$doc:meta])* $name:ident, $needed:expr, $verb:literal) => {
+    ($(#[$doc:meta])* $name:ident, $needed:expr, $verb:literal, $internal:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
         pub enum $name {}
         impl Action for $name {
             const NEEDED: Permissions = $needed;
             const VERB: &'static str = $verb;
+            const IS_FOR_INTERNAL: bool = $internal;
         }
     };
 }
 
 action!(
     /// To query.
-    Read, Permissions::READ, "read"
+    Read, Permissions::READ, "read", true
 );
 action!(
     /// To write points.
-    Write, Permissions::WRITE, "write to"
+    Write, Permissions::WRITE, "write to", false
 );
 action!(
     /// To delete rows.
-    Delete, Permissions::DELETE, "delete from"
+    Delete, Permissions::DELETE, "delete from", false
 );
 action!(
     /// To create and drop, and to set how long rows are kept.
-    Admin, Permissions::ADMIN, "administer"
+    Admin, Permissions::ADMIN, "administer", true
 );
 
 /// The right to do something in a database. Only [`RequestContext`] gives one.
@@ -141,6 +151,9 @@ impl RequestContext {
     pub fn access<A: Action>(&self, database: &str) -> Result<Access<A>, ServiceError> {
         if !self.may(database, A::NEEDED) {
             return Err(self.refused(A::VERB, database));
+        }
+        if database == INTERNAL_DATABASE && !A::IS_FOR_INTERNAL {
+            return Err(internal_is_kept());
         }
         Ok(Access {
             database: database.into(),

@@ -48,6 +48,28 @@ pub enum Code {
     Internal,
 }
 
+impl Code {
+    /// As figures name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::BadRequest => "bad_request",
+            Code::NotFound => "not_found",
+            Code::Conflict => "conflict",
+            Code::Unauthenticated => "unauthenticated",
+            Code::Forbidden => "forbidden",
+            Code::TooLarge => "too_large",
+            Code::Unsupported => "unsupported",
+            Code::Execution => "execution",
+            Code::Limited => "limited",
+            Code::Timeout => "timeout",
+            Code::Unavailable { .. } => "unavailable",
+            Code::Throttled { .. } => "throttled",
+            Code::Damaged => "damaged",
+            Code::Internal => "internal",
+        }
+    }
+}
+
 /// A failure on its way to a client.
 #[derive(Debug, Clone)]
 pub struct ServiceError {

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use tidelake_catalog::model::{
-    ColumnType, EXEMPLARS_TABLE, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TimeRange,
+    ColumnType, EXEMPLARS_TABLE, INTERNAL_DATABASE, METRIC_NAME, METRICS_TABLE, Matcher, TableKind,
+    TimeRange,
 };
 use tidelake_catalog::{CatalogError, Retention, Snapshot, TableColumns};
 
 use super::Service;
-use super::context::{Access, Admin, Delete, ServerAccess};
+use super::context::{Access, Admin, Delete, ServerAccess, internal_is_kept};
 use super::error::{Code, ServiceError};
 
 /// Rows of one table that go.
@@ -30,6 +31,17 @@ impl Service {
     /// Deletes rows; returns the number of the last commit. Each deletion is a commit of its own; who
     /// repeats them after a 503 deletes nothing else.
     pub async fn delete(
+        &self,
+        access: &Access<Delete>,
+        deletions: Vec<Deletion>,
+    ) -> Result<u64, ServiceError> {
+        let target = format!("database {:?}: {}", access.database(), shown(&deletions));
+        let delete = self.delete_rows(access, deletions);
+        self.audited(access.principal(), "delete", &target, delete)
+            .await
+    }
+
+    async fn delete_rows(
         &self,
         access: &Access<Delete>,
         deletions: Vec<Deletion>,
@@ -165,9 +177,17 @@ impl Service {
 
     /// Drops a database with all its tables; returns the number of the commit.
     pub async fn drop_database(&self, access: &Access<Admin>) -> Result<u64, ServiceError> {
-        self.flush_buffer().await?;
-        let dropped = self.backend()?.catalog().drop_database(access.database());
-        self.sequence(dropped.await)
+        let target = format!("database {:?}", access.database());
+        let drop = async {
+            if **access.database() == *INTERNAL_DATABASE {
+                return Err(internal_is_kept());
+            }
+            self.flush_buffer().await?;
+            let dropped = self.backend()?.catalog().drop_database(access.database());
+            self.sequence(dropped.await)
+        };
+        self.audited(access.principal(), "drop_database", &target, drop)
+            .await
     }
 
     /// Sets how long rows are kept, of one table or as the default of the database; returns the
@@ -184,16 +204,21 @@ impl Service {
             (Retention::Inherit, Some(_)) => None,
             (Retention::Forever | Retention::Inherit, _) => Some(None),
         };
-        if let Some(kept_ms) = kept_ms {
-            self.check_retention(access, kept_ms)?;
-        }
-        self.flush_buffer().await?;
-        let catalog = self.backend()?.catalog();
-        self.sequence(
-            catalog
-                .set_retention(access.database(), table, retention)
-                .await,
-        )
+        let target = format!(
+            "database {:?}, table {table:?}: {retention:?}",
+            access.database()
+        );
+        let set = async {
+            if let Some(kept_ms) = kept_ms {
+                self.check_retention(access, kept_ms)?;
+            }
+            self.flush_buffer().await?;
+            let catalog = self.backend()?.catalog();
+            let set = catalog.set_retention(access.database(), table, retention);
+            self.sequence(set.await)
+        };
+        self.audited(access.principal(), "set_retention", &target, set)
+            .await
     }
 
     /// Returns when everything that is buffered is in segments on the store.
@@ -227,4 +252,18 @@ impl Service {
         }
         error.into()
     }
+}
+
+fn shown(deletions: &[Deletion]) -> String {
+    let one = |deletion: &Deletion| {
+        let matchers: Vec<String> = deletion.matchers.iter().map(ToString::to_string).collect();
+        let Deletion { table, range, .. } = deletion;
+        format!(
+            "{table:?} {{{}}} {}..={}",
+            matchers.join(","),
+            range.min,
+            range.max
+        )
+    };
+    deletions.iter().map(one).collect::<Vec<_>>().join("; ")
 }

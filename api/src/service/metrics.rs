@@ -5,26 +5,37 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
 use tidelake_catalog::panics;
+use tidelake_catalog::store::StoreCounts;
+use tidelake_ingest::series_quota::SeriesQuota;
 
-use crate::node::backend::WriteOutcome;
+use crate::node::backend::{Ingester, WriteOutcome};
 use crate::node::figures::Figure;
 use crate::node::process;
+use crate::service::error::ServiceError;
 use crate::service::slots::QuerySlots;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
     path: String,
     code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    protocol: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +52,8 @@ struct ByProtocol {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
+    process: Registry,
+    refused_writes: Family<Refused, Counter>,
     requests: Family<Answered, Counter>,
     durations: Family<OnPath, Histogram, fn() -> Histogram>,
     write_bytes: Family<ByProtocol, Counter>,
@@ -89,9 +102,26 @@ impl Default for Metrics {
             "Lines and series that were refused",
             points_refused.clone(),
         );
-        registry.register_collector(Box::new(ProcessFigures));
+        let refused_writes = Family::<Refused, Counter>::default();
+        registry.register(
+            "write_requests_refused",
+            "Writes that were refused as a whole, by why",
+            refused_writes.clone(),
+        );
+        registry.register(
+            "build",
+            "What this program is",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(PanicFigures));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessFigures {
+            started_ms: Environment::system().now_ms(),
+        }));
         Self {
             registry: Mutex::new(registry),
+            process,
+            refused_writes,
             requests,
             durations,
             write_bytes,
@@ -131,6 +161,20 @@ impl Metrics {
         self.requests.get_or_create(&Answered { path, code }).inc();
     }
 
+    /// Adds the figures of the parts that have labels.
+    pub fn add_parts(&self, store: &Arc<StoreCounts>, ingester: &Arc<Ingester>) {
+        let mut registry = self.registry.lock();
+        registry.register_collector(Box::new(StoreFigures(Arc::clone(store))));
+        registry.register_collector(Box::new(SeriesFigures(Arc::clone(ingester))));
+    }
+
+    /// Counts a write that was refused as a whole.
+    pub fn count_refused_write(&self, protocol: &'static str, error: &ServiceError) {
+        let reason = error.code.name();
+        let refused = Refused { protocol, reason };
+        self.refused_writes.get_or_create(&refused).inc();
+    }
+
     /// Counts a write that was taken, in whole or in part.
     pub fn count_write(&self, protocol: &'static str, bytes: usize, outcome: &WriteOutcome) {
         let label = ByProtocol { protocol };
@@ -140,13 +184,15 @@ impl Metrics {
             .inc_by(outcome.written.samples + outcome.written.histograms);
         self.points_refused
             .get_or_create(&label)
-            .inc_by(outcome.errors.len() as u64);
+            .inc_by(outcome.refused);
     }
 
     /// All of them as text.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(16 << 10);
-        encode(&mut text, &self.registry.lock())?;
+        encode_registry(&mut text, &self.registry.lock())?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }
@@ -284,10 +330,115 @@ impl Collector for Figures {
     }
 }
 
+/// Requests to the store.
 #[derive(Debug)]
-struct ProcessFigures;
+struct StoreFigures(Arc<StoreCounts>);
+
+impl Collector for StoreFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests to the store by operation, and by what they were for";
+        let mut family =
+            encoder.encode_descriptor("store_requests", help, None, MetricType::Counter)?;
+        for (operation, purpose, count) in self.0.all() {
+            let labels = [("operation", operation.name()), ("purpose", purpose.name())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Series by database, known and allowed.
+struct SeriesFigures(Arc<Ingester>);
+
+impl fmt::Debug for SeriesFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SeriesFigures")
+    }
+}
+
+/// Databases that have figures of their own.
+const MAX_DATABASES: usize = 1000;
+
+impl Collector for SeriesFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut quotas = self.0.series_quotas();
+        quotas.sort_by(|(a, _), (b, _)| a.cmp(b));
+        quotas.truncate(MAX_DATABASES);
+        let mut gauge = |name, help, read: &dyn Fn(&SeriesQuota) -> u64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (database, quota) in &quotas {
+                let labels = [("database", &**database)];
+                let value = read(quota) as f64;
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+            Ok(())
+        };
+        let help = "Series of a database that got points lately";
+        gauge("database_active_series", help, &|quota| quota.held())?;
+        let help = "Series of a database that may get points; 0 without a limit";
+        gauge("database_active_series_limit", help, &|quota| quota.limit())
+    }
+}
+
+/// What every process has, under the names that every exporter gives it.
+#[derive(Debug)]
+struct ProcessFigures {
+    started_ms: i64,
+}
 
 impl Collector for ProcessFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let started = self.started_ms as f64 / 1000.0;
+        for (name, help, is_counter, value) in [
+            (
+                "process_cpu_seconds",
+                "Processor time, user and system",
+                true,
+                process::cpu_seconds(),
+            ),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory",
+                false,
+                process::resident_bytes(),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Virtual memory",
+                false,
+                process::virtual_bytes(),
+            ),
+            (
+                "process_open_fds",
+                "Open file descriptors",
+                false,
+                process::open_files(),
+            ),
+            (
+                "process_max_fds",
+                "Most file descriptors that may be open",
+                false,
+                process::max_files(),
+            ),
+            (
+                "process_start_time_seconds",
+                "When the process began to serve, in seconds since 1970",
+                false,
+                Some(started),
+            ),
+        ] {
+            if let Some(value) = value {
+                encode_figure(&mut encoder, name, help, is_counter, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct PanicFigures;
+
+impl Collector for PanicFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encode_figure(
             &mut encoder,
@@ -295,36 +446,38 @@ impl Collector for ProcessFigures {
             "Defects that ended a request or a task; the log has their backtraces",
             true,
             panics::count() as f64,
-        )?;
-        if let Some(seconds) = process::cpu_seconds() {
-            encode_figure(
-                &mut encoder,
-                "process_cpu_seconds",
-                "Processor time of this process, user and system",
-                true,
-                seconds,
-            )?;
-        }
-        if let Some(bytes) = process::resident_bytes() {
-            encode_figure(
-                &mut encoder,
-                "process_resident_memory_bytes",
-                "Resident memory of this process",
-                false,
-                bytes,
-            )?;
-        }
-        if let Some(files) = process::open_files() {
-            encode_figure(
-                &mut encoder,
-                "process_open_fds",
-                "Open file descriptors of this process",
-                false,
-                files,
-            )?;
-        }
-        Ok(())
+        )
     }
+}
+
+/// OpenMetrics as the older text format has it, for clients that ask for nothing else: counters are
+/// described by the names of their samples, and nothing marks the end.
+pub fn as_plain_text(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut help = "";
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF"), ..) | (Some("#"), Some("UNIT"), ..) => {}
+            (Some("#"), Some("HELP"), Some(_), _) => help = line,
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let (end, kind) = match kind {
+                    "counter" => ("_total", kind),
+                    "info" => ("_info", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    kind => ("", kind),
+                };
+                let text = help.splitn(4, ' ').nth(3).unwrap_or_default();
+                out.push_str(&format!("# HELP {name}{end} {text}\n"));
+                out.push_str(&format!("# TYPE {name}{end} {kind}\n"));
+            }
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -346,9 +499,10 @@ mod tests {
             &WriteOutcome {
                 written,
                 errors: Vec::new(),
-                refused: 0,
+                refused: 7,
             },
         );
+        metrics.count_refused_write("line_protocol", &ServiceError::bad_request("x"));
         metrics
             .requests
             .get_or_create(&Answered {
@@ -368,9 +522,28 @@ mod tests {
             "tidelake_write_points_total{protocol=\"line_protocol\"} 4",
             "tidelake_http_requests_total{path=\"/write\",code=\"204\"} 1",
             "tidelake_segments 7.0",
+            "tidelake_write_points_refused_total{protocol=\"line_protocol\"} 7",
+            "tidelake_write_requests_refused_total{protocol=\"line_protocol\",reason=\"bad_request\"} 1",
+            "# TYPE process_cpu_seconds counter",
+            "process_start_time_seconds",
+            "process_max_fds",
+            "tidelake_build_info{version=",
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
         assert!(text.ends_with("# EOF\n"));
+        assert_eq!(text.matches("# EOF").count(), 1);
+        let plain = as_plain_text(&text);
+        for line in [
+            "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ",
+            "# TYPE tidelake_segments gauge\ntidelake_segments 7.0\n",
+            "# TYPE tidelake_build_info gauge\ntidelake_build_info{",
+        ] {
+            assert!(plain.contains(line), "{plain}\nlacks {line}");
+        }
+        assert!(
+            !plain.contains("EOF") && !plain.contains("# UNIT"),
+            "{plain}"
+        );
     }
 }

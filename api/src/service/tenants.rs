@@ -257,11 +257,13 @@ impl Service {
                 "active_series and the limits of labels are limits of databases, not of tokens",
             ));
         }
-        let set = self.backend()?.catalog().set_limits(of, limits).await;
-        let set = set.map_err(|error| self.refuse_commit(error));
-        let what = format!("{of:?}: {limits:?}");
-        self.audit(access.principal(), "set limits", &what, &set);
-        set.map(drop)
+        let set = async {
+            let set = self.backend()?.catalog().set_limits(of, limits).await;
+            set.map(drop).map_err(|error| self.refuse_commit(error))
+        };
+        let target = format!("{of:?}: {limits:?}");
+        self.audited(access.principal(), "set_limits", &target, set)
+            .await
     }
 }
 

@@ -215,14 +215,16 @@ impl Service {
         request: TokenRequest,
     ) -> Result<(Arc<Token>, Secret), ServiceError> {
         let secret = Secret::random()?;
-        let what = format!("token {:?}", request.name);
-        let made = create(self.backend()?.catalog(), request, &secret).await;
-        let made = made.map_err(|error| match error {
-            CreateError::Catalog(error) => self.refuse_commit(error),
-            CreateError::Service(error) => error,
-        });
-        self.audit(access.principal(), "create token", &what, &made);
-        Ok((made?, secret))
+        let target = format!("token {:?}", request.name);
+        let make = async {
+            let made = create(self.backend()?.catalog(), request, &secret).await;
+            made.map_err(|error| match error {
+                CreateError::Catalog(error) => self.refuse_commit(error),
+                CreateError::Service(error) => error,
+            })
+        };
+        let made = self.audited(access.principal(), "create_token", &target, make);
+        Ok((made.await?, secret))
     }
 
     /// Revokes a token: it allows nothing from now on.
@@ -231,11 +233,13 @@ impl Service {
         access: &ServerAccess,
         name: &str,
     ) -> Result<(), ServiceError> {
-        let revoked = self.backend()?.catalog().revoke_token(name).await;
-        let revoked = revoked.map_err(|error| self.refuse_commit(error));
-        let what = format!("token {name:?}");
-        self.audit(access.principal(), "revoke token", &what, &revoked);
-        revoked.map(drop)
+        let revoke = async {
+            let revoked = self.backend()?.catalog().revoke_token(name).await;
+            revoked.map(drop).map_err(|error| self.refuse_commit(error))
+        };
+        let target = format!("token {name:?}");
+        self.audited(access.principal(), "revoke_token", &target, revoke)
+            .await
     }
 
     /// Follows what others change about tokens, and writes when they were used. Does not end.

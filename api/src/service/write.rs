@@ -27,12 +27,25 @@ impl Service {
         access: &Access<Write>,
         points: Points,
     ) -> Result<WriteOutcome, ServiceError> {
-        let bytes = points.body.len();
-        self.admit_write(access, bytes)?;
         let protocol = match points.protocol {
             Protocol::LineProtocol { .. } => "line_protocol",
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
         };
+        let bytes = points.body.len();
+        let written = self.write_admitted(access, points).await;
+        match &written {
+            Ok(outcome) => self.metrics.count_write(protocol, bytes, outcome),
+            Err(error) => self.metrics.count_refused_write(protocol, error),
+        }
+        written
+    }
+
+    async fn write_admitted(
+        &self,
+        access: &Access<Write>,
+        points: Points,
+    ) -> Result<WriteOutcome, ServiceError> {
+        self.admit_write(access, points.body.len())?;
         let request = WriteRequest {
             database: access.database().to_string(),
             protocol: points.protocol,
@@ -43,7 +56,6 @@ impl Service {
         let written = self.backend()?.write(request).await;
         let outcome = written.map_err(|error| self.refuse(error))?;
         self.count_written(access, &outcome);
-        self.metrics.count_write(protocol, bytes, &outcome);
         Ok(outcome)
     }
 }

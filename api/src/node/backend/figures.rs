@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use tidelake_catalog::segment::disk_cache::DiskCacheCounts;
 use tidelake_catalog::segment::{CacheCounts, ReadCache, ReadCounts};
+use tidelake_compactor::CompactorCounters;
 use tidelake_ingest::Ingester;
 
 use super::Backend;
 use crate::node::figures::Figure;
+use crate::node::process;
 
 impl Backend {
     /// Figures read at every scrape: name, help, whether it only grows, and how to read it.
@@ -244,6 +246,62 @@ impl Backend {
             false,
             Box::new(bytes),
         );
+        let ingester = Arc::clone(&self.ingester);
+        let catalog = Arc::clone(&self.catalog);
+        add(
+            "oldest_unflushed_row_seconds",
+            "Since when there are rows that are in no segment; 0 without any",
+            false,
+            Box::new(
+                move || match ingester.counters().oldest_ms.load(Ordering::Relaxed) {
+                    0 => 0.0,
+                    since_ms => (catalog.environment().now_ms() - since_ms) as f64 / 1000.0,
+                },
+            ),
+        );
+        if let Some(folder) = self.catalog.store().folder() {
+            let folder = folder.to_owned();
+            add(
+                "disk_free_bytes",
+                "Bytes that are free on the disk of the data folder",
+                false,
+                Box::new(move || process::free_bytes(&folder).unwrap_or(f64::NAN)),
+            );
+        }
+        let of_compactor: [(_, _, _, fn(&CompactorCounters) -> f64); 6] = [
+            ("merges", "Merges that were committed", true, |c| {
+                c.merges.load(Ordering::Relaxed) as f64
+            }),
+            (
+                "merge_failures",
+                "Merges that failed and are tried again",
+                true,
+                |c| c.failures.load(Ordering::Relaxed) as f64,
+            ),
+            ("merge_seconds", "Time of all merges", true, |c| {
+                c.milliseconds.load(Ordering::Relaxed) as f64 / 1000.0
+            }),
+            (
+                "merge_read_bytes",
+                "Bytes of data files that merges read",
+                true,
+                |c| c.bytes_in.load(Ordering::Relaxed) as f64,
+            ),
+            (
+                "merge_written_bytes",
+                "Bytes of data files that merges wrote",
+                true,
+                |c| c.bytes_out.load(Ordering::Relaxed) as f64,
+            ),
+            ("merge_backlog", "Merges that are left to do", false, |c| {
+                c.backlog.load(Ordering::Relaxed) as f64
+            }),
+        ];
+        for (name, help, is_counter, read) in of_compactor {
+            let compactor = Arc::clone(&self.compactor.0);
+            let read = move || read(compactor.counters());
+            add(name, help, is_counter, Box::new(read));
+        }
         let compactor = Arc::clone(&self.compactor.0);
         let help = "Segments with a damaged file, which are not merged";
         add(
