@@ -133,12 +133,17 @@ impl Service {
         access: &Access<Admin>,
         table: &str,
     ) -> Result<u64, ServiceError> {
-        self.flush_buffer().await?;
-        let dropped = self
-            .backend()?
-            .catalog()
-            .drop_table(access.database(), table);
-        self.sequence(dropped.await)
+        let (catalog, database) = (self.backend()?.catalog(), access.database());
+        let target = format!("table {table:?} of database {database:?}");
+        let drop = async {
+            if **database == *INTERNAL_DATABASE {
+                return Err(internal_is_kept());
+            }
+            self.flush_buffer().await?;
+            self.sequence(catalog.drop_table(database, table).await)
+        };
+        self.audited(access.principal(), "drop_table", &target, drop)
+            .await
     }
 
     /// Deletes all rows of a table, or of a metric of the name. Returns whether there was any such;
