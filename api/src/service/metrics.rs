@@ -108,6 +108,12 @@ impl Default for Metrics {
             "Writes that were refused as a whole, by why",
             refused_writes.clone(),
         );
+        // Those that alerts ask for begin at 0, so that the first one is an increase.
+        for protocol in ["line_protocol", "remote_write"] {
+            for reason in ["unavailable", "throttled", "too_large", "bad_request"] {
+                drop(refused_writes.get_or_create(&Refused { protocol, reason }));
+            }
+        }
         registry.register(
             "build",
             "What this program is",
