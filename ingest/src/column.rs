@@ -129,10 +129,13 @@ impl FieldColumn {
 
     /// Appends the column of further rows, of which the first is row `before`.
     pub fn append(&mut self, other: Self, before: usize) {
-        if !self.values.append(other.values) {
-            // The schema fixes a column's kind before its rows come here.
-            return;
-        }
+        let (name, kind) = (&self.name, self.kind);
+        // The schema fixes a column's kind before its rows come here. They are acknowledged when they
+        // are in the buffer, so that a value that cannot be there must not pass in silence.
+        assert!(
+            self.values.append(other.values),
+            "field {name:?} is {kind:?} in the buffer, and a request brings another kind of it"
+        );
         match other.rows {
             None if self.rows.is_none() && self.count == before => {}
             None => {
@@ -383,6 +386,14 @@ mod tests {
     use arrow::array::AsArray;
 
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "field \"f\" is")]
+    fn another_kind_is_a_defect() {
+        let name: Arc<str> = "f".into();
+        let mut column = FieldColumn::new(Arc::clone(&name), ColumnType::Float);
+        column.append(FieldColumn::new(name, ColumnType::Integer), 0);
+    }
 
     fn push(column: &mut FieldColumn, row: usize, text: &str) {
         let FieldValues::String { ends, bytes } = column.open_row(row) else {

@@ -33,14 +33,19 @@ async fn health() -> Response {
     Json(json!({ "name": "tidelake", "message": "up", "status": "pass", "checks": [], "version": version })).into_response()
 }
 
-/// 200 while reads and writes are served.
+/// 200 while reads and writes are served. Segments that are damaged or gone are counted: only what is
+/// in them cannot be read, and an orchestrator that takes the server away would make it more.
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let ready = app
         .service
         .backend()
         .and_then(|backend| takes_writes(&backend.ingester.log_state()));
+    let damaged = app
+        .service
+        .backend()
+        .map_or(0, |backend| backend.compactor.damaged_segments());
     match ready {
-        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Ok(()) => Json(json!({ "status": "ready", "damaged_segments": damaged })).into_response(),
         Err(error) => error.respond(Dialect::Influx),
     }
 }

@@ -98,4 +98,6 @@ async fn wrong_method(method: Method) -> Response {
 #[cfg(test)]
 mod authorization_tests;
 #[cfg(test)]
+mod incident_tests;
+#[cfg(test)]
 mod tests;

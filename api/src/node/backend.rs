@@ -468,6 +468,11 @@ fn cut<T>(mut found: Answer<Vec<T>>, limit: usize) -> Answer<Vec<T>> {
 pub struct Compactor(Arc<tidelake_compactor::Compactor>);
 
 impl Compactor {
+    /// Segments that were found damaged.
+    pub fn damaged_segments(&self) -> usize {
+        self.0.quarantine().held().len()
+    }
+
     /// Returns when nothing is left to merge.
     pub async fn compact_all(&self) -> Result<(), CompactError> {
         self.0.compact(Goal::Full).await?;
