@@ -213,3 +213,36 @@ fn computed<T, E: Into<ServiceError>>(
         Err(_) => Err(ServiceError::unavailable("the server stops")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Other protocols than HTTP come to the service as well.
+    #[test]
+    fn the_service_knows_no_web_framework() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/service");
+        let files: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        assert!(files.len() > 10);
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for name in [
+                "axum",
+                "hyper",
+                "tonic",
+                "crate::http",
+                "crate::prometheus",
+                "crate::influx",
+            ] {
+                let is_used = text
+                    .lines()
+                    .any(|line| line.contains(&format!("use {name}")));
+                assert!(!is_used, "{} uses {name}", file.display());
+            }
+        }
+    }
+}

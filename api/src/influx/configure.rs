@@ -112,7 +112,7 @@ fn table_of(columns: Vec<(&str, Vec<String>)>, format: Format) -> Result<Respons
         .into_iter()
         .map(|(name, texts)| (name, Arc::new(StringArray::from(texts)) as ArrayRef));
     let batch = RecordBatch::try_from_iter(columns)
-        .map_err(|error| ServiceError::new(Code::Internal, error.to_string()))?;
+        .map_err(|error| ServiceError::of(Code::Internal, error))?;
     formats::answer(format, &batch)
 }
 

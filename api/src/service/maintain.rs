@@ -234,7 +234,7 @@ impl Service {
     /// Returns when nothing is left to merge.
     pub async fn compact(&self, _: &ServerAccess) -> Result<(), ServiceError> {
         let compacted = self.backend()?.compactor.compact_all().await;
-        compacted.map_err(|error| ServiceError::new(Code::Internal, error.to_string()))
+        compacted.map_err(|error| ServiceError::of(Code::Internal, error))
     }
 
     async fn flush_buffer(&self) -> Result<(), ServiceError> {

@@ -96,7 +96,7 @@ pub fn answer(format: Format, batch: &RecordBatch) -> Result<Response, ServiceEr
         body.extend_from_slice(&encoder.finish()?);
         Ok::<_, ArrowError>(body)
     };
-    let body = encode().map_err(|error| ServiceError::new(Code::Internal, error.to_string()))?;
+    let body = encode().map_err(|error| ServiceError::of(Code::Internal, error))?;
     Ok(([(CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
