@@ -106,8 +106,8 @@ impl Service {
     /// The parts are open and replayed: requests may come.
     pub fn attach(&self, backend: Backend) {
         self.metrics.add_figures(backend.figures());
-        let store = backend.catalog().store().counts();
-        self.metrics.add_parts(store, &backend.ingester);
+        self.metrics
+            .add_parts(backend.catalog(), &backend.ingester, &self.tenants);
         // A second call would be a defect of the composition root; the first one counts.
         let _ = self.backend.set(backend);
     }

@@ -750,7 +750,7 @@ impl Backend {
     }
 
     /// What there is.
-    pub fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 

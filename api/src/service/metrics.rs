@@ -14,10 +14,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Share, ShareState};
+use tidelake_catalog::model::LimitsOf;
 use tidelake_catalog::panics;
 use tidelake_catalog::store::StoreCounts;
+use tidelake_catalog::{Catalog, Environment};
 use tidelake_ingest::series_quota::SeriesQuota;
 
 use crate::node::backend::{Ingester, WriteOutcome};
@@ -25,6 +26,7 @@ use crate::node::figures::Figure;
 use crate::node::process;
 use crate::service::error::ServiceError;
 use crate::service::slots::QuerySlots;
+use crate::service::tenants::Tenants;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -168,9 +170,19 @@ impl Metrics {
     }
 
     /// Adds the figures of the parts that have labels.
-    pub fn add_parts(&self, store: &Arc<StoreCounts>, ingester: &Arc<Ingester>) {
+    pub fn add_parts(
+        &self,
+        catalog: &Arc<Catalog>,
+        ingester: &Arc<Ingester>,
+        tenants: &Arc<Tenants>,
+    ) {
         let mut registry = self.registry.lock();
-        registry.register_collector(Box::new(StoreFigures(Arc::clone(store))));
+        let store = Arc::clone(catalog.store().counts());
+        registry.register_collector(Box::new(StoreFigures(store)));
+        registry.register_collector(Box::new(TenantFigures {
+            tenants: Arc::clone(tenants),
+            catalog: Arc::clone(catalog),
+        }));
         registry.register_collector(Box::new(SeriesFigures(Arc::clone(ingester))));
     }
 
@@ -383,6 +395,75 @@ impl Collector for SeriesFigures {
         gauge("database_active_series", help, &|quota| quota.held())?;
         let help = "Series of a database that may get points; 0 without a limit";
         gauge("database_active_series_limit", help, &|quota| quota.limit())
+    }
+}
+
+/// What databases and tokens take.
+struct TenantFigures {
+    tenants: Arc<Tenants>,
+    catalog: Arc<Catalog>,
+}
+
+impl fmt::Debug for TenantFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TenantFigures")
+    }
+}
+
+impl Collector for TenantFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.catalog.snapshot();
+        let name_of = |of: LimitsOf| match &of {
+            LimitsOf::Default => None,
+            LimitsOf::Database(name) => Some(("database", Arc::clone(name), of)),
+            LimitsOf::Token(id) => {
+                let token = snapshot.tokens().get(*id)?;
+                Some(("token", Arc::clone(&token.name), of))
+            }
+        };
+        let mut known: Vec<_> = self
+            .tenants
+            .known()
+            .into_iter()
+            .filter_map(name_of)
+            .collect();
+        known.sort();
+        known.truncate(MAX_DATABASES);
+        type Taken = (u64, u64, u64);
+        let figures: [(_, _, _, fn(Taken) -> u64); 3] = [
+            (
+                "tenant_queries",
+                "Queries of a database or a token that run",
+                MetricType::Gauge,
+                |(queries, ..)| queries,
+            ),
+            (
+                "tenant_written_samples",
+                "Samples that were written to a database or with a token",
+                MetricType::Counter,
+                |(_, samples, _)| samples,
+            ),
+            (
+                "tenant_throttled",
+                "Requests that were over a limit of a database or a token",
+                MetricType::Counter,
+                |(.., throttled)| throttled,
+            ),
+        ];
+        for (name, help, kind, read) in figures {
+            let is_counter = matches!(kind, MetricType::Counter);
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (kind, tenant, of) in &known {
+                let labels = [("kind", *kind), ("name", &**tenant)];
+                let value = read(self.tenants.taken(of));
+                let encoder = family.encode_family(&labels)?;
+                match is_counter {
+                    true => ConstCounter::new(value).encode(encoder)?,
+                    false => ConstGauge::new(value as f64).encode(encoder)?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -101,8 +101,13 @@ impl Tenants {
         self.0.lock().keys().cloned().collect()
     }
 
-    fn throttle(&self, of: &LimitsOf, limit: &str, value: u64, retry_after_s: u64) -> ServiceError {
+    /// Counts a request that something else has throttled.
+    pub fn count_throttled(&self, of: &LimitsOf) {
         self.with(of, |taken| taken.throttled += 1);
+    }
+
+    fn throttle(&self, of: &LimitsOf, limit: &str, value: u64, retry_after_s: u64) -> ServiceError {
+        self.count_throttled(of);
         let whose = match of {
             LimitsOf::Database(name) => format!("the database {:?}", &**name),
             LimitsOf::Token(_) => "the token".to_owned(),
@@ -117,6 +122,11 @@ impl Service {
     /// How much a tenant takes: queries, samples so far, and requests that were throttled.
     pub fn taken(&self, of: &LimitsOf) -> (u64, u64, u64) {
         self.tenants.taken(of)
+    }
+
+    /// Counts a request of a tenant that the write path has throttled.
+    pub fn count_throttled(&self, of: &LimitsOf) {
+        self.tenants.count_throttled(of);
     }
 
     /// All tenants that took something.
@@ -350,6 +360,13 @@ mod tests {
         assert_eq!(error.code, Code::TooLarge);
         let of = LimitsOf::Database("d".into());
         assert_eq!(service.tenants.taken(&of), (0, 601, 3));
+        let text = service.metrics.text().unwrap();
+        for line in [
+            "tidelake_tenant_written_samples_total{kind=\"database\",name=\"d\"} 601",
+            "tidelake_tenant_throttled_total{kind=\"database\",name=\"d\"} 3",
+        ] {
+            assert!(text.contains(line), "{text}\nlacks {line}");
+        }
     }
 
     #[tokio::test]

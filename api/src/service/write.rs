@@ -1,11 +1,14 @@
 //! Writes of all protocols.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tidelake_catalog::model::LimitsOf;
 
 use super::Service;
 use super::context::{Access, Write};
 use super::error::ServiceError;
-use crate::node::backend::{ContentEncoding, Protocol, WriteOutcome, WriteRequest};
+use crate::node::backend::{ContentEncoding, IngestError, Protocol, WriteOutcome, WriteRequest};
 
 /// A body as it was sent, and how it is to be read.
 #[derive(Debug, Clone)]
@@ -54,7 +57,13 @@ impl Service {
             body: points.body,
         };
         let written = self.backend()?.write(request).await;
-        let outcome = written.map_err(|error| self.refuse(error))?;
+        let outcome = written.map_err(|error| {
+            if matches!(error, IngestError::Throttled { .. }) {
+                let of = LimitsOf::Database(Arc::clone(access.database()));
+                self.count_throttled(&of);
+            }
+            self.refuse(error)
+        })?;
         self.count_written(access, &outcome);
         Ok(outcome)
     }
