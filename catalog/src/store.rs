@@ -6,6 +6,7 @@
 //! and in memory.
 //!
 //! - [`local`]: a folder, with every put synced to disk (`object_store`'s own never syncs).
+//! - `counted`: counts requests by operation and purpose.
 //! - [`faulty`]: wraps another store and fails as real ones do, by a seed; for tests.
 
 use std::error::Error as StdError;
@@ -15,8 +16,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::counted::CountedStore;
-pub use self::counted::{StoreCounts, StoreOperation, StorePurpose};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -29,9 +28,12 @@ use object_store::{
 
 mod counted;
 pub mod faulty;
-mod local;
+pub mod local;
 #[cfg(test)]
 mod tests;
+
+use self::counted::CountedStore;
+pub use self::counted::{StoreCounts, StoreOperation, StorePurpose};
 
 /// What went wrong with the store, by what the caller can do about it.
 ///

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use ring::digest::{SHA256, digest};
 use ring::hmac::{self, HMAC_SHA256};
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::num::NonZeroU32;
 use tidelake_catalog::model::{Scope, ScramVerifier, Token};
 use tidelake_catalog::{Catalog, CatalogError, NewToken};
 

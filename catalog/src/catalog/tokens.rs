@@ -1,11 +1,12 @@
 //! Tokens and limits: who may do what, and how much of it.
 
+use std::sync::Arc;
+
 use crate::apply::Refusal;
 use crate::catalog::{Catalog, CatalogError};
 use crate::model::{Limits, LimitsOf, Scope, ScramVerifier, Token};
 use crate::record::{Kind, RevokeToken, TokenUse, UseTokens, tokens};
 use crate::snapshot::Snapshot;
-use std::sync::Arc;
 
 /// A token that is to be made.
 #[derive(Debug, Clone)]
