@@ -15,13 +15,14 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use crate::series_quota::SeriesQuota;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::segment::Series;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::series_quota::SeriesQuota;
 
 /// Entries per allocation.
 const CHUNK: usize = 128;
