@@ -43,6 +43,7 @@ use tidelake_querier::small;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 
 use self::audit::AuditClock;
 use self::error::ServiceError;
@@ -71,6 +72,7 @@ pub struct Service {
     uses: TokenUses,
     tenants: Arc<Tenants>,
     audit_clock: AuditClock,
+    next_flush: tokio::sync::Mutex<Option<Instant>>,
     backend: OnceLock<Backend>,
     fenced: OnceLock<String>,
     fence_bell: Notify,
@@ -96,6 +98,7 @@ impl Service {
             uses: TokenUses::default(),
             tenants: Arc::default(),
             audit_clock: AuditClock::default(),
+            next_flush: tokio::sync::Mutex::default(),
             backend: OnceLock::new(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),

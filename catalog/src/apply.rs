@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::model::schema::TIME_COLUMN;
-use crate::model::{Column, Limits, LimitsOf, SchemaError, TableSchema, Token};
+use crate::model::{Column, Limits, LimitsOf, SchemaError, Scope, TableSchema, Token};
 use crate::record::convert::{self, SegmentReader, Unknown};
 use crate::record::{
     self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record, tokens,
@@ -314,6 +314,15 @@ fn create_token(next: &mut Snapshot, change: &record::Token) -> Result<(), Refus
     }
     if token.scopes.is_empty() || token.scopes.len() > MAX_SCOPES {
         return Err(bad("it has no scopes, or too many"));
+    }
+    if !token
+        .scopes
+        .iter()
+        .all(|scope| Scope::is_pattern(&scope.databases))
+    {
+        return Err(bad(
+            "databases are named by letters, digits, '-', '_' and '*'",
+        ));
     }
     if next.tokens.iter().count() >= MAX_TOKENS {
         return Err(bad("there are too many tokens"));

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::model::{
-    Day, Limits, LimitsOf, METRICS_TABLE, TableKind, TableSchema, TimeRange, Tokens, Tombstone,
+    Day, INTERNAL_DATABASE, Limits, LimitsOf, METRICS_TABLE, TableKind, TableSchema, TimeRange,
+    Tokens, Tombstone,
 };
 
 mod segment;
@@ -289,7 +290,8 @@ impl Snapshot {
 
     /// The limits of a database: its own, and the defaults where it has none.
     pub fn limits_of(&self, database: &str) -> Limits {
-        if self.limits.is_empty() {
+        // What the server records about itself must come, whatever is set for others.
+        if self.limits.is_empty() || database == INTERNAL_DATABASE {
             return Limits::default();
         }
         let get = |of| self.limits.get(&of).copied().unwrap_or_default();

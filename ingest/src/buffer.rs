@@ -207,6 +207,16 @@ impl Buffer {
             .collect()
     }
 
+    /// Whether any rows of a table are not released.
+    pub fn has_rows(&self, name: &TableName) -> bool {
+        let Some(table) = self.tables.read().get(name).cloned() else {
+            return false;
+        };
+        let chunks = table.chunks.lock();
+        let is_empty = chunks.flushing.is_empty() && chunks.frozen.is_empty();
+        !is_empty || chunks.open.as_ref().is_some_and(|open| open.rows() > 0)
+    }
+
     /// Rows of a table that are not sorted yet.
     pub fn unsorted(&self, name: &TableName) -> usize {
         let Some(table) = self.tables.read().get(name).cloned() else {

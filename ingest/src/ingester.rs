@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
-use tidelake_catalog::model::{Limits, TimeRange};
+use tidelake_catalog::model::{INTERNAL_DATABASE, Limits, TimeRange};
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tidelake_catalog::{Catalog, NameLimits};
 use tokio::sync::{Notify, watch};
@@ -445,7 +445,9 @@ impl Ingester {
             self.full.notify_one();
             return Err(IngestError::unavailable(full));
         }
-        if let Some(reason) = self.put_off.read().clone() {
+        // What the server records about itself comes in any case: it is little.
+        let is_internal = request.database == INTERNAL_DATABASE;
+        if let Some(reason) = self.put_off.read().clone().filter(|_| !is_internal) {
             return Err(IngestError::Unavailable {
                 reason: reason.to_string(),
                 retry_after_s: PUT_OFF_RETRY_S,
@@ -465,14 +467,18 @@ impl Ingester {
         }
         let database: Arc<str> = request.database.into();
         let limits = self.catalog.snapshot().limits_of(&database);
-        let quota = self.registries.quota(&database);
-        quota.set_limit(limits.active_series.unwrap_or_default());
+        self.registries
+            .limit_series(&database, limits.active_series);
+        let labels = match is_internal {
+            true => LabelLimits::NONE,
+            false => self.options.labels.narrowed(label_limits(&limits)),
+        };
         let frame = Frame {
             database,
             protocol: request.protocol,
             encoding: request.encoding,
             received_ns: self.catalog.environment().now_ns(),
-            limits: self.options.labels.narrowed(label_limits(&limits)),
+            limits: labels,
             body: request.body,
         };
         let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
@@ -534,6 +540,12 @@ impl Ingester {
     /// From now on writes are answered "later" for this reason, until it is `None`. Flushes go on.
     pub fn put_off_writes(&self, reason: Option<String>) {
         *self.put_off.write() = reason.map(Arc::from);
+    }
+
+    /// Whether any rows of a table are not in a segment yet.
+    pub fn has_recent(&self, database: &str, table: &str) -> bool {
+        let name = self.table_name(database, table);
+        name.is_some_and(|name| self.buffer.has_rows(&name))
     }
 
     /// Sorted rows of a table that are not in a segment yet, and perhaps some that already are.

@@ -334,7 +334,7 @@ impl Preparer {
                  that get no points are forgotten when the buffer is flushed",
                 &*frame.database,
                 quota.held(),
-                quota.limit()
+                quota.limit().unwrap_or(u64::MAX)
             ),
             retry_after_s: 30,
         }

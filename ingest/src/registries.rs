@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 
@@ -64,6 +64,16 @@ impl Registries {
         Arc::clone(quotas.entry(Arc::clone(database)).or_default())
     }
 
+    /// Sets how many series a database may have; nothing is kept of one that has none and no limit.
+    pub fn limit_series(&self, database: &Arc<str>, limit: Option<u64>) {
+        if let Some(quota) = self.quotas.read().get(database) {
+            return quota.set_limit(limit);
+        }
+        if limit.is_some() {
+            self.quota(database).set_limit(limit);
+        }
+    }
+
     /// The same of all databases that were written to.
     pub fn quotas(&self) -> Vec<(Arc<str>, Arc<SeriesQuota>)> {
         let quotas = self.quotas.read();
@@ -104,12 +114,13 @@ impl Registries {
         let mut tables = self.tables.write();
         let before = tables.len();
         let quotas = self.quotas.read();
-        let is_nearly_used = |database: &Arc<str>| {
-            let quota = quotas.get(database);
-            quota.is_some_and(|quota| quota.is_nearly_used())
-        };
+        let full: HashSet<Arc<str>> = quotas
+            .iter()
+            .filter(|(_, quota)| quota.is_to_be_renewed())
+            .map(|(database, _)| Arc::clone(database))
+            .collect();
         tables.retain(|(name, _), registry| {
-            registry.bytes() <= self.limit_bytes / 4 * 3 && !is_nearly_used(&name.database)
+            registry.bytes() <= self.limit_bytes / 4 * 3 && !full.contains(&name.database)
         });
         let left: usize = tables.values().map(|registry| registry.bytes()).sum();
         if left > self.memory.limit(Share::Buffer) / 2 {

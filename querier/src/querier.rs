@@ -226,7 +226,9 @@ impl Querier {
     ) -> Result<Answer<T>, LabelError> {
         let pool = self.promql.memory.pool();
         let deadline = Instant::now().checked_add(self.promql.timeout);
-        let run = |tables| {
+        let run = |tables: Tables| {
+            let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+            let tables = tables.counted(&meter);
             let search = Search::new(&pool, deadline).map(|search| run(tables, search));
             async move { search?.await }
         };

@@ -211,13 +211,13 @@ impl Client {
         }
     }
 
-    /// A figure of `/metrics` without labels, by its name without the prefix.
+    /// A figure of `/metrics` without labels, by its name without the prefix of the server's own.
     pub async fn figure(&self, name: &str) -> f64 {
         let reply = self.get("/metrics", &[]).await.expect(200);
-        let line = reply
-            .text()
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("tidelake_{name} ")));
+        let line = reply.text().lines().find_map(|line| {
+            let line = line.strip_prefix("tidelake_").unwrap_or(line);
+            line.strip_prefix(name)?.strip_prefix(' ')
+        });
         line.unwrap_or_else(|| panic!("no figure {name}"))
             .parse()
             .expect("a number")

@@ -108,7 +108,10 @@ async fn rows_are_kept_for_as_long_as_it_is_set(place: &Place) {
         .json();
     assert_eq!(
         listed,
-        json!([{ "iox::database": "default", "retention_period": "1d" }])
+        json!([
+            { "iox::database": "_internal", "retention_period": "default" },
+            { "iox::database": "default", "retention_period": "1d" },
+        ])
     );
 
     refuse_old_writes(&client).await;

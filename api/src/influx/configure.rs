@@ -18,13 +18,13 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidelake_catalog::Retention;
-use tidelake_catalog::model::{ColumnType, METRICS_TABLE};
+use tidelake_catalog::model::{ColumnType, METRICS_TABLE, Permissions};
 
 use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::params::Params;
 use crate::node::backend::{parse_retention, show_retention};
-use crate::service::context::{Delete, Read, RequestContext};
+use crate::service::context::{Admin, Delete, Read, RequestContext};
 use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
 use crate::sql::formats::{self, Format};
@@ -300,6 +300,10 @@ async fn drop_table(
                 )));
             }
         };
+        // Whoever may do neither learns nothing of what there is.
+        if !caller.may(database, Permissions::DELETE) {
+            caller.access::<Admin>(database)?;
+        }
         let service = &app.service;
         let snapshot = service.backend()?.catalog().snapshot();
         let is_stored = snapshot.table(database, table).is_some();

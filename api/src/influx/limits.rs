@@ -2,6 +2,7 @@
 //!
 //! `GET` lists what was set. `PUT` sets all limits of one database (`db`), one token (`token_name`),
 //! or, with neither, of every database that says nothing else; a limit that is left out is none.
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -162,6 +163,10 @@ pub fn status(app: &App) -> Result<Value, ServiceError> {
     let backend = app.service.backend()?;
     let snapshot = backend.catalog().snapshot();
     let quotas = backend.ingester.series_quotas();
+    let held: HashMap<Arc<str>, u64> = quotas
+        .iter()
+        .map(|(name, quota)| (Arc::clone(name), quota.held()))
+        .collect();
     let mut all = app.service.known_tenants();
     all.extend(snapshot.limits().keys().cloned());
     all.extend(
@@ -179,10 +184,10 @@ pub fn status(app: &App) -> Result<Value, ServiceError> {
             LimitsOf::Default => Limits::default(),
         };
         let (queries, samples, throttled) = app.service.taken(of);
-        let series = quotas.iter().find_map(|(name, quota)| match of {
-            LimitsOf::Database(database) if database == name => Some(quota.held()),
+        let series = match of {
+            LimitsOf::Database(database) => held.get(database),
             _ => None,
-        });
+        };
         json!({
             "limits": named(limits.into(), of, &snapshot),
             "queries": queries,

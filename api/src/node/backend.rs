@@ -131,7 +131,9 @@ impl From<SegmentError> for QueryError {
     fn from(error: SegmentError) -> Self {
         match error {
             SegmentError::Unavailable { .. } => Self::Unavailable(error.to_string()),
-            SegmentError::Memory(_) => Self::Limited(error.to_string()),
+            SegmentError::Memory(_) | SegmentError::ReadLimit(_) => {
+                Self::Limited(error.to_string())
+            }
             _ => Self::Internal(error.to_string()),
         }
     }

@@ -124,11 +124,13 @@ async fn runtime_info(
         let retention = snapshot
             .database(access.database())
             .map(|database| show_retention(database.retention));
+        // What the machine is called is no business of those who read one database.
+        let is_shown = caller.server().is_ok();
         let folder = std::env::current_dir().map(|folder| folder.to_string_lossy().into_owned());
         Ok(success(json!({
             "startTime": rfc3339(app.service.started_ms),
-            "CWD": folder.unwrap_or_default(),
-            "hostname": hostname(),
+            "CWD": folder.ok().filter(|_| is_shown).unwrap_or_default(),
+            "hostname": Some(hostname()).filter(|_| is_shown).unwrap_or_default(),
             "serverTime": rfc3339((app.service.now_ms)()),
             "reloadConfigSuccess": true,
             "lastConfigTime": rfc3339(app.service.started_ms),

@@ -140,5 +140,8 @@ mod tests {
         let admin = anyone.access::<Admin>(INTERNAL_DATABASE).unwrap();
         assert!(service.drop_database(&admin).await.is_err());
         assert!(service.drop_table(&admin, "audit").await.is_err());
+        let inherit = tidelake_catalog::Retention::Inherit;
+        let created = service.create_table(&admin, "audit2", Vec::new(), inherit);
+        assert!(created.await.is_err());
     }
 }

@@ -120,6 +120,21 @@ impl<A> Access<A> {
     }
 }
 
+/// No right to anything, for what is counted by database and token.
+#[derive(Debug, Clone, Copy)]
+pub enum Nothing {}
+
+impl Access<Nothing> {
+    /// Of a request that was authorized otherwise.
+    pub(super) fn of(context: &RequestContext, database: &str) -> Self {
+        Self {
+            database: database.into(),
+            principal: context.principal.clone(),
+            action: PhantomData,
+        }
+    }
+}
+
 /// The right to do what concerns all databases. Only [`RequestContext`] gives one.
 #[derive(Debug, Clone)]
 pub struct ServerAccess {

@@ -1,10 +1,11 @@
 //! Changes of what is kept: deletes, drops, retention. All protocols come here.
 //!
 //! A change is about everything that was acknowledged before it, and the catalog knows only of
-//! segments: so the buffer is flushed first, and the change committed after. What another process
+//! segments: so the buffer is flushed first if it has such rows, and the change committed after. What another process
 //! of the same store has in its own buffer is not reached. If the flush or the commit fails,
 //! nothing has changed, or the answer is 503 and the same request is safe to repeat.
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelake_catalog::model::{
     ColumnType, EXEMPLARS_TABLE, INTERNAL_DATABASE, METRIC_NAME, METRICS_TABLE, Matcher, TableKind,
@@ -12,9 +13,14 @@ use tidelake_catalog::model::{
 };
 use tidelake_catalog::{CatalogError, Retention, Snapshot, TableColumns};
 
+use tokio::time::Instant;
+
 use super::Service;
 use super::context::{Access, Admin, Delete, ServerAccess, internal_is_kept};
 use super::error::{Code, ServiceError};
+
+/// Time after a flush that was asked for, until the next one.
+const FLUSH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Rows of one table that go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +57,9 @@ impl Service {
         if deletions.is_empty() {
             return Ok(last);
         }
-        self.flush_buffer().await?;
+        let mut tables: Vec<&str> = deletions.iter().map(|d| d.table.as_str()).collect();
+        tables.push(EXEMPLARS_TABLE);
+        self.flush_rows_of(database, &tables).await?;
         let snapshot = backend.catalog().snapshot();
         let has_exemplars = snapshot.table(database, EXEMPLARS_TABLE).is_some();
         // Exemplars go with the samples of their series.
@@ -84,6 +92,8 @@ impl Service {
         retention: Retention,
     ) -> Result<(), ServiceError> {
         let (catalog, name) = (self.backend()?.catalog(), access.database());
+        refuse_internal(access)?;
+        self.check_retention(access, kept_ms(retention))?;
         if catalog.snapshot().database(name).is_some() {
             return Err(ServiceError::new(
                 Code::Conflict,
@@ -109,6 +119,10 @@ impl Service {
         retention: Retention,
     ) -> Result<(), ServiceError> {
         let (catalog, database) = (self.backend()?.catalog(), access.database());
+        refuse_internal(access)?;
+        if retention != Retention::Inherit {
+            self.check_retention(access, kept_ms(retention))?;
+        }
         if catalog.snapshot().table(database, table).is_some() {
             return Err(ServiceError::new(
                 Code::Conflict,
@@ -136,10 +150,8 @@ impl Service {
         let (catalog, database) = (self.backend()?.catalog(), access.database());
         let target = format!("table {table:?} of database {database:?}");
         let drop = async {
-            if **database == *INTERNAL_DATABASE {
-                return Err(internal_is_kept());
-            }
-            self.flush_buffer().await?;
+            refuse_internal(access)?;
+            self.flush_rows_of(database, &[table]).await?;
             self.sequence(catalog.drop_table(database, table).await)
         };
         self.audited(access.principal(), "drop_table", &target, drop)
@@ -184,9 +196,7 @@ impl Service {
     pub async fn drop_database(&self, access: &Access<Admin>) -> Result<u64, ServiceError> {
         let target = format!("database {:?}", access.database());
         let drop = async {
-            if **access.database() == *INTERNAL_DATABASE {
-                return Err(internal_is_kept());
-            }
+            refuse_internal(access)?;
             self.flush_buffer().await?;
             let dropped = self.backend()?.catalog().drop_database(access.database());
             self.sequence(dropped.await)
@@ -203,19 +213,14 @@ impl Service {
         table: Option<&str>,
         retention: Retention,
     ) -> Result<u64, ServiceError> {
-        let kept_ms = match (retention, table) {
-            (Retention::Millis(ms), _) => Some(Some(ms)),
-            // As its database says, whose retention was checked.
-            (Retention::Inherit, Some(_)) => None,
-            (Retention::Forever | Retention::Inherit, _) => Some(None),
-        };
         let target = format!(
             "database {:?}, table {table:?}: {retention:?}",
             access.database()
         );
         let set = async {
-            if let Some(kept_ms) = kept_ms {
-                self.check_retention(access, kept_ms)?;
+            // A table may be kept as its database is, whose retention was checked.
+            if table.is_none() || retention != Retention::Inherit {
+                self.check_retention(access, kept_ms(retention))?;
             }
             self.flush_buffer().await?;
             let catalog = self.backend()?.catalog();
@@ -228,7 +233,8 @@ impl Service {
 
     /// Returns when everything that is buffered is in segments on the store.
     pub async fn flush(&self, _: &ServerAccess) -> Result<(), ServiceError> {
-        self.flush_buffer().await
+        let flushed = self.backend()?.ingester.flush().await;
+        flushed.map_err(|error| self.refuse(error))
     }
 
     /// Returns when nothing is left to merge.
@@ -237,7 +243,26 @@ impl Service {
         compacted.map_err(|error| ServiceError::of(Code::Internal, error))
     }
 
+    /// Flushes if rows of any of these tables are in no segment yet.
+    async fn flush_rows_of(&self, database: &str, tables: &[&str]) -> Result<(), ServiceError> {
+        let ingester = &self.backend()?.ingester;
+        if tables
+            .iter()
+            .any(|table| ingester.has_recent(database, table))
+        {
+            self.flush_buffer().await?;
+        }
+        Ok(())
+    }
+
+    /// A flush writes a segment of every table that has rows, and merges have to keep up with those
+    /// that are asked for: there is a pause after each.
     async fn flush_buffer(&self) -> Result<(), ServiceError> {
+        let mut next = self.next_flush.lock().await;
+        if let Some(next) = *next {
+            tokio::time::sleep_until(next).await;
+        }
+        *next = Some(Instant::now() + FLUSH_PAUSE);
         let flushed = self.backend()?.ingester.flush().await;
         flushed.map_err(|error| self.refuse(error))
     }
@@ -256,6 +281,21 @@ impl Service {
             self.fence(error.to_string());
         }
         error.into()
+    }
+}
+
+/// How long rows are kept; `None` for ever.
+fn kept_ms(retention: Retention) -> Option<u64> {
+    match retention {
+        Retention::Millis(ms) => Some(ms),
+        Retention::Forever | Retention::Inherit => None,
+    }
+}
+
+fn refuse_internal(access: &Access<Admin>) -> Result<(), ServiceError> {
+    match **access.database() == *INTERNAL_DATABASE {
+        true => Err(internal_is_kept()),
+        false => Ok(()),
     }
 }
 

@@ -394,7 +394,9 @@ impl Collector for SeriesFigures {
         let help = "Series of a database that got points lately";
         gauge("database_active_series", help, &|quota| quota.held())?;
         let help = "Series of a database that may get points; 0 without a limit";
-        gauge("database_active_series_limit", help, &|quota| quota.limit())
+        gauge("database_active_series_limit", help, &|quota| {
+            quota.limit().unwrap_or_default()
+        })
     }
 }
 

@@ -108,6 +108,8 @@ impl Service {
             [_, what, ..] if what.eq_ignore_ascii_case("database") => {}
             _ => drop(context.access::<Admin>(database)?),
         }
+        let named = Access::of(context, database);
+        let _among_queries = self.admit_query(&named)?;
         let querier = &self.backend()?.querier;
         let command = Box::pin(querier.sql_command(database, text, params)).await?;
         let unchanged = || Ok::<_, ServiceError>(self.backend()?.catalog().snapshot().sequence());

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidelake_catalog::model::{Limits, LimitsOf};
+use tidelake_catalog::model::{INTERNAL_DATABASE, Limits, LimitsOf};
 use tokio::time::Instant;
 
 use super::Service;
-use super::context::{Access, Admin, Principal, ServerAccess};
+use super::context::{Access, Admin, Principal, ServerAccess, internal_is_kept};
 use super::error::{Code, ServiceError};
 use crate::node::backend::WriteOutcome;
 
@@ -28,8 +28,9 @@ struct Taken {
     samples: f64,
     /// When that was so.
     at: Instant,
-    /// Samples that came in all.
+    /// Samples that came in all, and the bytes that they came in.
     written: u64,
+    bytes: u64,
     throttled: u64,
 }
 
@@ -40,6 +41,7 @@ impl Taken {
             samples: f64::INFINITY,
             at: Instant::now(),
             written: 0,
+            bytes: 0,
             throttled: 0,
         }
     }
@@ -56,6 +58,41 @@ impl Taken {
 /// What tenants take.
 #[derive(Debug, Default)]
 pub struct Tenants(Mutex<HashMap<LimitsOf, Taken>>);
+
+/// Bytes of a sample as it is sent, as long as none was.
+const LIKELY_BYTES: f64 = 20.0;
+
+/// A write that was let in, with what was taken off for it.
+#[derive(Debug)]
+pub struct AdmittedWrite {
+    tenants: Arc<Tenants>,
+    bytes: u64,
+    taken: Vec<(LimitsOf, f64)>,
+}
+
+impl AdmittedWrite {
+    /// Counts what was written. The request that is too much makes the next ones wait.
+    pub fn count(mut self, outcome: &WriteOutcome) {
+        let written = outcome.written;
+        let samples = written.samples + written.histograms + written.exemplars;
+        for (of, likely) in std::mem::take(&mut self.taken) {
+            self.tenants.with(&of, |taken| {
+                taken.written += samples;
+                taken.bytes += self.bytes;
+                taken.samples += likely - samples as f64;
+            });
+        }
+    }
+}
+
+impl Drop for AdmittedWrite {
+    /// What was not written is given back.
+    fn drop(&mut self) {
+        for (of, likely) in &self.taken {
+            self.tenants.with(of, |taken| taken.samples += likely);
+        }
+    }
+}
 
 /// A query among those of its tenants; counted until it is dropped.
 #[derive(Debug)]
@@ -82,7 +119,8 @@ impl Tenants {
             return look(taken);
         }
         if all.len() >= MAX_TENANTS {
-            all.retain(|_, taken| taken.queries > 0);
+            // Who has taken too much is not let off.
+            all.retain(|_, taken| taken.queries > 0 || taken.samples <= 0.0);
         }
         look(all.entry(of.clone()).or_insert_with(Taken::new))
     }
@@ -161,8 +199,18 @@ impl Service {
         Ok(all.fold(first, |a, b| narrower(&a, &b)))
     }
 
-    /// Lets a write come, or says when it may.
-    pub fn admit_write<A>(&self, access: &Access<A>, bytes: usize) -> Result<(), ServiceError> {
+    /// Lets a write come, or says when it may. What it is likely to bring is taken off at once, so that
+    /// many at a time are not let in as one.
+    pub fn admit_write<A>(
+        &self,
+        access: &Access<A>,
+        bytes: usize,
+    ) -> Result<AdmittedWrite, ServiceError> {
+        let mut admitted = AdmittedWrite {
+            tenants: Arc::clone(&self.tenants),
+            bytes: bytes as u64,
+            taken: Vec::new(),
+        };
         for (of, limits) in self.tenants_of(access)? {
             if let Some(most) = limits.body_bytes.filter(|most| bytes as u64 > *most) {
                 let message = format!(
@@ -172,11 +220,21 @@ impl Service {
                 return Err(ServiceError::new(Code::TooLarge, message));
             }
             let Some(rate) = limits.samples_per_second else {
+                admitted.taken.push((of, 0.0));
                 continue;
             };
-            let left = self.tenants.with(&of, |taken| {
+            let (left, likely) = self.tenants.with(&of, |taken| {
                 taken.refill(rate);
-                taken.samples
+                let left = taken.samples;
+                let each = match taken.written {
+                    0 => LIKELY_BYTES,
+                    written => taken.bytes as f64 / written as f64,
+                };
+                let likely = bytes as f64 / each.max(1.0);
+                if left > 0.0 {
+                    taken.samples -= likely;
+                }
+                (left, likely)
             });
             if left <= 0.0 {
                 let wait = (-left / rate.max(1) as f64).ceil().clamp(1.0, 3600.0);
@@ -185,26 +243,9 @@ impl Service {
                     .throttle(&of, "samples_per_second", rate, wait as u64);
                 return Err(error);
             }
+            admitted.taken.push((of, likely));
         }
-        Ok(())
-    }
-
-    /// Counts what was written. A request is let in as long as something may come, so that the one
-    /// that is too much makes the next ones wait.
-    pub fn count_written<A>(&self, access: &Access<A>, outcome: &WriteOutcome) {
-        let samples = outcome.written.samples + outcome.written.histograms;
-        let Ok(tenants) = self.tenants_of(access) else {
-            return;
-        };
-        for (of, limits) in tenants {
-            self.tenants.with(&of, |taken| {
-                taken.written += samples;
-                if let Some(rate) = limits.samples_per_second {
-                    taken.refill(rate);
-                    taken.samples -= samples as f64;
-                }
-            });
-        }
+        Ok(admitted)
     }
 
     /// Lets a query run beside the others of its tenants.
@@ -213,7 +254,13 @@ impl Service {
             tenants: Arc::clone(&self.tenants),
             of: Vec::new(),
         };
+        let snapshot = self.backend()?.catalog().snapshot();
         for (of, limits) in self.tenants_of(access)? {
+            if let LimitsOf::Database(name) = &of
+                && snapshot.database(name).is_none()
+            {
+                continue;
+            }
             let most = limits.concurrent_queries.unwrap_or(u64::MAX);
             let is_let_in = self.tenants.with(&of, |taken| {
                 let is_let_in = taken.queries < most;
@@ -255,6 +302,9 @@ impl Service {
         of: &LimitsOf,
         limits: Limits,
     ) -> Result<(), ServiceError> {
+        if *of == LimitsOf::Database(INTERNAL_DATABASE.into()) {
+            return Err(internal_is_kept());
+        }
         let is_token = matches!(of, LimitsOf::Token(_));
         let of_databases = [
             limits.active_series,
@@ -311,6 +361,7 @@ mod tests {
         let service = Service::new(Config::default());
         service.attach(Backend::in_memory().await);
         let catalog = service.backend().unwrap().catalog();
+        catalog.create_database("d").await.unwrap();
         let of = LimitsOf::Database("d".into());
         catalog.set_limits(&of, limits).await.unwrap();
         service
@@ -336,8 +387,7 @@ mod tests {
         .await;
         let access = Access::<Write>::of_anyone("d");
         let write = |samples| {
-            service.admit_write(&access, 1)?;
-            service.count_written(&access, &written(samples));
+            service.admit_write(&access, 1)?.count(&written(samples));
             Ok::<_, ServiceError>(())
         };
         write(60).unwrap();
@@ -367,6 +417,24 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
+        // Many at a time: what each is likely to bring is taken off at once, and what does not come
+        // is given back.
+        let ten = || service.admit_write(&access, 10);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        service
+            .tenants
+            .with(&of, |taken| (taken.bytes, taken.written) = (60, 600));
+        let held: Vec<_> = (0..20).filter_map(|_| ten().ok()).collect();
+        assert_eq!(held.len(), 10);
+        drop(held);
+        ten().unwrap();
+        // Nobody is let off because others come.
+        ten().unwrap().count(&written(500));
+        for number in 0..MAX_TENANTS + 10 {
+            let of = LimitsOf::Database(format!("x{number}").into());
+            service.tenants.with(&of, |taken| taken.written += 1);
+        }
+        assert!(ten().is_err());
     }
 
     #[tokio::test]

@@ -48,7 +48,7 @@ impl Service {
         access: &Access<Write>,
         points: Points,
     ) -> Result<WriteOutcome, ServiceError> {
-        self.admit_write(access, points.body.len())?;
+        let admitted = self.admit_write(access, points.body.len())?;
         let request = WriteRequest {
             database: access.database().to_string(),
             protocol: points.protocol,
@@ -64,7 +64,7 @@ impl Service {
             }
             self.refuse(error)
         })?;
-        self.count_written(access, &outcome);
+        admitted.count(&outcome);
         Ok(outcome)
     }
 }

@@ -3,7 +3,7 @@
 //! a new one.
 
 use crate::apply::Refusal;
-use crate::model::{EXEMPLARS_TABLE, METRICS_TABLE, TableKind};
+use crate::model::{EXEMPLARS_TABLE, INTERNAL_DATABASE, METRICS_TABLE, TableKind};
 use crate::snapshot::{Database, Snapshot};
 
 use super::TableColumns;
@@ -34,7 +34,8 @@ fn left(limit: usize, used: usize) -> usize {
 impl NameLimits {
     /// Whether a database is there or may be created.
     pub fn check_database(&self, snapshot: &Snapshot, database: &str) -> Result<(), Refusal> {
-        if snapshot.database(database).is_some()
+        if database == INTERNAL_DATABASE
+            || snapshot.database(database).is_some()
             || left(self.databases, snapshot.databases.len()) > 0
         {
             return Ok(());
@@ -67,6 +68,9 @@ impl NameLimits {
         database: &str,
         tables: &[TableColumns],
     ) -> Result<(), Refusal> {
+        if database == INTERNAL_DATABASE {
+            return Ok(());
+        }
         self.check_database(snapshot, database)?;
         let wide = tables.iter().filter(|table| table.kind == TableKind::Wide);
         let mut tables_left = self.tables_left(snapshot);

@@ -97,13 +97,18 @@ impl Scope {
         }
     }
 
+    /// Whether a text can be a pattern of names of databases.
+    pub fn is_pattern(text: &str) -> bool {
+        let is_fitting = |byte: u8| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte);
+        (1..=256).contains(&text.len()) && text.bytes().all(is_fitting)
+    }
+
     /// Whether it is about a database. What the server records about itself has to be named, unless
     /// the scope allows everything.
     pub fn is_about(&self, database: &str) -> bool {
-        let is_hidden = database.starts_with('_')
-            && !self.databases.starts_with('_')
-            && !self.permissions.allows(Permissions::ADMIN);
-        !is_hidden && matches_pattern(&self.databases, database)
+        let is_named = !database.starts_with('_') || self.databases.starts_with('_');
+        let is_meant = is_named || *self == Self::everything();
+        is_meant && matches_pattern(&self.databases, database)
     }
 }
 
@@ -316,5 +321,13 @@ mod tests {
         assert!(Scope::everything().is_about(INTERNAL_DATABASE));
         assert!(!scope("*", Permissions::READ).is_about(INTERNAL_DATABASE));
         assert!(scope("_*", Permissions::READ).is_about(INTERNAL_DATABASE));
+        for pattern in ["*l", "**", "*_internal"] {
+            let scope = scope(pattern, Permissions::ADMIN);
+            assert!(!scope.is_about(INTERNAL_DATABASE), "{pattern}");
+        }
+        assert!(Scope::is_pattern("team-*_2") && Scope::is_pattern("_internal"));
+        for bad in ["", "a b", "a\n", "?", "é"] {
+            assert!(!Scope::is_pattern(bad), "{bad}");
+        }
     }
 }

@@ -407,7 +407,7 @@ fn of_tenant(active_series: u64, value_bytes: u64) -> Limits {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tenant_has_as_many_active_series_as_it_may() {
     let (ingester, catalog, _) = start(&Store::memory(), NameLimits::default(), labels(0)).await;
     let of = tidelake_catalog::model::LimitsOf::Database("d".into());
@@ -425,7 +425,11 @@ async fn a_tenant_has_as_many_active_series_as_it_may() {
     assert_eq!(rows(), 3);
     write("m,t=1 f=2 2\no,t=1 f=2 2").await.unwrap();
     ingester.write(lines("e", "m,t=9 f=1 1")).await.unwrap();
-    // After a flush those that get points come again, and make no room for others.
+    // A flush makes no room by itself, as it can be asked for.
+    ingester.flush().await.unwrap();
+    assert!(write("m,t=3 f=3 3").await.is_err());
+    // Later those that get points come again, and make no room for others.
+    tokio::time::advance(Duration::from_secs(301)).await;
     ingester.flush().await.unwrap();
     write("m,t=1 f=3 3\nm,t=3 f=3 3\no,t=1 f=3 3")
         .await
@@ -433,6 +437,25 @@ async fn a_tenant_has_as_many_active_series_as_it_may() {
     assert!(write("m,t=2 f=3 3").await.is_err());
     catalog.set_limits(&of, Limits::default()).await.unwrap();
     write("m,t=2 f=3 3").await.unwrap();
+    catalog.set_limits(&of, of_tenant(0, 100)).await.unwrap();
+    assert!(write("m,t=new f=3 3").await.is_err());
+}
+
+#[tokio::test]
+async fn what_the_server_records_comes_in_any_case() {
+    let names = NameLimits {
+        databases: 1,
+        tables: 1,
+        ..NameLimits::default()
+    };
+    let (ingester, catalog, _) = start(&Store::memory(), names, labels(1)).await;
+    ingester.write(lines("d", "m f=1 1")).await.unwrap();
+    let of = tidelake_catalog::model::LimitsOf::Default;
+    catalog.set_limits(&of, of_tenant(0, 1)).await.unwrap();
+    ingester.put_off_writes(Some("too much waits".to_owned()));
+    assert!(ingester.write(lines("d", "m f=1 2")).await.is_err());
+    let line = lines(INTERNAL_DATABASE, "audit,action=long,node=long f=1 1");
+    assert_eq!(ingester.write(line).await.unwrap().written.samples, 1);
 }
 
 #[tokio::test]

@@ -497,6 +497,28 @@ async fn a_refusal_does_not_say_whether_there_is_a_database() {
             ));
         }
     }
+    // Of tables neither.
+    let catalog = server.app.service.backend().unwrap().catalog();
+    let table = tidelake_catalog::TableColumns {
+        table: "secret".to_owned(),
+        kind: tidelake_catalog::model::TableKind::Wide,
+        columns: Vec::new(),
+    };
+    catalog.ensure_columns("b", &[table]).await.unwrap();
+    let mut refusals = BTreeSet::new();
+    for rest in [
+        "?db=b&table=secret",
+        "?db=b&table=none",
+        "?db=b&table=__metrics__",
+    ] {
+        let row = ("DELETE", "/api/v3/configure/table", rest, "", Needs::Admin);
+        let response = server.send(row, Some(secret)).await;
+        let body = axum::body::to_bytes(response.into_body(), 10_000)
+            .await
+            .unwrap();
+        refusals.insert(body);
+    }
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
     assert_eq!(answers.len(), 4, "{answers:?}");
     assert!(answers.iter().all(|(_, status, _)| *status == 403));
 }
