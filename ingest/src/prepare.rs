@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{
-    ColumnType, EXEMPLARS_TABLE, METRIC_NAME, METRICS_TABLE, TableKind, TableSchema,
+    ColumnType, EXEMPLARS_TABLE, INTERNAL_DATABASE, METRIC_NAME, METRICS_TABLE, TableKind,
+    TableSchema,
 };
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
-use tidelake_catalog::{Catalog, CatalogError, Retention, TableColumns};
+use tidelake_catalog::{Catalog, CatalogError, NameLimits, Retention, TableColumns};
 
 use crate::buffer::TableName;
 use crate::column::FieldColumn;
@@ -174,7 +175,11 @@ impl Preparer {
                 ..limits
             };
         }
-        let names = self.catalog.name_limits();
+        let names = match *frame.database == *INTERNAL_DATABASE {
+            // What the server records about itself comes in any case.
+            true => NameLimits::default(),
+            false => self.catalog.name_limits(),
+        };
         LineLimits {
             columns: match names.columns {
                 0 => usize::MAX,
