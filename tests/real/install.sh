@@ -7,7 +7,7 @@ set -euo pipefail
 venv=${TIDELAKE_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tidelake-tests/venv}
 
 missing=()
-for program in prometheus prometheus-node-exporter; do
+for program in prometheus prometheus-node-exporter openssl; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
