@@ -1,4 +1,4 @@
-//! What it costs to find out who asks: from the secret of a request to its access to a database.
+//! Authentication and authorization of one request: from its secret to its access to a database.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidelake_api::config::Config;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
-use tidelake_catalog::model::{INTERNAL_DATABASE, Limits, TimeRange};
+use tidelake_catalog::model::{INTERNAL_DATABASE, TimeRange};
 use tidelake_catalog::snapshot::{self, SegmentMeta};
 use tidelake_catalog::{Catalog, NameLimits};
 use tokio::sync::{Notify, watch};
@@ -471,7 +471,10 @@ impl Ingester {
             .limit_series(&database, limits.active_series);
         let labels = match is_internal {
             true => LabelLimits::NONE,
-            false => self.options.labels.narrowed(label_limits(&limits)),
+            false => self
+                .options
+                .labels
+                .narrowed(LabelLimits::of_tenant(&limits)),
         };
         let frame = Frame {
             database,
@@ -751,19 +754,6 @@ impl Ingester {
     /// Series that are known at present.
     pub fn series(&self) -> usize {
         self.registries.series()
-    }
-}
-
-/// The limits of labels that a tenant has; 0 is no limit.
-fn label_limits(limits: &Limits) -> LabelLimits {
-    // 0 would be no limit here, and no label at all is no use there.
-    let limit = |limit: Option<u64>| {
-        limit.map_or(0, |limit| u32::try_from(limit).unwrap_or(u32::MAX).max(1))
-    };
-    LabelLimits {
-        per_series: limit(limits.labels_per_series),
-        name_bytes: limit(limits.label_name_bytes),
-        value_bytes: limit(limits.label_value_bytes),
     }
 }
 

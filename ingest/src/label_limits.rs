@@ -4,6 +4,8 @@
 //! request of a thousand labels a series would cost all later ones. A frame of the log says which
 //! limits its request was held to, because a replay must refuse exactly what was refused.
 
+use tidelake_catalog::model::Limits;
+
 /// Limits of the labels of one series, tags of line protocol included; 0 is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct LabelLimits {
@@ -19,6 +21,18 @@ pub struct LabelLimits {
 const QUOTED_CHARS: usize = 64;
 
 impl LabelLimits {
+    /// Those of a tenant. A limit of 0 would be none here, so it is 1.
+    pub(crate) fn of_tenant(limits: &Limits) -> Self {
+        let limit = |limit: Option<u64>| {
+            limit.map_or(0, |limit| u32::try_from(limit).unwrap_or(u32::MAX).max(1))
+        };
+        Self {
+            per_series: limit(limits.labels_per_series),
+            name_bytes: limit(limits.label_name_bytes),
+            value_bytes: limit(limits.label_value_bytes),
+        }
+    }
+
     /// The narrower of these and of others, by number and length; 0 is no limit.
     pub fn narrowed(self, other: Self) -> Self {
         let narrower = |a: u32, b: u32| match (a, b) {

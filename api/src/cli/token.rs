@@ -1,5 +1,5 @@
-//! `tidelake token`: tokens, made and revoked on the store itself. Whoever can write the store may do
-//! everything anyway, so no token is asked for; running servers notice within a second.
+//! `tidelake token`: makes, lists and revokes tokens on the store itself. Write access to the store grants
+//! everything already, so the command asks for no token. Running servers notice within a second.
 
 use std::io::Write;
 

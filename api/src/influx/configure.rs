@@ -70,7 +70,8 @@ struct FieldSettings {
     r#type: String,
 }
 
-fn respond(answer: Result<Response, ServiceError>) -> Response {
+/// An answer, or an error in the words of InfluxDB 3.
+pub fn respond(answer: Result<Response, ServiceError>) -> Response {
     answer.unwrap_or_else(|error| error.respond(Dialect::Influx))
 }
 

@@ -17,8 +17,7 @@ use tidelake_catalog::Snapshot;
 use tidelake_catalog::model::{Limits, LimitsOf};
 
 use crate::http::app::App;
-use crate::http::error::Dialect;
-use crate::influx::configure::read_body;
+use crate::influx::configure::{read_body, respond};
 use crate::service::context::RequestContext;
 use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
@@ -85,10 +84,6 @@ impl From<Limits> for Words {
             max_retention_ms: limits.max_retention_ms,
         }
     }
-}
-
-fn respond(answer: Result<Response, ServiceError>) -> Response {
-    answer.unwrap_or_else(|error| error.respond(Dialect::Influx))
 }
 
 /// Whose limits they are, in words.

@@ -16,9 +16,8 @@ use serde_json::{Value, json};
 use tidelake_catalog::model::{Permissions, Scope, Token};
 
 use crate::http::app::App;
-use crate::http::error::Dialect;
 use crate::http::params::Params;
-use crate::influx::configure::{read_body, required};
+use crate::influx::configure::{read_body, required, respond};
 use crate::service::context::{RequestContext, ServerAccess};
 use crate::service::error::ServiceError;
 use crate::service::first_token::FIRST_TOKEN;
@@ -58,10 +57,6 @@ struct Permission {
     resource_type: String,
     resource_names: Vec<String>,
     actions: Vec<String>,
-}
-
-fn respond(answer: Result<Response, ServiceError>) -> Response {
-    answer.unwrap_or_else(|error| error.respond(Dialect::Influx))
 }
 
 async fn list(

@@ -354,8 +354,11 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::node::backend::{Backend, Written};
+    use tidelake_catalog::Retention;
+
+    use crate::node::backend::{Backend, ContentEncoding, Precision, Protocol, Written};
     use crate::service::context::{Read, Write};
+    use crate::service::write::Points;
 
     async fn service(limits: Limits) -> Service {
         let service = Service::new(Config::default());
@@ -475,5 +478,41 @@ mod tests {
         check(Some(20), true);
         check(Some(21), false);
         check(None, false);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_a_write_makes_keeps_its_rows_as_long_as_it_may() {
+        let service = service(Limits::default()).await;
+        let catalog = service.backend().unwrap().catalog();
+        let limits = Limits {
+            max_retention_ms: Some(1000),
+            ..Limits::default()
+        };
+        catalog
+            .set_limits(&LimitsOf::Default, limits)
+            .await
+            .unwrap();
+        let write = async |database: &str, line: &'static str| {
+            let points = Points {
+                protocol: Protocol::LineProtocol {
+                    precision: Precision::Nanosecond,
+                },
+                encoding: ContentEncoding::Identity,
+                accept_partial: true,
+                body: line.into(),
+            };
+            let access = Access::<Write>::of_anyone(database);
+            service.write(&access, points).await.unwrap();
+            let snapshot = catalog.snapshot();
+            snapshot
+                .database(database)
+                .map(|database| database.retention)
+        };
+        let now = Some(Retention::Millis(1000));
+        assert_eq!(write("new", "m f=1").await, now);
+        assert_eq!(write("new", "m f=2").await, now);
+        // What is there is not shortened by a write, and what is refused makes nothing.
+        assert_eq!(write("d", "m f=1").await, Some(Retention::Inherit));
+        assert_eq!(write("bad", "no line").await, None);
     }
 }

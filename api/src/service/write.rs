@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidelake_catalog::Retention;
 use tidelake_catalog::model::LimitsOf;
 
 use super::Service;
@@ -49,8 +50,15 @@ impl Service {
         points: Points,
     ) -> Result<WriteOutcome, ServiceError> {
         let admitted = self.admit_write(access, points.body.len())?;
+        let database = access.database();
+        let is_new = self
+            .backend()?
+            .catalog()
+            .snapshot()
+            .database(database)
+            .is_none();
         let request = WriteRequest {
-            database: access.database().to_string(),
+            database: database.to_string(),
             protocol: points.protocol,
             encoding: points.encoding,
             accept_partial: points.accept_partial,
@@ -59,12 +67,29 @@ impl Service {
         let written = self.backend()?.write(request).await;
         let outcome = written.map_err(|error| {
             if matches!(error, IngestError::Throttled { .. }) {
-                let of = LimitsOf::Database(Arc::clone(access.database()));
+                let of = LimitsOf::Database(Arc::clone(database));
                 self.count_throttled(&of);
             }
             self.refuse(error)
         })?;
         admitted.count(&outcome);
+        if is_new {
+            self.bound_new_database(access).await?;
+        }
         Ok(outcome)
+    }
+
+    /// A database that a write makes keeps its rows for as long as it may. An error is safe to retry: the
+    /// points are written, and written again they change nothing.
+    async fn bound_new_database(&self, access: &Access<Write>) -> Result<(), ServiceError> {
+        let (catalog, name) = (self.backend()?.catalog(), access.database());
+        let Some(most) = self.limits_of(access)?.max_retention_ms else {
+            return Ok(());
+        };
+        if catalog.snapshot().database(name).is_some() {
+            let set = catalog.set_retention(name, None, Retention::Millis(most));
+            set.await.map_err(|error| self.refuse_commit(error))?;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use tidelake_catalog::Store;
 use tidelake_catalog::keys;
+use tidelake_catalog::model::Limits;
 
 use futures::future::join_all;
 
