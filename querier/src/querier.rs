@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
+use crate::influxql::{self, InfluxqlAnswer, InfluxqlError, Scope, Statement};
 use crate::labels::{self, LabelError, Search};
 use crate::memory::QueryBytes;
 use crate::promql::exec::{
@@ -196,6 +197,25 @@ impl Querier {
         // Everything is opened while the query is planned.
         answer.warnings.leave_out(tables.warnings());
         Ok(answer)
+    }
+
+    /// Answers a statement of InfluxQL that reads. `now` is in ns since 1970. If `partial`, damaged
+    /// segments are left out, and warnings say so.
+    pub async fn influxql(
+        &self,
+        statement: &Statement,
+        scope: &Scope<'_>,
+        now: i64,
+        partial: bool,
+    ) -> Result<(InfluxqlAnswer, Vec<String>), InfluxqlError> {
+        let run = |tables: Tables| async move {
+            let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+            influxql::answer(&tables, &self.promql, statement, scope, now).await
+        };
+        let is_damage = |error: &InfluxqlError| {
+            matches!(error, InfluxqlError::Segment(SegmentError::Corrupt { .. }))
+        };
+        self.answer(partial, run, is_damage).await
     }
 
     async fn answer<T, E, F: Future<Output = Result<T, E>>>(

@@ -20,6 +20,7 @@ use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
 use tidelake_ingest::{IngestOptions, LabelLimits};
+use tidelake_querier::influxql::{Scope, Statement};
 use tidelake_querier::labels::LabelError;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
@@ -37,6 +38,7 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
 pub use tidelake_querier::exemplars::SeriesExemplars;
+pub use tidelake_querier::influxql::{InfluxqlAnswer, InfluxqlError};
 pub use tidelake_querier::promql::exec::{
     Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value,
 };
@@ -235,6 +237,17 @@ impl Querier {
             .promql(db, &expr, query, params, &engine, options.partial)
             .await
             .map_err(|error| named(error, options.timeout))
+    }
+
+    /// Answers a statement of InfluxQL that reads. `now` is in ns since 1970.
+    pub async fn influxql(
+        &self,
+        statement: &Statement,
+        scope: &Scope<'_>,
+        now: i64,
+        partial: bool,
+    ) -> Result<(InfluxqlAnswer, Vec<String>), InfluxqlError> {
+        self.0.influxql(statement, scope, now, partial).await
     }
 
     fn parse(&self, query: &str) -> Result<Expr, QueryError> {

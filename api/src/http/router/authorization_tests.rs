@@ -129,7 +129,17 @@ const OF_A_DATABASE: [Row; 29] = [
 const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T00:00:00Z"}"#;
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
-const OTHERS: [Row; 41] = [
+const OTHERS: [Row; 45] = [
+    ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
+    ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
+    ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
+    (
+        "POST",
+        "/query",
+        "?q=CREATE+RETENTION+POLICY+p+ON+a+DURATION+1d+REPLICATION+1",
+        "",
+        Needs::Admin,
+    ),
     ("GET", "/api/v3/configure/limits", "", "", Needs::Server),
     ("PUT", "/api/v3/configure/limits", "", "{}", Needs::Server),
     ("GET", "/health", "", "", Needs::Nothing),
