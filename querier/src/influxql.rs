@@ -52,7 +52,7 @@ pub use ast::{Literal, PolicyOptions};
 pub use chrono_tz::Tz;
 pub use error::InfluxqlError;
 pub use lexer::parse_duration;
-pub use parser::{Params, parse, pattern};
+pub use parser::{Params, ParseError, parse, pattern};
 pub use scope::Scope;
 pub use select::Series;
 pub use value::{Column, ValueRef};

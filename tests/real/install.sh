@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter and Python from Debian, Python packages into
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1 and Python from Debian, Python packages into
 # a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
 # elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
@@ -7,8 +7,10 @@ set -euo pipefail
 venv=${TIDELAKE_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tidelake-tests/venv}
 
 missing=()
-for program in prometheus prometheus-node-exporter openssl; do
-  command -v "$program" >/dev/null || missing+=("$program")
+for program in prometheus prometheus-node-exporter openssl influxd; do
+  package=$program
+  [ "$program" = influxd ] && package=influxdb
+  command -v "$program" >/dev/null || missing+=("$package")
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures::stream;
-use tidelake_querier::influxql::{Statement, parse};
+use tidelake_querier::influxql::{InfluxqlError, Statement, parse};
 
 use self::csv::CsvWriter;
 use self::json::JsonWriter;
@@ -97,7 +97,7 @@ async fn run(
         .ok_or_else(|| ServiceError::bad_request("missing required parameter \"q\""))?;
     let epoch = Epoch::read(params.get("epoch").or_else(|| params.get("precision")))?;
     let bound = params::bound(params.get("params"))?;
-    let statements = parse(text, &bound)?;
+    let statements = parse(text, &bound).map_err(InfluxqlError::from)?;
     if !may_change && !statements.iter().all(Statement::is_read) {
         return Err(ServiceError::bad_request(
             "a statement that changes something must come by POST",

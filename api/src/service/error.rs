@@ -191,7 +191,6 @@ impl From<InfluxqlError> for ServiceError {
         let code = match &error {
             InfluxqlError::Parse(_)
             | InfluxqlError::Invalid(_)
-            | InfluxqlError::Unsupported(_)
             | InfluxqlError::DatabaseRequired => Code::BadRequest,
             InfluxqlError::NoDatabase(_) | InfluxqlError::NoPolicy(_) => Code::NotFound,
             InfluxqlError::Timeout => Code::Timeout,

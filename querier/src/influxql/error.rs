@@ -3,14 +3,15 @@
 use tidelake_catalog::panics::Panicked;
 use tidelake_catalog::segment::SegmentError;
 
+use super::parser::ParseError;
 use crate::memory::MemoryExceeded;
 
 /// Why a statement has no answer. The kinds are what a caller can act on.
 #[derive(Debug, thiserror::Error)]
 pub enum InfluxqlError {
-    /// The text is not InfluxQL. The position is in the message.
-    #[error("error parsing query: {0}")]
-    Parse(String),
+    /// The text is no statement.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
     /// The statement is InfluxQL, but means nothing.
     #[error("{0}")]
     Invalid(String),
@@ -23,9 +24,6 @@ pub enum InfluxqlError {
     /// There is no retention policy of that name.
     #[error("retention policy not found: {0}")]
     NoPolicy(String),
-    /// The statement is InfluxQL that is not supported; the message says what to use instead.
-    #[error("{0}")]
-    Unsupported(String),
     /// It ran longer than a query may.
     #[error("the query ran longer than query_timeout_ms; narrow it")]
     Timeout,

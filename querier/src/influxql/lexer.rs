@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::error::InfluxqlError;
+use super::parser::ParseError;
 
 /// What is read at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,8 +75,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// An error at a byte of the text.
-    pub fn error(&self, at: usize, message: impl fmt::Display) -> InfluxqlError {
-        InfluxqlError::Parse(format!("{message} at {}", self.position(at)))
+    pub fn error(&self, at: usize, message: impl fmt::Display) -> ParseError {
+        ParseError::Syntax(format!("{message} at {}", self.position(at)))
     }
 
     fn rest(&self) -> &'a str {
@@ -84,7 +84,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Skips blanks and comments.
-    pub fn skip_blanks(&mut self) -> Result<(), InfluxqlError> {
+    pub fn skip_blanks(&mut self) -> Result<(), ParseError> {
         loop {
             let rest = self.rest();
             self.at += rest.len() - rest.trim_start().len();
@@ -103,7 +103,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token and where it begins.
-    pub fn next(&mut self) -> Result<(Token, usize), InfluxqlError> {
+    pub fn next(&mut self) -> Result<(Token, usize), ParseError> {
         self.skip_blanks()?;
         let at = self.at;
         let rest = self.rest();
@@ -145,7 +145,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// What stands between two quotes; a backslash quotes a quote, a backslash or `n`.
-    fn quoted(&mut self, quote: char) -> Result<String, InfluxqlError> {
+    fn quoted(&mut self, quote: char) -> Result<String, ParseError> {
         let start = self.at;
         let mut text = String::new();
         let mut chars = self.rest().char_indices().skip(1);
@@ -168,7 +168,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A number or a duration.
-    fn number(&mut self) -> Result<Token, InfluxqlError> {
+    fn number(&mut self) -> Result<Token, ParseError> {
         let rest = self.rest();
         let end = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -196,7 +196,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A regular expression between slashes, if one begins here: a slash in it is written `\/`.
-    pub fn regex(&mut self) -> Result<Option<String>, InfluxqlError> {
+    pub fn regex(&mut self) -> Result<Option<String>, ParseError> {
         self.skip_blanks()?;
         let start = self.at;
         if !self.rest().starts_with('/') {

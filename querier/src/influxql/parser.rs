@@ -3,6 +3,7 @@
 //! Expressions and subqueries nest at most [`MAX_DEPTH`] deep; conditions joined by `AND` or `OR`
 //! lie beside each other, however many they are.
 
+mod error;
 mod expr;
 mod schema;
 mod select;
@@ -15,8 +16,9 @@ use tidelake_catalog::model::matcher::compile_within;
 use tidelake_catalog::model::pattern::from_re2;
 
 use super::ast::{Literal, Pattern, Statement};
-use super::error::InfluxqlError;
 use super::lexer::{Lexer, Token};
+
+pub use error::ParseError;
 
 /// How deep expressions and subqueries may nest.
 const MAX_DEPTH: usize = 100;
@@ -36,8 +38,8 @@ pub type Params = BTreeMap<String, Literal>;
 /// The statements of a text, in order.
 ///
 /// # Errors
-/// [`InfluxqlError::Parse`] with the position of what is wrong.
-pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, InfluxqlError> {
+/// [`ParseError::Syntax`] with the position of what is wrong.
+pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, ParseError> {
     let mut parser = Parser::new(text, params)?;
     let mut statements = Vec::new();
     loop {
@@ -61,8 +63,8 @@ pub fn parse(text: &str, params: &Params) -> Result<Vec<Statement>, InfluxqlErro
 /// A compiled regular expression, as between slashes.
 ///
 /// # Errors
-/// [`InfluxqlError::Parse`] if it is none.
-pub fn pattern(text: &str) -> Result<Pattern, InfluxqlError> {
+/// [`ParseError::Syntax`] if it is none.
+pub fn pattern(text: &str) -> Result<Pattern, ParseError> {
     let params = Params::new();
     Parser::new("", &params)?.compile(text.to_owned(), 0)
 }
@@ -79,7 +81,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str, params: &'a Params) -> Result<Self, InfluxqlError> {
+    fn new(text: &'a str, params: &'a Params) -> Result<Self, ParseError> {
         let before = Lexer::new(text);
         let mut lexer = before.clone();
         let (token, token_at) = lexer.next()?;
@@ -103,7 +105,7 @@ impl<'a> Parser<'a> {
         matches!(&self.token, Token::Symbol(found) if *found == symbol)
     }
 
-    fn advance(&mut self) -> Result<Token, InfluxqlError> {
+    fn advance(&mut self) -> Result<Token, ParseError> {
         self.before = self.lexer.clone();
         // An end stays the end.
         let (token, at) = self.lexer.next()?;
@@ -111,12 +113,12 @@ impl<'a> Parser<'a> {
         Ok(std::mem::replace(&mut self.token, token))
     }
 
-    fn error(&self, message: impl std::fmt::Display) -> InfluxqlError {
+    fn error(&self, message: impl std::fmt::Display) -> ParseError {
         self.lexer.error(self.token_at, message)
     }
 
     /// The next token is none of these.
-    fn unexpected(&self, expected: &[&str]) -> InfluxqlError {
+    fn unexpected(&self, expected: &[&str]) -> ParseError {
         let expected = expected.join(", ");
         self.error(format_args!("found {}, expected {expected}", self.token))
     }
@@ -125,7 +127,7 @@ impl<'a> Parser<'a> {
         matches!(&self.token, Token::Word(word) if word.eq_ignore_ascii_case(keyword))
     }
 
-    fn take_keyword(&mut self, keyword: &str) -> Result<bool, InfluxqlError> {
+    fn take_keyword(&mut self, keyword: &str) -> Result<bool, ParseError> {
         let found = self.is_keyword(keyword);
         if found {
             self.advance()?;
@@ -133,14 +135,14 @@ impl<'a> Parser<'a> {
         Ok(found)
     }
 
-    fn expect_keyword(&mut self, keyword: &str) -> Result<(), InfluxqlError> {
+    fn expect_keyword(&mut self, keyword: &str) -> Result<(), ParseError> {
         match self.take_keyword(keyword)? {
             true => Ok(()),
             false => Err(self.unexpected(&[keyword])),
         }
     }
 
-    fn take_symbol(&mut self, symbol: &str) -> Result<bool, InfluxqlError> {
+    fn take_symbol(&mut self, symbol: &str) -> Result<bool, ParseError> {
         let found = self.is_symbol(symbol);
         if found {
             self.advance()?;
@@ -148,7 +150,7 @@ impl<'a> Parser<'a> {
         Ok(found)
     }
 
-    fn expect_symbol(&mut self, symbol: &str) -> Result<(), InfluxqlError> {
+    fn expect_symbol(&mut self, symbol: &str) -> Result<(), ParseError> {
         match self.take_symbol(symbol)? {
             true => Ok(()),
             false => Err(self.unexpected(&[symbol])),
@@ -156,7 +158,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A name that is no keyword, or in quotes.
-    fn identifier(&mut self) -> Result<String, InfluxqlError> {
+    fn identifier(&mut self) -> Result<String, ParseError> {
         match &self.token {
             Token::Name(_) => {}
             Token::Word(word) if !is_reserved(word) => {}
@@ -177,7 +179,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A regular expression, if one begins here.
-    fn regex(&mut self) -> Result<Option<Pattern>, InfluxqlError> {
+    fn regex(&mut self) -> Result<Option<Pattern>, ParseError> {
         if !self.is_symbol("/") {
             return Ok(None);
         }
@@ -191,7 +193,7 @@ impl<'a> Parser<'a> {
         self.compile(text, at).map(Some)
     }
 
-    fn expect_regex(&mut self) -> Result<Pattern, InfluxqlError> {
+    fn expect_regex(&mut self) -> Result<Pattern, ParseError> {
         if let Token::Param(name) = &self.token {
             return match self.param(name)? {
                 Literal::Regex(pattern) => {
@@ -204,7 +206,7 @@ impl<'a> Parser<'a> {
         self.regex()?.ok_or_else(|| self.unexpected(&["regex"]))
     }
 
-    fn compile(&mut self, text: String, at: usize) -> Result<Pattern, InfluxqlError> {
+    fn compile(&mut self, text: String, at: usize) -> Result<Pattern, ParseError> {
         let wrong = |error: String| {
             self.lexer
                 .error(at, format_args!("error parsing regexp: {error}"))
@@ -219,16 +221,16 @@ impl<'a> Parser<'a> {
         Ok(Pattern { text, regex })
     }
 
-    fn param(&self, name: &str) -> Result<Literal, InfluxqlError> {
+    fn param(&self, name: &str) -> Result<Literal, ParseError> {
         let value = self.params.get(name).cloned();
-        value.ok_or_else(|| InfluxqlError::Parse(format!("missing parameter: {name}")))
+        value.ok_or_else(|| ParseError::Syntax(format!("missing parameter: {name}")))
     }
 
     /// Goes a level down in what `parse` reads.
     fn nested<T>(
         &mut self,
-        parse: impl FnOnce(&mut Self) -> Result<T, InfluxqlError>,
-    ) -> Result<T, InfluxqlError> {
+        parse: impl FnOnce(&mut Self) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
         if self.depth == MAX_DEPTH {
             return Err(self.error(format_args!(
                 "the query nests deeper than {MAX_DEPTH} levels"
@@ -241,7 +243,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A number that is not negative.
-    fn count(&mut self) -> Result<u64, InfluxqlError> {
+    fn count(&mut self) -> Result<u64, ParseError> {
         let number = match &self.token {
             Token::Integer(digits) => digits.parse().ok(),
             Token::Param(name) => match self.param(name)? {

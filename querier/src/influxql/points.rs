@@ -186,7 +186,7 @@ fn window_points(
     let has_value = |row: &usize| !column.get(*row).is_null();
     match function {
         Function::Distinct | Function::CountDistinct => {
-            let values = distinct::distinct(rows, column, within);
+            let values = distinct::distinct(rows, column, within, plan.ascending);
             if *function == Function::Distinct {
                 values
                     .into_iter()

@@ -89,3 +89,60 @@ impl Windows {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000_000;
+    /// 2021-03-28T00:00:00Z: in Berlin clocks go forward an hour later.
+    const FORWARD: i64 = 1_616_889_600_000_000_000;
+    /// 2021-10-31T00:00:00Z: in Berlin clocks go back an hour later.
+    const BACK: i64 = 1_635_638_400_000_000_000;
+
+    fn days(zone: Option<Tz>) -> Windows {
+        Windows {
+            every: 24 * HOUR,
+            offset: 0,
+            zone,
+        }
+    }
+
+    #[test]
+    fn windows_are_multiples_of_their_length() {
+        let windows = Windows {
+            every: 10,
+            offset: 3,
+            zone: None,
+        };
+        let check = |time, expected| assert_eq!(windows.of(time), expected, "{time}");
+        check(3, (3, 13));
+        check(12, (3, 13));
+        check(13, (13, 23));
+        check(-7, (-7, 3));
+        check(-8, (-17, -7));
+        let (start, end) = windows.of(i64::MIN + 5);
+        assert_eq!((start, end < 0), (MIN_TIME, true));
+        assert_eq!(windows.of(i64::MAX - 2).1, MAX_TIME);
+    }
+
+    #[test]
+    fn days_in_which_clocks_change_have_23_or_25_hours() {
+        let windows = days(Some(chrono_tz::Europe::Berlin));
+        let (start, end) = windows.of(FORWARD + 5 * HOUR);
+        assert_eq!((start, end), (FORWARD - HOUR, FORWARD + 22 * HOUR));
+        let (start, end) = windows.of(BACK + 5 * HOUR);
+        assert_eq!((start, end), (BACK - 2 * HOUR, BACK + 23 * HOUR));
+        // And they follow each other.
+        let starts: Vec<i64> = windows.from(FORWARD - 25 * HOUR, true).take(4).collect();
+        let expected = [-25, -1, 22, 46].map(|hour| FORWARD + hour * HOUR);
+        assert_eq!(starts, expected);
+    }
+
+    #[test]
+    fn windows_go_backwards_too() {
+        let windows = days(None);
+        let starts: Vec<i64> = windows.from(FORWARD, false).take(3).collect();
+        assert_eq!(starts, [FORWARD, FORWARD - 24 * HOUR, FORWARD - 48 * HOUR]);
+    }
+}

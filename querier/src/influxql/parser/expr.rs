@@ -1,13 +1,12 @@
 //! Expressions.
 
-use super::{MAX_CHAIN, Parser};
-use crate::influxql::ast::{Cast, Expr, Literal, Operator, Reference};
-use crate::influxql::error::InfluxqlError;
-use crate::influxql::lexer::Token;
+use super::super::ast::{Cast, Expr, Literal, Operator, Reference};
+use super::super::lexer::Token;
+use super::{MAX_CHAIN, ParseError, Parser};
 
 impl Parser<'_> {
     /// An expression of operators that bind at least as strongly.
-    pub(super) fn expr(&mut self, least: u8) -> Result<Expr, InfluxqlError> {
+    pub(super) fn expr(&mut self, least: u8) -> Result<Expr, ParseError> {
         let mut left = self.nested(Self::operand)?;
         let mut chained = 0;
         while let Some(op) = self.operator() {
@@ -76,7 +75,7 @@ impl Parser<'_> {
         })
     }
 
-    fn operand(&mut self) -> Result<Expr, InfluxqlError> {
+    fn operand(&mut self) -> Result<Expr, ParseError> {
         if self.take_symbol("(")? {
             let inner = self.expr(0)?;
             self.expect_symbol(")")?;
@@ -117,7 +116,7 @@ impl Parser<'_> {
         self.call_or_reference()
     }
 
-    fn negative(&mut self) -> Result<Expr, InfluxqlError> {
+    fn negative(&mut self) -> Result<Expr, ParseError> {
         // The least integer has a sign to be one.
         if let Token::Integer(digits) = self.peek()
             && let Ok(number) = format!("-{digits}").parse()
@@ -143,7 +142,7 @@ impl Parser<'_> {
     }
 
     /// A constant, if one stands here.
-    fn literal(&mut self) -> Result<Option<Literal>, InfluxqlError> {
+    fn literal(&mut self) -> Result<Option<Literal>, ParseError> {
         let literal = match self.peek() {
             Token::Text(text) => Literal::String(text.clone()),
             Token::Integer(digits) => match (digits.parse(), digits.parse()) {
@@ -166,7 +165,7 @@ impl Parser<'_> {
     }
 
     /// What follows `DISTINCT`: a name, or one in parentheses.
-    fn distinct(&mut self) -> Result<Expr, InfluxqlError> {
+    fn distinct(&mut self) -> Result<Expr, ParseError> {
         let args = match self.take_symbol("(")? {
             true => self.arguments()?,
             false => vec![Expr::reference(self.identifier()?)],
@@ -174,7 +173,7 @@ impl Parser<'_> {
         Ok(Expr::Call("distinct".to_owned(), args))
     }
 
-    fn call_or_reference(&mut self) -> Result<Expr, InfluxqlError> {
+    fn call_or_reference(&mut self) -> Result<Expr, ParseError> {
         let is_bare = matches!(self.peek(), Token::Word(_));
         let mut name = self.identifier()?;
         if is_bare && self.take_symbol("(")? {
@@ -194,7 +193,7 @@ impl Parser<'_> {
     }
 
     /// Arguments up to and with the closing parenthesis.
-    fn arguments(&mut self) -> Result<Vec<Expr>, InfluxqlError> {
+    fn arguments(&mut self) -> Result<Vec<Expr>, ParseError> {
         let mut args = Vec::new();
         if self.take_symbol(")")? {
             return Ok(args);
@@ -211,7 +210,7 @@ impl Parser<'_> {
         }
     }
 
-    fn cast(&mut self) -> Result<Cast, InfluxqlError> {
+    fn cast(&mut self) -> Result<Cast, ParseError> {
         let found = match self.peek() {
             Token::Word(word) => match word.to_ascii_lowercase().as_str() {
                 "float" => Some(Cast::Float),

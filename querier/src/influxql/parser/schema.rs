@@ -1,12 +1,11 @@
 //! Statements other than `SELECT`.
 
-use super::Parser;
-use crate::influxql::ast::{
+use super::super::ast::{
     Counted, Expr, Measurement, MeasurementName, Nothing, PolicyOptions, ShowScope, Statement,
     TagKeys,
 };
-use crate::influxql::error::InfluxqlError;
-use crate::influxql::lexer::Token;
+use super::super::lexer::Token;
+use super::{ParseError, Parser};
 
 /// What a statement may begin with.
 const VERBS: [&str; 7] = [
@@ -15,7 +14,7 @@ const VERBS: [&str; 7] = [
 
 impl Parser<'_> {
     /// One statement.
-    pub(super) fn statement(&mut self) -> Result<Statement, InfluxqlError> {
+    pub(super) fn statement(&mut self) -> Result<Statement, ParseError> {
         let Token::Word(verb) = self.peek() else {
             return Err(self.unexpected(&VERBS));
         };
@@ -55,7 +54,7 @@ impl Parser<'_> {
         }
     }
 
-    fn show(&mut self) -> Result<Statement, InfluxqlError> {
+    fn show(&mut self) -> Result<Statement, ParseError> {
         const THINGS: [&str; 7] = [
             "DATABASES",
             "MEASUREMENTS",
@@ -139,7 +138,7 @@ impl Parser<'_> {
     }
 
     /// `KEYS`, or `KEY [EXACT] CARDINALITY`: whether it is the latter.
-    fn counted_key(&mut self, plural: &str) -> Result<bool, InfluxqlError> {
+    fn counted_key(&mut self, plural: &str) -> Result<bool, ParseError> {
         if self.take_keyword(plural)? {
             let is_exact = self.take_keyword("EXACT")?;
             if is_exact || self.is_keyword("CARDINALITY") {
@@ -154,7 +153,7 @@ impl Parser<'_> {
         Ok(true)
     }
 
-    fn show_measurements(&mut self) -> Result<Statement, InfluxqlError> {
+    fn show_measurements(&mut self) -> Result<Statement, ParseError> {
         if self.take_keyword("EXACT")? || self.is_keyword("CARDINALITY") {
             self.expect_keyword("CARDINALITY")?;
             return self.cardinality(Counted::Measurements, None);
@@ -175,7 +174,7 @@ impl Parser<'_> {
         Ok(Statement::ShowMeasurements(scope, name))
     }
 
-    fn show_tags(&mut self) -> Result<Statement, InfluxqlError> {
+    fn show_tags(&mut self) -> Result<Statement, ParseError> {
         if self.take_keyword("VALUES")? {
             let is_exact = self.take_keyword("EXACT")?;
             if is_exact || self.is_keyword("CARDINALITY") {
@@ -200,7 +199,7 @@ impl Parser<'_> {
         Ok(Statement::ShowTagKeys(self.scope()?))
     }
 
-    fn with_key(&mut self) -> Result<TagKeys, InfluxqlError> {
+    fn with_key(&mut self) -> Result<TagKeys, ParseError> {
         self.expect_keyword("WITH")?;
         self.expect_keyword("KEY")?;
         if self.take_keyword("IN")? {
@@ -231,11 +230,11 @@ impl Parser<'_> {
         &mut self,
         counted: Counted,
         keys: Option<TagKeys>,
-    ) -> Result<Statement, InfluxqlError> {
+    ) -> Result<Statement, ParseError> {
         Ok(Statement::ShowCardinality(self.scope()?, counted, keys))
     }
 
-    fn on(&mut self) -> Result<Option<String>, InfluxqlError> {
+    fn on(&mut self) -> Result<Option<String>, ParseError> {
         match self.take_keyword("ON")? {
             true => self.identifier().map(Some),
             false => Ok(None),
@@ -243,13 +242,13 @@ impl Parser<'_> {
     }
 
     /// `ON`, `FROM`, `WHERE` and what follows.
-    fn scope(&mut self) -> Result<ShowScope, InfluxqlError> {
+    fn scope(&mut self) -> Result<ShowScope, ParseError> {
         let mut scope = self.scope_start()?;
         self.scope_end(&mut scope)?;
         Ok(scope)
     }
 
-    fn scope_start(&mut self) -> Result<ShowScope, InfluxqlError> {
+    fn scope_start(&mut self) -> Result<ShowScope, ParseError> {
         let database = self.on()?;
         let sources = match self.take_keyword("FROM")? {
             true => self.measurements()?,
@@ -262,13 +261,13 @@ impl Parser<'_> {
         })
     }
 
-    fn scope_rest(&mut self) -> Result<ShowScope, InfluxqlError> {
+    fn scope_rest(&mut self) -> Result<ShowScope, ParseError> {
         let mut scope = ShowScope::default();
         self.scope_end(&mut scope)?;
         Ok(scope)
     }
 
-    fn scope_end(&mut self, scope: &mut ShowScope) -> Result<(), InfluxqlError> {
+    fn scope_end(&mut self, scope: &mut ShowScope) -> Result<(), ParseError> {
         scope.condition = self.condition()?;
         if self.take_keyword("GROUP")? {
             return Err(unsupported("GROUP BY is not supported in SHOW"));
@@ -283,7 +282,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn measurements(&mut self) -> Result<Vec<Measurement>, InfluxqlError> {
+    fn measurements(&mut self) -> Result<Vec<Measurement>, ParseError> {
         let mut sources = vec![self.measurement()?];
         while self.take_symbol(",")? {
             sources.push(self.measurement()?);
@@ -291,7 +290,7 @@ impl Parser<'_> {
         Ok(sources)
     }
 
-    fn create(&mut self) -> Result<Statement, InfluxqlError> {
+    fn create(&mut self) -> Result<Statement, ParseError> {
         if self.take_keyword("DATABASE")? {
             let name = self.identifier()?;
             let mut options = PolicyOptions::default();
@@ -323,14 +322,14 @@ impl Parser<'_> {
         Err(self.unexpected(&["DATABASE", "RETENTION"]))
     }
 
-    fn policy_of(&mut self) -> Result<(String, String), InfluxqlError> {
+    fn policy_of(&mut self) -> Result<(String, String), ParseError> {
         self.expect_keyword("POLICY")?;
         let name = self.identifier()?;
         self.expect_keyword("ON")?;
         Ok((name, self.identifier()?))
     }
 
-    fn alter(&mut self) -> Result<Statement, InfluxqlError> {
+    fn alter(&mut self) -> Result<Statement, ParseError> {
         self.expect_keyword("RETENTION")?;
         let (name, database) = self.policy_of()?;
         let mut options = PolicyOptions::default();
@@ -343,7 +342,7 @@ impl Parser<'_> {
 
     /// `DURATION`, `REPLICATION`, `SHARD DURATION`, `NAME` and `DEFAULT`. How a policy is spread
     /// over machines and shards has no meaning here.
-    fn policy_options(&mut self, options: &mut PolicyOptions) -> Result<(), InfluxqlError> {
+    fn policy_options(&mut self, options: &mut PolicyOptions) -> Result<(), ParseError> {
         loop {
             if self.take_keyword("DURATION")? {
                 options.duration = Some(self.duration()?);
@@ -363,7 +362,7 @@ impl Parser<'_> {
     }
 
     /// A duration in ns; `INF` is 0.
-    fn duration(&mut self) -> Result<i64, InfluxqlError> {
+    fn duration(&mut self) -> Result<i64, ParseError> {
         let ns = match self.peek() {
             Token::Duration(ns) => *ns,
             Token::Integer(zero) if zero == "0" => 0,
@@ -374,7 +373,7 @@ impl Parser<'_> {
         Ok(ns)
     }
 
-    fn drop_statement(&mut self) -> Result<Statement, InfluxqlError> {
+    fn drop_statement(&mut self) -> Result<Statement, ParseError> {
         if self.take_keyword("DATABASE")? {
             return Ok(Statement::DropDatabase(self.identifier()?));
         }
@@ -406,7 +405,7 @@ impl Parser<'_> {
     }
 
     /// `FROM` and `WHERE`, at least one of them.
-    fn deleted(&mut self) -> Result<(Vec<Measurement>, Option<Expr>), InfluxqlError> {
+    fn deleted(&mut self) -> Result<(Vec<Measurement>, Option<Expr>), ParseError> {
         let sources = match self.take_keyword("FROM")? {
             true => self.measurements()?,
             false => Vec::new(),
@@ -418,7 +417,7 @@ impl Parser<'_> {
         let is_qualified =
             |source: &Measurement| source.database.is_some() || source.policy.is_some();
         if sources.iter().any(is_qualified) {
-            return Err(InfluxqlError::Parse(
+            return Err(ParseError::Syntax(
                 "databases and retention policies cannot be named in DELETE and DROP SERIES"
                     .to_owned(),
             ));
@@ -427,6 +426,6 @@ impl Parser<'_> {
     }
 }
 
-fn unsupported(message: &str) -> InfluxqlError {
-    InfluxqlError::Unsupported(message.to_owned())
+fn unsupported(message: &str) -> ParseError {
+    ParseError::Unsupported(message.to_owned())
 }

@@ -1,21 +1,20 @@
 //! `SELECT`.
 
-use super::Parser;
-use crate::influxql::ast::{
+use super::super::ast::{
     Dimension, Expr, Field, Fill, Literal, Measurement, MeasurementName, Select, Source,
 };
-use crate::influxql::error::InfluxqlError;
-use crate::influxql::lexer::Token;
+use super::super::lexer::Token;
+use super::{ParseError, Parser};
 
 impl Parser<'_> {
     /// What follows `SELECT`.
-    pub(super) fn select(&mut self) -> Result<Select, InfluxqlError> {
+    pub(super) fn select(&mut self) -> Result<Select, ParseError> {
         let mut fields = vec![self.field()?];
         while self.take_symbol(",")? {
             fields.push(self.field()?);
         }
         if self.is_keyword("INTO") {
-            return Err(InfluxqlError::Unsupported(
+            return Err(ParseError::Unsupported(
                 "SELECT ... INTO is not supported: write the answer back with line protocol"
                     .to_owned(),
             ));
@@ -46,7 +45,7 @@ impl Parser<'_> {
         })
     }
 
-    fn field(&mut self) -> Result<Field, InfluxqlError> {
+    fn field(&mut self) -> Result<Field, ParseError> {
         let expr = self.expr(0)?;
         let alias = match self.take_keyword("AS")? {
             true => Some(self.identifier()?),
@@ -55,7 +54,7 @@ impl Parser<'_> {
         Ok(Field { expr, alias })
     }
 
-    fn source(&mut self) -> Result<Source, InfluxqlError> {
+    fn source(&mut self) -> Result<Source, ParseError> {
         if self.take_symbol("(")? {
             let inner = self.nested(|parser| {
                 parser.expect_keyword("SELECT")?;
@@ -68,7 +67,7 @@ impl Parser<'_> {
     }
 
     /// `database.policy.name`, of which all but the name may be left out or empty.
-    pub(super) fn measurement(&mut self) -> Result<Measurement, InfluxqlError> {
+    pub(super) fn measurement(&mut self) -> Result<Measurement, ParseError> {
         let mut parts: Vec<Option<String>> = Vec::new();
         loop {
             if let Some(pattern) = self.regex()? {
@@ -95,7 +94,7 @@ impl Parser<'_> {
         &self,
         parts: Vec<Option<String>>,
         name: MeasurementName,
-    ) -> Result<Measurement, InfluxqlError> {
+    ) -> Result<Measurement, ParseError> {
         let mut parts = parts.into_iter();
         let (database, policy) = match (parts.next(), parts.next(), parts.next()) {
             (None, ..) => (None, None),
@@ -115,14 +114,14 @@ impl Parser<'_> {
     }
 
     /// `WHERE`, if it stands here.
-    pub(super) fn condition(&mut self) -> Result<Option<Expr>, InfluxqlError> {
+    pub(super) fn condition(&mut self) -> Result<Option<Expr>, ParseError> {
         match self.take_keyword("WHERE")? {
             true => self.expr(0).map(Some),
             false => Ok(None),
         }
     }
 
-    fn group_by(&mut self) -> Result<(Vec<Dimension>, Fill), InfluxqlError> {
+    fn group_by(&mut self) -> Result<(Vec<Dimension>, Fill), ParseError> {
         let mut dimensions = Vec::new();
         if self.take_keyword("GROUP")? {
             self.expect_keyword("BY")?;
@@ -141,27 +140,29 @@ impl Parser<'_> {
         Ok((dimensions, fill))
     }
 
-    fn dimension(&mut self) -> Result<Dimension, InfluxqlError> {
+    fn dimension(&mut self) -> Result<Dimension, ParseError> {
         if let Some(pattern) = self.regex()? {
             return Ok(Dimension::Regex(pattern));
         }
         match self.expr(0)? {
             Expr::Wildcard(_) => Ok(Dimension::All),
-            Expr::Reference(tag) if tag.name.eq_ignore_ascii_case("time") => Err(
-                InfluxqlError::invalid("time() is a function and expects at least one argument"),
-            ),
+            Expr::Reference(tag) if tag.name.eq_ignore_ascii_case("time") => {
+                Err(ParseError::Meaningless(
+                    "time() is a function and expects at least one argument".to_owned(),
+                ))
+            }
             Expr::Reference(tag) => Ok(Dimension::Tag(tag.name)),
             Expr::Call(name, args) if name == "time" => Ok(Dimension::Time(args)),
-            Expr::Call(..) => Err(InfluxqlError::invalid(
-                "only time() calls allowed in dimensions",
+            Expr::Call(..) => Err(ParseError::Meaningless(
+                "only time() calls allowed in dimensions".to_owned(),
             )),
-            _ => Err(InfluxqlError::invalid(
-                "only time and tag dimensions allowed",
+            _ => Err(ParseError::Meaningless(
+                "only time and tag dimensions allowed".to_owned(),
             )),
         }
     }
 
-    fn fill(&mut self) -> Result<Fill, InfluxqlError> {
+    fn fill(&mut self) -> Result<Fill, ParseError> {
         let word = match self.peek() {
             Token::Word(word) => word.to_ascii_lowercase(),
             _ => String::new(),
@@ -184,7 +185,7 @@ impl Parser<'_> {
     }
 
     /// Whether `ORDER BY` stands here, and whether the newest rows come first.
-    pub(super) fn order_by(&mut self) -> Result<(bool, bool), InfluxqlError> {
+    pub(super) fn order_by(&mut self) -> Result<(bool, bool), ParseError> {
         if !self.take_keyword("ORDER")? {
             return Ok((false, false));
         }
@@ -193,7 +194,7 @@ impl Parser<'_> {
         if !is_bare {
             let name = self.identifier()?;
             if !name.eq_ignore_ascii_case("time") {
-                return Err(InfluxqlError::Parse(
+                return Err(ParseError::Syntax(
                     "only ORDER BY time supported at this time".to_owned(),
                 ));
             }
@@ -206,7 +207,7 @@ impl Parser<'_> {
     }
 
     /// `LIMIT`, `OFFSET`, `SLIMIT` and `SOFFSET`, in this order.
-    pub(super) fn limits(&mut self) -> Result<[u64; 4], InfluxqlError> {
+    pub(super) fn limits(&mut self) -> Result<[u64; 4], ParseError> {
         let mut limits = [0; 4];
         let words = ["LIMIT", "OFFSET", "SLIMIT", "SOFFSET"];
         for (limit, word) in limits.iter_mut().zip(words) {
@@ -217,7 +218,7 @@ impl Parser<'_> {
         Ok(limits)
     }
 
-    fn zone(&mut self) -> Result<Option<chrono_tz::Tz>, InfluxqlError> {
+    fn zone(&mut self) -> Result<Option<chrono_tz::Tz>, ParseError> {
         if !self.take_keyword("tz")? {
             return Ok(None);
         }
@@ -228,7 +229,7 @@ impl Parser<'_> {
         };
         let zone = name
             .parse()
-            .map_err(|_| InfluxqlError::Parse(format!("unable to find time zone {name}")))?;
+            .map_err(|_| ParseError::Syntax(format!("unable to find time zone {name}")))?;
         self.advance()?;
         self.expect_symbol(")")?;
         Ok(Some(zone))

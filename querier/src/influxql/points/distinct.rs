@@ -8,24 +8,32 @@ use super::Lookup;
 use crate::influxql::rows::Rows;
 use crate::influxql::value::{Column, Value};
 
-/// The values of some rows, each once, in the order in which they come first; those of one time
-/// ascend.
-pub(super) fn distinct(rows: &Rows, column: &Column, within: Range<usize>) -> Vec<Value> {
+/// The values of some rows, each once, in the order in which they come first, or if rows are asked
+/// for backwards, last; those of one time ascend.
+pub(super) fn distinct(
+    rows: &Rows,
+    column: &Column,
+    within: Range<usize>,
+    ascending: bool,
+) -> Vec<Value> {
     let mut seen = HashSet::new();
-    let mut firsts: Vec<usize> = Vec::new();
-    for row in within {
+    let mut kept: Vec<usize> = Vec::new();
+    let mut look = |row: usize| {
         if let Some(value) = Lookup::of(column.get(row))
             && seen.insert(value)
         {
-            firsts.push(row);
+            kept.push(row);
         }
+    };
+    match ascending {
+        true => within.for_each(&mut look),
+        false => within.rev().for_each(&mut look),
     }
-    firsts.sort_by(|a, b| {
+    kept.sort_by(|a, b| {
         let times = rows.times[*a].cmp(&rows.times[*b]);
         times.then_with(|| column.get(*a).order(column.get(*b)))
     });
-    firsts
-        .into_iter()
+    kept.into_iter()
         .map(|row| column.get(row).to_value())
         .collect()
 }
