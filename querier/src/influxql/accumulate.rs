@@ -161,7 +161,8 @@ fn pick(
     }
 }
 
-/// The first or last row that has a value; of several of its time that of the greatest value.
+/// The first or last row that has a value; of several of its time that of the greatest value, but
+/// of the first booleans `false`.
 fn first_of(
     column: &Column,
     rows: std::ops::Range<usize>,
@@ -181,7 +182,13 @@ fn first_of(
         false => Box::new((found + 1..rows.end).take_while(same)),
     };
     for row in others.filter(has_value) {
-        if column.get(row).order(column.get(best)).is_gt() {
+        let order = column.get(row).order(column.get(best));
+        let is_boolean = matches!(column.get(row), ValueRef::Boolean(_));
+        if if is_boolean && !is_last {
+            order.is_lt()
+        } else {
+            order.is_gt()
+        } {
             best = row;
         }
     }
@@ -353,6 +360,9 @@ fn is_better(function: &Function, one: &Best, than: &Best) -> bool {
     match function {
         Function::Min => values.then(times) == Ordering::Less,
         Function::Max => values.reverse().then(times) == Ordering::Less,
+        Function::First if matches!(one.value, Value::Boolean(_)) => {
+            times.then(values) == Ordering::Less
+        }
         Function::First => times.then(values.reverse()) == Ordering::Less,
         _ => times.reverse().then(values.reverse()) == Ordering::Less,
     }

@@ -5,6 +5,7 @@ use tidelake_catalog::model::{MatchOp, Matcher, TimeRange};
 use super::ast::{Expr, Literal, Measurement, MeasurementName, Operator};
 use super::condition::{Clock, MAX_TIME, MIN_TIME, split_time};
 use super::error::InfluxqlError;
+use super::plan::Measure;
 use super::scope::measures;
 use tidelake_catalog::snapshot::Snapshot;
 
@@ -38,10 +39,6 @@ pub fn deletions(
         Some(condition) => split_time(condition, clock)?,
         None => (None, Default::default()),
     };
-    let sets = match &rest {
-        Some(rest) => match_sets(rest)?,
-        None => vec![Vec::new()],
-    };
     let range = TimeRange::new(
         bounds.min.unwrap_or(MIN_TIME),
         bounds.max.unwrap_or(MAX_TIME),
@@ -56,18 +53,26 @@ pub fn deletions(
         true => all.iter().collect(),
         false => sources.iter().map(|source| &source.name).collect(),
     };
-    let mut deleted = Vec::new();
-    for name in names {
-        for measure in measures(snapshot, database, name) {
-            if let Some(rest) = &rest {
-                refuse_fields(rest, &measure.schema)?;
-            }
-            deleted.extend(sets.iter().map(|matchers| Deleted {
-                table: measure.table.to_string(),
-                matchers: matchers.clone(),
-                range,
-            }));
+    let found: Vec<Measure> = names
+        .into_iter()
+        .flat_map(|name| measures(snapshot, database, name))
+        .collect();
+    if let Some(rest) = &rest {
+        for measure in &found {
+            refuse_fields(rest, &measure.schema)?;
         }
+    }
+    let sets = match &rest {
+        Some(rest) => match_sets(rest)?,
+        None => vec![Vec::new()],
+    };
+    let mut deleted = Vec::new();
+    for measure in found {
+        deleted.extend(sets.iter().map(|matchers| Deleted {
+            table: measure.table.to_string(),
+            matchers: matchers.clone(),
+            range,
+        }));
     }
     Ok(deleted)
 }
