@@ -156,6 +156,7 @@ fn compile_within(
         fields,
         time_column,
         seed: 0,
+        reads_all: false,
     };
     let (limit, offset) = (plan.series_limit, plan.series_offset);
     for source in &mut plan.sources {

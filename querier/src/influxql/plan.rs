@@ -224,6 +224,8 @@ pub struct Plan {
     pub time_column: String,
     /// What decides which points `sample()` takes.
     pub seed: u64,
+    /// Whether all rows are read, also where the ends of series might do.
+    pub reads_all: bool,
 }
 
 impl Plan {
@@ -246,6 +248,17 @@ impl Plan {
             }
             _ => false,
         }
+    }
+
+    /// Whether all that is asked for of each series is its newest or its oldest point.
+    pub fn end_of_series(&self) -> Option<&Function> {
+        let mut calls = self.calls.iter();
+        let function = calls.next()?.function.as_ref()?;
+        let is_same =
+            |call: &Call| call.function.as_ref() == Some(function) && call.transform.is_none();
+        let is_end = matches!(function, Function::First | Function::Last);
+        let is_only = self.windows.is_none() && self.calls.iter().all(is_same);
+        (is_end && is_only && !self.reads_all).then_some(function)
     }
 
     /// Windows before the first one that any call looks at.

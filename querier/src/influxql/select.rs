@@ -10,6 +10,7 @@ mod finish;
 mod scan;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use datafusion::common::runtime::SpawnedTask;
@@ -18,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::accumulate::{State, accumulate};
+use super::ast::Fill;
 use super::compile::read_range;
 use super::condition::MIN_TIME;
 use super::error::InfluxqlError;
@@ -110,58 +112,115 @@ pub fn select<'a>(
     plan: &'a Arc<Plan>,
 ) -> BoxFuture<'a, Result<(Vec<Series>, QueryBytes), InfluxqlError>> {
     Box::pin(async move {
-        let mut held = context.pool.try_hold(0)?;
-        let is_mergeable = !plan.is_raw()
-            && plan
-                .calls
-                .iter()
-                .all(|call| call.function.as_ref().is_some_and(Function::is_mergeable));
-        let is_known = |at: usize| plan.slots[at].kind.is_some();
-        let mut series = if plan.is_raw() && !plan.selected().any(is_known) {
-            // Nothing has any of the columns.
-            Vec::new()
-        } else if is_mergeable {
-            merged(context, plan, &mut held).await?
-        } else {
-            joined(context, plan, &mut held).await?
-        };
-        if !plan.ascending {
-            series.reverse();
+        for narrow in narrower(plan) {
+            let narrow = Arc::new(narrow);
+            let found = select_all(context, &narrow).await?;
+            let is_enough = |series: &Series| series.len >= plan.limit;
+            if !found.0.is_empty() && found.0.iter().all(is_enough) {
+                return Ok(found);
+            }
         }
-        Ok((series, held))
+        select_all(context, plan).await
     })
 }
 
-/// A query of functions that see each run once.
+/// The same query over later times only, in which all may be that it answers: the newest windows of
+/// the only group.
+fn narrower(plan: &Plan) -> Vec<Plan> {
+    let (Some(windows), [PlanSource::Measure(_)]) = (plan.windows, plan.sources.as_slice()) else {
+        return Vec::new();
+    };
+    let has_transform = plan.calls.iter().any(|call| call.transform.is_some());
+    let is_whole = plan.ascending
+        || plan.limit == 0
+        || plan.fill == Fill::Linear
+        || windows.zone.is_some()
+        || has_transform
+        || plan.is_raw()
+        || !plan.dimensions.is_empty();
+    if is_whole {
+        return Vec::new();
+    }
+    let rows = i64::try_from(plan.limit.saturating_add(plan.offset)).unwrap_or(i64::MAX);
+    let newest = windows.of(plan.range.1).0;
+    let narrow = |times: i64| {
+        let before = rows.saturating_mul(times).saturating_sub(1);
+        let start = newest.saturating_sub(before.saturating_mul(windows.every));
+        (start > plan.range.0).then(|| Plan {
+            range: (start, plan.range.1),
+            ..plan.clone()
+        })
+    };
+    [1, 64].into_iter().filter_map(narrow).collect()
+}
+
+async fn select_all(
+    context: &Context,
+    plan: &Arc<Plan>,
+) -> Result<(Vec<Series>, QueryBytes), InfluxqlError> {
+    let mut held = context.pool.try_hold(0)?;
+    let is_mergeable = !plan.is_raw()
+        && plan
+            .calls
+            .iter()
+            .all(|call| call.function.as_ref().is_some_and(Function::is_mergeable));
+    let is_known = |at: usize| plan.slots[at].kind.is_some();
+    let mut series = if plan.is_raw() && !plan.selected().any(is_known) {
+        // Nothing has any of the columns.
+        Vec::new()
+    } else if is_mergeable {
+        match merged(context, plan, &mut held).await? {
+            Some(series) => series,
+            None => {
+                let whole = Plan {
+                    reads_all: true,
+                    ..Plan::clone(plan)
+                };
+                held.shrink(held.bytes());
+                let whole = merged(context, &Arc::new(whole), &mut held).await?;
+                whole.unwrap_or_default()
+            }
+        }
+    } else {
+        joined(context, plan, &mut held).await?
+    };
+    if !plan.ascending {
+        series.reverse();
+    }
+    Ok((series, held))
+}
+
+/// A query of functions that see each run once; `None` if the ends of series were read, and one of
+/// them has no value.
 async fn merged(
     context: &Context,
     plan: &Arc<Plan>,
     held: &mut QueryBytes,
-) -> Result<Vec<Series>, InfluxqlError> {
+) -> Result<Option<Vec<Series>>, InfluxqlError> {
     let mut groups: BTreeMap<GroupKey, States> = BTreeMap::new();
     let of = Arc::clone(plan);
     let work = move |runs: Vec<Run>| Ok(states_of(&of, &runs));
-    let mut bytes = 0;
-    scan::scan(context, plan, work, &mut |found: Vec<(
-        GroupKey,
-        States,
-    )>| {
+    let (mut bytes, mut is_missing) = (0, false);
+    let needs_each = plan.end_of_series().is_some();
+    let mut merge = |found: Vec<(GroupKey, States)>| {
         for (key, states) in found {
+            is_missing |= needs_each && states.iter().any(Vec::is_empty);
             bytes += match groups.entry(key) {
-                std::collections::btree_map::Entry::Vacant(free) => {
+                Entry::Vacant(free) => {
                     let size = states_size(&states) + 200;
                     free.insert(states);
                     size
                 }
-                std::collections::btree_map::Entry::Occupied(mut known) => {
-                    merge_states(plan, known.get_mut(), states)
-                }
+                Entry::Occupied(mut known) => merge_states(plan, known.get_mut(), states),
             };
         }
         held.try_grow(std::mem::take(&mut bytes))?;
         Ok(())
-    })
-    .await?;
+    };
+    scan::scan(context, plan, work, &mut merge).await?;
+    if is_missing {
+        return Ok(None);
+    }
     let mut answer = Vec::with_capacity(groups.len());
     for (number, (key, states)) in groups.into_iter().enumerate() {
         if number % 1024 == 0 {
@@ -180,7 +239,7 @@ async fn merged(
         let points = points.collect();
         answer.extend(finish::group(plan, key, points, held)?);
     }
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 fn states_size(states: &States) -> usize {
@@ -196,6 +255,7 @@ fn states_of(plan: &Plan, runs: &[Run]) -> Vec<(GroupKey, States)> {
     let mut found: Vec<(GroupKey, States)> = Vec::new();
     let selected: Vec<usize> = plan.selected().collect();
     let picks_others = plan.is_selector();
+    let needs_each = plan.end_of_series().is_some();
     for run in runs {
         let others = |row: usize| -> Vec<Value> {
             match picks_others {
@@ -225,11 +285,12 @@ fn states_of(plan: &Plan, runs: &[Run]) -> Vec<(GroupKey, States)> {
             }
             states.push(of_windows);
         }
-        if states.iter().all(Vec::is_empty) {
+        if !needs_each && states.iter().all(Vec::is_empty) {
             continue;
         }
         match found.last_mut() {
-            Some((key, known)) if *key == run.key => {
+            // One that lacks a value is to be seen.
+            Some((key, known)) if *key == run.key && !needs_each => {
                 merge_states(plan, known, states);
             }
             _ => found.push((run.key.clone(), states)),

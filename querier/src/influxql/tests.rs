@@ -272,6 +272,41 @@ fn functions_of_consecutive_points() {
 }
 
 #[test]
+fn ends_of_series_are_enough_or_not() {
+    check_all(&[
+        ("SELECT last(usage) FROM cpu", "cpu{} time last\n40 3.0"),
+        (
+            "SELECT last(load), usage FROM cpu GROUP BY host",
+            "cpu{host=a} time last usage\n40 2 3.0\ncpu{host=b} time last usage\n30 9 2.0",
+        ),
+        // The newest row of host a until then has no load.
+        (
+            "SELECT last(load) FROM cpu WHERE time <= '2021-03-01T00:00:10Z' GROUP BY host",
+            "cpu{host=a} time last\n0 3\ncpu{host=b} time last\n0 1",
+        ),
+        (
+            "SELECT first(load), first(usage) FROM cpu",
+            "cpu{} time first first_1\n0ns 3 8.0",
+        ),
+        (
+            "SELECT max(usage) FROM cpu WHERE time < '2021-03-01T00:01:00Z' GROUP BY time(10s) ORDER BY \
+             time DESC LIMIT 3",
+            "cpu{} time max\n50 -\n40 3.0\n30 2.0",
+        ),
+        (
+            "SELECT max(usage) FROM cpu WHERE time < '2021-03-01T00:05:00Z' GROUP BY time(10s) fill(none) \
+             ORDER BY time DESC LIMIT 2",
+            "cpu{} time max\n40 3.0\n30 2.0",
+        ),
+        (
+            "SELECT max(usage) FROM cpu WHERE time < '2021-03-02' GROUP BY time(10s) fill(none) ORDER BY \
+             time DESC LIMIT 9",
+            "cpu{} time max\n40 3.0\n30 2.0\n20 3.0\n10 4.5\n0 8.0",
+        ),
+    ]);
+}
+
+#[test]
 fn subqueries_are_sources() {
     check_all(&[
         (

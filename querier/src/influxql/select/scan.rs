@@ -16,7 +16,7 @@ use crate::influxql::ast::Operator;
 use crate::influxql::compile::read_range;
 use crate::influxql::error::InfluxqlError;
 use crate::influxql::eval::{At, Node};
-use crate::influxql::plan::{Measure, Plan, PlanSource};
+use crate::influxql::plan::{Function, Measure, Plan, PlanSource};
 use crate::influxql::rows::{GroupKey, Run};
 use crate::influxql::value::{Column, DataType, Value, ValueRef};
 use crate::small;
@@ -165,8 +165,14 @@ fn field_of<'a>(measure: &'a Measure, name: &str) -> Option<&'a TableColumn> {
 
 /// Only the ends of series are read where each row of theirs counts.
 fn edge(plan: &Plan, measure: &Measure) -> Option<Edge> {
-    if !plan.is_raw() || plan.limit == 0 || plan.condition.as_ref().is_some_and(has_field(plan)) {
+    if plan.condition.as_ref().is_some_and(has_field(plan)) {
         return None;
+    }
+    match plan.end_of_series() {
+        Some(Function::First) => return Some(Edge::Oldest(1)),
+        Some(_) => return Some(Edge::Newest(1)),
+        None if !plan.is_raw() || plan.limit == 0 => return None,
+        None => {}
     }
     let fields: Vec<&str> = measure
         .schema
