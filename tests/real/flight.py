@@ -180,7 +180,7 @@ def adbc(server):
         assert set(schema.names) == {"name", "time", "f", "i", "u", "s", "b"} and str(schema.field("time").type) == "timestamp[ns]", schema
         assert connection.adbc_get_table_types() == ["BASE TABLE", "VIEW"]
         wrong = dbapi.ProgrammingError
-        refused(lambda: query("SELECT ?"), wrong, "parameter $1, which was not given")
+        refused(lambda: query("SELECT ?"), wrong, "parameter $1 has no value")
         refused(lambda: query("SELECT nothing FROM hard"), wrong, "nothing")
         refused(lambda: query("DELETE FROM hard WHERE time < '1970-01-01'"), wrong, "execute it as an update")
         refused(lambda: query("SELECT * FROM '/etc/passwd'"), wrong, "not found")

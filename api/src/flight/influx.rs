@@ -48,8 +48,8 @@ pub async fn answer(
     match ticket.query_type.as_deref().unwrap_or("sql") {
         "sql" => {
             let statement = Statement::new(database, &ticket.sql_query);
-            let mut request = statement.request(&app.service)?;
-            request.params = placeholders::from_json(ticket.params.unwrap_or_default())?;
+            let params = placeholders::from_json(ticket.params.unwrap_or_default())?;
+            let request = statement.request_with(&app.service, params)?;
             answer::query(app, &access, request).await
         }
         "influxql" => influxql(app, &access, &ticket).await,

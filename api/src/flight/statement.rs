@@ -110,14 +110,33 @@ impl Statement {
     /// What it asks for.
     ///
     /// # Errors
-    /// If it changes something, which no call that reads may do.
+    /// If it changes something, which no call that reads may do, or if a parameter has no value.
     pub fn request(&self, service: &Service) -> Result<SqlRequest, ServiceError> {
+        self.request_with(service, self.values())
+    }
+
+    /// The same with other values of its parameters.
+    pub fn request_with(
+        &self,
+        service: &Service,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SqlRequest, ServiceError> {
         let text = service.read_sql(&self.sql)?;
         only_reads(&text)?;
+        let missing = text
+            .parameters()
+            .iter()
+            .find(|name| !params.contains_key(*name));
+        if let Some(name) = missing {
+            return Err(ServiceError::bad_request(format!(
+                "the parameter ${} has no value: bind one",
+                super::shown(name)
+            )));
+        }
         Ok(SqlRequest {
             as_of: text.as_of(),
             text,
-            params: self.values(),
+            params,
             partial: None,
         })
     }
