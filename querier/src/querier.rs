@@ -19,7 +19,9 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
-use crate::sql::{Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
+use crate::sql::{
+    Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlOutline, SqlParam, SqlText,
+};
 use crate::tables::Tables;
 
 /// Times that a query which may be answered in part is run: each but the last has met damage that
@@ -161,6 +163,18 @@ impl Querier {
     /// Looks at a SQL text: does it read, and as of when.
     pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
         self.sql.read(sql)
+    }
+
+    /// What a SQL statement takes and answers.
+    pub async fn sql_outline(
+        &self,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SqlOutline, SqlError> {
+        let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+        let tables = Arc::new(self.tables.counted(&meter));
+        self.sql.over(tables).outline(database, text, params).await
     }
 
     /// What a SQL statement wants to have changed.

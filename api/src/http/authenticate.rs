@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use url::form_urlencoded;
 
 use crate::http::app::App;
@@ -22,9 +22,15 @@ use crate::service::error::{Code, ServiceError};
 /// Asked before a client has a token, and by what watches the process.
 const OPEN_PATHS: [&str; 5] = ["/health", "/-/healthy", "/ready", "/-/ready", "/ping"];
 
+/// Flight's handshake may show the secret in its message instead, and then authenticates itself.
+const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
+
 /// Puts the context of the request into it, or answers 401.
 pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if OPEN_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    if request.uri().path() == HANDSHAKE && !request.headers().contains_key(AUTHORIZATION) {
         return next.run(request).await;
     }
     match principal(&app, &request) {
@@ -34,7 +40,7 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
                 .insert(RequestContext::new(principal));
             next.run(request).await
         }
-        Err(error) => error.respond(Dialect::of_path(request.uri().path())),
+        Err(error) => error.respond(Dialect::of(&request)),
     }
 }
 
@@ -58,12 +64,36 @@ fn shown<'a>(
     if let Some(header) = headers.get(AUTHORIZATION) {
         return in_header(header);
     }
+    if let Some(header) = headers.get(FLIGHT_TOKEN) {
+        return in_flight_token(header);
+    }
     let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let secret = pairs.find(|(name, value)| matches!(&**name, "token" | "p") && !value.is_empty());
     Ok(secret.map(|(_, value)| value))
 }
 
-fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
+/// What a handshake of Flight has given, as old clients of it send it.
+const FLIGHT_TOKEN: HeaderName = HeaderName::from_static("auth-token-bin");
+
+fn in_flight_token(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
+    let bytes = header.to_str().ok().and_then(base64);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| {
+        ServiceError::new(
+            Code::Unauthenticated,
+            "auth-token-bin must be text in Base64",
+        )
+    })?;
+    Ok((!text.is_empty()).then_some(Cow::Owned(text)))
+}
+
+/// Base64 with or without padding: Go's client of Flight leaves it out.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
+}
+
+/// The secret in a header `Authorization`.
+pub fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
     let bad = || {
         ServiceError::new(
             Code::Unauthenticated,
@@ -80,7 +110,7 @@ fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError>
         // Clients of InfluxDB 1.8 send a user, too.
         Cow::Borrowed(rest.split_once(':').map_or(rest, |(_, password)| password))
     } else if scheme.eq_ignore_ascii_case("basic") {
-        let pair = STANDARD.decode(rest).map_err(|_| bad())?;
+        let pair = base64(rest).ok_or_else(bad)?;
         let pair = String::from_utf8(pair).map_err(|_| bad())?;
         let (_, password) = pair.split_once(':').ok_or_else(bad)?;
         Cow::Owned(password.to_owned())
@@ -93,6 +123,8 @@ fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError>
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]
@@ -118,6 +150,8 @@ mod tests {
         check(Some("Token "), None, Ok(None));
         check(Some(&basic("anyone:a:c")), None, Ok(Some("a:c")));
         check(Some(&basic(":abc")), None, Ok(Some("abc")));
+        check(Some("Basic dTphYmM="), None, Ok(Some("abc")));
+        check(Some("Basic dTphYmM"), None, Ok(Some("abc")));
         check(Some(&basic("abc")), None, Err(()));
         check(Some("Basic ???"), None, Err(()));
         check(Some("Digest abc"), None, Err(()));
@@ -128,5 +162,23 @@ mod tests {
         // A header counts alone.
         check(Some("Bearer abc"), Some("token=xyz"), Ok(Some("abc")));
         check(Some("Token "), Some("token=xyz"), Ok(None));
+    }
+
+    #[test]
+    fn what_a_handshake_gave_is_shown_in_its_own_header() {
+        let check = |value: &str, expected: Result<Option<&str>, ()>| {
+            let headers = HeaderMap::from_iter([(FLIGHT_TOKEN, value.parse().unwrap())]);
+            let found = shown(&headers, None).map_err(drop);
+            assert_eq!(
+                found.as_ref().map(Option::as_deref),
+                expected.as_ref().map(|e| *e)
+            );
+        };
+        check("YWJj", Ok(Some("abc")));
+        check("YWI=", Ok(Some("ab")));
+        check("YWI", Ok(Some("ab")));
+        check("", Ok(None));
+        check("/w==", Err(()));
+        check("?", Err(()));
     }
 }

@@ -46,7 +46,8 @@ pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
 pub use tidelake_querier::sql::{
-    Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
+    Command, Held, Retention, SqlError, SqlOutline, SqlParam, SqlText, parse_retention,
+    show_retention,
 };
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -407,6 +408,16 @@ impl Querier {
         held: Option<Held>,
     ) -> Result<SqlAnswer, SqlError> {
         self.0.sql(db, text, params, partial, held).await
+    }
+
+    /// What a SQL statement takes and answers.
+    pub async fn sql_outline(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SqlOutline, SqlError> {
+        self.0.sql_outline(db, text, params).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -2,12 +2,13 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::http::Response;
+use axum::http::{Response, Version};
 use tidelake_catalog::model::{Permissions, Scope};
 use tower::ServiceExt;
 
 use super::*;
 use crate::config::Config;
+use crate::http::error;
 use crate::node::backend::Backend;
 use crate::service::tokens::{Secret, TokenRequest, create};
 
@@ -129,7 +130,77 @@ const OF_A_DATABASE: [Row; 29] = [
 const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T00:00:00Z"}"#;
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
-const OTHERS: [Row; 45] = [
+const FLIGHT: &str = "/arrow.flight.protocol.FlightService/";
+
+/// A field of a message of protobuf; messages of rows are text.
+fn field(number: u8, content: &str) -> String {
+    let length = u8::try_from(content.len()).unwrap();
+    assert!(length < 128);
+    format!("{}{}{content}", (number << 3 | 2) as char, length as char)
+}
+
+/// Methods of gRPC, with a message each.
+fn of_grpc() -> Vec<Row> {
+    let any = |name: &str, content: &str| {
+        let url = format!("type.googleapis.com/arrow.flight.protocol.sql.{name}");
+        field(1, &url) + &field(2, content)
+    };
+    let cmd = |command: &str| format!("\x08\x02{}", field(2, command));
+    let action = |kind: &str, command: &str| field(1, kind) + &field(2, command);
+    let query = field(1, "SELECT 1");
+    let delete = field(1, "DELETE FROM t WHERE time < '1970'");
+    let drop = field(1, "DROP TABLE nothing");
+    let table_types = any("CommandGetTableTypes", "");
+    let tables = any("CommandGetTables", "");
+    let (update, select) = ("CommandStatementUpdate", "CommandStatementQuery");
+    let prepare = any("ActionCreatePreparedStatementRequest", &query);
+    let rows = [
+        ("Handshake", String::new(), Needs::Token),
+        ("ListFlights", String::new(), Needs::Token),
+        ("GetFlightInfo", cmd(&table_types), Needs::Token),
+        ("GetFlightInfo", cmd(&any(select, &query)), Needs::Read),
+        ("PollFlightInfo", String::new(), Needs::Token),
+        ("GetSchema", cmd(&any(select, &query)), Needs::Read),
+        (
+            "DoGet",
+            field(1, r#"{"sql_query": "SELECT 1"}"#),
+            Needs::Read,
+        ),
+        ("DoGet", field(1, &table_types), Needs::Token),
+        ("DoGet", field(1, &tables), Needs::Read),
+        // Of another database than the metadata say.
+        (
+            "DoGet",
+            field(1, r#"{"database": "a", "sql_query": "SELECT 1"}"#),
+            Needs::Read,
+        ),
+        (
+            "DoPut",
+            field(1, &cmd(&any(update, &delete))),
+            Needs::Delete,
+        ),
+        ("DoPut", field(1, &cmd(&any(update, &drop))), Needs::Admin),
+        ("DoExchange", String::new(), Needs::Token),
+        (
+            "DoAction",
+            action("CreatePreparedStatement", &prepare),
+            Needs::Read,
+        ),
+        (
+            "DoAction",
+            action("ClosePreparedStatement", ""),
+            Needs::Token,
+        ),
+        ("ListActions", String::new(), Needs::Token),
+    ];
+    let row = |(method, message, needs): (&str, String, Needs)| -> Row {
+        let path = format!("{FLIGHT}{method}").leak();
+        ("gRPC", path, "", message.leak(), needs)
+    };
+    rows.into_iter().map(row).collect()
+}
+
+const OTHERS: [Row; 46] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -140,6 +211,7 @@ const OTHERS: [Row; 45] = [
         "",
         Needs::Admin,
     ),
+    ("gRPC", "/nothing.Service/Method", "", "", Needs::Token),
     ("GET", "/api/v3/configure/limits", "", "", Needs::Server),
     ("PUT", "/api/v3/configure/limits", "", "{}", Needs::Server),
     ("GET", "/health", "", "", Needs::Nothing),
@@ -372,10 +444,21 @@ impl Server {
         let (method, path, rest, body, _) = row;
         let path = path.replace("{database}", "a").replace("{name}", "job");
         let mut request = Request::builder()
-            .method(method)
             .uri(format!("{path}{rest}"))
             .header("host", "tsdb.example.com")
             .header("x-scope-orgid", "a");
+        let mut body = body.as_bytes().to_vec();
+        if method == "gRPC" {
+            let length = u32::try_from(body.len()).unwrap();
+            body = [&[0], &length.to_be_bytes()[..], &body].concat();
+            request = request
+                .method("POST")
+                .version(Version::HTTP_2)
+                .header("content-type", "application/grpc")
+                .header("database", "a");
+        } else {
+            request = request.method(method);
+        }
         if let Some(secret) = secret {
             request = request.header("authorization", format!("Bearer {secret}"));
         }
@@ -388,7 +471,7 @@ impl Server {
 
     async fn check(&self, row: Row) {
         let needs = row.4;
-        let status = self.send(row, None).await.status().as_u16();
+        let status = status_of(&self.send(row, None).await);
         assert_eq!(
             status == 401,
             needs != Needs::Nothing,
@@ -396,7 +479,7 @@ impl Server {
         );
         for (name, secret) in &self.secrets {
             let response = self.send(row, Some(secret)).await;
-            let status = response.status().as_u16();
+            let status = status_of(&response);
             let expected = match *name {
                 _ if needs == Needs::Nothing => None,
                 "wrong" | "expired" | "revoked" => Some(401),
@@ -412,14 +495,21 @@ impl Server {
             }
             assert_eq!(
                 response.headers().contains_key("www-authenticate"),
-                status == 401
+                status == 401 && row.0 != "gRPC"
             );
         }
     }
 }
 
+/// The status of HTTP, or what means the same in gRPC.
+fn status_of(response: &Response<Body>) -> u16 {
+    let failed = response.extensions().get::<tonic::Status>();
+    let status = failed.map_or(response.status(), error::http_equivalent);
+    status.as_u16()
+}
+
 fn rows() -> impl Iterator<Item = Row> {
-    OF_A_DATABASE.into_iter().chain(OTHERS)
+    OF_A_DATABASE.into_iter().chain(of_grpc()).chain(OTHERS)
 }
 
 #[tokio::test]
