@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
@@ -28,7 +29,7 @@ use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::series_quota::SeriesQuota;
 use crate::wal::clock::SystemClock;
 use crate::wal::{
-    FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
+    FIRST_SEQ, Frame, Protocol, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
     WalPosition, WalState, WalWriter, WriterId,
 };
 
@@ -92,6 +93,8 @@ pub struct IngestOptions {
     pub names: NameLimits,
     /// Number and length of the labels of a series.
     pub labels: LabelLimits,
+    /// How OTLP is translated.
+    pub otlp: crate::otlp::Settings,
     /// How often to look whether another process took this node over.
     pub fence_check_interval: Duration,
     /// The write-ahead log.
@@ -113,6 +116,7 @@ impl Default for IngestOptions {
             max_remote_write_bytes: 32 << 20,
             names: NameLimits::default(),
             labels: LabelLimits::NONE,
+            otlp: crate::otlp::Settings::default(),
             fence_check_interval: Duration::from_secs(1),
             wal: WalOptions::local(),
             accept_lost_wal: false,
@@ -181,6 +185,8 @@ pub struct Ingester {
     /// See [`Underway`].
     underway: AtomicUsize,
     counters: IngestCounters,
+    /// What a logged request of OTLP begins with.
+    otlp_head: Bytes,
     options: IngestOptions,
 }
 
@@ -216,6 +222,7 @@ impl Ingester {
                 "the catalog is not registered as a node".to_owned(),
             ));
         };
+        let otlp_head = options.otlp.head().map_err(IngestError::BadRequest)?;
         let registries = Arc::new(Registries::new(
             options.series_bytes,
             Arc::clone(&options.memory),
@@ -384,6 +391,7 @@ impl Ingester {
             put_off: RwLock::new(None),
             underway: AtomicUsize::new(0),
             counters: IngestCounters::default(),
+            otlp_head,
             options,
         });
         ingester.start_background(covered);
@@ -476,13 +484,17 @@ impl Ingester {
                 .labels
                 .narrowed(LabelLimits::of_tenant(&limits)),
         };
+        let body = match request.protocol {
+            Protocol::Otlp => [&*self.otlp_head, &*request.body].concat().into(),
+            _ => request.body,
+        };
         let frame = Frame {
             database,
             protocol: request.protocol,
             encoding: request.encoding,
             received_ns: self.catalog.environment().now_ns(),
             limits: labels,
-            body: request.body,
+            body,
         };
         let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
             Ok(prepared) => prepared,

@@ -23,6 +23,7 @@ use crate::column::FieldColumn;
 use crate::content::{self, ContentError};
 use crate::label_limits::LabelLimits;
 use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
+use crate::otlp;
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, Written};
@@ -63,6 +64,7 @@ pub struct Preparer {
     max_samples: usize,
     is_replay: bool,
     memory: Arc<MemoryBudget>,
+    said: otlp::SaidMetrics,
 }
 
 /// Bytes of memory for each byte of line protocol: short lines are rows of 24 bytes, and columns
@@ -74,6 +76,13 @@ const MEMORY_WAIT: Duration = Duration::from_secs(2);
 /// Reads a body of one version of remote write.
 type Decode =
     fn(&[u8], &SeriesRegistry, Oldest, &LabelLimits) -> Result<WrittenSamples, DecodeError>;
+
+/// A logged body of OTLP, taken apart.
+struct Otlp<'b> {
+    settings: otlp::Settings,
+    head: &'b [u8],
+    body: &'b [u8],
+}
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -148,6 +157,7 @@ impl Preparer {
             max_samples: usize::MAX,
             is_replay: true,
             memory,
+            said: otlp::SaidMetrics::default(),
         }
     }
 
@@ -223,19 +233,73 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp => {
+                self.max_remote_write_bytes
+            }
         };
         self.check_database(&self.catalog.snapshot(), &frame.database)?;
         let mut inflated = self.reserve(0).await?;
-        let body = content::decompress(&frame.body, frame.encoding, limit, &mut inflated)
+        let (sent, otlp) = match frame.protocol {
+            Protocol::Otlp => {
+                let (settings, head, sent) =
+                    otlp::Settings::split(&frame.body).map_err(IngestError::Internal)?;
+                (sent, Some((settings, head)))
+            }
+            _ => (&*frame.body, None),
+        };
+        let body = content::decompress(sent, frame.encoding, limit, &mut inflated)
             .map_err(content_error)?;
+        if let Some((settings, head)) = otlp {
+            return self.otlp(frame, &Otlp { settings, head, body: &body }).await;
+        }
         match frame.protocol {
             Protocol::LineProtocol { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
             }
-            Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
-            Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
+            Protocol::RemoteWrite1 => {
+                self.remote_write(frame, &body, remote_write::v1::decode)
+                    .await
+            }
+            Protocol::RemoteWrite2 | Protocol::Otlp => {
+                self.remote_write(frame, &body, remote_write::v2::decode)
+                    .await
+            }
         }
+    }
+
+    async fn remote_write(
+        &self,
+        frame: &Frame,
+        body: &[u8],
+        decode: Decode,
+    ) -> Result<Prepared, IngestError> {
+        let decode = |registry: &SeriesRegistry, oldest, _| {
+            decode(body, registry, oldest, &frame.limits)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))
+        };
+        self.samples(frame, decode).await
+    }
+
+    async fn otlp(&self, frame: &Frame, request: &Otlp<'_>) -> Result<Prepared, IngestError> {
+        // A replay keeps no metadata.
+        let said = (!self.is_replay).then_some(&self.said);
+        let mut new_said = Vec::new();
+        let decode = |registry: &SeriesRegistry, oldest, table| {
+            let rules = otlp::Rules {
+                settings: &request.settings,
+                head: request.head,
+                oldest,
+                limits: frame.limits,
+                table,
+            };
+            let (written, said) = otlp::decode(request.body, registry, rules, said)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            new_said = said;
+            Ok(written)
+        };
+        let prepared = self.samples(frame, decode).await?;
+        self.said.add(new_said);
+        Ok(prepared)
     }
 
     async fn lines(
@@ -345,11 +409,12 @@ impl Preparer {
         }
     }
 
+    /// Takes samples that `decode` gives for a registry, the oldest time taken, and the number of
+    /// the table.
     async fn samples(
         &self,
         frame: &Frame,
-        body: &[u8],
-        decode: Decode,
+        mut decode: impl FnMut(&SeriesRegistry, Oldest, u64) -> Result<WrittenSamples, IngestError>,
     ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
@@ -363,8 +428,7 @@ impl Preparer {
         );
         let mut renewed = false;
         let mut parsed = loop {
-            let parsed = decode(body, &registry, oldest, &frame.limits)
-                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            let parsed = decode(&registry, oldest, name.id)?;
             if let Some(error) = parsed.out_of_memory {
                 return Err(IngestError::unavailable(error));
             }

@@ -5,7 +5,7 @@ use tidelake_catalog::model::Labels;
 
 use super::DecodeError;
 use super::samples::{canonical, shown};
-use super::wire::{Fields, Value, push_varint, varint_len};
+use crate::protobuf::{Fields, Value, push_varint, varint_len};
 use crate::label_limits::LabelLimits;
 
 /// Tags of the fields 1 and 2 of length-delimited values.

@@ -4,7 +4,7 @@
 use super::histogram::Dated;
 use super::label_fields::label;
 use super::samples::SamplesBuilder;
-use super::wire::{Fields, Value};
+use crate::protobuf::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;

@@ -128,6 +128,9 @@ pub enum Protocol {
     RemoteWrite1,
     /// Prometheus remote write 2.0: a protobuf `io.prometheus.write.v2.Request`.
     RemoteWrite2,
+    /// OpenTelemetry metrics: a protobuf `ExportMetricsServiceRequest`. In the log how it is
+    /// translated comes before it, see [`Settings::head`](crate::otlp::Settings::head).
+    Otlp,
 }
 
 impl Protocol {
@@ -137,6 +140,7 @@ impl Protocol {
             Self::LineProtocol { precision } => (1, precision.code()),
             Self::RemoteWrite1 => (2, 0),
             Self::RemoteWrite2 => (3, 0),
+            Self::Otlp => (4, 0),
         }
     }
 
@@ -148,6 +152,7 @@ impl Protocol {
             },
             (2, 0) => Some(Self::RemoteWrite1),
             (3, 0) => Some(Self::RemoteWrite2),
+            (4, 0) => Some(Self::Otlp),
             _ => None,
         }
     }
