@@ -485,7 +485,7 @@ impl Ingester {
                 .narrowed(LabelLimits::of_tenant(&limits)),
         };
         let body = match request.protocol {
-            Protocol::Otlp => [&*self.otlp_head, &*request.body].concat().into(),
+            Protocol::Otlp { .. } => [&*self.otlp_head, &*request.body].concat().into(),
             _ => request.body,
         };
         let frame = Frame {

@@ -8,13 +8,14 @@
 //! A malformed message refuses the body. A data point that says what cannot be is refused alone
 //! and named; the others are kept.
 //!
-//! In the order of the data: [`settings`],
+//! In the order of the data: [`json`] (to protobuf), [`settings`],
 //! [`decode`] (resources, scopes, metrics), `points` (data points), `value` (attributes), `labels`,
 //! `names`, `buckets`, `exemplars`.
 
 mod buckets;
 mod decode;
 mod exemplars;
+pub mod json;
 mod labels;
 mod names;
 mod points;

@@ -6,6 +6,7 @@
 //! now. A line that needs more was refused then, and is refused again: replay adds no table and no
 //! column of line protocol. Labels are held to the limits of the frame, not to those of today.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::request::{IngestError, WriteOutcome, Written};
 use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
-use crate::wal::{Frame, Precision, Protocol};
+use crate::wal::{Frame, OtlpFormat, Precision, Protocol};
 
 /// Rows of one table.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ type Decode =
 
 /// A logged body of OTLP, taken apart.
 struct Otlp<'b> {
-    settings: otlp::Settings,
+    settings: &'b otlp::Settings,
     head: &'b [u8],
     body: &'b [u8],
 }
@@ -233,25 +234,22 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp => {
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp { .. } => {
                 self.max_remote_write_bytes
             }
         };
         self.check_database(&self.catalog.snapshot(), &frame.database)?;
         let mut inflated = self.reserve(0).await?;
-        let (sent, otlp) = match frame.protocol {
-            Protocol::Otlp => {
+        let (translation, sent) = match frame.protocol {
+            Protocol::Otlp { .. } => {
                 let (settings, head, sent) =
                     otlp::Settings::split(&frame.body).map_err(IngestError::Internal)?;
-                (sent, Some((settings, head)))
+                (Some((settings, head)), sent)
             }
-            _ => (&*frame.body, None),
+            _ => (None, &*frame.body),
         };
         let body = content::decompress(sent, frame.encoding, limit, &mut inflated)
             .map_err(content_error)?;
-        if let Some((settings, head)) = otlp {
-            return self.otlp(frame, &Otlp { settings, head, body: &body }).await;
-        }
         match frame.protocol {
             Protocol::LineProtocol { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
@@ -260,9 +258,20 @@ impl Preparer {
                 self.remote_write(frame, &body, remote_write::v1::decode)
                     .await
             }
-            Protocol::RemoteWrite2 | Protocol::Otlp => {
+            Protocol::RemoteWrite2 => {
                 self.remote_write(frame, &body, remote_write::v2::decode)
                     .await
+            }
+            Protocol::Otlp { format } => {
+                let (settings, head) = translation.unwrap_or_default();
+                let body = protobuf_of(body, format, limit, &mut inflated)?;
+                let (settings, body) = (&settings, &*body);
+                let request = Otlp {
+                    settings,
+                    head,
+                    body,
+                };
+                self.otlp(frame, request).await
             }
         }
     }
@@ -280,13 +289,13 @@ impl Preparer {
         self.samples(frame, decode).await
     }
 
-    async fn otlp(&self, frame: &Frame, request: &Otlp<'_>) -> Result<Prepared, IngestError> {
+    async fn otlp(&self, frame: &Frame, request: Otlp<'_>) -> Result<Prepared, IngestError> {
         // A replay keeps no metadata.
         let said = (!self.is_replay).then_some(&self.said);
         let mut new_said = Vec::new();
         let decode = |registry: &SeriesRegistry, oldest, table| {
             let rules = otlp::Rules {
-                settings: &request.settings,
+                settings: request.settings,
                 head: request.head,
                 oldest,
                 limits: frame.limits,
@@ -647,6 +656,25 @@ fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableNam
         database: Arc::clone(database),
         table: name,
         id: found.map_or(0, |found| found.id),
+    }
+}
+
+/// A message of OTLP as protobuf, of at most `limit` bytes.
+pub(crate) fn protobuf_of<'b>(
+    body: Cow<'b, [u8]>,
+    format: OtlpFormat,
+    limit: usize,
+    memory: &mut Reservation,
+) -> Result<Cow<'b, [u8]>, IngestError> {
+    match format {
+        OtlpFormat::Protobuf => Ok(body),
+        OtlpFormat::Json => {
+            let most = body.len().saturating_mul(otlp::json::MAX_GROWTH);
+            memory.try_grow(most).map_err(IngestError::unavailable)?;
+            let message = otlp::json::to_protobuf(&body, limit)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            Ok(Cow::Owned(message))
+        }
     }
 }
 

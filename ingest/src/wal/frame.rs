@@ -128,9 +128,22 @@ pub enum Protocol {
     RemoteWrite1,
     /// Prometheus remote write 2.0: a protobuf `io.prometheus.write.v2.Request`.
     RemoteWrite2,
-    /// OpenTelemetry metrics: a protobuf `ExportMetricsServiceRequest`. In the log how it is
-    /// translated comes before it, see [`Settings::head`](crate::otlp::Settings::head).
-    Otlp,
+    /// OpenTelemetry metrics: an `ExportMetricsServiceRequest`. In the log how it is translated
+    /// comes before it, see [`Settings::head`](crate::otlp::Settings::head).
+    Otlp {
+        /// How the message is written.
+        format: OtlpFormat,
+    },
+}
+
+/// How a message of OTLP is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OtlpFormat {
+    /// As protobuf.
+    #[default]
+    Protobuf,
+    /// As JSON.
+    Json,
 }
 
 impl Protocol {
@@ -140,7 +153,7 @@ impl Protocol {
             Self::LineProtocol { precision } => (1, precision.code()),
             Self::RemoteWrite1 => (2, 0),
             Self::RemoteWrite2 => (3, 0),
-            Self::Otlp => (4, 0),
+            Self::Otlp { format } => (4, format as u8),
         }
     }
 
@@ -152,7 +165,12 @@ impl Protocol {
             },
             (2, 0) => Some(Self::RemoteWrite1),
             (3, 0) => Some(Self::RemoteWrite2),
-            (4, 0) => Some(Self::Otlp),
+            (4, 0) => Some(Self::Otlp {
+                format: OtlpFormat::Protobuf,
+            }),
+            (4, 1) => Some(Self::Otlp {
+                format: OtlpFormat::Json,
+            }),
             _ => None,
         }
     }
