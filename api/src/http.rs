@@ -1,6 +1,7 @@
 //! HTTP: connections (`connections`, `tls`), which path belongs to which handler (`router`), what every
 //! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
 //! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
+//! `grpc` is how methods of gRPC become paths of the same router.
 //! `admin` and `metrics` answer what belongs to no other protocol.
 
 pub mod app;
@@ -8,12 +9,13 @@ pub mod body;
 pub mod connections;
 pub mod database;
 pub mod error;
+pub mod grpc;
 pub mod paced_body;
 pub mod params;
 pub mod router;
 
 mod admin;
-mod authenticate;
+pub mod authenticate;
 pub mod json_stream;
 mod malformed;
 mod metrics;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use url::form_urlencoded;
 
 use crate::http::app::App;
@@ -22,9 +22,15 @@ use crate::service::error::{Code, ServiceError};
 /// Asked before a client has a token, and by what watches the process.
 const OPEN_PATHS: [&str; 5] = ["/health", "/-/healthy", "/ready", "/-/ready", "/ping"];
 
+/// Flight's handshake may show the secret in its message instead, and then authenticates itself.
+const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
+
 /// Puts the context of the request into it, or answers 401.
 pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if OPEN_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    if request.uri().path() == HANDSHAKE && !request.headers().contains_key(AUTHORIZATION) {
         return next.run(request).await;
     }
     match principal(&app, &request) {
@@ -34,7 +40,7 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
                 .insert(RequestContext::new(principal));
             next.run(request).await
         }
-        Err(error) => error.respond(Dialect::of_path(request.uri().path())),
+        Err(error) => error.respond(Dialect::of(&request)),
     }
 }
 
@@ -58,12 +64,33 @@ fn shown<'a>(
     if let Some(header) = headers.get(AUTHORIZATION) {
         return in_header(header);
     }
+    if let Some(header) = headers.get(FLIGHT_TOKEN) {
+        return in_flight_token(header);
+    }
     let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let secret = pairs.find(|(name, value)| matches!(&**name, "token" | "p") && !value.is_empty());
     Ok(secret.map(|(_, value)| value))
 }
 
-fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
+/// What a handshake of Flight has given, as old clients of it send it.
+const FLIGHT_TOKEN: HeaderName = HeaderName::from_static("auth-token-bin");
+
+fn in_flight_token(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
+    // With or without padding.
+    let digits = header.as_bytes().split(|byte| *byte == b'=').next();
+    let bytes = STANDARD_NO_PAD.decode(digits.unwrap_or_default());
+    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| {
+        ServiceError::new(
+            Code::Unauthenticated,
+            "auth-token-bin must be text in Base64",
+        )
+    })?;
+    Ok((!text.is_empty()).then_some(Cow::Owned(text)))
+}
+
+/// The secret in a header `Authorization`.
+pub fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
     let bad = || {
         ServiceError::new(
             Code::Unauthenticated,

@@ -43,7 +43,11 @@ impl BodyBudget {
         Self { memory }
     }
 
-    async fn take(&self, bytes: usize) -> Result<Reservation, ServiceError> {
+    /// Waits for memory for so many bytes of a body, for a short time.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`]
+    pub async fn reserve(&self, bytes: usize) -> Result<Reservation, ServiceError> {
         let reserved = self.memory.reserve(Share::Bodies, bytes);
         match tokio::time::timeout(MEMORY_WAIT, reserved).await {
             Ok(Ok(share)) => Ok(share),
@@ -101,7 +105,7 @@ impl BodyBudget {
                 // What is announced is not there yet: a body has memory for as much again as came.
                 let ahead = (2 * wanted).clamp(AHEAD_BYTES, limit.max(AHEAD_BYTES));
                 let more = ahead.min(announced.max(wanted)).max(wanted);
-                let taken = self.take(more - counted).await?;
+                let taken = self.reserve(more - counted).await?;
                 match &mut share {
                     Some(share) => share.merge(taken),
                     None => share = Some(taken),

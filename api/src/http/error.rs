@@ -6,10 +6,14 @@
 use std::error::Error;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use prost::Message;
 use serde_json::json;
+use tonic::Status;
 
+use crate::http::grpc;
 use crate::service::error::{Code, RETRY_AFTER_S, ServiceError};
 
 /// What a client may show.
@@ -26,11 +30,23 @@ pub enum Dialect {
     Prometheus,
     /// The message alone: remote write, administration.
     Text,
+    /// A status of gRPC in the trailers of a response that is 200 to HTTP.
+    Grpc,
 }
 
+/// What a status of gRPC may be long: clients refuse heads of more than 8 KiB, and it is there twice.
+const MAX_STATUS_CHARS: usize = 1000;
+
 impl Dialect {
-    /// The words of a path, for errors that no handler words.
-    pub fn of_path(path: &str) -> Self {
+    /// The words for a request, for errors that no handler words.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        match grpc::is_grpc(request.headers()) {
+            true => Self::Grpc,
+            false => Self::of_path(request.uri().path()),
+        }
+    }
+
+    fn of_path(path: &str) -> Self {
         let below = path
             .strip_prefix("/db/")
             .and_then(|rest| rest.find('/').map(|slash| &rest[slash..]))
@@ -59,7 +75,7 @@ impl ServiceError {
             Code::Execution | Code::Limited => StatusCode::UNPROCESSABLE_ENTITY,
             Code::Throttled { .. } => match dialect {
                 // Prometheus and Telegraf's first output drop every other 4xx and this one.
-                Dialect::Text | Dialect::Influx => StatusCode::SERVICE_UNAVAILABLE,
+                Dialect::Text | Dialect::Influx | Dialect::Grpc => StatusCode::SERVICE_UNAVAILABLE,
                 Dialect::InfluxV2 | Dialect::Prometheus => StatusCode::TOO_MANY_REQUESTS,
             },
             Code::Timeout | Code::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -70,11 +86,8 @@ impl ServiceError {
     /// The answer in the words of a protocol.
     pub fn respond(self, dialect: Dialect) -> Response {
         let status = self.status(dialect);
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            let source = self.source().map(tracing::field::display);
-            tracing::error!(error = %self.message, source, "a request failed");
-        }
         let (content_type, body) = match dialect {
+            Dialect::Grpc => return Status::from(self).into_http(),
             Dialect::Influx => (
                 "application/json",
                 json!({ "error": self.message }).to_string(),
@@ -90,6 +103,7 @@ impl ServiceError {
             }
             Dialect::Text => ("text/plain; charset=utf-8", self.message.clone() + "\n"),
         };
+        self.log();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -102,6 +116,33 @@ impl ServiceError {
             _ => {}
         }
         response
+    }
+
+    /// Failures that somebody has to look at.
+    fn log(&self) {
+        if matches!(self.code, Code::Damaged | Code::Internal) {
+            let source = self.source().map(tracing::field::display);
+            tracing::error!(error = %self.message, source, "a request failed");
+        }
+    }
+
+    /// The status of gRPC. OpenTelemetry's senders come again after `UNAVAILABLE`, and after
+    /// `RESOURCE_EXHAUSTED` only if it says when; no status that they retry is for what never
+    /// succeeds.
+    fn grpc_code(&self) -> tonic::Code {
+        match self.code {
+            Code::BadRequest | Code::Execution => tonic::Code::InvalidArgument,
+            Code::Unauthenticated => tonic::Code::Unauthenticated,
+            Code::NotFound => tonic::Code::NotFound,
+            Code::Forbidden => tonic::Code::PermissionDenied,
+            Code::Conflict => tonic::Code::AlreadyExists,
+            Code::TooLarge | Code::Limited => tonic::Code::ResourceExhausted,
+            Code::Unsupported => tonic::Code::Unimplemented,
+            Code::Timeout => tonic::Code::DeadlineExceeded,
+            Code::Throttled { .. } | Code::Unavailable { .. } => tonic::Code::Unavailable,
+            Code::Damaged => tonic::Code::DataLoss,
+            Code::Internal => tonic::Code::Internal,
+        }
     }
 
     fn influx_code(&self) -> &'static str {
@@ -134,6 +175,84 @@ impl ServiceError {
             Code::Throttled { .. } | Code::Unavailable { .. } => "unavailable",
             Code::Damaged | Code::Internal => "internal",
         }
+    }
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        error.log();
+        let code = error.grpc_code();
+        let mut message = error.message;
+        if let Some((end, _)) = message.char_indices().nth(MAX_STATUS_CHARS) {
+            message.truncate(end);
+            message.push_str("...");
+        }
+        match error.code {
+            Code::Unavailable { retry_after_s } | Code::Throttled { retry_after_s } => {
+                let details = retry_info(code, &message, retry_after_s.max(1));
+                Status::with_details(code, message, details)
+            }
+            _ => Status::new(code, message),
+        }
+    }
+}
+
+/// `google.rpc.Status` with a `google.rpc.RetryInfo`, by which senders know when to come again.
+fn retry_info(code: tonic::Code, message: &str, after_s: u64) -> Bytes {
+    #[derive(prost::Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    #[derive(prost::Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    #[derive(prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<Delay>,
+    }
+    #[derive(prost::Message)]
+    struct Delay {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+    }
+    let seconds = i64::try_from(after_s).unwrap_or(i64::MAX);
+    let delay = RetryInfo {
+        retry_delay: Some(Delay { seconds }),
+    };
+    let status = RpcStatus {
+        code: code.into(),
+        message: message.to_owned(),
+        details: vec![Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: delay.encode_to_vec(),
+        }],
+    };
+    status.encode_to_vec().into()
+}
+
+/// The status of HTTP that figures count for one of gRPC.
+pub fn http_equivalent(status: &Status) -> StatusCode {
+    match status.code() {
+        tonic::Code::Ok => StatusCode::OK,
+        tonic::Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        tonic::Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        tonic::Code::PermissionDenied => StatusCode::FORBIDDEN,
+        tonic::Code::NotFound => StatusCode::NOT_FOUND,
+        tonic::Code::AlreadyExists => StatusCode::CONFLICT,
+        tonic::Code::ResourceExhausted => StatusCode::UNPROCESSABLE_ENTITY,
+        tonic::Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

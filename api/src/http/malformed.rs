@@ -13,8 +13,7 @@ use crate::service::error::ServiceError;
 pub async fn check(request: Request, next: Next) -> Response {
     let (version, path) = (request.version(), request.uri().path());
     match fault(version, path, request.headers()) {
-        Some(fault) => ServiceError::bad_request(fault.to_owned())
-            .respond(Dialect::of_path(request.uri().path())),
+        Some(fault) => ServiceError::bad_request(fault.to_owned()).respond(Dialect::of(&request)),
         None => next.run(request).await,
     }
 }

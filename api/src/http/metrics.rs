@@ -13,7 +13,7 @@ use tidelake_catalog::model::INTERNAL_DATABASE;
 use tokio::time::Instant;
 
 use crate::http::app::App;
-use crate::http::error::Dialect;
+use crate::http::error::{self, Dialect};
 use crate::service::context::{Read, RequestContext};
 use crate::service::metrics::as_plain_text;
 
@@ -66,9 +66,11 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     // No browser may take for a page what clients wrote.
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let code = response.status().as_u16();
+    // What fails in gRPC is 200 to HTTP.
+    let failed = response.extensions().get::<tonic::Status>();
+    let code = failed.map_or(response.status(), error::http_equivalent);
     app.service
         .metrics
-        .count_request(path, code, begun.elapsed());
+        .count_request(path, code.as_u16(), begun.elapsed());
     response
 }

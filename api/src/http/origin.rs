@@ -47,7 +47,7 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
         any_host,
     ) {
         Some(reason) => {
-            let dialect = Dialect::of_path(request.uri().path());
+            let dialect = Dialect::of(&request);
             ServiceError::new(Code::Forbidden, reason).respond(dialect)
         }
         None => next.run(request).await,

@@ -16,7 +16,7 @@ impl From<Panicked> for ServiceError {
 
 /// A handler that panics is answered with 500, in the words of its path.
 pub async fn answer(request: Request, next: Next) -> Response {
-    let dialect = Dialect::of_path(request.uri().path());
+    let dialect = Dialect::of(&request);
     caught(next.run(request))
         .await
         .unwrap_or_else(|panicked| ServiceError::from(panicked).respond(dialect))

@@ -13,8 +13,10 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
 use crate::http::app::App;
-use crate::http::{admin, authenticate, malformed, metrics, origin, panics};
-use crate::{influx, prometheus, sql};
+use crate::http::error::Dialect;
+use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics};
+use crate::service::error::{Code, ServiceError};
+use crate::{flight, influx, prometheus, sql};
 
 /// Smaller answers are sent as they are.
 const COMPRESS_ABOVE_BYTES: u16 = 1024;
@@ -49,6 +51,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(influx::limits::routes())
         .merge(influx::token::routes())
         .merge(sql::routes())
+        .merge(flight::routes())
         .merge(admin::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
@@ -58,7 +61,9 @@ fn routes() -> Router<Arc<App>> {
 /// What every request passes, the last one first.
 fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES)
-        .and(NotForContentType::new("application/vnd.apache.parquet"));
+        .and(NotForContentType::new("application/vnd.apache.parquet"))
+        // Its messages are compressed one by one.
+        .and(NotForContentType::GRPC);
     routes
         .layer(
             CompressionLayer::new()
@@ -81,6 +86,9 @@ fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
 
 async fn unknown_path(request: Request) -> Response {
     let message = format!("there is nothing at {}", request.uri().path());
+    if grpc::is_grpc(request.headers()) {
+        return ServiceError::new(Code::Unsupported, message).respond(Dialect::Grpc);
+    }
     (StatusCode::NOT_FOUND, Json(json!({ "error": message }))).into_response()
 }
 

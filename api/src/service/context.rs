@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tidelake_catalog::model::{INTERNAL_DATABASE, Permissions, Token};
+use tokio::time::Instant;
 
 use super::error::{Code, ServiceError};
 
@@ -31,6 +32,7 @@ impl Principal {
 #[derive(Debug, Clone)]
 pub struct RequestContext {
     principal: Principal,
+    until: Option<Instant>,
 }
 
 /// Something that a request may want to do in a database.
@@ -84,6 +86,7 @@ action!(
 pub struct Access<A> {
     database: Arc<str>,
     principal: Principal,
+    until: Option<Instant>,
     action: PhantomData<A>,
 }
 
@@ -92,6 +95,7 @@ impl<A> Clone for Access<A> {
         Self {
             database: Arc::clone(&self.database),
             principal: self.principal.clone(),
+            until: self.until,
             action: PhantomData,
         }
     }
@@ -118,6 +122,11 @@ impl<A> Access<A> {
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
+
+    /// When an answer is of no more use, if its client said so.
+    pub fn until(&self) -> Option<Instant> {
+        self.until
+    }
 }
 
 /// No right to anything, for what is counted by database and token.
@@ -130,6 +139,7 @@ impl Access<Nothing> {
         Self {
             database: database.into(),
             principal: context.principal.clone(),
+            until: context.until,
             action: PhantomData,
         }
     }
@@ -151,7 +161,15 @@ impl ServerAccess {
 impl RequestContext {
     /// Of a principal.
     pub fn new(principal: Principal) -> Self {
-        Self { principal }
+        Self {
+            principal,
+            until: None,
+        }
+    }
+
+    /// Its client waits no longer than this.
+    pub fn waits_until(&mut self, until: Instant) {
+        self.until = Some(until);
     }
 
     /// Who asks.
@@ -173,6 +191,7 @@ impl RequestContext {
         Ok(Access {
             database: database.into(),
             principal: self.principal.clone(),
+            until: self.until,
             action: PhantomData,
         })
     }

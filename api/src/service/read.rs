@@ -27,7 +27,8 @@ pub struct Admitted {
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     at: Instant,
-    timeout: Duration,
+    /// `None` if the client says when.
+    timeout: Option<Duration>,
 }
 
 impl Deadline {
@@ -35,7 +36,15 @@ impl Deadline {
     pub fn new(timeout: Duration) -> Self {
         Self {
             at: Instant::now() + timeout,
-            timeout,
+            timeout: Some(timeout),
+        }
+    }
+
+    /// The same, or earlier if the client waits less long.
+    pub fn or_before(self, until: Option<Instant>) -> Self {
+        match until {
+            Some(at) if at < self.at => Self { at, timeout: None },
+            _ => self,
         }
     }
 
@@ -45,8 +54,12 @@ impl Deadline {
     /// [`Code::Timeout`]
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ServiceError> {
         let late = |_| {
-            let timeout = self.timeout.as_millis();
-            let message = format!("the query ran longer than query_timeout_ms = {timeout}");
+            let message = match self.timeout.map(|timeout| timeout.as_millis()) {
+                Some(timeout) => {
+                    format!("the query ran longer than query_timeout_ms = {timeout}")
+                }
+                None => "the query ran longer than its client waits".to_owned(),
+            };
             ServiceError::new(Code::Timeout, message)
         };
         tokio::time::timeout_at(self.at, work).await.map_err(late)
@@ -79,7 +92,7 @@ impl Service {
             querier,
             slot,
             queued: asked.elapsed(),
-            deadline: Deadline::new(self.config.query_timeout()),
+            deadline: Deadline::new(self.config.query_timeout()).or_before(access.until()),
         })
     }
 }

@@ -2,12 +2,13 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::http::Response;
+use axum::http::{Response, Version};
 use tidelake_catalog::model::{Permissions, Scope};
 use tower::ServiceExt;
 
 use super::*;
 use crate::config::Config;
+use crate::http::error;
 use crate::node::backend::Backend;
 use crate::service::tokens::{Secret, TokenRequest, create};
 
@@ -129,7 +130,82 @@ const OF_A_DATABASE: [Row; 29] = [
 const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T00:00:00Z"}"#;
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
-const OTHERS: [Row; 41] = [
+/// Methods of gRPC, with a message each.
+const OF_GRPC: [Row; 10] = [
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/Handshake",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/ListFlights",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/GetFlightInfo",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/PollFlightInfo",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/GetSchema",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/DoGet",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/DoPut",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/DoExchange",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/DoAction",
+        "",
+        "",
+        Needs::Token,
+    ),
+    (
+        "gRPC",
+        "/arrow.flight.protocol.FlightService/ListActions",
+        "",
+        "",
+        Needs::Token,
+    ),
+];
+
+const OTHERS: [Row; 42] = [
+    ("gRPC", "/nothing.Service/Method", "", "", Needs::Token),
     ("GET", "/api/v3/configure/limits", "", "", Needs::Server),
     ("PUT", "/api/v3/configure/limits", "", "{}", Needs::Server),
     ("GET", "/health", "", "", Needs::Nothing),
@@ -362,10 +438,21 @@ impl Server {
         let (method, path, rest, body, _) = row;
         let path = path.replace("{database}", "a").replace("{name}", "job");
         let mut request = Request::builder()
-            .method(method)
             .uri(format!("{path}{rest}"))
             .header("host", "tsdb.example.com")
             .header("x-scope-orgid", "a");
+        let mut body = body.as_bytes().to_vec();
+        if method == "gRPC" {
+            let length = u32::try_from(body.len()).unwrap();
+            body = [&[0], &length.to_be_bytes()[..], &body].concat();
+            request = request
+                .method("POST")
+                .version(Version::HTTP_2)
+                .header("content-type", "application/grpc")
+                .header("database", "a");
+        } else {
+            request = request.method(method);
+        }
         if let Some(secret) = secret {
             request = request.header("authorization", format!("Bearer {secret}"));
         }
@@ -378,7 +465,7 @@ impl Server {
 
     async fn check(&self, row: Row) {
         let needs = row.4;
-        let status = self.send(row, None).await.status().as_u16();
+        let status = status_of(&self.send(row, None).await);
         assert_eq!(
             status == 401,
             needs != Needs::Nothing,
@@ -386,7 +473,7 @@ impl Server {
         );
         for (name, secret) in &self.secrets {
             let response = self.send(row, Some(secret)).await;
-            let status = response.status().as_u16();
+            let status = status_of(&response);
             let expected = match *name {
                 _ if needs == Needs::Nothing => None,
                 "wrong" | "expired" | "revoked" => Some(401),
@@ -402,14 +489,21 @@ impl Server {
             }
             assert_eq!(
                 response.headers().contains_key("www-authenticate"),
-                status == 401
+                status == 401 && row.0 != "gRPC"
             );
         }
     }
 }
 
+/// The status of HTTP, or what means the same in gRPC.
+fn status_of(response: &Response<Body>) -> u16 {
+    let failed = response.extensions().get::<tonic::Status>();
+    let status = failed.map_or(response.status(), error::http_equivalent);
+    status.as_u16()
+}
+
 fn rows() -> impl Iterator<Item = Row> {
-    OF_A_DATABASE.into_iter().chain(OTHERS)
+    OF_A_DATABASE.into_iter().chain(OF_GRPC).chain(OTHERS)
 }
 
 #[tokio::test]
