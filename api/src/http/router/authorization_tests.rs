@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 29] = [
+const OF_A_DATABASE: [Row; 31] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -104,6 +104,8 @@ const OF_A_DATABASE: [Row; 29] = [
     ("GET", "/api/v1/targets/metadata", "", "", Needs::Token),
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/v1/metrics", "", "", Needs::Write),
+    ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
     (
         "POST",
         "/api/v1/admin/tsdb/delete_series",
@@ -131,7 +133,14 @@ const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
 /// Methods of gRPC, with a message each.
-const OF_GRPC: [Row; 10] = [
+const OF_GRPC: [Row; 11] = [
+    (
+        "gRPC",
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        "",
+        "",
+        Needs::Write,
+    ),
     (
         "gRPC",
         "/arrow.flight.protocol.FlightService/Handshake",
