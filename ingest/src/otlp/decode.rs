@@ -427,7 +427,10 @@ impl<'r> Request<'r> {
         scope: &LabelSet<'b>,
         scope_key: &Key,
     ) -> Result<(), DecodeError> {
-        let Some((mut metric, data)) = read_metric(message, resource, scope)? else {
+        let (mut metric, data) = read_metric(message, resource, scope)?;
+        let Some(data) = data else {
+            let remark = format!("{} has no data of a known kind", metric.shown());
+            self.samples.remark(remark);
             return Ok(());
         };
         let metric_key = self.describe(&metric);
@@ -529,10 +532,8 @@ impl<'r> Request<'r> {
         scope: &LabelSet<'b>,
         error: &str,
     ) -> Result<(), DecodeError> {
-        match read_metric(message, resource, scope)? {
-            Some((mut metric, data)) => self.refuse_all(&mut metric, data, error),
-            None => Ok(()),
-        }
+        let (mut metric, data) = read_metric(message, resource, scope)?;
+        self.refuse_all(&mut metric, data.unwrap_or_default(), error)
     }
 
     fn refuse_all(
@@ -735,12 +736,12 @@ fn too_many_labels() -> WireError {
     )
 }
 
-/// A metric and its data; `None` if it has none of a known kind.
+/// A metric, and its data if it has any of a known kind.
 fn read_metric<'m, 'b>(
     message: &'b [u8],
     resource: &'m mut Resource<'b>,
     scope: &'m LabelSet<'b>,
-) -> Result<Option<(Metric<'m, 'b>, &'b [u8])>, WireError> {
+) -> Result<(Metric<'m, 'b>, Option<&'b [u8]>), WireError> {
     let mut metric = Metric {
         name: &[],
         unit: &[],
@@ -780,11 +781,8 @@ fn read_metric<'m, 'b>(
         metric.points = points;
         data = Some(value.bytes("the data of a metric")?);
     }
-    let Some(data) = data else {
-        return Ok(None);
-    };
     if metric.has_temporality() {
-        let mut fields = Fields::new(data);
+        let mut fields = Fields::new(data.unwrap_or_default());
         while let Some((number, value)) = fields.next()? {
             match number {
                 2 => {
@@ -798,5 +796,5 @@ fn read_metric<'m, 'b>(
             }
         }
     }
-    Ok(Some((metric, data)))
+    Ok((metric, data))
 }

@@ -246,17 +246,17 @@ pub(super) fn label_name(name: &str, strategy: Strategy) -> Result<Cow<'_, str>,
             Cow::Owned(name.chars().map(escape).collect())
         }
     };
-    if escaped.bytes().all(|byte| byte == b'_') {
-        return Err(format!(
-            "the attribute name {name:?} has no letter or digit that a label's name may have; \
-             rename the attribute"
-        ));
-    }
     if escaped.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(Cow::Owned(format!("key_{escaped}")));
     }
     if escaped.starts_with('_') && !escaped.starts_with("__") {
         return Ok(Cow::Owned(format!("key{escaped}")));
+    }
+    if escaped.bytes().all(|byte| byte == b'_') {
+        return Err(format!(
+            "the attribute name {name:?} has no letter or digit that a label's name may have; \
+             rename the attribute"
+        ));
     }
     Ok(escaped)
 }
