@@ -564,11 +564,20 @@ pub struct ConfigArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookback_ms: Option<u64>,
     /// Names of OTLP's metrics and attributes [default: UnderscoreEscapingWithSuffixes]
-    #[arg(long, env = "TIDELAKE_OTLP_TRANSLATION_STRATEGY", value_name = "STRATEGY")]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_TRANSLATION_STRATEGY",
+        value_name = "STRATEGY"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_translation_strategy: Option<OtlpTranslationStrategy>,
     /// Attributes of OTLP's resources that become labels, with commas between them
-    #[arg(long, env = "TIDELAKE_OTLP_PROMOTE_RESOURCE_ATTRIBUTES", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_PROMOTE_RESOURCE_ATTRIBUTES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_promote_resource_attributes: Option<Vec<String>>,
     /// All attributes of OTLP's resources become labels [default: false]
@@ -582,7 +591,12 @@ pub struct ConfigArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_promote_all_resource_attributes: Option<bool>,
     /// Attributes that do not, if all others do, with commas between them
-    #[arg(long, env = "TIDELAKE_OTLP_IGNORE_RESOURCE_ATTRIBUTES", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_IGNORE_RESOURCE_ATTRIBUTES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_ignore_resource_attributes: Option<Vec<String>>,
     /// target_info has the attributes that job and instance are made of [default: false]
@@ -919,7 +933,10 @@ mod tests {
         check("max_fresh_segments = 63", "at least 64");
         check("value_layout = 'double'", "value_layout");
         check("otlp_delta = 'drop'", "otlp_delta");
-        check("otlp_translation_strategy = 'x'", "otlp_translation_strategy");
+        check(
+            "otlp_translation_strategy = 'x'",
+            "otlp_translation_strategy",
+        );
         check(
             "otlp_promote_all_resource_attributes = true\notlp_promote_resource_attributes = ['a']",
             "exclude each other",

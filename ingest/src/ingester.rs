@@ -23,6 +23,9 @@ use tokio::sync::{Notify, watch};
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
 use crate::flush::write_segments;
 use crate::label_limits::LabelLimits;
+use crate::line_protocol::LineError;
+use crate::otlp::Delta;
+use crate::otlp::accumulate::{Accumulated, Accumulator};
 use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
@@ -187,6 +190,8 @@ pub struct Ingester {
     counters: IngestCounters,
     /// What a logged request of OTLP begins with.
     otlp_head: Bytes,
+    /// What OTLP's deltas add up to.
+    sums: Accumulator,
     options: IngestOptions,
 }
 
@@ -392,6 +397,7 @@ impl Ingester {
             underway: AtomicUsize::new(0),
             counters: IngestCounters::default(),
             otlp_head,
+            sums: Accumulator::new(&options.memory),
             options,
         });
         ingester.start_background(covered);
@@ -473,6 +479,16 @@ impl Ingester {
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
         }
+        let (request, accumulated, _memory) = match request.protocol {
+            Protocol::Otlp { format } if self.options.otlp.delta == Delta::Accumulate => {
+                let now_ms = self.catalog.environment().now_ms();
+                let sums = &self.sums;
+                let done = self.preparer.accumulate(sums, request, format, now_ms);
+                let (request, accumulated, memory) = done.await?;
+                (request, accumulated, Some(memory))
+            }
+            _ => (request, Accumulated::default(), None),
+        };
         let database: Arc<str> = request.database.into();
         let limits = self.catalog.snapshot().limits_of(&database);
         self.registries
@@ -496,7 +512,7 @@ impl Ingester {
             limits: labels,
             body,
         };
-        let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
+        let mut prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
             Ok(prepared) => prepared,
             Err(error @ IngestError::Unavailable { .. }) => {
                 self.full.notify_one();
@@ -504,6 +520,12 @@ impl Ingester {
             }
             Err(error) => return Err(error),
         };
+        prepared.outcome.refused += accumulated.refused;
+        let errors = accumulated.errors.into_iter();
+        prepared
+            .outcome
+            .errors
+            .extend(errors.map(LineError::of_request));
         let Written {
             samples,
             histograms,

@@ -8,16 +8,18 @@
 //! A malformed message refuses the body. A data point that says what cannot be is refused alone
 //! and named; the others are kept.
 //!
-//! In the order of the data: [`json`] (to protobuf), [`settings`],
+//! In the order of the data: [`json`] (to protobuf), [`accumulate`] (deltas to sums), [`settings`],
 //! [`decode`] (resources, scopes, metrics), `points` (data points), `value` (attributes), `labels`,
-//! `names`, `buckets`, `exemplars`.
+//! `names`, `buckets`, `exemplars`; `output` writes messages.
 
+pub mod accumulate;
 mod buckets;
 mod decode;
 mod exemplars;
 pub mod json;
 mod labels;
 mod names;
+mod output;
 mod points;
 pub mod settings;
 #[cfg(test)]

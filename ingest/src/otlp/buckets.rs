@@ -82,17 +82,14 @@ mod tests {
 
     /// Spans as offset and length, and counts.
     #[track_caller]
-    fn check(
-        counts: &[u64],
-        offset: i64,
-        scale_down: u32,
-        spans: &[(i32, u32)],
-        expected: &[f64],
-    ) {
+    fn check(counts: &[u64], offset: i64, scale_down: u32, spans: &[(i32, u32)], expected: &[f64]) {
         let layout = layout(counts.iter().copied(), offset, scale_down, 1).unwrap();
         let found: Vec<_> = layout.spans.iter().map(|s| (s.offset, s.length)).collect();
         assert_eq!(found, spans, "{counts:?} at {offset} by {scale_down}");
-        assert_eq!(layout.counts, expected, "{counts:?} at {offset} by {scale_down}");
+        assert_eq!(
+            layout.counts, expected,
+            "{counts:?} at {offset} by {scale_down}"
+        );
         let total: u64 = counts.iter().sum();
         assert_eq!(layout.total, u128::from(total));
     }
@@ -128,7 +125,13 @@ mod tests {
         check(ones, -2, 2, &[(0, 2)], &[4.0, 2.0]);
 
         let twos = &[3, 0, 0, 1, 0, 0, 1];
-        check(twos, -2, 0, &[(-1, 7)], &[3.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        check(
+            twos,
+            -2,
+            0,
+            &[(-1, 7)],
+            &[3.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0],
+        );
         check(twos, -2, 1, &[(0, 4)], &[3.0, 1.0, 0.0, 1.0]);
         check(twos, -2, 2, &[(0, 3)], &[3.0, 1.0, 1.0]);
 
@@ -154,6 +157,9 @@ mod tests {
         let mut counts = vec![0; 10];
         counts[0] = 1;
         assert!(layout(counts, i64::from(i32::MIN), 40, 1).is_ok());
-        assert_eq!(layout([u64::MAX, u64::MAX], 0, 1, 1).unwrap().total, 2 * u128::from(u64::MAX));
+        assert_eq!(
+            layout([u64::MAX, u64::MAX], 0, 1, 1).unwrap().total,
+            2 * u128::from(u64::MAX)
+        );
     }
 }

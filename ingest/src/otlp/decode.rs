@@ -176,7 +176,7 @@ impl<'b> Resource<'b> {
         let mut fields = Fields::new(message);
         while let Some((number, value)) = fields.next()? {
             if number == 1 {
-                attributes.push(Attribute::read(value)?);
+                Attribute::push(&mut attributes, value)?;
             }
         }
         Ok(Self {
@@ -232,7 +232,7 @@ impl<'b> Scope<'b> {
             match number {
                 1 => scope.name = value.bytes("a scope's name")?,
                 2 => scope.version = value.bytes("a scope's version")?,
-                3 => scope.attributes.push(Attribute::read(value)?),
+                3 => Attribute::push(&mut scope.attributes, value)?,
                 _ => {}
             }
         }
@@ -325,9 +325,8 @@ impl<'b> Metric<'_, 'b> {
                 .map_err(|_| format!("the name of {} is not valid UTF-8", self.shown()));
             let unit = String::from_utf8_lossy(self.unit);
             let suffix = self.suffix();
-            self.family = Some(
-                name.and_then(|name| metric_name(name, &unit, suffix, settings.strategy)),
-            );
+            self.family =
+                Some(name.and_then(|name| metric_name(name, &unit, suffix, settings.strategy)));
         }
         match &self.family {
             Some(Ok(family)) => Ok(family),
@@ -490,7 +489,8 @@ impl<'r> Request<'r> {
             u8::from(metric.is_monotonic),
         ]);
         for text in [metric.name, metric.unit, metric.description] {
-            self.key.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            self.key
+                .extend_from_slice(&(text.len() as u64).to_le_bytes());
             self.key.extend_from_slice(text);
         }
         key(&self.key)
@@ -689,7 +689,7 @@ impl<'b> PointLabels<'b> {
         for run in &self.attributes {
             let mut fields = Fields::new(run);
             while let Some((_, value)) = fields.next()? {
-                attributes.push(Attribute::read(value)?);
+                Attribute::push(&mut attributes, value)?;
             }
         }
         Ok(attributes)
@@ -724,7 +724,9 @@ fn build<'b>(
     let family = metric.family(settings).map_err(Fault::Refused)?;
     let name = [family, suffix].concat();
     let value = extra.map(|(label, value)| (label, super::value::go_float(value)));
-    let extra = value.as_ref().map(|(label, value)| (*label, value.as_str()));
+    let extra = value
+        .as_ref()
+        .map(|(label, value)| (*label, value.as_str()));
     labels::series(labels, &name, extra, &rules.limits).map_err(Fault::Refused)
 }
 

@@ -12,14 +12,18 @@ use crate::protobuf::{Fields, WireError};
 /// Characters of all names and values of an exemplar, as in OpenMetrics and Prometheus.
 const MAX_CHARS: usize = 128;
 
-/// The exemplars of one data point, in their order.
-#[derive(Default)]
-pub(super) struct Exemplars<'b>(Vec<Exemplar<'b>>);
+/// The exemplars of one data point, in their order, each read when it is its turn.
+pub(super) struct Exemplars<'b> {
+    fields: Fields<'b>,
+    number: u32,
+    /// The next one, if it was read already.
+    next: Option<Exemplar<'b>>,
+}
 
 /// An exemplar, its attributes still as they are in the message.
 #[derive(Default)]
-pub(super) struct Exemplar<'b> {
-    pub(super) value: f64,
+struct Exemplar<'b> {
+    value: f64,
     /// Nanoseconds since 1970; 0 is not said.
     time: u64,
     trace: &'b [u8],
@@ -29,35 +33,55 @@ pub(super) struct Exemplar<'b> {
 
 impl<'b> Exemplars<'b> {
     /// Those in a field of a data point. An exemplar without a value is left out.
-    pub(super) fn read(point: &'b [u8], number: u32) -> Result<Self, WireError> {
-        let mut exemplars = Vec::new();
-        let mut fields = Fields::new(point);
-        while let Some((field, value)) = fields.next()? {
-            if field == number {
-                exemplars.extend(exemplar(value.message("an exemplar")?)?);
-            }
+    pub(super) fn of(point: &'b [u8], number: u32) -> Self {
+        Self {
+            fields: Fields::new(point),
+            number,
+            next: None,
         }
-        Ok(Self(exemplars))
     }
 
-    /// Adds all to the present series, whose sample has this time.
+    fn next(&mut self) -> Result<Option<Exemplar<'b>>, WireError> {
+        if let Some(next) = self.next.take() {
+            return Ok(Some(next));
+        }
+        while let Some((field, value)) = self.fields.next()? {
+            if field == self.number
+                && let Some(found) = exemplar(value.message("an exemplar")?)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds all that are left to the present series, whose sample has this time.
     pub(super) fn put_all(
-        self,
+        mut self,
         request: &mut Request<'_>,
         sample_time: i64,
     ) -> Result<(), DecodeError> {
-        self.0
-            .into_iter()
-            .try_for_each(|exemplar| exemplar.put(request, sample_time))
+        while let Some(exemplar) = self.next()? {
+            exemplar.put(request, sample_time)?;
+        }
+        Ok(())
     }
-}
 
-impl<'b> IntoIterator for Exemplars<'b> {
-    type Item = Exemplar<'b>;
-    type IntoIter = std::vec::IntoIter<Exemplar<'b>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+    /// Adds those up to the first one beyond a bound.
+    pub(super) fn put_up_to(
+        &mut self,
+        bound: f64,
+        request: &mut Request<'_>,
+        sample_time: i64,
+    ) -> Result<(), DecodeError> {
+        while let Some(exemplar) = self.next()? {
+            if exemplar.value > bound {
+                self.next = Some(exemplar);
+                break;
+            }
+            exemplar.put(request, sample_time)?;
+        }
+        Ok(())
     }
 }
 
@@ -76,7 +100,7 @@ fn exemplar(mut fields: Fields<'_>) -> Result<Option<Exemplar<'_>>, WireError> {
                 exemplar.value = value.double("an exemplar's value")?.to_bits() as i64 as f64;
                 has_value = true;
             }
-            7 => exemplar.attributes.push(Attribute::read(value)?),
+            7 => Attribute::push(&mut exemplar.attributes, value)?,
             _ => {}
         }
     }
@@ -86,11 +110,7 @@ fn exemplar(mut fields: Fields<'_>) -> Result<Option<Exemplar<'_>>, WireError> {
 impl Exemplar<'_> {
     /// Adds it to the present series. One that is older than what the table takes is left out:
     /// its sample is kept.
-    pub(super) fn put(
-        self,
-        request: &mut Request<'_>,
-        sample_time: i64,
-    ) -> Result<(), DecodeError> {
+    fn put(self, request: &mut Request<'_>, sample_time: i64) -> Result<(), DecodeError> {
         let time = match millis(self.time) {
             0 => sample_time,
             time => time,
@@ -102,7 +122,9 @@ impl Exemplar<'_> {
             Ok(labels) => labels,
             Err(Fault::Malformed(error)) => return Err(error.into()),
             Err(Fault::Refused(error)) => {
-                request.samples.remark(format!("an exemplar is left out: {error}"));
+                request
+                    .samples
+                    .remark(format!("an exemplar is left out: {error}"));
                 return Ok(());
             }
         };

@@ -12,12 +12,8 @@ use std::borrow::Cow;
 use lexer::{Bad, Lexer};
 use schema::{Field, Kind, REQUEST, Schema};
 
-use crate::protobuf::push_varint;
+use super::output::{MAX_LENGTH, Output};
 
-/// Bytes of a length that is filled in later, as a varint with leading zeros.
-const LENGTH_BYTES: usize = 4;
-/// Largest such length.
-const MAX_LENGTH: usize = (1 << (7 * LENGTH_BYTES)) - 1;
 /// Bytes that a byte of JSON may become: `0,` is a number of eight bytes and its tag.
 pub(crate) const MAX_GROWTH: usize = 5;
 
@@ -38,19 +34,19 @@ pub fn to_protobuf(body: &[u8], limit: usize) -> Result<Vec<u8>, JsonError> {
         })?;
         let mut writer = Writer {
             lexer: Lexer::new(text),
-            out: Vec::with_capacity(text.len().min(limit)),
+            out: Output::with_capacity(text.len().min(limit)),
             limit: limit.min(MAX_LENGTH),
         };
         writer.message(&REQUEST)?;
         writer.lexer.end()?;
-        Ok(writer.out)
+        Ok(writer.out.into_bytes())
     };
     convert().map_err(|Bad { at, what }| JsonError(format!("{what} (byte {at})")))
 }
 
 struct Writer<'b> {
     lexer: Lexer<'b>,
-    out: Vec<u8>,
+    out: Output,
     limit: usize,
 }
 
@@ -87,93 +83,63 @@ impl Writer<'_> {
         match field.kind {
             Kind::Text => {
                 let text = self.lexer.string()?;
-                self.bytes(number, text.as_bytes());
+                self.out.bytes(number, text.as_bytes());
             }
             Kind::Base64 => {
                 let bytes = self.decoded("base64", base64)?;
-                self.bytes(number, &bytes);
+                self.out.bytes(number, &bytes);
             }
             Kind::Hex => {
                 let bytes = self.decoded("hexadecimal", hexadecimal)?;
-                self.bytes(number, &bytes);
+                self.out.bytes(number, &bytes);
             }
             Kind::Fixed64 => {
                 let value: u64 = self.integer()?;
-                self.fixed64(number, value);
+                self.out.fixed64(number, value);
             }
             Kind::SignedFixed64 => {
                 let value: i64 = self.integer()?;
-                self.fixed64(number, value as u64);
+                self.out.fixed64(number, value as u64);
             }
             Kind::Unsigned => {
                 let value: u64 = self.integer()?;
-                self.varint(number, value);
+                self.out.varint(number, value);
             }
             Kind::Signed => {
                 let value: i64 = self.integer()?;
-                self.varint(number, value as u64);
+                self.out.varint(number, value as u64);
             }
             Kind::ZigZag => {
-                let value = i64::from(self.integer::<i32>()?);
-                self.varint(number, (value << 1 ^ value >> 63) as u64);
+                let value: i32 = self.integer()?;
+                self.out.zigzag(number, i64::from(value));
             }
             Kind::Double => {
                 let value = self.double()?;
-                self.fixed64(number, value.to_bits());
+                self.out.fixed64(number, value.to_bits());
             }
             Kind::Bool => {
                 let value = self.lexer.boolean()?;
-                self.varint(number, u64::from(value));
+                self.out.varint(number, u64::from(value));
             }
             Kind::Temporality => {
                 let value = self.temporality()?;
-                self.varint(number, value);
+                self.out.varint(number, value);
             }
             Kind::Message(schema) => {
-                self.tag(number, 2);
-                let start = self.out.len();
-                self.out.extend_from_slice(&[0; LENGTH_BYTES]);
+                let began = self.out.begin(number);
                 self.lexer.deeper()?;
                 self.message(schema)?;
                 self.lexer.higher();
-                let len = self.out.len() - start - LENGTH_BYTES;
                 if self.out.len() > self.limit {
                     return Err(self.lexer.bad("it is larger than the limit as protobuf"));
                 }
-                for place in 0..LENGTH_BYTES {
-                    let more = if place + 1 < LENGTH_BYTES { 0x80 } else { 0 };
-                    self.out[start + place] = (len >> (7 * place)) as u8 & 0x7f | more;
-                }
+                self.out.end(began);
             }
         }
         Ok(())
     }
 
-    fn tag(&mut self, number: u32, wire_type: u32) {
-        push_varint(&mut self.out, (number << 3 | wire_type) as usize);
-    }
-
-    fn bytes(&mut self, number: u32, bytes: &[u8]) {
-        self.tag(number, 2);
-        push_varint(&mut self.out, bytes.len());
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn fixed64(&mut self, number: u32, value: u64) {
-        self.tag(number, 1);
-        self.out.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn varint(&mut self, number: u32, value: u64) {
-        self.tag(number, 0);
-        push_varint(&mut self.out, value as usize);
-    }
-
-    fn decoded(
-        &mut self,
-        what: &str,
-        decode: fn(&str) -> Option<Vec<u8>>,
-    ) -> Result<Vec<u8>, Bad> {
+    fn decoded(&mut self, what: &str, decode: fn(&str) -> Option<Vec<u8>>) -> Result<Vec<u8>, Bad> {
         let text = self.lexer.string()?;
         decode(&text).ok_or_else(|| self.lexer.bad(format!("a string is not {what}")))
     }

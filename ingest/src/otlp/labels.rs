@@ -229,5 +229,8 @@ pub(super) fn series(
 
 /// Bytes of labels.
 pub(super) fn bytes(labels: &LabelSet<'_>) -> usize {
-    labels.iter().map(|(name, value)| name.len() + value.len()).sum()
+    labels
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }

@@ -9,6 +9,7 @@ use tidelake_catalog::model::{Histogram, ResetHint, STALE_NAN_BITS};
 use super::buckets::layout;
 use super::decode::{DecodeError, Metric, PointLabels, Points, Request};
 use super::exemplars::Exemplars;
+use super::value::{MAX_ATTRIBUTES, too_many};
 use crate::protobuf::{Fields, Value, WireError, zigzag};
 use crate::remote_write::histogram::check;
 use crate::series_registry::Spelling;
@@ -137,11 +138,15 @@ impl Request<'_> {
         start: usize,
         number: u8,
         labels: &mut PointLabels<'b>,
-    ) {
+    ) -> Result<(), WireError> {
         fields.run_of_short(number);
         let run = point.get(start..fields.position()).unwrap_or_default();
         self.key.extend_from_slice(run);
+        if labels.attributes.len() >= MAX_ATTRIBUTES {
+            return Err(too_many());
+        }
         labels.attributes.push(run);
+        Ok(())
     }
 
     fn number<'b>(
@@ -165,7 +170,7 @@ impl Request<'_> {
                 6 => number = fixed64(value, "a point's value")? as i64 as f64,
                 7 => {
                     value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 7, labels);
+                    self.attributes(&mut fields, point, start, 7, labels)?;
                 }
                 8 => common.flags = value.varint("a point's flags")?,
                 _ => {}
@@ -181,7 +186,7 @@ impl Request<'_> {
         self.samples.started(millis(common.start));
         // Exemplars of gauges have no meaning.
         if has_exemplars && metric.points == Points::Sum {
-            Exemplars::read(point, 5)?.put_all(self, time)?;
+            Exemplars::of(point, 5).put_all(self, time)?;
         }
         let spelling = Spelling::of(&self.key);
         self.end_series(metric, labels, spelling, "", None)
@@ -207,7 +212,7 @@ impl Request<'_> {
                 5 => sum = value.double("a summary's sum")?,
                 7 => {
                     value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 7, labels);
+                    self.attributes(&mut fields, point, start, 7, labels)?;
                 }
                 8 => common.flags = value.varint("a point's flags")?,
                 _ => {}
@@ -241,7 +246,10 @@ impl Request<'_> {
         extra: Option<(&str, f64)>,
         value: f64,
     ) -> Result<(), DecodeError> {
-        if self.samples.sample(common.or_stale(value), common.time_ms()) {
+        if self
+            .samples
+            .sample(common.or_stale(value), common.time_ms())
+        {
             self.samples.started(millis(common.start));
         }
         self.end_part(metric, labels, of, part, extra)
@@ -291,7 +299,7 @@ impl Request<'_> {
                 8 => has_exemplars = true,
                 9 => {
                     value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 9, labels);
+                    self.attributes(&mut fields, point, start, 9, labels)?;
                 }
                 10 => common.flags = value.varint("a point's flags")?,
                 _ => {}
@@ -301,9 +309,9 @@ impl Request<'_> {
             return Ok(());
         }
         let counts = counts.iter().map(|count| count.to_bits());
-        let exemplars = match has_exemplars {
-            true => Exemplars::read(point, 8)?,
-            false => Exemplars::default(),
+        let mut exemplars = match has_exemplars {
+            true => Exemplars::of(point, 8),
+            false => Exemplars::of(&[], 8),
         };
         if self.rules.settings.custom_buckets {
             let built = custom_buckets(common, count, sum, counts, bounds);
@@ -314,21 +322,33 @@ impl Request<'_> {
             self.part(metric, labels, &of, common, Part::Sum, None, sum)?;
         }
         self.part(metric, labels, &of, common, Part::Count, None, count as f64)?;
-        let (mut exemplars, mut below) = (exemplars.into_iter().peekable(), 0u64);
+        let mut below = 0u64;
         for (bound, count_of) in bounds.into_iter().zip(counts) {
             below = below.wrapping_add(count_of);
             // Exemplars come in the order of the buckets.
-            while let Some(exemplar) = exemplars.next_if(|e| !(e.value > bound)) {
-                exemplar.put(self, common.time_ms())?;
-            }
+            exemplars.put_up_to(bound, self, common.time_ms())?;
             let extra = Some(("le", bound));
-            self.part(metric, labels, &of, common, Part::Bucket, extra, below as f64)?;
+            self.part(
+                metric,
+                labels,
+                &of,
+                common,
+                Part::Bucket,
+                extra,
+                below as f64,
+            )?;
         }
-        for exemplar in exemplars {
-            exemplar.put(self, common.time_ms())?;
-        }
+        exemplars.put_all(self, common.time_ms())?;
         let extra = Some(("le", f64::INFINITY));
-        self.part(metric, labels, &of, common, Part::Bucket, extra, count as f64)
+        self.part(
+            metric,
+            labels,
+            &of,
+            common,
+            Part::Bucket,
+            extra,
+            count as f64,
+        )
     }
 
     fn exponential<'b>(
@@ -348,7 +368,7 @@ impl Request<'_> {
             match field {
                 1 => {
                     value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 1, labels);
+                    self.attributes(&mut fields, point, start, 1, labels)?;
                 }
                 2 => common.start = fixed64(value, "a point's start time")?,
                 3 => common.time = fixed64(value, "a point's time")?,
@@ -367,8 +387,8 @@ impl Request<'_> {
             return Ok(());
         }
         let exemplars = match has_exemplars {
-            true => Exemplars::read(point, 11)?,
-            false => Exemplars::default(),
+            true => Exemplars::of(point, 11),
+            false => Exemplars::of(&[], 11),
         };
         self.native(metric, labels, common, sent.build(common), exemplars)
     }

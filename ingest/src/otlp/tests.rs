@@ -55,13 +55,19 @@ fn request(resource: &[(&str, &str)], metrics: Vec<Message>) -> Message {
 }
 
 fn gauge(name: &str, points: Vec<Message>) -> Message {
-    let data = points.into_iter().fold(m(), |data, point| data.message(1, point));
+    let data = points
+        .into_iter()
+        .fold(m(), |data, point| data.message(1, point));
     m().message(5, data).text(1, name)
 }
 
 fn sum(name: &str, temporality: u64, is_monotonic: bool, points: Vec<Message>) -> Message {
-    let data = points.into_iter().fold(m(), |data, point| data.message(1, point));
-    let data = data.varint(2, temporality).varint(3, u64::from(is_monotonic));
+    let data = points
+        .into_iter()
+        .fold(m(), |data, point| data.message(1, point));
+    let data = data
+        .varint(2, temporality)
+        .varint(3, u64::from(is_monotonic));
     m().text(1, name).message(7, data)
 }
 
@@ -129,7 +135,10 @@ fn lines(registry: &SeriesRegistry, written: &WrittenSamples) -> Vec<String> {
                 other => panic!("{other:?}"),
             }
         }
-        lines.push(format!("{line} @{}{started}", rows.time[row] - millis(TIME)));
+        lines.push(format!(
+            "{line} @{}{started}",
+            rows.time[row] - millis(TIME)
+        ));
     }
     let exemplars = &written.exemplars;
     for row in 0..exemplars.len() {
@@ -142,7 +151,9 @@ fn lines(registry: &SeriesRegistry, written: &WrittenSamples) -> Vec<String> {
                 FieldValues::Float(values) => write!(line, " {:?}", values[place]).unwrap(),
                 FieldValues::String { ends, bytes } => {
                     assert_eq!(&*field.name, LABELS_COLUMN);
-                    let start = place.checked_sub(1).map_or(0, |before| ends[before] as usize);
+                    let start = place
+                        .checked_sub(1)
+                        .map_or(0, |before| ends[before] as usize);
                     let text = std::str::from_utf8(&bytes[start..ends[place] as usize]).unwrap();
                     for (name, value) in tidelake_catalog::model::Labels::iter_canonical(text) {
                         write!(line, " {name}={value}").unwrap();
@@ -240,7 +251,10 @@ fn check_labels(
     attributes: &[(&str, &str)],
     expected: &[(&str, &str)],
 ) {
-    let request = request(resource, vec![gauge("test_metric", vec![with(point(1.0), 7, attributes)])]);
+    let request = request(
+        resource,
+        vec![gauge("test_metric", vec![with(point(1.0), 7, attributes)])],
+    );
     let pairs: Vec<String> = expected
         .iter()
         .map(|(name, value)| format!("{name}={value:?}"))
@@ -267,7 +281,13 @@ fn labels_come_from_point_resource_and_scope() {
         ("metric_attr", "metric value"),
         ("metric_attr_other", "metric value other"),
     ];
-    let names = ["non-existent-attr", "existent-attr", "metric-attr", "job", "instance"];
+    let names = [
+        "non-existent-attr",
+        "existent-attr",
+        "metric-attr",
+        "job",
+        "instance",
+    ];
     check_labels(&promoting(&names), &SERVICE, &POINT, &promoted);
     let scopes = Settings {
         scope_labels: true,
@@ -295,7 +315,12 @@ fn labels_come_from_point_resource_and_scope() {
     everything.push(("service_name", "service name"));
     check_labels(&all(&[]), &SERVICE, &POINT, &everything);
     everything.retain(|(name, _)| *name != "service_instance_id");
-    check_labels(&all(&["service.instance.id"]), &SERVICE, &POINT, &everything);
+    check_labels(
+        &all(&["service.instance.id"]),
+        &SERVICE,
+        &POINT,
+        &everything,
+    );
     let both = [("service.name", "n"), ("service.namespace", "ns")];
     check_labels(&settings, &both, &[], &[("job", "ns/n")]);
     check_labels(&settings, &[("service.namespace", "ns")], &[], &[]);
@@ -310,7 +335,10 @@ fn names_of_attributes_become_names_of_labels() {
         ("__reserved__", "reserved value"),
         ("label___multi", "multi value"),
     ];
-    let attributes = [("_metric_private", "private metric"), ("metric___multi", "multi metric")];
+    let attributes = [
+        ("_metric_private", "private metric"),
+        ("metric___multi", "multi metric"),
+    ];
     let expected = [
         ("__reserved__", "reserved value"),
         ("key_metric_private", "private metric"),
@@ -323,7 +351,13 @@ fn names_of_attributes_become_names_of_labels() {
         strategy: Strategy::NoTranslation,
         ..Settings::default()
     };
-    let odd = [("a.b", "1"), ("a_b", "2"), ("ü", "3"), ("_x", "4"), ("empty", "")];
+    let odd = [
+        ("a.b", "1"),
+        ("a_b", "2"),
+        ("ü", "3"),
+        ("_x", "4"),
+        ("empty", ""),
+    ];
     let as_is = [("_x", "4"), ("a.b", "1"), ("a_b", "2"), ("ü", "3")];
     check_labels(&utf8, &[], &odd, &as_is);
 }
@@ -331,14 +365,34 @@ fn names_of_attributes_become_names_of_labels() {
 #[test]
 fn attributes_of_one_label_are_joined_in_the_order_of_their_names() {
     let settings = Settings::default();
-    check_labels(&settings, &[], &[("a_b", "2"), ("a.b", "1")], &[("a_b", "1;2")]);
+    check_labels(
+        &settings,
+        &[],
+        &[("a_b", "2"), ("a.b", "1")],
+        &[("a_b", "1;2")],
+    );
     let three = [("a.b", "2"), ("a_b", "3"), ("a-b", "1")];
     check_labels(&settings, &[], &three, &[("a_b", "1;2;3")]);
-    let groups = [("a.b", "1"), ("c_d", "4"), ("a_b", "2"), ("c.d", "3"), ("e", "9")];
+    let groups = [
+        ("a.b", "1"),
+        ("c_d", "4"),
+        ("a_b", "2"),
+        ("c.d", "3"),
+        ("e", "9"),
+    ];
     let joined = [("a_b", "1;2"), ("c_d", "3;4"), ("e", "9")];
     check_labels(&settings, &[], &groups, &joined);
-    check_labels(&settings, &[], &[("a.b", ""), ("a_b", "2")], &[("a_b", "2")]);
-    let resource = [("k8s.pod.name", "a"), ("k8s_pod_name", "b"), ("service.name", "s")];
+    check_labels(
+        &settings,
+        &[],
+        &[("a.b", ""), ("a_b", "2")],
+        &[("a_b", "2")],
+    );
+    let resource = [
+        ("k8s.pod.name", "a"),
+        ("k8s_pod_name", "b"),
+        ("service.name", "s"),
+    ];
     let request = request(&resource, vec![gauge("g", vec![point(1.0)])]);
     let registry = SeriesRegistry::new(1 << 20);
     let written = try_written(&registry, &settings, &request).unwrap();
@@ -357,7 +411,12 @@ fn reserved_labels_are_those_of_the_metric() {
         type_and_unit_labels: true,
         ..Settings::default()
     };
-    let reserved = [("__name__", "x"), ("__type__", "x"), ("__unit__", "x"), ("a", "b")];
+    let reserved = [
+        ("__name__", "x"),
+        ("__type__", "x"),
+        ("__unit__", "x"),
+        ("a", "b"),
+    ];
     let points = |value| vec![with(point(value), 7, &reserved)];
     let metric = sum("m", 2, true, points(1.0)).text(3, "By/s");
     let expected = "m_bytes_per_second_total{__type__=\"counter\", __unit__=\"bytes_per_second\", a=\"b\"} 1.0 @0";
@@ -389,7 +448,11 @@ fn target_info_says_what_is_known_of_a_resource() {
     // Nothing to say, and nothing to say it of.
     check_target(&settings, &identity, &[]);
     check_target(&settings, &[("host.name", "h")], &[]);
-    let known = [("service.name", "n"), ("host.name", "h"), ("service.namespace", "ns")];
+    let known = [
+        ("service.name", "n"),
+        ("host.name", "h"),
+        ("service.namespace", "ns"),
+    ];
     let line = |labels: &str, time: &str| format!("target_info{{{labels}}} 1.0 @{time}");
     let times = ["0", "150000", "300000", "400000"];
     let labels = "host_name=\"h\", job=\"ns/n\"";
@@ -403,7 +466,11 @@ fn target_info_says_what_is_known_of_a_resource() {
         ..Settings::default()
     };
     let labels = "host_name=\"h\", job=\"ns/n\", service_name=\"n\", service_namespace=\"ns\"";
-    let lines = [line(labels, "0"), line(labels, "300000"), line(labels, "400000")];
+    let lines = [
+        line(labels, "0"),
+        line(labels, "300000"),
+        line(labels, "400000"),
+    ];
     check_target(&keeping, &known, &[&lines[0], &lines[1], &lines[2]]);
     // A label of this name will do.
     let lines: Vec<String> = times.iter().map(|time| line("job=\"j\"", time)).collect();
@@ -426,13 +493,17 @@ fn one_resource_has_one_target_info_a_time() {
 #[test]
 fn metadata_are_said_once() {
     let metrics = vec![
-        sum("c", 2, true, vec![point(1.0)]).text(2, "help").text(3, "s"),
+        sum("c", 2, true, vec![point(1.0)])
+            .text(2, "help")
+            .text(3, "s"),
         sum("u", 2, false, vec![point(1.0)]),
         sum("d", 1, true, vec![point(1.0)]),
         gauge("g", vec![point(1.0)]).text(3, "By"),
         gauge("none", vec![]),
-        m().text(1, "h").message(9, m().varint(2, 2).message(1, m())),
-        m().text(1, "e").message(10, m().varint(2, 2).message(1, m())),
+        m().text(1, "h")
+            .message(9, m().varint(2, 2).message(1, m())),
+        m().text(1, "e")
+            .message(10, m().varint(2, 2).message(1, m())),
         m().text(1, "s").message(11, m().message(1, m())),
     ];
     let settings = Settings {
@@ -483,7 +554,8 @@ fn temporality_that_cannot_be_is_refused_and_named() {
             sum("good", 2, true, points()),
             sum("delta", 1, true, points()),
             sum("unsaid", 0, true, points()),
-            m().text(1, "h").message(9, m().varint(2, 1).message(1, m())),
+            m().text(1, "h")
+                .message(9, m().varint(2, 1).message(1, m())),
             m().text(1, "empty"),
         ]
     };
@@ -515,7 +587,12 @@ fn temporality_that_cannot_be_is_refused_and_named() {
 fn what_is_too_old_is_counted_and_named() {
     let oldest = Oldest::new(1000, millis(TIME), TimeUnit::Millisecond);
     let old = |ms: u64| m().fixed64(3, TIME - ms * 1_000_000).double(4, 1.0);
-    let metric = sum("c", 2, true, vec![old(999), old(1002), old(1001), old(1000)]);
+    let metric = sum(
+        "c",
+        2,
+        true,
+        vec![old(999), old(1002), old(1001), old(1000)],
+    );
     let settings = Settings::default();
     let registry = SeriesRegistry::new(1 << 20);
     let rules = Rules {
@@ -527,7 +604,10 @@ fn what_is_too_old_is_counted_and_named() {
     let (written, _) = decode(&body, &registry, rules, None).unwrap();
     assert_eq!(written.refused, 2);
     let error = &written.errors[0];
-    assert!(error.contains("2 data points of metric \"c\" are too old"), "{error}");
+    assert!(
+        error.contains("2 data points of metric \"c\" are too old"),
+        "{error}"
+    );
     // That of the oldest points is left out without a word.
     let found = lines(&registry, &written);
     assert_eq!(found.len(), 3, "{found:?}");

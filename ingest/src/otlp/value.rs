@@ -11,6 +11,11 @@ use crate::protobuf::{Fields, Value, WireError};
 
 /// Lists and maps within one another that a value may have.
 const MAX_DEPTH: usize = 32;
+/// Attributes of one point, resource, scope, exemplar or map. An empty one takes two bytes in the
+/// body and many more in memory.
+pub(super) const MAX_ATTRIBUTES: usize = 4096;
+/// Bytes of a list or a map as text.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// An attribute as it is in the message.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,15 @@ impl<'b> Attribute<'b> {
             }
         }
         Ok(attribute)
+    }
+
+    /// Reads one of several.
+    pub(super) fn push(all: &mut Vec<Self>, field: Value<'b>) -> Result<(), WireError> {
+        if all.len() >= MAX_ATTRIBUTES {
+            return Err(too_many());
+        }
+        all.push(Self::read(field)?);
+        Ok(())
     }
 
     /// Its name.
@@ -78,6 +92,13 @@ impl<'b> Attribute<'b> {
     }
 }
 
+#[cold]
+pub(super) fn too_many() -> WireError {
+    WireError(format!(
+        "there are more than {MAX_ATTRIBUTES} attributes in one place"
+    ))
+}
+
 /// A value, its parts still as they are in the message.
 enum AnyValue<'b> {
     Empty,
@@ -117,6 +138,11 @@ fn push_json(out: &mut String, value: AnyValue<'_>, depth: usize) -> Result<bool
             "an attribute has lists or maps more than {MAX_DEPTH} deep"
         )));
     }
+    if out.len() > MAX_TEXT_BYTES {
+        return Err(Fault::Refused(format!(
+            "an attribute has a list or map of more than {MAX_TEXT_BYTES} bytes as text"
+        )));
+    }
     match value {
         AnyValue::Empty => out.push_str("null"),
         AnyValue::String(text) => push_quoted(out, &String::from_utf8_lossy(text)),
@@ -154,6 +180,9 @@ fn push_json(out: &mut String, value: AnyValue<'_>, depth: usize) -> Result<bool
                 if number == 1 {
                     let entry = Attribute::read(value)?;
                     entries.insert(entry.key, entry.value);
+                    if entries.len() > MAX_ATTRIBUTES {
+                        return Err(too_many().into());
+                    }
                 }
             }
             out.push('{');
@@ -285,7 +314,9 @@ mod tests {
     fn lists_and_maps_are_json() {
         let value = Message::default;
         let list = |items: Vec<Message>| {
-            let list = items.into_iter().fold(value(), |m, item| m.message(1, item));
+            let list = items
+                .into_iter()
+                .fold(value(), |m, item| m.message(1, item));
             value().message(5, list)
         };
         let map = |entries: Vec<(&str, Message)>| {
@@ -305,9 +336,7 @@ mod tests {
                 value().bytes(7, b"f"),
                 list(vec![value().varint(2, 1)]),
             ]),
-            Ok(
-                "[\"a\\u003cb\\u003e\\u0026\\u0001\\u2028\\\"\\\\\\n\",null,7,0.5,\"Zg==\",[true]]",
-            ),
+            Ok("[\"a\\u003cb\\u003e\\u0026\\u0001\\u2028\\\"\\\\\\n\",null,7,0.5,\"Zg==\",[true]]"),
         );
         check(
             map(vec![

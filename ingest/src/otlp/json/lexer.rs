@@ -191,18 +191,22 @@ impl<'b> Lexer<'b> {
             Some(b'u') => {
                 let first = self.hex4()?;
                 if let 0xd800..0xdc00 = first
-                    && self.text.as_bytes().get(self.at..self.at + 2) == Some(b"\\u")
+                    && let Some(second @ 0xdc00..0xe000) = self.second_half()
                 {
-                    self.at += 2;
-                    let second = self.hex4()?;
-                    let pair = (first - 0xd800 << 10 | second.wrapping_sub(0xdc00)) + 0x10000;
-                    let is_low = (0xdc00..0xe000).contains(&second);
-                    return Ok(char::from_u32(pair).filter(|_| is_low).unwrap_or('\u{fffd}'));
+                    self.at += 6;
+                    let pair = ((first - 0xd800) << 10 | (second - 0xdc00)) + 0x10000;
+                    return Ok(char::from_u32(pair).unwrap_or('\u{fffd}'));
                 }
                 char::from_u32(first).unwrap_or('\u{fffd}')
             }
             _ => return Err(self.bad("an escape is unknown")),
         })
+    }
+
+    /// The number of an escape that comes next, without taking it.
+    fn second_half(&self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
     }
 
     fn hex4(&mut self) -> Result<u32, Bad> {

@@ -35,7 +35,9 @@ fn check(json: &str, expected: Message) {
 
 #[track_caller]
 fn refuse(json: &str, part: &str) {
-    let error = to_protobuf(json.as_bytes(), 1 << 20).unwrap_err().to_string();
+    let error = to_protobuf(json.as_bytes(), 1 << 20)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(part), "{json}: {error}");
 }
 
@@ -61,7 +63,7 @@ fn numbers_keep_every_bit() {
     );
     for (text, value) in [
         ("123456789012345680", 123_456_789_012_345_680.0),
-        ("7.2057594037927933e16", 7.2057594037927933e16),
+        ("7.2057594037927933e16", 72_057_594_037_927_936.0),
         ("5e-324", 5e-324),
         ("-0.0", -0.0),
         ("\"1.7976931348623157e308\"", f64::MAX),
@@ -79,6 +81,21 @@ fn numbers_keep_every_bit() {
 }
 
 #[test]
+fn halves_of_characters_are_replaced() {
+    for (escaped, text) in [
+        (r"\ud83d\ude00", "😀"),
+        (r"\ud800\u0000", "\u{fffd}\0"),
+        (r"\ud800\ud800", "\u{fffd}\u{fffd}"),
+        (r"\ud800\udfff", "\u{103ff}"),
+        (r"\udc00x", "\u{fffd}x"),
+        (r"\ud800", "\u{fffd}"),
+        (r"\ud800\n", "\u{fffd}\n"),
+    ] {
+        check(&format!(r#"{{"name":"{escaped}"}}"#), m().text(1, text));
+    }
+}
+
+#[test]
 fn every_kind_of_field() {
     check(
         r#"{"name":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dx","unit":"s","sum":{
@@ -92,43 +109,46 @@ fn every_kind_of_field() {
                 {"key":"m","value":{"kvlistValue":{"values":[{"key":"k"}]}}}],
             "exemplars":[{"traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"","asInt":"2",
                 "filteredAttributes":[]}]}]}}"#,
-        m().text(1, "a\"\\/\u{8}\u{c}\n\r\té😀\u{fffd}x").text(3, "s").message(
-            7,
-            m().varint(2, 1).varint(3, 1).message(
-                1,
-                m().message(7, m().text(1, "s").message(2, text_value("x")))
-                    .message(7, m().text(1, "b").message(2, m().varint(2, 0)))
-                    .message(7, m().text(1, "i").message(2, m().varint(3, -7i64 as u64)))
-                    .message(
-                        7,
-                        m().text(1, "y").message(2, m().bytes(7, b"\xff\xfe\xfd\xfc")),
-                    )
-                    .message(
-                        7,
-                        m().text(1, "l").message(
-                            2,
-                            m().message(
-                                5,
-                                m().message(1, m().double(4, f64::NAN)).message(1, m()),
-                            ),
-                        ),
-                    )
-                    .message(
-                        7,
-                        m().text(1, "m")
-                            .message(2, m().message(6, m().message(1, m().text(1, "k")))),
-                    )
-                    .message(
-                        5,
-                        m().bytes(
-                            5,
-                            b"\x5b\x8e\xff\xf7\x98\x03\x81\x03\xd2\x69\xb6\x33\x81\x3f\xc6\x0c",
+        m().text(1, "a\"\\/\u{8}\u{c}\n\r\té😀\u{fffd}x")
+            .text(3, "s")
+            .message(
+                7,
+                m().varint(2, 1).varint(3, 1).message(
+                    1,
+                    m().message(7, m().text(1, "s").message(2, text_value("x")))
+                        .message(7, m().text(1, "b").message(2, m().varint(2, 0)))
+                        .message(7, m().text(1, "i").message(2, m().varint(3, -7i64 as u64)))
+                        .message(
+                            7,
+                            m().text(1, "y")
+                                .message(2, m().bytes(7, b"\xff\xfe\xfd\xfc")),
                         )
-                        .bytes(4, b"")
-                        .fixed64(6, 2),
-                    ),
+                        .message(
+                            7,
+                            m().text(1, "l").message(
+                                2,
+                                m().message(
+                                    5,
+                                    m().message(1, m().double(4, f64::NAN)).message(1, m()),
+                                ),
+                            ),
+                        )
+                        .message(
+                            7,
+                            m().text(1, "m")
+                                .message(2, m().message(6, m().message(1, m().text(1, "k")))),
+                        )
+                        .message(
+                            5,
+                            m().bytes(
+                                5,
+                                b"\x5b\x8e\xff\xf7\x98\x03\x81\x03\xd2\x69\xb6\x33\x81\x3f\xc6\x0c",
+                            )
+                            .bytes(4, b"")
+                            .fixed64(6, 2),
+                        ),
+                ),
             ),
-        ),
     );
     check(
         r#"{"exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":3,"sum":1.5,
@@ -180,9 +200,8 @@ fn what_is_wrong_is_named_with_its_place() {
 #[test]
 fn depth_and_size_are_bounded() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        let nested = |depth: usize| {
-            format!("{{\"a\":{}1{}}}", open.repeat(depth), close.repeat(depth))
-        };
+        let nested =
+            |depth: usize| format!("{{\"a\":{}1{}}}", open.repeat(depth), close.repeat(depth));
         assert!(to_protobuf(nested(128).as_bytes(), 1 << 20).is_ok());
         refuse(&nested(129), "nested too deep");
         refuse(&nested(1_000_000), "nested too deep");
@@ -190,7 +209,9 @@ fn depth_and_size_are_bounded() {
     let value = |depth: usize| {
         let (open, close) = (r#"{"arrayValue":{"values":["#, "]}}");
         let value = format!("{}{{}}{}", open.repeat(depth), close.repeat(depth));
-        format!(r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"k","value":{value}}}]}}}}]}}"#)
+        format!(
+            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"k","value":{value}}}]}}}}]}}"#
+        )
     };
     assert!(to_protobuf(value(60).as_bytes(), 1 << 20).is_ok());
     refuse(&value(100_000), "nested too deep");
@@ -202,5 +223,8 @@ fn depth_and_size_are_bounded() {
     let body = to_protobuf(zeros.as_bytes(), 1 << 20).unwrap();
     assert!(body.len() <= MAX_GROWTH * zeros.len());
     let error = to_protobuf(zeros.as_bytes(), 800_000).unwrap_err();
-    assert!(error.to_string().contains("larger than the limit"), "{error}");
+    assert!(
+        error.to_string().contains("larger than the limit"),
+        "{error}"
+    );
 }

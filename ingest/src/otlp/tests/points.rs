@@ -3,19 +3,29 @@
 use super::*;
 
 fn histogram_metric(name: &str, temporality: u64, points: Vec<Message>) -> Message {
-    let data = points.into_iter().fold(m(), |data, point| data.message(1, point));
+    let data = points
+        .into_iter()
+        .fold(m(), |data, point| data.message(1, point));
     m().text(1, name).message(9, data.varint(2, temporality))
 }
 
 fn exponential_metric(name: &str, temporality: u64, points: Vec<Message>) -> Message {
-    let data = points.into_iter().fold(m(), |data, point| data.message(1, point));
+    let data = points
+        .into_iter()
+        .fold(m(), |data, point| data.message(1, point));
     m().text(1, name).message(10, data.varint(2, temporality))
 }
 
 fn histogram_point(count: u64, counts: &[u64], bounds: &[f64]) -> Message {
     let point = m().fixed64(3, TIME).fixed64(4, count);
-    let counts: Vec<u8> = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
-    let bounds: Vec<u8> = bounds.iter().flat_map(|bound| bound.to_le_bytes()).collect();
+    let counts: Vec<u8> = counts
+        .iter()
+        .flat_map(|count| count.to_le_bytes())
+        .collect();
+    let bounds: Vec<u8> = bounds
+        .iter()
+        .flat_map(|bound| bound.to_le_bytes())
+        .collect();
     point.bytes(6, &counts).bytes(7, &bounds)
 }
 
@@ -41,14 +51,25 @@ fn numbers_keep_every_bit() {
     let settings = Settings::default();
     let check = |point: Message, expected: &str| {
         let point = point.fixed64(3, TIME);
-        check(&settings, &one(gauge("g", vec![point])), &[&format!("g{{}} {expected} @0")]);
+        check(
+            &settings,
+            &one(gauge("g", vec![point])),
+            &[&format!("g{{}} {expected} @0")],
+        );
     };
     check(m().double(4, 0.1 + 0.2), "0.30000000000000004");
     check(m().double(4, -0.0), "-0.0");
     check(m().double(4, f64::INFINITY), "inf");
     check(m().double(4, 5e-324), "5e-324");
     check(m().fixed64(6, -7i64 as u64), "-7.0");
-    check(m().fixed64(6, i64::MAX as u64), "9.223372036854775807e18".parse::<f64>().map(|v| format!("{v:?}")).unwrap().as_str());
+    check(
+        m().fixed64(6, i64::MAX as u64),
+        "9.223372036854775807e18"
+            .parse::<f64>()
+            .map(|v| format!("{v:?}"))
+            .unwrap()
+            .as_str(),
+    );
     // The last one counts.
     check(m().double(4, 1.5).fixed64(6, 3), "3.0");
     check(m(), "0.0");
@@ -70,13 +91,20 @@ fn times_are_cut_to_milliseconds() {
         let point = m().fixed64(2, start).fixed64(3, time).double(4, 1.0);
         let body = one(sum("c", 2, true, vec![point]));
         let written = try_written(&registry, &settings, &body).unwrap();
-        let started = written.rows.fields.iter().find_map(|field| match &field.values {
-            FieldValues::Integer(values) => Some(values[0]),
-            _ => None,
-        });
+        let started = written
+            .rows
+            .fields
+            .iter()
+            .find_map(|field| match &field.values {
+                FieldValues::Integer(values) => Some(values[0]),
+                _ => None,
+            });
         (written.rows.time[0], started)
     };
-    assert_eq!(at(TIME, TIME - 1_000_000), (1_700_000_000_123, Some(1_700_000_000_122)));
+    assert_eq!(
+        at(TIME, TIME - 1_000_000),
+        (1_700_000_000_123, Some(1_700_000_000_122))
+    );
     assert_eq!(at(999_999, 0), (0, None));
     assert_eq!(at(-1_500_000i64 as u64, 0), (-1, None));
     assert_eq!(at(u64::MAX, 0), (0, None));
@@ -100,9 +128,17 @@ fn the_end_of_a_series_is_a_stale_marker() {
         bits
     };
     const STALE: u64 = 0x7ff0_0000_0000_0002;
-    assert_eq!(bits(gauge("g", vec![m().double(4, 5.0).varint(8, 1)]), &settings), [STALE]);
-    assert_eq!(bits(gauge("g", vec![m().double(4, 5.0).varint(8, 2)]), &settings), [5f64.to_bits()]);
-    let histogram = histogram_point(9, &[1, 2], &[1.0]).double(5, 1.0).varint(10, 1);
+    assert_eq!(
+        bits(gauge("g", vec![m().double(4, 5.0).varint(8, 1)]), &settings),
+        [STALE]
+    );
+    assert_eq!(
+        bits(gauge("g", vec![m().double(4, 5.0).varint(8, 2)]), &settings),
+        [5f64.to_bits()]
+    );
+    let histogram = histogram_point(9, &[1, 2], &[1.0])
+        .double(5, 1.0)
+        .varint(10, 1);
     let classic = histogram_metric("h", 2, vec![histogram.clone()]);
     assert_eq!(bits(classic.clone(), &settings), [STALE; 4]);
     let native = Settings {
@@ -129,7 +165,10 @@ fn summaries_are_a_sum_a_count_and_quantiles() {
         .message(6, quantile(0.5, 30.0))
         .message(6, quantile(0.9, 40.0));
     let summary = with(summary, 7, &[("a", "b"), ("quantile", "x")]);
-    let metric = |point| m().text(1, "test_summary").message(11, m().message(1, point));
+    let metric = |point| {
+        m().text(1, "test_summary")
+            .message(11, m().message(1, point))
+    };
     let expected = [
         "test_summary_count{a=\"b\", quantile=\"x\"} 50.0 @0 since -1",
         "test_summary_sum{a=\"b\", quantile=\"x\"} 100.0 @0 since -1",
@@ -138,7 +177,11 @@ fn summaries_are_a_sum_a_count_and_quantiles() {
     ];
     check(&Settings::default(), &one(metric(summary)), &expected);
     let empty = ["test_summary_count{} 0.0 @0", "test_summary_sum{} 0.0 @0"];
-    check(&Settings::default(), &one(metric(m().fixed64(3, TIME))), &empty);
+    check(
+        &Settings::default(),
+        &one(metric(m().fixed64(3, TIME))),
+        &empty,
+    );
 }
 
 #[test]
@@ -154,11 +197,19 @@ fn histograms_are_a_series_a_bucket() {
         "h_count{a=\"b\", le=\"x\"} 6.0 @0 since -2",
         "h_sum{a=\"b\", le=\"x\"} 7.5 @0 since -2",
     ];
-    check(&settings, &one(histogram_metric("h", 2, vec![point])), &expected);
+    check(
+        &settings,
+        &one(histogram_metric("h", 2, vec![point])),
+        &expected,
+    );
     // Without a sum there is none, and without buckets only that of all.
     let point = m().fixed64(3, TIME).fixed64(4, 2);
     let expected = ["h_bucket{le=\"+Inf\"} 2.0 @0", "h_count{} 2.0 @0"];
-    check(&settings, &one(histogram_metric("h", 2, vec![point])), &expected);
+    check(
+        &settings,
+        &one(histogram_metric("h", 2, vec![point])),
+        &expected,
+    );
 }
 
 #[test]
@@ -170,27 +221,70 @@ fn histograms_with_explicit_bounds_may_be_native() {
     let check = |count: u64, counts: &[u64], bounds: &[f64], expected: &str| {
         let point = histogram_point(count, counts, bounds).double(5, 3.0);
         let line = format!("h{{}} schema -53 count {count} sum 3.0{expected} @0");
-        check(&settings, &one(histogram_metric("h", 2, vec![point])), &[&line]);
+        check(
+            &settings,
+            &one(histogram_metric("h", 2, vec![point])),
+            &[&line],
+        );
     };
-    check(2, &[1, 1], &[0.0, 1.0], " above [(0, 2)] [1.0, 1.0] bounds [0.0, 1.0]");
-    check(3, &[2, 0, 1], &[5.0, 10.0], " above [(0, 3)] [2.0, 0.0, 1.0] bounds [5.0, 10.0]");
-    check(11, &[3, 8, 0], &[0.0, 1.0], " above [(0, 2)] [3.0, 8.0] bounds [0.0, 1.0]");
+    check(
+        2,
+        &[1, 1],
+        &[0.0, 1.0],
+        " above [(0, 2)] [1.0, 1.0] bounds [0.0, 1.0]",
+    );
+    check(
+        3,
+        &[2, 0, 1],
+        &[5.0, 10.0],
+        " above [(0, 3)] [2.0, 0.0, 1.0] bounds [5.0, 10.0]",
+    );
+    check(
+        11,
+        &[3, 8, 0],
+        &[0.0, 1.0],
+        " above [(0, 2)] [3.0, 8.0] bounds [0.0, 1.0]",
+    );
     let nine = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
     let bounds = " bounds [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]";
     let check_nine = |counts: &[u64], expected: &str| {
-        check(counts.iter().sum(), counts, &nine, &format!("{expected}{bounds}"));
+        check(
+            counts.iter().sum(),
+            counts,
+            &nine,
+            &format!("{expected}{bounds}"),
+        );
     };
     check_nine(&[4, 3, 2, 1], " above [(0, 4)] [4.0, 3.0, 2.0, 1.0]");
     check_nine(&[0, 0, 1, 1, 2, 3], " above [(2, 4)] [1.0, 1.0, 2.0, 3.0]");
-    check_nine(&[0, 0, 1, 1, 2, 3, 0, 0], " above [(2, 4)] [1.0, 1.0, 2.0, 3.0]");
-    check_nine(&[1, 2, 0, 0, 2], " above [(0, 5)] [1.0, 2.0, 0.0, 0.0, 2.0]");
-    check_nine(&[1, 2, 0, 0, 0, 2, 4, 4], " above [(0, 2), (3, 3)] [1.0, 2.0, 2.0, 4.0, 4.0]");
+    check_nine(
+        &[0, 0, 1, 1, 2, 3, 0, 0],
+        " above [(2, 4)] [1.0, 1.0, 2.0, 3.0]",
+    );
+    check_nine(
+        &[1, 2, 0, 0, 2],
+        " above [(0, 5)] [1.0, 2.0, 0.0, 0.0, 2.0]",
+    );
+    check_nine(
+        &[1, 2, 0, 0, 0, 2, 4, 4],
+        " above [(0, 2), (3, 3)] [1.0, 2.0, 2.0, 4.0, 4.0]",
+    );
     // All is in the bucket without bounds.
     check(5, &[], &[], " above [(0, 1)] [5.0]");
-    check(2, &[1, 1], &[1.0, f64::INFINITY], " above [(0, 2)] [1.0, 1.0] bounds [1.0]");
+    check(
+        2,
+        &[1, 1],
+        &[1.0, f64::INFINITY],
+        " above [(0, 2)] [1.0, 1.0] bounds [1.0]",
+    );
 
     let refuse_point = |point: Message, part: &str| {
-        refuse(&settings, &one(histogram_metric("h", 2, vec![point])), 1, &["metric \"h\"", part]);
+        refuse(
+            &settings,
+            &one(histogram_metric("h", 2, vec![point])),
+            1,
+            &["metric \"h\"", part],
+        );
     };
     refuse_point(histogram_point(9, &[1, 1], &[1.0]), "count is 9");
     refuse_point(histogram_point(2, &[1, 1], &[1.0, 1.0]), "ascending");
@@ -212,7 +306,11 @@ fn exponential_histograms_are_native() {
     };
     let check = |point: Message, expected: &str| {
         let line = format!("e{{}} {expected} @0");
-        check(&settings, &one(exponential_metric("e", 2, vec![point])), &[&line]);
+        check(
+            &settings,
+            &one(exponential_metric("e", 2, vec![point])),
+            &[&line],
+        );
     };
     check(
         point(5, 1, 1, buckets(1, &[1, 1]), buckets(1, &[1, 1])),
@@ -232,7 +330,10 @@ fn exponential_histograms_are_native() {
     );
     // Without a sum it is 0, and the sender's threshold does not count.
     check(
-        m().fixed64(3, TIME).fixed64(4, 2).fixed64(7, 2).double(14, 0.5),
+        m().fixed64(3, TIME)
+            .fixed64(4, 2)
+            .fixed64(7, 2)
+            .double(14, 0.5),
         "schema 0 count 2 sum 0.0 zero 2 within 1e-128",
     );
     check(
@@ -245,12 +346,22 @@ fn exponential_histograms_are_native() {
     };
     refuse_point(point(0, -5, 0, m(), m()), "scale -5");
     refuse_point(point(0, -10, 0, m(), m()), "the lowest that is taken is -4");
-    refuse_point(point(5, 0, 1, m(), m()), "count is 5, but its buckets have 1");
+    refuse_point(
+        point(5, 0, 1, m(), m()),
+        "count is 5, but its buckets have 1",
+    );
     refuse_point(point(1, 0, 0, buckets(i32::MAX, &[1]), m()), "beyond");
-    refuse_point(point(0, 0, 0, buckets(0, &vec![0; 70_000]), m()), "70000 buckets");
+    refuse_point(
+        point(0, 0, 0, buckets(0, &vec![0; 70_000]), m()),
+        "70000 buckets",
+    );
     // Its other points are kept.
     let good = point(1, 0, 1, m(), m());
-    let request = one(exponential_metric("e", 2, vec![point(0, -5, 0, m(), m()), good]));
+    let request = one(exponential_metric(
+        "e",
+        2,
+        vec![point(0, -5, 0, m(), m()), good],
+    ));
     assert_eq!(written(&settings, &request).histograms, 1);
 }
 
@@ -335,7 +446,11 @@ fn exemplars_have_128_characters_at_most() {
     check_labels(with(exemplar(), 7, &[("b", "2"), ("a", "1")]), " a=1 b=2");
     // One without a value is none, and gauges have none.
     let none = point(1.0).message(5, m().bytes(5, &[1; 16]));
-    check(&settings, &one(sum("c", 2, true, vec![none])), &["c_total{} 1.0 @0"]);
+    check(
+        &settings,
+        &one(sum("c", 2, true, vec![none])),
+        &["c_total{} 1.0 @0"],
+    );
     let of_gauge = point(1.0).message(5, exemplar());
     check(&settings, &one(gauge("g", vec![of_gauge])), &["g{} 1.0 @0"]);
 }
