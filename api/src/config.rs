@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use tidelake_catalog::segment::ValueLayout;
 use tidelake_compactor::policy::MAX_INPUTS;
 
+use crate::otlp::{OtlpDelta, OtlpTranslationStrategy};
+
 /// All settings, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,6 +167,27 @@ pub struct Config {
     pub value_layout: ValueLayout,
     /// How far back an instant selector looks for a sample.
     pub lookback_ms: u64,
+    /// What becomes of the names of metrics and attributes of OTLP.
+    pub otlp_translation_strategy: OtlpTranslationStrategy,
+    /// Attributes of OTLP's resources that become labels of all their series. Others are in
+    /// `target_info`, so that series stay the same when they change.
+    pub otlp_promote_resource_attributes: Vec<String>,
+    /// Whether all of them become labels.
+    pub otlp_promote_all_resource_attributes: bool,
+    /// Those that do not, if all others do.
+    pub otlp_ignore_resource_attributes: Vec<String>,
+    /// Whether `target_info` has `service.name`, `service.namespace` and `service.instance.id` too,
+    /// of which `job` and `instance` are made.
+    pub otlp_keep_identifying_resource_attributes: bool,
+    /// Whether OTLP's histograms with explicit bounds become native histograms with custom buckets.
+    /// Otherwise each bucket is a series.
+    pub otlp_convert_histograms_to_nhcb: bool,
+    /// Whether name, version and attributes of OTLP's scopes become labels.
+    pub otlp_promote_scope_metadata: bool,
+    /// Whether type and unit of OTLP's metrics become the labels `__type__` and `__unit__`.
+    pub otlp_type_and_unit_labels: bool,
+    /// What becomes of OTLP's points that count since the point before.
+    pub otlp_delta: OtlpDelta,
     /// Time that running requests get to finish when the server stops.
     pub shutdown_timeout_ms: u64,
     /// How long to wait for a store that does not answer at start.
@@ -232,6 +255,15 @@ impl Default for Config {
             max_fresh_segments: 256,
             value_layout: ValueLayout::Plain,
             lookback_ms: 300_000,
+            otlp_translation_strategy: OtlpTranslationStrategy::default(),
+            otlp_promote_resource_attributes: Vec::new(),
+            otlp_promote_all_resource_attributes: false,
+            otlp_ignore_resource_attributes: Vec::new(),
+            otlp_keep_identifying_resource_attributes: false,
+            otlp_convert_histograms_to_nhcb: false,
+            otlp_promote_scope_metadata: false,
+            otlp_type_and_unit_labels: false,
+            otlp_delta: OtlpDelta::default(),
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
             accept_lost_wal: false,
@@ -545,6 +577,86 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_LOOKBACK_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookback_ms: Option<u64>,
+    /// Names of OTLP's metrics and attributes [default: UnderscoreEscapingWithSuffixes]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_TRANSLATION_STRATEGY",
+        value_name = "STRATEGY"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_translation_strategy: Option<OtlpTranslationStrategy>,
+    /// Attributes of OTLP's resources that become labels, with commas between them
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_PROMOTE_RESOURCE_ATTRIBUTES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_promote_resource_attributes: Option<Vec<String>>,
+    /// All attributes of OTLP's resources become labels [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_PROMOTE_ALL_RESOURCE_ATTRIBUTES",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_promote_all_resource_attributes: Option<bool>,
+    /// Attributes that do not, if all others do, with commas between them
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_IGNORE_RESOURCE_ATTRIBUTES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_ignore_resource_attributes: Option<Vec<String>>,
+    /// target_info has the attributes that job and instance are made of [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_KEEP_IDENTIFYING_RESOURCE_ATTRIBUTES",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_keep_identifying_resource_attributes: Option<bool>,
+    /// OTLP's histograms become native ones with custom buckets [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_CONVERT_HISTOGRAMS_TO_NHCB",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_convert_histograms_to_nhcb: Option<bool>,
+    /// Name, version and attributes of OTLP's scopes become labels [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_PROMOTE_SCOPE_METADATA",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_promote_scope_metadata: Option<bool>,
+    /// Type and unit of OTLP's metrics become labels [default: false]
+    #[arg(
+        long,
+        env = "TIDELAKE_OTLP_TYPE_AND_UNIT_LABELS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_type_and_unit_labels: Option<bool>,
+    /// OTLP's points that count since the point before [default: refuse]
+    #[arg(long, env = "TIDELAKE_OTLP_DELTA", value_name = "WAY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_delta: Option<OtlpDelta>,
     /// Time that running requests get when the server stops [default: 30000]
     #[arg(long, env = "TIDELAKE_SHUTDOWN_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -640,6 +752,27 @@ impl Config {
                  merged"
             )));
         }
+        let (all, names) = (
+            self.otlp_promote_all_resource_attributes,
+            &self.otlp_promote_resource_attributes,
+        );
+        if all && !names.is_empty() {
+            return Err(ConfigError(
+                "otlp_promote_all_resource_attributes and otlp_promote_resource_attributes \
+                 exclude each other: give one of them"
+                    .into(),
+            ));
+        }
+        if !all && !self.otlp_ignore_resource_attributes.is_empty() {
+            return Err(ConfigError(
+                "otlp_ignore_resource_attributes needs otlp_promote_all_resource_attributes: \
+                 without it only named attributes become labels"
+                    .into(),
+            ));
+        }
+        crate::otlp::settings(self)
+            .head()
+            .map_err(|error| ConfigError(format!("otlp_promote_resource_attributes: {error}")))?;
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(ConfigError(
                 "tls_cert and tls_key belong together: give both or neither".into(),
@@ -813,6 +946,19 @@ mod tests {
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
         check("value_layout = 'double'", "value_layout");
+        check("otlp_delta = 'drop'", "otlp_delta");
+        check(
+            "otlp_translation_strategy = 'x'",
+            "otlp_translation_strategy",
+        );
+        check(
+            "otlp_promote_all_resource_attributes = true\notlp_promote_resource_attributes = ['a']",
+            "exclude each other",
+        );
+        check(
+            "otlp_ignore_resource_attributes = ['a']",
+            "otlp_ignore_resource_attributes needs",
+        );
         check("tls_cert = 'a'", "tls_cert and tls_key");
         check("tls_client_ca = 'a'", "tls_client_ca needs");
         check("auth = true\ninsecure_no_auth = true", "contradict");

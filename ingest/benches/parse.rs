@@ -10,6 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidelake_catalog::model::{TableKind, TableSchema};
 use tidelake_ingest::LabelLimits;
 use tidelake_ingest::line_protocol::{self, LineOptions, Precision, TableLookup};
+use tidelake_ingest::otlp::{Rules, SaidMetrics, Settings, decode};
 use tidelake_ingest::remote_write::{v1, v2};
 use tidelake_ingest::retention::Oldest;
 use tidelake_ingest::series_registry::SeriesRegistry;
@@ -230,5 +231,151 @@ fn remote_write(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, line_protocol, remote_write);
+fn fixed64(out: &mut Vec<u8>, number: u8, value: u64) {
+    out.push(number << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn attributes(out: &mut Vec<u8>, number: u8, pairs: &[(&str, &str)]) {
+    for (name, text) in pairs {
+        let (mut value, mut attribute) = (Vec::new(), Vec::new());
+        bytes(&mut value, 1, text.as_bytes());
+        bytes(&mut attribute, 1, name.as_bytes());
+        bytes(&mut attribute, 2, &value);
+        bytes(out, number, &attribute);
+    }
+}
+
+/// A resource with one scope and these metrics.
+fn of_resource(instance: &str, metrics: &[Vec<u8>]) -> Vec<u8> {
+    let (mut resource, mut scope, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    let identity = [("service.name", "node"), ("service.instance.id", instance)];
+    attributes(&mut resource, 1, &identity);
+    attributes(&mut resource, 1, &[("k8s.pod.name", "node-exporter-x8sk2")]);
+    bytes(&mut scope, 1, b"");
+    for metric in metrics {
+        bytes(&mut scope, 2, metric);
+    }
+    bytes(&mut out, 1, &resource);
+    bytes(&mut out, 2, &scope);
+    out
+}
+
+/// The start and the time of a point, and its value in a field.
+fn point(value: Option<(u8, f64)>) -> Vec<u8> {
+    let mut point = Vec::new();
+    fixed64(&mut point, 2, 1_699_999_000_000_000_000);
+    fixed64(&mut point, 3, 1_700_000_000_000_000_000);
+    if let Some((number, value)) = value {
+        fixed64(&mut point, number, value.to_bits());
+    }
+    point
+}
+
+/// A metric of these points; `kind` is the field of its data.
+fn metric(name: &str, kind: u8, points: &[Vec<u8>]) -> Vec<u8> {
+    let (mut data, mut metric) = (Vec::new(), Vec::new());
+    for point in points {
+        bytes(&mut data, 1, point);
+    }
+    data.extend([2 << 3, 2]);
+    if kind == 7 {
+        data.extend([3 << 3, 1]);
+    }
+    bytes(&mut metric, 1, name.as_bytes());
+    bytes(&mut metric, 2, b"Seconds the CPUs spent in each mode.");
+    bytes(&mut metric, 3, b"s");
+    bytes(&mut metric, kind, &data);
+    metric
+}
+
+/// One sample for each of many series, as `write_request` has them: of one metric, or each of a
+/// metric and a resource of its own.
+fn otlp_request(series: usize, is_spread: bool) -> Vec<u8> {
+    let (mut body, mut points) = (Vec::new(), Vec::new());
+    for i in 0..series {
+        let instance = instance(i);
+        let mut point = point(Some((4, i as f64 * 0.25)));
+        attributes(&mut point, 7, &labels(&instance)[1..]);
+        if is_spread {
+            let metric = metric("node.cpu.time", 7, &[point]);
+            bytes(&mut body, 1, &of_resource(&instance, &[metric]));
+        } else {
+            points.push(point);
+        }
+    }
+    if !is_spread {
+        bytes(
+            &mut body,
+            1,
+            &of_resource("i", &[metric("node.cpu.time", 7, &points)]),
+        );
+    }
+    body
+}
+
+/// Histograms of 15 buckets, each of which is 17 samples.
+fn otlp_histograms(histograms: usize) -> Vec<u8> {
+    let mut points = Vec::new();
+    for i in 0..histograms {
+        let mut point = point(Some((5, 12.5)));
+        fixed64(&mut point, 4, 15);
+        let counts: Vec<u8> = (0..15).flat_map(|_| 1u64.to_le_bytes()).collect();
+        let bounds: Vec<u8> = (0..14).flat_map(|n| f64::from(n).to_le_bytes()).collect();
+        bytes(&mut point, 6, &counts);
+        bytes(&mut point, 7, &bounds);
+        attributes(&mut point, 9, &labels(&instance(i))[1..]);
+        points.push(point);
+    }
+    let mut body = Vec::new();
+    bytes(
+        &mut body,
+        1,
+        &of_resource("i", &[metric("request.duration", 9, &points)]),
+    );
+    body
+}
+
+fn otlp(c: &mut Criterion) {
+    const SERIES: usize = 10_000;
+    let mut group = c.benchmark_group("otlp");
+    let settings = Settings::default();
+    let rules = Rules {
+        settings: &settings,
+        head: &[],
+        oldest: Oldest::NONE,
+        limits: LabelLimits::NONE,
+        table: 1,
+    };
+    for (name, body, samples) in [
+        (
+            "one_sample_per_series",
+            otlp_request(SERIES, false),
+            SERIES + 1,
+        ),
+        (
+            "one_metric_per_sample",
+            otlp_request(SERIES, true),
+            2 * SERIES,
+        ),
+        ("classic_histograms", otlp_histograms(1_000), 17_001),
+    ] {
+        group.throughput(Throughput::Elements(samples as u64));
+        let (registry, said) = (SeriesRegistry::new(1 << 30), SaidMetrics::default());
+        let (written, keys) = decode(&body, &registry, rules, Some(&said)).expect("it is valid");
+        assert_eq!(written.samples, samples);
+        said.add(keys);
+        group.bench_function(name, |b| {
+            b.iter(|| decode(&body, &registry, rules, Some(&said)))
+        });
+    }
+    let body = otlp_request(SERIES, false);
+    group.throughput(Throughput::Elements(SERIES as u64));
+    group.bench_function("unknown_series", |b| {
+        b.iter(|| decode(&body, &SeriesRegistry::new(1 << 30), rules, None))
+    });
+    group.finish();
+}
+
+criterion_group!(benches, line_protocol, remote_write, otlp);
 criterion_main!(benches);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
@@ -22,13 +23,16 @@ use tokio::sync::{Notify, watch};
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
 use crate::flush::write_segments;
 use crate::label_limits::LabelLimits;
+use crate::line_protocol::LineError;
+use crate::otlp::Delta;
+use crate::otlp::accumulate::{Accumulated, Accumulator};
 use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::series_quota::SeriesQuota;
 use crate::wal::clock::SystemClock;
 use crate::wal::{
-    FIRST_SEQ, Frame, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
+    FIRST_SEQ, Frame, Protocol, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
     WalPosition, WalState, WalWriter, WriterId,
 };
 
@@ -92,6 +96,8 @@ pub struct IngestOptions {
     pub names: NameLimits,
     /// Number and length of the labels of a series.
     pub labels: LabelLimits,
+    /// How OTLP is translated.
+    pub otlp: crate::otlp::Settings,
     /// How often to look whether another process took this node over.
     pub fence_check_interval: Duration,
     /// The write-ahead log.
@@ -113,6 +119,7 @@ impl Default for IngestOptions {
             max_remote_write_bytes: 32 << 20,
             names: NameLimits::default(),
             labels: LabelLimits::NONE,
+            otlp: crate::otlp::Settings::default(),
             fence_check_interval: Duration::from_secs(1),
             wal: WalOptions::local(),
             accept_lost_wal: false,
@@ -181,6 +188,10 @@ pub struct Ingester {
     /// See [`Underway`].
     underway: AtomicUsize,
     counters: IngestCounters,
+    /// What a logged request of OTLP begins with.
+    otlp_head: Bytes,
+    /// What OTLP's deltas add up to.
+    sums: Accumulator,
     options: IngestOptions,
 }
 
@@ -216,6 +227,7 @@ impl Ingester {
                 "the catalog is not registered as a node".to_owned(),
             ));
         };
+        let otlp_head = options.otlp.head().map_err(IngestError::BadRequest)?;
         let registries = Arc::new(Registries::new(
             options.series_bytes,
             Arc::clone(&options.memory),
@@ -384,6 +396,8 @@ impl Ingester {
             put_off: RwLock::new(None),
             underway: AtomicUsize::new(0),
             counters: IngestCounters::default(),
+            otlp_head,
+            sums: Accumulator::new(&options.memory),
             options,
         });
         ingester.start_background(covered);
@@ -465,6 +479,16 @@ impl Ingester {
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
         }
+        let (request, accumulated, _memory) = match request.protocol {
+            Protocol::Otlp { format } if self.options.otlp.delta == Delta::Accumulate => {
+                let now_ms = self.catalog.environment().now_ms();
+                let sums = &self.sums;
+                let done = self.preparer.accumulate(sums, request, format, now_ms);
+                let (request, accumulated, memory) = done.await?;
+                (request, accumulated, Some(memory))
+            }
+            _ => (request, Accumulated::default(), None),
+        };
         let database: Arc<str> = request.database.into();
         let limits = self.catalog.snapshot().limits_of(&database);
         self.registries
@@ -476,15 +500,19 @@ impl Ingester {
                 .labels
                 .narrowed(LabelLimits::of_tenant(&limits)),
         };
+        let body = match request.protocol {
+            Protocol::Otlp { .. } => [&*self.otlp_head, &*request.body].concat().into(),
+            _ => request.body,
+        };
         let frame = Frame {
             database,
             protocol: request.protocol,
             encoding: request.encoding,
             received_ns: self.catalog.environment().now_ns(),
             limits: labels,
-            body: request.body,
+            body,
         };
-        let prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
+        let mut prepared = match self.preparer.prepare(&frame, request.accept_partial).await {
             Ok(prepared) => prepared,
             Err(error @ IngestError::Unavailable { .. }) => {
                 self.full.notify_one();
@@ -492,6 +520,12 @@ impl Ingester {
             }
             Err(error) => return Err(error),
         };
+        prepared.outcome.refused += accumulated.refused;
+        let errors = accumulated.errors.into_iter();
+        prepared
+            .outcome
+            .errors
+            .extend(errors.map(LineError::of_request));
         let Written {
             samples,
             histograms,

@@ -155,6 +155,17 @@ pub struct LineError {
     pub message: String,
 }
 
+impl LineError {
+    /// Of a protocol that has no lines.
+    pub(crate) fn of_request(message: String) -> Self {
+        Self {
+            line: 0,
+            original: String::new(),
+            message,
+        }
+    }
+}
+
 /// Bytes of a bad line that are quoted.
 pub const ORIGINAL_BYTES: usize = 512;
 

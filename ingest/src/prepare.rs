@@ -6,6 +6,7 @@
 //! now. A line that needs more was refused then, and is refused again: replay adds no table and no
 //! column of line protocol. Labels are held to the limits of the frame, not to those of today.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,15 @@ use crate::column::FieldColumn;
 use crate::content::{self, ContentError};
 use crate::label_limits::LabelLimits;
 use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
+use crate::otlp;
+use crate::otlp::accumulate::{Accumulated, Accumulator};
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
-use crate::request::{IngestError, WriteOutcome, Written};
+use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::SeriesRegistry;
-use crate::wal::{Frame, Precision, Protocol};
+use crate::wal::{ContentEncoding, Frame, OtlpFormat, Precision, Protocol};
 
 /// Rows of one table.
 #[derive(Debug)]
@@ -63,6 +66,7 @@ pub struct Preparer {
     max_samples: usize,
     is_replay: bool,
     memory: Arc<MemoryBudget>,
+    said: otlp::SaidMetrics,
 }
 
 /// Bytes of memory for each byte of line protocol: short lines are rows of 24 bytes, and columns
@@ -74,6 +78,13 @@ const MEMORY_WAIT: Duration = Duration::from_secs(2);
 /// Reads a body of one version of remote write.
 type Decode =
     fn(&[u8], &SeriesRegistry, Oldest, &LabelLimits) -> Result<WrittenSamples, DecodeError>;
+
+/// A logged body of OTLP, taken apart.
+struct Otlp<'b> {
+    settings: &'b otlp::Settings,
+    head: &'b [u8],
+    body: &'b [u8],
+}
 
 struct Lookup<'a> {
     snapshot: &'a Snapshot,
@@ -148,6 +159,7 @@ impl Preparer {
             max_samples: usize::MAX,
             is_replay: true,
             memory,
+            said: otlp::SaidMetrics::default(),
         }
     }
 
@@ -223,19 +235,116 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => self.max_remote_write_bytes,
+            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp { .. } => {
+                self.max_remote_write_bytes
+            }
         };
         self.check_database(&self.catalog.snapshot(), &frame.database)?;
         let mut inflated = self.reserve(0).await?;
-        let body = content::decompress(&frame.body, frame.encoding, limit, &mut inflated)
+        let (translation, sent) = match frame.protocol {
+            Protocol::Otlp { .. } => {
+                let (settings, head, sent) =
+                    otlp::Settings::split(&frame.body).map_err(IngestError::Internal)?;
+                (Some((settings, head)), sent)
+            }
+            _ => (None, &*frame.body),
+        };
+        let body = content::decompress(sent, frame.encoding, limit, &mut inflated)
             .map_err(content_error)?;
         match frame.protocol {
             Protocol::LineProtocol { precision } | Protocol::LineProtocol1 { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
             }
-            Protocol::RemoteWrite1 => self.samples(frame, &body, remote_write::v1::decode).await,
-            Protocol::RemoteWrite2 => self.samples(frame, &body, remote_write::v2::decode).await,
+            Protocol::RemoteWrite1 => {
+                self.remote_write(frame, &body, remote_write::v1::decode)
+                    .await
+            }
+            Protocol::RemoteWrite2 => {
+                self.remote_write(frame, &body, remote_write::v2::decode)
+                    .await
+            }
+            Protocol::Otlp { format } => {
+                let (settings, head) = translation.unwrap_or_default();
+                let body = protobuf_of(body, format, limit, &mut inflated)?;
+                let (settings, body) = (&settings, &*body);
+                let request = Otlp {
+                    settings,
+                    head,
+                    body,
+                };
+                self.otlp(frame, request).await
+            }
         }
+    }
+
+    async fn remote_write(
+        &self,
+        frame: &Frame,
+        body: &[u8],
+        decode: Decode,
+    ) -> Result<Prepared, IngestError> {
+        let decode = |registry: &SeriesRegistry, oldest, _| {
+            decode(body, registry, oldest, &frame.limits)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))
+        };
+        self.samples(frame, decode).await
+    }
+
+    async fn otlp(&self, frame: &Frame, request: Otlp<'_>) -> Result<Prepared, IngestError> {
+        // A replay keeps no metadata.
+        let said = (!self.is_replay).then_some(&self.said);
+        let mut new_said = Vec::new();
+        let decode = |registry: &SeriesRegistry, oldest, table| {
+            let rules = otlp::Rules {
+                settings: request.settings,
+                head: request.head,
+                oldest,
+                limits: frame.limits,
+                table,
+            };
+            let (written, said) = otlp::decode(request.body, registry, rules, said)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            new_said = said;
+            Ok(written)
+        };
+        let prepared = self.samples(frame, decode).await?;
+        self.said.add(new_said);
+        Ok(prepared)
+    }
+
+    /// A request of OTLP with sums in place of its deltas, and what was refused of it; the memory
+    /// is that of its body.
+    pub(crate) async fn accumulate(
+        &self,
+        sums: &Accumulator,
+        request: WriteRequest,
+        format: OtlpFormat,
+        now_ms: i64,
+    ) -> Result<(WriteRequest, Accumulated, Reservation), IngestError> {
+        let limit = self.max_remote_write_bytes;
+        let mut memory = self.reserve(0).await?;
+        let body = content::decompress(&request.body, request.encoding, limit, &mut memory)
+            .map_err(content_error)?;
+        let body = protobuf_of(body, format, limit, &mut memory)?;
+        // Sums are longer than deltas by little.
+        memory
+            .try_grow(2 * body.len())
+            .map_err(IngestError::unavailable)?;
+        let done = sums
+            .rewrite(&request.database, &body, now_ms)
+            .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let Some(mut done) = done else {
+            return Ok((request, Accumulated::default(), memory));
+        };
+        let request = WriteRequest {
+            protocol: Protocol::Otlp {
+                format: OtlpFormat::Protobuf,
+            },
+            encoding: ContentEncoding::Identity,
+            body: std::mem::take(&mut done.body).into(),
+            ..request
+        };
+        Ok((request, done, memory))
     }
 
     async fn lines(
@@ -346,11 +455,12 @@ impl Preparer {
         }
     }
 
+    /// Takes samples that `decode` gives for a registry, the oldest time taken, and the number of
+    /// the table.
     async fn samples(
         &self,
         frame: &Frame,
-        body: &[u8],
-        decode: Decode,
+        mut decode: impl FnMut(&SeriesRegistry, Oldest, u64) -> Result<WrittenSamples, IngestError>,
     ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
         let mut name = table_name(&snapshot, &frame.database, METRICS_TABLE);
@@ -364,8 +474,7 @@ impl Preparer {
         );
         let mut renewed = false;
         let mut parsed = loop {
-            let parsed = decode(body, &registry, oldest, &frame.limits)
-                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            let parsed = decode(&registry, oldest, name.id)?;
             if let Some(error) = parsed.out_of_memory {
                 return Err(IngestError::unavailable(error));
             }
@@ -440,11 +549,7 @@ impl Preparer {
             errors: parsed
                 .errors
                 .into_iter()
-                .map(|message| LineError {
-                    line: 0,
-                    original: String::new(),
-                    message,
-                })
+                .map(LineError::of_request)
                 .collect(),
             refused: parsed.refused as u64,
         };
@@ -584,6 +689,25 @@ fn table_name(snapshot: &Snapshot, database: &Arc<str>, table: &str) -> TableNam
         database: Arc::clone(database),
         table: name,
         id: found.map_or(0, |found| found.id),
+    }
+}
+
+/// A message of OTLP as protobuf, of at most `limit` bytes.
+fn protobuf_of<'b>(
+    body: Cow<'b, [u8]>,
+    format: OtlpFormat,
+    limit: usize,
+    memory: &mut Reservation,
+) -> Result<Cow<'b, [u8]>, IngestError> {
+    match format {
+        OtlpFormat::Protobuf => Ok(body),
+        OtlpFormat::Json => {
+            let most = body.len().saturating_mul(otlp::json::MAX_GROWTH);
+            memory.try_grow(most).map_err(IngestError::unavailable)?;
+            let message = otlp::json::to_protobuf(&body, limit)
+                .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+            Ok(Cow::Owned(message))
+        }
     }
 }
 

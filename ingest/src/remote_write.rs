@@ -6,23 +6,23 @@
 //! A malformed message refuses the body. A series that says what cannot be (no name, a label twice)
 //! is refused alone and named; the others are kept.
 //!
-//! In the order of the data: `wire` (fields of a protobuf message), [`v1`]
+//! In the order of the data: [`v1`]
 //! (`prometheus.WriteRequest`), [`v2`] (`io.prometheus.write.v2.Request`), `histogram` (native
 //! histograms), `exemplar`, `label_fields` (labels), `samples` (columns).
 
 mod exemplar;
-mod histogram;
+pub(crate) mod histogram;
 mod label_fields;
-mod samples;
+pub(crate) mod samples;
 pub mod v1;
 pub mod v2;
-mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use tidelake_catalog::memory::{OutOfMemory, Reservation};
 
+use crate::protobuf::WireError;
 use crate::rows::Rows;
 
 /// Name of the column of float samples.
@@ -41,6 +41,12 @@ const MAX_ERROR_CHARS: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the body is not a valid remote write message: {0}")]
 pub struct DecodeError(pub(crate) String);
+
+impl From<WireError> for DecodeError {
+    fn from(error: WireError) -> Self {
+        Self(error.0)
+    }
+}
 
 /// What a body holds.
 #[derive(Debug, Default)]

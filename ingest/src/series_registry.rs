@@ -96,6 +96,12 @@ impl Spelling {
             high: (hash >> 64) as u64,
         }
     }
+
+    /// The hash, to be a part of other spellings.
+    #[inline]
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.high) << 64 | u128::from(self.low)).to_le_bytes()
+    }
 }
 
 struct KnownSpelling {

@@ -40,7 +40,7 @@ pub mod writer;
 #[cfg(test)]
 mod simulation;
 
-pub use frame::{ContentEncoding, Frame, Precision, Protocol, WriterId};
+pub use frame::{ContentEncoding, Frame, OtlpFormat, Precision, Protocol, WriterId};
 pub use metrics::WalMetrics;
 pub use replay::{Loss, Replay, ReplayError, ReplayOptions, ReplayReport, ReplayedGroup};
 pub use truncate::Truncator;

@@ -11,14 +11,22 @@ pub const DEFAULT_DATABASE: &str = "default";
 /// The database of a request on a Prometheus path: the `/db/{database}` prefix, else
 /// `X-Scope-OrgID`, else the default.
 pub fn of_prometheus(path: &RawPathParams, headers: &HeaderMap) -> Result<String, ServiceError> {
-    let name = match path_value(path, "database") {
-        Some(name) => name,
-        None => match headers.get("x-scope-orgid") {
-            Some(value) => value
-                .to_str()
-                .map_err(|_| ServiceError::bad_request("the header X-Scope-OrgID is not text"))?,
-            None => DEFAULT_DATABASE,
-        },
+    match path_value(path, "database") {
+        Some(name) => {
+            check_name(name)?;
+            Ok(name.to_owned())
+        }
+        None => of_header(headers),
+    }
+}
+
+/// The database that `X-Scope-OrgID` names, in HTTP or in the metadata of gRPC, else the default.
+pub fn of_header(headers: &HeaderMap) -> Result<String, ServiceError> {
+    let name = match headers.get("x-scope-orgid") {
+        Some(value) => value
+            .to_str()
+            .map_err(|_| ServiceError::bad_request("the header X-Scope-OrgID is not text"))?,
+        None => DEFAULT_DATABASE,
     };
     check_name(name)?;
     Ok(name.to_owned())

@@ -5,19 +5,24 @@
 //! never a 5xx.
 use std::error::Error;
 
+use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use prost::Message;
 use serde_json::json;
 use tonic::Status;
 
 use crate::http::grpc;
+use crate::http::params::media_type;
 use crate::service::error::{Code, RETRY_AFTER_S, ServiceError};
 
 /// What a client may show.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer, Basic realm=\"tidelake\"");
+
+/// The content types of OTLP.
+pub const OTLP_PROTOBUF: &str = "application/x-protobuf";
+pub const OTLP_JSON: &str = "application/json";
 
 /// How a protocol words its errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,10 @@ pub enum Dialect {
     Prometheus,
     /// The message alone: remote write, administration.
     Text,
+    /// `google.rpc.Status` in protobuf: OTLP.
+    OtlpProtobuf,
+    /// The same in JSON.
+    OtlpJson,
     /// A status of gRPC in the trailers of a response that is 200 to HTTP.
     Grpc,
 }
@@ -40,9 +49,20 @@ const MAX_STATUS_CHARS: usize = 1000;
 impl Dialect {
     /// The words for a request, for errors that no handler words.
     pub fn of<B>(request: &Request<B>) -> Self {
-        match grpc::is_grpc(request.headers()) {
-            true => Self::Grpc,
-            false => Self::of_path(request.uri().path()),
+        if grpc::is_grpc(request.headers()) {
+            return Self::Grpc;
+        }
+        match Self::of_path(request.uri().path()) {
+            Self::OtlpProtobuf => Self::of_otlp(request.headers()),
+            dialect => dialect,
+        }
+    }
+
+    /// The words for a request of OTLP: in the content type that it has.
+    pub fn of_otlp(headers: &HeaderMap) -> Self {
+        match media_type(headers) == OTLP_JSON {
+            true => Self::OtlpJson,
+            false => Self::OtlpProtobuf,
         }
     }
 
@@ -53,6 +73,7 @@ impl Dialect {
             .unwrap_or(path);
         match below {
             "/api/v1/write" | "/api/v1/read" => Self::Text,
+            "/v1/metrics" | "/api/v1/otlp/v1/metrics" => Self::OtlpProtobuf,
             _ if below.starts_with("/admin/") => Self::Text,
             _ if below.starts_with("/api/v1/") => Self::Prometheus,
             _ if below.starts_with("/api/v2/") => Self::InfluxV2,
@@ -76,6 +97,8 @@ impl ServiceError {
             Code::Throttled { .. } => match dialect {
                 // Prometheus and Telegraf's first output drop every other 4xx and this one.
                 Dialect::Text | Dialect::Influx | Dialect::Grpc => StatusCode::SERVICE_UNAVAILABLE,
+                // OpenTelemetry's SDK for Python retries no 4xx but 408.
+                Dialect::OtlpProtobuf | Dialect::OtlpJson => StatusCode::SERVICE_UNAVAILABLE,
                 Dialect::InfluxV2 | Dialect::Prometheus => StatusCode::TOO_MANY_REQUESTS,
             },
             Code::Timeout | Code::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -86,22 +109,36 @@ impl ServiceError {
     /// The answer in the words of a protocol.
     pub fn respond(self, dialect: Dialect) -> Response {
         let status = self.status(dialect);
-        let (content_type, body) = match dialect {
+        let (content_type, body): (_, Body) = match dialect {
             Dialect::Grpc => return Status::from(self).into_http(),
             Dialect::Influx => (
                 "application/json",
-                json!({ "error": self.message }).to_string(),
+                json!({ "error": self.message }).to_string().into(),
             ),
             Dialect::InfluxV2 => (
                 "application/json",
-                json!({ "code": self.influx_code(), "message": self.message }).to_string(),
+                json!({ "code": self.influx_code(), "message": self.message })
+                    .to_string()
+                    .into(),
             ),
             Dialect::Prometheus => {
                 let kind = self.prometheus_type();
                 let body = json!({ "status": "error", "errorType": kind, "error": self.message });
-                ("application/json", body.to_string())
+                ("application/json", body.to_string().into())
             }
-            Dialect::Text => ("text/plain; charset=utf-8", self.message.clone() + "\n"),
+            Dialect::OtlpProtobuf => {
+                let status = rpc_status(self.grpc_code(), &self.message, Vec::new());
+                (OTLP_PROTOBUF, status.into())
+            }
+            Dialect::OtlpJson => {
+                let code = i32::from(self.grpc_code());
+                let body = json!({ "code": code, "message": self.message });
+                (OTLP_JSON, body.to_string().into())
+            }
+            Dialect::Text => (
+                "text/plain; charset=utf-8",
+                (self.message.clone() + "\n").into(),
+            ),
         };
         self.log();
         let mut response = (status, body).into_response();
@@ -189,32 +226,17 @@ impl From<ServiceError> for Status {
         }
         match error.code {
             Code::Unavailable { retry_after_s } | Code::Throttled { retry_after_s } => {
-                let details = retry_info(code, &message, retry_after_s.max(1));
-                Status::with_details(code, message, details)
+                let details = vec![retry_info(retry_after_s.max(1))];
+                let details = rpc_status(code, &message, details);
+                Status::with_details(code, message, details.into())
             }
             _ => Status::new(code, message),
         }
     }
 }
 
-/// `google.rpc.Status` with a `google.rpc.RetryInfo`, by which senders know when to come again.
-fn retry_info(code: tonic::Code, message: &str, after_s: u64) -> Bytes {
-    #[derive(prost::Message)]
-    struct RpcStatus {
-        #[prost(int32, tag = "1")]
-        code: i32,
-        #[prost(string, tag = "2")]
-        message: String,
-        #[prost(message, repeated, tag = "3")]
-        details: Vec<Any>,
-    }
-    #[derive(prost::Message)]
-    struct Any {
-        #[prost(string, tag = "1")]
-        type_url: String,
-        #[prost(bytes = "vec", tag = "2")]
-        value: Vec<u8>,
-    }
+/// A `google.rpc.RetryInfo`, by which senders know when to come again.
+fn retry_info(after_s: u64) -> RpcAny {
     #[derive(prost::Message)]
     struct RetryInfo {
         #[prost(message, optional, tag = "1")]
@@ -229,15 +251,38 @@ fn retry_info(code: tonic::Code, message: &str, after_s: u64) -> Bytes {
     let delay = RetryInfo {
         retry_delay: Some(Delay { seconds }),
     };
+    RpcAny {
+        type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+        value: delay.encode_to_vec(),
+    }
+}
+
+/// `google.protobuf.Any`
+#[derive(prost::Message)]
+struct RpcAny {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// A `google.rpc.Status` in protobuf.
+fn rpc_status(code: tonic::Code, message: &str, details: Vec<RpcAny>) -> Vec<u8> {
+    #[derive(prost::Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<RpcAny>,
+    }
     let status = RpcStatus {
         code: code.into(),
         message: message.to_owned(),
-        details: vec![Any {
-            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
-            value: delay.encode_to_vec(),
-        }],
+        details,
     };
-    status.encode_to_vec().into()
+    status.encode_to_vec()
 }
 
 /// The status of HTTP that figures count for one of gRPC.
@@ -336,6 +381,8 @@ mod tests {
         check("/db/d/api/v1/query", Dialect::Prometheus);
         check("/api/v1/write", Dialect::Text);
         check("/db/d/api/v1/read", Dialect::Text);
+        check("/v1/metrics", Dialect::OtlpProtobuf);
+        check("/db/d/api/v1/otlp/v1/metrics", Dialect::OtlpProtobuf);
         check("/api/v2/write", Dialect::InfluxV2);
         check("/api/v3/query_sql", Dialect::Influx);
         check("/write", Dialect::Influx);

@@ -16,7 +16,7 @@ use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics};
 use crate::service::error::{Code, ServiceError};
-use crate::{flight, influx, prometheus, sql};
+use crate::{flight, influx, otlp, prometheus, sql};
 
 /// Smaller answers are sent as they are.
 const COMPRESS_ABOVE_BYTES: u16 = 1024;
@@ -40,6 +40,7 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::scraping::routes());
         reads
             .merge(prometheus::write::routes())
+            .merge(otlp::routes())
             .merge(prometheus::admin::routes())
     };
     Router::new()
@@ -53,6 +54,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(influx::token::routes())
         .merge(sql::routes())
         .merge(flight::routes())
+        .merge(otlp::grpc_routes())
         .merge(admin::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)

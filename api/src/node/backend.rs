@@ -33,7 +33,7 @@ use tokio::runtime::Handle;
 
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
-pub use tidelake_ingest::wal::{ContentEncoding, Precision, Protocol, WalState};
+pub use tidelake_ingest::wal::{ContentEncoding, OtlpFormat, Precision, Protocol, WalState};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
@@ -671,6 +671,7 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
             name_bytes: config.max_label_name_bytes,
             value_bytes: config.max_label_value_bytes,
         },
+        otlp: crate::otlp::settings(config),
         // On S3 every look is a request that costs money.
         fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
         wal,

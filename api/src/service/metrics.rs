@@ -111,7 +111,7 @@ impl Default for Metrics {
             refused_writes.clone(),
         );
         // Those that alerts ask for begin at 0, so that the first one is an increase.
-        for protocol in ["line_protocol", "remote_write"] {
+        for protocol in ["line_protocol", "remote_write", "otlp"] {
             for reason in ["unavailable", "throttled", "too_large", "bad_request"] {
                 drop(refused_writes.get_or_create(&Refused { protocol, reason }));
             }

@@ -34,6 +34,7 @@ impl Service {
         let protocol = match points.protocol {
             Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => "line_protocol",
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
+            Protocol::Otlp { .. } => "otlp",
         };
         let bytes = points.body.len();
         let written = self.write_admitted(access, points).await;

@@ -8,7 +8,7 @@ use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use tidelake_catalog::model::{Histogram, ResetHint, Span, is_stale};
 
 use super::DecodeError;
-use super::wire::{Fields, zigzag};
+use crate::protobuf::{Fields, zigzag};
 
 /// A histogram as sent: counts of buckets as differences of integers, or as floats.
 #[derive(Debug, Default)]
@@ -149,7 +149,8 @@ fn counts(deltas: &[i64], total: &mut i128) -> Result<Vec<f64>, String> {
         .collect()
 }
 
-fn check(h: &Histogram) -> Result<(), String> {
+/// Whether what there is can be computed with.
+pub(crate) fn check(h: &Histogram) -> Result<(), String> {
     let custom = h.schema == CUSTOM_BUCKETS_SCHEMA;
     if !custom && !(-4..=8).contains(&h.schema) {
         return Err(format!(

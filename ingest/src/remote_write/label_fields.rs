@@ -5,8 +5,8 @@ use tidelake_catalog::model::Labels;
 
 use super::DecodeError;
 use super::samples::{canonical, shown};
-use super::wire::{Fields, Value, push_varint, varint_len};
 use crate::label_limits::LabelLimits;
+use crate::protobuf::{Fields, Value, push_varint, varint_len};
 
 /// Tags of the fields 1 and 2 of length-delimited values.
 const FIRST_BYTES: u8 = 1 << 3 | 2;

@@ -22,7 +22,7 @@ const MAX_HISTOGRAMS: usize = 500_000;
 const MAX_SHOWN_LABELS: usize = 16;
 
 /// Samples of one body, series by series.
-pub(super) struct SamplesBuilder {
+pub(crate) struct SamplesBuilder {
     out: WrittenSamples,
     new_series: NewSeriesSet,
     value: FieldColumn,
@@ -50,7 +50,7 @@ const FIRST_ROWS: usize = 4096;
 const BLOCK_BYTES: usize = 256 << 10;
 
 impl SamplesBuilder {
-    pub(super) fn new(oldest: Oldest, limits: LabelLimits, memory: &Arc<MemoryBudget>) -> Self {
+    pub(crate) fn new(oldest: Oldest, limits: LabelLimits, memory: &Arc<MemoryBudget>) -> Self {
         Self {
             out: WrittenSamples::default(),
             new_series: NewSeriesSet::default(),
@@ -91,12 +91,12 @@ impl SamplesBuilder {
     }
 
     /// What the labels of each series are held to.
-    pub(super) fn limits(&self) -> &LabelLimits {
+    pub(crate) fn limits(&self) -> &LabelLimits {
         &self.limits
     }
 
     /// Whether the rest of the body need not be read.
-    pub(super) fn is_out_of_memory(&self) -> bool {
+    pub(crate) fn is_out_of_memory(&self) -> bool {
         self.out.out_of_memory.is_some()
     }
 
@@ -118,7 +118,7 @@ impl SamplesBuilder {
 
     /// Adds a float sample to the present series; `false` if it is too old.
     #[inline]
-    pub(super) fn sample(&mut self, value: f64, time: i64) -> bool {
+    pub(crate) fn sample(&mut self, value: f64, time: i64) -> bool {
         if time < self.oldest.time {
             self.expire(time);
             return false;
@@ -135,7 +135,7 @@ impl SamplesBuilder {
     }
 
     /// Adds a histogram to the present series; `false` if it is too old.
-    pub(super) fn histogram(
+    pub(crate) fn histogram(
         &mut self,
         histogram: Histogram,
         time: i64,
@@ -165,7 +165,7 @@ impl SamplesBuilder {
     /// Says of the last sample or histogram of the present series when what it counts began; 0 says
     /// nothing.
     #[inline]
-    pub(super) fn started(&mut self, start_time: i64) {
+    pub(crate) fn started(&mut self, start_time: i64) {
         let rows = self.out.rows.time.len();
         if start_time != 0
             && let Some(row) = rows.checked_sub(1)
@@ -192,7 +192,7 @@ impl SamplesBuilder {
     }
 
     /// Adds an exemplar with these labels to the present series.
-    pub(super) fn exemplar(
+    pub(crate) fn exemplar(
         &mut self,
         labels: &[(&[u8], &[u8])],
         value: f64,
@@ -214,19 +214,19 @@ impl SamplesBuilder {
     }
 
     /// Adds what is known about a metric family.
-    pub(super) fn metadata(&mut self, metadata: super::Metadata) {
+    pub(crate) fn metadata(&mut self, metadata: super::Metadata) {
         self.out.metadata.push(metadata);
     }
 
     /// Whether the present series has anything.
-    fn has_data(&self) -> bool {
+    pub(crate) fn has_data(&self) -> bool {
         self.out.rows.time.len() > self.rows || self.exemplars.has_data()
     }
 
     /// Ends the present series: all that was added since the last end belongs to it. `labels` is
     /// only called if nobody knows its spelling.
     #[inline]
-    fn end_series(
+    pub(crate) fn end_series(
         &mut self,
         known: &KnownSeries<'_>,
         spelling: Spelling,
@@ -249,7 +249,7 @@ impl SamplesBuilder {
 
     /// The same for a series whose labels are these label fields. One that has nothing is left out.
     #[inline]
-    pub(super) fn end_raw_series(
+    pub(crate) fn end_raw_series(
         &mut self,
         known: &KnownSeries<'_>,
         raw: &[u8],
@@ -272,7 +272,7 @@ impl SamplesBuilder {
     /// Says which parts of the present series were refused: a histogram that cannot be, and samples
     /// that are too old.
     #[inline]
-    pub(super) fn refuse_parts(
+    pub(crate) fn refuse_parts(
         &mut self,
         raw: &[u8],
         bad_histogram: Option<String>,
@@ -296,7 +296,7 @@ impl SamplesBuilder {
 
     /// Takes back all that was added to the present series.
     #[cold]
-    pub(super) fn refuse_series(&mut self, error: String) {
+    pub(crate) fn refuse_series(&mut self, error: String) {
         self.expired = (0, 0);
         self.out.rows.time.truncate(self.rows);
         self.value.truncate(self.rows);
@@ -308,19 +308,41 @@ impl SamplesBuilder {
 
     /// Notes that something was refused.
     #[cold]
-    pub(super) fn refuse(&mut self, error: String) {
+    pub(crate) fn refuse(&mut self, error: String) {
         self.out.refuse(error);
     }
 
     /// Notes that some samples were refused for one reason.
     #[cold]
-    fn refuse_samples(&mut self, samples: usize, error: String) {
+    pub(crate) fn refuse_samples(&mut self, samples: usize, error: String) {
         self.out.refuse(error);
         self.out.refused += samples.saturating_sub(1);
     }
 
+    /// Says something of which nothing was refused that counts.
+    #[cold]
+    pub(crate) fn remark(&mut self, remark: String) {
+        let refused = self.out.refused;
+        self.out.refuse(remark);
+        self.out.refused = refused;
+    }
+
+    /// How much was refused so far, and how much of it is named.
+    pub(crate) fn refusals(&self) -> (usize, usize) {
+        (self.out.refused, self.out.errors.len())
+    }
+
+    /// Makes what was refused since then one refusal.
+    #[inline]
+    pub(crate) fn merge_refusals(&mut self, (refused, errors): (usize, usize)) {
+        if self.out.refused > refused + 1 {
+            self.out.refused = refused + 1;
+            self.out.errors.truncate(errors + 1);
+        }
+    }
+
     /// Registers the new series and gives the rows.
-    pub(super) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
+    pub(crate) fn finish(self, registry: &SeriesRegistry) -> WrittenSamples {
         let Self {
             mut out,
             mut new_series,
@@ -377,12 +399,12 @@ impl SamplesBuilder {
 }
 
 /// The first labels of a series, for an error.
-pub(super) fn shown(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn shown(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().take(MAX_SHOWN_LABELS).copied())
 }
 
 /// Canonical labels from those of a message; labels with empty values are left out.
-pub(super) fn canonical(
+pub(crate) fn canonical(
     mut pairs: Vec<(&str, &str)>,
     limits: &LabelLimits,
 ) -> Result<Labels, String> {

@@ -4,9 +4,9 @@
 use super::histogram::Dated;
 use super::label_fields::label;
 use super::samples::SamplesBuilder;
-use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::label_limits::LabelLimits;
+use crate::protobuf::{Fields, Value};
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, SeriesRegistry};
 

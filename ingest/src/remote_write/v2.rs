@@ -13,9 +13,9 @@ use tidelake_catalog::model::labels::METRIC_NAME;
 use super::histogram::Dated;
 use super::label_fields::{labels_of, push_label};
 use super::samples::SamplesBuilder;
-use super::wire::{Fields, Value};
 use super::{DecodeError, Metadata, MetricKind, WrittenSamples, histogram, metric_kind};
 use crate::label_limits::LabelLimits;
+use crate::protobuf::{Fields, Value};
 use crate::retention::Oldest;
 use crate::series_registry::{KnownSeries, SeriesRegistry};
 

@@ -136,6 +136,22 @@ pub enum Protocol {
     RemoteWrite1,
     /// Prometheus remote write 2.0: a protobuf `io.prometheus.write.v2.Request`.
     RemoteWrite2,
+    /// OpenTelemetry metrics: an `ExportMetricsServiceRequest`. In the log how it is translated
+    /// comes before it, see [`Settings::head`](crate::otlp::Settings::head).
+    Otlp {
+        /// How the message is written.
+        format: OtlpFormat,
+    },
+}
+
+/// How a message of OTLP is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OtlpFormat {
+    /// As protobuf.
+    #[default]
+    Protobuf,
+    /// As JSON.
+    Json,
 }
 
 impl Protocol {
@@ -146,6 +162,7 @@ impl Protocol {
             Self::LineProtocol1 { precision } => (1, SHARES_NAMES | precision.code()),
             Self::RemoteWrite1 => (2, 0),
             Self::RemoteWrite2 => (3, 0),
+            Self::Otlp { format } => (4, format as u8),
         }
     }
 
@@ -161,6 +178,12 @@ impl Protocol {
             },
             (2, 0) => Some(Self::RemoteWrite1),
             (3, 0) => Some(Self::RemoteWrite2),
+            (4, 0) => Some(Self::Otlp {
+                format: OtlpFormat::Protobuf,
+            }),
+            (4, 1) => Some(Self::Otlp {
+                format: OtlpFormat::Json,
+            }),
             _ => None,
         }
     }

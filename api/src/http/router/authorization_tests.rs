@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 29] = [
+const OF_A_DATABASE: [Row; 31] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -104,6 +104,8 @@ const OF_A_DATABASE: [Row; 29] = [
     ("GET", "/api/v1/targets/metadata", "", "", Needs::Token),
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/v1/metrics", "", "", Needs::Write),
+    ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
     (
         "POST",
         "/api/v1/admin/tsdb/delete_series",
@@ -197,7 +199,14 @@ fn of_grpc() -> Vec<Row> {
         let path = format!("{FLIGHT}{method}").leak();
         ("gRPC", path, "", message.leak(), needs)
     };
-    rows.into_iter().map(row).collect()
+    let otlp = (
+        "gRPC",
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        "",
+        "",
+        Needs::Write,
+    );
+    rows.into_iter().map(row).chain([otlp]).collect()
 }
 
 const OTHERS: [Row; 46] = [

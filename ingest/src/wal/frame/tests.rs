@@ -263,6 +263,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         }),
         Just(Protocol::RemoteWrite1),
         Just(Protocol::RemoteWrite2),
+        prop_oneof![Just(OtlpFormat::Protobuf), Just(OtlpFormat::Json)]
+            .prop_map(|format| Protocol::Otlp { format }),
     ];
     let encoding = (0u8..4).prop_map(|code| ContentEncoding::from_code(code).unwrap());
     let body = prop::collection::vec(any::<u8>(), 0..200);

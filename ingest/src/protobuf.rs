@@ -1,10 +1,13 @@
 //! Fields of a protobuf message, read from bytes without copying.
 
-use super::DecodeError;
+/// The bytes are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WireError(pub(crate) String);
 
 /// A field's value as it is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -13,30 +16,30 @@ pub(super) enum Value<'a> {
 
 /// The fields of a message, one after another.
 #[derive(Debug, Clone)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     body: &'a [u8],
     at: usize,
 }
 
 #[cold]
-fn truncated() -> DecodeError {
-    DecodeError("a field goes beyond the end of its message".to_owned())
+fn truncated() -> WireError {
+    WireError("a field goes beyond the end of its message".to_owned())
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
         Self { body, at: 0 }
     }
 
     /// Where the next field begins.
     #[inline]
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// The next field's number and value; `None` at the end.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, DecodeError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
         if self.at >= self.body.len() {
             return Ok(None);
         }
@@ -45,7 +48,7 @@ impl<'a> Fields<'a> {
             .ok()
             .filter(|&n| (1..1 << 29).contains(&n));
         let number = number
-            .ok_or_else(|| DecodeError(format!("field number {} is out of range", tag >> 3)))?;
+            .ok_or_else(|| WireError(format!("field number {} is out of range", tag >> 3)))?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
@@ -58,7 +61,7 @@ impl<'a> Fields<'a> {
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
             other => {
-                return Err(DecodeError(format!(
+                return Err(WireError(format!(
                     "field {number} has the unsupported wire type {other}"
                 )));
             }
@@ -70,7 +73,7 @@ impl<'a> Fields<'a> {
     /// another from here, and gives their bytes. Anything unusual is left to
     /// [`next`](Self::next).
     #[inline]
-    pub(super) fn run_of_short(&mut self, number: u8) -> &'a [u8] {
+    pub(crate) fn run_of_short(&mut self, number: u8) -> &'a [u8] {
         let start = self.at;
         while let Some(&[tag, len]) = self
             .body
@@ -87,7 +90,7 @@ impl<'a> Fields<'a> {
 
     /// A number of one to ten bytes.
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         match self.body.get(self.at) {
             Some(&byte) if byte < 0x80 => {
                 self.at += 1;
@@ -97,7 +100,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn long_varint(&mut self) -> Result<u64, DecodeError> {
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in 0..10 {
             let byte = *self.body.get(self.at).ok_or_else(truncated)?;
@@ -110,11 +113,11 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(DecodeError("a number is longer than 64 bits".to_owned()))
+        Err(WireError("a number is longer than 64 bits".to_owned()))
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let bytes = self
             .body
             .get(self.at..)
@@ -130,18 +133,18 @@ impl<'a> Fields<'a> {
 }
 
 #[cold]
-fn wrong(what: &str) -> DecodeError {
-    DecodeError(format!("{what} has the wrong wire type"))
+fn wrong(what: &str) -> WireError {
+    WireError(format!("{what} has the wrong wire type"))
 }
 
 impl<'a> Value<'a> {
     #[inline]
-    pub(super) fn message(self, what: &str) -> Result<Fields<'a>, DecodeError> {
+    pub(crate) fn message(self, what: &str) -> Result<Fields<'a>, WireError> {
         self.bytes(what).map(Fields::new)
     }
 
     #[inline]
-    pub(super) fn bytes(self, what: &str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(self, what: &str) -> Result<&'a [u8], WireError> {
         match self {
             Value::Bytes(bytes) => Ok(bytes),
             _ => Err(wrong(what)),
@@ -149,7 +152,7 @@ impl<'a> Value<'a> {
     }
 
     #[inline]
-    pub(super) fn varint(self, what: &str) -> Result<u64, DecodeError> {
+    pub(crate) fn varint(self, what: &str) -> Result<u64, WireError> {
         match self {
             Value::Varint(value) => Ok(value),
             _ => Err(wrong(what)),
@@ -158,7 +161,7 @@ impl<'a> Value<'a> {
 
     /// A float, with every bit of a NaN as it was sent.
     #[inline]
-    pub(super) fn double(self, what: &str) -> Result<f64, DecodeError> {
+    pub(crate) fn double(self, what: &str) -> Result<f64, WireError> {
         match self {
             Value::Fixed64(bits) => Ok(f64::from_bits(bits)),
             _ => Err(wrong(what)),
@@ -166,7 +169,7 @@ impl<'a> Value<'a> {
     }
 
     /// Numbers of a repeated field: packed, or one of several fields.
-    pub(super) fn varints(self, what: &str, mut each: impl FnMut(u64)) -> Result<(), DecodeError> {
+    pub(crate) fn varints(self, what: &str, mut each: impl FnMut(u64)) -> Result<(), WireError> {
         match self {
             Value::Varint(value) => each(value),
             Value::Bytes(bytes) => {
@@ -181,7 +184,7 @@ impl<'a> Value<'a> {
     }
 
     /// Floats of a repeated field: packed, or one of several fields.
-    pub(super) fn doubles(self, what: &str, out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    pub(crate) fn doubles(self, what: &str, out: &mut Vec<f64>) -> Result<(), WireError> {
         match self {
             Value::Fixed64(bits) => out.push(f64::from_bits(bits)),
             Value::Bytes(bytes) => {
@@ -199,13 +202,13 @@ impl<'a> Value<'a> {
 
 /// A signed number whose small absolute values are short on the wire (`sint32`, `sint64`).
 #[inline]
-pub(super) fn zigzag(value: u64) -> i64 {
+pub(crate) fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Appends a length as a varint.
 #[inline]
-pub(super) fn push_varint(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn push_varint(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -215,6 +218,6 @@ pub(super) fn push_varint(out: &mut Vec<u8>, mut value: usize) {
 
 /// Bytes of a length as a varint.
 #[inline]
-pub(super) fn varint_len(value: usize) -> usize {
+pub(crate) fn varint_len(value: usize) -> usize {
     (usize::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
