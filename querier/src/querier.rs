@@ -18,6 +18,7 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
+use crate::sql::postgres::Description;
 use crate::sql::{Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
 use crate::tables::Tables;
 
@@ -160,6 +161,15 @@ impl Querier {
     /// Looks at a SQL text: does it read, and as of when.
     pub fn read_sql(&self, sql: &str) -> Result<SqlText, SqlError> {
         self.sql.read(sql)
+    }
+
+    /// What a SQL statement takes and answers.
+    pub async fn describe_sql(
+        &self,
+        database: &str,
+        text: SqlText,
+    ) -> Result<Description, SqlError> {
+        self.sql.describe(database, text).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -20,6 +20,7 @@ use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::Edge;
 
 use super::error::SqlError;
+use super::postgres::{CatalogTables, PG_CATALOG, PgSession, information_columns};
 use super::provider::ViewProvider;
 use super::retention::{self, RETENTION_TABLE};
 use super::source::RowSource;
@@ -31,6 +32,8 @@ pub const PUBLIC_SCHEMA: &str = "public";
 pub const METRICS_SCHEMA: &str = "metrics";
 /// The schema that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
+/// Its table of columns.
+pub(super) const COLUMNS_TABLE: &str = "columns";
 
 /// The tables of a database during one query. What was found once stays as it was.
 #[derive(Debug)]
@@ -180,11 +183,21 @@ impl Database {
         ViewProvider::new(self.source.clone(), self.name.clone(), view, edge)
     }
 
-    /// The catalogs of a session; `described` is what the information schema tells about.
+    /// The catalogs of a session; `described` is what the information schema tells about. Clients of
+    /// PostgreSQL have a schema more, and see their types.
     pub fn catalogs(
         self: &Arc<Self>,
         described: Described,
+        session: Option<&Arc<PgSession>>,
     ) -> Result<Arc<dyn CatalogProviderList>> {
+        let Described { public, metrics } = &described;
+        let columns = session.map(|_| information_columns(&self.name, public, metrics));
+        let columns = columns.transpose()?;
+        let pg_catalog = session.map(|session| {
+            let session = Arc::clone(session);
+            let tables = CatalogTables::new(&self.name, session, public, metrics);
+            (PG_CATALOG, Arc::new(tables) as Arc<dyn SchemaProvider>)
+        });
         let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas(
@@ -195,11 +208,12 @@ impl Database {
                 .map(|(name, tables)| {
                     let schema: Arc<dyn SchemaProvider> = Arc::new(DescribedSchema(tables));
                     (name, schema)
-                }),
+                })
+                .into(),
             )),
         });
         let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
-        let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
+        let mut schemas: Vec<(&'static str, Arc<dyn SchemaProvider>)> = vec![
             (
                 PUBLIC_SCHEMA,
                 Arc::new(LiveSchema {
@@ -219,9 +233,11 @@ impl Database {
                 Arc::new(InformationSchema {
                     standard: InformationSchemaProvider::new(described),
                     retention,
+                    columns,
                 }),
             ),
         ];
+        schemas.extend(pg_catalog);
         Ok(Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas(schemas)),
@@ -248,7 +264,7 @@ impl Database {
         if let Some(view) = self.exemplars().await? {
             described.public.insert(EXEMPLARS_VIEW.to_owned(), view);
         }
-        if needed.contains("columns") {
+        if needed.contains(COLUMNS_TABLE) {
             let series = self
                 .source
                 .series(&self.name, METRICS_TABLE, &[], TimeRange::ALL)
@@ -362,6 +378,8 @@ impl SchemaProvider for DescribedSchema {
 struct InformationSchema {
     standard: InformationSchemaProvider,
     retention: Arc<dyn TableProvider>,
+    /// In the place of the standard's.
+    columns: Option<Arc<dyn TableProvider>>,
 }
 
 #[async_trait]
@@ -375,6 +393,8 @@ impl SchemaProvider for InformationSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if name == RETENTION_TABLE {
             Ok(Some(self.retention.clone()))
+        } else if let (COLUMNS_TABLE, Some(columns)) = (name, &self.columns) {
+            Ok(Some(Arc::clone(columns)))
         } else {
             self.standard.table(name).await
         }
@@ -386,9 +406,9 @@ impl SchemaProvider for InformationSchema {
 }
 
 #[derive(Debug)]
-struct Schemas<const N: usize>([(&'static str, Arc<dyn SchemaProvider>); N]);
+struct Schemas(Vec<(&'static str, Arc<dyn SchemaProvider>)>);
 
-impl<const N: usize> CatalogProvider for Schemas<N> {
+impl CatalogProvider for Schemas {
     fn schema_names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
     }

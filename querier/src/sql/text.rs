@@ -4,10 +4,13 @@
 //! `AS OF` at the end of a statement is not SQL that the parser knows. It is found among the
 //! tokens, so that strings and comments may say what they like, and taken off.
 
+use std::sync::Arc;
+
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::SqlError;
+use super::postgres::{PgParams, PgSession, PgStatement};
 use super::tokens;
 use crate::as_of::{AsOf, parse_as_of};
 
@@ -27,6 +30,8 @@ pub struct SqlText {
     is_command: bool,
     /// Whether its plan is small, and made on a small stack.
     pub(super) is_short: bool,
+    /// In whose words it is, if in those of a client of PostgreSQL.
+    pub(super) postgres: Option<PgStatement>,
 }
 
 impl SqlText {
@@ -58,7 +63,21 @@ impl SqlText {
             as_of,
             is_command,
             is_short: is_flat && sql.len() <= SHORT_BYTES,
+            postgres: None,
         })
+    }
+
+    /// The same in the words of PostgreSQL, with parameters `$1`, `$2` and so on.
+    pub fn in_postgres(self, session: Arc<PgSession>, params: PgParams) -> Self {
+        Self {
+            postgres: Some(PgStatement { session, params }),
+            ..self
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<Arc<PgSession>> {
+        let postgres = self.postgres.as_ref();
+        postgres.map(|postgres| Arc::clone(&postgres.session))
     }
 
     /// The state of the database that the statement reads; `None` is the present one.
