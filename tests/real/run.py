@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import ROOT, VENV, Skipped  # noqa: E402
 
-TESTS = ["bombs", "influx_client", "parquet_readers", "promql_syntax", "promql_fuzz", "s3", "front_door", "operators", "remote_read", "prometheus"]
+TESTS = ["bombs", "influx_client", "postgres", "postgres_door", "parquet_readers", "promql_syntax", "promql_fuzz", "s3", "front_door", "operators", "remote_read", "prometheus"]
 
 
 def default_binary():

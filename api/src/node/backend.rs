@@ -43,6 +43,10 @@ pub use tidelake_querier::promql::exec::{
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
+pub use tidelake_querier::sql::postgres::types::TypeOf;
+pub use tidelake_querier::sql::postgres::{
+    Description, PgParams, PgSession, PgValue, shown_name,
+};
 pub use tidelake_querier::sql::{
     Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
 };
@@ -394,6 +398,11 @@ impl Querier {
         held: Option<Held>,
     ) -> Result<SqlAnswer, SqlError> {
         self.0.sql(db, text, params, partial, held).await
+    }
+
+    /// What a SQL statement takes and answers.
+    pub async fn describe_sql(&self, db: &str, text: SqlText) -> Result<Description, SqlError> {
+        self.0.describe_sql(db, text).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -28,6 +28,8 @@ pub struct Admitted {
 pub struct Deadline {
     at: Instant,
     timeout: Duration,
+    /// What sets it.
+    setting: &'static str,
 }
 
 impl Deadline {
@@ -36,6 +38,18 @@ impl Deadline {
         Self {
             at: Instant::now() + timeout,
             timeout,
+            setting: "query_timeout_ms",
+        }
+    }
+
+    /// The same, or so much time from now on if that is less.
+    pub fn or_sooner(self, timeout: Option<Duration>) -> Self {
+        match timeout.map(Self::new) {
+            Some(sooner) if sooner.at < self.at => Self {
+                setting: "statement_timeout",
+                ..sooner
+            },
+            _ => self,
         }
     }
 
@@ -45,8 +59,8 @@ impl Deadline {
     /// [`Code::Timeout`]
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ServiceError> {
         let late = |_| {
-            let timeout = self.timeout.as_millis();
-            let message = format!("the query ran longer than query_timeout_ms = {timeout}");
+            let (setting, timeout) = (self.setting, self.timeout.as_millis());
+            let message = format!("the query ran longer than {setting} = {timeout}");
             ServiceError::new(Code::Timeout, message)
         };
         tokio::time::timeout_at(self.at, work).await.map_err(late)

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 
 use super::Service;
@@ -11,7 +13,9 @@ use super::error::{Code, ServiceError};
 use super::maintain::Deletion;
 use super::read::Deadline;
 use super::slots::{Language, Outcome, QuerySlot};
-use crate::node::backend::{AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlParam, SqlText};
+use crate::node::backend::{
+    AsOf, Command, Description, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlParam, SqlText,
+};
 
 /// A statement that reads.
 #[derive(Debug, Clone)]
@@ -24,6 +28,8 @@ pub struct SqlRequest {
     pub partial: Option<bool>,
     /// Which state is read, if not the present one.
     pub as_of: Option<AsOf>,
+    /// Longest time, if it is to be less than that of the server.
+    pub timeout: Option<Duration>,
 }
 
 /// The rows of a statement while they are computed.
@@ -56,7 +62,7 @@ impl Service {
     {
         let partial = request.partial.unwrap_or(self.config.allow_partial_results);
         let admitted = self.admit(access, Language::Sql, request.as_of).await?;
-        let (querier, deadline) = (admitted.querier, admitted.deadline);
+        let (querier, deadline) = (admitted.querier, admitted.deadline.or_sooner(request.timeout));
         let slot = Arc::new(admitted.slot);
         let mut tries = if partial { PARTIAL_TRIES } else { 1 };
         loop {
@@ -89,6 +95,19 @@ impl Service {
                 begun => return begun,
             }
         }
+    }
+
+    /// What a statement that reads takes and answers; it has a place among queries while it is looked
+    /// at.
+    pub async fn describe_sql(
+        &self,
+        access: &Access<Read>,
+        text: SqlText,
+    ) -> Result<Description, ServiceError> {
+        let admitted = self.admit(access, Language::Sql, text.as_of()).await?;
+        let work = admitted.querier.describe_sql(access.database(), text);
+        let described = admitted.deadline.within(admitted.slot.watch(work)).await;
+        described?
     }
 
     /// Carries out a statement that changes something; what was done, and the number of the commit.
@@ -155,4 +174,25 @@ impl Service {
             }
         })
     }
+}
+
+/// What a failure while rows are computed means for the client.
+pub fn stream_failure(error: DataFusionError) -> ServiceError {
+    if let found @ (SqlError::Damaged { .. }
+    | SqlError::Unavailable(_)
+    | SqlError::ResourcesExhausted(_)
+    | SqlError::Timeout) = SqlError::from_ref(&error)
+    {
+        return found.into();
+    }
+    let kind = match error.find_root() {
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::Internal(_) => Code::Internal,
+        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
+        // Division by zero, casts that fail, overflows: the query meets data that it was not
+        // written for.
+        _ => Code::Execution,
+    };
+    ServiceError::new(kind, error.strip_backtrace())
 }

@@ -80,7 +80,7 @@ pub(super) fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<VecDeque<Statem
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| match SqlError::from(error) {
-            SqlError::BadRequest(message) if message.contains("recursion limit") => {
+            SqlError::Syntax(message) if message.contains("recursion limit") => {
                 SqlError::BadRequest(format!(
                     "the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"
                 ))

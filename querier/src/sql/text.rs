@@ -45,7 +45,7 @@ impl SqlText {
         }
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
-            .map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
+            .map_err(|e| SqlError::Syntax(format!("SQL syntax: {e}")))?;
         let is_flat = tokens::check(tokens.iter().map(|t| &t.token))?;
         let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
         let is_command = COMMANDS

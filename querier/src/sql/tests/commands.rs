@@ -25,7 +25,12 @@ fn check_command(sql: &str, expected: Command) {
 #[track_caller]
 fn check_error(sql: &str, words: &str) {
     match run(command(sql)) {
-        Err(SqlError::BadRequest(message) | SqlError::NotFound(message))
+        Err(
+            SqlError::BadRequest(message)
+            | SqlError::Syntax(message)
+            | SqlError::UnknownColumn(message)
+            | SqlError::NotFound(message),
+        )
             if message.contains(words) =>
         {
             assert!(message.len() < 1000, "{message}");
