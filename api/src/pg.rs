@@ -41,13 +41,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use self::cancel::Cancels;
+use self::command::Command;
 use self::error::{PgError, code};
-use self::frontend::First;
+use self::frontend::{First, Message};
 use self::link::{Ended, Link};
+use self::rows::Format;
+use self::scram::Exchange;
 use self::session::Session;
+use self::settings::Settings;
 use crate::http::app::App;
 use crate::http::connections::Limits;
 use crate::http::tls::Tls;
+use crate::node::backend::TYPES;
 
 /// A listener that cannot accept, for want of files as a rule, is asked again after this time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -71,7 +76,9 @@ impl Door {
             tls,
             limits,
             cancels: Arc::default(),
-            mock_key: mock_key.ok().context("the system gives no random numbers")?,
+            mock_key: mock_key
+                .ok()
+                .context("the system gives no random numbers")?,
         }))
     }
 
@@ -153,5 +160,32 @@ async fn serve_one(door: Arc<Door>, stream: TcpStream, stopped: watch::Receiver<
         Ok(Ok(None)) => {}
         Ok(Err(ended)) => tracing::debug!(?ended, "a connection ended before it began"),
         Err(_) => tracing::debug!("a connection took too long to begin"),
+    }
+}
+
+/// Reads bytes in all ways in which a client's are read, for fuzzing: as messages, as statements, as
+/// parameters and as steps of SCRAM.
+pub fn read_any(bytes: &[u8]) {
+    let body = bytes::Bytes::copy_from_slice(bytes);
+    let _ = First::decode(body.clone());
+    let Some((tag, rest)) = bytes.split_first() else {
+        return;
+    };
+    let _ = Message::decode(*tag, body.slice(1..));
+    if let Ok(text) = std::str::from_utf8(rest) {
+        for range in lexer::statements(text) {
+            let _ = Command::parse(text.get(range).unwrap_or_default());
+        }
+    }
+    let zone = Settings::default().zone();
+    for of in TYPES.iter().flat_map(|of| [of.oid, of.array_oid]) {
+        for format in [Format::Text, Format::Binary] {
+            let _ = params::value(of, format, Some(&body), zone);
+        }
+    }
+    let _ = scram::binding(bytes);
+    let verifier = scram::no_verifier(&hmac::Key::new(hmac::HMAC_SHA256, b""), "", 1);
+    if let Ok(exchange) = Exchange::begin(rest, verifier, "", None, false) {
+        let _ = exchange.finish(rest);
     }
 }

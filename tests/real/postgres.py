@@ -162,7 +162,7 @@ def psycopg_client(port):
                     "SELECT count(*) FROM hard WHERE host = %s AND f > %s AND time >= %s AND b = %s AND u < %s",
                     ("h1", -1.0, EPOCH - datetime.timedelta(days=40_000), True, decimal.Decimal(2**64)),
                 ).fetchone()
-                assert found == (3,), found
+                assert found == (4,), found
                 for text in ("it's", 'q"', "\\", "'; DROP TABLE hard; --", "é"):
                     assert cursor.execute("SELECT %s::text", (text,)).fetchone() == (text,)
                 values = [1, -(2**63), 2**63 - 1, 1.5, -0.0, True, None, "x", [1, 2], ["a", "b c"], datetime.date(2026, 1, 1), decimal.Decimal("1.50")]
@@ -297,7 +297,7 @@ def pg8000_client(port):
     connection = pg8000.native.Connection("ann", host="127.0.0.1", port=port, database="default")
     same([tuple(row) for row in connection.run(QUERY)], "pg8000")
     found = connection.run("SELECT count(*) FROM hard WHERE host = :h AND f > :f", h="h1", f=-1.0)
-    assert found == [[3]], found
+    assert found == [[4]], found
     assert connection.run("SELECT :t", t="é'\\") == [["é'\\"]]
     refused("42P01", lambda: connection.run("SELECT * FROM nothing"), pg8000.exceptions.DatabaseError)
     connection.close()

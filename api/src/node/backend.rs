@@ -43,10 +43,8 @@ pub use tidelake_querier::promql::exec::{
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
-pub use tidelake_querier::sql::postgres::types::TypeOf;
-pub use tidelake_querier::sql::postgres::{
-    Description, PgParams, PgSession, PgValue, shown_name,
-};
+pub use tidelake_querier::sql::postgres::types::{TYPES, TypeOf};
+pub use tidelake_querier::sql::postgres::{Description, PgParams, PgSession, PgValue, shown_name};
 pub use tidelake_querier::sql::{
     Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
 };

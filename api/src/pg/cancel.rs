@@ -65,7 +65,11 @@ impl Cancels {
         let filled = SystemRandom::new().fill(&mut bytes);
         filled.map_err(|_| PgError::fatal(code::INTERNAL, "the system gives no random numbers"))?;
         let key = i32::from_be_bytes(bytes);
-        let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & i32::MAX;
+        let pid = self
+            .last_pid
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1)
+            & i32::MAX;
         let cancel = Arc::<Cancel>::default();
         self.open.lock().insert((pid, key), Arc::clone(&cancel));
         Ok(Registered {

@@ -9,7 +9,9 @@ use super::lexer::{Kind, Lexer, Token, value};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Answered by the engine, after these settings were made.
-    Query { sets: Vec<SetConfig> },
+    Query {
+        sets: Vec<SetConfig>,
+    },
     /// Changes what is stored; with the word that tells that it is done.
     Change(&'static str),
     /// `None` is the default.
@@ -48,7 +50,10 @@ pub enum Command {
     /// `None` is all.
     CloseCursor(Option<String>),
     Unlisten,
-    Copy { query: String, options: CopyOptions },
+    Copy {
+        query: String,
+        options: CopyOptions,
+    },
 }
 
 /// A call of `set_config()`.
@@ -75,7 +80,8 @@ impl<'a> Cursor<'a> {
 
     fn shown(&self) -> &'a str {
         let next = self.next.as_ref();
-        next.and_then(|token| self.text.get(token.at.clone())).unwrap_or_default()
+        next.and_then(|token| self.text.get(token.at.clone()))
+            .unwrap_or_default()
     }
 
     fn advance(&mut self) {
@@ -105,7 +111,10 @@ impl<'a> Cursor<'a> {
         };
         PgError {
             position: self.next.as_ref().map(|token| {
-                self.text.get(..token.at.start).map_or(0, |text| text.chars().count()) + 1
+                self.text
+                    .get(..token.at.start)
+                    .map_or(0, |text| text.chars().count())
+                    + 1
             }),
             ..PgError::new(code::SYNTAX, format!("expected {expected}, found {found}"))
         }
@@ -142,7 +151,11 @@ impl<'a> Cursor<'a> {
             _ => return Err(self.unexpected("a value")),
         };
         self.advance();
-        Ok(if is_negative { format!("-{value}") } else { value })
+        Ok(if is_negative {
+            format!("-{value}")
+        } else {
+            value
+        })
     }
 
     fn end(&mut self) -> Result<(), PgError> {
@@ -155,12 +168,16 @@ impl<'a> Cursor<'a> {
     /// What is left, as it is written.
     fn rest(&self) -> &'a str {
         let next = self.next.as_ref();
-        next.and_then(|token| self.text.get(token.at.start..)).unwrap_or_default()
+        next.and_then(|token| self.text.get(token.at.start..))
+            .unwrap_or_default()
     }
 
     /// What stands in parentheses that have just been opened, and the closing one.
     fn parenthesized(&mut self) -> Result<&'a str, PgError> {
-        let start = self.next.as_ref().map_or(self.text.len(), |token| token.at.start);
+        let start = self
+            .next
+            .as_ref()
+            .map_or(self.text.len(), |token| token.at.start);
         let mut open = 1usize;
         while let Some(token) = &self.next {
             let end = token.at.start;
@@ -292,7 +309,9 @@ impl Command {
                 ));
             }
             "LISTEN" | "NOTIFY" => {
-                return refused(format!("{word} is not supported: there are no notifications"));
+                return refused(format!(
+                    "{word} is not supported: there are no notifications"
+                ));
             }
             "CREATE" | "TRUNCATE" | "GRANT" | "REVOKE" | "COMMENT" | "VACUUM" | "ANALYZE"
             | "REINDEX" | "CLUSTER" | "LOCK" | "CALL" | "DO" | "LOAD" | "CHECKPOINT"
@@ -330,8 +349,7 @@ fn set(mut cursor: Cursor<'_>) -> Result<Command, PgError> {
     let mut is_local = false;
     if cursor.take("LOCAL") {
         is_local = true;
-    } else if cursor.take("SESSION")
-        && cursor.take_any(&["CHARACTERISTICS", "AUTHORIZATION"])
+    } else if cursor.take("SESSION") && cursor.take_any(&["CHARACTERISTICS", "AUTHORIZATION"])
         || cursor.take_any(&["TRANSACTION", "CONSTRAINTS"])
     {
         return Ok(Command::SetTransaction);
@@ -414,9 +432,10 @@ fn declare(mut cursor: Cursor<'_>) -> Result<Command, PgError> {
         }
     }
     if cursor.take_any(&["WITH", "WITHOUT"]) {
-        is_held = cursor.text.get(..cursor.lexer.at()).is_some_and(|before| {
-            !before.to_ascii_uppercase().contains("WITHOUT")
-        });
+        is_held = cursor
+            .text
+            .get(..cursor.lexer.at())
+            .is_some_and(|before| !before.to_ascii_uppercase().contains("WITHOUT"));
         if !cursor.take("HOLD") {
             return Err(cursor.unexpected("HOLD"));
         }
@@ -443,14 +462,19 @@ fn fetch(cursor: &mut Cursor<'_>, is_move: bool) -> Result<Command, PgError> {
             "cursors go forward only: there are NEXT, FORWARD, a number and ALL",
         ))
     };
-    if cursor.take_any(&["PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD", "-"]) {
+    if cursor.take_any(&[
+        "PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD", "-",
+    ]) {
         return backward();
     }
     let is_forward = cursor.take("FORWARD");
     let is_next = !is_forward && cursor.take("NEXT");
     let mut rows = Some(1);
     if !is_next {
-        let is_number = cursor.next.as_ref().is_some_and(|token| token.kind == Kind::Number);
+        let is_number = cursor
+            .next
+            .as_ref()
+            .is_some_and(|token| token.kind == Kind::Number);
         if cursor.take("ALL") {
             rows = None;
         } else if is_number {
@@ -508,7 +532,12 @@ fn copy(mut cursor: Cursor<'_>) -> Result<Command, PgError> {
     }
     match Command::parse(&query)? {
         Command::Query { .. } => {}
-        _ => return Err(PgError::new(code::SYNTAX, "COPY takes a statement that reads")),
+        _ => {
+            return Err(PgError::new(
+                code::SYNTAX,
+                "COPY takes a statement that reads",
+            ));
+        }
     }
     cursor.take("WITH");
     let mut options = CopyOptions::default();
@@ -614,14 +643,26 @@ mod tests {
     #[test]
     fn settings() {
         check("SET a TO 'b'", set("a", Some("b")));
-        check("set session DateStyle = ISO, MDY", set("datestyle", Some("ISO, MDY")));
-        check("SET extra_float_digits = 3", set("extra_float_digits", Some("3")));
-        check("SET TIME ZONE 'Europe/Berlin'", set("timezone", Some("Europe/Berlin")));
+        check(
+            "set session DateStyle = ISO, MDY",
+            set("datestyle", Some("ISO, MDY")),
+        );
+        check(
+            "SET extra_float_digits = 3",
+            set("extra_float_digits", Some("3")),
+        );
+        check(
+            "SET TIME ZONE 'Europe/Berlin'",
+            set("timezone", Some("Europe/Berlin")),
+        );
         check("SET TIME ZONE -7", set("timezone", Some("-7")));
         check("SET TimeZone TO DEFAULT", set("timezone", None));
         check("SET NAMES 'utf8'", set("client_encoding", Some("utf8")));
         check("SET my.app = x", set("my.app", Some("x")));
-        check("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", Command::SetTransaction);
+        check(
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            Command::SetTransaction,
+        );
         check(
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             Command::SetTransaction,
@@ -634,7 +675,10 @@ mod tests {
         check("SET LOCAL a = 1", local);
         check("SHOW ALL", Command::ShowAll);
         check("SHOW TIME ZONE", Command::Show("timezone".into()));
-        check("SHOW TRANSACTION ISOLATION LEVEL", Command::Show("transaction_isolation".into()));
+        check(
+            "SHOW TRANSACTION ISOLATION LEVEL",
+            Command::Show("transaction_isolation".into()),
+        );
         check("SHOW TABLES", Command::Query { sets: vec![] });
         check("RESET ALL", Command::ResetAll);
         check("DISCARD ALL", Command::Discard);
@@ -646,13 +690,23 @@ mod tests {
             is_local: true,
         };
         let sets = vec![set_config];
-        check("SELECT pg_catalog.set_config('a', 'b', true)", Command::Query { sets });
-        check_bad("SELECT set_config($1, 'b', true)", "42601", "takes constants");
+        check(
+            "SELECT pg_catalog.set_config('a', 'b', true)",
+            Command::Query { sets },
+        );
+        check_bad(
+            "SELECT set_config($1, 'b', true)",
+            "42601",
+            "takes constants",
+        );
     }
 
     #[test]
     fn cursors_and_transactions() {
-        check("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", Command::Begin);
+        check(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Command::Begin,
+        );
         check("START TRANSACTION", Command::Begin);
         check("end", Command::Commit);
         check("ROLLBACK TO SAVEPOINT x", Command::Savepoint("ROLLBACK"));
@@ -663,8 +717,14 @@ mod tests {
             is_binary: false,
         };
         check("DECLARE \"Cur\" CURSOR FOR SELECT 1", declare(false));
-        check("DECLARE \"Cur\" NO SCROLL CURSOR WITH HOLD FOR SELECT 1", declare(true));
-        check("DECLARE \"Cur\" CURSOR WITHOUT HOLD FOR SELECT 1", declare(false));
+        check(
+            "DECLARE \"Cur\" NO SCROLL CURSOR WITH HOLD FOR SELECT 1",
+            declare(true),
+        );
+        check(
+            "DECLARE \"Cur\" CURSOR WITHOUT HOLD FOR SELECT 1",
+            declare(false),
+        );
         let fetch = |rows, is_move| Command::Fetch {
             name: "c".into(),
             rows,
@@ -685,7 +745,9 @@ mod tests {
     fn copies() {
         let copy = |query: &str, options: &[(&str, &str)]| {
             let mut all = CopyOptions::default();
-            options.iter().for_each(|(name, value)| all.set(name, value).unwrap());
+            options
+                .iter()
+                .for_each(|(name, value)| all.set(name, value).unwrap());
             Command::Copy {
                 query: query.into(),
                 options: all,
@@ -699,8 +761,14 @@ mod tests {
                 &[("format", "csv"), ("header", "true"), ("delimiter", "|")],
             ),
         );
-        check("COPY t TO STDOUT CSV HEADER", copy("SELECT * FROM t", &[("format", "csv"), ("header", "true")]));
-        check("COPY t TO STDOUT (FORMAT BINARY)", copy("SELECT * FROM t", &[("format", "binary")]));
+        check(
+            "COPY t TO STDOUT CSV HEADER",
+            copy("SELECT * FROM t", &[("format", "csv"), ("header", "true")]),
+        );
+        check(
+            "COPY t TO STDOUT (FORMAT BINARY)",
+            copy("SELECT * FROM t", &[("format", "binary")]),
+        );
         check_bad("COPY t FROM STDIN", "0A000", "line protocol");
         check_bad("COPY t TO '/etc/passwd'", "42501", "no files");
         check_bad("COPY t TO PROGRAM 'sh'", "42501", "no files");

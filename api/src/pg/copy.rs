@@ -34,7 +34,9 @@ fn invalid(message: impl Into<String>) -> PgError {
 fn one_byte(name: &str, value: &str) -> Result<Option<u8>, PgError> {
     match value.as_bytes() {
         [byte] if *byte != b'\n' && *byte != b'\r' => Ok(Some(*byte)),
-        _ => Err(invalid(format!("COPY {name} must be one character of one byte"))),
+        _ => Err(invalid(format!(
+            "COPY {name} must be one character of one byte"
+        ))),
     }
 }
 
@@ -150,17 +152,28 @@ impl CopyOptions {
     }
 
     /// The columns of a batch.
-    pub fn columns<'a>(&self, batch: &'a RecordBatch, zone: Tz) -> Result<Vec<Column<'a>>, PgError> {
+    pub fn columns<'a>(
+        &self,
+        batch: &'a RecordBatch,
+        zone: Tz,
+    ) -> Result<Vec<Column<'a>>, PgError> {
         let format = match self.is_binary() {
             true => Format::Binary,
             false => Format::Text,
         };
         let arrays = batch.columns().iter();
-        arrays.map(|array| Column::new(array.as_ref(), format, zone)).collect()
+        arrays
+            .map(|array| Column::new(array.as_ref(), format, zone))
+            .collect()
     }
 
     /// Appends a row.
-    pub fn row(&self, columns: &[Column<'_>], row: usize, out: &mut Vec<u8>) -> Result<(), PgError> {
+    pub fn row(
+        &self,
+        columns: &[Column<'_>],
+        row: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PgError> {
         if self.is_binary() {
             let count = u16::try_from(columns.len()).unwrap_or(u16::MAX);
             out.extend_from_slice(&count.to_be_bytes());
@@ -255,7 +268,9 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut all = CopyOptions::default();
-        options.iter().for_each(|(name, value)| all.set(name, value).unwrap());
+        options
+            .iter()
+            .for_each(|(name, value)| all.set(name, value).unwrap());
         all.check().unwrap();
         let mut out = Vec::new();
         all.head(["a,b", "n"].into_iter(), &mut out);
@@ -278,7 +293,12 @@ mod tests {
             "\"a,b\",n\n\"a\tb\\\n\",1\n\"\",2\n,3\n\"q\"\",x\",4\n\\N,5\n",
         );
         check(
-            &[("format", "csv"), ("delimiter", "|"), ("null", "-"), ("escape", "\\")],
+            &[
+                ("format", "csv"),
+                ("delimiter", "|"),
+                ("null", "-"),
+                ("escape", "\\"),
+            ],
             "\"a\tb\\\\\n\"|1\n|2\n-|3\n\"q\\\",x\"|4\n\\N|5\n",
         );
         let binary = copied(&[("format", "binary")]);

@@ -135,7 +135,9 @@ impl Error for PgError {}
 
 impl From<ServiceError> for PgError {
     fn from(error: ServiceError) -> Self {
-        let of_sql = error.source().and_then(|source| source.downcast_ref::<SqlError>());
+        let of_sql = error
+            .source()
+            .and_then(|source| source.downcast_ref::<SqlError>());
         let state = match error.code {
             Code::BadRequest => match of_sql {
                 Some(SqlError::Syntax(_)) => code::SYNTAX,

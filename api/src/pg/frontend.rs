@@ -86,7 +86,10 @@ const CANCEL_REQUEST: i32 = 80_877_102;
 struct Body(Bytes);
 
 fn malformed() -> PgError {
-    PgError::fatal(code::PROTOCOL_VIOLATION, "a message ends too early or too late")
+    PgError::fatal(
+        code::PROTOCOL_VIOLATION,
+        "a message ends too early or too late",
+    )
 }
 
 impl Body {

@@ -208,14 +208,23 @@ pub fn value(text: &str, token: &Token) -> String {
     let without = |quote: char| {
         let inner = shown.strip_prefix(quote).unwrap_or(shown);
         let inner = inner.strip_suffix(quote).unwrap_or(inner);
-        inner.replace([quote, quote].iter().collect::<String>().as_str(), &quote.to_string())
+        inner.replace(
+            [quote, quote].iter().collect::<String>().as_str(),
+            &quote.to_string(),
+        )
     };
     match (token.kind, shown.as_bytes().first()) {
         (Kind::Quoted, _) => without('"'),
         (Kind::Text, Some(b'\'')) => without('\''),
         (Kind::Text, Some(b'$')) => {
-            let tag = shown.get(1..).and_then(|rest| rest.find('$')).map_or(0, |at| at + 2);
-            shown.get(tag..shown.len().saturating_sub(tag)).unwrap_or_default().to_owned()
+            let tag = shown
+                .get(1..)
+                .and_then(|rest| rest.find('$'))
+                .map_or(0, |at| at + 2);
+            shown
+                .get(tag..shown.len().saturating_sub(tag))
+                .unwrap_or_default()
+                .to_owned()
         }
         (Kind::Text, _) => unescaped(shown),
         _ => shown.to_owned(),
@@ -277,7 +286,10 @@ mod tests {
         check("SELECT $$a;b$$; c", &["SELECT $$a;b$$", "c"]);
         check("SELECT $x$a;$$b$x$; c", &["SELECT $x$a;$$b$x$", "c"]);
         check("SELECT $1; c", &["SELECT $1", "c"]);
-        check("a /* ; /* ; */ ; */ b; c -- ;\n d", &["a /* ; /* ; */ ; */ b", "c -- ;\n d"]);
+        check(
+            "a /* ; /* ; */ ; */ b; c -- ;\n d",
+            &["a /* ; /* ; */ ; */ b", "c -- ;\n d"],
+        );
         check("SELECT 'open; b", &["SELECT 'open; b"]);
         check("/* open ; b", &[]);
         check("SELECT 'é;ü'; ñ", &["SELECT 'é;ü'", "ñ"]);

@@ -83,7 +83,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Whether a whole message is there already.
     pub fn has_message(&self) -> bool {
-        let length = self.input.get(1..).and_then(|mut rest| rest.try_get_u32().ok());
+        let length = self
+            .input
+            .get(1..)
+            .and_then(|mut rest| rest.try_get_u32().ok());
         length.is_some_and(|length| self.input.len() as u64 > u64::from(length))
     }
 
@@ -111,7 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// The length that a message says it has, itself included.
     fn length(&self, at: usize, limit: usize) -> Result<usize, PgError> {
-        let length = self.input.get(at..).and_then(|mut rest| rest.try_get_i32().ok());
+        let length = self
+            .input
+            .get(at..)
+            .and_then(|mut rest| rest.try_get_i32().ok());
         let length = length.and_then(|length| usize::try_from(length).ok());
         match length {
             Some(length) if (4..=limit + 4).contains(&length) => Ok(length),
@@ -248,7 +254,10 @@ mod tests {
     async fn messages_have_limits() {
         let (io, mut client) = tokio::io::duplex(1 << 20);
         let mut link = link(io);
-        client.write_all(b"Q\0\0\0\x06a\0S\0\0\0\x04").await.unwrap();
+        client
+            .write_all(b"Q\0\0\0\x06a\0S\0\0\0\x04")
+            .await
+            .unwrap();
         let (tag, body) = link.message(100).await.unwrap();
         assert_eq!((tag, &body[..]), (b'Q', &b"a\0"[..]));
         let (tag, body) = link.message(100).await.unwrap();
@@ -258,7 +267,10 @@ mod tests {
             let mut link = super::tests::link(io);
             client.write_all(b"Q").await.unwrap();
             client.write_all(&bad.to_be_bytes()).await.unwrap();
-            assert!(matches!(link.message(100).await, Err(Ended::Told(_))), "{bad}");
+            assert!(
+                matches!(link.message(100).await, Err(Ended::Told(_))),
+                "{bad}"
+            );
         }
     }
 

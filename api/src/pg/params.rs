@@ -7,7 +7,9 @@ use bytes::{Buf, Bytes};
 
 use super::error::{PgError, code};
 use super::rows::Format;
-use super::rows::time::{EPOCH_DAYS, Interval, write_date, write_interval, write_time, write_timestamp};
+use super::rows::time::{
+    EPOCH_DAYS, Interval, write_date, write_interval, write_time, write_timestamp,
+};
 use crate::node::backend::{PgValue, TypeOf};
 
 const TEXT: u32 = 25;
@@ -55,7 +57,12 @@ pub fn oid_of(found: Option<&DataType>) -> u32 {
 }
 
 /// A parameter.
-pub fn value(oid: u32, format: Format, bytes: Option<&Bytes>, zone: Tz) -> Result<PgValue, PgError> {
+pub fn value(
+    oid: u32,
+    format: Format,
+    bytes: Option<&Bytes>,
+    zone: Tz,
+) -> Result<PgValue, PgError> {
     let Some(bytes) = bytes else {
         return Ok(PgValue::Null);
     };
@@ -85,7 +92,10 @@ pub fn value(oid: u32, format: Format, bytes: Option<&Bytes>, zone: Tz) -> Resul
 
 fn utf8(bytes: &[u8]) -> Result<&str, PgError> {
     std::str::from_utf8(bytes).map_err(|error| {
-        PgError::new(code::NOT_IN_REPERTOIRE, format!("a parameter is not UTF-8: {error}"))
+        PgError::new(
+            code::NOT_IN_REPERTOIRE,
+            format!("a parameter is not UTF-8: {error}"),
+        )
     })
 }
 
@@ -106,9 +116,7 @@ fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgErr
             "f" | "false" | "n" | "no" | "off" | "0" => PgValue::Boolean(false),
             _ => return Err(bad()),
         },
-        "int2" | "int4" | "int8" | "oid" => {
-            PgValue::Integer(trimmed.parse().map_err(|_| bad())?)
-        }
+        "int2" | "int4" | "int8" | "oid" => PgValue::Integer(trimmed.parse().map_err(|_| bad())?),
         "float4" | "float8" => PgValue::Float(trimmed.parse().map_err(|_| bad())?),
         "numeric" => match trimmed.parse::<f64>() {
             Ok(_) => PgValue::Decimal(trimmed.strip_prefix('+').unwrap_or(trimmed).to_owned()),
@@ -118,12 +126,20 @@ fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgErr
             // What is said of a zone does not count for a time without one.
             let utc: Tz = super::settings::Settings::default().zone();
             let time = string_to_datetime(&utc, trimmed);
-            let time = time.map_err(|_| PgError { code: code::INVALID_DATETIME, ..bad() })?;
-            PgValue::Timestamp(shown_timestamp(time.naive_local().and_utc().timestamp_micros()))
+            let time = time.map_err(|_| PgError {
+                code: code::INVALID_DATETIME,
+                ..bad()
+            })?;
+            PgValue::Timestamp(shown_timestamp(
+                time.naive_local().and_utc().timestamp_micros(),
+            ))
         }
         "timestamptz" => {
             let time = string_to_datetime(&zone, trimmed);
-            let time = time.map_err(|_| PgError { code: code::INVALID_DATETIME, ..bad() })?;
+            let time = time.map_err(|_| PgError {
+                code: code::INVALID_DATETIME,
+                ..bad()
+            })?;
             PgValue::TimestampTz(shown_timestamp(time.timestamp_micros()))
         }
         "date" => PgValue::Date(trimmed.to_owned()),
@@ -133,7 +149,9 @@ fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgErr
             let digits = trimmed.strip_prefix("\\x").ok_or_else(bad)?;
             let pairs = digits.as_bytes().chunks(2);
             let byte = |pair: &[u8]| {
-                let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+                let pair = std::str::from_utf8(pair)
+                    .ok()
+                    .filter(|pair| pair.len() == 2)?;
                 u8::from_str_radix(pair, 16).ok()
             };
             PgValue::Bytes(pairs.map(byte).collect::<Option<_>>().ok_or_else(bad)?)
@@ -172,7 +190,10 @@ fn binary_value(kind: &'static str, mut bytes: Bytes) -> Result<PgValue, PgError
         "float8" => PgValue::Float(bytes.try_get_f64().map_err(malformed)?),
         "numeric" => PgValue::Decimal(numeric(&mut bytes).ok_or_else(bad)?),
         "timestamp" | "timestamptz" => {
-            let us = bytes.try_get_i64().map_err(malformed)?.checked_add(EPOCH_US);
+            let us = bytes
+                .try_get_i64()
+                .map_err(malformed)?
+                .checked_add(EPOCH_US);
             let time = shown_timestamp(us.ok_or_else(bad)?);
             match kind {
                 "timestamp" => PgValue::Timestamp(time),
@@ -201,7 +222,13 @@ fn binary_value(kind: &'static str, mut bytes: Bytes) -> Result<PgValue, PgError
             let digits = bytes.try_get_u128().map_err(malformed)?;
             let hex = format!("{digits:032x}");
             let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-            let parts = [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)];
+            let parts = [
+                part(0, 8),
+                part(8, 12),
+                part(12, 16),
+                part(16, 20),
+                part(20, 32),
+            ];
             PgValue::Text(parts.join("-"))
         }
         "jsonb" => {
@@ -245,12 +272,17 @@ fn numeric(bytes: &mut Bytes) -> Option<String> {
         at.and_then(|at| groups.get(at)).copied().unwrap_or(0)
     };
     let mut text = String::from(sign);
-    let whole: String = (0..=weight.max(0)).rev().map(|of| format!("{:04}", group(of))).collect();
+    let whole: String = (0..=weight.max(0))
+        .rev()
+        .map(|of| format!("{:04}", group(of)))
+        .collect();
     let whole = whole.trim_start_matches('0');
     text.push_str(if whole.is_empty() { "0" } else { whole });
     if scale > 0 {
         let groups = i32::try_from(scale.div_ceil(4)).ok()?;
-        let fraction: String = (1..=groups).map(|of| format!("{:04}", group(-of))).collect();
+        let fraction: String = (1..=groups)
+            .map(|of| format!("{:04}", group(-of)))
+            .collect();
         text.push('.');
         text.push_str(fraction.get(..scale)?);
     }
@@ -258,7 +290,12 @@ fn numeric(bytes: &mut Bytes) -> Option<String> {
 }
 
 fn binary_array(mut bytes: Bytes) -> Result<PgValue, PgError> {
-    let bad = || PgError::new(code::INVALID_BINARY, "incorrect binary data format of an array");
+    let bad = || {
+        PgError::new(
+            code::INVALID_BINARY,
+            "incorrect binary data format of an array",
+        )
+    };
     let malformed = |_| bad();
     let dimensions = bytes.try_get_i32().map_err(malformed)?;
     let _has_nulls = bytes.try_get_i32().map_err(malformed)?;
@@ -280,7 +317,9 @@ fn binary_array(mut bytes: Bytes) -> Result<PgValue, PgError> {
     if length > MAX_ELEMENTS {
         return Err(too_many());
     }
-    let of = TypeOf::by_oid(oid).filter(|of| !of.is_array).ok_or_else(bad)?;
+    let of = TypeOf::by_oid(oid)
+        .filter(|of| !of.is_array)
+        .ok_or_else(bad)?;
     let mut elements = Vec::new();
     for _ in 0..length {
         let element = match usize::try_from(bytes.try_get_i32().map_err(malformed)?) {
@@ -306,7 +345,10 @@ fn too_many() -> PgError {
 /// The elements of `{a,"b c",NULL}`; `None` is NULL.
 fn array_elements(text: &str) -> Result<Vec<Option<String>>, PgError> {
     let bad = || invalid("array", text);
-    let inner = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let inner = text
+        .trim()
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
     let inner = inner.ok_or_else(bad)?.trim();
     let mut elements = Vec::new();
     if inner.is_empty() {
@@ -363,7 +405,12 @@ mod tests {
     }
 
     fn text(oid: u32, text: &str) -> Result<PgValue, PgError> {
-        value(oid, Format::Text, Some(&Bytes::copy_from_slice(text.as_bytes())), utc())
+        value(
+            oid,
+            Format::Text,
+            Some(&Bytes::copy_from_slice(text.as_bytes())),
+            utc(),
+        )
     }
 
     #[test]
@@ -380,13 +427,21 @@ mod tests {
         check(17, "\\x00ff", PgValue::Bytes(vec![0, 255]));
         let time = "2025-01-02 03:04:05.000001";
         check(1114, time, PgValue::Timestamp(time.into()));
-        check(1114, "2025-01-02T03:04:05", PgValue::Timestamp("2025-01-02 03:04:05".into()));
+        check(
+            1114,
+            "2025-01-02T03:04:05",
+            PgValue::Timestamp("2025-01-02 03:04:05".into()),
+        );
         let zoned = PgValue::TimestampTz("2025-01-02 01:04:05".into());
         check(1184, "2025-01-02 03:04:05+02", zoned);
         let array = PgValue::Array(vec![PgValue::Integer(1), PgValue::Null]);
         check(1016, "{1,NULL}", array);
         let array = ["a", "b c", "NULL", "q\"\\"].map(|text| PgValue::Text(text.into()));
-        check(1009, r#"{a, "b c","NULL","q\"\\"}"#, PgValue::Array(array.into()));
+        check(
+            1009,
+            r#"{a, "b c","NULL","q\"\\"}"#,
+            PgValue::Array(array.into()),
+        );
         check(1009, "{}", PgValue::Array(vec![]));
         for (oid, given) in [
             (16, "maybe"),

@@ -8,8 +8,8 @@ mod binary;
 mod lists;
 mod number;
 mod text;
-mod values;
 pub mod time;
+mod values;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, RecordBatch};
@@ -131,7 +131,9 @@ impl Formats {
         match codes {
             [] => Ok(Formats::All(Format::Text)),
             [one] => Ok(Formats::All(format(one)?)),
-            each => Ok(Formats::Each(each.iter().map(format).collect::<Result<_, _>>()?)),
+            each => Ok(Formats::Each(
+                each.iter().map(format).collect::<Result<_, _>>()?,
+            )),
         }
     }
 
@@ -191,7 +193,6 @@ fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), PgError> {
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }
-
 
 /// The binary form of a number, for tests of what reads it.
 #[cfg(test)]

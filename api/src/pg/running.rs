@@ -135,9 +135,14 @@ impl Running {
         options: &CopyOptions,
         zone: Tz,
     ) -> Result<u64, Ended> {
-        link.out.copy_out(options.is_binary(), self.schema.fields().len());
+        link.out
+            .copy_out(options.is_binary(), self.schema.fields().len());
         let mut part = Vec::new();
-        let names = self.schema.fields().iter().map(|field| shown_name(field.name()));
+        let names = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| shown_name(field.name()));
         options.head(names, &mut part);
         link.out.copy_data(&part)?;
         let sent = self
@@ -191,7 +196,11 @@ impl Running {
             done += taken as u64;
             if let Err(ended) = link.flush_if_full().await {
                 let stalled = matches!(ended, Ended::Stalled);
-                self.end(if stalled { Outcome::Stalled } else { Outcome::Cancelled });
+                self.end(if stalled {
+                    Outcome::Stalled
+                } else {
+                    Outcome::Cancelled
+                });
                 return Err(ended);
             }
         }

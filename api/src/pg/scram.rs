@@ -96,7 +96,10 @@ impl Exchange {
         }
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
         let nonce = nonce.filter(|nonce| (1..=MAX_NONCE_CHARS).contains(&nonce.len()));
-        let nonce = format!("{}{server_nonce}", nonce.ok_or_else(|| malformed("no nonce"))?);
+        let nonce = format!(
+            "{}{server_nonce}",
+            nonce.ok_or_else(|| malformed("no nonce"))?
+        );
         let answer = format!(
             "r={nonce},s={},i={}",
             STANDARD.encode(&verifier.salt),
@@ -116,7 +119,9 @@ impl Exchange {
     /// Checks the client's proof; the answer is the server's. `None` if it is wrong.
     pub fn finish(self, message: &[u8]) -> Result<Option<String>, PgError> {
         let message = std::str::from_utf8(message).map_err(|_| malformed("not UTF-8"))?;
-        let (before, proof) = message.rsplit_once(",p=").ok_or_else(|| malformed("no proof"))?;
+        let (before, proof) = message
+            .rsplit_once(",p=")
+            .ok_or_else(|| malformed("no proof"))?;
         let mut fields = before.split(',');
         let (bound, nonce) = (fields.next(), fields.next());
         if bound.and_then(|field| field.strip_prefix("c=")) != Some(self.bound.as_str()) {
@@ -128,17 +133,20 @@ impl Exchange {
         if nonce.and_then(|field| field.strip_prefix("r=")) != Some(self.nonce.as_str()) {
             return Err(malformed("another nonce"));
         }
-        let proof = STANDARD.decode(proof).map_err(|_| malformed("a proof in no base64"))?;
+        let proof = STANDARD
+            .decode(proof)
+            .map_err(|_| malformed("a proof in no base64"))?;
         let signed = format!("{},{before}", self.messages);
-        let sign = |key: &[u8]| {
-            hmac::sign(&hmac::Key::new(HMAC_SHA256, key), signed.as_bytes())
-        };
+        let sign = |key: &[u8]| hmac::sign(&hmac::Key::new(HMAC_SHA256, key), signed.as_bytes());
         let signature = sign(&self.verifier.stored_key);
         if proof.len() != signature.as_ref().len() {
             return Err(malformed("a proof of another length"));
         }
-        let key: Vec<u8> =
-            proof.iter().zip(signature.as_ref()).map(|(proof, sign)| proof ^ sign).collect();
+        let key: Vec<u8> = proof
+            .iter()
+            .zip(signature.as_ref())
+            .map(|(proof, sign)| proof ^ sign)
+            .collect();
         let stored = digest::digest(&digest::SHA256, &key);
         // In constant time.
         let differing = stored
@@ -214,7 +222,9 @@ fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
             if digits.len() > 4 {
                 return None;
             }
-            let length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+            let length = digits
+                .iter()
+                .fold(0, |length, digit| length << 8 | usize::from(*digit));
             (length, rest)
         }
     };
@@ -290,7 +300,15 @@ mod tests {
         let bound = begin(b"p=tls-server-end-point,,n=,r=a", Some(&binding), true).unwrap();
         let header = b"p=tls-server-end-point,,\x01\x02\x03";
         assert_eq!(bound.bound, STANDARD.encode(header));
-        for bad in [&b""[..], b"n", b"n,,", b"n,,n=a", b"n,,n=a,r=", b"x,,n=a,r=b", b"\xff,,"] {
+        for bad in [
+            &b""[..],
+            b"n",
+            b"n,,",
+            b"n,,n=a",
+            b"n,,n=a,r=",
+            b"x,,n=a,r=b",
+            b"\xff,,",
+        ] {
             assert!(begin(bad, None, false).is_err(), "{bad:?}");
         }
     }

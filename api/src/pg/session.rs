@@ -184,10 +184,13 @@ impl Session {
         let idle = Instant::now() + self.door.limits.idle;
         loop {
             let write = self.door.limits.write;
-            let expiries = self.portals.values().filter_map(|portal| match &portal.state {
-                PortalState::Running(running) => running.expiry(write),
-                _ => None,
-            });
+            let expiries = self
+                .portals
+                .values()
+                .filter_map(|portal| match &portal.state {
+                    PortalState::Running(running) => running.expiry(write),
+                    _ => None,
+                });
             let until = expiries.min().map_or(idle, |expiry| expiry.min(idle));
             tokio::select! {
                 message = link.message(MAX_MESSAGE_BYTES) => return message,
@@ -260,7 +263,8 @@ impl Session {
                 values,
                 results,
             } => {
-                self.bind(link, portal, &statement, &formats, &values, &results).await?;
+                self.bind(link, portal, &statement, &formats, &values, &results)
+                    .await?;
                 link.out.bind_complete();
             }
             Message::Describe(target, name) => self.describe(link, target, &name).await?,
@@ -323,13 +327,17 @@ impl Session {
                 running::describe(&running.schema, &formats, &mut link.out);
                 let cancel = Arc::clone(&self.registered.cancel);
                 let zone = self.settings.zone();
-                let rows = running.send(link, &cancel, &formats, zone, u64::MAX).await?;
-                link.out.command_complete(&format!("{} {rows}", verb(statement)));
+                let rows = running
+                    .send(link, &cancel, &formats, zone, u64::MAX)
+                    .await?;
+                link.out
+                    .command_complete(&format!("{} {rows}", verb(statement)));
                 Ok(())
             }
             Command::Show(_) | Command::ShowAll => {
                 shown_columns(&command, &formats, &mut link.out);
-                self.carry_out(link, &command, statement, Vec::new(), &formats).await
+                self.carry_out(link, &command, statement, Vec::new(), &formats)
+                    .await
             }
             Command::Fetch { name, is_move, .. } => {
                 let format = match self.portals.get(name) {
@@ -340,9 +348,13 @@ impl Session {
                 if !is_move {
                     self.describe_cursor(link, name, &format)?;
                 }
-                self.carry_out(link, &command, statement, Vec::new(), &format).await
+                self.carry_out(link, &command, statement, Vec::new(), &format)
+                    .await
             }
-            _ => self.carry_out(link, &command, statement, Vec::new(), &formats).await,
+            _ => {
+                self.carry_out(link, &command, statement, Vec::new(), &formats)
+                    .await
+            }
         }
     }
 
@@ -435,7 +447,8 @@ impl Session {
                 is_held,
                 is_binary,
             } => {
-                self.declare(link, name, query, *is_held, *is_binary, values).await?;
+                self.declare(link, name, query, *is_held, *is_binary, values)
+                    .await?;
                 "DECLARE CURSOR"
             }
             Command::Fetch {
@@ -504,11 +517,15 @@ impl Session {
         values: Vec<PgValue>,
     ) -> Result<Running, Ended> {
         let context = self.renewed()?;
-        let access = context.access::<Read>(&self.database).map_err(PgError::from)?;
+        let access = context
+            .access::<Read>(&self.database)
+            .map_err(PgError::from)?;
         let seen = self.seen(statement)?;
         let (door, cancel) = (Arc::clone(&self.door), Arc::clone(&self.registered.cancel));
         let service = &door.app.service;
-        let text = service.read_sql(statement).map_err(|error| self.worded(error))?;
+        let text = service
+            .read_sql(statement)
+            .map_err(|error| self.worded(error))?;
         let as_of = text.as_of();
         let request = SqlRequest {
             text: text.in_postgres(seen, PgParams::Values(values)),
@@ -549,7 +566,8 @@ impl Session {
     ) -> Result<(), PgError> {
         let before = self.settings.get(name).map(str::to_owned);
         if let Some(reported) = self.settings.set(name, value)? {
-            link.out.parameter_status(reported, self.settings.get(reported).unwrap_or_default());
+            link.out
+                .parameter_status(reported, self.settings.get(reported).unwrap_or_default());
         }
         if is_local {
             self.transaction.remember(name, before);
@@ -560,8 +578,11 @@ impl Session {
 
     /// Changes settings, and tells of those that clients are told of.
     fn restore<S: Stream>(&mut self, link: &mut Link<S>, change: impl FnOnce(&mut Settings)) {
-        let before: BTreeMap<&str, String> =
-            self.settings.reported().map(|(name, value)| (name, value.to_owned())).collect();
+        let before: BTreeMap<&str, String> = self
+            .settings
+            .reported()
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect();
         change(&mut self.settings);
         self.seen = None;
         for (name, value) in self.settings.reported() {
@@ -604,7 +625,10 @@ impl Session {
             false => Vec::new(),
             true => {
                 let databases = self.door.app.service.databases(&self.context)?;
-                databases.into_iter().map(|(name, _)| name.to_string()).collect()
+                databases
+                    .into_iter()
+                    .map(|(name, _)| name.to_string())
+                    .collect()
             }
         };
         let owned = |(name, value, what): (&str, &str, &'static str)| {
@@ -628,7 +652,10 @@ impl Session {
     /// An error of the service; a database that is gone is told from a table.
     fn worded(&self, error: ServiceError) -> PgError {
         let is_gone = error.code == Code::NotFound
-            && matches!(self.door.app.service.has_database(&self.database), Ok(false));
+            && matches!(
+                self.door.app.service.has_database(&self.database),
+                Ok(false)
+            );
         let error = PgError::from(error);
         match is_gone {
             true => PgError {
@@ -650,19 +677,24 @@ fn shown_columns(command: &Command, formats: &Formats, out: &mut super::backend:
         Command::Show(name) => vec![name.as_str()],
         _ => vec!["name", "setting", "description"],
     };
-    let fields = names.iter().enumerate().map(|(at, name)| super::backend::FieldDescription {
-        name,
-        oid: 25,
-        size: -1,
-        is_binary: formats.of(at) == Format::Binary,
-    });
+    let fields = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| super::backend::FieldDescription {
+            name,
+            oid: 25,
+            size: -1,
+            is_binary: formats.of(at) == Format::Binary,
+        });
     out.row_description(fields);
 }
 
 /// The word that tells that a statement that reads is done.
 fn verb(statement: &str) -> &'static str {
     let first = super::lexer::Lexer::new(statement).next();
-    let word = first.and_then(|token| statement.get(token.at)).unwrap_or_default();
+    let word = first
+        .and_then(|token| statement.get(token.at))
+        .unwrap_or_default();
     match word.to_ascii_uppercase().as_str() {
         "EXPLAIN" => "EXPLAIN",
         "SHOW" | "DESCRIBE" | "DESC" => "SHOW",
@@ -687,7 +719,10 @@ fn shown(name: &str) -> String {
 }
 
 fn no_cursor(name: &str) -> PgError {
-    PgError::new(code::NO_CURSOR, format!("cursor {:?} does not exist", shown(name)))
+    PgError::new(
+        code::NO_CURSOR,
+        format!("cursor {:?} does not exist", shown(name)),
+    )
 }
 
 fn no_statement(name: &str) -> PgError {

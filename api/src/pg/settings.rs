@@ -34,7 +34,12 @@ struct Known {
     description: &'static str,
 }
 
-const fn known(name: &'static str, default: &'static str, rule: Rule, description: &'static str) -> Known {
+const fn known(
+    name: &'static str,
+    default: &'static str,
+    rule: Rule,
+    description: &'static str,
+) -> Known {
     Known {
         name,
         default,
@@ -44,7 +49,12 @@ const fn known(name: &'static str, default: &'static str, rule: Rule, descriptio
     }
 }
 
-const fn reported(name: &'static str, default: &'static str, rule: Rule, description: &'static str) -> Known {
+const fn reported(
+    name: &'static str,
+    default: &'static str,
+    rule: Rule,
+    description: &'static str,
+) -> Known {
     Known {
         is_reported: true,
         ..known(name, default, rule, description)
@@ -59,49 +69,149 @@ const SERVER_VERSION_NUM: &str = "160000";
 
 /// All settings, sorted by name in lower case.
 static KNOWN: [Known; 46] = [
-    reported("application_name", "", Rule::Any, "What the client calls itself."),
+    reported(
+        "application_name",
+        "",
+        Rule::Any,
+        "What the client calls itself.",
+    ),
     known("bytea_output", "hex", Rule::One(&["hex"]), "Form of bytes."),
     known("check_function_bodies", "on", Rule::Any, IGNORED),
-    reported("client_encoding", "UTF8", Rule::Encoding, "Encoding of texts."),
+    reported(
+        "client_encoding",
+        "UTF8",
+        Rule::Encoding,
+        "Encoding of texts.",
+    ),
     known("client_min_messages", "notice", Rule::Any, IGNORED),
-    known("database", "", Rule::Fixed, "The database of the connection."),
+    known(
+        "database",
+        "",
+        Rule::Fixed,
+        "The database of the connection.",
+    ),
     reported("DateStyle", "ISO, MDY", Rule::DateStyle, "Form of dates."),
     known("default_tablespace", "", Rule::Any, IGNORED),
     known("default_transaction_deferrable", "off", Rule::Any, IGNORED),
-    known("default_transaction_isolation", "read committed", Rule::Any, IGNORED),
+    known(
+        "default_transaction_isolation",
+        "read committed",
+        Rule::Any,
+        IGNORED,
+    ),
     reported("default_transaction_read_only", "off", Rule::Any, IGNORED),
     known("enable_hashjoin", "on", Rule::Any, IGNORED),
     known("enable_mergejoin", "on", Rule::Any, IGNORED),
     known("enable_nestloop", "on", Rule::Any, IGNORED),
     known("enable_seqscan", "on", Rule::Any, IGNORED),
-    known("extra_float_digits", "1", Rule::Any, "Floats always have all digits that tell them apart."),
-    known("idle_in_transaction_session_timeout", "0", Rule::Any, IGNORED),
+    known(
+        "extra_float_digits",
+        "1",
+        Rule::Any,
+        "Floats always have all digits that tell them apart.",
+    ),
+    known(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Rule::Any,
+        IGNORED,
+    ),
     known("idle_session_timeout", "0", Rule::Any, IGNORED),
-    reported("in_hot_standby", "off", Rule::Fixed, "Whether this is a copy that only reads."),
-    reported("integer_datetimes", "on", Rule::Fixed, "Times are whole microseconds."),
-    reported("IntervalStyle", "postgres", Rule::One(&["postgres"]), "Form of lengths of time."),
-    reported("is_superuser", "off", Rule::Fixed, "Rights are those of the token."),
+    reported(
+        "in_hot_standby",
+        "off",
+        Rule::Fixed,
+        "Whether this is a copy that only reads.",
+    ),
+    reported(
+        "integer_datetimes",
+        "on",
+        Rule::Fixed,
+        "Times are whole microseconds.",
+    ),
+    reported(
+        "IntervalStyle",
+        "postgres",
+        Rule::One(&["postgres"]),
+        "Form of lengths of time.",
+    ),
+    reported(
+        "is_superuser",
+        "off",
+        Rule::Fixed,
+        "Rights are those of the token.",
+    ),
     known("jit", "off", Rule::Any, IGNORED),
-    known("lc_collate", "C", Rule::Fixed, "Texts are compared by their bytes."),
+    known(
+        "lc_collate",
+        "C",
+        Rule::Fixed,
+        "Texts are compared by their bytes.",
+    ),
     known("lc_ctype", "C.UTF-8", Rule::Fixed, "Texts are UTF-8."),
     known("lc_messages", "C", Rule::Any, IGNORED),
     known("lc_monetary", "C", Rule::Any, IGNORED),
     known("lc_numeric", "C", Rule::Any, IGNORED),
     known("lc_time", "C", Rule::Any, IGNORED),
     known("lock_timeout", "0", Rule::Any, IGNORED),
-    known("max_identifier_length", "1024", Rule::Fixed, "Bytes of a name."),
-    known("max_index_keys", "32", Rule::Fixed, "There are no indexes to make."),
+    known(
+        "max_identifier_length",
+        "1024",
+        Rule::Fixed,
+        "Bytes of a name.",
+    ),
+    known(
+        "max_index_keys",
+        "32",
+        Rule::Fixed,
+        "There are no indexes to make.",
+    ),
     known("row_security", "on", Rule::Any, IGNORED),
-    known("search_path", "public", Rule::Any, "Where names without a schema are looked up."),
+    known(
+        "search_path",
+        "public",
+        Rule::Any,
+        "Where names without a schema are looked up.",
+    ),
     reported("server_encoding", "UTF8", Rule::Fixed, "Texts are UTF-8."),
-    reported("server_version", SERVER_VERSION, Rule::Fixed, "The release."),
-    known("server_version_num", SERVER_VERSION_NUM, Rule::Fixed, "The release as a number."),
+    reported(
+        "server_version",
+        SERVER_VERSION,
+        Rule::Fixed,
+        "The release.",
+    ),
+    known(
+        "server_version_num",
+        SERVER_VERSION_NUM,
+        Rule::Fixed,
+        "The release as a number.",
+    ),
     reported("session_authorization", "", Rule::Fixed, "Who asks."),
-    reported("standard_conforming_strings", "on", Rule::One(&["on"]), "Backslashes are no escapes."),
-    known("statement_timeout", "0", Rule::Milliseconds, "Longest time of a statement; 0 is that of the server."),
+    reported(
+        "standard_conforming_strings",
+        "on",
+        Rule::One(&["on"]),
+        "Backslashes are no escapes.",
+    ),
+    known(
+        "statement_timeout",
+        "0",
+        Rule::Milliseconds,
+        "Longest time of a statement; 0 is that of the server.",
+    ),
     known("synchronize_seqscans", "on", Rule::Any, IGNORED),
-    reported("TimeZone", "UTC", Rule::Zone, "Zone of times that have one."),
-    known("transaction_isolation", "read committed", Rule::Any, IGNORED),
+    reported(
+        "TimeZone",
+        "UTC",
+        Rule::Zone,
+        "Zone of times that have one.",
+    ),
+    known(
+        "transaction_isolation",
+        "read committed",
+        Rule::Any,
+        IGNORED,
+    ),
     known("transaction_read_only", "off", Rule::Any, IGNORED),
     known("work_mem", "4MB", Rule::Any, IGNORED),
     known("xmloption", "content", Rule::Any, IGNORED),
@@ -113,7 +223,9 @@ const MAX_VALUE_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 128;
 
 fn find(name: &str) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(name))
+    KNOWN
+        .iter()
+        .find(|known| known.name.eq_ignore_ascii_case(name))
 }
 
 /// The settings of a connection.
@@ -138,7 +250,9 @@ impl Default for Settings {
 
 fn utc() -> Tz {
     // Of all zones this is always known.
-    "+00:00".parse().unwrap_or_else(|_| unreachable!("UTC has no offset"))
+    "+00:00"
+        .parse()
+        .unwrap_or_else(|_| unreachable!("UTC has no offset"))
 }
 
 impl Settings {
@@ -160,7 +274,11 @@ impl Settings {
         let Some(known) = find(name) else {
             return self.given.get(&name.to_lowercase()).map(String::as_str);
         };
-        Some(self.given.get(known.name).map_or(known.default, String::as_str))
+        Some(
+            self.given
+                .get(known.name)
+                .map_or(known.default, String::as_str),
+        )
     }
 
     /// The value of a setting for `SHOW`.
@@ -169,7 +287,11 @@ impl Settings {
     }
 
     /// Sets it, or resets it. Returns its name if clients are to be told of its new value.
-    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<Option<&'static str>, PgError> {
+    pub fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<Option<&'static str>, PgError> {
         let known = find(name);
         let key = match known {
             Some(known) => known.name.to_owned(),
@@ -182,7 +304,9 @@ impl Settings {
                 None => drop(self.given.remove(&key)),
             }
             self.look_at_zone();
-            return Ok(known.filter(|known| known.is_reported).map(|known| known.name));
+            return Ok(known
+                .filter(|known| known.is_reported)
+                .map(|known| known.name));
         };
         if value.len() > MAX_VALUE_BYTES || key.len() > MAX_NAME_BYTES {
             return Err(invalid(name, value, "it is too long"));
@@ -190,17 +314,25 @@ impl Settings {
         let value = match known {
             Some(known) => checked(known, value)?,
             None if self.given.len() >= MAX_OWN && !self.given.contains_key(&key) => {
-                return Err(PgError::new(code::TOO_COMPLEX, "too many settings of one's own"));
+                return Err(PgError::new(
+                    code::TOO_COMPLEX,
+                    "too many settings of one's own",
+                ));
             }
             None => value.to_owned(),
         };
         self.given.insert(key, value);
         self.look_at_zone();
-        Ok(known.filter(|known| known.is_reported).map(|known| known.name))
+        Ok(known
+            .filter(|known| known.is_reported)
+            .map(|known| known.name))
     }
 
     fn look_at_zone(&mut self) {
-        self.zone = self.get("timezone").and_then(parse_zone).unwrap_or_else(utc);
+        self.zone = self
+            .get("timezone")
+            .and_then(parse_zone)
+            .unwrap_or_else(utc);
     }
 
     /// Resets all.
@@ -218,7 +350,11 @@ impl Settings {
     /// All, with their values and descriptions.
     pub fn all(&self) -> impl Iterator<Item = (&str, &str, &'static str)> {
         let known = KNOWN.iter().map(|known| {
-            (known.name, self.get(known.name).unwrap_or_default(), known.description)
+            (
+                known.name,
+                self.get(known.name).unwrap_or_default(),
+                known.description,
+            )
         });
         let own = self.given.iter().filter(|(name, _)| find(name).is_none());
         known.chain(own.map(|(name, value)| (name.as_str(), value.as_str(), "")))
@@ -390,7 +526,10 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_the_path_has_a_schema() {
-        let names: Vec<String> = KNOWN.iter().map(|known| known.name.to_lowercase()).collect();
+        let names: Vec<String> = KNOWN
+            .iter()
+            .map(|known| known.name.to_lowercase())
+            .collect();
         assert!(names.is_sorted(), "{names:?}");
         let mut settings = Settings::default();
         let mut check = |path: &str, schema: &str| {

@@ -121,7 +121,9 @@ async fn handshake(
     if is_direct && session.alpn_protocol() != Some(tls::POSTGRES_ALPN) {
         return Err(Ended::Closed);
     }
-    let own = session.peer_certificates().and_then(|certificates| certificates.first());
+    let own = session
+        .peer_certificates()
+        .and_then(|certificates| certificates.first());
     let security = Security {
         binding: scram::binding(&certificate),
         name: own.and_then(tls::name_of),
@@ -161,7 +163,9 @@ pub async fn begin<S: Stream>(
     };
     let database = take("database").filter(|name| !name.is_empty());
     let options = take("options");
-    if take("replication").is_some_and(|value| !["false", "off", "no", "0"].contains(&value.as_str())) {
+    if take("replication")
+        .is_some_and(|value| !["false", "off", "no", "0"].contains(&value.as_str()))
+    {
         return Err(PgError::fatal(code::UNSUPPORTED, "replication is not supported").into());
     }
     let unknown: Vec<&str> = parameters
@@ -175,7 +179,9 @@ pub async fn begin<S: Stream>(
 
     let mut settings = Settings::default();
     let fatal = |error: PgError| error.ending();
-    let given = parameters.iter().filter(|(name, _)| !name.starts_with("_pq_."));
+    let given = parameters
+        .iter()
+        .filter(|(name, _)| !name.starts_with("_pq_."));
     for (name, value) in given {
         settings.begin(name, value).map_err(fatal)?;
     }
@@ -260,7 +266,10 @@ fn find_database(
     }
     let missing = |name: &str| {
         let shown: String = name.chars().take(80).collect();
-        PgError::new(code::NO_DATABASE, format!("database {shown:?} does not exist"))
+        PgError::new(
+            code::NO_DATABASE,
+            format!("database {shown:?} does not exist"),
+        )
     };
     check_name(&name).map_err(|_| missing(&name))?;
     let any = Permissions::READ | Permissions::WRITE | Permissions::DELETE;
@@ -286,7 +295,9 @@ async fn authenticate<S: Stream>(
     let service = &door.app.service;
     if !service.config.auth {
         // So that clients learn early that the server starts.
-        service.backend().map_err(|error| PgError::from(error).ending())?;
+        service
+            .backend()
+            .map_err(|error| PgError::from(error).ending())?;
         return Ok(Principal::Anyone);
     }
     if security.name.as_deref() == Some(user) {
@@ -296,11 +307,15 @@ async fn authenticate<S: Stream>(
     let wrong = || {
         PgError::fatal(
             code::WRONG_PASSWORD,
-            format!("authentication failed for {user:?}: the user is the name of a token, the \
-                 password its secret"),
+            format!(
+                "authentication failed for {user:?}: the user is the name of a token, the \
+                 password its secret"
+            ),
         )
     };
-    let token = service.token_named(user).map_err(|error| PgError::from(error).ending())?;
+    let token = service
+        .token_named(user)
+        .map_err(|error| PgError::from(error).ending())?;
     let verifier = match &token {
         Some(token) => token.scram.clone(),
         None => scram::no_verifier(&door.mock_key, user, ITERATIONS),
@@ -327,14 +342,17 @@ async fn authenticate<S: Stream>(
         .into());
     }
     let exchange = Exchange::begin(first, verifier, &scram::nonce()?, binding, is_bound)?;
-    link.out.authentication(SASL_CONTINUE, exchange.answer.as_bytes());
+    link.out
+        .authentication(SASL_CONTINUE, exchange.answer.as_bytes());
     link.flush().await?;
     let last = password(link).await?;
     let answer = exchange.finish(&last)?;
     let (Some(answer), Some(token)) = (answer, token) else {
         return Err(wrong().into());
     };
-    let principal = service.still_valid(&Principal::Holder(token)).map_err(|_| wrong())?;
+    let principal = service
+        .still_valid(&Principal::Holder(token))
+        .map_err(|_| wrong())?;
     link.out.authentication(SASL_FINAL, answer.as_bytes());
     Ok(principal)
 }
@@ -354,7 +372,10 @@ async fn password<S: Stream>(link: &mut Link<S>) -> Result<bytes::Bytes, Ended> 
 /// The mechanism that a client chose, and its first message.
 fn initial_response(body: &[u8]) -> Result<(&str, &[u8]), PgError> {
     let malformed = || PgError::fatal(code::PROTOCOL_VIOLATION, "malformed SASL response");
-    let end = body.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
+    let end = body
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or_else(malformed)?;
     let (mechanism, rest) = body.split_at(end);
     let mechanism = std::str::from_utf8(mechanism).map_err(|_| malformed())?;
     // The length of the message, which is what is left.
@@ -374,9 +395,14 @@ mod tests {
     #[test]
     fn options_are_settings() {
         let found = flags(r"-c search_path=a\ b --statement-timeout=5s -cTimeZone=UTC -x");
-        let expected = [("search_path", "a b"), ("statement_timeout", "5s"), ("TimeZone", "UTC")];
-        let expected: Vec<(String, String)> =
-            expected.map(|(name, value)| (name.into(), value.into())).into();
+        let expected = [
+            ("search_path", "a b"),
+            ("statement_timeout", "5s"),
+            ("TimeZone", "UTC"),
+        ];
+        let expected: Vec<(String, String)> = expected
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
         assert_eq!(found, expected);
     }
 

@@ -62,7 +62,10 @@ impl Service {
     {
         let partial = request.partial.unwrap_or(self.config.allow_partial_results);
         let admitted = self.admit(access, Language::Sql, request.as_of).await?;
-        let (querier, deadline) = (admitted.querier, admitted.deadline.or_sooner(request.timeout));
+        let (querier, deadline) = (
+            admitted.querier,
+            admitted.deadline.or_sooner(request.timeout),
+        );
         let slot = Arc::new(admitted.slot);
         let mut tries = if partial { PARTIAL_TRIES } else { 1 };
         loop {

@@ -10,6 +10,7 @@ mod catalog_tables;
 mod empty;
 mod functions;
 mod names;
+mod parameters;
 mod rewrite;
 mod tables;
 #[cfg(test)]
@@ -24,15 +25,14 @@ use arrow::datatypes::{DataType, SchemaRef};
 use super::catalog::COLUMNS_TABLE;
 use super::error::SqlError;
 
-pub use self::names::shown_name;
 pub(super) use self::functions::register;
+pub use self::names::shown_name;
+pub(super) use self::parameters::parameter_types;
 pub(super) use self::rewrite::rewrite;
 pub(super) use self::tables::{CatalogTables, information_columns};
 
 /// The schema of PostgreSQL's catalog.
 pub(super) const PG_CATALOG: &str = "pg_catalog";
-/// Parameters of a statement, as the protocol has it.
-const MAX_PARAMETERS: usize = 65_535;
 
 /// A connection of a client, as its statements see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -127,17 +127,6 @@ pub(super) fn needed_by(table: &str) -> Result<Option<&'static str>, SqlError> {
         _ if tables::is_catalog_table(table) => Ok(None),
         _ => Err(SqlError::NotFound(format!(
             "table {table:?} not found in schema {PG_CATALOG:?}"
-        ))),
-    }
-}
-
-/// The number of a parameter, from 0 on.
-pub(super) fn parameter_index(placeholder: &str) -> Result<usize, SqlError> {
-    let at = values::index(placeholder)?;
-    match at < MAX_PARAMETERS {
-        true => Ok(at),
-        false => Err(SqlError::BadRequest(format!(
-            "{placeholder} is beyond the {MAX_PARAMETERS} parameters that a statement may have"
         ))),
     }
 }

@@ -36,8 +36,8 @@ use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::provider::ViewProvider;
 use super::ready::ReadyPlan;
 use super::retention::RETENTION_TABLE;
-use super::text::SqlText;
 use super::shapes::{Known, KnownPlan, Shape, Shapes};
+use super::text::SqlText;
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
 use crate::memory::QueryMemory;
@@ -179,17 +179,12 @@ impl Planning {
     ) -> Result<Description, SqlError> {
         let statement = super::statement::parse(text)?;
         let Session { state, plan, .. } = self.logical(statement, Some(promql)).await?;
-        let mut parameters = Vec::new();
-        for (name, data_type) in plan.get_parameter_types()? {
-            let at = postgres::parameter_index(&name)?;
-            if at >= parameters.len() {
-                parameters.resize(at + 1, None);
-            }
-            parameters[at] = data_type;
-        }
+        let parameters = postgres::parameter_types(&plan)?;
         // Types are settled by the analyzer, which does not like parameters of no type.
         let config = state.config_options();
-        let analyzed = state.analyzer().execute_and_check(plan.clone(), config, |_, _| {});
+        let analyzed = state
+            .analyzer()
+            .execute_and_check(plan.clone(), config, |_, _| {});
         let plan = analyzed.unwrap_or(plan);
         Ok(Description {
             columns: Arc::clone(plan.schema().inner()),
@@ -204,7 +199,16 @@ impl Planning {
     ) -> Result<Session, SqlError> {
         let session = self.session.as_ref();
         let (database, limits) = (&self.database, &self.limits);
-        logical(self.template(), database, &self.db, statement, promql, session, limits).await
+        logical(
+            self.template(),
+            database,
+            &self.db,
+            statement,
+            promql,
+            session,
+            limits,
+        )
+        .await
     }
 
     fn state(&self, template: &SessionState) -> SessionState {

@@ -107,7 +107,10 @@ fn first_messages() {
 #[test]
 fn counts_without_elements_are_errors() {
     let check = |tag, body: &'static [u8]| {
-        assert!(Message::decode(tag, Bytes::from_static(body)).is_err(), "{body:?}");
+        assert!(
+            Message::decode(tag, Bytes::from_static(body)).is_err(),
+            "{body:?}"
+        );
     };
     check(b'P', b"");
     check(b'P', b"\0");

@@ -68,8 +68,8 @@ pub(super) fn writer(array: &dyn Array) -> Result<CellWriter<'_>, PgError> {
             let days = values::days(array)?;
             Box::new(move |row, out| {
                 let days = i32::try_from(days(row) - EPOCH_DAYS);
-                let days = days
-                    .map_err(|_| PgError::new(code::DATETIME_OVERFLOW, "date out of range"))?;
+                let days =
+                    days.map_err(|_| PgError::new(code::DATETIME_OVERFLOW, "date out of range"))?;
                 out.extend_from_slice(&days.to_be_bytes());
                 Ok(())
             })

@@ -19,12 +19,24 @@ pub(super) fn writer(
         DataType::List(_) => {
             let lists = array.as_list::<i32>();
             let offsets = lists.value_offsets();
-            elements(lists.values().as_ref(), move |row| range(offsets, row), of, format, zone)
+            elements(
+                lists.values().as_ref(),
+                move |row| range(offsets, row),
+                of,
+                format,
+                zone,
+            )
         }
         DataType::LargeList(_) => {
             let lists = array.as_list::<i64>();
             let offsets = lists.value_offsets();
-            elements(lists.values().as_ref(), move |row| range(offsets, row), of, format, zone)
+            elements(
+                lists.values().as_ref(),
+                move |row| range(offsets, row),
+                of,
+                format,
+                zone,
+            )
         }
         DataType::FixedSizeList(_, size) => {
             let lists = array.as_fixed_size_list();

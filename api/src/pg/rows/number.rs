@@ -26,7 +26,10 @@ fn write_digits(shortest: &str, max_exponent: i32, out: &mut Vec<u8>) {
     let point = i32::try_from(whole.len()).unwrap_or(0) + exponent;
     let digits = digits.get(zeros..).unwrap_or_default();
     let point = point - i32::try_from(zeros).unwrap_or(0);
-    let end = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |at| at + 1);
+    let end = digits
+        .iter()
+        .rposition(|digit| *digit != b'0')
+        .map_or(0, |at| at + 1);
     let digits = digits.get(..end).unwrap_or_default();
     out.extend_from_slice(sign.as_bytes());
     let Some((first, rest)) = digits.split_first() else {
@@ -41,7 +44,12 @@ fn write_digits(shortest: &str, max_exponent: i32, out: &mut Vec<u8>) {
             out.extend_from_slice(rest);
         }
         // Writing to a buffer cannot fail.
-        let _ = write!(out, "e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
+        let _ = write!(
+            out,
+            "e{}{:02}",
+            if exponent < 0 { '-' } else { '+' },
+            exponent.abs()
+        );
         return;
     }
     match usize::try_from(point) {
@@ -56,7 +64,10 @@ fn write_digits(shortest: &str, max_exponent: i32, out: &mut Vec<u8>) {
         }
         _ => {
             out.extend_from_slice(b"0.");
-            out.extend(std::iter::repeat_n(b'0', usize::try_from(-point).unwrap_or(0)));
+            out.extend(std::iter::repeat_n(
+                b'0',
+                usize::try_from(-point).unwrap_or(0),
+            ));
             out.extend_from_slice(digits);
         }
     }
@@ -105,7 +116,11 @@ pub fn write_decimal(unscaled: &str, scale: i8, out: &mut Vec<u8>) {
     }
     let whole = digits.len().saturating_sub(scale_digits);
     let (whole, fraction) = digits.split_at(whole);
-    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole.as_bytes() });
+    out.extend_from_slice(if whole.is_empty() {
+        b"0"
+    } else {
+        whole.as_bytes()
+    });
     out.push(b'.');
     out.extend(std::iter::repeat_n(b'0', scale_digits - fraction.len()));
     out.extend_from_slice(fraction.as_bytes());
@@ -121,7 +136,10 @@ pub fn write_numeric(text: &[u8], out: &mut Vec<u8>) {
         Some((b'-', rest)) => (true, rest),
         _ => (false, text),
     };
-    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let point = text
+        .iter()
+        .position(|byte| *byte == b'.')
+        .unwrap_or(text.len());
     let (whole, fraction) = text.split_at(point);
     let fraction = fraction.get(1..).unwrap_or_default();
     let mut groups = [0u16; MAX_NUMBER_CHARS / 2];
@@ -139,19 +157,28 @@ pub fn write_numeric(text: &[u8], out: &mut Vec<u8>) {
     let groups = groups.get(..all_groups).unwrap_or_default();
     let leading = groups.iter().take_while(|group| **group == 0).count();
     let groups = groups.get(leading..).unwrap_or_default();
-    let end = groups.iter().rposition(|group| *group != 0).map_or(0, |at| at + 1);
+    let end = groups
+        .iter()
+        .rposition(|group| *group != 0)
+        .map_or(0, |at| at + 1);
     let groups = groups.get(..end).unwrap_or_default();
     let weight = match groups.is_empty() {
         true => 0,
         false => i32::try_from(whole_groups).unwrap_or(0) - 1 - i32::try_from(leading).unwrap_or(0),
     };
     let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).to_be_bytes();
-    let sign: u16 = if is_negative && !groups.is_empty() { 0x4000 } else { 0 };
+    let sign: u16 = if is_negative && !groups.is_empty() {
+        0x4000
+    } else {
+        0
+    };
     out.extend_from_slice(&short(groups.len()));
     out.extend_from_slice(&i16::try_from(weight).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(&sign.to_be_bytes());
     out.extend_from_slice(&short(fraction.len()));
-    groups.iter().for_each(|group| out.extend_from_slice(&group.to_be_bytes()));
+    groups
+        .iter()
+        .for_each(|group| out.extend_from_slice(&group.to_be_bytes()));
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, DurationSecondArray,
-    Float64Array, Int64Array, IntervalMonthDayNanoArray, ListArray, MapBuilder, StringArray,
-    StringBuilder, Int64Builder, StringViewArray, TimestampMillisecondArray,
+    Float64Array, Int64Array, Int64Builder, IntervalMonthDayNanoArray, ListArray, MapBuilder,
+    StringArray, StringBuilder, StringViewArray, TimestampMillisecondArray,
     TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{Int64Type, Int8Type, IntervalMonthDayNano};
+use arrow::datatypes::{Int8Type, Int64Type, IntervalMonthDayNano};
 use arrow_pg::datatypes::arrow_schema_to_pg_fields;
 use arrow_pg::row_encoder::RowEncoder;
 use bytes::Buf;
@@ -23,7 +23,9 @@ fn cells(array: ArrayRef, format: Format) -> Vec<Option<Vec<u8>>> {
         column.write(row, &mut out).unwrap();
         out
     };
-    (0..array.len()).map(|row| (!column.is_null(row)).then(|| cell(row))).collect()
+    (0..array.len())
+        .map(|row| (!column.is_null(row)).then(|| cell(row)))
+        .collect()
 }
 
 #[track_caller]
@@ -47,7 +49,11 @@ fn other_cells(array: ArrayRef, format: Format) -> Vec<Option<Vec<u8>>> {
     let mut cells = Vec::new();
     while let Some(row) = rows.next_row() {
         let mut row = row.unwrap().data;
-        cells.push(usize::try_from(row.get_i32()).ok().map(|len| row.split_to(len).to_vec()));
+        cells.push(
+            usize::try_from(row.get_i32())
+                .ok()
+                .map(|len| row.split_to(len).to_vec()),
+        );
     }
     cells
 }
@@ -57,27 +63,50 @@ fn other_cells(array: ArrayRef, format: Format) -> Vec<Option<Vec<u8>>> {
 fn same(array: impl Array + 'static) {
     let array: ArrayRef = Arc::new(array);
     for format in [Format::Text, Format::Binary] {
-        let (own, other) = (cells(Arc::clone(&array), format), other_cells(Arc::clone(&array), format));
+        let (own, other) = (
+            cells(Arc::clone(&array), format),
+            other_cells(Arc::clone(&array), format),
+        );
         assert_eq!(own, other, "{array:?} {format:?}");
     }
 }
 
 #[test]
 fn texts() {
-    check(Int64Array::from(vec![Some(i64::MIN), None]), &["-9223372036854775808", "-"]);
-    check(UInt64Array::from(vec![u64::MAX, 1 << 63]), &["18446744073709551615", "9223372036854775808"]);
-    check(Float64Array::from(vec![f64::NAN, -0.0, 5e-324]), &["NaN", "-0", "5e-324"]);
+    check(
+        Int64Array::from(vec![Some(i64::MIN), None]),
+        &["-9223372036854775808", "-"],
+    );
+    check(
+        UInt64Array::from(vec![u64::MAX, 1 << 63]),
+        &["18446744073709551615", "9223372036854775808"],
+    );
+    check(
+        Float64Array::from(vec![f64::NAN, -0.0, 5e-324]),
+        &["NaN", "-0", "5e-324"],
+    );
     check(BooleanArray::from(vec![true, false]), &["t", "f"]);
-    check(StringArray::from(vec![Some(""), None, Some("'\\\n")]), &["", "-", "'\\\n"]);
+    check(
+        StringArray::from(vec![Some(""), None, Some("'\\\n")]),
+        &["", "-", "'\\\n"],
+    );
     check(StringViewArray::from(vec!["é"]), &["é"]);
     check(BinaryArray::from(vec![&b"\0\xff"[..]]), &["\\x00ff"]);
-    let decimals = Decimal128Array::from(vec![-12345]).with_precision_and_scale(10, 3).unwrap();
+    let decimals = Decimal128Array::from(vec![-12345])
+        .with_precision_and_scale(10, 3)
+        .unwrap();
     check(decimals, &["-12.345"]);
     let times = vec![-1, 1_700_000_000_000_001_999];
     let expected = ["1969-12-31 23:59:59.999999", "2023-11-14 22:13:20.000001"];
     check(TimestampNanosecondArray::from(times.clone()), &expected);
     let zoned = TimestampNanosecondArray::from(times).with_timezone("UTC");
-    check(zoned, &["1970-01-01 00:59:59.999999+01", "2023-11-14 23:13:20.000001+01"]);
+    check(
+        zoned,
+        &[
+            "1970-01-01 00:59:59.999999+01",
+            "2023-11-14 23:13:20.000001+01",
+        ],
+    );
     check(DurationSecondArray::from(vec![90_061]), &["25:01:01"]);
     let dictionary: DictionaryArray<Int8Type> = vec![Some("a"), None].into_iter().collect();
     check(dictionary, &["a", "-"]);
@@ -108,8 +137,14 @@ fn another_implementation_writes_the_same() {
     same(BooleanArray::from(vec![Some(true), None]));
     same(StringViewArray::from(vec![Some("a'\\é"), Some(""), None]));
     same(BinaryArray::from(vec![&b"\0\xff"[..]]));
-    same(TimestampNanosecondArray::from(vec![Some(1_700_000_000_000_001_000), None]));
-    same(TimestampMillisecondArray::from(vec![-1000, 1_700_000_000_123]));
+    same(TimestampNanosecondArray::from(vec![
+        Some(1_700_000_000_000_001_000),
+        None,
+    ]));
+    same(TimestampMillisecondArray::from(vec![
+        -1000,
+        1_700_000_000_123,
+    ]));
     let lists = vec![Some(vec![Some(1), None]), None];
     same(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
 }
@@ -117,15 +152,25 @@ fn another_implementation_writes_the_same() {
 #[test]
 fn what_the_other_lacks() {
     let interval = IntervalMonthDayNano::new(14, -3, 5_000_001_999);
-    let found = cells(Arc::new(IntervalMonthDayNanoArray::from(vec![interval])), Format::Binary);
-    let expected = [&5_000_001i64.to_be_bytes()[..], &(-3i32).to_be_bytes(), &14i32.to_be_bytes()];
+    let found = cells(
+        Arc::new(IntervalMonthDayNanoArray::from(vec![interval])),
+        Format::Binary,
+    );
+    let expected = [
+        &5_000_001i64.to_be_bytes()[..],
+        &(-3i32).to_be_bytes(),
+        &14i32.to_be_bytes(),
+    ];
     assert_eq!(found, [Some(expected.concat())]);
     let oids = cells(Arc::new(UInt32Array::from(vec![u32::MAX])), Format::Binary);
     assert_eq!(oids, [Some(vec![0xff; 4])]);
     let empty = vec![Some(Vec::<Option<i64>>::new())];
     let empty = ListArray::from_iter_primitive::<Int64Type, _, _>(empty);
     let found = cells(Arc::new(empty), Format::Binary);
-    assert_eq!(found, [Some([[0; 4], [0; 4], 20u32.to_be_bytes()].concat())]);
+    assert_eq!(
+        found,
+        [Some([[0; 4], [0; 4], 20u32.to_be_bytes()].concat())]
+    );
 }
 
 proptest! {
@@ -149,7 +194,10 @@ fn what_cannot_be_shown_is_an_error() {
     for format in [Format::Text, Format::Binary] {
         let column = Column::new(&times, format, zone).unwrap();
         let error = column.write(0, &mut Vec::new()).unwrap_err();
-        assert!(error.code == "22008" && error.message.contains("bigint"), "{error}");
+        assert!(
+            error.code == "22008" && error.message.contains("bigint"),
+            "{error}"
+        );
     }
 }
 

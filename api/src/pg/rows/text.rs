@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use arrow::array::Array;
 use arrow::array::cast::AsArray;
 use arrow::array::timezone::Tz;
 use arrow::array::types::{
@@ -9,7 +10,6 @@ use arrow::array::types::{
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow::array::Array;
 use arrow::datatypes::DataType;
 
 use super::time::{write_date, write_interval, write_time, write_timestamp, write_timestamptz};

@@ -46,7 +46,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -116,7 +120,11 @@ pub fn write_timestamptz(us: i64, zone: Tz, out: &mut Vec<u8>) {
     let is_before = write_day(local.div_euclid(DAY_US), out);
     out.push(b' ');
     write_clock(local.rem_euclid(DAY_US), out);
-    let (sign, offset) = if offset < 0 { ('-', -offset) } else { ('+', offset) };
+    let (sign, offset) = if offset < 0 {
+        ('-', -offset)
+    } else {
+        ('+', offset)
+    };
     let _ = write!(out, "{sign}{:02}", offset / 3600);
     if offset % 3600 > 0 {
         let _ = write!(out, ":{:02}", offset / 60 % 60);
@@ -140,11 +148,7 @@ pub struct Interval {
 /// Appends `1 year 2 mons -3 days +04:05:06.789`.
 pub fn write_interval(interval: Interval, out: &mut Vec<u8>) {
     let Interval { months, days, us } = interval;
-    let parts = [
-        (months / 12, "year"),
-        (months % 12, "mon"),
-        (days, "day"),
-    ];
+    let parts = [(months / 12, "year"), (months % 12, "mon"), (days, "day")];
     let (mut is_first, mut was_negative) = (true, false);
     for (value, unit) in parts.into_iter().filter(|(value, _)| *value != 0) {
         let space = if is_first { "" } else { " " };
@@ -202,7 +206,10 @@ mod tests {
         assert_eq!(microseconds(1999, 1_000_000_000), Ok(1));
         assert_eq!(microseconds(5, 1000), Ok(5000));
         assert!(microseconds(i64::MAX, 1000).is_err());
-        assert_eq!(microseconds(i64::MIN, 1_000_000_000), Ok(-9_223_372_036_854_776));
+        assert_eq!(
+            microseconds(i64::MIN, 1_000_000_000),
+            Ok(-9_223_372_036_854_776)
+        );
     }
 
     #[test]
@@ -212,12 +219,24 @@ mod tests {
             assert_eq!(shown(|out| write_timestamptz(us, zone, out)), expected);
         };
         check("+00:00", 0, "1970-01-01 00:00:00+00");
-        check("Europe/Berlin", 1_700_000_000_000_000, "2023-11-14 23:13:20+01");
-        check("Europe/Berlin", 1_690_000_000_000_000, "2023-07-22 06:26:40+02");
+        check(
+            "Europe/Berlin",
+            1_700_000_000_000_000,
+            "2023-11-14 23:13:20+01",
+        );
+        check(
+            "Europe/Berlin",
+            1_690_000_000_000_000,
+            "2023-07-22 06:26:40+02",
+        );
         check("Asia/Kolkata", 0, "1970-01-01 05:30:00+05:30");
         check("-07:00", 0, "1969-12-31 17:00:00-07");
         // Before there were zones.
-        check("Europe/Berlin", -4_000_000_000_000_000, "1843-03-31 17:46:48+00:53:28");
+        check(
+            "Europe/Berlin",
+            -4_000_000_000_000_000,
+            "1843-03-31 17:46:48+00:53:28",
+        );
     }
 
     #[test]

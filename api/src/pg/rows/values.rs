@@ -57,7 +57,9 @@ pub(super) fn clocks(array: &dyn Array) -> Result<Values<'_, i64>, PgError> {
         DataType::Time32(TimeUnit::Millisecond) => {
             of::<Time32MillisecondType>(array, |value| value.saturating_mul(1000))
         }
-        DataType::Time64(TimeUnit::Microsecond) => of::<Time64MicrosecondType>(array, |value| value),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            of::<Time64MicrosecondType>(array, |value| value)
+        }
         DataType::Time64(TimeUnit::Nanosecond) => {
             of::<Time64NanosecondType>(array, |value| value.div_euclid(1000))
         }
@@ -66,9 +68,7 @@ pub(super) fn clocks(array: &dyn Array) -> Result<Values<'_, i64>, PgError> {
 }
 
 /// Microseconds since 1970.
-pub(super) fn timestamps(
-    array: &dyn Array,
-) -> Result<Values<'_, Result<i64, PgError>>, PgError> {
+pub(super) fn timestamps(array: &dyn Array) -> Result<Values<'_, Result<i64, PgError>>, PgError> {
     fn of<T: ArrowPrimitiveType<Native = i64>>(
         array: &dyn Array,
         per_second: i64,
@@ -103,9 +103,8 @@ pub(super) fn intervals(
         let array = array.as_primitive::<T>();
         Box::new(move |row| {
             let us = array.value(row).div_euclid(divisor).checked_mul(factor);
-            let us = us.ok_or_else(|| {
-                PgError::new(code::DATETIME_OVERFLOW, "interval out of range")
-            })?;
+            let us =
+                us.ok_or_else(|| PgError::new(code::DATETIME_OVERFLOW, "interval out of range"))?;
             Ok(Interval {
                 months: 0,
                 days: 0,

@@ -62,7 +62,11 @@ impl Session {
             described: Mutex::new(None),
         };
         self.forget(&name);
-        let others: usize = self.prepared.values().map(|prepared| prepared.bytes()).sum();
+        let others: usize = self
+            .prepared
+            .values()
+            .map(|prepared| prepared.bytes())
+            .sum();
         let bytes = others + prepared.bytes();
         if self.prepared.len() >= MAX_PREPARED || bytes > MAX_PREPARED_BYTES {
             return Err(PgError::new(
@@ -185,13 +189,17 @@ impl Session {
             return Ok(Some(known));
         }
         let context = self.renewed()?;
-        let access = context.access::<Read>(&self.database).map_err(PgError::from)?;
+        let access = context
+            .access::<Read>(&self.database)
+            .map_err(PgError::from)?;
         let seen = self.seen(statement)?;
         let types = prepared.types.iter().map(|oid| params::arrow_type(*oid));
         let types = PgParams::Types(types.collect::<Result<_, _>>()?);
         let (door, cancel) = (Arc::clone(&self.door), self.cancel());
         let service = &door.app.service;
-        let text = service.read_sql(statement).map_err(|error| self.worded(error))?;
+        let text = service
+            .read_sql(statement)
+            .map_err(|error| self.worded(error))?;
         let text = text.in_postgres(seen, types);
         let work = service.describe_sql(&access, text);
         let described = link.attend(&cancel, Box::pin(work)).await?;
@@ -218,7 +226,11 @@ impl Session {
         link: &mut Link<S>,
         name: &str,
     ) -> Result<(), Ended> {
-        let prepared = self.prepared.get(name).cloned().ok_or_else(|| no_statement(name))?;
+        let prepared = self
+            .prepared
+            .get(name)
+            .cloned()
+            .ok_or_else(|| no_statement(name))?;
         let types = self.parameter_types(link, &prepared).await?;
         let description = self.description(link, &prepared).await?;
         link.out.parameters(types.into_iter());
@@ -233,7 +245,11 @@ impl Session {
             Some(command @ (Command::Show(_) | Command::ShowAll)) => {
                 shown_columns(command, &formats, &mut link.out);
             }
-            Some(Command::Fetch { name, is_move: false, .. }) => {
+            Some(Command::Fetch {
+                name,
+                is_move: false,
+                ..
+            }) => {
                 self.describe_cursor(link, name, &formats)?;
             }
             _ => link.out.no_data(),
@@ -257,7 +273,11 @@ impl Session {
             Some(command @ (Command::Show(_) | Command::ShowAll)) => {
                 shown_columns(command, &formats, &mut link.out);
             }
-            Some(Command::Fetch { name, is_move: false, .. }) => {
+            Some(Command::Fetch {
+                name,
+                is_move: false,
+                ..
+            }) => {
                 self.describe_cursor(link, name, &formats)?;
             }
             _ => link.out.no_data(),
@@ -315,9 +335,7 @@ impl Session {
         values: Vec<PgValue>,
     ) -> Result<Running, Ended> {
         let limit = self.door.limits.write;
-        let computes = |portal: &&Portal| {
-            matches!(&portal.state, PortalState::Running(running) if running.expiry(limit).is_some())
-        };
+        let computes = |portal: &&Portal| matches!(&portal.state, PortalState::Running(running) if running.expiry(limit).is_some());
         if self.portals.values().filter(computes).count() >= MAX_RUNNING {
             let message = format!(
                 "a connection may have {MAX_RUNNING} queries whose rows are still to be fetched; \
@@ -342,7 +360,9 @@ impl Session {
                 return Ok(());
             }
             Some(Command::Query { .. }) => {
-                return self.execute_query(link, name, &prepared, &formats, max_rows).await;
+                return self
+                    .execute_query(link, name, &prepared, &formats, max_rows)
+                    .await;
             }
             Some(command) => command,
         };
@@ -355,7 +375,8 @@ impl Session {
         if let Some(portal) = self.portals.get_mut(name) {
             portal.state = PortalState::Done;
         }
-        self.carry_out(link, command, &prepared.text, values, &formats).await
+        self.carry_out(link, command, &prepared.text, values, &formats)
+            .await
     }
 
     async fn execute_query<S: Stream>(
@@ -366,14 +387,22 @@ impl Session {
         formats: &Formats,
         max_rows: u32,
     ) -> Result<(), Ended> {
-        if matches!(self.portals.get(name).map(|portal| &portal.state), Some(PortalState::Done)) {
-            link.out.command_complete(&format!("{} 0", verb(&prepared.text)));
+        if matches!(
+            self.portals.get(name).map(|portal| &portal.state),
+            Some(PortalState::Done)
+        ) {
+            link.out
+                .command_complete(&format!("{} 0", verb(&prepared.text)));
             return Ok(());
         }
         self.started(link, name).await?;
         let (cancel, zone) = (self.cancel(), self.settings.zone());
         let running = running_portal(&mut self.portals, name)?;
-        let max = if max_rows == 0 { u64::MAX } else { u64::from(max_rows) };
+        let max = if max_rows == 0 {
+            u64::MAX
+        } else {
+            u64::from(max_rows)
+        };
         let sent = running.send(link, &cancel, formats, zone, max).await;
         let sent = match sent {
             Ok(sent) => sent,
@@ -389,7 +418,8 @@ impl Session {
         if let Some(portal) = self.portals.get_mut(name) {
             portal.state = PortalState::Done;
         }
-        link.out.command_complete(&format!("{} {sent}", verb(&prepared.text)));
+        link.out
+            .command_complete(&format!("{} {sent}", verb(&prepared.text)));
         Ok(())
     }
 
@@ -422,7 +452,11 @@ impl Session {
         let opened = Portal {
             prepared: Arc::new(prepared),
             values: Vec::new(),
-            formats: Formats::All(if is_binary { Format::Binary } else { Format::Text }),
+            formats: Formats::All(if is_binary {
+                Format::Binary
+            } else {
+                Format::Text
+            }),
             state: PortalState::Running(running),
             is_held,
         };
@@ -433,7 +467,11 @@ impl Session {
         match target {
             Target::Statement => {
                 self.forget(name);
-                let bytes = self.prepared.values().map(|prepared| prepared.bytes()).sum();
+                let bytes = self
+                    .prepared
+                    .values()
+                    .map(|prepared| prepared.bytes())
+                    .sum();
                 // Less is always to be had.
                 let _ = self.hold(bytes);
             }
@@ -488,7 +526,10 @@ mod tests {
 
     #[test]
     fn parameters_are_counted() {
-        assert_eq!(placeholders("SELECT $1, $12, '$99', \"$98\", $$ $97 $$"), 12);
+        assert_eq!(
+            placeholders("SELECT $1, $12, '$99', \"$98\", $$ $97 $$"),
+            12
+        );
         assert_eq!(placeholders("SELECT 1 -- $5"), 0);
         assert_eq!(placeholders("SELECT $99999999"), 0);
     }

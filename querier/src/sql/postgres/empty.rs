@@ -27,6 +27,11 @@ pub(super) fn make_empty(query: &mut Query) -> bool {
     true
 }
 
+/// Whether a query is known to have no rows.
+pub(super) fn is_empty(query: &Query) -> bool {
+    query.with.is_none() && empty_select(&query.body).is_some()
+}
+
 /// What stands for a body without rows.
 fn empty_select(body: &SetExpr) -> Option<Query> {
     match body {
@@ -85,7 +90,10 @@ fn has_no_rows(table: &TableWithJoins) -> bool {
     let mut is_none = is_without_rows(&table.relation);
     for join in &table.joins {
         let right = is_without_rows(&join.relation);
-        is_none = match (keeps_left(&join.join_operator), keeps_right(&join.join_operator)) {
+        is_none = match (
+            keeps_left(&join.join_operator),
+            keeps_right(&join.join_operator),
+        ) {
             (true, true) => is_none && right,
             (true, false) => is_none,
             (false, true) => right,
@@ -101,7 +109,9 @@ fn is_without_rows(table: &TableFactor) -> bool {
             name, args: None, ..
         } => match name.0.as_slice() {
             [schema, table] => {
-                let is_catalog = schema.as_ident().is_some_and(|name| name.value == PG_CATALOG);
+                let is_catalog = schema
+                    .as_ident()
+                    .is_some_and(|name| name.value == PG_CATALOG);
                 let name = table.as_ident();
                 is_catalog && name.is_some_and(|name| is_always_empty(&name.value))
             }

@@ -28,7 +28,9 @@ use crate::sql::catalog::PUBLIC_SCHEMA;
 pub(in crate::sql) fn register(state: &mut SessionState) -> Result<()> {
     for (names, kind) in FUNCTIONS {
         for name in names.split_whitespace() {
-            state.register_udf(Arc::new(ScalarUDF::new_from_impl(PgFunction::new(name, kind))))?;
+            state.register_udf(Arc::new(ScalarUDF::new_from_impl(PgFunction::new(
+                name, kind,
+            ))))?;
         }
     }
     Ok(())
@@ -145,16 +147,17 @@ impl ScalarUDFImpl for PgFunction {
             Kind::True | Kind::False | Kind::IsVisible => DataType::Boolean,
             Kind::NoNumber => DataType::Int64,
             Kind::ArrayLower | Kind::ArrayUpper => DataType::Int32,
-            Kind::ParseIdent => {
-                DataType::List(Field::new_list_field(DataType::Utf8, true).into())
-            }
+            Kind::ParseIdent => DataType::List(Field::new_list_field(DataType::Utf8, true).into()),
             Kind::RegClass | Kind::RegType | Kind::RegNamespace if of_name => DataType::UInt32,
             _ => DataType::Utf8,
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let is_constant = args
+            .args
+            .iter()
+            .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
         let fixed = |value: ScalarValue| Ok(ColumnarValue::Scalar(value));
         match self.kind {
@@ -198,7 +201,9 @@ impl PgFunction {
             }
             Kind::RegNamespace if of_name => numbered(first, |name| {
                 let mut schemas = SCHEMAS.iter();
-                schemas.find(|(_, known)| *known == name).map(|(oid, _)| *oid)
+                schemas
+                    .find(|(_, known)| *known == name)
+                    .map(|(oid, _)| *oid)
             })?,
             Kind::RegClass => shown(first, class_name)?,
             Kind::RegType | Kind::FormatType => shown(first, type_name)?,
@@ -227,16 +232,24 @@ fn texts(array: &ArrayRef) -> Result<StringArray> {
 
 fn numbers(array: &ArrayRef) -> Result<UInt32Array> {
     let numbers = cast(array, &DataType::UInt32)?;
-    Ok(numbers.as_primitive::<arrow::datatypes::UInt32Type>().clone())
+    Ok(numbers
+        .as_primitive::<arrow::datatypes::UInt32Type>()
+        .clone())
 }
 
 fn named(array: &ArrayRef, name: impl Fn(&str) -> Option<String>) -> Result<ArrayRef> {
-    let names: StringArray = texts(array)?.iter().map(|text| text.and_then(&name)).collect();
+    let names: StringArray = texts(array)?
+        .iter()
+        .map(|text| text.and_then(&name))
+        .collect();
     Ok(Arc::new(names))
 }
 
 fn numbered(array: &ArrayRef, number: impl Fn(&str) -> Option<u32>) -> Result<ArrayRef> {
-    let numbers: UInt32Array = texts(array)?.iter().map(|text| text.and_then(&number)).collect();
+    let numbers: UInt32Array = texts(array)?
+        .iter()
+        .map(|text| text.and_then(&number))
+        .collect();
     Ok(Arc::new(numbers))
 }
 
@@ -289,7 +302,10 @@ fn unqualified(name: &str) -> &str {
 
 fn quoted_ident(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    let starts = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    let starts = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| !byte.is_ascii_digit());
     match starts && name.bytes().all(is_plain) {
         true => name.to_owned(),
         false => format!("\"{}\"", name.replace('"', "\"\"")),

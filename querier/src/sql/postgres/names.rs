@@ -89,9 +89,10 @@ pub(super) fn name_of(expr: &Expr) -> String {
             name => Some(name),
         },
         Expr::Nested(inner) => Some(name_of(inner)),
-        Expr::Collate { expr, .. } | Expr::AtTimeZone { timestamp: expr, .. } => {
-            Some(name_of(expr))
-        }
+        Expr::Collate { expr, .. }
+        | Expr::AtTimeZone {
+            timestamp: expr, ..
+        } => Some(name_of(expr)),
         Expr::CompoundFieldAccess { root, .. } => Some(name_of(root)),
         Expr::Extract { .. } => Some("extract".to_owned()),
         Expr::Case { .. } => Some("case".to_owned()),

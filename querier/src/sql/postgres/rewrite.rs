@@ -147,7 +147,13 @@ impl VisitorMut for Rewriter<'_> {
                     negated: *negated,
                 };
             }
-            Expr::Subquery(query) => one_row(query),
+            Expr::Subquery(query) => match empty::is_empty(query) {
+                true => *expr = null(),
+                false => one_row(query),
+            },
+            Expr::Exists { subquery, negated } if empty::is_empty(subquery) => {
+                *expr = Expr::Value(Value::Boolean(*negated).into());
+            }
             Expr::Collate { .. } => {
                 while let Expr::Collate { expr: inner, .. } = expr {
                     *expr = std::mem::replace(inner, null());
@@ -264,6 +270,9 @@ impl Rewriter<'_> {
                 else {
                     return Ok(None);
                 };
+                if unnests_catalog(&query) {
+                    return Ok(Some(null()));
+                }
                 let mut query = query;
                 wrap_column(&mut query, "array_agg");
                 Expr::Subquery(query)
@@ -411,10 +420,9 @@ fn cast_type(data_type: &DataType) -> CastTo {
         "float4" => DataType::Real,
         "float8" => DataType::DoublePrecision,
         "bool" => DataType::Boolean,
-        "timestamptz" => DataType::Timestamp(
-            None,
-            datafusion::sql::sqlparser::ast::TimezoneInfo::Tz,
-        ),
+        "timestamptz" => {
+            DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::Tz)
+        }
         _ => return CastTo::AsIs,
     })
 }
@@ -431,14 +439,26 @@ fn is_search_path(query: &Query) -> bool {
         _ => false,
     };
     let mut tables = select.from.iter();
-    let all_functions =
-        tables.all(|table| table.joins.is_empty() && is_function(&table.relation));
+    let all_functions = tables.all(|table| table.joins.is_empty() && is_function(&table.relation));
     let mut tables = select.from.iter();
     let of_path = |table: &TableFactor| {
         let shown = table.to_string();
         shown.contains("current_setting('search_path')") && shown.contains("string_to_array")
     };
     all_functions && tables.any(|table| of_path(&table.relation))
+}
+
+/// Whether a query takes an array of the catalog apart: psql does so with options of tables, of which
+/// there are none.
+fn unnests_catalog(query: &Query) -> bool {
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return false;
+    };
+    let is_unnest = |table: &TableFactor| {
+        matches!(table, TableFactor::Table { name, args: Some(_), .. }
+            if name.to_string().eq_ignore_ascii_case("pg_catalog.unnest"))
+    };
+    select.from.iter().any(|table| is_unnest(&table.relation))
 }
 
 /// Has a subquery that stands for one value answer one row, as the catalog's do: DataFusion wants
@@ -454,7 +474,9 @@ fn one_row(query: &mut Query) {
     let is_of_catalog = |table: &TableFactor| match table {
         TableFactor::Table { name, .. } => match name.0.as_slice() {
             [schema, _] => schema.to_string() == PG_CATALOG,
-            [name] => name.as_ident().is_some_and(|name| is_catalog_table(&name.value)),
+            [name] => name
+                .as_ident()
+                .is_some_and(|name| is_catalog_table(&name.value)),
             _ => false,
         },
         _ => false,
@@ -491,7 +513,11 @@ fn wrap_column(query: &mut Query, name: &str) {
 pub(super) fn is_aggregate(expr: &Expr) -> bool {
     match expr {
         Expr::Function(call) => {
-            let name = call.name.0.last().map(|part| part.to_string().to_lowercase());
+            let name = call
+                .name
+                .0
+                .last()
+                .map(|part| part.to_string().to_lowercase());
             let is_one = name.is_some_and(|name| AGGREGATES.contains(&name.as_str()));
             is_one && call.over.is_none()
         }
@@ -531,7 +557,9 @@ fn series_of_expressions(table: &mut TableFactor) {
         _ => true,
     };
     let short = name.to_string();
-    let called = alias.as_ref().map_or(short.as_str(), |alias| &alias.name.value);
+    let called = alias
+        .as_ref()
+        .map_or(short.as_str(), |alias| &alias.name.value);
     let called = called.to_owned();
     if args.args.iter().all(is_constant) {
         // PostgreSQL calls the column as the table.

@@ -155,7 +155,10 @@ impl CatalogTables {
                 .oids("oid", [OWNER_OID])
                 .texts("rolname", [self.session.user.as_str()])
                 .bools("rolinherit rolcanlogin", true)
-                .bools("rolsuper rolcreaterole rolcreatedb rolreplication rolbypassrls", false)
+                .bools(
+                    "rolsuper rolcreaterole rolcreatedb rolreplication rolbypassrls",
+                    false,
+                )
                 .ints("rolconnlimit", [-1]),
             "pg_user" => Columns::new(1)
                 .texts("usename", [self.session.user.as_str()])
@@ -217,7 +220,10 @@ impl CatalogTables {
         let all = || columns.iter();
         Columns::new(columns.len())
             .oids("attrelid", all().map(|(oid, ..)| *oid))
-            .texts("attname", all().map(|(_, _, field, _)| field.name().as_str()))
+            .texts(
+                "attname",
+                all().map(|(_, _, field, _)| field.name().as_str()),
+            )
             .oids("atttypid", all().map(|(.., of)| of.oid()))
             .shorts("attlen", all().map(|(.., of)| of.size()))
             .shorts("attnum", all().map(|(_, number, ..)| *number))
@@ -231,7 +237,10 @@ impl CatalogTables {
             .texts("attcompression", all().map(|_| ""))
             .texts("attstorage", all().map(|(.., of)| storage(of.size())))
             .oids("attcollation", all().map(|_| 0))
-            .each_bool("attnotnull", all().map(|(_, _, field, _)| !field.is_nullable()))
+            .each_bool(
+                "attnotnull",
+                all().map(|(_, _, field, _)| !field.is_nullable()),
+            )
             .bools("attislocal", true)
             .bools("attbyval atthasdef atthasmissing attisdropped", false)
     }
@@ -241,7 +250,10 @@ impl CatalogTables {
         let schema = |relation: &Relation| schema_name(relation.schema);
         Columns::new(all.len())
             .texts("schemaname", all.iter().map(schema))
-            .texts("tablename", all.iter().map(|relation| relation.name.as_str()))
+            .texts(
+                "tablename",
+                all.iter().map(|relation| relation.name.as_str()),
+            )
             .texts("tableowner", all.iter().map(|_| self.session.user.as_str()))
             .bools("hasindexes hasrules hastriggers rowsecurity", false)
     }
@@ -291,7 +303,10 @@ pub(super) fn schema_name(oid: u32) -> &'static str {
 
 fn types() -> Columns {
     let plain = TYPES.iter().map(|of| (of, false));
-    let arrays = TYPES.iter().filter(|of| of.array_oid > 0).map(|of| (of, true));
+    let arrays = TYPES
+        .iter()
+        .filter(|of| of.array_oid > 0)
+        .map(|of| (of, true));
     let all: Vec<(&PgType, bool)> = plain.chain(arrays).collect();
     let names: Vec<String> = all
         .iter()
@@ -301,17 +316,35 @@ fn types() -> Columns {
     let input = |is_array: bool| if is_array { "array_in" } else { "textin" };
     let or = |is_array: bool, array: u32, plain: u32| if is_array { array } else { plain };
     Columns::new(all.len())
-        .oids("oid", of().map(|(of, is_array)| or(is_array, of.array_oid, of.oid)))
+        .oids(
+            "oid",
+            of().map(|(of, is_array)| or(is_array, of.array_oid, of.oid)),
+        )
         .texts("typname", names.iter().map(String::as_str))
         .oids("typnamespace", of().map(|_| CATALOG_OID))
         .oids("typowner", of().map(|_| OWNER_OID))
-        .shorts("typlen", of().map(|(of, is_array)| if is_array { -1 } else { of.size }))
-        .texts("typtype", of().map(|(of, _)| if of.category == "X" { "p" } else { "b" }))
-        .texts("typcategory", of().map(|(of, is_array)| if is_array { "A" } else { of.category }))
+        .shorts(
+            "typlen",
+            of().map(|(of, is_array)| if is_array { -1 } else { of.size }),
+        )
+        .texts(
+            "typtype",
+            of().map(|(of, _)| if of.category == "X" { "p" } else { "b" }),
+        )
+        .texts(
+            "typcategory",
+            of().map(|(of, is_array)| if is_array { "A" } else { of.category }),
+        )
         .texts("typdelim", of().map(|_| ","))
         .oids("typrelid", of().map(|_| 0))
-        .oids("typelem", of().map(|(of, is_array)| or(is_array, of.oid, 0)))
-        .oids("typarray", of().map(|(of, is_array)| or(is_array, 0, of.array_oid)))
+        .oids(
+            "typelem",
+            of().map(|(of, is_array)| or(is_array, of.oid, 0)),
+        )
+        .oids(
+            "typarray",
+            of().map(|(of, is_array)| or(is_array, 0, of.array_oid)),
+        )
         .texts("typinput", of().map(|(_, is_array)| input(is_array)))
         .texts("typoutput", of().map(|_| "textout"))
         .oids("typbasetype", of().map(|_| 0))
@@ -442,9 +475,15 @@ pub(in crate::sql) fn information_columns(
         .texts("table_catalog", all().map(|_| database))
         .texts("table_schema", all().map(|(schema, ..)| *schema))
         .texts("table_name", all().map(|(_, table, ..)| *table))
-        .texts("column_name", all().map(|(_, _, _, field, _)| field.name().as_str()))
+        .texts(
+            "column_name",
+            all().map(|(_, _, _, field, _)| field.name().as_str()),
+        )
         .ints("ordinal_position", all().map(|(_, _, number, ..)| *number))
-        .texts("is_nullable", all().map(|(_, _, _, field, _)| yes(field.is_nullable())))
+        .texts(
+            "is_nullable",
+            all().map(|(_, _, _, field, _)| yes(field.is_nullable())),
+        )
         .texts("data_type", types.iter().map(String::as_str))
         .texts("udt_catalog", all().map(|_| database))
         .texts("udt_schema", all().map(|_| PG_CATALOG))
@@ -458,10 +497,16 @@ pub(in crate::sql) fn information_columns(
                 datetime_precision interval_type udt_catalog udt_schema udt_name is_identity \
                 is_generated is_updatable";
     let is_number = |name: &str| {
-        ["numeric_", "character_", "datetime_"].iter().any(|start| name.starts_with(start))
+        ["numeric_", "character_", "datetime_"]
+            .iter()
+            .any(|start| name.starts_with(start))
     };
     let field = |name: &str| {
-        let data_type = if is_number(name) { DataType::Int32 } else { DataType::Utf8 };
+        let data_type = if is_number(name) {
+            DataType::Int32
+        } else {
+            DataType::Utf8
+        };
         Field::new(name, data_type, true)
     };
     let fields: Vec<Field> = text
@@ -471,5 +516,8 @@ pub(in crate::sql) fn information_columns(
         .chain(rest.split_whitespace().map(field))
         .collect();
     let batch = given.batch(Arc::new(Schema::new(fields)))?;
-    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+    Ok(Arc::new(MemTable::try_new(
+        batch.schema(),
+        vec![vec![batch]],
+    )?))
 }

@@ -33,10 +33,16 @@ async fn answer(
     sql: &str,
     values: Vec<PgValue>,
 ) -> Result<(Vec<String>, Vec<String>), SqlError> {
-    let text = engine.read(sql)?.in_postgres(session(), PgParams::Values(values));
+    let text = engine
+        .read(sql)?
+        .in_postgres(session(), PgParams::Values(values));
     let answer = engine.query("default", text, HashMap::new(), None).await?;
     let schema = answer.stream.schema();
-    let names = schema.fields().iter().map(|field| shown_name(field.name()).to_owned()).collect();
+    let names = schema
+        .fields()
+        .iter()
+        .map(|field| shown_name(field.name()).to_owned())
+        .collect();
     let batches: Vec<_> = answer.stream.try_collect().await.map_err(SqlError::from)?;
     Ok((names, texts(&batches)))
 }
@@ -44,7 +50,11 @@ async fn answer(
 #[track_caller]
 fn check_with(sql: &str, values: Vec<PgValue>, expected: &[&str]) {
     let found = run(answer(&engine(), sql, values));
-    assert_eq!(found.unwrap_or_else(|error| panic!("{sql}: {error}")).1, expected, "{sql}");
+    assert_eq!(
+        found.unwrap_or_else(|error| panic!("{sql}: {error}")).1,
+        expected,
+        "{sql}"
+    );
 }
 
 #[track_caller]
@@ -55,7 +65,11 @@ fn check(sql: &str, expected: &[&str]) {
 #[track_caller]
 fn check_names(sql: &str, expected: &[&str]) {
     let found = run(answer(&engine(), sql, Vec::new()));
-    assert_eq!(found.unwrap_or_else(|error| panic!("{sql}: {error}")).0, expected, "{sql}");
+    assert_eq!(
+        found.unwrap_or_else(|error| panic!("{sql}: {error}")).0,
+        expected,
+        "{sql}"
+    );
 }
 
 #[track_caller]
@@ -106,13 +120,28 @@ fn tables_are_found_and_described() {
          ORDER BY ordinal_position",
         &["up|boolean", "big|numeric"],
     );
-    check("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", &["2"]);
+    check(
+        "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'",
+        &["2"],
+    );
     check("SELECT typname FROM pg_type WHERE oid = 1016", &["_int8"]);
-    check("SELECT 'pg_class'::regclass, '1259'::oid = 'pg_class'::regclass", &["1259|true"]);
-    check("SELECT 23::regtype::text, 'bigint'::regtype", &["integer|20"]);
-    check("SELECT datname FROM pg_database ORDER BY 1", &["default", "other"]);
+    check(
+        "SELECT 'pg_class'::regclass, '1259'::oid = 'pg_class'::regclass",
+        &["1259|true"],
+    );
+    check(
+        "SELECT 23::regtype::text, 'bigint'::regtype",
+        &["integer|20"],
+    );
+    check(
+        "SELECT datname FROM pg_database ORDER BY 1",
+        &["default", "other"],
+    );
     check("SELECT rolname FROM pg_roles", &["ann"]);
-    check("SELECT setting FROM pg_settings WHERE name = 'database'", &["default"]);
+    check(
+        "SELECT setting FROM pg_settings WHERE name = 'database'",
+        &["default"],
+    );
 }
 
 #[test]
@@ -144,8 +173,11 @@ fn what_has_no_rows_needs_no_expressions() {
         check(sql, &[]);
     }
     check("SELECT count(*) FROM pg_index", &["0"]);
-    check("SELECT relname, d.description FROM pg_class c LEFT JOIN pg_description d \
-           ON d.objoid = c.oid WHERE c.oid = 1259", &["pg_class|NULL"]);
+    check(
+        "SELECT relname, d.description FROM pg_class c LEFT JOIN pg_description d \
+           ON d.objoid = c.oid WHERE c.oid = 1259",
+        &["pg_class|NULL"],
+    );
     check_names(
         "SELECT a.x, upper(a.y), 1, a.z AS w FROM pg_policy a",
         &["x", "upper", "?column?", "w"],
@@ -154,7 +186,10 @@ fn what_has_no_rows_needs_no_expressions() {
 
 #[test]
 fn what_grafana_asks() {
-    check("SELECT current_setting('server_version_num')::int/100 AS version", &["1600"]);
+    check(
+        "SELECT current_setting('server_version_num')::int/100 AS version",
+        &["1600"],
+    );
     check(
         "SELECT quote_ident(table_name) FROM information_schema.tables WHERE \
          quote_ident(table_schema) IN (SELECT CASE WHEN trim(s[i]) = '\"$user\"' THEN user ELSE \
@@ -189,8 +224,15 @@ fn what_is_told_of_the_session() {
     check("SELECT version()", &["PostgreSQL 16.0"]);
     check("SELECT (current_schemas(false))[1]", &["public"]);
     check("SELECT current_setting('nothing', true) IS NULL", &["true"]);
-    assert!(error("SELECT current_setting('nothing')").to_string().contains("nothing"));
-    check("SELECT '2025-07-01 12:00'::timestamptz = '2025-07-01T10:00:00Z'::timestamptz", &["true"]);
+    assert!(
+        error("SELECT current_setting('nothing')")
+            .to_string()
+            .contains("nothing")
+    );
+    check(
+        "SELECT '2025-07-01 12:00'::timestamptz = '2025-07-01T10:00:00Z'::timestamptz",
+        &["true"],
+    );
     check("SELECT pg_advisory_unlock_all()", &[""]);
 }
 
@@ -202,19 +244,31 @@ fn parameters_are_values() {
         vec![text("a"), PgValue::Integer(1)],
         &["3"],
     );
-    check_with("SELECT count(*) FROM cpu WHERE host = $1", vec![text("' OR ''='")], &["0"]);
+    check_with(
+        "SELECT count(*) FROM cpu WHERE host = $1",
+        vec![text("' OR ''='")],
+        &["0"],
+    );
     check_with(
         "SELECT count(*) FROM cpu WHERE time >= $1 AND host = 'a'",
         vec![PgValue::Timestamp("2026-11-22 00:03:00".into())],
         &["2"],
     );
-    check_with("SELECT $1, $2, $1", vec![text("x"), PgValue::Float(-0.0)], &["x|-0.0|x"]);
+    check_with(
+        "SELECT $1, $2, $1",
+        vec![text("x"), PgValue::Float(-0.0)],
+        &["x|-0.0|x"],
+    );
     check_with(
         "SELECT count(*) FROM cpu WHERE host = ANY($1)",
         vec![PgValue::Array(vec![text("a"), text("c")])],
         &["11"],
     );
-    check_with("SELECT usage FROM cpu ORDER BY usage LIMIT $1", vec![PgValue::Integer(1)], &["-1.0"]);
+    check_with(
+        "SELECT usage FROM cpu ORDER BY usage LIMIT $1",
+        vec![PgValue::Integer(1)],
+        &["-1.0"],
+    );
     check_with(
         "SELECT count(*) FROM cpu WHERE big = $1",
         vec![PgValue::Decimal(u64::MAX.to_string())],
@@ -223,7 +277,10 @@ fn parameters_are_values() {
     check_with("SELECT $1::bigint + 1", vec![text("41")], &["42"]);
     check_with("SELECT $1 IS NULL", vec![PgValue::Null], &["true"]);
     let missing = run(answer(&engine(), "SELECT $2", vec![PgValue::Null])).unwrap_err();
-    assert!(missing.to_string().contains("1 parameters were given"), "{missing}");
+    assert!(
+        missing.to_string().contains("1 parameters were given"),
+        "{missing}"
+    );
 }
 
 #[test]
@@ -256,14 +313,27 @@ fn statements_are_described() {
          GROUP BY 1, 2 LIMIT $4",
         Vec::new(),
     );
-    let columns: Vec<_> = found.columns.fields().iter().map(|f| f.data_type().clone()).collect();
+    let columns: Vec<_> = found
+        .columns
+        .fields()
+        .iter()
+        .map(|f| f.data_type().clone())
+        .collect();
     assert_eq!(columns, [time.clone(), DataType::Float64, DataType::UInt64]);
     let parameters: Vec<_> = found.parameters.into_iter().map(Option::unwrap).collect();
     assert_eq!(parameters[..2], [time, DataType::Float64]);
     assert!(parameters[2].is_string(), "{parameters:?}");
     assert_eq!(parameters[3], DataType::Int64);
-    let found = describe("SELECT $1 + 1, $2", vec![Some(DataType::Int64), Some(DataType::Utf8)]);
-    let columns: Vec<_> = found.columns.fields().iter().map(|f| f.data_type().clone()).collect();
+    let found = describe(
+        "SELECT $1 + 1, $2",
+        vec![Some(DataType::Int64), Some(DataType::Utf8)],
+    );
+    let columns: Vec<_> = found
+        .columns
+        .fields()
+        .iter()
+        .map(|f| f.data_type().clone())
+        .collect();
     assert_eq!(columns, [DataType::Int64, DataType::Utf8]);
     assert!(found.parameters.is_empty());
     let found = describe("SELECT $1", Vec::new());
@@ -275,11 +345,16 @@ fn columns_are_called_as_in_postgresql() {
     check_names(
         "SELECT count(*), max(usage), max(count), usage + 1, 1, 'x', host, time::bigint, \
          1::int, upper(host) AS u FROM cpu GROUP BY usage, host, time",
-        &["count", "max", "max", "?column?", "?column?", "?column?", "host", "time", "int4", "u"],
+        &[
+            "count", "max", "max", "?column?", "?column?", "?column?", "host", "time", "int4", "u",
+        ],
     );
     check("SELECT '', '', NULL, NULL", &["||NULL|NULL"]);
     check_names("SELECT 1 UNION SELECT 2", &["?column?"]);
-    check("SELECT max(usage) FROM cpu GROUP BY host ORDER BY max(usage) LIMIT 1", &["4.0"]);
+    check(
+        "SELECT max(usage) FROM cpu GROUP BY host ORDER BY max(usage) LIMIT 1",
+        &["4.0"],
+    );
     check_names("SELECT * FROM (SELECT count(*) FROM cpu) x", &["count(*)"]);
 }
 
@@ -289,7 +364,10 @@ fn only_this_door_knows_the_catalog() {
         let engine = engine();
         run(async {
             let text = engine.read(sql)?;
-            engine.query("default", text, HashMap::new(), None).await.map(drop)
+            engine
+                .query("default", text, HashMap::new(), None)
+                .await
+                .map(drop)
         })
     };
     for sql in [
@@ -301,10 +379,17 @@ fn only_this_door_knows_the_catalog() {
     ] {
         assert!(plain(sql).is_err(), "{sql}");
     }
-    for sql in ["SELECT * FROM pg_catalog.pg_nothing", "SELECT * FROM pg_authid", "SELECT * FROM nothing"] {
+    for sql in [
+        "SELECT * FROM pg_catalog.pg_nothing",
+        "SELECT * FROM pg_authid",
+        "SELECT * FROM nothing",
+    ] {
         assert!(matches!(error(sql), SqlError::NotFound(_)), "{sql}");
     }
-    assert!(matches!(error("SELECT nothing FROM cpu"), SqlError::UnknownColumn(_)));
+    assert!(matches!(
+        error("SELECT nothing FROM cpu"),
+        SqlError::UnknownColumn(_)
+    ));
     assert!(matches!(error("SELEC 1"), SqlError::Syntax(_)));
     // No files, no other databases, no settings.
     for sql in [

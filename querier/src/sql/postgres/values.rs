@@ -203,9 +203,18 @@ mod tests {
         check(PgValue::Float(-0.0), "-0.0");
         check(PgValue::Float(5e-324), "5e-324");
         check(PgValue::Float(f64::NAN), "CAST('NaN' AS DOUBLE PRECISION)");
-        check(PgValue::Text("a'; DROP TABLE b".into()), "'a''; DROP TABLE b'");
-        check(PgValue::Decimal("18446744073709551615".into()), "18446744073709551615");
-        check(PgValue::Decimal("-1.50".into()), "CAST('-1.50' AS DECIMAL(38,2))");
+        check(
+            PgValue::Text("a'; DROP TABLE b".into()),
+            "'a''; DROP TABLE b'",
+        );
+        check(
+            PgValue::Decimal("18446744073709551615".into()),
+            "18446744073709551615",
+        );
+        check(
+            PgValue::Decimal("-1.50".into()),
+            "CAST('-1.50' AS DECIMAL(38,2))",
+        );
         check(
             PgValue::Timestamp("2025-01-01 00:00:00".into()),
             "TIMESTAMP '2025-01-01 00:00:00'",
@@ -221,7 +230,10 @@ mod tests {
     fn missing_and_misnamed_ones_are_errors() {
         let params = PgParams::Values(vec![PgValue::Null]);
         for placeholder in ["$2", "$0", "$name", "?"] {
-            assert!(constant(&params, placeholder, false).is_err(), "{placeholder}");
+            assert!(
+                constant(&params, placeholder, false).is_err(),
+                "{placeholder}"
+            );
         }
         let long = PgValue::Decimal("9".repeat(77) + ".5");
         assert!(constant(&PgParams::Values(vec![long]), "$1", false).is_err());

@@ -30,9 +30,7 @@ fn check_error(sql: &str, words: &str) {
             | SqlError::Syntax(message)
             | SqlError::UnknownColumn(message)
             | SqlError::NotFound(message),
-        )
-            if message.contains(words) =>
-        {
+        ) if message.contains(words) => {
             assert!(message.len() < 1000, "{message}");
         }
         other => panic!("{sql:.200}: expected {words:?}, got {other:?}"),
