@@ -189,3 +189,6 @@ pub fn read_any(bytes: &[u8]) {
         let _ = exchange.finish(rest);
     }
 }
+
+#[cfg(test)]
+mod tests;

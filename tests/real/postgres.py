@@ -167,7 +167,7 @@ def psycopg_client(port):
                     assert cursor.execute("SELECT %s::text", (text,)).fetchone() == (text,)
                 values = [1, -(2**63), 2**63 - 1, 1.5, -0.0, True, None, "x", [1, 2], ["a", "b c"], datetime.date(2026, 1, 1), decimal.Decimal("1.50")]
                 for value in values:
-                    kind = {list: "text[]" if value and value[0] == "a" else "int8[]"}.get(type(value))
+                    kind = "" if not isinstance(value, list) else "text[]" if value[0] == "a" else "int8[]"
                     found = cursor.execute(f"SELECT %s{'::' + kind if kind else ''}", (value,)).fetchone()[0]
                     assert found == value and type(found) is type(value), (value, found)
                 special = cursor.execute("SELECT 'NaN'::float8, 'Infinity'::float8, -'Infinity'::float8").fetchone()

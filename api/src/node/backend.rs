@@ -44,7 +44,9 @@ pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
 pub use tidelake_querier::sql::postgres::types::{TYPES, TypeOf};
-pub use tidelake_querier::sql::postgres::{Description, PgParams, PgSession, PgValue, shown_name};
+pub use tidelake_querier::sql::postgres::{
+    Description, MAX_ELEMENTS, PgParams, PgSession, PgValue, array_elements, shown_name,
+};
 pub use tidelake_querier::sql::{
     Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
 };

@@ -89,6 +89,14 @@ impl Cancels {
     }
 }
 
+#[cfg(test)]
+impl Cancels {
+    /// The numbers and the secrets of all, for tests.
+    pub fn all(&self) -> Vec<(i32, i32)> {
+        self.open.lock().keys().copied().collect()
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         self.cancels.open.lock().remove(&(self.pid, self.key));

@@ -10,12 +10,10 @@ use super::rows::Format;
 use super::rows::time::{
     EPOCH_DAYS, Interval, write_date, write_interval, write_time, write_timestamp,
 };
-use crate::node::backend::{PgValue, TypeOf};
+use crate::node::backend::{MAX_ELEMENTS, PgValue, TypeOf, array_elements};
 
 const TEXT: u32 = 25;
 const EPOCH_US: i64 = EPOCH_DAYS * 86_400_000_000;
-/// Elements of an array, which become constants of the statement.
-const MAX_ELEMENTS: usize = 10_000;
 
 /// The type that the engine is told for one that a client gave; `None` if it shall find one.
 pub fn arrow_type(oid: u32) -> Result<Option<DataType>, PgError> {
@@ -78,7 +76,8 @@ pub fn value(
     match (format, of.is_array) {
         (Format::Text, false) => text_value(of.element.name, utf8(bytes)?, zone),
         (Format::Text, true) => {
-            let elements = array_elements(utf8(bytes)?)?;
+            let text = utf8(bytes)?;
+            let elements = array_elements(text).ok_or_else(|| invalid("array", text))?;
             let elements = elements.into_iter().map(|element| match element {
                 Some(element) => text_value(of.element.name, &element, zone),
                 None => Ok(PgValue::Null),
@@ -340,58 +339,6 @@ fn too_many() -> PgError {
         code::TOO_COMPLEX,
         format!("an array has more than {MAX_ELEMENTS} elements"),
     )
-}
-
-/// The elements of `{a,"b c",NULL}`; `None` is NULL.
-fn array_elements(text: &str) -> Result<Vec<Option<String>>, PgError> {
-    let bad = || invalid("array", text);
-    let inner = text
-        .trim()
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'));
-    let inner = inner.ok_or_else(bad)?.trim();
-    let mut elements = Vec::new();
-    if inner.is_empty() {
-        return Ok(elements);
-    }
-    let mut chars = inner.chars().peekable();
-    loop {
-        let (mut element, mut is_quoted) = (String::new(), false);
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.next_if_eq(&'"').is_some() {
-            is_quoted = true;
-            loop {
-                match chars.next().ok_or_else(bad)? {
-                    '"' => break,
-                    '\\' => element.push(chars.next().ok_or_else(bad)?),
-                    c => element.push(c),
-                }
-            }
-            while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        } else {
-            while let Some(c) = chars.next_if(|c| *c != ',') {
-                match c {
-                    '{' | '}' | '"' => return Err(bad()),
-                    '\\' => element.push(chars.next().ok_or_else(bad)?),
-                    c => element.push(c),
-                }
-            }
-            element.truncate(element.trim_end().len());
-        }
-        let is_null = !is_quoted && element.eq_ignore_ascii_case("null");
-        if element.is_empty() && !is_quoted {
-            return Err(bad());
-        }
-        if elements.len() == MAX_ELEMENTS {
-            return Err(too_many());
-        }
-        elements.push((!is_null).then_some(element));
-        match chars.next() {
-            None => return Ok(elements),
-            Some(',') => {}
-            Some(_) => return Err(bad()),
-        }
-    }
 }
 
 #[cfg(test)]

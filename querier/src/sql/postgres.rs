@@ -30,6 +30,7 @@ pub use self::names::shown_name;
 pub(super) use self::parameters::parameter_types;
 pub(super) use self::rewrite::rewrite;
 pub(super) use self::tables::{CatalogTables, information_columns};
+pub use self::values::{MAX_ELEMENTS, array_elements};
 
 /// The schema of PostgreSQL's catalog.
 pub(super) const PG_CATALOG: &str = "pg_catalog";

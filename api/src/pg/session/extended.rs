@@ -266,7 +266,7 @@ impl Session {
         let (prepared, formats) = (Arc::clone(&portal.prepared), portal.formats.clone());
         match &prepared.command {
             // The query begins here: its first rows tell the columns.
-            Some(Command::Query { .. } | Command::Declare { .. }) => {
+            Some(Command::Query { .. }) => {
                 let schema = self.started(link, name).await?;
                 running::describe(&schema, &formats, &mut link.out);
             }

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::empty;
 use super::names::{name_columns, name_columns_of};
 use super::tables::is_catalog_table;
-use super::values::{cast, constant};
+use super::values::{array_elements, cast, constant};
 use super::{PG_CATALOG, PgParams, PgSession, PgStatement};
 use crate::sql::error::SqlError;
 
@@ -188,14 +188,19 @@ impl VisitorMut for Rewriter<'_> {
                 expr: inner,
                 data_type,
                 ..
-            } => match cast_type(data_type) {
-                CastTo::Type(known) => *data_type = known,
-                CastTo::Function(name) => {
-                    let inner = std::mem::replace(inner.as_mut(), null());
-                    *expr = Expr::Function(function(name, [inner]));
+            } => {
+                if let Some(elements) = array_constant(inner, data_type) {
+                    **inner = elements;
                 }
-                CastTo::AsIs => {}
-            },
+                match cast_type(data_type) {
+                    CastTo::Type(known) => *data_type = known,
+                    CastTo::Function(name) => {
+                        let inner = std::mem::replace(inner.as_mut(), null());
+                        *expr = Expr::Function(function(name, [inner]));
+                    }
+                    CastTo::AsIs => {}
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -425,6 +430,22 @@ fn cast_type(data_type: &DataType) -> CastTo {
         }
         _ => return CastTo::AsIs,
     })
+}
+
+/// `'{a,b}'`, cast to an array, as the array.
+fn array_constant(expr: &Expr, data_type: &DataType) -> Option<Expr> {
+    let (Expr::Value(value), DataType::Array(_)) = (expr, data_type) else {
+        return None;
+    };
+    let Value::SingleQuotedString(given) = &value.value else {
+        return None;
+    };
+    let elements = array_elements(given)?.into_iter();
+    let element = |element: Option<String>| element.map_or_else(null, |element| text(&element));
+    Some(Expr::Array(Array {
+        elem: elements.map(element).collect(),
+        named: true,
+    }))
 }
 
 /// Whether a query is the one by which Grafana cuts the search path into names: all that it reads

@@ -13,6 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::{PgParams, PgValue};
 use crate::sql::error::SqlError;
 
+/// Elements of an array, each of which is a constant of the statement.
+pub const MAX_ELEMENTS: usize = 10_000;
 /// Digits of a decimal number of 128 and of 256 bits.
 const DIGITS_128: usize = 38;
 const DIGITS_256: usize = 76;
@@ -186,6 +188,58 @@ fn sql_type(data_type: &DataType) -> Option<SqlType> {
         ),
         _ => return None,
     })
+}
+
+/// The elements of an array as text, such as `{a,"b c",NULL}`; `None` inside is NULL. `None` if it is
+/// none, has others in it, or more than [`MAX_ELEMENTS`].
+pub fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
+    let inner = text
+        .trim()
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    let inner = inner?.trim();
+    let mut elements = Vec::new();
+    if inner.is_empty() {
+        return Some(elements);
+    }
+    let mut chars = inner.chars().peekable();
+    loop {
+        let (mut element, mut is_quoted) = (String::new(), false);
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if chars.next_if_eq(&'"').is_some() {
+            is_quoted = true;
+            loop {
+                match chars.next()? {
+                    '"' => break,
+                    '\\' => element.push(chars.next()?),
+                    c => element.push(c),
+                }
+            }
+            while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        } else {
+            while let Some(c) = chars.next_if(|c| *c != ',') {
+                match c {
+                    '{' | '}' | '"' => return None,
+                    '\\' => element.push(chars.next()?),
+                    c => element.push(c),
+                }
+            }
+            element.truncate(element.trim_end().len());
+        }
+        let is_null = !is_quoted && element.eq_ignore_ascii_case("null");
+        if element.is_empty() && !is_quoted {
+            return None;
+        }
+        if elements.len() == MAX_ELEMENTS {
+            return None;
+        }
+        elements.push((!is_null).then_some(element));
+        match chars.next() {
+            None => return Some(elements),
+            Some(',') => {}
+            Some(_) => return None,
+        }
+    }
 }
 
 #[cfg(test)]
