@@ -12,6 +12,8 @@ for program in prometheus prometheus-node-exporter openssl; do
 done
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v npm >/dev/null || missing+=(npm)
+# pgJDBC, where there is a Java to run it.
+if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -356,6 +356,35 @@ def node_client(port, place):
     return json.loads((modules / "pg" / "package.json").read_text())["version"]
 
 
+# --- pgJDBC
+
+
+def jdbc_client(port, place):
+    javac, java = program("javac"), program("java")
+    jars = [jar for name in ("postgresql", "scram-client", "scram-common", "stringprep") if (jar := Path(f"/usr/share/java/{name}.jar")).exists()]
+    if not jars:
+        raise Skipped("/usr/share/java/postgresql.jar not found")
+    path = ":".join(map(str, [place, *jars]))
+    source = Path(__file__).parent / "postgres_jdbc" / "Client.java"
+    subprocess.run([javac, "-cp", path, "-d", place, source], check=True, capture_output=True, timeout=120)
+    done = subprocess.run([java, "-cp", path, "Client", f"jdbc:postgresql://127.0.0.1:{port}/default", "ann"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout
+    for line in [
+        "schemas 4 ",
+        "catalogs 1 default|",
+        "tables 2 null|public|hard|TABLE|",
+        "columns 7 null|public|hard|host|12|text| null|public|hard|time|93|timestamp| null|public|hard|f|8|float8| ",
+        "keys 0",
+        "prepared 2",
+        "fetched 199990000",
+        "error 42P01",
+        "valid true",
+    ]:
+        assert line in said, f"{line} is not in {said}"
+    return said.splitlines()[0].removeprefix("product ")
+
+
 def run(options):
     port = free_port()
     with folder() as place, Tidelake(options.bin, place, more=["--pg-listen", f"127.0.0.1:{port}"]) as server:
@@ -369,6 +398,7 @@ def run(options):
             "asyncpg": lambda: asyncpg_client(port),
             "pg8000": lambda: pg8000_client(port),
             "node pg": lambda: node_client(port, place),
+            "pgJDBC": lambda: jdbc_client(port, place),
         }
         done, missing = [], []
         for name, client in clients.items():

@@ -20,8 +20,8 @@ pub enum Command {
         value: Option<String>,
         is_local: bool,
     },
-    /// About transactions, of which nothing can be set.
-    SetTransaction,
+    /// Does nothing here; with the word that tells that it is done.
+    Nothing(&'static str),
     Show(String),
     ShowAll,
     Reset(String),
@@ -49,7 +49,6 @@ pub enum Command {
     },
     /// `None` is all.
     CloseCursor(Option<String>),
-    Unlisten,
     Copy {
         query: String,
         options: CopyOptions,
@@ -234,7 +233,7 @@ impl Command {
                 }
                 match all {
                     true => Command::Discard,
-                    false => Command::Savepoint("DISCARD"),
+                    false => Command::Nothing("DISCARD"),
                 }
             }
             "DEALLOCATE" => {
@@ -286,7 +285,7 @@ impl Command {
                 true => Command::CloseCursor(None),
                 false => Command::CloseCursor(Some(cursor.name("the name of a cursor")?)),
             },
-            "UNLISTEN" => return Ok(Command::Unlisten),
+            "UNLISTEN" => return Ok(Command::Nothing("UNLISTEN")),
             "COPY" => return copy(cursor),
             "DROP" => {
                 let word = cursor.shown().to_ascii_uppercase();
@@ -352,7 +351,7 @@ fn set(mut cursor: Cursor<'_>) -> Result<Command, PgError> {
     } else if cursor.take("SESSION") && cursor.take_any(&["CHARACTERISTICS", "AUTHORIZATION"])
         || cursor.take_any(&["TRANSACTION", "CONSTRAINTS"])
     {
-        return Ok(Command::SetTransaction);
+        return Ok(Command::Nothing("SET"));
     }
     if cursor.take("ROLE") {
         return Err(PgError::new(
@@ -661,11 +660,11 @@ mod tests {
         check("SET my.app = x", set("my.app", Some("x")));
         check(
             "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-            Command::SetTransaction,
+            Command::Nothing("SET"),
         );
         check(
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-            Command::SetTransaction,
+            Command::Nothing("SET"),
         );
         let local = Command::Set {
             name: "a".into(),
@@ -738,7 +737,7 @@ mod tests {
         check_bad("DECLARE c SCROLL CURSOR FOR SELECT 1", "0A000", "SCROLL");
         check_bad("DECLARE c CURSOR FOR DELETE FROM t", "42601", "reads");
         check("CLOSE ALL", Command::CloseCursor(None));
-        check("UNLISTEN *", Command::Unlisten);
+        check("UNLISTEN *", Command::Nothing("UNLISTEN"));
     }
 
     #[test]

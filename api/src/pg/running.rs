@@ -1,5 +1,6 @@
 //! A query on its way to a client: rows are computed as they are asked for.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,19 +138,21 @@ impl Running {
     ) -> Result<u64, Ended> {
         link.out
             .copy_out(options.is_binary(), self.schema.fields().len());
-        let mut part = Vec::new();
-        let names = self
-            .schema
-            .fields()
-            .iter()
-            .map(|field| shown_name(field.name()));
-        options.head(names, &mut part);
-        link.out.copy_data(&part)?;
+        let mut head = Vec::new();
+        let names = self.schema.fields().iter();
+        options.head(names.map(|field| shown_name(field.name())), &mut head);
+        if !options.is_binary() {
+            link.out.copy_data(&head)?;
+            head.clear();
+        }
+        // In binary it is in one message with the first row.
+        let head = Cell::new(head);
         let sent = self
             .each_chunk(link, cancel, u64::MAX, |batch, from, most, out| {
                 let columns = options.columns(batch, zone)?;
                 fill(from..batch.num_rows(), most, out, |row, out| {
                     let open = out.begin(b'd');
+                    out.0.append(&mut head.take());
                     match options.row(&columns, row, &mut out.0) {
                         Ok(()) => out.end(open),
                         Err(error) => {
@@ -160,9 +163,9 @@ impl Running {
                 })
             })
             .await?;
-        part.clear();
-        options.tail(&mut part);
-        link.out.copy_data(&part)?;
+        let mut tail = head.take();
+        options.tail(&mut tail);
+        link.out.copy_data(&tail)?;
         link.out.copy_done();
         Ok(sent)
     }

@@ -39,10 +39,11 @@ const MAX_STATEMENTS: usize = 1000;
 /// Statements that are prepared, and their bytes.
 const MAX_PREPARED: usize = 1000;
 const MAX_PREPARED_BYTES: usize = 4 << 20;
-/// Portals that are open, and those among them whose queries run.
+/// Portals that are open, the bytes of their parameters, and those among them whose queries run.
 const MAX_PORTALS: usize = 100;
+const MAX_PORTAL_BYTES: usize = 16 << 20;
 const MAX_RUNNING: usize = 4;
-/// Prepared statements below it are not counted in the memory of the server.
+/// Prepared statements and parameters below it are not counted in the memory of the server.
 const UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// A statement that was prepared.
@@ -66,6 +67,8 @@ impl Prepared {
 struct Portal {
     prepared: Arc<Prepared>,
     values: Vec<PgValue>,
+    /// Bytes of `values`.
+    bytes: usize,
     formats: Formats,
     state: PortalState,
     /// Whether it outlives its transaction.
@@ -90,7 +93,8 @@ pub struct Session {
     registered: Registered,
     transaction: Transaction,
     prepared: HashMap<String, Arc<Prepared>>,
-    prepared_held: Reservation,
+    /// Memory of prepared statements and of parameters.
+    held: Reservation,
     portals: HashMap<String, Portal>,
     /// What statements see of the session, until a setting changes.
     seen: Option<Arc<PgSession>>,
@@ -108,7 +112,7 @@ impl Session {
             registered,
         } = started;
         Self {
-            prepared_held: door.app.service.memory.empty(Share::Bodies),
+            held: door.app.service.memory.empty(Share::Bodies),
             door,
             context,
             user,
@@ -230,6 +234,7 @@ impl Session {
         // The end of what was no transaction ends its portals.
         if !self.transaction.is_open() {
             self.portals.retain(|_, portal| portal.is_held);
+            self.give_back();
         }
         link.out.ready(self.transaction.status());
     }
@@ -382,7 +387,7 @@ impl Session {
                 self.set(link, name, value.as_deref(), *is_local)?;
                 "SET"
             }
-            Command::SetTransaction => "SET",
+            Command::Nothing(tag) => tag,
             Command::Show(name) => {
                 let value = self.settings.show(name)?;
                 link.out.texts([Some(value)].into_iter());
@@ -411,12 +416,12 @@ impl Session {
                 self.restore(link, Settings::reset);
                 self.prepared.clear();
                 self.portals.clear();
-                let _ = self.prepared_held.try_resize(0);
+                self.give_back();
                 "DISCARD ALL"
             }
             Command::Deallocate(None) => {
                 self.prepared.clear();
-                let _ = self.prepared_held.try_resize(0);
+                self.give_back();
                 "DEALLOCATE ALL"
             }
             Command::Deallocate(Some(name)) => {
@@ -477,7 +482,6 @@ impl Session {
                 }
                 "CLOSE CURSOR"
             }
-            Command::Unlisten => "UNLISTEN",
             Command::Copy { query, options } => {
                 let mut running = self.start(link, query, values).await?;
                 let zone = self.settings.zone();

@@ -94,6 +94,25 @@ pub enum PgValue {
     Array(Vec<PgValue>),
 }
 
+impl PgValue {
+    /// Bytes that it takes, more or less.
+    pub fn bytes(&self) -> usize {
+        let own = size_of::<Self>();
+        own + match self {
+            PgValue::Null | PgValue::Boolean(_) | PgValue::Integer(_) | PgValue::Float(_) => 0,
+            PgValue::Decimal(text)
+            | PgValue::Text(text)
+            | PgValue::Timestamp(text)
+            | PgValue::TimestampTz(text)
+            | PgValue::Date(text)
+            | PgValue::Time(text)
+            | PgValue::Interval(text) => text.len(),
+            PgValue::Bytes(bytes) => bytes.len(),
+            PgValue::Array(values) => values.iter().map(PgValue::bytes).sum(),
+        }
+    }
+}
+
 /// What is known of the parameters of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PgParams {

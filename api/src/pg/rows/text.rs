@@ -72,6 +72,13 @@ pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgEr
             let array = array.as_string_view();
             Box::new(move |row, out| write_text(array.value(row), out))
         }
+        DataType::FixedSizeBinary(1) => {
+            let bytes = values::bytes(array)?;
+            Box::new(move |row, out| {
+                out.extend_from_slice(bytes(row));
+                Ok(())
+            })
+        }
         DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView

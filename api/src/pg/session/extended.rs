@@ -16,8 +16,9 @@ use super::super::rows::{Format, Formats};
 use super::super::running::{self, Running};
 use super::super::startup::Stream;
 use super::{
-    MAX_PORTALS, MAX_PREPARED, MAX_PREPARED_BYTES, MAX_RUNNING, Portal, PortalState, Prepared,
-    Session, UNCOUNTED_BYTES, no_cursor, no_statement, running_portal, shown, shown_columns, verb,
+    MAX_PORTAL_BYTES, MAX_PORTALS, MAX_PREPARED, MAX_PREPARED_BYTES, MAX_RUNNING, Portal,
+    PortalState, Prepared, Session, UNCOUNTED_BYTES, no_cursor, no_statement, running_portal,
+    shown, shown_columns, verb,
 };
 use crate::node::backend::{Description, PgParams, PgValue, TypeOf};
 use crate::service::context::Read;
@@ -67,8 +68,8 @@ impl Session {
             .values()
             .map(|prepared| prepared.bytes())
             .sum();
-        let bytes = others + prepared.bytes();
-        if self.prepared.len() >= MAX_PREPARED || bytes > MAX_PREPARED_BYTES {
+        let prepared_bytes = prepared.bytes();
+        if self.prepared.len() >= MAX_PREPARED || others + prepared_bytes > MAX_PREPARED_BYTES {
             return Err(PgError::new(
                 code::TOO_COMPLEX,
                 format!(
@@ -77,19 +78,33 @@ impl Session {
                 ),
             ));
         }
-        self.hold(bytes)?;
+        self.hold(prepared_bytes)?;
         self.prepared.insert(name, Arc::new(prepared));
         Ok(())
     }
 
-    fn hold(&mut self, bytes: usize) -> Result<(), PgError> {
+    /// Counts the memory of all statements and parameters, and of some more bytes.
+    fn hold(&mut self, more: usize) -> Result<(), PgError> {
+        let prepared: usize = self
+            .prepared
+            .values()
+            .map(|prepared| prepared.bytes())
+            .sum();
+        let portals: usize = self.portals.values().map(|portal| portal.bytes).sum();
+        let bytes = prepared + portals + more;
         let counted = if bytes > UNCOUNTED_BYTES { bytes } else { 0 };
-        self.prepared_held.try_resize(counted).map_err(|error| {
+        self.held.try_resize(counted).map_err(|error| {
             PgError::new(
                 code::OUT_OF_MEMORY,
-                format!("a prepared statement does not fit into memory: {error}"),
+                format!("a statement or its parameters do not fit into memory: {error}"),
             )
         })
+    }
+
+    /// Counts less memory after statements or portals are gone.
+    pub(super) fn give_back(&mut self) {
+        // Less is always to be had.
+        let _ = self.hold(0);
     }
 
     /// Forgets a statement; returns whether there was one.
@@ -132,9 +147,11 @@ impl Session {
             let message = format!("portal {:?} already exists", shown(&portal));
             return Err(PgError::new(code::DUPLICATE_CURSOR, message).into());
         }
+        let bytes = values.iter().map(PgValue::bytes).sum();
         let opened = Portal {
             prepared,
             values,
+            bytes,
             formats: Formats::from_codes(results)?,
             state: PortalState::Ready,
             is_held: false,
@@ -151,6 +168,16 @@ impl Session {
                 format!("a connection may have {MAX_PORTALS} open portals; close some"),
             ));
         }
+        let others: usize = self.portals.values().map(|portal| portal.bytes).sum();
+        if others + portal.bytes > MAX_PORTAL_BYTES {
+            return Err(PgError::new(
+                code::TOO_COMPLEX,
+                format!(
+                    "the parameters of open portals may take {MAX_PORTAL_BYTES} bytes; close some"
+                ),
+            ));
+        }
+        self.hold(portal.bytes)?;
         self.portals.insert(name, portal);
         Ok(())
     }
@@ -452,6 +479,7 @@ impl Session {
         let opened = Portal {
             prepared: Arc::new(prepared),
             values: Vec::new(),
+            bytes: 0,
             formats: Formats::All(if is_binary {
                 Format::Binary
             } else {

@@ -85,7 +85,6 @@ impl Transaction {
     /// A savepoint is made, released, or returned to.
     pub fn recover(&mut self, tag: &str) -> Result<(), PgError> {
         match (self.state, tag) {
-            (_, "DISCARD") => Ok(()),
             (State::Idle, _) => Err(PgError::new(
                 code::NO_TRANSACTION,
                 "savepoints are for transaction blocks",

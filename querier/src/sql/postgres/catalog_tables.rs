@@ -30,7 +30,7 @@ const fn empty(name: &'static str, oid: u32, columns: &'static str) -> CatalogTa
 }
 
 /// All of them, sorted by name.
-pub(super) static TABLES: [CatalogTable; 70] = [
+pub(super) static TABLES: [CatalogTable; 71] = [
     empty(
         "pg_aggregate",
         2600,
@@ -360,6 +360,13 @@ pub(super) static TABLES: [CatalogTable; 70] = [
          typalign:t typstorage:t typnotnull:b typbasetype:o typtypmod:i typndims:i typcollation:o \
          typdefault:t typacl:T",
     ),
+    // Not of PostgreSQL: what asyncpg asks about types.
+    table(
+        "pg_typeinfo",
+        0,
+        "root:o oid:o ns:t name:t kind:c basetype:o elemtype:o elemdelim:c range_subtype:o \
+         attrtypoids:O attrnames:T depth:i basetype_name:t elemtype_name:t range_subtype_name:t",
+    ),
     table(
         "pg_user",
         0,
@@ -402,6 +409,7 @@ fn column_type(letter: &str) -> DataType {
     let list = |item| DataType::List(Field::new("item", item, true).into());
     match letter {
         "o" => DataType::UInt32,
+        "c" => DataType::FixedSizeBinary(1),
         "i" => DataType::Int32,
         "s" => DataType::Int16,
         "I" => DataType::Int64,

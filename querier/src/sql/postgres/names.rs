@@ -49,7 +49,8 @@ pub(super) fn name_columns_of(select: &mut Select, all: bool) {
         if is_new && (is_plain || !all || matches!(item, SelectItem::ExprWithAlias { .. })) {
             continue;
         }
-        let name = match is_new {
+        // What is made of a column must not be taken for it.
+        let name = match is_new && matches!(expr, Expr::Function(_)) {
             true => name,
             false => format!("{name}{SEPARATOR}{}", taken.len() + 1),
         };

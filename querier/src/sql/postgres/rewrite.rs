@@ -16,9 +16,15 @@ use datafusion::sql::sqlparser::ast::{
 use super::empty;
 use super::names::{name_columns, name_columns_of};
 use super::tables::is_catalog_table;
-use super::values::{array_elements, cast, constant};
+use super::values::{array_elements, cast, constant, index};
 use super::{PG_CATALOG, PgParams, PgSession, PgStatement};
 use crate::sql::error::SqlError;
+use crate::sql::statement::parse_tokens;
+use crate::sql::text::SqlText;
+
+/// Bytes of parameters in a statement, counted at each place where one stands: a text of a megabyte
+/// that stands in a thousand places would be a gigabyte.
+const MAX_PARAMETER_BYTES: usize = 16 << 20;
 
 /// Functions that make one row of many.
 const AGGREGATES: [&str; 12] = [
@@ -45,11 +51,16 @@ pub(in crate::sql) fn rewrite(
         Statement::Explain(explain) => rewrite(&mut explain.statement, postgres),
         Statement::Statement(statement) => {
             if let SqlStatement::Query(query) = statement.as_mut() {
-                name_columns(query);
+                if is_type_question(query) {
+                    *statement = type_question()?;
+                } else {
+                    name_columns(query);
+                }
             }
             let mut rewriter = Rewriter {
                 session: &postgres.session,
                 params: &postgres.params,
+                left: MAX_PARAMETER_BYTES,
             };
             match statement.visit(&mut rewriter) {
                 ControlFlow::Break(error) => Err(error),
@@ -60,9 +71,38 @@ pub(in crate::sql) fn rewrite(
     }
 }
 
+/// What asyncpg wants to know of types: a recursive query, of all that types of PostgreSQL can consist
+/// of, which has one answer here.
+const TYPE_QUESTION: &str = "SELECT oid, ns, name, kind, basetype, elemtype, elemdelim, \
+    range_subtype, attrtypoids, attrnames, depth, basetype_name, elemtype_name, \
+    range_subtype_name FROM pg_catalog.pg_typeinfo WHERE root = ANY($1::oid[]) ORDER BY depth DESC";
+
+fn is_type_question(query: &Query) -> bool {
+    let with = query.with.as_ref().filter(|with| with.recursive);
+    with.is_some_and(|with| {
+        let mut names = with
+            .cte_tables
+            .iter()
+            .map(|cte| cte.alias.name.value.as_str());
+        names.next() == Some("typeinfo_tree")
+    })
+}
+
+fn type_question() -> Result<Box<SqlStatement>, SqlError> {
+    let text = SqlText::read(TYPE_QUESTION, TYPE_QUESTION.len())?;
+    match parse_tokens(text.tokens)?.pop_front() {
+        Some(Statement::Statement(statement)) => Ok(statement),
+        _ => Err(SqlError::Internal(
+            "the question about types is none".to_owned(),
+        )),
+    }
+}
+
 struct Rewriter<'a> {
     session: &'a PgSession,
     params: &'a PgParams,
+    /// Bytes of parameters that may still be put into the statement.
+    left: usize,
 }
 
 impl VisitorMut for Rewriter<'_> {
@@ -166,15 +206,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         match expr {
-            Expr::Value(value) => {
-                if let Value::Placeholder(placeholder) = &value.value {
-                    match constant(self.params, placeholder, false) {
-                        Ok(Some(constant)) => *expr = constant,
-                        Ok(None) => {}
-                        Err(error) => return ControlFlow::Break(error),
-                    }
-                }
-            }
+            Expr::Value(_) => self.fill(expr, false)?,
             Expr::Function(call) => {
                 let replaced = match self.called(call) {
                     Ok(replaced) => replaced,
@@ -209,17 +241,39 @@ impl VisitorMut for Rewriter<'_> {
 
 impl Rewriter<'_> {
     /// What a column is compared with.
-    fn compared(&self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        if let Expr::Value(value) = expr
-            && let Value::Placeholder(placeholder) = &value.value
-        {
-            match constant(self.params, placeholder, true) {
-                Ok(Some(constant)) => *expr = constant,
-                Ok(None) => {}
-                Err(error) => return ControlFlow::Break(error),
-            }
+    fn compared(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        self.fill(expr, true)
+    }
+
+    /// Puts a parameter into its place.
+    fn fill(&mut self, expr: &mut Expr, is_compared: bool) -> ControlFlow<SqlError> {
+        let Expr::Value(value) = expr else {
+            return ControlFlow::Continue(());
+        };
+        let Value::Placeholder(placeholder) = &value.value else {
+            return ControlFlow::Continue(());
+        };
+        match self.constant(placeholder, is_compared) {
+            Ok(Some(constant)) => *expr = constant,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
         }
         ControlFlow::Continue(())
+    }
+
+    fn constant(&mut self, placeholder: &str, is_compared: bool) -> Result<Option<Expr>, SqlError> {
+        if let PgParams::Values(values) = self.params
+            && let Some(value) = values.get(index(placeholder)?)
+        {
+            let left = self.left.checked_sub(value.bytes());
+            self.left = left.ok_or_else(|| {
+                SqlError::BadRequest(format!(
+                    "the parameters have more than {MAX_PARAMETER_BYTES} bytes at all places \
+                     where they stand together"
+                ))
+            })?;
+        }
+        constant(self.params, placeholder, is_compared)
     }
 
     /// What stands for the call of a function; `None` is the call itself.

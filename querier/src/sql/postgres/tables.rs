@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, RecordBatch, StringArray,
-    UInt32Array, new_null_array,
+    ArrayRef, BooleanArray, FixedSizeBinaryBuilder, Float32Array, Int16Array, Int32Array,
+    RecordBatch, StringArray, UInt32Array, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -145,6 +145,7 @@ impl CatalogTables {
                 .texts("nspname", SCHEMAS.map(|(_, name)| name))
                 .oids("nspowner", SCHEMAS.map(|_| OWNER_OID)),
             "pg_type" => types(),
+            "pg_typeinfo" => type_info(),
             "pg_database" => self.databases(),
             "pg_settings" => self.settings(),
             "pg_am" => Columns::new(1)
@@ -355,6 +356,49 @@ fn types() -> Columns {
         .bools("typbyval typispreferred typnotnull", false)
 }
 
+/// Each type as `root`, with those that it consists of.
+fn type_info() -> Columns {
+    // Root, type, whether that is an array, and how far it is from the root.
+    let mut rows: Vec<(u32, &PgType, bool, i32)> = Vec::new();
+    for of in &TYPES {
+        rows.push((of.oid, of, false, 0));
+        if of.array_oid > 0 {
+            rows.push((of.array_oid, of, true, 0));
+            rows.push((of.array_oid, of, false, 1));
+        }
+    }
+    let of = || rows.iter();
+    let names: Vec<String> = of()
+        .map(|(_, of, is_array, _)| format!("{}{}", if *is_array { "_" } else { "" }, of.name))
+        .collect();
+    let or = |is_array: bool, array: u32, plain: u32| if is_array { array } else { plain };
+    let element =
+        |(_, of, is_array, _): &(u32, &'static PgType, bool, i32)| is_array.then_some(of.sql_name);
+    Columns::new(rows.len())
+        .oids("root", of().map(|(root, ..)| *root))
+        .oids(
+            "oid",
+            of().map(|(_, of, is_array, _)| or(*is_array, of.array_oid, of.oid)),
+        )
+        .texts("ns", of().map(|_| PG_CATALOG))
+        .texts("name", names.iter().map(String::as_str))
+        .chars("kind", of().map(|_| Some(b'b')))
+        .oids("basetype", of().map(|_| 0))
+        .oids(
+            "elemtype",
+            of().map(|(_, of, is_array, _)| or(*is_array, of.oid, 0)),
+        )
+        .chars(
+            "elemdelim",
+            of().map(|(_, _, is_array, _)| is_array.then_some(b',')),
+        )
+        .ints("depth", of().map(|(.., depth)| *depth))
+        .with(
+            "elemtype_name",
+            Arc::new(of().map(element).collect::<StringArray>()),
+        )
+}
+
 #[async_trait]
 impl SchemaProvider for CatalogTables {
     fn table_names(&self) -> Vec<String> {
@@ -412,6 +456,18 @@ impl Columns {
 
     fn texts<'a>(self, name: &'static str, values: impl IntoIterator<Item = &'a str>) -> Self {
         self.with(name, Arc::new(StringArray::from_iter_values(values)))
+    }
+
+    fn chars(self, name: &'static str, values: impl Iterator<Item = Option<u8>>) -> Self {
+        let mut array = FixedSizeBinaryBuilder::new(1);
+        for value in values {
+            match value {
+                // One byte is what it takes.
+                Some(byte) => drop(array.append_value([byte])),
+                None => array.append_null(),
+            }
+        }
+        self.with(name, Arc::new(array.finish()))
     }
 
     fn each_bool(self, name: &'static str, values: impl IntoIterator<Item = bool>) -> Self {

@@ -216,6 +216,22 @@ fn what_grafana_asks() {
 }
 
 #[test]
+fn what_asyncpg_asks() {
+    let oids = PgValue::Array([1016, 25].map(PgValue::Integer).into());
+    check_with(
+        "WITH RECURSIVE typeinfo_tree(oid, depth) AS (SELECT oid, 0 FROM pg_type WHERE \
+         oid = any($1::oid[]) UNION ALL SELECT oid, depth + 1 FROM pg_type, typeinfo_tree) \
+         SELECT DISTINCT * FROM typeinfo_tree ORDER BY depth DESC",
+        vec![oids],
+        &[
+            "20|pg_catalog|int8|62|0|0|NULL|NULL|NULL|NULL|1|NULL|NULL|NULL",
+            "25|pg_catalog|text|62|0|0|NULL|NULL|NULL|NULL|0|NULL|NULL|NULL",
+            "1016|pg_catalog|_int8|62|0|20|2c|NULL|NULL|NULL|0|NULL|bigint|NULL",
+        ],
+    );
+}
+
+#[test]
 fn what_is_told_of_the_session() {
     check(
         "SELECT current_user, session_user, current_database(), current_schema(), pg_backend_pid()",
@@ -281,6 +297,17 @@ fn parameters_are_values() {
         missing.to_string().contains("1 parameters were given"),
         "{missing}"
     );
+}
+
+#[test]
+fn parameters_do_not_multiply() {
+    let sql = format!(
+        "SELECT count(*) FROM cpu WHERE host IN ({}$1)",
+        "$1, ".repeat(1000)
+    );
+    let values = vec![PgValue::Text("x".repeat(1 << 20))];
+    let error = run(answer(&engine(), &sql, values)).unwrap_err();
+    assert!(error.to_string().contains("at all places"), "{error}");
 }
 
 #[test]

@@ -177,6 +177,8 @@ fn scalar_oid(data_type: &DataType) -> Option<u32> {
         DataType::Float16 | DataType::Float32 => 700,
         DataType::Float64 => 701,
         DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => TEXT,
+        // Of the catalog: one byte is a character.
+        DataType::FixedSizeBinary(1) => 18,
         DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView
