@@ -13,11 +13,23 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (flags, body) = input;
     let is_set = |bit: u8| flags & (1 << bit) != 0;
     let settings = Settings {
-        strategy: if is_set(0) { Strategy::NoTranslation } else { Strategy::default() },
-        promotion: if is_set(1) { Promotion::AllBut(Vec::new()) } else { Promotion::default() },
+        strategy: if is_set(0) {
+            Strategy::NoTranslation
+        } else {
+            Strategy::default()
+        },
+        promotion: if is_set(1) {
+            Promotion::AllBut(Vec::new())
+        } else {
+            Promotion::default()
+        },
         custom_buckets: is_set(2),
         scope_labels: is_set(3),
-        delta: if is_set(4) { Delta::Keep } else { Delta::Refuse },
+        delta: if is_set(4) {
+            Delta::Keep
+        } else {
+            Delta::Refuse
+        },
         ..Settings::default()
     };
     let rules = Rules {

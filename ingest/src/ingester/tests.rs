@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 use super::*;
 use crate::wal::frame::{self, ObjectHeader, ObjectKind};
-use crate::wal::{ContentEncoding, Precision, Protocol};
+use crate::wal::{ContentEncoding, OtlpFormat, Precision, Protocol};
 
 const PROTOCOL: Protocol = Protocol::LineProtocol {
     precision: Precision::Nanosecond,
@@ -475,4 +475,98 @@ async fn limits_of_labels_that_change_lose_nothing() {
     drop(first);
     let (_second, _, rows) = start(&store, NameLimits::default(), LabelLimits::NONE).await;
     assert_eq!(rows, 3);
+}
+
+/// A gauge, or a delta, of one point in JSON.
+fn otlp(data: &str) -> WriteRequest {
+    let body = format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[
+        {{"key":"host.name","value":{{"stringValue":"h"}}}}]}},
+        "scopeMetrics":[{{"metrics":[{{"name":"a.b","unit":"s",{data}}}]}}]}}]}}"#
+    );
+    WriteRequest {
+        protocol: Protocol::Otlp {
+            format: OtlpFormat::Json,
+        },
+        body: body.into(),
+        ..request()
+    }
+}
+
+fn labels_of(ingester: &Ingester) -> Vec<String> {
+    let mut labels = Vec::new();
+    for recent in ingester.recent("d", "metrics", TimeRange::ALL) {
+        let runs = recent.rows.runs.iter();
+        labels.extend(runs.map(|run| run.series.labels.to_string()));
+    }
+    labels.sort();
+    labels.dedup();
+    labels
+}
+
+#[tokio::test]
+async fn otlp_is_replayed_as_it_was_translated() {
+    let store = Store::memory();
+    let start = async |otlp: crate::otlp::Settings| {
+        let catalog = Catalog::open(store.clone(), "n", "").await.unwrap();
+        let options = IngestOptions {
+            otlp,
+            ..IngestOptions::default()
+        };
+        Ingester::start(Arc::new(catalog), options).await.unwrap()
+    };
+    let promoting = crate::otlp::Settings {
+        promotion: crate::otlp::Promotion::Only(vec!["host.name".into()]),
+        ..crate::otlp::Settings::default()
+    };
+    let ingester = start(promoting).await;
+    let point = r#""gauge":{"dataPoints":[{"timeUnixNano":"1000000","asDouble":1.5}]}"#;
+    let outcome = ingester.write(otlp(point)).await.unwrap();
+    assert_eq!(outcome.written.samples, 1);
+    let expected = ["{__name__=\"a_b_seconds\", host_name=\"h\"}"];
+    assert_eq!(labels_of(&ingester), expected);
+    drop(ingester);
+    let settings = crate::otlp::Settings {
+        strategy: crate::otlp::Strategy::NoTranslation,
+        ..crate::otlp::Settings::default()
+    };
+    let ingester = start(settings).await;
+    assert_eq!(labels_of(&ingester), expected);
+    ingester.write(otlp(point)).await.unwrap();
+    let both = ["{__name__=\"a.b\"}", expected[0]];
+    assert_eq!(labels_of(&ingester), both);
+}
+
+#[tokio::test]
+async fn deltas_are_refused_or_summed_up() {
+    let write = async |delta, times: [u64; 3]| {
+        let catalog = Arc::new(Catalog::open(Store::memory(), "n", "").await.unwrap());
+        let otlp_settings = crate::otlp::Settings {
+            delta,
+            ..crate::otlp::Settings::default()
+        };
+        let options = IngestOptions {
+            otlp: otlp_settings,
+            ..IngestOptions::default()
+        };
+        let ingester = Ingester::start(catalog, options).await.unwrap();
+        let (mut written, mut errors) = (0, Vec::new());
+        for time in times {
+            let points = format!(
+                r#""sum":{{"aggregationTemporality":1,"dataPoints":[
+                {{"timeUnixNano":"{time}000000","asInt":"2"}}]}}"#
+            );
+            let outcome = ingester.write(otlp(&points)).await.unwrap();
+            written += outcome.written.samples;
+            errors.extend(outcome.errors.into_iter().map(|error| error.message));
+        }
+        (written, errors)
+    };
+    let (written, errors) = write(Delta::Refuse, [1, 2, 3]).await;
+    assert_eq!((written, errors.len()), (0, 3), "{errors:?}");
+    let (written, errors) = write(Delta::Keep, [1, 2, 3]).await;
+    assert_eq!((written, errors.len()), (3, 0), "{errors:?}");
+    let (written, errors) = write(Delta::Accumulate, [1, 3, 2]).await;
+    assert_eq!((written, errors.len()), (2, 1), "{errors:?}");
+    assert!(errors[0].contains("older"), "{errors:?}");
 }

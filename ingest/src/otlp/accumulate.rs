@@ -24,6 +24,8 @@ use crate::series_registry::Spelling;
 /// Sums at a time. One that gets no points for an hour makes room for another.
 const MAX_STREAMS: usize = 1_000_000;
 const IDLE_MS: i64 = 3_600_000;
+/// Idle ones are looked for once in this time: that looks at all of them.
+const SWEEP_MS: i64 = 60_000;
 /// Memory of a sum, beside its buckets.
 const STREAM_BYTES: usize = 256;
 /// Refusals that are kept as text.
@@ -40,6 +42,7 @@ pub struct Accumulator(Mutex<State>);
 struct State {
     streams: HashMap<[u8; 16], Stream>,
     memory: Reservation,
+    swept_ms: i64,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,7 @@ impl Accumulator {
         Self(Mutex::new(State {
             streams: HashMap::new(),
             memory: memory.empty(Share::Buffer),
+            swept_ms: i64::MIN,
         }))
     }
 
@@ -108,6 +112,10 @@ impl Accumulator {
 impl State {
     /// Forgets sums that have got no points for long.
     fn forget_idle(&mut self, now_ms: i64) {
+        if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
+            return;
+        }
+        self.swept_ms = now_ms;
         let mut freed = 0;
         self.streams.retain(|_, stream| {
             let is_used = now_ms.saturating_sub(stream.used_ms) < IDLE_MS;

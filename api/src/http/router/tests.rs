@@ -483,3 +483,61 @@ async fn a_panic_is_answered_with_an_id() {
     check("/api/v2/write", "message").await;
     check("/api/v3/query_sql", "error").await;
 }
+
+#[tokio::test]
+async fn otlp_is_answered_in_the_type_of_the_request() {
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+    let app = attached().await;
+    let metrics = |data: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m",{data}}}]}}]}}]}}"#
+        )
+    };
+    let good = metrics(r#""gauge":{"dataPoints":[{"timeUnixNano":"1000000","asInt":"7"}]}"#);
+    for path in ["/v1/metrics", "/api/v1/otlp/v1/metrics", "/db/d/v1/metrics"] {
+        let response = send(&app, "POST", path, &[JSON], good.clone()).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(text(response).await, "{}", "{path}");
+        let response = send(&app, "POST", path, &[PROTOBUF], "").await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()["content-type"], "application/x-protobuf");
+        assert_eq!(text(response).await, "", "{path}");
+    }
+    for database in ["default", "d"] {
+        let path = format!("/db/{database}/api/v1/query?query=m&time=0.001");
+        let answer = text(send(&app, "GET", &path, &[], "").await).await;
+        assert!(answer.contains(r#"[0.001,"7"]"#), "{database}: {answer}");
+    }
+    let delta = metrics(r#""sum":{"aggregationTemporality":1,"dataPoints":[{}]}"#);
+    let response = send(&app, "POST", "/v1/metrics", &[JSON], delta).await;
+    assert_eq!(response.status(), 200);
+    let answer = text(response).await;
+    assert!(answer.contains(r#""rejectedDataPoints":"1""#), "{answer}");
+    assert!(answer.contains("otlp_delta"), "{answer}");
+
+    let check = async |headers: &[(&str, &str)], body: &str, status: u16, part: &str| {
+        let response = send(&app, "POST", "/v1/metrics", headers, body.to_owned()).await;
+        assert_eq!(response.status().as_u16(), status, "{headers:?}");
+        let answer = text(response).await;
+        assert!(answer.contains(part), "{answer} lacks {part}");
+    };
+    check(&[JSON], "{", 400, r#"{"code":3,"message":"#).await;
+    check(&[PROTOBUF], "x", 400, "\u{8}\u{3}\u{12}").await;
+    check(
+        &[("content-type", "text/plain")],
+        "",
+        415,
+        "application/x-protobuf",
+    )
+    .await;
+    check(
+        &[JSON, ("content-encoding", "br")],
+        "{}",
+        415,
+        r#""code":12"#,
+    )
+    .await;
+    check(&[JSON, ("x-scope-orgid", "")], "{}", 400, r#""code":3"#).await;
+}

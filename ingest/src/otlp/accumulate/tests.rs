@@ -199,9 +199,9 @@ fn what_has_no_deltas_is_left_as_it_is() {
 
 #[test]
 fn sums_are_bounded_by_memory() {
-    let memory = Arc::new(MemoryBudget::new(64 << 20));
+    let memory = Arc::new(MemoryBudget::new(16 << 20));
     let sums = Accumulator::new(&memory);
-    let points = (0..400_000u64)
+    let points = (0..60_000u64)
         .map(|place| {
             let attribute = m().text(1, "k").message(2, m().varint(3, place));
             number(100, 1.0).message(7, attribute)
@@ -212,7 +212,7 @@ fn sums_are_bounded_by_memory() {
         .unwrap()
         .unwrap();
     assert!(
-        done.refused > 0 && done.refused < 400_000,
+        done.refused > 0 && done.refused < 60_000,
         "{}",
         done.refused
     );
