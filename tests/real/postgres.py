@@ -219,10 +219,10 @@ def psycopg_client(port):
     # Settings are those of one connection.
     with psycopg.connect(address, autocommit=True) as one, psycopg.connect(address, autocommit=True) as other:
         one.execute("SET TimeZone = 'Asia/Kolkata'")
-        shown = "SELECT '2026-01-01 00:00Z'::timestamptz::text, current_setting('timezone')"
+        shown = "SELECT '2026-01-01 00:00:00Z'::timestamptz::text, current_setting('timezone')"
         assert one.execute("SHOW timezone").fetchone() == ("Asia/Kolkata",)
         assert other.execute(shown).fetchone()[1] == "UTC"
-        zoned = one.execute("SELECT '2026-01-01 00:00Z'::timestamptz").fetchone()[0]
+        zoned = one.execute("SELECT '2026-01-01 00:00:00Z'::timestamptz").fetchone()[0]
         assert zoned.utcoffset() == datetime.timedelta(hours=5, minutes=30) and zoned.timestamp() == BEGIN, zoned
 
     # A query ends when it is asked to, when its time is over, and with its connection.

@@ -1,6 +1,5 @@
 //! A query on its way to a client: rows are computed as they are asked for.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,13 +145,12 @@ impl Running {
             head.clear();
         }
         // In binary it is in one message with the first row.
-        let head = Cell::new(head);
         let sent = self
             .each_chunk(link, cancel, u64::MAX, |batch, from, most, out| {
                 let columns = options.columns(batch, zone)?;
                 fill(from..batch.num_rows(), most, out, |row, out| {
                     let open = out.begin(b'd');
-                    out.0.append(&mut head.take());
+                    out.0.append(&mut head);
                     match options.row(&columns, row, &mut out.0) {
                         Ok(()) => out.end(open),
                         Err(error) => {
@@ -163,9 +161,8 @@ impl Running {
                 })
             })
             .await?;
-        let mut tail = head.take();
-        options.tail(&mut tail);
-        link.out.copy_data(&tail)?;
+        options.tail(&mut head);
+        link.out.copy_data(&head)?;
         link.out.copy_done();
         Ok(sent)
     }
@@ -177,7 +174,7 @@ impl Running {
         link: &mut Link<S>,
         cancel: &Cancel,
         max: u64,
-        write: impl Fn(&RecordBatch, usize, u64, &mut Output) -> Result<usize, PgError>,
+        mut write: impl FnMut(&RecordBatch, usize, u64, &mut Output) -> Result<usize, PgError>,
     ) -> Result<u64, Ended> {
         let mut done = 0;
         self.touched = Instant::now();
@@ -222,7 +219,7 @@ fn fill(
     rows: std::ops::Range<usize>,
     most: u64,
     out: &mut Output,
-    write: impl Fn(usize, &mut Output) -> Result<(), PgError>,
+    mut write: impl FnMut(usize, &mut Output) -> Result<(), PgError>,
 ) -> Result<usize, PgError> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut taken = 0;

@@ -37,8 +37,9 @@ impl Session {
                 format!("prepared statement {:?} already exists", shown(&name)),
             ));
         }
-        let found = statements(&query).take(2).count();
-        if found > 1 {
+        let mut found = statements(&query).take(2).collect::<Vec<_>>();
+        let statement = found.pop();
+        if !found.is_empty() {
             return Err(PgError::new(
                 code::SYNTAX,
                 "cannot insert multiple commands into a prepared statement",
@@ -47,17 +48,21 @@ impl Session {
         for oid in &types {
             params::arrow_type(*oid)?;
         }
-        let command = match found {
-            0 => None,
-            _ => {
-                let command = Command::parse(&query)?;
+        // Without a semicolon at its end.
+        let text = statement
+            .and_then(|range| query.get(range))
+            .unwrap_or_default();
+        let command = match text {
+            "" => None,
+            text => {
+                let command = Command::parse(text)?;
                 self.transaction.check(&command)?;
                 Some(command)
             }
         };
         let prepared = Prepared {
-            parameters: placeholders(&query).max(types.len()),
-            text: query,
+            parameters: placeholders(text).max(types.len()),
+            text: text.to_owned(),
             command,
             types,
             described: Mutex::new(None),

@@ -36,21 +36,21 @@ pub(super) fn name_columns(query: &mut Query) {
 pub(super) fn name_columns_of(select: &mut Select, all: bool) {
     let mut taken: HashSet<String> = HashSet::new();
     for item in &mut select.projection {
-        let (expr, name) = match item {
+        let (name, stays, is_call) = match item {
             SelectItem::UnnamedExpr(expr) => {
-                let name = name_of(expr);
-                (expr, name)
+                let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                let is_call = matches!(expr, Expr::Function(_));
+                (name_of(expr), is_column || !all, is_call)
             }
-            SelectItem::ExprWithAlias { expr, alias } => (expr, alias.value.clone()),
+            SelectItem::ExprWithAlias { alias, .. } => (alias.value.clone(), true, false),
             _ => continue,
         };
         let is_new = taken.insert(name.clone());
-        let is_plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        if is_new && (is_plain || !all || matches!(item, SelectItem::ExprWithAlias { .. })) {
+        if is_new && stays {
             continue;
         }
         // What is made of a column must not be taken for it.
-        let name = match is_new && matches!(expr, Expr::Function(_)) {
+        let name = match is_new && is_call {
             true => name,
             false => format!("{name}{SEPARATOR}{}", taken.len() + 1),
         };
