@@ -57,6 +57,9 @@ use crate::node::backend::TYPES;
 /// A listener that cannot accept, for want of files as a rule, is asked again after this time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// So long a connection that is turned away may take its answer.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
 /// What all connections share.
 pub struct Door {
     app: Arc<App>,
@@ -121,12 +124,39 @@ async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
+/// Tells a client that there is no room. Before it has said what it speaks, it would not understand,
+/// and behind TLS it could not read it.
 async fn turn_away(door: Arc<Door>, stream: TcpStream) {
-    let error = PgError::fatal(
-        code::TOO_MANY_CONNECTIONS,
-        "too many connections are open; see max_connections",
-    );
-    door.link(stream).close(Some(&error)).await;
+    if door.tls.is_some() {
+        return;
+    }
+    let answer = async {
+        let mut link = door.link(stream);
+        // It asks for TLS and for GSSAPI once each.
+        for _ in 0..3 {
+            match First::decode(link.first().await?)? {
+                First::Tls | First::Gss => {
+                    link.out.0.push(b'N');
+                    link.flush().await?;
+                }
+                First::Cancel { pid, key } => {
+                    door.cancels.cancel(pid, key);
+                    break;
+                }
+                First::Startup { .. } => {
+                    let error = PgError::fatal(
+                        code::TOO_MANY_CONNECTIONS,
+                        "too many connections are open; see max_connections",
+                    );
+                    link.close(Some(&error)).await;
+                    break;
+                }
+            }
+        }
+        Ok::<_, Ended>(())
+    };
+    // In time or not, the connection ends.
+    let _ = tokio::time::timeout(REFUSAL_TIME, answer).await;
 }
 
 async fn serve_one(door: Arc<Door>, stream: TcpStream, stopped: watch::Receiver<bool>) {

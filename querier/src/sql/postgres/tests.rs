@@ -225,8 +225,8 @@ fn what_asyncpg_asks() {
         vec![oids],
         &[
             "20|pg_catalog|int8|62|0|0|NULL|NULL|NULL|NULL|1|NULL|NULL|NULL",
-            "25|pg_catalog|text|62|0|0|NULL|NULL|NULL|NULL|0|NULL|NULL|NULL",
             "1016|pg_catalog|_int8|62|0|20|2c|NULL|NULL|NULL|0|NULL|bigint|NULL",
+            "25|pg_catalog|text|62|0|0|NULL|NULL|NULL|NULL|0|NULL|NULL|NULL",
         ],
     );
 }
@@ -246,7 +246,7 @@ fn what_is_told_of_the_session() {
             .contains("nothing")
     );
     check(
-        "SELECT '2025-07-01 12:00'::timestamptz = '2025-07-01T10:00:00Z'::timestamptz",
+        "SELECT '2025-07-01 12:00:00'::timestamptz = '2025-07-01T10:00:00Z'::timestamptz",
         &["true"],
     );
     check("SELECT pg_advisory_unlock_all()", &[""]);
@@ -361,7 +361,10 @@ fn statements_are_described() {
         .iter()
         .map(|f| f.data_type().clone())
         .collect();
-    assert_eq!(columns, [DataType::Int64, DataType::Utf8]);
+    assert!(
+        columns[0] == DataType::Int64 && columns[1].is_string(),
+        "{columns:?}"
+    );
     assert!(found.parameters.is_empty());
     let found = describe("SELECT $1", Vec::new());
     assert_eq!(found.parameters, [None]);
