@@ -50,6 +50,9 @@ pub struct Config {
     /// Databases that writes may create; 0 is no limit. Each is in the memory of every process and
     /// in every checkpoint. Those that are there go on beyond it.
     pub max_databases: usize,
+    /// Whether a write to a database that does not exist makes it. If not, it gets 404, as by
+    /// InfluxDB 1.x, and databases are made by `CREATE DATABASE` or `/api/v3/configure/database`.
+    pub auto_create_databases: bool,
     /// Tables that writes may create in all databases together, one a measurement; 0 is no limit.
     /// Each has two files a day at least, and its rows are flushed and merged apart from those of
     /// others.
@@ -210,6 +213,7 @@ impl Default for Config {
             max_remote_write_bytes: 32 << 20,
             max_inflight_body_bytes: 256 << 20,
             max_databases: 1_000,
+            auto_create_databases: true,
             max_tables: 10_000,
             max_columns: 2_000,
             max_metric_families: 100_000,
@@ -365,6 +369,16 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_DATABASES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_databases: Option<usize>,
+    /// Make databases by the first write to them [default: true]
+    #[arg(
+        long,
+        env = "TIDELAKE_AUTO_CREATE_DATABASES",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_create_databases: Option<bool>,
     /// Tables that writes may create in all databases, 0 without a limit [default: 10000]
     #[arg(long, env = "TIDELAKE_MAX_TABLES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

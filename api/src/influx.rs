@@ -3,6 +3,7 @@
 pub mod configure;
 pub mod delete;
 pub mod limits;
+pub mod query;
 pub mod token;
 pub mod write;
 

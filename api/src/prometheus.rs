@@ -14,7 +14,7 @@ pub mod write;
 
 mod ast;
 mod chunks;
-mod go_float;
+pub mod go_float;
 mod histogram;
 pub mod json;
 pub mod params;

@@ -9,7 +9,7 @@
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
 //! 4. `write`; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
-//!    `promql`, `sql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
+//!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
 //!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
 //! 6. `metrics`: what is counted of all that.
@@ -20,6 +20,7 @@ pub mod database;
 pub mod error;
 pub mod exemplars;
 pub mod first_token;
+pub mod influxql;
 pub mod labels;
 pub mod maintain;
 pub mod metadata;

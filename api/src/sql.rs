@@ -4,7 +4,6 @@
 //! A POST may also change something: `DELETE`, `DROP`, `ALTER ... SET (retention = ...)`. Its
 //! answer is one row with the number of the commit; how many rows went nobody knows before they are
 //! read.
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
@@ -14,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -27,15 +26,17 @@ use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::paced_body::{CHUNK_BYTES, Pace};
 use crate::http::params::{Params, is_form};
-use crate::node::backend::{AsOf, SqlError, SqlParam, SqlText, parse_as_of};
+use crate::node::backend::{AsOf, SqlText, parse_as_of};
 use crate::prometheus::params as parameters;
 use crate::service::context::{Read, RequestContext};
 use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
-use crate::service::sql::{SqlRequest, SqlRows};
+use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
 mod cells;
 pub mod formats;
+pub mod placeholders;
+pub mod warnings;
 
 use self::formats::{Encoder, Format};
 
@@ -134,29 +135,6 @@ impl Asked {
     }
 }
 
-/// Values for the `$name` placeholders of a query.
-fn placeholders(
-    params: serde_json::Map<String, serde_json::Value>,
-) -> Result<HashMap<String, SqlParam>, ServiceError> {
-    let scalar = |name: &str, value: serde_json::Value| match value {
-        serde_json::Value::Null => Ok(SqlParam::Null),
-        serde_json::Value::Bool(b) => Ok(SqlParam::Boolean(b)),
-        serde_json::Value::String(text) => Ok(SqlParam::String(text)),
-        serde_json::Value::Number(n) => Ok(match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => SqlParam::Integer(i),
-            (None, Some(u)) => SqlParam::Unsigned(u),
-            (None, None) => SqlParam::Float(n.as_f64().unwrap_or(f64::NAN)),
-        }),
-        _ => Err(ServiceError::bad_request(format!(
-            "the value of ${name} must be a string, a number, a boolean or null"
-        ))),
-    };
-    params
-        .into_iter()
-        .map(|(name, value)| scalar(&name, value).map(|value| (name, value)))
-        .collect()
-}
-
 async fn run(
     app: &App,
     caller: &RequestContext,
@@ -173,7 +151,7 @@ async fn run(
         asked.format.as_deref(),
         headers.get(ACCEPT).and_then(|v| v.to_str().ok()),
     )?;
-    let params = placeholders(asked.params.unwrap_or_default())?;
+    let params = placeholders::from_json(asked.params.unwrap_or_default())?;
     let text = app.service.read_sql(&query)?;
     let as_of = read_as_of(asked.as_of.as_ref(), &text)?;
     if text.is_command() {
@@ -201,34 +179,9 @@ async fn run(
     };
     let pace = app.pace();
     let begin = |rows| respond(rows, format, &pace);
-    let (response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
-    Ok(with_warnings(response, &warnings))
-}
-
-/// What the answer lacks, in a header, as the formats have no place for it.
-const WARNING: HeaderName = HeaderName::from_static("x-tidelake-warning");
-/// Clients refuse heads that are too long.
-const MAX_WARNINGS: usize = 16;
-
-fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
-    let more = (warnings.len() > MAX_WARNINGS)
-        .then(|| format!("and {} more", warnings.len() - MAX_WARNINGS));
-    for text in warnings.iter().take(MAX_WARNINGS).chain(&more) {
-        let text: String = text
-            .chars()
-            .map(|c| {
-                if c == ' ' || c.is_ascii_graphic() {
-                    c
-                } else {
-                    '?'
-                }
-            })
-            .collect();
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().append(WARNING, value);
-        }
-    }
-    response
+    let (mut response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
+    warnings::write(response.headers_mut(), &warnings);
+    Ok(response)
 }
 
 /// The state to read, said by the statement or by a parameter.
@@ -290,7 +243,7 @@ async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response,
         match deadline.within(chunks.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
             Ok(None) => None,
-            Ok(Some(Err(error))) => Some((Err(classify(error)), None)),
+            Ok(Some(Err(error))) => Some((Err(failure_of_rows(error)), None)),
             Err(late) => Some((Err(late), None)),
         }
     });
@@ -374,27 +327,6 @@ fn arrow_failure(error: ArrowError) -> DataFusionError {
         ArrowError::MemoryError(message) => DataFusionError::ResourcesExhausted(message),
         other => DataFusionError::ArrowError(Box::new(other), None),
     }
-}
-
-/// What a failure while the first rows are computed means for the client.
-fn classify(error: DataFusionError) -> ServiceError {
-    if let found @ (SqlError::Damaged { .. }
-    | SqlError::Unavailable(_)
-    | SqlError::ResourcesExhausted(_)
-    | SqlError::Timeout) = SqlError::from_ref(&error)
-    {
-        return found.into();
-    }
-    let kind = match error.find_root() {
-        DataFusionError::ObjectStore(_)
-        | DataFusionError::IoError(_)
-        | DataFusionError::Internal(_) => Code::Internal,
-        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
-        // Division by zero, casts that fail, overflows: the query meets data that it was not
-        // written for.
-        _ => Code::Execution,
-    };
-    ServiceError::new(kind, error.strip_backtrace())
 }
 
 #[cfg(test)]
@@ -509,24 +441,5 @@ mod tests {
             serde_json::from_str(json).unwrap()
         );
         assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
-    }
-
-    #[test]
-    fn placeholders_have_types() {
-        let check = |json: &str, expected: SqlParam| {
-            let map = serde_json::from_str(&format!("{{\"x\":{json}}}")).unwrap();
-            assert_eq!(
-                placeholders(map).unwrap(),
-                HashMap::from([("x".to_owned(), expected)])
-            );
-        };
-        check("1", SqlParam::Integer(1));
-        check("18446744073709551615", SqlParam::Unsigned(u64::MAX));
-        check("1.5", SqlParam::Float(1.5));
-        check("\"t\"", SqlParam::String("t".into()));
-        check("true", SqlParam::Boolean(true));
-        check("null", SqlParam::Null);
-        let list = serde_json::from_str(r#"{"x":[1]}"#).unwrap();
-        assert!(placeholders(list).unwrap_err().message.contains("$x"));
     }
 }

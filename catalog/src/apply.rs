@@ -284,6 +284,7 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
             Kind::RevokeToken(change) => revoke_token(&mut next, change.id)?,
             Kind::UseTokens(change) => use_tokens(&mut next, change),
             Kind::SetLimits(change) => set_limits(&mut next, change)?,
+            Kind::SetPolicies(change) => set_policies(&mut next, change)?,
         }
     }
     check_epoch(&next, record)?;
@@ -438,6 +439,7 @@ fn create_database(next: &mut Snapshot, change: &record::CreateDatabase) -> Resu
                 tables: Default::default(),
                 metadata: Default::default(),
                 retention: Default::default(),
+                policies: Default::default(),
             }));
             Ok(())
         }
@@ -664,6 +666,13 @@ fn set_retention(next: &mut Snapshot, change: &record::SetRetention) -> Result<(
     } else {
         table_mut(next, &change.database, &change.table)?.retention = retention;
     }
+    Ok(())
+}
+
+fn set_policies(next: &mut Snapshot, change: &record::SetPolicies) -> Result<(), Refusal> {
+    check_name("retention policy", &change.own)?;
+    check_name("retention policy", &change.default)?;
+    database_mut(next, &change.database)?.policies = convert::policies(change);
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub use catalog::{
 };
 pub use environment::Environment;
 pub use snapshot::{
-    Database, MetricKind, MetricMetadata, Node, Retention, Retired, SegmentId, SegmentMeta,
-    SegmentRef, Snapshot, Table, WalPosition,
+    Database, MetricKind, MetricMetadata, Node, Policies, Retention, Retired, SegmentId,
+    SegmentMeta, SegmentRef, Snapshot, Table, WalPosition, base_database,
 };
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

@@ -45,7 +45,7 @@ pub struct Change {
     /// `None` only if this version does not know the kind.
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     #[serde(flatten)]
     pub kind: Option<Kind>,
@@ -106,6 +106,9 @@ pub enum Kind {
     /// What a tenant may take.
     #[prost(message, tag = "17")]
     SetLimits(SetLimits),
+    /// The names of a database's retention policies.
+    #[prost(message, tag = "18")]
+    SetPolicies(SetPolicies),
 }
 
 /// A token; what could help to guess its secret is never shown.
@@ -384,6 +387,20 @@ pub struct SetRetention {
     pub retention_ms: u64,
 }
 
+/// What retention policies of a database are called.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
+pub struct SetPolicies {
+    /// Database.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// The one whose points are in the database itself.
+    #[prost(string, tag = "2")]
+    pub own: String,
+    /// The one that names without one mean.
+    #[prost(string, tag = "3")]
+    pub default: String,
+}
+
 /// A table goes.
 #[derive(Clone, PartialEq, Eq, prost::Message, Serialize)]
 pub struct DropTable {
@@ -635,6 +652,9 @@ pub struct Database {
     /// How long rows are kept, as in `SetRetention`.
     #[prost(uint64, tag = "4")]
     pub retention_ms: u64,
+    /// What its retention policies are called, if that was set.
+    #[prost(message, optional, tag = "5")]
+    pub policies: Option<SetPolicies>,
 }
 
 /// A table in a checkpoint.

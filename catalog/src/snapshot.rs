@@ -155,6 +155,32 @@ impl Table {
     }
 }
 
+/// What the retention policies of InfluxDB 1.x are called that a database has.
+///
+/// The points of its own policy are in the database itself, those of each other one in a database
+/// `{database}/{policy}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policies {
+    /// The one whose points are in the database itself.
+    pub own: Arc<str>,
+    /// The one that names without one mean.
+    pub default: Arc<str>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self {
+            own: "autogen".into(),
+            default: "autogen".into(),
+        }
+    }
+}
+
+/// The database that another one is a retention policy of, or the one itself.
+pub fn base_database(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
 /// A database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
@@ -166,12 +192,24 @@ pub struct Database {
     pub metadata: Arc<BTreeMap<Arc<str>, MetricMetadata>>,
     /// How long rows are kept of tables that say nothing else.
     pub retention: Retention,
+    /// What its retention policies are called.
+    pub policies: Policies,
 }
 
 impl Database {
     /// A table by name.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
         self.tables.get(name)
+    }
+
+    /// The database in which the points of one of its retention policies are; `None` is the default
+    /// one. It may not exist.
+    pub fn stored_policy(&self, policy: Option<&str>) -> String {
+        let policy = policy.unwrap_or(&self.policies.default);
+        match *policy == *self.policies.own {
+            true => self.name.to_string(),
+            false => format!("{}/{policy}", self.name),
+        }
     }
 
     /// How many milliseconds the rows of one of its tables are kept; `None` for ever.
@@ -295,7 +333,7 @@ impl Snapshot {
             return Limits::default();
         }
         let get = |of| self.limits.get(&of).copied().unwrap_or_default();
-        get(LimitsOf::Database(database.into())).or(get(LimitsOf::Default))
+        get(LimitsOf::Database(base_database(database).into())).or(get(LimitsOf::Default))
     }
 
     /// The limits of a token.

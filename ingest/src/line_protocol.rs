@@ -83,6 +83,9 @@ pub struct LineOptions {
     pub now_ns: i64,
     /// What a body may ask for.
     pub limits: LineLimits,
+    /// Whether a tag and a field of one line may share a name: the field then goes to the column
+    /// [`shared_field`](tidelake_catalog::model::schema::shared_field).
+    pub shares_names: bool,
 }
 
 impl LineOptions {
@@ -92,6 +95,7 @@ impl LineOptions {
             precision,
             now_ns,
             limits: LineLimits::default(),
+            shares_names: false,
         }
     }
 }

@@ -234,7 +234,7 @@ impl Preparer {
         accept_partial: bool,
     ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
-            Protocol::LineProtocol { .. } => self.max_lines_bytes,
+            Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => self.max_lines_bytes,
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp { .. } => {
                 self.max_remote_write_bytes
             }
@@ -252,7 +252,7 @@ impl Preparer {
         let body = content::decompress(sent, frame.encoding, limit, &mut inflated)
             .map_err(content_error)?;
         match frame.protocol {
-            Protocol::LineProtocol { precision } => {
+            Protocol::LineProtocol { precision } | Protocol::LineProtocol1 { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
             }
             Protocol::RemoteWrite1 => {
@@ -360,6 +360,7 @@ impl Preparer {
             let snapshot = self.catalog.snapshot();
             let options = LineOptions {
                 limits: self.line_limits(&snapshot, frame),
+                shares_names: matches!(frame.protocol, Protocol::LineProtocol1 { .. }),
                 ..LineOptions::new(precision, frame.received_ns)
             };
             let parsed = {

@@ -5,6 +5,7 @@
 //! - [`promql`]: text -> tree -> series batches; [`samples`] feeds it from tables,
 //!   [`sorted_samples`] whoever reads samples as they are;
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
+//! - [`influxql`]: text -> plan -> series of rows, over the same units of scans;
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`memory`]: what each query holds of the process' memory;
@@ -15,6 +16,7 @@ pub mod as_of;
 pub mod cardinality;
 mod damage;
 pub mod exemplars;
+pub mod influxql;
 pub mod labels;
 pub mod memory;
 mod processors;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
+use crate::influxql::{self, InfluxqlAnswer, InfluxqlError, Scope, Statement};
 use crate::labels::{self, LabelError, Search};
 use crate::memory::QueryBytes;
 use crate::promql::exec::{
@@ -18,7 +19,9 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
-use crate::sql::{Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlParam, SqlText};
+use crate::sql::{
+    Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlOutline, SqlParam, SqlText,
+};
 use crate::tables::Tables;
 
 /// Times that a query which may be answered in part is run: each but the last has met damage that
@@ -162,6 +165,18 @@ impl Querier {
         self.sql.read(sql)
     }
 
+    /// What a SQL statement takes and answers.
+    pub async fn sql_outline(
+        &self,
+        database: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SqlOutline, SqlError> {
+        let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+        let tables = Arc::new(self.tables.counted(&meter));
+        self.sql.over(tables).outline(database, text, params).await
+    }
+
     /// What a SQL statement wants to have changed.
     pub async fn sql_command(
         &self,
@@ -196,6 +211,25 @@ impl Querier {
         // Everything is opened while the query is planned.
         answer.warnings.leave_out(tables.warnings());
         Ok(answer)
+    }
+
+    /// Answers a statement of InfluxQL that reads. `now` is in ns since 1970. If `partial`, damaged
+    /// segments are left out, and warnings say so.
+    pub async fn influxql(
+        &self,
+        statement: &Statement,
+        scope: &Scope<'_>,
+        now: i64,
+        partial: bool,
+    ) -> Result<(InfluxqlAnswer, Vec<String>), InfluxqlError> {
+        let run = |tables: Tables| async move {
+            let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+            influxql::answer(&tables, &self.promql, statement, scope, now).await
+        };
+        let is_damage = |error: &InfluxqlError| {
+            matches!(error, InfluxqlError::Segment(SegmentError::Corrupt { .. }))
+        };
+        self.answer(partial, run, is_damage).await
     }
 
     async fn answer<T, E, F: Future<Output = Result<T, E>>>(

@@ -4,7 +4,7 @@
 //!
 //! 1. `planning`: threads with large stacks, as everything up to the plan recurses with the
 //!    query, unless a plan for it is kept;
-//! 2. `text`, `tokens`, `statement`: text to a statement that only reads and is not too deep for
+//! 2. `text`, `tokens`, `information`, `statement`: text to a statement that only reads and is not too deep for
 //!    what follows;
 //! 3. `catalog`, `view`: names to tables, wide ones as they are, each metric as a table of its own;
 //! 4. `session`: statement to plan, or of `shapes` and `ready` the plan of one that only compares
@@ -15,6 +15,8 @@
 //! 5. `scan_exec`, `batches`: units of sorted rows to record batches;
 //! 6. `threads`, `deadline`: the answer, computed on threads of its own unless there is little to
 //!    compute, as a stream that ends in time.
+//!
+//! `outline` tells what a statement answers without running it.
 //!
 //! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`),
 //! which others carry out.
@@ -31,8 +33,10 @@ mod edges;
 mod error;
 mod functions;
 mod guard;
+mod information;
 mod limits;
 mod long_constants;
+mod outline;
 mod planning;
 mod promql;
 mod provider;
@@ -77,6 +81,7 @@ pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
 pub use error::SqlError;
 pub use limits::Held;
+pub use outline::SqlOutline;
 pub use retention::{Retention, RetentionSetting, parse_retention, settings, show_retention};
 pub use source::{RowRequest, RowSource, RowUnit};
 pub use text::SqlText;
@@ -135,6 +140,8 @@ pub enum SqlParam {
     Float(f64),
     /// A text; where a time is expected, one in RFC 3339.
     String(String),
+    /// A time, in nanoseconds since 1970.
+    Time(i64),
 }
 
 /// Answers SQL queries. Cheap to clone.

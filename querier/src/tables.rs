@@ -195,6 +195,11 @@ impl Tables {
             .unwrap_or_else(|| self.inner.catalog.snapshot())
     }
 
+    /// Random bits.
+    pub fn random(&self) -> u64 {
+        self.inner.catalog.environment().random() as u64
+    }
+
     /// Names of the databases.
     pub fn databases(&self) -> Vec<String> {
         self.snapshot()

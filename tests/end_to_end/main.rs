@@ -24,6 +24,7 @@
 //! - [`prometheus_api`]: what clients of a Prometheus ask besides queries; remote read
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
 //!   query
+//! - [`influxql`]: what clients of an InfluxDB 1.x ask
 //! - [`fairness`]: health checks and small requests do not wait for large writes
 //! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`limits`]: names without end are refused by settings that the errors name, and what is good
@@ -49,6 +50,7 @@ mod exemplars;
 mod fairness;
 mod fencing;
 mod files;
+mod influxql;
 mod ledger;
 mod limits;
 mod lost_log;

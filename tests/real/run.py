@@ -13,7 +13,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import ROOT, VENV, Skipped  # noqa: E402
 
-TESTS = ["bombs", "influx_client", "otlp_sdk", "otlp_random", "parquet_readers", "promql_syntax", "promql_fuzz", "s3", "front_door", "operators", "remote_read", "prometheus"]
+TESTS = [
+    "bombs", "influx_client", "otlp_sdk", "otlp_random", "flight", "parquet_readers", "promql_syntax", "promql_fuzz", "influxql_fuzz", "s3", "front_door",
+    "operators", "remote_read", "prometheus",
+]
 
 
 def default_binary():

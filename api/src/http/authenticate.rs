@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use url::form_urlencoded;
 
 use crate::http::app::App;
@@ -76,10 +76,8 @@ fn shown<'a>(
 const FLIGHT_TOKEN: HeaderName = HeaderName::from_static("auth-token-bin");
 
 fn in_flight_token(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceError> {
-    // With or without padding.
-    let digits = header.as_bytes().split(|byte| *byte == b'=').next();
-    let bytes = STANDARD_NO_PAD.decode(digits.unwrap_or_default());
-    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let bytes = header.to_str().ok().and_then(base64);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let text = text.ok_or_else(|| {
         ServiceError::new(
             Code::Unauthenticated,
@@ -87,6 +85,11 @@ fn in_flight_token(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, Service
         )
     })?;
     Ok((!text.is_empty()).then_some(Cow::Owned(text)))
+}
+
+/// Base64 with or without padding: Go's client of Flight leaves it out.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
 /// The secret in a header `Authorization`.
@@ -107,7 +110,7 @@ pub fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceEr
         // Clients of InfluxDB 1.8 send a user, too.
         Cow::Borrowed(rest.split_once(':').map_or(rest, |(_, password)| password))
     } else if scheme.eq_ignore_ascii_case("basic") {
-        let pair = STANDARD.decode(rest).map_err(|_| bad())?;
+        let pair = base64(rest).ok_or_else(bad)?;
         let pair = String::from_utf8(pair).map_err(|_| bad())?;
         let (_, password) = pair.split_once(':').ok_or_else(bad)?;
         Cow::Owned(password.to_owned())
@@ -120,6 +123,8 @@ pub fn in_header(header: &HeaderValue) -> Result<Option<Cow<'_, str>>, ServiceEr
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]
@@ -145,6 +150,8 @@ mod tests {
         check(Some("Token "), None, Ok(None));
         check(Some(&basic("anyone:a:c")), None, Ok(Some("a:c")));
         check(Some(&basic(":abc")), None, Ok(Some("abc")));
+        check(Some("Basic dTphYmM="), None, Ok(Some("abc")));
+        check(Some("Basic dTphYmM"), None, Ok(Some("abc")));
         check(Some(&basic("abc")), None, Err(()));
         check(Some("Basic ???"), None, Err(()));
         check(Some("Digest abc"), None, Err(()));
@@ -155,5 +162,23 @@ mod tests {
         // A header counts alone.
         check(Some("Bearer abc"), Some("token=xyz"), Ok(Some("abc")));
         check(Some("Token "), Some("token=xyz"), Ok(None));
+    }
+
+    #[test]
+    fn what_a_handshake_gave_is_shown_in_its_own_header() {
+        let check = |value: &str, expected: Result<Option<&str>, ()>| {
+            let headers = HeaderMap::from_iter([(FLIGHT_TOKEN, value.parse().unwrap())]);
+            let found = shown(&headers, None).map_err(drop);
+            assert_eq!(
+                found.as_ref().map(Option::as_deref),
+                expected.as_ref().map(|e| *e)
+            );
+        };
+        check("YWJj", Ok(Some("abc")));
+        check("YWI=", Ok(Some("ab")));
+        check("YWI", Ok(Some("ab")));
+        check("", Ok(None));
+        check("/w==", Err(()));
+        check("?", Err(()));
     }
 }

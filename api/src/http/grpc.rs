@@ -183,19 +183,18 @@ async fn answer(
     call: Result<Call, Refusal>,
     method: impl AsyncFnOnce(Call) -> Result<Response, ServiceError>,
 ) -> Response {
-    let call = match call {
-        Ok(call) => call,
+    let answered = match call {
+        Err((error, Dialect::Grpc)) => Err(error),
         Err((error, dialect)) => return error.respond(dialect),
-    };
-    let until = call.until;
-    let answered = match until {
-        None => method(call).await,
-        Some(until) => match tokio::time::timeout_at(until, method(call)).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                let message = "the client did not wait longer (grpc-timeout)";
-                Err(ServiceError::new(Code::Timeout, message))
-            }
+        Ok(call) => match call.until {
+            None => method(call).await,
+            Some(until) => match tokio::time::timeout_at(until, method(call)).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    let message = "the client did not wait longer (grpc-timeout)";
+                    Err(ServiceError::new(Code::Timeout, message))
+                }
+            },
         },
     };
     let mut response = answered.unwrap_or_else(|error| error.respond(Dialect::Grpc));

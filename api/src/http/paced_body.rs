@@ -12,20 +12,23 @@
 //!   takes longer than `query_timeout_ms`, or when the connection is gone. What the query holds is
 //!   dropped then;
 //! - a body whose task ended early fails, so that half an answer never looks like a whole one.
+//!
+//! An answer that is no body of bytes ([`Pace::items`]) keeps to the same.
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::service::error::ServiceError;
+use crate::service::error::{Code, ServiceError};
 use crate::service::slots::{Outcome, QuerySlot};
 
 /// Bytes from which an answer is sent in chunks, and about the size of a chunk. What is smaller is
@@ -43,10 +46,19 @@ pub struct Pace {
     pub threads: Option<Handle>,
 }
 
-enum Part {
-    Chunk(Bytes),
-    /// After the last chunk. Without it the answer is incomplete.
+enum Part<T> {
+    Items(Vec<T>),
+    /// What went wrong after them.
+    Failed(ServiceError),
+    /// After the last part. Without it the answer is incomplete.
     End,
+}
+
+/// An answer that has begun.
+enum Begun<T> {
+    /// It is small, and this is all.
+    Whole(Vec<T>),
+    Parts(Parts<T>),
 }
 
 impl Pace {
@@ -66,30 +78,66 @@ impl Pace {
     /// What `chunks` fails with before so much is there. Later failures break the body.
     pub async fn body(
         &self,
-        mut chunks: impl Stream<Item = Result<Bytes, ServiceError>> + Send + Unpin + 'static,
+        chunks: impl Stream<Item = Result<Bytes, ServiceError>> + Send + Unpin + 'static,
         slot: impl Into<Arc<QuerySlot>>,
     ) -> Result<Body, ServiceError> {
-        let slot = slot.into();
-        let mut head = Bytes::new();
-        while head.len() < CHUNK_BYTES {
-            match chunks.next().await {
-                Some(Ok(chunk)) => head = joined(head, chunk),
+        Ok(match self.begin(chunks, Bytes::len, slot.into()).await? {
+            Begun::Whole(chunks) => Body::from(joined(chunks)),
+            Begun::Parts(parts) => Body::from_stream(parts.map(|part| match part {
+                Ok(chunks) => Ok(joined(chunks)),
+                Err(error) => Err(io::Error::other(error)),
+            })),
+        })
+    }
+
+    /// The same for items that are no bytes; `length` tells how many they become. A later failure is
+    /// the last item.
+    pub async fn items<T: Send + 'static>(
+        &self,
+        items: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,
+        length: fn(&T) -> usize,
+        slot: impl Into<Arc<QuerySlot>>,
+    ) -> Result<BoxStream<'static, Result<T, ServiceError>>, ServiceError> {
+        let of_part = |part: Vec<T>| stream::iter(part.into_iter().map(Ok));
+        Ok(match self.begin(items, length, slot.into()).await? {
+            Begun::Whole(part) => of_part(part).boxed(),
+            Begun::Parts(parts) => parts.map_ok(of_part).try_flatten().boxed(),
+        })
+    }
+
+    async fn begin<T: Send + 'static>(
+        &self,
+        mut items: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,
+        length: fn(&T) -> usize,
+        slot: Arc<QuerySlot>,
+    ) -> Result<Begun<T>, ServiceError> {
+        let (mut head, mut bytes) = (Vec::new(), 0);
+        while bytes < CHUNK_BYTES {
+            match items.next().await {
+                Some(Ok(item)) => {
+                    bytes += length(&item);
+                    head.push(item);
+                }
                 Some(Err(error)) => {
                     slot.end(Outcome::of(&error));
                     return Err(error);
                 }
                 None => {
                     slot.end(Outcome::Answered);
-                    return Ok(Body::from(head));
+                    return Ok(Begun::Whole(head));
                 }
             }
         }
         let (sender, parts) = mpsc::channel(1);
+        let parts = Parts {
+            parts: Some(parts),
+            ended: Arc::default(),
+        };
         let task = send(
             head,
-            chunks,
+            items,
             slot,
-            sender,
+            (sender, Arc::clone(&parts.ended)),
             self.write_timeout,
             Instant::now() + self.answer_timeout,
         );
@@ -97,25 +145,30 @@ impl Pace {
             Some(threads) => drop(threads.spawn(task)),
             None => drop(tokio::spawn(task)),
         }
-        Ok(Body::from_stream(PacedBody(Some(parts))))
+        Ok(Begun::Parts(parts))
     }
 }
 
-fn joined(head: Bytes, chunk: Bytes) -> Bytes {
-    if head.is_empty() {
-        return chunk;
-    }
-    let mut joined = BytesMut::from(head);
-    joined.extend_from_slice(&chunk);
+fn joined(chunks: Vec<Bytes>) -> Bytes {
+    let mut full = chunks.into_iter().filter(|chunk| !chunk.is_empty());
+    let Some(first) = full.next() else {
+        return Bytes::new();
+    };
+    let Some(second) = full.next() else {
+        return first;
+    };
+    let mut joined = BytesMut::from(first);
+    joined.extend_from_slice(&second);
+    full.for_each(|chunk| joined.extend_from_slice(&chunk));
     joined.freeze()
 }
 
 /// Sends an answer to its end, or to that of its client.
-async fn send(
-    head: Bytes,
-    chunks: impl Stream<Item = Result<Bytes, ServiceError>> + Send + Unpin,
+async fn send<T>(
+    head: Vec<T>,
+    items: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin,
     slot: Arc<QuerySlot>,
-    sender: mpsc::Sender<Part>,
+    (sender, ended): (mpsc::Sender<Part<T>>, Arc<OnceLock<Outcome>>),
     write_timeout: Duration,
     deadline: Instant,
 ) {
@@ -124,7 +177,7 @@ async fn send(
     let outcome = tokio::select! {
         biased;
         () = sender.closed() => Outcome::Cancelled,
-        outcome = send_parts(head, chunks, &sender, write_timeout, deadline) => outcome,
+        outcome = send_parts(head, items, &sender, write_timeout, deadline) => outcome,
     };
     let language = slot.language().name();
     match outcome {
@@ -140,29 +193,35 @@ async fn send(
         _ => {}
     }
     slot.end(outcome);
+    // Nothing was said before.
+    let _ = ended.set(outcome);
 }
 
-async fn send_parts(
-    head: Bytes,
-    mut chunks: impl Stream<Item = Result<Bytes, ServiceError>> + Send + Unpin,
-    sender: &mpsc::Sender<Part>,
+async fn send_parts<T>(
+    head: Vec<T>,
+    mut items: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin,
+    sender: &mpsc::Sender<Part<T>>,
     write_timeout: Duration,
     deadline: Instant,
 ) -> Outcome {
     let mut next = Some(Ok::<_, ServiceError>(head));
     loop {
         match next {
-            Some(Ok(chunk)) => {
-                if sender.send(Part::Chunk(chunk)).await.is_err() {
+            Some(Ok(part)) => {
+                if sender.send(Part::Items(part)).await.is_err() {
                     return Outcome::Cancelled;
                 }
             }
             Some(Err(error)) => {
                 tracing::warn!(error = %error.message, "a query failed in the middle of its answer");
-                return Outcome::of(&error);
+                let outcome = Outcome::of(&error);
+                // There is room: it was waited for.
+                return match sender.send(Part::Failed(error)).await {
+                    Ok(()) => outcome,
+                    Err(_) => Outcome::Cancelled,
+                };
             }
             None => {
-                // There is room: it was waited for.
                 return match sender.send(Part::End).await {
                     Ok(()) => Outcome::Answered,
                     Err(_) => Outcome::Cancelled,
@@ -180,30 +239,41 @@ async fn send_parts(
             Ok(Err(_)) => return Outcome::Cancelled,
             Err(_) => return late,
         }
-        next = chunks.next().await;
+        next = items.next().await.map(|item| item.map(|item| vec![item]));
     }
 }
 
-/// What the connection polls. `None` after the end: the compression layer polls past it.
-struct PacedBody(Option<mpsc::Receiver<Part>>);
+/// What the connection polls.
+struct Parts<T> {
+    /// `None` after the end: the compression layer polls past it.
+    parts: Option<mpsc::Receiver<Part<T>>>,
+    /// How it ended.
+    ended: Arc<OnceLock<Outcome>>,
+}
 
-impl Stream for PacedBody {
-    type Item = io::Result<Bytes>;
+impl<T> Stream for Parts<T> {
+    type Item = Result<Vec<T>, ServiceError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(parts) = &mut self.0 else {
+        let Some(parts) = &mut self.parts else {
             return Poll::Ready(None);
         };
         let part = ready!(parts.poll_recv(cx));
-        if let Some(Part::Chunk(chunk)) = part {
-            return Poll::Ready(Some(Ok(chunk)));
+        if let Some(Part::Items(items)) = part {
+            return Poll::Ready(Some(Ok(items)));
         }
-        self.0 = None;
+        self.parts = None;
         Poll::Ready(match part {
+            Some(Part::Failed(error)) => Some(Err(error)),
             Some(_) => None,
-            None => Some(Err(io::Error::other(
-                "the answer broke off; the log of the server says why",
-            ))),
+            None => {
+                let code = match self.ended.get() {
+                    Some(Outcome::TimedOut | Outcome::Stalled) => Code::Timeout,
+                    _ => Code::Internal,
+                };
+                let message = "the answer broke off; the log of the server says why";
+                Some(Err(ServiceError::new(code, message)))
+            }
         })
     }
 }

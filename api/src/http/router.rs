@@ -49,6 +49,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(influx::write::routes())
         .merge(influx::delete::routes())
         .merge(influx::configure::routes())
+        .merge(influx::query::routes())
         .merge(influx::limits::routes())
         .merge(influx::token::routes())
         .merge(sql::routes())

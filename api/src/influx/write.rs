@@ -2,8 +2,8 @@
 //! `/api/v3/write_lp`.
 //!
 //! They differ in the name of the database parameter, in the words for precisions and in the form
-//! of errors; what a line means is the same. Tokens, users, organizations, retention policies and
-//! consistency levels are accepted and not looked at.
+//! of errors; what a line means is the same. Users, organizations and consistency levels are accepted
+//! and not looked at.
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -128,14 +128,21 @@ async fn receive(
 ) -> Result<Response, ServiceError> {
     let params = Params::from_query(query);
     let (database, precision, accept_partial) = read_target(version, &params)?;
-    let access = caller.access::<Write>(&database)?;
+    // Who may not write learns nothing of what there is.
+    caller.access::<Write>(&database)?;
+    let policy = params.get("rp").filter(|_| version == Version::V1);
+    let stored = app.service.written_database(&database, policy)?;
+    let access = caller.access::<Write>(&stored)?;
     let encoding = read_encoding(headers)?;
     app.service.backend()?;
     let held = app
         .bodies
         .read(headers, body, app.service.config.max_body_bytes)
         .await?;
-    let protocol = Protocol::LineProtocol { precision };
+    let protocol = match version {
+        Version::V1 => Protocol::LineProtocol1 { precision },
+        Version::V2 | Version::V3 => Protocol::LineProtocol { precision },
+    };
     let points = Points {
         protocol,
         encoding,

@@ -20,6 +20,7 @@ use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
 use tidelake_ingest::{IngestOptions, LabelLimits};
+use tidelake_querier::influxql::{Scope, Statement};
 use tidelake_querier::labels::LabelError;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
@@ -37,6 +38,7 @@ pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};
 pub use tidelake_querier::cardinality::{Cardinality, Ranking};
 pub use tidelake_querier::exemplars::SeriesExemplars;
+pub use tidelake_querier::influxql::{InfluxqlAnswer, InfluxqlError};
 pub use tidelake_querier::promql::exec::{
     Annotations, Explained, QueryOutput, QueryStats, RangeSeries, SeriesRow, Value,
 };
@@ -44,7 +46,8 @@ pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
 pub use tidelake_querier::sql::{
-    Command, Held, Retention, SqlError, SqlParam, SqlText, parse_retention, show_retention,
+    Command, Held, Retention, SqlError, SqlOutline, SqlParam, SqlText, parse_retention,
+    show_retention,
 };
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
@@ -237,6 +240,17 @@ impl Querier {
             .map_err(|error| named(error, options.timeout))
     }
 
+    /// Answers a statement of InfluxQL that reads. `now` is in ns since 1970.
+    pub async fn influxql(
+        &self,
+        statement: &Statement,
+        scope: &Scope<'_>,
+        now: i64,
+        partial: bool,
+    ) -> Result<(InfluxqlAnswer, Vec<String>), InfluxqlError> {
+        self.0.influxql(statement, scope, now, partial).await
+    }
+
     fn parse(&self, query: &str) -> Result<Expr, QueryError> {
         let parsed = parse_with(query, self.0.promql_options().experimental);
         parsed.map_err(|error| QueryError::BadData(format!("invalid parameter \"query\": {error}")))
@@ -394,6 +408,16 @@ impl Querier {
         held: Option<Held>,
     ) -> Result<SqlAnswer, SqlError> {
         self.0.sql(db, text, params, partial, held).await
+    }
+
+    /// What a SQL statement takes and answers.
+    pub async fn sql_outline(
+        &self,
+        db: &str,
+        text: SqlText,
+        params: HashMap<String, SqlParam>,
+    ) -> Result<SqlOutline, SqlError> {
+        self.0.sql_outline(db, text, params).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use tidelake_catalog::base_database;
 use tidelake_catalog::model::{INTERNAL_DATABASE, Permissions, Token};
 use tokio::time::Instant;
 
@@ -185,7 +186,7 @@ impl RequestContext {
         if !self.may(database, A::NEEDED) {
             return Err(self.refused(A::VERB, database));
         }
-        if database == INTERNAL_DATABASE && !A::IS_FOR_INTERNAL {
+        if base_database(database) == INTERNAL_DATABASE && !A::IS_FOR_INTERNAL {
             return Err(internal_is_kept());
         }
         Ok(Access {
@@ -200,7 +201,8 @@ impl RequestContext {
     pub fn may(&self, database: &str, any: Permissions) -> bool {
         match &self.principal {
             Principal::Anyone => true,
-            Principal::Holder(token) => token.allows(database, any),
+            // A retention policy is a part of its database.
+            Principal::Holder(token) => token.allows(base_database(database), any),
         }
     }
 

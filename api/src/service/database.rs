@@ -1,25 +1,81 @@
-//! Which names databases may have.
+//! Names of databases, and the databases that retention policies of InfluxDB 1.x are.
+use tidelake_catalog::base_database;
 use tidelake_catalog::model::INTERNAL_DATABASE;
 
-use crate::service::error::ServiceError;
+use super::Service;
+use super::error::{Code, ServiceError};
 
 const MAX_NAME_BYTES: usize = 64;
 
-/// Checks a name: it becomes a part of object keys, so only what every store can keep is allowed.
+/// Checks the name of a database, or of a retention policy of one: `database/policy`.
 pub fn check_name(name: &str) -> Result<(), ServiceError> {
-    let good =
-        |(i, b): (usize, u8)| b.is_ascii_alphanumeric() || (i > 0 && (b == b'-' || b == b'_'));
     if name == INTERNAL_DATABASE {
         return Ok(());
     }
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().enumerate().all(good) {
+    let parts = name.split('/');
+    if parts.clone().count() > 2 || !parts.into_iter().all(is_good) {
         let shown: String = name.chars().take(80).collect();
         return Err(ServiceError::bad_request(format!(
-            "invalid database name {shown:?}: 1 to {MAX_NAME_BYTES} letters, digits, '-' and '_', \
-             the first a letter or digit"
+            "invalid database name {shown:?}: 1 to {MAX_NAME_BYTES} bytes, the first a letter or \
+             digit, without quotes, backslashes, commas, bars and asterisks; a slash stands between \
+             a database and a retention policy of it"
         )));
     }
     Ok(())
+}
+
+fn is_good(part: &str) -> bool {
+    let is_refused = |c: char| c.is_control() || matches!(c, '"' | '\\' | ',' | '|' | '*' | '\'');
+    part.len() <= MAX_NAME_BYTES
+        && part.starts_with(|c: char| c.is_alphanumeric())
+        && !part.contains(is_refused)
+        && part.trim_end() == part
+}
+
+impl Service {
+    /// The database in which a write to a retention policy of a database goes; without a policy to
+    /// the default one. `database/policy` names both.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if there is no such policy, or no such database and writes make none.
+    pub fn written_database(
+        &self,
+        database: &str,
+        policy: Option<&str>,
+    ) -> Result<String, ServiceError> {
+        let snapshot = self.backend()?.catalog().snapshot();
+        let (base, policy) = match (database.split_once('/'), policy) {
+            (Some((base, policy)), None) => (base, Some(policy)),
+            (_, policy) => (database, policy),
+        };
+        let Some(found) = snapshot.database(base) else {
+            if !self.config.auto_create_databases {
+                let message = format!("database not found: {base:?}");
+                return Err(ServiceError::new(Code::NotFound, message));
+            }
+            let is_own = policy.is_none_or(|policy| policy == "autogen");
+            return if is_own {
+                Ok(base.to_owned())
+            } else {
+                Err(no_policy(policy))
+            };
+        };
+        let stored = found.stored_policy(policy);
+        match (snapshot.database(&stored), policy) {
+            (Some(_), _) => Ok(stored),
+            // The default policy was dropped.
+            (None, None) => Ok(base_database(database).to_owned()),
+            (None, policy) => Err(no_policy(policy)),
+        }
+    }
+}
+
+fn no_policy(policy: Option<&str>) -> ServiceError {
+    let shown: String = policy.unwrap_or_default().chars().take(80).collect();
+    ServiceError::new(
+        Code::NotFound,
+        format!("retention policy not found: {shown:?}"),
+    )
 }
 
 #[cfg(test)]
@@ -33,10 +89,29 @@ mod tests {
         check("default", true);
         check("7a-b_c", true);
         check("_internal", true);
+        check("my db.v2", true);
+        check("база", true);
+        check("telegraf/autogen", true);
         check(&"n".repeat(64), true);
         check(&"n".repeat(65), false);
         for bad in [
-            "", "_a", "-a", "a/b", "a b", "a\nb", "a\"b", "база", ".", "..", "a.b",
+            "",
+            "_a",
+            "-a",
+            "a/",
+            "/a",
+            "a/b/c",
+            "a/_b",
+            "a ",
+            "a\nb",
+            "a\"b",
+            "a\\b",
+            "a|b",
+            "a*",
+            ".",
+            "..",
+            "a/..",
+            "_internal/a",
         ] {
             check(bad, false);
         }

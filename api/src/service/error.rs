@@ -5,9 +5,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::{CatalogError, Refusal};
 
-use crate::node::backend::{IngestError, QueryError, SqlError};
+use crate::node::backend::{InfluxqlError, IngestError, QueryError, SqlError};
 
 /// What the caller can do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +181,28 @@ impl From<SqlError> for ServiceError {
             SqlError::Unavailable(_) => UNAVAILABLE,
             SqlError::Damaged { .. } => Code::Damaged,
             SqlError::Internal(_) => Code::Internal,
+        };
+        Self::of(code, error)
+    }
+}
+
+impl From<InfluxqlError> for ServiceError {
+    fn from(error: InfluxqlError) -> Self {
+        let code = match &error {
+            InfluxqlError::Parse(_)
+            | InfluxqlError::Invalid(_)
+            | InfluxqlError::DatabaseRequired => Code::BadRequest,
+            InfluxqlError::NoDatabase(_) | InfluxqlError::NoPolicy(_) => Code::NotFound,
+            InfluxqlError::Timeout => Code::Timeout,
+            InfluxqlError::Unavailable(_) => UNAVAILABLE,
+            InfluxqlError::Memory(_) => Code::Limited,
+            InfluxqlError::Segment(SegmentError::Corrupt { .. }) => Code::Damaged,
+            InfluxqlError::Segment(SegmentError::Unavailable { .. }) => UNAVAILABLE,
+            InfluxqlError::Segment(SegmentError::ReadLimit(_) | SegmentError::Memory(_)) => {
+                Code::Limited
+            }
+            InfluxqlError::Segment(SegmentError::Encode(_)) => Code::Internal,
+            InfluxqlError::Internal(_) | InfluxqlError::Panicked(_) => Code::Internal,
         };
         Self::of(code, error)
     }

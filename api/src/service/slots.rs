@@ -16,6 +16,8 @@ pub enum Language {
     Promql,
     /// A SQL statement that reads.
     Sql,
+    /// A statement of InfluxQL.
+    Influxql,
     /// Series, label names, label values, and how many there are.
     Labels,
     /// Exemplars.
@@ -25,9 +27,10 @@ pub enum Language {
 }
 
 impl Language {
-    const ALL: [Language; 5] = [
+    const ALL: [Language; 6] = [
         Language::Promql,
         Language::Sql,
+        Language::Influxql,
         Language::Labels,
         Language::Exemplars,
         Language::RemoteRead,
@@ -38,6 +41,7 @@ impl Language {
         match self {
             Language::Promql => "promql",
             Language::Sql => "sql",
+            Language::Influxql => "influxql",
             Language::Labels => "labels",
             Language::Exemplars => "exemplars",
             Language::RemoteRead => "remote_read",

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
+use futures::{Stream, StreamExt, stream};
 
 use super::Service;
 use super::context::{Access, Admin, Delete, Read, RequestContext};
@@ -11,7 +14,9 @@ use super::error::{Code, ServiceError};
 use super::maintain::Deletion;
 use super::read::Deadline;
 use super::slots::{Language, Outcome, QuerySlot};
-use crate::node::backend::{AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlParam, SqlText};
+use crate::node::backend::{
+    AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlOutline, SqlParam, SqlText,
+};
 
 /// A statement that reads.
 #[derive(Debug, Clone)]
@@ -36,7 +41,70 @@ pub struct SqlRows {
     pub slot: Arc<QuerySlot>,
 }
 
+impl SqlRows {
+    /// Its batches as long as they are in time, and what to hold until they are sent.
+    pub fn in_time(
+        self,
+    ) -> (
+        impl Stream<Item = Result<RecordBatch, ServiceError>> + Send + use<>,
+        Arc<QuerySlot>,
+    ) {
+        let Self {
+            stream: batches,
+            deadline,
+            slot,
+        } = self;
+        let in_time = stream::unfold(Some(batches), move |batches| async move {
+            let mut batches = batches?;
+            match deadline.within(batches.next()).await {
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+                Ok(None) => None,
+                Ok(Some(Err(error))) => Some((Err(failure_of_rows(error)), None)),
+                Err(late) => Some((Err(late), None)),
+            }
+        });
+        (in_time, slot)
+    }
+}
+
+/// What a failure means that rows end with.
+pub fn failure_of_rows(error: DataFusionError) -> ServiceError {
+    if let found @ (SqlError::Damaged { .. }
+    | SqlError::Unavailable(_)
+    | SqlError::ResourcesExhausted(_)
+    | SqlError::Timeout) = SqlError::from_ref(&error)
+    {
+        return found.into();
+    }
+    let kind = match error.find_root() {
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::Internal(_) => Code::Internal,
+        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
+        // Division by zero, casts that fail, overflows: the query meets data that it was not
+        // written for.
+        _ => Code::Execution,
+    };
+    ServiceError::new(kind, error.strip_backtrace())
+}
+
 impl Service {
+    /// What a statement that reads takes and answers; parameters need no values.
+    pub async fn sql_outline(
+        &self,
+        access: &Access<Read>,
+        request: SqlRequest,
+    ) -> Result<SqlOutline, ServiceError> {
+        let admitted = self.admit(access, Language::Sql, request.as_of).await?;
+        let (querier, deadline) = (admitted.querier, admitted.deadline);
+        let outline = querier.sql_outline(access.database(), request.text, request.params);
+        let in_time = async {
+            let outlined = deadline.within(Box::pin(outline)).await?;
+            outlined.map_err(ServiceError::from)
+        };
+        admitted.slot.watch(in_time).await
+    }
+
     /// Looks at a SQL text: does it read, and as of when.
     pub fn read_sql(&self, sql: &str) -> Result<SqlText, ServiceError> {
         Ok(self.backend()?.querier.read_sql(sql)?)

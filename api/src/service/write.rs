@@ -32,7 +32,7 @@ impl Service {
         points: Points,
     ) -> Result<WriteOutcome, ServiceError> {
         let protocol = match points.protocol {
-            Protocol::LineProtocol { .. } => "line_protocol",
+            Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => "line_protocol",
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
             Protocol::Otlp { .. } => "otlp",
         };

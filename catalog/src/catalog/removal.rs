@@ -10,7 +10,7 @@ use crate::apply::{Refusal, needed_tombstones};
 use crate::model::{Matcher, TimeRange, Tombstone};
 use crate::record::convert;
 use crate::record::{AddTombstones, DropDatabase, DropTable, ForgetTombstones, Kind, SetRetention};
-use crate::snapshot::{Retention, Snapshot};
+use crate::snapshot::{Policies, Retention, Snapshot};
 
 impl Catalog {
     /// Deletes the rows of a table that are in segments now, of the series that pass all matchers
@@ -92,6 +92,25 @@ impl Catalog {
                 table,
                 retention_ms: convert::retention_ms(retention),
             })])
+        })
+        .await
+    }
+
+    /// Names the retention policies of a database: its own, and the default one. What is set already
+    /// makes no commit.
+    pub async fn set_policies(
+        &self,
+        database: &str,
+        policies: &Policies,
+    ) -> Result<Arc<Snapshot>, CatalogError> {
+        self.commit_as_node(|snapshot| {
+            let known = snapshot.database(database);
+            if known.is_some_and(|known| known.policies == *policies) {
+                return Ok(Vec::new());
+            }
+            Ok(vec![Kind::SetPolicies(convert::policies_record(
+                database, policies,
+            ))])
         })
         .await
     }

@@ -164,7 +164,7 @@ async fn conflicts_name_the_column_and_create_nothing() {
     let conflict = columns("cpu", TableKind::Wide, &[("host", ColumnType::Float)]);
     check(
         &[fine, conflict],
-        "column \"host\" is a tag and cannot be written as a float",
+        "field type conflict: column \"host\" is a tag and cannot be written as a float",
     )
     .await;
     check(

@@ -101,9 +101,22 @@ pub struct Column {
     pub kind: ColumnType,
 }
 
+/// What the name of a field has behind it whose name a tag has, too.
+const SHARED_FIELD: &str = " (field)";
+
+/// The name of the field of a column, if a tag of the table has it, too.
+pub fn shared_name(column: &str) -> Option<&str> {
+    column.strip_suffix(SHARED_FIELD)
+}
+
+/// The column of a field whose name a tag of the table has, too.
+pub fn shared_field(name: &str) -> String {
+    format!("{name}{SHARED_FIELD}")
+}
+
 /// A column that cannot be as asked, because it is something else already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column {column:?} is a {existing} and cannot be written as a {wanted}", existing = existing.as_str(), wanted = wanted.as_str())]
+#[error("field type conflict: column {column:?} is a {existing} and cannot be written as a {wanted}", existing = existing.as_str(), wanted = wanted.as_str())]
 pub struct SchemaError {
     /// The column's name.
     pub column: String,
@@ -175,6 +188,17 @@ impl TableSchema {
     /// The fields, in the order in which they were added.
     pub fn fields(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|c| c.kind != ColumnType::Tag)
+    }
+
+    /// The fields by what their senders call them: those that share the name of a tag have columns
+    /// of other names.
+    pub fn named_fields(&self) -> impl Iterator<Item = (&str, &Column)> {
+        let is_tag = |name: &str| self.tags().any(|tag| *tag.name == *name);
+        self.fields()
+            .map(move |column| match shared_name(&column.name) {
+                Some(name) if is_tag(name) => (name, column),
+                _ => (&*column.name, column),
+            })
     }
 
     /// Adds a column, or checks that it is there with this type. Returns whether it was added.

@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::{
     AdvanceWal, Change, Checkpoint, Column, Database, Kind, Matcher, Metadata, Node, Removed,
-    Retired, Segment, SortOrder, Table, Tombstone,
+    Retired, Segment, SetPolicies, SortOrder, Table, Tombstone,
 };
 use crate::model::{self, ColumnType, Day, MatchOp, TableKind, TableSchema, TimeRange};
 use crate::snapshot::{
-    self, MetricKind, MetricMetadata, Retention, SegmentId, SegmentMeta, SegmentRef, Snapshot,
-    WalPosition,
+    self, MetricKind, MetricMetadata, Policies, Retention, SegmentId, SegmentMeta, SegmentRef,
+    Snapshot, WalPosition,
 };
 
 /// A number in a message that means nothing to this version.
@@ -179,6 +179,22 @@ pub(crate) const fn retention(ms: u64) -> Retention {
         0 => Retention::Inherit,
         FOR_EVER => Retention::Forever,
         ms => Retention::Millis(ms),
+    }
+}
+
+/// The policies of a database that says nothing of them is not written.
+pub(crate) fn policies_record(database: &str, policies: &Policies) -> SetPolicies {
+    SetPolicies {
+        database: database.to_owned(),
+        own: policies.own.to_string(),
+        default: policies.default.to_string(),
+    }
+}
+
+pub(crate) fn policies(message: &SetPolicies) -> Policies {
+    Policies {
+        own: message.own.as_str().into(),
+        default: message.default.as_str().into(),
     }
 }
 
@@ -403,6 +419,8 @@ impl Checkpoint {
                 .map(|(metric, metadata)| metadata_message(metric, metadata))
                 .collect(),
             retention_ms: retention_ms(database.retention),
+            policies: (database.policies != Policies::default())
+                .then(|| policies_record(&database.name, &database.policies)),
         };
         Self {
             sequence: snapshot.sequence,
@@ -450,6 +468,7 @@ impl Checkpoint {
                 .map(|message| Ok((message.metric.as_str().into(), metadata(message)?)));
             let metadata = Arc::new(known.collect::<Result<_, Unknown>>()?);
             let retention = retention(database.retention_ms);
+            let policies = database.policies.as_ref().map(policies).unwrap_or_default();
             snapshot.databases.insert(
                 Arc::clone(&name),
                 Arc::new(snapshot::Database {
@@ -457,6 +476,7 @@ impl Checkpoint {
                     tables,
                     metadata,
                     retention,
+                    policies,
                 }),
             );
         }

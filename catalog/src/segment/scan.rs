@@ -147,6 +147,22 @@ pub struct ScanPlan {
     pub held: Vec<Reservation>,
 }
 
+impl ScanPlan {
+    /// Leaves the series whose labels pass.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Labels) -> bool) {
+        for unit in &mut self.units {
+            let before = unit.slots.len();
+            unit.slots.retain(|slot| keep(&slot.series.labels));
+            if unit.slots.len() < before {
+                let runs = unit.slots.iter().flat_map(|slot| &slot.runs);
+                unit.rows = runs.map(|run| run.rows.end - run.rows.start).sum();
+                unit.known = None;
+            }
+        }
+        self.units.retain(|unit| !unit.slots.is_empty());
+    }
+}
+
 /// Some series, whole, from every source.
 #[derive(Debug, Clone)]
 pub struct ScanUnit {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use tidelake_catalog::model::schema::{SchemaError, TIME_COLUMN};
+use tidelake_catalog::model::schema::{SchemaError, TIME_COLUMN, shared_field};
 use tidelake_catalog::model::{Column, ColumnType, Labels, TableKind, TableSchema};
 
 use super::syntax::{self, Escapes};
 use super::value::{self, Value};
 use super::{Known, Line, LineLimits, LineOptions, TableRows};
 use crate::column::{FieldColumn, FieldValues};
+use crate::label_limits::LabelLimits;
 use crate::retention::Oldest;
 use crate::rows::Rows;
 use crate::series_registry::{MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, Spelling};
@@ -143,13 +144,14 @@ impl TableBuilder {
         let row = self.time.len();
         let mut feeds = 1;
 
-        let tags_end = syntax::tags_end(body, at);
+        let (at_tags, tags_end) = (at, syntax::tags_end(body, at));
         let series = self.series_of(&body[at..tags_end], known, &options.limits)?;
 
         at = syntax::skip_blanks(body, tags_end);
         let mut count = 0;
         loop {
-            let (field, value, end) = self.field(body, at, count, row, &options.limits)?;
+            let (field, value, end) =
+                self.field(body, at, count, row, &body[at_tags..tags_end], options)?;
             if let Value::String { raw, .. } = value {
                 feeds += memchr::memchr_iter(b'\n', raw).count();
             }
@@ -350,7 +352,8 @@ impl TableBuilder {
         at: usize,
         nth: usize,
         row: usize,
-        limits: &LineLimits,
+        tags: &[u8],
+        options: &LineOptions,
     ) -> Result<(usize, Value<'b>, usize), String> {
         if let Some(&expected) = self.order.get(nth)
             && let Some(field) = self.fields.get(expected as usize)
@@ -363,7 +366,7 @@ impl TableBuilder {
                 Ok((expected as usize, value, end))
             };
         }
-        self.other_field(body, at, nth, row, limits)
+        self.other_field(body, at, nth, row, tags, options)
     }
 
     /// As [`field`](Self::field), for a field that the line before did not have in this place.
@@ -373,8 +376,10 @@ impl TableBuilder {
         at: usize,
         nth: usize,
         row: usize,
-        limits: &LineLimits,
+        tags: &[u8],
+        options: &LineOptions,
     ) -> Result<(usize, Value<'b>, usize), String> {
+        let limits = &options.limits;
         let equals = syntax::field_key_end(body, at);
         if body.get(equals) != Some(&b'=') {
             return Err(no_field(body, at, equals));
@@ -411,9 +416,11 @@ impl TableBuilder {
             }
             Some(place) => place,
             None => {
-                let name: Arc<str> = syntax::unescape(&body[at..equals], Escapes::Key)?
-                    .as_ref()
-                    .into();
+                let name = syntax::unescape(&body[at..equals], Escapes::Key)?;
+                let name: Arc<str> = match options.shares_names && self.is_shared(&name, tags) {
+                    true => shared_field(&name).into(),
+                    false => name.as_ref().into(),
+                };
                 let kind = value.kind();
                 match self.column(&name) {
                     Some(existing) if existing != kind => {
@@ -435,6 +442,16 @@ impl TableBuilder {
         self.order.truncate(nth);
         self.order.push(place);
         Ok((place as usize, value, end))
+    }
+
+    /// Whether a field has the name of a tag, and the line has both or an earlier one had.
+    fn is_shared(&mut self, name: &str, tags: &[u8]) -> bool {
+        if self.column(name) != Some(ColumnType::Tag) {
+            return false;
+        }
+        let of_line = syntax::tags(tags, usize::MAX, &LabelLimits::NONE);
+        of_line.is_ok_and(|tags| tags.get(name).is_some())
+            || self.column(&shared_field(name)).is_some()
     }
 
     /// Registers the new series and gives the rows; `None` if there are none.

@@ -116,9 +116,17 @@ impl Precision {
     }
 }
 
+/// In the parameter of line protocol: a tag and a field of one line may share a name.
+const SHARES_NAMES: u8 = 0x10;
+
 /// What the body is, once it is decompressed. Numbers in objects are for ever: add, never reuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
+    /// InfluxDB line protocol as 1.x has it: a tag and a field of one line may share a name.
+    LineProtocol1 {
+        /// The unit of its timestamps.
+        precision: Precision,
+    },
     /// InfluxDB line protocol.
     LineProtocol {
         /// The unit of its timestamps.
@@ -151,6 +159,7 @@ impl Protocol {
     const fn code(self) -> (u8, u8) {
         match self {
             Self::LineProtocol { precision } => (1, precision.code()),
+            Self::LineProtocol1 { precision } => (1, SHARES_NAMES | precision.code()),
             Self::RemoteWrite1 => (2, 0),
             Self::RemoteWrite2 => (3, 0),
             Self::Otlp { format } => (4, format as u8),
@@ -159,9 +168,13 @@ impl Protocol {
 
     const fn from_code(number: u8, parameter: u8) -> Option<Self> {
         match (number, parameter) {
-            (1, code) => match Precision::from_code(code) {
-                Some(precision) => Some(Self::LineProtocol { precision }),
-                None => None,
+            (1, code) => match (
+                code & SHARES_NAMES,
+                Precision::from_code(code & !SHARES_NAMES),
+            ) {
+                (_, None) => None,
+                (0, Some(precision)) => Some(Self::LineProtocol { precision }),
+                (_, Some(precision)) => Some(Self::LineProtocol1 { precision }),
             },
             (2, 0) => Some(Self::RemoteWrite1),
             (3, 0) => Some(Self::RemoteWrite2),

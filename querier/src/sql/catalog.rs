@@ -27,6 +27,8 @@ use super::view::{EXEMPLARS_VIEW, TableView};
 
 /// The schema of wide tables, and the one that unqualified names are looked up in.
 pub const PUBLIC_SCHEMA: &str = "public";
+/// What InfluxDB calls that schema: another name of it.
+pub(super) const INFLUX_SCHEMA: &str = "iox";
 /// The schema in which each metric is a table.
 pub const METRICS_SCHEMA: &str = "metrics";
 /// The schema that describes the others.
@@ -83,7 +85,7 @@ impl Database {
             )));
         }
         let found = match schema {
-            PUBLIC_SCHEMA => {
+            PUBLIC_SCHEMA | INFLUX_SCHEMA => {
                 self.wide.contains_key(table)
                     || self.is_exemplars(table)
                     || self.metric(table).await?.is_some()
@@ -117,6 +119,10 @@ impl Database {
         schema: &str,
         table: &str,
     ) -> Result<Option<Arc<TableView>>, SqlError> {
+        let schema = match schema {
+            INFLUX_SCHEMA => PUBLIC_SCHEMA,
+            other => other,
+        };
         if schema == PUBLIC_SCHEMA
             && let Some((name, columns)) = self.wide.get_key_value(table)
         {
@@ -199,14 +205,13 @@ impl Database {
             )),
         });
         let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
-        let schemas: [(&'static str, Arc<dyn SchemaProvider>); 3] = [
-            (
-                PUBLIC_SCHEMA,
-                Arc::new(LiveSchema {
-                    database: self.clone(),
-                    with_wide: true,
-                }),
-            ),
+        let wide = Arc::new(LiveSchema {
+            database: self.clone(),
+            with_wide: true,
+        });
+        let schemas: [(&'static str, Arc<dyn SchemaProvider>); 4] = [
+            (PUBLIC_SCHEMA, Arc::clone(&wide) as _),
+            (INFLUX_SCHEMA, wide),
             (
                 METRICS_SCHEMA,
                 Arc::new(LiveSchema {

@@ -491,6 +491,7 @@ impl From<SqlParam> for ScalarValue {
             SqlParam::Unsigned(value) => ScalarValue::UInt64(Some(value)),
             SqlParam::Float(value) => ScalarValue::Float64(Some(value)),
             SqlParam::String(value) => ScalarValue::Utf8(Some(value)),
+            SqlParam::Time(value) => ScalarValue::TimestampNanosecond(Some(value), None),
         }
     }
 }

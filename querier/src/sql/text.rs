@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::SqlError;
-use super::tokens;
+use super::{information, tokens};
 use crate::as_of::{AsOf, parse_as_of};
 
 /// First words of statements that change something; see [`super::command`].
@@ -25,6 +25,7 @@ pub struct SqlText {
     pub(super) first_words: String,
     as_of: Option<AsOf>,
     is_command: bool,
+    parameters: Vec<String>,
     /// Whether its plan is small, and made on a small stack.
     pub(super) is_short: bool,
 }
@@ -47,6 +48,8 @@ impl SqlText {
             .iter()
             .any(|word| first_words.split(' ').next() == Some(word));
         let as_of = take_as_of(&mut tokens)?;
+        information::standardize(&mut tokens);
+        let parameters = name_parameters(&mut tokens);
         if as_of.is_some() && is_command {
             return Err(SqlError::BadRequest(format!(
                 "AS OF is for statements that read; {first_words} changes the present state"
@@ -57,6 +60,7 @@ impl SqlText {
             first_words,
             as_of,
             is_command,
+            parameters,
             is_short: is_flat && sql.len() <= SHORT_BYTES,
         })
     }
@@ -71,10 +75,38 @@ impl SqlText {
         &self.first_words
     }
 
+    /// The names of its parameters, without the dollar sign, in the order of their first uses;
+    /// numbered ones in that of their numbers.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+
     /// Whether it deletes, drops or sets something.
     pub fn is_command(&self) -> bool {
         self.is_command
     }
+}
+
+/// Finds the parameters. The first `?` becomes `$1`, the second `$2`.
+fn name_parameters(tokens: &mut [TokenWithSpan]) -> Vec<String> {
+    let (mut names, mut marks) = (Vec::<String>::new(), 0);
+    for token in tokens {
+        let Token::Placeholder(name) = &mut token.token else {
+            continue;
+        };
+        if name == "?" {
+            marks += 1;
+            *name = format!("${marks}");
+        }
+        let plain = name.trim_start_matches(['$', '?']);
+        if !names.iter().any(|known| known == plain) {
+            names.push(plain.to_owned());
+        }
+    }
+    if names.iter().all(|name| name.parse::<u64>().is_ok()) {
+        names.sort_by_key(|name| name.parse::<u64>().unwrap_or(u64::MAX));
+    }
+    names
 }
 
 /// Whether a token is this unquoted word.
@@ -196,6 +228,47 @@ mod tests {
         check("SELECT 1 AS OF 'yesterday'", "yesterday");
         check("SELECT 1 AS OF TIMESTAMP '7'", "no timestamp");
         check("DELETE FROM t AS OF 7", "changes the present state");
+    }
+
+    #[test]
+    fn parameters_are_found_and_marks_numbered() {
+        let check = |sql: &str, names: &[&str], left: &str| {
+            let text = read(sql).unwrap();
+            assert_eq!(text.parameters(), names, "{sql}");
+            let shown: String = text.tokens.iter().map(|t| t.token.to_string()).collect();
+            assert_eq!(shown.trim_end_matches("EOF"), left, "{sql}");
+        };
+        check("SELECT 1", &[], "SELECT 1");
+        check("SELECT $b, $a, $b", &["b", "a"], "SELECT $b, $a, $b");
+        check(
+            "SELECT $2, $10, $1",
+            &["1", "2", "10"],
+            "SELECT $2, $10, $1",
+        );
+        check("SELECT ?, '?' = ?", &["1", "2"], "SELECT $1, '?' = $2");
+    }
+
+    #[test]
+    fn information_is_asked_for_in_any_case() {
+        let check = |sql: &str, left: &str| {
+            let text = read(sql).unwrap();
+            let shown: String = text.tokens.iter().map(|t| t.token.to_string()).collect();
+            assert_eq!(shown.trim_end_matches("EOF"), left, "{sql}");
+        };
+        check(
+            "SELECT DISTINCT TABLE_SCHEMA from information_schema.TABLES where TABLE_TYPE != 'X'",
+            "SELECT DISTINCT table_schema from information_schema.tables where table_type != 'X'",
+        );
+        check(
+            "SELECT \"TABLE_NAME\" FROM information_schema.tables WHERE table_schema = 'iox'",
+            "SELECT \"TABLE_NAME\" FROM information_schema.tables WHERE table_schema = 'public'",
+        );
+        for other in [
+            "SELECT TABLE_NAME FROM TABLES WHERE host = 'iox'",
+            "SELECT 'information_schema', 'iox'",
+        ] {
+            check(other, other);
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Empty, HandshakeRequest};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use flate2::Compression;
+use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
@@ -215,6 +216,55 @@ async fn services_get_messages_uncompressed_and_no_bombs() {
     );
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever comes, in whatever pieces, is messages within the limit or an error, and all memory
+    /// is given back.
+    #[test]
+    fn any_bytes_are_messages_or_an_error(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..300),
+        lengths in prop::collection::vec(0u8..40, 0..8),
+        pieces in prop::collection::vec(1usize..50, 1..20),
+        encoding in prop_oneof![
+            Just(None), Just(Some(ContentEncoding::Gzip)), Just(Some(ContentEncoding::Zstd)),
+        ],
+    ) {
+        // Some of it looks like messages.
+        let mut at = 0;
+        for length in lengths {
+            if let Some(prefix) = bytes.get_mut(at..at + PREFIX_BYTES) {
+                prefix.copy_from_slice(&[length & 1, 0, 0, 0, length]);
+            }
+            at += PREFIX_BYTES + usize::from(length);
+        }
+        let mut left = &bytes[..];
+        let mut sent = Vec::new();
+        for piece in pieces.iter().cycle() {
+            if left.is_empty() {
+                break;
+            }
+            let (piece, rest) = left.split_at(left.len().min(*piece));
+            sent.push(Ok::<_, std::io::Error>(piece.to_vec()));
+            left = rest;
+        }
+        let app = App::new(Config { max_body_bytes: 30, ..Config::default() });
+        let used = app.service.memory.used();
+        let body = Body::from_stream(futures::stream::iter(sent));
+        let messages = Messages::new(app.clone(), body);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (body, held) = messages.decompressed(encoding);
+            if let Ok(all) = body.collect().await {
+                let all = all.to_bytes();
+                assert!(all.len() <= bytes.len() * (30 + PREFIX_BYTES));
+            }
+            drop(held);
+        });
+        prop_assert_eq!(app.service.memory.used(), used);
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -250,7 +300,8 @@ async fn refusals_on_the_way_are_statuses() {
         ..Config::default()
     });
     app.service.attach(Backend::in_memory().await);
-    let mut client = FlightServiceClient::new(router(app.clone()));
+    let mut client =
+        FlightServiceClient::with_origin(router(app.clone()), Uri::from_static("http://localhost"));
     let refused = client.list_actions(Empty {}).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused:?}");
     let requests = futures::stream::iter([HandshakeRequest::default()]);

@@ -1,6 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::stream;
 use http_body_util::BodyExt;
 
 use super::*;
@@ -150,4 +149,31 @@ async fn a_panic_breaks_the_body() {
     let body = pace(1000).body(stream::iter(chunks), slot).await.unwrap();
     assert!(body.collect().await.is_err());
     assert_eq!(query.outcome().await, "failed");
+}
+
+#[tokio::test]
+async fn items_come_one_by_one_and_end_with_what_went_wrong() {
+    let pace = pace(60_000);
+    let items = async |items: Vec<Result<usize, ServiceError>>, length| {
+        let slot = QuerySlots::new(1, Duration::ZERO)
+            .enter(Language::Sql)
+            .await
+            .unwrap();
+        let items = pace.items(stream::iter(items), length, slot).await?;
+        let items: Vec<_> = items
+            .map(|item| item.map_err(|e| e.message))
+            .collect()
+            .await;
+        Ok::<_, ServiceError>(items)
+    };
+    let failure = || Err(ServiceError::new(Code::Limited, "too much"));
+    let small = |_: &usize| 1;
+    let large = |_: &usize| CHUNK_BYTES;
+    let expected = vec![Ok(1), Ok(2)];
+    assert_eq!(items(vec![Ok(1), Ok(2)], small).await.unwrap(), expected);
+    assert_eq!(items(vec![Ok(1), Ok(2)], large).await.unwrap(), expected);
+    let early = items(vec![Ok(1), failure()], small).await.unwrap_err();
+    assert_eq!(early.code, Code::Limited);
+    let late = items(vec![Ok(1), failure()], large).await.unwrap();
+    assert_eq!(late, [Ok(1), Err("too much".to_owned())]);
 }

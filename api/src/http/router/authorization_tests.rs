@@ -132,88 +132,94 @@ const OF_A_DATABASE: [Row; 31] = [
 const INTERVAL: &str = r#"{"start": "2026-01-01T00:00:00Z", "stop": "2026-01-02T00:00:00Z"}"#;
 const TABLE: &str = r#"{"db": "a", "table": "t2", "tags": ["x"], "fields": []}"#;
 
+const FLIGHT: &str = "/arrow.flight.protocol.FlightService/";
+
+/// A field of a message of protobuf; messages of rows are text.
+fn field(number: u8, content: &str) -> String {
+    let length = u8::try_from(content.len()).unwrap();
+    assert!(length < 128);
+    format!("{}{}{content}", (number << 3 | 2) as char, length as char)
+}
+
 /// Methods of gRPC, with a message each.
-const OF_GRPC: [Row; 11] = [
-    (
+fn of_grpc() -> Vec<Row> {
+    let any = |name: &str, content: &str| {
+        let url = format!("type.googleapis.com/arrow.flight.protocol.sql.{name}");
+        field(1, &url) + &field(2, content)
+    };
+    let cmd = |command: &str| format!("\x08\x02{}", field(2, command));
+    let action = |kind: &str, command: &str| field(1, kind) + &field(2, command);
+    let query = field(1, "SELECT 1");
+    let delete = field(1, "DELETE FROM t WHERE time < '1970'");
+    let drop = field(1, "DROP TABLE nothing");
+    let table_types = any("CommandGetTableTypes", "");
+    let tables = any("CommandGetTables", "");
+    let (update, select) = ("CommandStatementUpdate", "CommandStatementQuery");
+    let prepare = any("ActionCreatePreparedStatementRequest", &query);
+    let rows = [
+        ("Handshake", String::new(), Needs::Token),
+        ("ListFlights", String::new(), Needs::Token),
+        ("GetFlightInfo", cmd(&table_types), Needs::Token),
+        ("GetFlightInfo", cmd(&any(select, &query)), Needs::Read),
+        ("PollFlightInfo", String::new(), Needs::Token),
+        ("GetSchema", cmd(&any(select, &query)), Needs::Read),
+        (
+            "DoGet",
+            field(1, r#"{"sql_query": "SELECT 1"}"#),
+            Needs::Read,
+        ),
+        ("DoGet", field(1, &table_types), Needs::Token),
+        ("DoGet", field(1, &tables), Needs::Read),
+        // Of another database than the metadata say.
+        (
+            "DoGet",
+            field(1, r#"{"database": "a", "sql_query": "SELECT 1"}"#),
+            Needs::Read,
+        ),
+        (
+            "DoPut",
+            field(1, &cmd(&any(update, &delete))),
+            Needs::Delete,
+        ),
+        ("DoPut", field(1, &cmd(&any(update, &drop))), Needs::Admin),
+        ("DoExchange", String::new(), Needs::Token),
+        (
+            "DoAction",
+            action("CreatePreparedStatement", &prepare),
+            Needs::Read,
+        ),
+        (
+            "DoAction",
+            action("ClosePreparedStatement", ""),
+            Needs::Token,
+        ),
+        ("ListActions", String::new(), Needs::Token),
+    ];
+    let row = |(method, message, needs): (&str, String, Needs)| -> Row {
+        let path = format!("{FLIGHT}{method}").leak();
+        ("gRPC", path, "", message.leak(), needs)
+    };
+    let otlp = (
         "gRPC",
         "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         "",
         "",
         Needs::Write,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/Handshake",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/ListFlights",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/GetFlightInfo",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/PollFlightInfo",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/GetSchema",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/DoGet",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/DoPut",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/DoExchange",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/DoAction",
-        "",
-        "",
-        Needs::Token,
-    ),
-    (
-        "gRPC",
-        "/arrow.flight.protocol.FlightService/ListActions",
-        "",
-        "",
-        Needs::Token,
-    ),
-];
+    );
+    rows.into_iter().map(row).chain([otlp]).collect()
+}
 
-const OTHERS: [Row; 42] = [
+const OTHERS: [Row; 46] = [
+    ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
+    ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
+    ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
+    (
+        "POST",
+        "/query",
+        "?q=CREATE+RETENTION+POLICY+p+ON+a+DURATION+1d+REPLICATION+1",
+        "",
+        Needs::Admin,
+    ),
     ("gRPC", "/nothing.Service/Method", "", "", Needs::Token),
     ("GET", "/api/v3/configure/limits", "", "", Needs::Server),
     ("PUT", "/api/v3/configure/limits", "", "{}", Needs::Server),
@@ -512,7 +518,7 @@ fn status_of(response: &Response<Body>) -> u16 {
 }
 
 fn rows() -> impl Iterator<Item = Row> {
-    OF_A_DATABASE.into_iter().chain(OF_GRPC).chain(OTHERS)
+    OF_A_DATABASE.into_iter().chain(of_grpc()).chain(OTHERS)
 }
 
 #[tokio::test]
