@@ -31,6 +31,9 @@ pub struct Config {
     pub s3_allow_http: bool,
     /// Address and port of the HTTP server.
     pub listen: String,
+    /// Address and port of PostgreSQL's protocol; empty is none. Without a value: 127.0.0.1:5433, if
+    /// that is free.
+    pub pg_listen: Option<String>,
     /// Name of this process on the store. Two processes with one name fence each other: the later
     /// one wins.
     pub node: String,
@@ -206,6 +209,7 @@ impl Default for Config {
             s3_endpoint: None,
             s3_allow_http: false,
             listen: "127.0.0.1:7070".into(),
+            pg_listen: None,
             node: "node-1".into(),
             log: "info".into(),
             memory_bytes: None,
@@ -341,6 +345,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_LISTEN", value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Address and port of PostgreSQL's protocol; empty is none [default: 127.0.0.1:5433, if free]
+    #[arg(long, env = "TIDELAKE_PG_LISTEN", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pg_listen: Option<String>,
     /// Name of this process on the store [default: node-1]
     #[arg(long, env = "TIDELAKE_NODE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]

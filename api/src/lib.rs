@@ -8,9 +8,9 @@
 //! 3. [`http`]: connections within limits, which path belongs to which handler, and what every
 //!    request passes: `malformed` and `origin` refuse what means two things and what a foreign web
 //!    page sends, `authenticate` finds out who asks.
-//! 4. [`prometheus`], [`influx`], [`sql`], [`flight`], [`otlp`]: one folder per protocol. They
-//!    translate: parameters and bodies to the requests of the service, its answers and errors to
-//!    theirs.
+//! 4. [`prometheus`], [`influx`], [`sql`], [`flight`], [`otlp`], [`pg`]: one folder per protocol.
+//!    They translate: parameters and bodies to the requests of the service, its answers and errors
+//!    to theirs.
 //! 5. [`service`]: authorizes, admits, limits and answers the requests of all of them.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; nothing
@@ -24,6 +24,7 @@ pub mod http;
 pub mod influx;
 pub mod node;
 pub mod otlp;
+pub mod pg;
 pub mod prometheus;
 pub mod server;
 pub mod service;

@@ -27,6 +27,7 @@ use crate::http::router::router;
 use crate::http::tls::Tls;
 use crate::node::backend::{Backend, OpenError, WalState};
 use crate::node::memory;
+use crate::pg;
 use crate::service::first_token;
 
 /// The process ended because a newer one owns the node.
@@ -52,13 +53,17 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
         .local_addr()
         .context("cannot find out the address that is listened on")?;
     check_exposure(address, &config)?;
+    let pg_listener = bind_pg(&config).await?;
     let app = App::new(config);
     let memory_bytes = memory::memory_bytes(&app.service.config);
     memory::watch(memory_bytes, Arc::clone(&app.service.memory), give_back)
         .context("cannot start the thread that watches memory")?;
     let tls = Tls::open(&app.service.config)?;
-    let (stop, mut http) = start_http(listener, tls, app.clone())?;
+    let (stop, mut http) = start_http(listener, tls.clone(), app.clone())?;
     tracing::info!(%address, "listening");
+    if let Some(listener) = pg_listener {
+        start_pg(listener, tls, &app, stop.subscribe())?;
+    }
 
     tokio::select! {
         opened = open(&app) => app.service.attach(opened?),
@@ -113,6 +118,48 @@ fn start_http(
     }
     let serve = connections::serve(listener, tls, router(app), limits, connections, stopped);
     Ok((stop, tokio::spawn(serve)))
+}
+
+/// Where PostgreSQL's protocol is spoken if nothing else is said.
+const DEFAULT_PG_LISTEN: &str = "127.0.0.1:5433";
+
+/// Binds the port of PostgreSQL's protocol. The usual one may be taken by another server, which is no
+/// reason not to start.
+async fn bind_pg(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let asked = config.pg_listen.as_deref();
+    let place = asked.unwrap_or(DEFAULT_PG_LISTEN);
+    if place.is_empty() {
+        return Ok(None);
+    }
+    match TcpListener::bind(place).await {
+        Ok(listener) => {
+            check_exposure(listener.local_addr()?, config)?;
+            Ok(Some(listener))
+        }
+        Err(error) if asked.is_none() => {
+            tracing::warn!(
+                %error,
+                place,
+                "PostgreSQL's protocol is not spoken: its port cannot be had; see pg_listen"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {place} (pg_listen)")),
+    }
+}
+
+fn start_pg(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    app: &Arc<App>,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let limits = connection_limits(&app.service.config)?;
+    let door = pg::Door::new(Arc::clone(app), tls, limits)?;
+    tokio::spawn(pg::serve(door, listener, stopped));
+    tracing::info!(%address, "listening for PostgreSQL's protocol");
+    Ok(())
 }
 
 /// Files that are kept for the store, the log and the caches.

@@ -241,6 +241,7 @@ mod tests {
                 "crate::http",
                 "crate::prometheus",
                 "crate::influx",
+                "crate::pg",
             ] {
                 let is_used = text
                     .lines()

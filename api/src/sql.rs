@@ -33,7 +33,7 @@ use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
 use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
-mod cells;
+pub mod cells;
 pub mod formats;
 pub mod placeholders;
 pub mod warnings;
@@ -176,6 +176,7 @@ async fn run(
         params,
         partial: asked.partial_response,
         as_of,
+        timeout: None,
     };
     let pace = app.pace();
     let begin = |rows| respond(rows, format, &pace);

@@ -19,6 +19,7 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
+use crate::sql::postgres::Description;
 use crate::sql::{
     Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlOutline, SqlParam, SqlText,
 };
@@ -175,6 +176,15 @@ impl Querier {
         let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
         let tables = Arc::new(self.tables.counted(&meter));
         self.sql.over(tables).outline(database, text, params).await
+    }
+
+    /// What a statement of a client of PostgreSQL takes and answers.
+    pub async fn describe_sql(
+        &self,
+        database: &str,
+        text: SqlText,
+    ) -> Result<Description, SqlError> {
+        self.sql.describe(database, text).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -17,6 +17,7 @@
 //!    compute, as a stream that ends in time.
 //!
 //! `outline` tells what a statement answers without running it.
+//! `postgres` is what clients of PostgreSQL say and ask beside that.
 //!
 //! A statement that changes something becomes a [`Command`] (`command`, `deletion`, `retention`),
 //! which others carry out.
@@ -38,6 +39,7 @@ mod limits;
 mod long_constants;
 mod outline;
 mod planning;
+pub mod postgres;
 mod promql;
 mod provider;
 mod pushdown;
@@ -70,6 +72,7 @@ use tokio::time::Instant;
 
 use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
+use self::postgres::{Description, PgSession};
 use self::promql::{PromqlCalls, Remarks};
 use self::session::{Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
@@ -151,6 +154,8 @@ pub struct SqlEngine {
     options: Arc<SqlOptions>,
     templates: Arc<Templates>,
     shapes: Arc<Shapes>,
+    /// Of texts in the words of PostgreSQL.
+    postgres_shapes: Arc<Shapes>,
     planners: Planners,
 }
 
@@ -164,6 +169,7 @@ impl SqlEngine {
             options: Arc::new(options),
             templates,
             shapes: Arc::default(),
+            postgres_shapes: Arc::default(),
             planners: Planners::new().map_err(|error| {
                 SqlError::Internal(format!("cannot prepare threads for planning: {error}"))
             })?,
@@ -182,6 +188,7 @@ impl SqlEngine {
             options: Arc::clone(&self.options),
             templates: Arc::clone(&self.templates),
             shapes: Arc::clone(&self.shapes),
+            postgres_shapes: Arc::clone(&self.postgres_shapes),
             planners: self.planners.clone(),
         }
     }
@@ -225,13 +232,7 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = Planning {
-            templates: Arc::clone(&self.templates),
-            shapes: Arc::clone(&self.shapes),
-            database: catalog::Database::open(self.source.clone(), db)?,
-            db: db.to_owned(),
-            limits: Arc::clone(&limits),
-        };
+        let planning = self.planning(db, text.session(), &limits)?;
         let (planned, remarks) = until(deadline, self.plan(planning, text, params, promql)).await?;
         let stream = panics::caught_call(|| match &self.options.threads {
             Some(threads) if !planned.is_small => {
@@ -254,6 +255,48 @@ impl SqlEngine {
         })
     }
 
+    /// What a statement takes and answers, if it reads. `text` must have [types](postgres::PgParams)
+    /// instead of values.
+    pub async fn describe(&self, db: &str, text: SqlText) -> Result<Description, SqlError> {
+        let deadline = self.deadline();
+        let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);
+        let promql = EngineOptions {
+            timeout: self.options.timeout.unwrap_or(Duration::MAX),
+            ..self.options.promql.clone()
+        };
+        let promql = PromqlCalls::new(
+            self.source.samples(db),
+            promql,
+            self.options.environment.now_ms(),
+            Arc::clone(limits.pool()),
+        );
+        let planning = self.planning(db, text.session(), &limits)?;
+        let threads = self.options.threads.as_ref();
+        let work = move || async move { planning.describe(text, &promql).await };
+        let work = self.planners.run(&self.options.environment, threads, work);
+        until(deadline, work).await
+    }
+
+    fn planning(
+        &self,
+        db: &str,
+        session: Option<Arc<PgSession>>,
+        limits: &Arc<QueryLimits>,
+    ) -> Result<Planning, SqlError> {
+        let shapes = match session {
+            Some(_) => &self.postgres_shapes,
+            None => &self.shapes,
+        };
+        Ok(Planning {
+            templates: Arc::clone(&self.templates),
+            shapes: Arc::clone(shapes),
+            database: catalog::Database::open(self.source.clone(), db)?,
+            db: db.to_owned(),
+            session,
+            limits: Arc::clone(limits),
+        })
+    }
+
     /// Plans a short text here if a plan of its shape is kept, and else on threads for it.
     async fn plan(
         &self,
@@ -267,7 +310,8 @@ impl SqlEngine {
         let text = match text.is_short {
             true => {
                 let statement = statement::parse(text)?;
-                shape = Shape::of(&planning.db, &statement).filter(|_| params.is_empty());
+                let key = planning.key();
+                shape = Shape::of(&key, &statement).filter(|_| params.is_empty());
                 Parsed::Statement(statement)
             }
             false => Parsed::Text(text),

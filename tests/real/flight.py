@@ -1,15 +1,12 @@
 """Arrow Flight: Python's, ADBC's, DB-API's, polars', DuckDB's and InfluxDB 3's clients get what was written, to the last bit."""
 import json
 import math
-import os
 import shutil
 import struct
 import subprocess
-import threading
-import time
 from pathlib import Path
 
-from harness import VENV, Skipped, Tidelake, eventually, folder, package, request
+from harness import VENV, Process, Tidelake, eventually, folder, free_port, package, program, request
 
 HERE = Path(__file__).resolve().parent
 JS = VENV.parent / "node"  # where install.sh puts packages of Node
@@ -337,6 +334,31 @@ def with_tokens(options):
                 assert cursor.fetchall() == [(1.0,)]
 
 
+def over_tls(options):
+    openssl = program("openssl")
+    flight = package("pyarrow.flight").flight
+    with folder() as place:
+        cert, key = Path(place) / "cert.pem", Path(place) / "key.pem"
+        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"]
+        subprocess.run([*command, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+        log, port = Path(place) / "tls.log", free_port()
+        more = ["--listen", f"127.0.0.1:{port}", "--data-dir", Path(place) / "db", "--tls-cert", cert, "--tls-key", key]
+        with Process([options.bin, "serve", *more], log) as server:
+            client = flight.FlightClient(f"grpc+tls://localhost:{port}", tls_root_certs=cert.read_bytes())
+
+            def answers():
+                server.check_alive()
+                try:
+                    return client.do_get(ticket("SELECT 1")).read_all().num_rows
+                except KeyError as error:
+                    # The database comes with the first write, but the server has answered.
+                    return "does not exist" in str(error)
+                except flight.FlightUnavailableError:
+                    return False
+
+            eventually("an answer over TLS", answers)
+
+
 def run(options):
     package("pyarrow.flight")
     clients = (pyarrow_flight, adbc, polars_and_duckdb, flightsql_dbapi, influxdb3_python, influxdb3_js)
@@ -348,4 +370,5 @@ def run(options):
         server.post("/admin/flush")
         pyarrow_flight(server)
     with_tokens(options)
+    over_tls(options)
     return ", ".join([f"{len(HARD) + len(SPECIAL)} hard rows through {len(clients)} clients", *notes])

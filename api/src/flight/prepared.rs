@@ -37,6 +37,7 @@ pub async fn create(app: &App, caller: &Caller, sql: &str) -> Result<Bytes, Serv
             text,
             params: Default::default(),
             partial: None,
+            timeout: None,
         };
         let outline = app.service.sql_outline(&access, request).await?;
         let known = names.iter().map(|name| match outline.parameters.get(name) {

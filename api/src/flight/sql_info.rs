@@ -112,10 +112,10 @@ pub fn answer(asked: CommandGetSqlInfo) -> Result<RecordBatch, FlightError> {
     numbers.sort_unstable();
     numbers.dedup();
     numbers.truncate(MAX_NUMBERS);
-    Ok(built(&INFO)?.record_batch(numbers)?)
+    built(&INFO)?.record_batch(numbers)
 }
 
 /// The types of columns.
 pub fn types(asked: CommandGetXdbcTypeInfo) -> Result<RecordBatch, FlightError> {
-    Ok(built(&TYPES)?.record_batch(asked.data_type)?)
+    built(&TYPES)?.record_batch(asked.data_type)
 }

@@ -138,6 +138,7 @@ impl Statement {
             text,
             params,
             partial: None,
+            timeout: None,
         })
     }
 }

@@ -134,6 +134,7 @@ fn request(app: &App, asked: &CommandGetTables) -> Result<SqlRequest, ServiceErr
         text: app.service.read_sql(&sql)?,
         params,
         partial: None,
+        timeout: None,
         as_of: None,
     })
 }

@@ -119,6 +119,13 @@ impl Server {
         Ok(())
     }
 
+    /// Waits until no query has a place.
+    async fn until_idle(&self) {
+        while self.app.service.slots.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// How queries have ended, in their numbers.
     fn ended(&self, outcome: Outcome) -> u64 {
         let ended = self.app.service.slots.ended();
@@ -425,9 +432,7 @@ async fn a_slot_is_held_until_the_client_leaves() {
     );
     assert!(!busy.details().is_empty(), "when to come again");
     drop(messages);
-    while server.app.service.slots.running() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    server.until_idle().await;
     assert_eq!(server.ended(Outcome::Cancelled), 1);
     assert!(server.query("SELECT 1").await.is_ok());
 }
@@ -442,9 +447,7 @@ async fn a_client_that_waits_no_longer_ends_its_query() {
     request.set_timeout(Duration::from_millis(100));
     let answer = server.client().do_get(request).await;
     refused(answer, GrpcCode::DeadlineExceeded, "client");
-    while server.app.service.slots.running() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    server.until_idle().await;
     // Also while the answer comes.
     let mut request = Request::new(Ticket::new(
         Statement::new("default", ENDLESS).ticket().unwrap(),
@@ -472,6 +475,7 @@ async fn a_failure_in_the_middle_is_the_last_word() {
     };
     assert!(count > 1, "it came in the middle");
     refused::<()>(Err(error), GrpcCode::InvalidArgument, "Divide by zero");
+    server.until_idle().await;
     assert_eq!(server.ended(Outcome::Failed), 1);
 }
 

@@ -78,10 +78,7 @@ async fn bind(
     first: FlightData,
     rest: Streaming<FlightData>,
 ) -> Result<Statement, Status> {
-    let text = app
-        .service
-        .read_sql(&statement.sql)
-        .map_err(ServiceError::from)?;
+    let text = app.service.read_sql(&statement.sql)?;
     let has_schema = !first.data_header.is_empty();
     let mut batches = Vec::new();
     if has_schema {

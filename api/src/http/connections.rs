@@ -94,7 +94,7 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Option<Place> {
         let mut peers = self.peers.lock();
         let of_peer = peers.get(&peer).copied().unwrap_or_default();
         if self.open() >= limits.connections || of_peer >= limits.per_peer {
@@ -121,7 +121,7 @@ impl Connections {
 }
 
 /// A connection among those that are open.
-struct Place {
+pub(crate) struct Place {
     connections: Arc<Connections>,
     peer: IpAddr,
 }

@@ -18,6 +18,9 @@ use webpki::EndEntityCert;
 
 use crate::config::Config;
 
+/// The name of PostgreSQL's protocol (RFC 7301).
+pub const POSTGRES_ALPN: &[u8] = b"postgresql";
+
 /// Files are looked at this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -165,6 +168,16 @@ impl Tls {
     /// For a connection that comes now.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.read().1))
+    }
+
+    /// The same for PostgreSQL's protocol, with the certificate that it shows.
+    pub fn postgres(&self) -> (TlsAcceptor, Vec<u8>) {
+        let current = self.current.read();
+        let mut config = ServerConfig::clone(&current.1);
+        config.alpn_protocols = vec![POSTGRES_ALPN.to_vec()];
+        let leaf = CertificateDer::from_pem_slice(&current.0.cert);
+        let leaf = leaf.map(|leaf| leaf.to_vec()).unwrap_or_default();
+        (TlsAcceptor::from(Arc::new(config)), leaf)
     }
 
     /// Reads the files again when they change. What cannot be used is logged, and the former

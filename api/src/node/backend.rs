@@ -45,6 +45,10 @@ pub use tidelake_querier::promql::exec::{
 pub use tidelake_querier::promql::source::SeriesSamples;
 pub use tidelake_querier::sorted_samples::SortedSamples;
 pub use tidelake_querier::sql::SqlAnswer;
+pub use tidelake_querier::sql::postgres::types::{TYPES, TypeOf};
+pub use tidelake_querier::sql::postgres::{
+    Description, MAX_ELEMENTS, PgParams, PgSession, PgValue, array_elements, shown_name,
+};
 pub use tidelake_querier::sql::{
     Command, Held, Retention, SqlError, SqlOutline, SqlParam, SqlText, parse_retention,
     show_retention,
@@ -418,6 +422,11 @@ impl Querier {
         params: HashMap<String, SqlParam>,
     ) -> Result<SqlOutline, SqlError> {
         self.0.sql_outline(db, text, params).await
+    }
+
+    /// What a statement of a client of PostgreSQL takes and answers.
+    pub async fn describe_sql(&self, db: &str, text: SqlText) -> Result<Description, SqlError> {
+        self.0.describe_sql(db, text).await
     }
 
     /// What a SQL statement wants to have changed.

@@ -173,7 +173,9 @@ impl From<QueryError> for ServiceError {
 impl From<SqlError> for ServiceError {
     fn from(error: SqlError) -> Self {
         let code = match &error {
-            SqlError::BadRequest(_) => Code::BadRequest,
+            SqlError::BadRequest(_) | SqlError::Syntax(_) | SqlError::UnknownColumn(_) => {
+                Code::BadRequest
+            }
             SqlError::NotFound(_) => Code::NotFound,
             // Sent again, the same query would hit the same limit: not a 503.
             SqlError::ResourcesExhausted(_) => Code::Limited,

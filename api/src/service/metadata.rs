@@ -33,6 +33,12 @@ impl Service {
             .collect())
     }
 
+    /// Whether there is a database of the name.
+    pub fn has_database(&self, name: &str) -> Result<bool, ServiceError> {
+        let snapshot = self.backend()?.catalog().snapshot();
+        Ok(snapshot.database(name).is_some())
+    }
+
     /// A database with its tables.
     ///
     /// # Errors

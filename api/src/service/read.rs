@@ -27,8 +27,16 @@ pub struct Admitted {
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     at: Instant,
-    /// `None` if the client says when.
-    timeout: Option<Duration>,
+    limit: Limit,
+}
+
+/// What sets a deadline.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    /// A setting, and its value.
+    Setting(&'static str, Duration),
+    /// The client, which waits no longer.
+    Client,
 }
 
 impl Deadline {
@@ -36,14 +44,33 @@ impl Deadline {
     pub fn new(timeout: Duration) -> Self {
         Self {
             at: Instant::now() + timeout,
-            timeout: Some(timeout),
+            limit: Limit::Setting("query_timeout_ms", timeout),
+        }
+    }
+
+    /// The same, or so much time from now on if that is less: what the setting of a session says.
+    pub fn or_sooner(self, timeout: Option<Duration>) -> Self {
+        match timeout {
+            Some(timeout) => {
+                let at = Instant::now() + timeout;
+                let limit = Limit::Setting("statement_timeout", timeout);
+                if at < self.at {
+                    Self { at, limit }
+                } else {
+                    self
+                }
+            }
+            None => self,
         }
     }
 
     /// The same, or earlier if the client waits less long.
     pub fn or_before(self, until: Option<Instant>) -> Self {
         match until {
-            Some(at) if at < self.at => Self { at, timeout: None },
+            Some(at) if at < self.at => Self {
+                at,
+                limit: Limit::Client,
+            },
             _ => self,
         }
     }
@@ -54,11 +81,12 @@ impl Deadline {
     /// [`Code::Timeout`]
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ServiceError> {
         let late = |_| {
-            let message = match self.timeout.map(|timeout| timeout.as_millis()) {
-                Some(timeout) => {
-                    format!("the query ran longer than query_timeout_ms = {timeout}")
+            let message = match self.limit {
+                Limit::Setting(name, timeout) => {
+                    let timeout = timeout.as_millis();
+                    format!("the query ran longer than {name} = {timeout}")
                 }
-                None => "the query ran longer than its client waits".to_owned(),
+                Limit::Client => "the query ran longer than its client waits".to_owned(),
             };
             ServiceError::new(Code::Timeout, message)
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
@@ -15,7 +16,8 @@ use super::maintain::Deletion;
 use super::read::Deadline;
 use super::slots::{Language, Outcome, QuerySlot};
 use crate::node::backend::{
-    AsOf, Command, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlOutline, SqlParam, SqlText,
+    AsOf, Command, Description, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlOutline, SqlParam,
+    SqlText,
 };
 
 /// A statement that reads.
@@ -29,6 +31,8 @@ pub struct SqlRequest {
     pub partial: Option<bool>,
     /// Which state is read, if not the present one.
     pub as_of: Option<AsOf>,
+    /// Longest time, if it is to be less than that of the server.
+    pub timeout: Option<Duration>,
 }
 
 /// The rows of a statement while they are computed.
@@ -124,7 +128,10 @@ impl Service {
     {
         let partial = request.partial.unwrap_or(self.config.allow_partial_results);
         let admitted = self.admit(access, Language::Sql, request.as_of).await?;
-        let (querier, deadline) = (admitted.querier, admitted.deadline);
+        let (querier, deadline) = (
+            admitted.querier,
+            admitted.deadline.or_sooner(request.timeout),
+        );
         let slot = Arc::new(admitted.slot);
         let mut tries = if partial { PARTIAL_TRIES } else { 1 };
         loop {
@@ -157,6 +164,19 @@ impl Service {
                 begun => return begun,
             }
         }
+    }
+
+    /// What a statement that reads takes and answers; it has a place among queries while it is looked
+    /// at.
+    pub async fn describe_sql(
+        &self,
+        access: &Access<Read>,
+        text: SqlText,
+    ) -> Result<Description, ServiceError> {
+        let admitted = self.admit(access, Language::Sql, text.as_of()).await?;
+        let work = admitted.querier.describe_sql(access.database(), text);
+        let described = admitted.deadline.within(admitted.slot.watch(work)).await;
+        described?
     }
 
     /// Carries out a statement that changes something; what was done, and the number of the commit.

@@ -183,6 +183,26 @@ impl Service {
         self.valid(snapshot.tokens().named(name))
     }
 
+    /// A token by its name, whether or not it is still valid, for who proves to have its secret.
+    pub fn token_named(&self, name: &str) -> Result<Option<Arc<Token>>, ServiceError> {
+        let snapshot = self.backend()?.catalog().snapshot();
+        Ok(snapshot.tokens().named(name).cloned())
+    }
+
+    /// The same principal as the catalog knows it now, for connections that stay open.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`] if its token is revoked or expired.
+    pub fn still_valid(&self, principal: &Principal) -> Result<Principal, ServiceError> {
+        match principal {
+            Principal::Anyone => Ok(Principal::Anyone),
+            Principal::Holder(token) => {
+                let snapshot = self.backend()?.catalog().snapshot();
+                self.valid(snapshot.tokens().get(token.id))
+            }
+        }
+    }
+
     fn valid(&self, token: Option<&Arc<Token>>) -> Result<Principal, ServiceError> {
         let now_ms = (self.now_ms)();
         match token.filter(|token| !token.is_expired(now_ms)) {

@@ -20,6 +20,7 @@ use tidelake_catalog::model::{METRIC_NAME, Matcher, TableSchema, TimeRange};
 use tidelake_catalog::segment::scan::Edge;
 
 use super::error::SqlError;
+use super::postgres::{CatalogTables, PG_CATALOG, PgSession, information_columns};
 use super::provider::ViewProvider;
 use super::retention::{self, RETENTION_TABLE};
 use super::source::RowSource;
@@ -33,6 +34,8 @@ pub(super) const INFLUX_SCHEMA: &str = "iox";
 pub const METRICS_SCHEMA: &str = "metrics";
 /// The schema that describes the others.
 pub const INFORMATION_SCHEMA: &str = "information_schema";
+/// Its table of columns.
+pub(super) const COLUMNS_TABLE: &str = "columns";
 
 /// The tables of a database during one query. What was found once stays as it was.
 #[derive(Debug)]
@@ -186,11 +189,21 @@ impl Database {
         ViewProvider::new(self.source.clone(), self.name.clone(), view, edge)
     }
 
-    /// The catalogs of a session; `described` is what the information schema tells about.
+    /// The catalogs of a session; `described` is what the information schema tells about. Clients of
+    /// PostgreSQL have a schema more, and see their types.
     pub fn catalogs(
         self: &Arc<Self>,
         described: Described,
+        session: Option<&Arc<PgSession>>,
     ) -> Result<Arc<dyn CatalogProviderList>> {
+        let Described { public, metrics } = &described;
+        let columns = session.map(|_| information_columns(&self.name, public, metrics));
+        let columns = columns.transpose()?;
+        let pg_catalog = session.map(|session| {
+            let session = Arc::clone(session);
+            let tables = CatalogTables::new(&self.name, session, public, metrics);
+            (PG_CATALOG, Arc::new(tables) as Arc<dyn SchemaProvider>)
+        });
         let described: Arc<dyn CatalogProviderList> = Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas(
@@ -201,7 +214,8 @@ impl Database {
                 .map(|(name, tables)| {
                     let schema: Arc<dyn SchemaProvider> = Arc::new(DescribedSchema(tables));
                     (name, schema)
-                }),
+                })
+                .into(),
             )),
         });
         let retention = retention::table(&self.name, &self.source.retention(&self.name))?;
@@ -209,7 +223,7 @@ impl Database {
             database: self.clone(),
             with_wide: true,
         });
-        let schemas: [(&'static str, Arc<dyn SchemaProvider>); 4] = [
+        let mut schemas: Vec<(&'static str, Arc<dyn SchemaProvider>)> = vec![
             (PUBLIC_SCHEMA, Arc::clone(&wide) as _),
             (INFLUX_SCHEMA, wide),
             (
@@ -224,9 +238,11 @@ impl Database {
                 Arc::new(InformationSchema {
                     standard: InformationSchemaProvider::new(described),
                     retention,
+                    columns,
                 }),
             ),
         ];
+        schemas.extend(pg_catalog);
         Ok(Arc::new(OneCatalog {
             name: self.name.clone(),
             catalog: Arc::new(Schemas(schemas)),
@@ -253,7 +269,7 @@ impl Database {
         if let Some(view) = self.exemplars().await? {
             described.public.insert(EXEMPLARS_VIEW.to_owned(), view);
         }
-        if needed.contains("columns") {
+        if needed.contains(COLUMNS_TABLE) {
             let series = self
                 .source
                 .series(&self.name, METRICS_TABLE, &[], TimeRange::ALL)
@@ -367,6 +383,8 @@ impl SchemaProvider for DescribedSchema {
 struct InformationSchema {
     standard: InformationSchemaProvider,
     retention: Arc<dyn TableProvider>,
+    /// In the place of the standard's.
+    columns: Option<Arc<dyn TableProvider>>,
 }
 
 #[async_trait]
@@ -380,6 +398,8 @@ impl SchemaProvider for InformationSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if name == RETENTION_TABLE {
             Ok(Some(self.retention.clone()))
+        } else if let (COLUMNS_TABLE, Some(columns)) = (name, &self.columns) {
+            Ok(Some(Arc::clone(columns)))
         } else {
             self.standard.table(name).await
         }
@@ -391,9 +411,9 @@ impl SchemaProvider for InformationSchema {
 }
 
 #[derive(Debug)]
-struct Schemas<const N: usize>([(&'static str, Arc<dyn SchemaProvider>); N]);
+struct Schemas(Vec<(&'static str, Arc<dyn SchemaProvider>)>);
 
-impl<const N: usize> CatalogProvider for Schemas<N> {
+impl CatalogProvider for Schemas {
     fn schema_names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| (*name).to_owned()).collect()
     }

@@ -13,6 +13,7 @@ use tidelake_catalog::Retention;
 use tidelake_catalog::model::{Matcher, TimeRange};
 
 use super::error::SqlError;
+use super::postgres;
 use super::retention::parse_retention;
 use super::statement;
 use super::text::{SqlText, is_word};
@@ -146,6 +147,9 @@ fn delete(text: SqlText) -> Result<Statement, SqlError> {
         select.selection = selection;
     }
     statement::shape(&mut select)?;
+    if let Some(postgres) = &text.postgres {
+        postgres::rewrite(&mut select, postgres)?;
+    }
     Ok(select)
 }
 

@@ -147,7 +147,7 @@ async fn delete(
         state,
         plan,
         tables,
-    } = session::logical(template, database, db, select, None, limits).await?;
+    } = session::logical(template, database, db, select, None, None, limits).await?;
     let plan = session::with_params(plan, params)?;
     let [name] = tables.as_slice() else {
         return Err(refused("more than one table"));

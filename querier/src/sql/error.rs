@@ -1,6 +1,7 @@
 //! What a SQL query can fail with, by what the caller can do about it.
 
 use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use tidelake_catalog::panics::Panicked;
 
@@ -13,6 +14,12 @@ pub enum SqlError {
     /// The statement or its data cannot be used as asked: change the query.
     #[error("{0}")]
     BadRequest(String),
+    /// The text is no statement: change it. The message ends with the place, where there is one.
+    #[error("{0}")]
+    Syntax(String),
+    /// A column that its tables do not have.
+    #[error("{0}")]
+    UnknownColumn(String),
     /// A database, schema, table or metric that does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -81,7 +88,12 @@ impl SqlError {
                     )
                 })
             }
-            DataFusionError::SQL(inner, _) => Self::BadRequest(cut(inner.to_string())),
+            DataFusionError::SQL(inner, _) => Self::Syntax(cut(inner.to_string())),
+            DataFusionError::SchemaError(inner, _)
+                if matches!(inner.as_ref(), SchemaError::FieldNotFound { .. }) =>
+            {
+                Self::UnknownColumn(cut(error.strip_backtrace()))
+            }
             DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)

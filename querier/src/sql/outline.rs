@@ -47,7 +47,8 @@ impl SqlEngine {
             let template = &templates.usual;
             let promql = Some(&promql);
             let Session { state, plan, .. } =
-                session::logical(template, &database, &db, statement, promql, &limits).await?;
+                session::logical(template, &database, &db, statement, promql, None, &limits)
+                    .await?;
             let mut parameters = BTreeMap::new();
             for (name, kind) in plan.get_parameter_types()? {
                 if let Some(kind) = kind {

@@ -31,11 +31,13 @@ use super::functions::{self, BoundedExpressions};
 use super::guard::GuardedInputs;
 use super::limits::{LimitsExtension, QueryLimits};
 use super::long_constants;
+use super::postgres::{self, Description, PG_CATALOG, PgSession};
 use super::promql::{PROMQL_FUNCTION, PromqlCalls, PromqlFunction};
 use super::provider::ViewProvider;
 use super::ready::ReadyPlan;
 use super::retention::RETENTION_TABLE;
 use super::shapes::{Known, KnownPlan, Shape, Shapes};
+use super::text::SqlText;
 use super::yielding::YieldingJoins;
 use super::{SqlOptions, SqlParam};
 use crate::memory::QueryMemory;
@@ -64,6 +66,8 @@ impl Planned {
 #[derive(Debug)]
 pub(super) struct Templates {
     pub usual: SessionState,
+    /// As usual, with functions of PostgreSQL.
+    postgres: SessionState,
     /// For small queries that are optimized already: without functions, as nothing looks for them
     /// by their names any more, and rules that do nothing for them.
     small: SessionState,
@@ -110,8 +114,15 @@ pub(super) fn templates(options: &SqlOptions) -> Result<Templates, SqlError> {
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
         .with_physical_optimizer_rule(Arc::new(GuardedInputs))
         .build();
+    let mut with_postgres = usual.clone();
+    postgres::register(&mut with_postgres)?;
     functions::bound_all(&mut usual)?;
-    Ok(Templates { usual, small })
+    functions::bound_all(&mut with_postgres)?;
+    Ok(Templates {
+        usual,
+        postgres: with_postgres,
+        small,
+    })
 }
 
 fn runtime(options: &SqlOptions) -> Result<Arc<RuntimeEnv>, SqlError> {
@@ -139,10 +150,71 @@ pub(super) struct Planning {
     pub shapes: Arc<Shapes>,
     pub database: Arc<Database>,
     pub db: String,
+    /// Of a client of PostgreSQL.
+    pub session: Option<Arc<PgSession>>,
     pub limits: Arc<QueryLimits>,
 }
 
 impl Planning {
+    /// What plans depend on beside their statement.
+    pub fn key(&self) -> String {
+        match &self.session {
+            None => self.db.clone(),
+            Some(session) => format!("{}\n{}\n{}", self.db, session.schema, session.time_zone),
+        }
+    }
+
+    fn template(&self) -> &SessionState {
+        match &self.session {
+            None => &self.templates.usual,
+            Some(_) => &self.templates.postgres,
+        }
+    }
+
+    /// See [`SqlEngine::describe`](super::SqlEngine::describe).
+    pub async fn describe(
+        &self,
+        text: SqlText,
+        promql: &Arc<PromqlCalls>,
+    ) -> Result<Description, SqlError> {
+        let statement = super::statement::parse(text)?;
+        let Session { state, plan, .. } = self.logical(statement, Some(promql)).await?;
+        let parameters = postgres::parameter_types(&plan)?;
+        // Types are settled by the analyzer, which does not like parameters of no type.
+        let config = state.config_options();
+        let analyzed = state
+            .analyzer()
+            .execute_and_check(plan.clone(), config, |_, _| {});
+        let plan = analyzed.unwrap_or(plan);
+        Ok(Description {
+            columns: Arc::clone(plan.schema().inner()),
+            parameters,
+        })
+    }
+
+    async fn logical(
+        &self,
+        statement: Statement,
+        promql: Option<&Arc<PromqlCalls>>,
+    ) -> Result<Session, SqlError> {
+        let session = self.session.as_ref();
+        let (database, limits) = (&self.database, &self.limits);
+        logical(
+            self.template(),
+            database,
+            &self.db,
+            statement,
+            promql,
+            session,
+            limits,
+        )
+        .await
+    }
+
+    fn state(&self, template: &SessionState) -> SessionState {
+        state(template, &self.db, self.session.as_ref(), &self.limits)
+    }
+
     /// Plans a statement of a shape whose plan is kept; `None` if there is none.
     pub async fn known(&self, shape: &Shape) -> Result<Option<Planned>, SqlError> {
         match self.shapes.find(&self.database, shape).await? {
@@ -164,13 +236,13 @@ impl Planning {
         let plan = known.logical()?;
         let size = size(&plan).await?;
         if !size.is_small {
-            let state = state(&self.templates.usual, &self.db, &self.limits);
+            let state = self.state(self.template());
             return physical(state, plan, size, &self.limits).await;
         }
         if known.is_new() && size.rows > 0 {
             self.make_ready(&known).await?;
         }
-        let state = state(&self.templates.small, &self.db, &self.limits);
+        let state = self.state(&self.templates.small);
         physical(state, plan, size, &self.limits).await
     }
 
@@ -179,7 +251,8 @@ impl Planning {
         let plan = known.logical()?;
         let size = size(&plan).await?;
         let nobody = QueryLimits::new(QueryMemory::unlimited().pool(), None, None);
-        let state = state(&self.templates.small, &self.db, &nobody);
+        let small = &self.templates.small;
+        let state = state(small, &self.db, self.session.as_ref(), &nobody);
         let Planned { plan, context, .. } = physical(state, plan, size, &nobody).await?;
         known.keep(|| ReadyPlan::of(&plan, context.session_config().clone()));
         Ok(())
@@ -205,15 +278,7 @@ impl Planning {
         let promql = Some(promql);
         let Session {
             mut state, plan, ..
-        } = logical(
-            &self.templates.usual,
-            &self.database,
-            &self.db,
-            statement,
-            promql,
-            &self.limits,
-        )
-        .await?;
+        } = self.logical(statement, promql).await?;
         let plan = with_params(plan, params)?;
         let plan = optimized(&mut state, &plan)?;
         let size = size(&plan).await?;
@@ -223,8 +288,7 @@ impl Planning {
     /// Plans a shape and keeps what was learned. An error is better told of what was written.
     async fn plan_shape(&self, shape: &Shape) -> Known {
         let statement = shape.statement();
-        let (template, limits) = (&self.templates.usual, &self.limits);
-        let session = logical(template, &self.database, &self.db, statement, None, limits).await;
+        let session = self.logical(statement, None).await;
         let plans = session.and_then(|mut session| {
             let plan = optimized(&mut session.state, &session.plan)?;
             Ok((session.plan, plan))
@@ -395,15 +459,28 @@ async fn rows_to_read(plan: &LogicalPlan) -> Result<Option<u64>, SqlError> {
 }
 
 /// The state of a query.
-fn state(template: &SessionState, db: &str, limits: &Arc<QueryLimits>) -> SessionState {
+fn state(
+    template: &SessionState,
+    db: &str,
+    session: Option<&Arc<PgSession>>,
+    limits: &Arc<QueryLimits>,
+) -> SessionState {
     let mut state = template.clone();
     let options = state.config_mut().options_mut();
     options.catalog.default_catalog = db.to_owned();
-    options.catalog.default_schema = PUBLIC_SCHEMA.to_owned();
+    options.catalog.default_schema = default_schema(session).to_owned();
+    if let Some(session) = session {
+        options.execution.time_zone = Some(session.time_zone.clone());
+    }
     let limits = LimitsExtension(Arc::clone(limits));
     options.extensions.insert(limits);
     state.mark_start_execution();
     state
+}
+
+/// Where names without a schema are looked up.
+fn default_schema(session: Option<&Arc<PgSession>>) -> &str {
+    session.map_or(PUBLIC_SCHEMA, |session| &session.schema)
 }
 
 /// The logical plan of such a statement. Without `promql` it cannot call the function of that name.
@@ -413,9 +490,10 @@ pub(super) async fn logical(
     db: &str,
     statement: Statement,
     promql: Option<&Arc<PromqlCalls>>,
+    session: Option<&Arc<PgSession>>,
     limits: &Arc<QueryLimits>,
 ) -> Result<Session, SqlError> {
-    let mut state = state(template, db, limits);
+    let mut state = state(template, db, session, limits);
     if let Some(promql) = promql {
         state.register_udtf(
             PROMQL_FUNCTION,
@@ -426,11 +504,13 @@ pub(super) async fn logical(
     let mut described = BTreeSet::new();
     let mut tables = Vec::new();
     for reference in state.resolve_table_references(&statement)? {
-        let name = reference.resolve(db, PUBLIC_SCHEMA);
+        let name = reference.resolve(db, default_schema(session));
         if &*name.schema == INFORMATION_SCHEMA {
             if &*name.table != RETENTION_TABLE {
                 described.insert(name.table.to_string());
             }
+        } else if &*name.schema == PG_CATALOG && session.is_some() {
+            described.extend(postgres::needed_by(&name.table)?.map(str::to_owned));
         } else if !state.table_functions().contains_key(&*name.table) {
             database
                 .require(&name.catalog, &name.schema, &name.table)
@@ -438,7 +518,8 @@ pub(super) async fn logical(
         }
         tables.push(name);
     }
-    state.register_catalog_list(database.catalogs(database.describe(&described).await?)?);
+    let described = database.describe(&described).await?;
+    state.register_catalog_list(database.catalogs(described, session)?);
 
     let logical = match promql {
         Some(promql) if tables.iter().any(|name| &*name.table == PROMQL_FUNCTION) => {

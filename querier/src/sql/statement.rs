@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
 use super::error::SqlError;
+use super::postgres;
 use super::retention::SHOW_RETENTION;
 use super::text::SqlText;
 
@@ -51,10 +52,15 @@ pub(super) fn parse(text: SqlText) -> Result<Statement, SqlError> {
         )));
     }
     if is_show_retention(&statement) {
-        return parse(SqlText::read(SHOW_RETENTION, SHOW_RETENTION.len())?);
+        let mut shown = SqlText::read(SHOW_RETENTION, SHOW_RETENTION.len())?;
+        shown.postgres = text.postgres;
+        return parse(shown);
     }
     check_allowed(&statement, &text.first_words)?;
     shape(&mut statement)?;
+    if let Some(postgres) = &text.postgres {
+        postgres::rewrite(&mut statement, postgres)?;
+    }
     Ok(statement)
 }
 
@@ -74,7 +80,7 @@ pub(super) fn parse_tokens(tokens: Vec<TokenWithSpan>) -> Result<VecDeque<Statem
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| match SqlError::from(error) {
-            SqlError::BadRequest(message) if message.contains("recursion limit") => {
+            SqlError::Syntax(message) if message.contains("recursion limit") => {
                 SqlError::BadRequest(format!(
                     "the SQL text is nested too deeply: {MAX_PARSER_DEPTH} levels are allowed"
                 ))

@@ -143,7 +143,7 @@ fn source() -> MemorySource {
     s
 }
 
-fn engine() -> SqlEngine {
+pub(super) fn engine() -> SqlEngine {
     SqlEngine::new(
         Arc::new(source()),
         SqlOptions {
@@ -169,7 +169,7 @@ async fn batches(
         .map_err(SqlError::from)
 }
 
-fn texts(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let mut out = Vec::new();
     for batch in batches {
@@ -196,7 +196,7 @@ async fn rows(sql: &str) -> Result<Vec<String>, SqlError> {
 }
 
 #[track_caller]
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -225,8 +225,11 @@ fn check_count(condition: &str, expected: usize) {
 #[track_caller]
 fn check_bad(sql: &str, words: &str) {
     match run(rows(sql)) {
-        Err(SqlError::BadRequest(message))
-            if message.to_lowercase().contains(&words.to_lowercase()) => {}
+        Err(
+            SqlError::BadRequest(message)
+            | SqlError::Syntax(message)
+            | SqlError::UnknownColumn(message),
+        ) if message.to_lowercase().contains(&words.to_lowercase()) => {}
         other => panic!(
             "{:.200}: expected a bad request with {words:?}, got {other:?}",
             sql

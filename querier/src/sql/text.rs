@@ -4,10 +4,13 @@
 //! `AS OF` at the end of a statement is not SQL that the parser knows. It is found among the
 //! tokens, so that strings and comments may say what they like, and taken off.
 
+use std::sync::Arc;
+
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::SqlError;
+use super::postgres::{PgParams, PgSession, PgStatement};
 use super::{information, tokens};
 use crate::as_of::{AsOf, parse_as_of};
 
@@ -28,6 +31,8 @@ pub struct SqlText {
     parameters: Vec<String>,
     /// Whether its plan is small, and made on a small stack.
     pub(super) is_short: bool,
+    /// In whose words it is, if in those of a client of PostgreSQL.
+    pub(super) postgres: Option<PgStatement>,
 }
 
 impl SqlText {
@@ -41,7 +46,7 @@ impl SqlText {
         }
         let mut tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
-            .map_err(|e| SqlError::BadRequest(format!("SQL syntax: {e}")))?;
+            .map_err(|e| SqlError::Syntax(format!("SQL syntax: {e}")))?;
         let is_flat = tokens::check(tokens.iter().map(|t| &t.token))?;
         let first_words = tokens::first_words(tokens.iter().map(|t| &t.token));
         let is_command = COMMANDS
@@ -62,7 +67,21 @@ impl SqlText {
             is_command,
             parameters,
             is_short: is_flat && sql.len() <= SHORT_BYTES,
+            postgres: None,
         })
+    }
+
+    /// The same in the words of PostgreSQL, with parameters `$1`, `$2` and so on.
+    pub fn in_postgres(self, session: Arc<PgSession>, params: PgParams) -> Self {
+        Self {
+            postgres: Some(PgStatement { session, params }),
+            ..self
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<Arc<PgSession>> {
+        let postgres = self.postgres.as_ref();
+        postgres.map(|postgres| Arc::clone(&postgres.session))
     }
 
     /// The state of the database that the statement reads; `None` is the present one.

@@ -25,9 +25,12 @@ fn check_command(sql: &str, expected: Command) {
 #[track_caller]
 fn check_error(sql: &str, words: &str) {
     match run(command(sql)) {
-        Err(SqlError::BadRequest(message) | SqlError::NotFound(message))
-            if message.contains(words) =>
-        {
+        Err(
+            SqlError::BadRequest(message)
+            | SqlError::Syntax(message)
+            | SqlError::UnknownColumn(message)
+            | SqlError::NotFound(message),
+        ) if message.contains(words) => {
             assert!(message.len() < 1000, "{message}");
         }
         other => panic!("{sql:.200}: expected {words:?}, got {other:?}"),

@@ -107,7 +107,7 @@ fn an_error_names_what_was_written() {
             let word = sql.split('\'').nth(1).unwrap_or_default();
             match texts {
                 Ok(_) => assert_eq!(word, "2026-11-22"),
-                Err(SqlError::BadRequest(message)) => {
+                Err(SqlError::BadRequest(message) | SqlError::UnknownColumn(message)) => {
                     assert!(
                         message.contains(word) || message.contains("nothing"),
                         "{message}"
