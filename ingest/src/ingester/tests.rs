@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tidelake_catalog::Store;
 use tidelake_catalog::keys;
-use tidelake_catalog::model::Limits;
+use tidelake_catalog::model::{Limits, METRICS_TABLE};
 
 use futures::future::join_all;
 
@@ -495,7 +495,7 @@ fn otlp(data: &str) -> WriteRequest {
 
 fn labels_of(ingester: &Ingester) -> Vec<String> {
     let mut labels = Vec::new();
-    for recent in ingester.recent("d", "metrics", TimeRange::ALL) {
+    for recent in ingester.recent("d", METRICS_TABLE, TimeRange::ALL) {
         let runs = recent.rows.runs.iter();
         labels.extend(runs.map(|run| run.series.labels.to_string()));
     }
