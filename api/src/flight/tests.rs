@@ -400,7 +400,7 @@ async fn a_token_reads_its_database_whatever_names_another() {
         server.metadata[1] = (name, "b".to_owned());
         refused(server.query("SELECT 1").await, forbidden, "\"b\"");
     }
-    server.metadata[1] = ("database", "no/name".to_owned());
+    server.metadata[1] = ("database", "no|name".to_owned());
     refused(
         server.query("SELECT 1").await,
         GrpcCode::InvalidArgument,

@@ -350,7 +350,7 @@ mod tests {
         check(Version::V1, "", "db");
         check(Version::V1, "db=", "db");
         check(Version::V2, "db=d", "bucket");
-        check(Version::V2, "bucket=a/b", "a/b");
+        check(Version::V2, "bucket=a*b", "a*b");
         check(Version::V1, "db=d&precision=weeks", "weeks");
         check(Version::V1, "db=d&precision=auto", "auto");
         check(Version::V2, "bucket=d&precision=h", "\"h\"");
