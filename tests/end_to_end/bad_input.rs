@@ -452,7 +452,13 @@ async fn refuse_messages(client: &Client) {
         415,
         "br",
     );
-    check_refusal(&send(&[("x-scope-orgid", "a/b")]).await, "", 400, "a/b");
+    check_refusal(&send(&[("x-scope-orgid", "a|b")]).await, "", 400, "a|b");
+    check_refusal(
+        &send(&[("x-scope-orgid", "a/b")]).await,
+        "",
+        404,
+        "retention policy",
+    );
     for method in ["GET", "PUT", "DELETE"] {
         let reply = client
             .send(method, "/api/v1/write", &[], &[], "")

@@ -218,7 +218,7 @@ async fn refuse_parameters(client: &Client) {
     check("/api/v1/series", &[("match[]", "{}")], "match[]").await;
     check("/api/v1/labels", &[("match[]", "1 + 1")], "series selector").await;
     check("/api/v1/labels", &[("limit", "-1")], "\"limit\"").await;
-    check("/db/a%2Fb/api/v1/query", &[("query", "m")], "a/b").await;
+    check("/db/a%7Cb/api/v1/query", &[("query", "m")], "a|b").await;
     for path in ["/api/v1/query", range, "/api/v1/labels", "/api/v1/series"] {
         let reply = client.send("DELETE", path, &[], &[], "").await.expect(405);
         assert_eq!(reply.header("allow"), "GET,HEAD,POST", "{path}");

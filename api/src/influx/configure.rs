@@ -25,7 +25,7 @@ use crate::http::error::Dialect;
 use crate::http::params::Params;
 use crate::node::backend::{parse_retention, show_retention};
 use crate::service::context::{Admin, Delete, Read, RequestContext};
-use crate::service::database::check_name;
+use crate::service::database::{check_base_name, check_name};
 use crate::service::error::{Code, ServiceError};
 use crate::sql::formats::{self, Format};
 
@@ -147,7 +147,7 @@ async fn create_database(
 ) -> Response {
     let create = async {
         let asked: DatabaseSettings = read_body(&app, &headers, body).await?;
-        check_name(&asked.db)?;
+        check_base_name(&asked.db)?;
         let access = caller.access(&asked.db)?;
         let retention = read_retention(asked.retention_period.as_deref())?;
         app.service.create_database(&access, retention).await?;

@@ -19,7 +19,7 @@ use tidelake_catalog::model::{Limits, LimitsOf};
 use crate::http::app::App;
 use crate::influx::configure::{read_body, respond};
 use crate::service::context::RequestContext;
-use crate::service::database::check_name;
+use crate::service::database::check_base_name;
 use crate::service::error::{Code, ServiceError};
 
 /// The paths of this module.
@@ -131,7 +131,7 @@ async fn set(
         let of = match (&words.db, &words.token_name) {
             (None, None) => LimitsOf::Default,
             (Some(name), None) => {
-                check_name(name)?;
+                check_base_name(name)?;
                 LimitsOf::Database(name.as_str().into())
             }
             (None, Some(name)) => {

@@ -24,6 +24,18 @@ pub fn check_name(name: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// The same for what can be no retention policy: what is made, or has limits of its own.
+pub fn check_base_name(name: &str) -> Result<(), ServiceError> {
+    check_name(name)?;
+    if base_database(name) != name {
+        return Err(ServiceError::bad_request(format!(
+            "invalid database name {name:?}: a slash stands between a database and a retention \
+             policy of it, which CREATE RETENTION POLICY makes"
+        )));
+    }
+    Ok(())
+}
+
 fn is_good(part: &str) -> bool {
     let is_refused = |c: char| c.is_control() || matches!(c, '"' | '\\' | ',' | '|' | '*' | '\'');
     part.len() <= MAX_NAME_BYTES
@@ -33,6 +45,27 @@ fn is_good(part: &str) -> bool {
 }
 
 impl Service {
+    /// Whether a write may make a database.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if it is a retention policy, or writes make none.
+    pub fn check_new_database(&self, database: &str) -> Result<(), ServiceError> {
+        let (base, policy) = match database.split_once('/') {
+            Some((base, policy)) => (base, Some(policy)),
+            None => (database, None),
+        };
+        if policy.is_some() {
+            return Err(no_policy(policy));
+        }
+        match self.config.auto_create_databases {
+            true => Ok(()),
+            false => {
+                let message = format!("database not found: {base:?}");
+                Err(ServiceError::new(Code::NotFound, message))
+            }
+        }
+    }
+
     /// The database in which a write to a retention policy of a database goes; without a policy to
     /// the default one. `database/policy` names both.
     ///
@@ -49,10 +82,7 @@ impl Service {
             (_, policy) => (database, policy),
         };
         let Some(found) = snapshot.database(base) else {
-            if !self.config.auto_create_databases {
-                let message = format!("database not found: {base:?}");
-                return Err(ServiceError::new(Code::NotFound, message));
-            }
+            self.check_new_database(base)?;
             let is_own = policy.is_none_or(|policy| policy == "autogen");
             return if is_own {
                 Ok(base.to_owned())

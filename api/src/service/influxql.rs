@@ -251,13 +251,7 @@ impl Change<'_> {
         name: &str,
         options: &PolicyOptions,
     ) -> Result<(), ServiceError> {
-        super::database::check_name(name)?;
-        if base_database(name) != name {
-            return Err(ServiceError::bad_request(
-                "a slash stands between a database and a retention policy: use CREATE RETENTION \
-                 POLICY",
-            ));
-        }
+        super::database::check_base_name(name)?;
         let retention = retention(options)?;
         let access = self.context.access::<Admin>(name)?;
         let is_new = self.snapshot()?.database(name).is_none();

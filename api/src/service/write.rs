@@ -58,6 +58,9 @@ impl Service {
             .snapshot()
             .database(database)
             .is_none();
+        if is_new {
+            self.check_new_database(database)?;
+        }
         let request = WriteRequest {
             database: database.to_string(),
             protocol: points.protocol,

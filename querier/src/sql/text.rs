@@ -276,7 +276,7 @@ mod tests {
         };
         check(
             "SELECT DISTINCT TABLE_SCHEMA from information_schema.TABLES where TABLE_TYPE != 'X'",
-            "SELECT DISTINCT table_schema from information_schema.tables where table_type != 'X'",
+            "SELECT DISTINCT table_schema from information_schema.tables where table_type <> 'X'",
         );
         check(
             "SELECT \"TABLE_NAME\" FROM information_schema.tables WHERE table_schema = 'iox'",
