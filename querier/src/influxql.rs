@@ -2,13 +2,13 @@
 //!
 //! In the order in which a statement passes them:
 //!
-//! 1. [`lexer`](self::lexer), [`parser`](self::parser): text to statements ([`ast`]);
-//! 2. [`compile`](self::compile): names to columns of tables, functions to what they do
-//!    ([`plan`]), checked by [`check`](self::check); `condition` takes the time range out;
-//! 3. [`select`](self::select): carries a plan out over the units of a scan, which SQL and PromQL
+//! 1. `lexer`, `parser`: text to statements ([`ast`]);
+//! 2. `compile`: names to columns of tables, functions to what they do
+//!    (`plan`), checked by `check`; `condition` takes the time range out;
+//! 3. `select`: carries a plan out over the units of a scan, which SQL and PromQL
 //!    read as well;
-//! 4. [`show`](self::show): what there is, from series indexes alone;
-//! 5. [`change`](self::change): what a statement wants to have changed, which others carry out.
+//! 4. `show`: what there is, from series indexes alone;
+//! 5. `change`: what a statement wants to have changed, which others carry out.
 //!
 //! Answers are those of InfluxDB 1.x, in what it documents and what it does: the time at which a
 //! result stands, what fills windows, names of columns. Why the operators are not DataFusion's is

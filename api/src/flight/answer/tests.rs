@@ -5,8 +5,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What clients take by default.
-
 async fn sent(batches: Vec<RecordBatch>) -> Vec<FlightData> {
     let schema = Arc::new(columns::sent(&batches[0].schema()));
     let batches = stream::iter(batches.into_iter().map(Ok)).boxed();
