@@ -48,7 +48,9 @@ impl Service {
     /// Whether a write may make a database.
     ///
     /// # Errors
-    /// [`Code::NotFound`] if it is a retention policy, or writes make none.
+    /// [`Code::NotFound`] if it is a retention policy, or writes make none, and
+    /// [`Code::BadRequest`] for a name that only `CREATE DATABASE` gives: a misspelt one should not
+    /// become a database.
     pub fn check_new_database(&self, database: &str) -> Result<(), ServiceError> {
         let (base, policy) = match database.split_once('/') {
             Some((base, policy)) => (base, Some(policy)),
@@ -56,6 +58,13 @@ impl Service {
         };
         if policy.is_some() {
             return Err(no_policy(policy));
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !base.chars().all(is_plain) {
+            return Err(ServiceError::bad_request(format!(
+                "invalid database name {base:?}: a write makes only databases whose names have \
+                 letters, digits, '-' and '_'; CREATE DATABASE makes others"
+            )));
         }
         match self.config.auto_create_databases {
             true => Ok(()),
