@@ -205,7 +205,7 @@ pub fn write_timestamp(out: &mut Vec<u8>, value: i64, per_second: i64) {
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     // Years that begin in March put the leap day at their end; eras of 400 years are all alike.
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

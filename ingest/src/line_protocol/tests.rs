@@ -988,3 +988,28 @@ fn lines_older_than_their_tables_retention_are_refused() {
     assert!(!tables.schemas.contains_key("new"));
     assert!(tables.schemas["short"].column("g").is_none());
 }
+
+#[test]
+fn a_tag_and_a_field_of_a_line_share_a_name_where_they_may() {
+    let mut tables = Tables::default();
+    let shared = LineOptions {
+        shares_names: true,
+        ..LineOptions::new(Precision::Nanosecond, NOW)
+    };
+    let alone = b"door,room=hall n=1i 1";
+    assert_eq!(tables.write(alone, &shared).lines_refused, 0);
+    // A field by itself is a mistake, until a line has had both.
+    let field = b"door room=\"open\" 2";
+    let refused = tables.write(field, &shared);
+    assert!(
+        refused.errors[0].message.contains("\"room\" is a tag"),
+        "{refused:?}"
+    );
+    let both = b"door,room=hall room=\"open\",n=2i 3";
+    let strict = LineOptions::new(Precision::Nanosecond, NOW);
+    assert_eq!(tables.write(both, &strict).lines_refused, 1);
+    assert_eq!(tables.write(both, &shared).lines_refused, 0);
+    let column = tables.schemas["door"].column("room (field)").cloned();
+    assert_eq!(column.map(|column| column.kind), Some(ColumnType::String));
+    assert_eq!(tables.write(field, &shared).lines_refused, 0);
+}

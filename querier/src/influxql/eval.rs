@@ -293,41 +293,30 @@ fn floats(op: Operator, a: f64, b: f64) -> Option<ValueRef<'static>> {
     Some(ValueRef::Float(value))
 }
 
-fn integers(op: Operator, a: i64, b: i64) -> Option<ValueRef<'static>> {
-    if op.is_comparison() {
-        return compared(op, Some(a.cmp(&b)));
-    }
-    let value = match op {
-        Operator::Add => a.wrapping_add(b),
-        Operator::Subtract => a.wrapping_sub(b),
-        Operator::Multiply => a.wrapping_mul(b),
-        Operator::Divide => return floats(op, a as f64, b as f64),
-        Operator::Modulo => a.checked_rem(b).unwrap_or(0),
-        Operator::BitAnd => a & b,
-        Operator::BitOr => a | b,
-        Operator::BitXor => a ^ b,
-        _ => return None,
+/// Arithmetic of whole numbers wraps around; what is divided becomes a float.
+macro_rules! whole_numbers {
+    ($name:ident, $number:ty, $value:path) => {
+        fn $name(op: Operator, a: $number, b: $number) -> Option<ValueRef<'static>> {
+            if op.is_comparison() {
+                return compared(op, Some(a.cmp(&b)));
+            }
+            Some($value(match op {
+                Operator::Add => a.wrapping_add(b),
+                Operator::Subtract => a.wrapping_sub(b),
+                Operator::Multiply => a.wrapping_mul(b),
+                Operator::Divide => return floats(op, a as f64, b as f64),
+                Operator::Modulo => a.checked_rem(b).unwrap_or(0),
+                Operator::BitAnd => a & b,
+                Operator::BitOr => a | b,
+                Operator::BitXor => a ^ b,
+                _ => return None,
+            }))
+        }
     };
-    Some(ValueRef::Integer(value))
 }
 
-fn unsigned(op: Operator, a: u64, b: u64) -> Option<ValueRef<'static>> {
-    if op.is_comparison() {
-        return compared(op, Some(a.cmp(&b)));
-    }
-    let value = match op {
-        Operator::Add => a.wrapping_add(b),
-        Operator::Subtract => a.wrapping_sub(b),
-        Operator::Multiply => a.wrapping_mul(b),
-        Operator::Divide => return floats(op, a as f64, b as f64),
-        Operator::Modulo => a.checked_rem(b).unwrap_or(0),
-        Operator::BitAnd => a & b,
-        Operator::BitOr => a | b,
-        Operator::BitXor => a ^ b,
-        _ => return None,
-    };
-    Some(ValueRef::Unsigned(value))
-}
+whole_numbers!(integers, i64, ValueRef::Integer);
+whole_numbers!(unsigned, u64, ValueRef::Unsigned);
 
 /// The type of an expression; `None` if it is not known, as nothing has the field.
 ///

@@ -6,6 +6,7 @@ use arrow::array::timezone::Tz;
 use chrono::{DateTime, Offset, TimeZone};
 
 use super::super::error::{PgError, code};
+use crate::sql::cells::civil;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
@@ -33,25 +34,6 @@ pub fn microseconds(value: i64, per_second: i64) -> Result<i64, PgError> {
             ),
         )
     })
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March put the leap day at their end; eras of 400 years are all alike.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Appends the day, and returns whether it is before the first year.

@@ -261,6 +261,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (0u8..7).prop_map(|code| Protocol::LineProtocol {
             precision: Precision::from_code(code).unwrap()
         }),
+        (0u8..7).prop_map(|code| Protocol::LineProtocol1 {
+            precision: Precision::from_code(code).unwrap()
+        }),
         Just(Protocol::RemoteWrite1),
         Just(Protocol::RemoteWrite2),
         prop_oneof![Just(OtlpFormat::Protobuf), Just(OtlpFormat::Json)]
