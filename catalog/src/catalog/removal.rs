@@ -453,4 +453,35 @@ mod tests {
         check(Some(EXEMPLARS_TABLE), Retention::Inherit, None).await;
         check(Some(METRICS_TABLE), Retention::Inherit, Some(5)).await;
     }
+
+    #[tokio::test]
+    async fn names_of_retention_policies_come_back_from_the_log_and_from_checkpoints() {
+        let catalog = Catalog::load(Store::memory(), Default::default())
+            .await
+            .unwrap();
+        catalog.register("n", "here:1").await.unwrap();
+        catalog.create_database("plant").await.unwrap();
+        let stored = |snapshot: &Snapshot, policy| {
+            let database = snapshot.database("plant").unwrap();
+            database.stored_policy(policy)
+        };
+        let fresh = catalog.snapshot();
+        assert_eq!(stored(&fresh, None), "plant");
+        assert_eq!(stored(&fresh, Some("autogen")), "plant");
+        let policies = Policies {
+            own: "raw".into(),
+            default: "year".into(),
+        };
+        let set = catalog.set_policies("plant", &policies).await.unwrap();
+        assert_eq!(stored(&set, None), "plant/year");
+        assert_eq!(stored(&set, Some("raw")), "plant");
+        // What is set already makes no commit.
+        let again = catalog.set_policies("plant", &policies).await.unwrap();
+        assert_eq!(again.sequence(), set.sequence());
+        let store = catalog.store().clone();
+        let loaded = Catalog::load(store, Default::default()).await.unwrap();
+        assert_eq!(loaded.snapshot(), set);
+        let message = crate::record::Checkpoint::from_snapshot(&set);
+        assert_eq!(message.to_snapshot().unwrap(), *set);
+    }
 }
