@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use axum::Extension;
 use axum::Router;
@@ -35,10 +36,12 @@ use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
 pub mod cells;
 pub mod formats;
+pub mod lines;
 pub mod placeholders;
 pub mod warnings;
 
 use self::formats::{Encoder, Format};
+use self::lines::Lines;
 
 /// Largest request body.
 const MAX_QUERY_BYTES: usize = 4 << 20;
@@ -56,6 +59,9 @@ struct Asked {
     #[serde(alias = "query")]
     q: Option<String>,
     format: Option<String>,
+    /// Of line protocol: the table, and its tags if the types do not say them.
+    table: Option<String>,
+    tags: Option<Vec<String>>,
     #[serde(alias = "asOf")]
     as_of: Option<serde_json::Value>,
     #[serde(default)]
@@ -128,6 +134,8 @@ impl Asked {
             db,
             q,
             format: text("format"),
+            table: text("table"),
+            tags: text("tags").map(|tags| tags.split(',').map(str::to_owned).collect()),
             as_of,
             params: values,
             partial_response,
@@ -179,7 +187,14 @@ async fn run(
         timeout: None,
     };
     let pace = app.pace();
-    let begin = |rows| respond(rows, format, &pace);
+    let shape = match format {
+        Format::LineProtocol => Shape::Lines {
+            table: asked.table.ok_or_else(|| missing("table"))?,
+            tags: asked.tags,
+        },
+        format => Shape::Format(format),
+    };
+    let begin = |rows| respond(rows, &shape, &pace);
     let (mut response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
     warnings::write(response.headers_mut(), &warnings);
     Ok(response)
@@ -213,6 +228,36 @@ fn read_as_of(
     }
 }
 
+/// How the rows of an answer are written.
+#[derive(Debug)]
+enum Shape {
+    Format(Format),
+    /// Line protocol of a table.
+    Lines {
+        table: String,
+        tags: Option<Vec<String>>,
+    },
+}
+
+impl Shape {
+    fn encoder(&self, schema: SchemaRef) -> Result<Encoder, ArrowError> {
+        match self {
+            Self::Format(format) => Encoder::new(*format, schema),
+            Self::Lines { table, tags } => {
+                let lines = Lines::new(table, tags.as_deref(), &schema)?;
+                Ok(Encoder::lines(lines, schema))
+            }
+        }
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self {
+            Self::Format(format) => format.content_type(),
+            Self::Lines { .. } => Format::LineProtocol.content_type(),
+        }
+    }
+}
+
 /// What was done, and the number of the commit.
 fn changed_answer(
     done: &'static str,
@@ -230,13 +275,14 @@ fn changed_answer(
 
 /// An answer whose failures have a status until its first chunk is complete, and break the body
 /// after it.
-async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response, ServiceError> {
+async fn respond(rows: SqlRows, shape: &Shape, pace: &Pace) -> Result<Response, ServiceError> {
     let SqlRows {
         stream: batches,
         deadline,
         slot,
     } = rows;
-    let encoder = Encoder::new(format, batches.schema())
+    let encoder = shape
+        .encoder(batches.schema())
         .map_err(|error| ServiceError::of(Code::Execution, error))?;
     let chunks = Box::pin(encode(batches, encoder));
     let in_time = stream::unfold(Some(chunks), move |chunks| async move {
@@ -250,10 +296,9 @@ async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response,
     });
     let body = pace.body(Box::pin(in_time), slot).await?;
     let mut response = body.into_response();
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static(format.content_type()),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(shape.content_type()));
     Ok(response)
 }
 
@@ -368,7 +413,7 @@ mod tests {
             deadline: Deadline::new(Duration::from_secs(10)),
             slot,
         };
-        respond(rows, format, &Pace::patient()).await
+        respond(rows, &Shape::Format(format), &Pace::patient()).await
     }
 
     fn failure() -> DataFusionError {
