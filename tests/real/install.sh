@@ -14,7 +14,7 @@ for program in prometheus prometheus-node-exporter openssl influxd; do
 done
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v npm >/dev/null || missing+=(npm)
-command -v collectd >/dev/null || missing+=(collectd-core)
+command -v collectd >/dev/null || missing+=(collectd-core libyajl2 libcurl3-gnutls)
 # pgJDBC, where there is a Java to run it.
 if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
