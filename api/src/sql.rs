@@ -21,12 +21,10 @@ use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, stream};
-use serde::Deserialize;
 
 use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::paced_body::{CHUNK_BYTES, Pace};
-use crate::http::params::{Params, is_form};
 use crate::node::backend::{AsOf, SqlText, parse_as_of};
 use crate::prometheus::params as parameters;
 use crate::service::context::{Read, RequestContext};
@@ -34,40 +32,20 @@ use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
 use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
+pub mod asked;
 pub mod cells;
 pub mod formats;
 pub mod lines;
 pub mod placeholders;
 pub mod warnings;
 
+use self::asked::{Asked, MAX_QUERY_BYTES};
 use self::formats::{Encoder, Format};
 use self::lines::Lines;
-
-/// Largest request body.
-const MAX_QUERY_BYTES: usize = 4 << 20;
 
 /// The paths of this module.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v3/query_sql", get(by_get).post(by_post))
-}
-
-/// What is asked.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-struct Asked {
-    #[serde(alias = "database")]
-    db: Option<String>,
-    #[serde(alias = "query")]
-    q: Option<String>,
-    format: Option<String>,
-    /// Of line protocol: the table, and its tags if the types do not say them.
-    table: Option<String>,
-    tags: Option<Vec<String>>,
-    #[serde(alias = "asOf")]
-    as_of: Option<serde_json::Value>,
-    #[serde(default)]
-    params: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Whether damaged segments may be left out of the answer.
-    partial_response: Option<bool>,
 }
 
 async fn by_get(
@@ -80,7 +58,7 @@ async fn by_get(
         run(
             &app,
             &caller,
-            Asked::from_params(&Params::from_query(query.as_deref()))?,
+            Asked::of_query(query.as_deref())?,
             &headers,
             false,
         )
@@ -98,49 +76,10 @@ async fn by_post(
 ) -> Response {
     let answer = async {
         let held = app.bodies.read(&headers, body, MAX_QUERY_BYTES).await?;
-        let asked = if is_form(&headers) {
-            Asked::from_params(&Params::from_form(query.as_deref(), &headers, &held.bytes))?
-        } else {
-            serde_json::from_slice(&held.bytes).map_err(|e| {
-                ServiceError::bad_request(format!(
-                    "the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}"
-                ))
-            })?
-        };
+        let asked = Asked::of_body(query.as_deref(), &headers, &held.bytes)?;
         run(&app, &caller, asked, &headers, true).await
     };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
-}
-
-impl Asked {
-    fn from_params(params: &Params) -> Result<Self, ServiceError> {
-        let text = |name: &str| params.get(name).map(str::to_owned);
-        let values = params.get("params").map(serde_json::from_str).transpose();
-        let values = values.map_err(|e| {
-            ServiceError::bad_request(format!(
-                "the parameter \"params\" must be a JSON object: {e}"
-            ))
-        })?;
-        let partial = params
-            .get("partial_response")
-            .map(parameters::parse_bool)
-            .transpose();
-        let partial_response = partial.map_err(|e| parameters::invalid("partial_response", e))?;
-        let as_of = text("asOf")
-            .or(text("as_of"))
-            .map(serde_json::Value::String);
-        let (db, q) = (text("db").or(text("database")), text("q").or(text("query")));
-        Ok(Self {
-            db,
-            q,
-            format: text("format"),
-            table: text("table"),
-            tags: text("tags").map(|tags| tags.split(',').map(str::to_owned).collect()),
-            as_of,
-            params: values,
-            partial_response,
-        })
-    }
 }
 
 async fn run(
@@ -187,13 +126,7 @@ async fn run(
         timeout: None,
     };
     let pace = app.pace();
-    let shape = match format {
-        Format::LineProtocol => Shape::Lines {
-            table: asked.table.ok_or_else(|| missing("table"))?,
-            tags: asked.tags,
-        },
-        format => Shape::Format(format),
-    };
+    let shape = Shape::new(format, asked.table, asked.tags)?;
     let begin = |rows| respond(rows, &shape, &pace);
     let (mut response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
     warnings::write(response.headers_mut(), &warnings);
@@ -230,16 +163,34 @@ fn read_as_of(
 
 /// How the rows of an answer are written.
 #[derive(Debug)]
-enum Shape {
+pub enum Shape {
+    /// One of the formats.
     Format(Format),
     /// Line protocol of a table.
     Lines {
+        /// Its name.
         table: String,
+        /// Its tags, if types do not say them.
         tags: Option<Vec<String>>,
     },
 }
 
 impl Shape {
+    /// Of a format, and what line protocol needs besides.
+    pub fn new(
+        format: Format,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+    ) -> Result<Self, ServiceError> {
+        match (format, table) {
+            (Format::LineProtocol, Some(table)) => Ok(Self::Lines { table, tags }),
+            (Format::LineProtocol, None) => Err(ServiceError::bad_request(
+                "the parameter \"table\" is missing: line protocol needs it",
+            )),
+            (format, _) => Ok(Self::Format(format)),
+        }
+    }
+
     fn encoder(&self, schema: SchemaRef) -> Result<Encoder, ArrowError> {
         match self {
             Self::Format(format) => Encoder::new(*format, schema),
@@ -275,7 +226,7 @@ fn changed_answer(
 
 /// An answer whose failures have a status until its first chunk is complete, and break the body
 /// after it.
-async fn respond(rows: SqlRows, shape: &Shape, pace: &Pace) -> Result<Response, ServiceError> {
+pub async fn respond(rows: SqlRows, shape: &Shape, pace: &Pace) -> Result<Response, ServiceError> {
     let SqlRows {
         stream: batches,
         deadline,
@@ -474,18 +425,5 @@ mod tests {
             assert!(chunks.iter().sum::<usize>() > 10_000_000);
             assert!(chunks.len() < 500, "{}", chunks.len());
         }
-    }
-
-    #[test]
-    fn questions_come_as_parameters_or_json() {
-        let params = Params::from_query(Some(
-            "db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true",
-        ));
-        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}, "partial_response": true}"#;
-        assert_eq!(
-            Asked::from_params(&params).unwrap(),
-            serde_json::from_str(json).unwrap()
-        );
-        assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
     }
 }

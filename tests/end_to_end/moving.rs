@@ -95,7 +95,10 @@ async fn series_are_the_same_elsewhere() {
     )
     .await;
     let text = std::fs::read_to_string(&portable).expect("a file");
-    let values: Vec<&str> = text.lines().filter_map(|line| line.split("} ").nth(1)).collect();
+    let values: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split("} ").nth(1))
+        .collect();
     // The stale marker between the last two is left out.
     assert_eq!(
         values,

@@ -16,7 +16,7 @@ use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics};
 use crate::service::error::{Code, ServiceError};
-use crate::{flight, influx, otlp, prometheus, sql};
+use crate::{collectd, flight, influx, otlp, prometheus, sql};
 
 /// Smaller answers are sent as they are.
 const COMPRESS_ABOVE_BYTES: u16 = 1024;
@@ -42,6 +42,7 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::write::routes())
             .merge(prometheus::import::routes())
             .merge(prometheus::pushgateway::routes())
+            .merge(collectd::routes())
             .merge(otlp::routes())
             .merge(prometheus::admin::routes())
     };
@@ -50,8 +51,10 @@ fn routes() -> Router<Arc<App>> {
         .nest("/db/{database}", below_a_database())
         .merge(influx::write::routes())
         .merge(influx::delete::routes())
+        .merge(influx::buckets::routes())
         .merge(influx::configure::routes())
         .merge(influx::query::routes())
+        .merge(influx::query_v3::routes())
         .merge(influx::limits::routes())
         .merge(influx::token::routes())
         .merge(sql::routes())

@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 36] = [
+const OF_A_DATABASE: [Row; 38] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -103,6 +103,7 @@ const OF_A_DATABASE: [Row; 36] = [
     ("GET", "/api/v1/targets", "", "", Needs::Token),
     ("GET", "/api/v1/targets/metadata", "", "", Needs::Token),
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
+    ("GET", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/import/prometheus", "", "x 1", Needs::Write),
     ("PUT", "/metrics/job/{*group}", "", "x 1\n", Needs::Write),
@@ -115,6 +116,7 @@ const OF_A_DATABASE: [Row; 36] = [
         "x 1\n",
         Needs::Write,
     ),
+    ("POST", "/api/v1/import/collectd", "", "", Needs::Write),
     ("POST", "/v1/metrics", "", "", Needs::Write),
     ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
     (
@@ -220,7 +222,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 46] = [
+const OTHERS: [Row; 56] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -254,6 +256,27 @@ const OTHERS: [Row; 46] = [
         "?bucket=a",
         INTERVAL,
         Needs::Delete,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?db=a&q=SHOW+SERIES",
+        "",
+        Needs::Read,
+    ),
+    (
+        "POST",
+        "/api/v3/query_influxql",
+        "",
+        r#"{"db": "a", "q": "SELECT * FROM t"}"#,
+        Needs::Read,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?q=SHOW+DATABASES",
+        "",
+        Needs::Token,
     ),
     (
         "GET",
@@ -390,6 +413,20 @@ const OTHERS: [Row; 46] = [
         "{}",
         Needs::Server,
     ),
+    ("GET", "/api/v2/orgs", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "", "", Needs::Token),
+    (
+        "POST",
+        "/api/v2/buckets",
+        "",
+        r#"{"name": "a"}"#,
+        Needs::Admin,
+    ),
+    // Of what may not be known nothing is found.
+    ("GET", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("PATCH", "/api/v2/buckets/{id}", "", "{}", Needs::Token),
+    ("DELETE", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "?name=b", "", Needs::Token),
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
     ("GET", "/metrics", "", "", Needs::Internal),
