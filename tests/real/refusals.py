@@ -1,4 +1,5 @@
 """What README's table of protocols says of what is not supported, asked of a running server: each gets that answer and no other."""
+import json
 import urllib.parse
 
 from harness import Tidelake, folder, free_ports, package, request
@@ -44,9 +45,10 @@ def over_http(asked):
     check("/api/v1/write", 415, "text/plain", b"x", Content_Type="text/plain")
     check("/api/v1/write", 415, "io.x", b"x", Content_Type=f"{WRITE};proto=io.x", Content_Encoding="snappy")
     check("/api/v1/write", 415, "br", b"x", Content_Type=WRITE, Content_Encoding="br")
+    check("/api/v1/import/collectd", 400, body=b"PUTVAL a/b/c interval=10 1:2")
     check("/write?db=default", 415, "deflate", b"m f=1", Content_Encoding="deflate")
     check("/write?db=default", 400, "2", b"m f=1\nwrong\nm f=2")
-    for path in ("/federate?match[]=up", "/api/v2/buckets", "/api/v2/orgs", "/api/v3/query_influxql?db=default&q=SHOW+MEASUREMENTS"):
+    for path in ("/federate?match[]=up", "/api/v2/buckets", "/api/v2/orgs"):
         check(path, 404)
     for path in ("/api/v1/admin/tsdb/snapshot", "/api/v2/query", "/v1/logs", "/v1/traces", "/api/v3/configure/last_cache", "/api/v3/configure/processing_engine_trigger"):
         check(path, 404, body=b"{}")
@@ -65,22 +67,26 @@ def over_http(asked):
 
 
 def over_flight(server):
-    flight = package("pyarrow.flight").flight
+    arrow = package("pyarrow.flight")
+    flight = arrow.flight
     client = flight.FlightClient(f"grpc://127.0.0.1:{server.port}")
 
-    def unimplemented(call):
+    def ticket(text, kind):
+        return client.do_get(flight.Ticket(json.dumps({"database": "default", "sql_query": text, "query_type": kind}).encode())).read_all()
+
+    refused = [
+        (NotImplementedError, lambda: list(client.list_flights())),
+        (NotImplementedError, lambda: list(client.do_action(flight.Action("BeginTransaction", b"")))),
+        (arrow.lib.ArrowInvalid, lambda: ticket("DROP MEASUREMENT cpu", "influxql")),
+        (arrow.lib.ArrowInvalid, lambda: ticket("DELETE FROM cpu", "sql")),
+    ]
+    for error, call in refused:
         try:
             call()
-        except NotImplementedError:
-            return
-        raise AssertionError("not refused")
-
-    def transaction():
-        list(client.do_action(flight.Action("BeginTransaction", b"")))
-
-    unimplemented(lambda: list(client.list_flights()))
-    unimplemented(transaction)
-    return 2
+        except error:
+            continue
+        raise AssertionError(f"not refused with {error}")
+    return len(refused)
 
 
 def over_grpc(server):

@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 31] = [
+const OF_A_DATABASE: [Row; 33] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -103,7 +103,9 @@ const OF_A_DATABASE: [Row; 31] = [
     ("GET", "/api/v1/targets", "", "", Needs::Token),
     ("GET", "/api/v1/targets/metadata", "", "", Needs::Token),
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
+    ("GET", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/api/v1/import/collectd", "", "", Needs::Write),
     ("POST", "/v1/metrics", "", "", Needs::Write),
     ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
     (
@@ -209,7 +211,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 46] = [
+const OTHERS: [Row; 49] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -243,6 +245,27 @@ const OTHERS: [Row; 46] = [
         "?bucket=a",
         INTERVAL,
         Needs::Delete,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?db=a&q=SHOW+SERIES",
+        "",
+        Needs::Read,
+    ),
+    (
+        "POST",
+        "/api/v3/query_influxql",
+        "",
+        r#"{"db": "a", "q": "SELECT * FROM t"}"#,
+        Needs::Read,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?q=SHOW+DATABASES",
+        "",
+        Needs::Token,
     ),
     (
         "GET",
