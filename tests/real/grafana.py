@@ -6,6 +6,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
+from front_door import command, first_token
 from harness import ROOT, Process, Skipped, Tidelake, eventually, folder, free_ports, package, program, prometheus_api, request
 from remote_write import send
 
@@ -252,6 +253,44 @@ def golden(options):
         return sum([prometheus(server, values), influxql(server, values), flightsql(server, values), postgresql(pg, values)])
 
 
+def with_tokens(options):
+    """The health checks as the provisioned sources show a token, and without one."""
+    (pg,) = free_ports(1)
+    module, psycopg = package("flightsql"), package("psycopg")
+    with folder() as place, Tidelake(options.bin, place, more=["--auth", "--pg-listen", f"127.0.0.1:{pg}"]) as server:
+        words = ["create", "grafana", "--scope", "default:read", "--scope", "_internal:read", "--data-dir", server.data]
+        token = command(options, *words).strip()
+        admin = {"Authorization": f"Bearer {first_token(server)}"}
+        assert request(f"{server.url}/write?db=default", "cpu v=1", admin)[0] == 204
+
+        def flight(secret):
+            client = module.FlightSQLClient(host="127.0.0.1", port=server.port, insecure=True, token=secret, metadata={"database": "default"})
+            try:
+                client.do_get(client.execute("select 1").endpoints[0].ticket).read_all()
+            finally:
+                client.close()
+
+        def postgres(secret):
+            psycopg.connect(host="127.0.0.1", port=pg, user="grafana", password=secret, dbname="default", sslmode="disable").close()
+
+        def asked(secret):
+            for path, kind in (("/api/v1/query?query=1", "Bearer"), ("/db/_internal/api/v1/query?query=1", "Bearer"), ("/query?db=default&q=SHOW+measurements", "Token")):
+                yield lambda: request(server.url + path, headers={**FORM, "Authorization": f"{kind} {secret}"})[0] == 200
+            yield lambda: flight(secret) is None
+            yield lambda: postgres(secret) is None
+
+        eventually("the token is known", lambda: next(asked(token))(), 5)
+        count = sum(check() for check in asked(token))
+        assert count == 5, f"{count} sources let the token in"
+        for check in asked("none"):
+            try:
+                let_in = check()
+            except Exception:  # each client has errors of its own
+                continue
+            assert not let_in
+    return count
+
+
 # --- the dashboards
 
 
@@ -411,9 +450,9 @@ def check_sources():
 
 def run(options):
     check_sources()
-    requests = golden(options)
+    requests, let_in = golden(options), with_tokens(options)
     try:
         queries, shown, of_node = on_dashboards(options)
     except Skipped as reason:
-        return f"{requests} golden requests of 4 sources; dashboards skipped: {reason}"
-    return f"{requests} golden requests of 4 sources; {queries} queries of 2 dashboards, {shown} of {of_node} of node_exporter's with data"
+        return f"{requests} golden requests of 4 sources, {let_in} with tokens; dashboards skipped: {reason}"
+    return f"{requests} golden requests of 4 sources, {let_in} with tokens; {queries} queries of 2 dashboards, {shown} of {of_node} of node_exporter's with data"

@@ -45,7 +45,7 @@ def over_http(asked):
     check("/api/v1/write", 415, "text/plain", b"x", Content_Type="text/plain")
     check("/api/v1/write", 415, "io.x", b"x", Content_Type=f"{WRITE};proto=io.x", Content_Encoding="snappy")
     check("/api/v1/write", 415, "br", b"x", Content_Type=WRITE, Content_Encoding="br")
-    check("/api/v1/import/collectd", 400, body=b"PUTVAL a/b/c interval=10 1:2")
+    check("/api/v1/import/collectd", 415, body=b"PUTVAL a/b/c interval=10 1:2", Content_Type="text/plain")
     check("/write?db=default", 415, "deflate", b"m f=1", Content_Encoding="deflate")
     check("/write?db=default", 400, "2", b"m f=1\nwrong\nm f=2")
     for path in ("/federate?match[]=up", "/api/v2/buckets", "/api/v2/orgs"):
@@ -74,8 +74,18 @@ def over_flight(server):
     def ticket(text, kind):
         return client.do_get(flight.Ticket(json.dumps({"database": "default", "sql_query": text, "query_type": kind}).encode())).read_all()
 
+    def command(name):
+        packed = nested(1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}".encode()) + nested(2, b"")
+        return flight.FlightDescriptor.for_command(packed)
+
+    def ingest():
+        schema = package("pyarrow").schema([])
+        client.do_put(command("CommandStatementIngest"), schema)[0].close()
+
     refused = [
         (NotImplementedError, lambda: list(client.list_flights())),
+        (NotImplementedError, lambda: client.get_flight_info(command("CommandStatementSubstraitPlan"))),
+        (NotImplementedError, ingest),
         (NotImplementedError, lambda: list(client.do_action(flight.Action("BeginTransaction", b"")))),
         (arrow.lib.ArrowInvalid, lambda: ticket("DROP MEASUREMENT cpu", "influxql")),
         (arrow.lib.ArrowInvalid, lambda: ticket("DELETE FROM cpu", "sql")),

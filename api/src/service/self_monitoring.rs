@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidelake_catalog::memory::Share;
 use tidelake_catalog::model::{INTERNAL_DATABASE, METRICS_TABLE};
 use tidelake_catalog::{Environment, Retention};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use super::Service;
 use super::error::ServiceError;
@@ -26,16 +26,16 @@ use crate::node::backend::{ContentEncoding, Protocol, WalState, WriteRequest};
 /// How long the samples are kept, if nobody says otherwise.
 const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
 /// How often a server to which nobody writes puts its samples on S3, where every object costs money.
-const IDLE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
+const IDLE_WRITE_INTERVAL_MS: u64 = 60_000;
 /// Rounds that are held while they cannot be written: five minutes of the default interval.
-const MAX_HELD_ROUNDS: usize = 20;
+const MAX_HELD_ROUNDS: u64 = 20;
 
 /// What was measured and is not written.
 #[derive(Debug)]
-struct Held {
+struct Unwritten {
     samples: OwnSamples,
-    rounds: usize,
-    written: Option<Instant>,
+    rounds: u64,
+    has_written: bool,
     /// Objects of the log after the last write.
     log_objects: u64,
     /// Whether the table's retention was looked at.
@@ -49,10 +49,10 @@ impl Service {
         if interval.is_zero() {
             return;
         }
-        let mut held = Held {
+        let mut held = Unwritten {
             samples: OwnSamples::new(&self.config.node),
             rounds: 0,
-            written: None,
+            has_written: false,
             log_objects: 0,
             is_bound: false,
         };
@@ -66,7 +66,7 @@ impl Service {
         }
     }
 
-    async fn monitor_once(&self, held: &mut Held) -> Result<(), ServiceError> {
+    async fn monitor_once(&self, held: &mut Unwritten) -> Result<(), ServiceError> {
         let backend = self.backend()?;
         let buffer = self.memory.state(Share::Buffer);
         let is_tight = buffer.used >= self.memory.limit(Share::Buffer) / 4 * 3;
@@ -100,7 +100,7 @@ impl Service {
         let outcome = written.map_err(|error| self.refuse(error))?;
         held.samples.clear();
         held.rounds = 0;
-        held.written = Some(Instant::now());
+        held.has_written = true;
         held.log_objects = self.log_objects()?;
         if !held.is_bound {
             self.bound_own_samples().await?;
@@ -114,16 +114,18 @@ impl Service {
 
     /// Whether the time has come to write what is held. On S3 a lone round waits for others, unless
     /// clients write too.
-    fn is_due(&self, held: &Held) -> Result<bool, ServiceError> {
+    fn is_due(&self, held: &Unwritten) -> Result<bool, ServiceError> {
         let log = self.backend()?.ingester.watch_log_state();
         if !matches!(*log.borrow(), WalState::Open) {
             return Ok(false);
         }
         let is_dear = matches!(self.config.store_location(), Ok(StoreLocation::S3 { .. }));
-        let Some(written) = held.written.filter(|_| is_dear) else {
-            return Ok(true);
-        };
-        Ok(written.elapsed() >= IDLE_WRITE_INTERVAL || self.log_objects()? > held.log_objects)
+        let interval_ms = self.config.self_monitoring_interval_ms.max(1);
+        let enough = (IDLE_WRITE_INTERVAL_MS / interval_ms).clamp(1, MAX_HELD_ROUNDS);
+        Ok(!is_dear
+            || !held.has_written
+            || held.rounds >= enough
+            || self.log_objects()? > held.log_objects)
     }
 
     fn log_objects(&self) -> Result<u64, ServiceError> {
@@ -164,11 +166,11 @@ mod tests {
         service
     }
 
-    fn nothing_held() -> Held {
-        Held {
+    fn nothing_held() -> Unwritten {
+        Unwritten {
             samples: OwnSamples::new("node-1"),
             rounds: 0,
-            written: None,
+            has_written: false,
             log_objects: 0,
             is_bound: false,
         }
@@ -259,6 +261,10 @@ mod tests {
         held.log_objects = 0;
         service.monitor_once(&mut held).await.unwrap();
         assert_eq!(held.rounds, 0, "others write, too");
+        for round in [1, 2, 3, 0] {
+            service.monitor_once(&mut held).await.unwrap();
+            assert_eq!(held.rounds, round, "four are a minute");
+        }
     }
 
     #[tokio::test]
