@@ -48,8 +48,7 @@ def over_http(asked):
     check("/api/v1/import/collectd", 415, body=b"PUTVAL a/b/c interval=10 1:2", Content_Type="text/plain")
     check("/write?db=default", 415, "deflate", b"m f=1", Content_Encoding="deflate")
     check("/write?db=default", 400, "2", b"m f=1\nwrong\nm f=2")
-    for path in ("/federate?match[]=up", "/api/v2/buckets", "/api/v2/orgs"):
-        check(path, 404)
+    check("/federate?match[]=up", 404)
     for path in ("/api/v1/admin/tsdb/snapshot", "/api/v2/query", "/v1/logs", "/v1/traces", "/api/v3/configure/last_cache", "/api/v3/configure/processing_engine_trigger"):
         check(path, 404, body=b"{}")
     for path, empty in (("rules", '"groups":[]'), ("alerts", '"alerts":[]'), ("targets", '"activeTargets":[]')):
