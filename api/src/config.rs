@@ -191,6 +191,9 @@ pub struct Config {
     pub otlp_type_and_unit_labels: bool,
     /// What becomes of OTLP's points that count since the point before.
     pub otlp_delta: OtlpDelta,
+    /// How often the server measures itself, for the metrics of the database `_internal`; 0 is never.
+    /// Shorter: more points and, on S3, more requests to the store.
+    pub self_monitoring_interval_ms: u64,
     /// Time that running requests get to finish when the server stops.
     pub shutdown_timeout_ms: u64,
     /// How long to wait for a store that does not answer at start.
@@ -268,6 +271,7 @@ impl Default for Config {
             otlp_promote_scope_metadata: false,
             otlp_type_and_unit_labels: false,
             otlp_delta: OtlpDelta::default(),
+            self_monitoring_interval_ms: 15_000,
             shutdown_timeout_ms: 30_000,
             startup_timeout_ms: 600_000,
             accept_lost_wal: false,
@@ -665,6 +669,10 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_OTLP_DELTA", value_name = "WAY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_delta: Option<OtlpDelta>,
+    /// How often the server measures itself, 0 for never [default: 15000]
+    #[arg(long, env = "TIDELAKE_SELF_MONITORING_INTERVAL_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_monitoring_interval_ms: Option<u64>,
     /// Time that running requests get when the server stops [default: 30000]
     #[arg(long, env = "TIDELAKE_SHUTDOWN_TIMEOUT_MS", value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -715,6 +723,9 @@ impl ConfigArgs {
     }
 }
 
+/// Shortest time between two measurements of the server by itself, in milliseconds.
+const MIN_SELF_MONITORING_MS: u64 = 100;
+
 impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let positive = [
@@ -739,6 +750,12 @@ impl Config {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError(format!("{name} must be greater than 0")));
+        }
+        if (1..MIN_SELF_MONITORING_MS).contains(&self.self_monitoring_interval_ms) {
+            return Err(ConfigError(format!(
+                "self_monitoring_interval_ms must be 0, which turns it off, or at least \
+                 {MIN_SELF_MONITORING_MS}"
+            )));
         }
         let largest = self.max_body_bytes.max(self.max_remote_write_bytes);
         if self.max_inflight_body_bytes < largest {
@@ -953,6 +970,7 @@ mod tests {
         );
         check("query_timeout_ms = 300000", "gc_grace_ms");
         check("max_fresh_segments = 63", "at least 64");
+        check("self_monitoring_interval_ms = 99", "at least 100");
         check("value_layout = 'double'", "value_layout");
         check("otlp_delta = 'drop'", "otlp_delta");
         check(

@@ -12,7 +12,8 @@
 //!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
 //!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
-//! 6. `metrics`: what is counted of all that.
+//! 6. `metrics`: what is counted of all that. `self_monitoring` writes it as samples of `_internal`, which
+//!    `own_samples` makes of it.
 
 pub mod audit;
 pub mod context;
@@ -25,10 +26,12 @@ pub mod labels;
 pub mod maintain;
 pub mod metadata;
 pub mod metrics;
+mod own_samples;
 pub mod promql;
 pub mod push;
 pub mod read;
 pub mod samples;
+pub mod self_monitoring;
 pub mod slots;
 pub mod sql;
 pub mod tenants;
@@ -70,7 +73,7 @@ pub struct Service {
     /// The memory of the process.
     pub memory: Arc<MemoryBudget>,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     uses: TokenUses,
     tenants: Arc<Tenants>,
     audit_clock: AuditClock,
@@ -91,6 +94,7 @@ impl Service {
         metrics.add_queries(&slots);
         let memory = memory::budget(&config);
         metrics.add_memory(&memory);
+        let metrics = Arc::new(metrics);
         Self {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),

@@ -599,6 +599,11 @@ impl Ingester {
         *self.put_off.write() = reason.map(Arc::from);
     }
 
+    /// Whether writes are put off at present.
+    pub fn puts_off_writes(&self) -> bool {
+        self.put_off.read().is_some()
+    }
+
     /// Whether any rows of a table are not in a segment yet.
     pub fn has_recent(&self, database: &str, table: &str) -> bool {
         let name = self.table_name(database, table);
