@@ -33,6 +33,7 @@ use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
 pub mod asked;
 pub mod cells;
+pub mod columns;
 pub mod formats;
 pub mod placeholders;
 pub mod warnings;
