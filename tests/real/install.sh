@@ -43,12 +43,12 @@ unpack_prometheus() (
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror unstable main" >unstable.list
   apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/unstable.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
   "${apt[@]}" update
-  "${apt[@]}" download prometheus
-  dpkg-deb --extract prometheus_*.deb unpacked
+  "${apt[@]}" download prometheus promtool
+  for package in *.deb; do dpkg-deb --extract "$package" unpacked; done
   unpacked/usr/bin/prometheus --version >/dev/null
-  install -D -t "$programs" unpacked/usr/bin/prometheus
+  install -D -t "$programs" unpacked/usr/bin/prometheus unpacked/usr/bin/promtool
 )
-if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/prometheus" ]; then
+if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/promtool" ]; then
   unpack_prometheus || echo "Prometheus 3 cannot be had from Debian unstable: the tests that need it will be skipped"
 fi
 

@@ -49,6 +49,7 @@ fn routes() -> Router<Arc<App>> {
         .nest("/db/{database}", below_a_database())
         .merge(influx::write::routes())
         .merge(influx::delete::routes())
+        .merge(influx::buckets::routes())
         .merge(influx::configure::routes())
         .merge(influx::query::routes())
         .merge(influx::query_v3::routes())

@@ -211,7 +211,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 49] = [
+const OTHERS: [Row; 56] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -402,6 +402,20 @@ const OTHERS: [Row; 49] = [
         "{}",
         Needs::Server,
     ),
+    ("GET", "/api/v2/orgs", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "", "", Needs::Token),
+    (
+        "POST",
+        "/api/v2/buckets",
+        "",
+        r#"{"name": "a"}"#,
+        Needs::Admin,
+    ),
+    // Of what may not be known nothing is found.
+    ("GET", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("PATCH", "/api/v2/buckets/{id}", "", "{}", Needs::Token),
+    ("DELETE", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "?name=b", "", Needs::Token),
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
     ("GET", "/metrics", "", "", Needs::Internal),
