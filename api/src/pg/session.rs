@@ -103,6 +103,11 @@ impl Session {
                 }
                 Err(error) => Err(error.into()),
             };
+            // Messages of a few bytes have answers of many.
+            let handled = match handled {
+                Ok(()) => link.flush_if_full().await,
+                failed => failed,
+            };
             match handled {
                 Ok(()) => {}
                 Err(Ended::Told(error)) if !error.is_fatal => {

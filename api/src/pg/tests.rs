@@ -322,6 +322,14 @@ async fn what_a_session_keeps_has_a_limit() {
     let answer = client.sync().await;
     assert!(answer.ends_with("E54000 I"), "{answer}");
     assert_eq!(client.query("DEALLOCATE ALL").await, "DEALLOCATE ALL I");
+    // What a statement answers is forgotten for others.
+    let wide = vec!["1"; 300].join(",");
+    for n in 0..60 {
+        client.parse(&format!("s{n}"), &format!("SELECT {wide}")).await;
+        client.send(b'D', format!("Ss{n}\0").as_bytes()).await;
+    }
+    let answer = client.sync().await;
+    assert_eq!(answer, format!("{}I", "1 t T ".repeat(60)));
     // A portal keeps its statement.
     let long = format!("SELECT '{}'", "x".repeat(1 << 20));
     for n in 0..20 {
@@ -339,16 +347,17 @@ async fn memory_of_statements_is_counted_once_and_given_back() {
     let memory = Arc::clone(&server.door.app.service.memory);
     let before = memory.used();
     let mut client = server.client().await;
+    client.query("BEGIN").await;
     let long = format!("SELECT '{}'", "x".repeat(100_000));
     for name in ["a", "b"] {
         client.parse(name, &long).await;
     }
     client.send(b'C', b"Sa\0").await;
-    assert_eq!(client.sync().await, "1 1 3 I");
+    assert_eq!(client.sync().await, "1 1 3 T");
     let held = memory.used() - before;
     assert!((100_000..150_000).contains(&held), "{held}");
     client.send(b'C', b"Sb\0").await;
-    assert_eq!(client.sync().await, "3 I");
+    assert_eq!(client.sync().await, "3 T");
     assert_eq!(memory.used(), before);
 }
 

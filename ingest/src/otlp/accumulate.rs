@@ -125,7 +125,14 @@ impl Accumulator {
         };
         rewriter.request(database, body)?;
         rewriter.reserve()?;
-        let Rewriter { out, mut done, .. } = rewriter;
+        let Rewriter {
+            out,
+            memory,
+            mut done,
+            ..
+        } = rewriter;
+        // What is logged is a copy, behind the settings.
+        memory.try_grow(out.len())?;
         done.body = out.into_bytes();
         Ok(Some(done))
     }

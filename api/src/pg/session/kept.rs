@@ -137,6 +137,11 @@ impl Kept {
     pub fn prepare(&mut self, name: String, prepared: Prepared) -> Result<(), PgError> {
         self.prepared.remove(&name);
         let bytes = prepared.bytes();
+        if self.prepared_bytes() + bytes > MAX_PREPARED_BYTES {
+            // Descriptions can be asked for again.
+            let others = self.prepared.values();
+            others.for_each(|other| *other.described.lock() = None);
+        }
         let is_full = self.prepared.len() >= MAX_PREPARED;
         if is_full || self.prepared_bytes() + bytes > MAX_PREPARED_BYTES {
             return Err(PgError::new(

@@ -40,6 +40,7 @@ impl Session {
                 }
                 ended => ended,
             })?;
+            link.flush_if_full().await?;
         }
         if count == 0 {
             link.out.empty_query();
