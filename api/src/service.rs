@@ -8,7 +8,7 @@
 //! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
-//! 4. `write`; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
+//! 4. `write`, and `push` for groups of metrics; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
 //!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
 //!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
@@ -26,6 +26,7 @@ pub mod maintain;
 pub mod metadata;
 pub mod metrics;
 pub mod promql;
+pub mod push;
 pub mod read;
 pub mod samples;
 pub mod slots;

@@ -40,6 +40,8 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::scraping::routes());
         reads
             .merge(prometheus::write::routes())
+            .merge(prometheus::import::routes())
+            .merge(prometheus::pushgateway::routes())
             .merge(collectd::routes())
             .merge(otlp::routes())
             .merge(prometheus::admin::routes())

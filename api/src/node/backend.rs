@@ -31,6 +31,9 @@ use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
 use tokio::runtime::Handle;
 
+pub use tidelake_ingest::exposition::{
+    Settings as TextSettings, TextFormat, render as text_render,
+};
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::wal::{ContentEncoding, OtlpFormat, Precision, Protocol, WalState};

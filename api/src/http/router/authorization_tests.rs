@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 33] = [
+const OF_A_DATABASE: [Row; 38] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -105,6 +105,17 @@ const OF_A_DATABASE: [Row; 33] = [
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
     ("GET", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/api/v1/import/prometheus", "", "x 1", Needs::Write),
+    ("PUT", "/metrics/job/{*group}", "", "x 1\n", Needs::Write),
+    ("POST", "/metrics/job/{*group}", "", "x 1\n", Needs::Write),
+    ("DELETE", "/metrics/job/{*group}", "", "", Needs::Write),
+    (
+        "POST",
+        "/metrics/job@base64/{*group}",
+        "",
+        "x 1\n",
+        Needs::Write,
+    ),
     ("POST", "/api/v1/import/collectd", "", "", Needs::Write),
     ("POST", "/v1/metrics", "", "", Needs::Write),
     ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
@@ -488,7 +499,10 @@ impl Server {
 
     async fn send(&self, row: Row, secret: Option<&str>) -> Response<Body> {
         let (method, path, rest, body, _) = row;
-        let path = path.replace("{database}", "a").replace("{name}", "job");
+        let path = path
+            .replace("{database}", "a")
+            .replace("{name}", "job")
+            .replace("{*group}", "am9i");
         let mut request = Request::builder()
             .uri(format!("{path}{rest}"))
             .header("host", "tsdb.example.com")
