@@ -34,6 +34,7 @@ use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
 pub mod asked;
 pub mod cells;
+pub mod columns;
 pub mod formats;
 pub mod lines;
 pub mod placeholders;

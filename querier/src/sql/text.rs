@@ -53,6 +53,7 @@ impl SqlText {
             .iter()
             .any(|word| first_words.split(' ').next() == Some(word));
         let as_of = take_as_of(&mut tokens)?;
+        select_table(&mut tokens);
         information::standardize(&mut tokens);
         let parameters = name_parameters(&mut tokens);
         if as_of.is_some() && is_command {
@@ -126,6 +127,28 @@ fn name_parameters(tokens: &mut [TokenWithSpan]) -> Vec<String> {
         names.sort_by_key(|name| name.parse::<u64>().unwrap_or(u64::MAX));
     }
     names
+}
+
+/// `TABLE t` as `SELECT * FROM t`: the parser loses what follows the name.
+fn select_table(tokens: &mut Vec<TokenWithSpan>) {
+    let is_gap = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
+    let Some(at) = tokens.iter().position(|token| !is_gap(token)) else {
+        return;
+    };
+    let Some(table) = tokens
+        .get(at)
+        .filter(|token| is_word(&token.token, "TABLE"))
+    else {
+        return;
+    };
+    let words = [
+        Token::make_word("SELECT", None),
+        Token::Mul,
+        Token::make_word("FROM", None),
+    ];
+    let span = table.span;
+    let words = words.map(|token| TokenWithSpan { token, span });
+    tokens.splice(at..=at, words);
 }
 
 /// Whether a token is this unquoted word.
