@@ -9,8 +9,9 @@
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
 //! 4. `write`; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
-//!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
-//!    retention. `audit` records those.
+//!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `running` lists and stops those.
+//!    `tail`: points as they arrive. `metadata`, `storage`; `maintain`: deletes, drops, retention.
+//!    `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
 //! 6. `metrics`: what is counted of all that.
 
@@ -27,9 +28,12 @@ pub mod metadata;
 pub mod metrics;
 pub mod promql;
 pub mod read;
+pub mod running;
 pub mod samples;
 pub mod slots;
 pub mod sql;
+pub mod storage;
+pub mod tail;
 pub mod tenants;
 pub mod tokens;
 pub mod write;
@@ -49,6 +53,7 @@ use tokio::time::Instant;
 use self::audit::AuditClock;
 use self::error::ServiceError;
 use self::metrics::Metrics;
+use self::running::RunningQueries;
 use self::slots::QuerySlots;
 use self::tenants::Tenants;
 use self::tokens::TokenUses;
@@ -66,6 +71,8 @@ pub struct Service {
     pub started_ms: i64,
     /// Places for queries.
     pub slots: Arc<QuerySlots>,
+    /// The queries that have one.
+    pub running: Arc<RunningQueries>,
     /// The memory of the process.
     pub memory: Arc<MemoryBudget>,
     /// What is counted.
@@ -94,6 +101,7 @@ impl Service {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),
             slots,
+            running: Arc::default(),
             memory,
             metrics,
             uses: TokenUses::default(),

@@ -15,7 +15,7 @@ from harness import ROOT, VENV, Skipped  # noqa: E402
 
 TESTS = [
     "bombs", "influx_client", "otlp_sdk", "otlp_random", "flight", "postgres", "postgres_door", "parquet_readers", "promql_syntax", "promql_fuzz",
-    "influxql_fuzz", "s3", "front_door", "operators", "remote_read", "prometheus",
+    "influxql_fuzz", "s3", "front_door", "ui", "operators", "remote_read", "prometheus",
 ]
 
 

@@ -11,7 +11,10 @@ export function Login({ isRefused, onClose }: { isRefused: boolean; onClose(): v
     event.preventDefault();
     try {
       // Asked with the token before it is kept: a wrong one replaces nothing.
-      const answer = await fetch("/api/v1/status/buildinfo", { headers: headersFor(secret.trim()), credentials: "omit" });
+      const answer = await fetch("/api/v1/status/buildinfo", {
+        headers: headersFor(secret.trim()),
+        credentials: "omit",
+      });
       if (!answer.ok) throw await failure(answer);
       setToken(secret.trim());
       onClose();
@@ -27,10 +30,19 @@ export function Login({ isRefused, onClose }: { isRefused: boolean; onClose(): v
     <Dialog title="Token" onClose={onClose}>
       <p class="soft">
         {isRefused ? "This server wants a token. " : ""}
-        It is sent with each request, kept until this tab is closed, and never part of a link. <code>tidelake token create</code> makes one.
+        It is sent with each request, kept until this tab is closed, and never part of a link.{" "}
+        <code>tidelake token create</code> makes one.
       </p>
       <form class="login" onSubmit={(event) => void check(event)}>
-        <input type="password" autocomplete="off" aria-label="Token" placeholder="Token" value={secret} onInput={(event) => setSecret(event.currentTarget.value)} autoFocus />
+        <input
+          type="password"
+          autocomplete="off"
+          aria-label="Token"
+          placeholder="Token"
+          value={secret}
+          onInput={(event) => setSecret(event.currentTarget.value)}
+          autoFocus
+        />
         <button class="primary" type="submit" disabled={secret.trim() === ""}>
           Log in
         </button>

@@ -1,15 +1,23 @@
 // The frame of all views: their names, the database, the token, the colours, and help.
 import { useEffect, useState } from "preact/hooks";
 import { address, go, link, useAddress, VIEWS } from "./address";
+import { ExploreView } from "./explore/view";
 import { HelpDialog } from "./help";
 import { MoonIcon, SunIcon, SystemIcon } from "./icons";
+import { LiveView } from "./live/view";
 import { Login } from "./login";
 import { QueryView } from "./query/view";
 import { getJson } from "./server/http";
 import { onSession, token, tokenIsRefused } from "./server/session";
+import { StatusView } from "./status/view";
 import { setTheme, theme, type Theme } from "./theme";
 
-const NAMES: Record<(typeof VIEWS)[number], string> = { query: "Query", explore: "Explore", status: "Status", live: "Live" };
+const NAMES: Record<(typeof VIEWS)[number], string> = {
+  query: "Query",
+  explore: "Explore",
+  status: "Status",
+  live: "Live",
+};
 const THEMES: Record<Theme, { next: Theme; Sign: () => preact.JSX.Element }> = {
   auto: { next: "light", Sign: SystemIcon },
   light: { next: "dark", Sign: SunIcon },
@@ -31,7 +39,14 @@ export function Shell() {
   const key = `${session.token} ${view}`;
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById("main")?.querySelector<HTMLElement>("input, button, select, textarea")?.focus())}>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => (
+          event.preventDefault(),
+          document.getElementById("main")?.querySelector<HTMLElement>("input, button, select, textarea")?.focus()
+        )}
+      >
         Skip to the content
       </a>
       <header class="head">
@@ -41,7 +56,11 @@ export function Shell() {
         </a>
         <nav aria-label="Views">
           {VIEWS.map((name) => (
-            <a key={name} href={name === view ? link(view, fields) : link(name, ofDatabase)} aria-current={name === view ? "page" : undefined}>
+            <a
+              key={name}
+              href={name === view ? link(view, fields) : link(name, ofDatabase)}
+              aria-current={name === view ? "page" : undefined}
+            >
               {NAMES[name]}
             </a>
           ))}
@@ -57,6 +76,9 @@ export function Shell() {
         </button>
       </header>
       {view === "query" && <QueryView key={key} fields={fields} />}
+      {view === "explore" && <ExploreView key={key} fields={fields} />}
+      {view === "status" && <StatusView key={key} fields={fields} />}
+      {view === "live" && <LiveView key={key} fields={fields} />}
       {(isAsking || session.isRefused) && <Login isRefused={session.isRefused} onClose={() => setIsAsking(false)} />}
       {isHelping && <HelpDialog onClose={() => setIsHelping(false)} />}
     </>
@@ -67,7 +89,8 @@ function useKeys(help: () => void): void {
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const target = event.composedPath()[0];
-      const isTyping = target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+      const isTyping =
+        target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
       if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "?") return help();
       if (event.key === "/") {
@@ -76,7 +99,8 @@ function useKeys(help: () => void): void {
       }
       const place = Number(event.key) - 1;
       const name = VIEWS[place];
-      if (name) go(name, new URLSearchParams(address().fields.get("db") ? { db: address().fields.get("db") ?? "" } : {}));
+      if (name)
+        go(name, new URLSearchParams(address().fields.get("db") ? { db: address().fields.get("db") ?? "" } : {}));
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
@@ -125,7 +149,12 @@ function ThemeButton() {
     setChoice(next);
   };
   return (
-    <button class="icon" aria-label={`Colours: ${choice}. Change to ${next}`} title={`Colours: ${choice}`} onClick={change}>
+    <button
+      class="icon"
+      aria-label={`Colours: ${choice}. Change to ${next}`}
+      title={`Colours: ${choice}`}
+      onClick={change}
+    >
       <Sign />
     </button>
   );

@@ -60,7 +60,8 @@ export function createEditor({ host, language, text, source, onChange, onRun }: 
   return {
     text: () => view.state.doc.toString(),
     setText(next) {
-      if (next !== view.state.doc.toString()) view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next } });
+      if (next !== view.state.doc.toString())
+        view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next } });
     },
     setLanguage(next, from) {
       view.dispatch({ effects: dialect.reconfigure(speaking(next, from)) });

@@ -14,11 +14,20 @@ const FUNCTIONS =
   "derivative difference elapsed exp floor histogram ln log log2 log10 moving_average non_negative_derivative " +
   "non_negative_difference pow round sqrt holt_winters";
 
-const InfluxQL = SQLDialect.define({ keywords: KEYWORDS, builtin: FUNCTIONS, types: "", doubleQuotedStrings: false, identifierQuotes: '"', operatorChars: "*+-%<>!=~/" });
+const InfluxQL = SQLDialect.define({
+  keywords: KEYWORDS,
+  builtin: FUNCTIONS,
+  types: "",
+  doubleQuotedStrings: false,
+  identifierQuotes: '"',
+  operatorChars: "*+-%<>!=~/",
+});
 
 export function influxql(source: Source): Extension {
   return [
-    new LanguageSupport(InfluxQL.language, [InfluxQL.language.data.of({ autocomplete: keywordCompletionSource(InfluxQL, true) })]),
+    new LanguageSupport(InfluxQL.language, [
+      InfluxQL.language.data.of({ autocomplete: keywordCompletionSource(InfluxQL, true) }),
+    ]),
     schemaCompletion(InfluxQL, "measurements", async () => schemas(await source.measurements())),
   ];
 }

@@ -7,7 +7,9 @@ type Schemas = Record<string, Record<string, string[]>>;
 
 export function schemaCompletion(dialect: SQLDialect, defaultSchema: string, load: () => Promise<Schemas>): Extension {
   let known: Schemas | undefined;
-  let complete: ((context: CompletionContext) => CompletionResult | null | Promise<CompletionResult | null>) | undefined;
+  let complete:
+    | ((context: CompletionContext) => CompletionResult | null | Promise<CompletionResult | null>)
+    | undefined;
   const autocomplete = async (context: CompletionContext) => {
     const schema = await load();
     if (schema !== known) {

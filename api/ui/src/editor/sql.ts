@@ -17,5 +17,9 @@ async function functions(context: CompletionContext, source: Source): Promise<Co
   const word = context.matchBefore(/\w+/);
   if (!word || word.text.length < 2) return null;
   const names = await source.sqlFunctions();
-  return { from: word.from, validFor: /^\w*$/, options: names.map((label) => ({ label, type: "function", apply: `${label}(`, boost: -10 })) };
+  return {
+    from: word.from,
+    validFor: /^\w*$/,
+    options: names.map((label) => ({ label, type: "function", apply: `${label}(`, boost: -10 })),
+  };
 }

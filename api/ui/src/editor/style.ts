@@ -5,7 +5,10 @@ import { tags } from "@lezer/highlight";
 
 export const colours = HighlightStyle.define([
   { tag: [tags.keyword, tags.modifier, tags.operatorKeyword], color: "var(--code-keyword)" },
-  { tag: [tags.function(tags.variableName), tags.standard(tags.name), tags.standard(tags.variableName)], color: "var(--code-function)" },
+  {
+    tag: [tags.function(tags.variableName), tags.standard(tags.name), tags.standard(tags.variableName)],
+    color: "var(--code-function)",
+  },
   { tag: [tags.labelName, tags.propertyName], color: "var(--code-label)" },
   { tag: [tags.string, tags.special(tags.string)], color: "var(--code-string)" },
   { tag: [tags.number, tags.bool, tags.null, tags.typeName], color: "var(--code-number)" },
@@ -21,10 +24,23 @@ export const look = EditorView.theme({
   ".cm-line": { padding: "0 10px" },
   ".cm-placeholder": { color: "var(--text-faint)" },
   ".cm-cursor": { borderLeftColor: "var(--text)" },
-  "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": { background: "var(--selected)" },
-  ".cm-matchingBracket, &.cm-focused .cm-matchingBracket": { backgroundColor: "var(--selected)", outline: "1px solid var(--line-strong)" },
-  ".cm-nonmatchingBracket, &.cm-focused .cm-nonmatchingBracket": { backgroundColor: "transparent", color: "var(--bad)" },
-  ".cm-lintRange-error": { backgroundImage: "none", textDecoration: "underline wavy var(--bad) 1.5px", textUnderlineOffset: "3px", textDecorationSkipInk: "none" },
+  "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": {
+    background: "var(--selected)",
+  },
+  ".cm-matchingBracket, &.cm-focused .cm-matchingBracket": {
+    backgroundColor: "var(--selected)",
+    outline: "1px solid var(--line-strong)",
+  },
+  ".cm-nonmatchingBracket, &.cm-focused .cm-nonmatchingBracket": {
+    backgroundColor: "transparent",
+    color: "var(--bad)",
+  },
+  ".cm-lintRange-error": {
+    backgroundImage: "none",
+    textDecoration: "underline wavy var(--bad) 1.5px",
+    textUnderlineOffset: "3px",
+    textDecorationSkipInk: "none",
+  },
   ".cm-tooltip": {
     backgroundColor: "var(--raised)",
     border: "1px solid var(--line-strong)",

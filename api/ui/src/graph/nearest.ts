@@ -13,7 +13,11 @@ export function before(times: Float64Array, time: number): number {
 }
 
 /** The value of a line at a time, and where it is: the nearest point that is no gap, within `reach`. */
-export function valueAt({ times, values }: Line, time: number, reach: number): { time: number; value: number } | undefined {
+export function valueAt(
+  { times, values }: Line,
+  time: number,
+  reach: number,
+): { time: number; value: number } | undefined {
   const left = before(times, time);
   let best: { time: number; value: number } | undefined;
   for (const i of [left, left + 1]) {

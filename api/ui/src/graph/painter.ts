@@ -69,7 +69,12 @@ export function clip({ context, left, top, width, height }: Ground, work: () => 
 }
 
 /** Paints one line; a point between two gaps is a dot. */
-export function paintLine(ground: Ground, { times, values }: Line, colour: string, look: { stacked: boolean; width: number }): void {
+export function paintLine(
+  ground: Ground,
+  { times, values }: Line,
+  colour: string,
+  look: { stacked: boolean; width: number },
+): void {
   const { context, ratio } = ground;
   const path = new Path2D();
   const dots = new Path2D();

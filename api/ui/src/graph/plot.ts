@@ -104,7 +104,10 @@ export class Plot {
 
   private data(): uPlot.AlignedData {
     const { graph } = this.picture;
-    return [[graph.from / 1000, graph.to / 1000], [null, null]];
+    return [
+      [graph.from / 1000, graph.to / 1000],
+      [null, null],
+    ];
   }
 
   private isLog(): boolean {
@@ -114,23 +117,39 @@ export class Plot {
   private options(height: number): uPlot.Options {
     const { zone } = this.picture;
     const css = (name: string) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-    const axis = { stroke: css("--text-soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const axis = {
+      stroke: css("--text-soft"),
+      grid: { stroke: css("--grid"), width: 1 },
+      ticks: { show: false },
+      font: "11px system-ui, sans-serif",
+    };
     return {
       width: Math.max(120, this.host.clientWidth),
       height,
       legend: { show: false },
       padding: [8, 18, 0, 0],
-      ...(zone === "local" ? {} : { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1000), zone === "UTC" ? "Etc/UTC" : zone) }),
+      ...(zone === "local"
+        ? {}
+        : { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1000), zone === "UTC" ? "Etc/UTC" : zone) }),
       scales: {
         x: { range: () => [this.picture.graph.from / 1000, this.picture.graph.to / 1000] },
         y: { distr: this.isLog() ? 3 : 1, range: () => this.yRange() },
       },
       axes: [
-        { ...axis, values: (_u, splits, _axis, _space, increment) => timeLabels(splits, increment, this.picture.zone), space: 76, size: 38 },
+        {
+          ...axis,
+          values: (_u, splits, _axis, _space, increment) => timeLabels(splits, increment, this.picture.zone),
+          space: 76,
+          size: 38,
+        },
         {
           ...axis,
           values: (_u, splits) => splits.map((value) => (value === null ? "" : formatValue(value, this.yUnit()))),
-          size: (u, values) => Math.max(44, 14 + Math.max(0, ...(values ?? []).map((text) => u.ctx.measureText(text).width / devicePixelRatio))),
+          size: (u, values) =>
+            Math.max(
+              44,
+              14 + Math.max(0, ...(values ?? []).map((text) => u.ctx.measureText(text).width / devicePixelRatio)),
+            ),
         },
       ],
       series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
@@ -219,7 +238,11 @@ export class Plot {
       this.listener.point(undefined);
       return;
     }
-    const pointed: Pointed = { left: left + this.plot.over.offsetLeft, top: top + this.plot.over.offsetTop, time: this.timeAt(left) };
+    const pointed: Pointed = {
+      left: left + this.plot.over.offsetLeft,
+      top: top + this.plot.over.offsetTop,
+      time: this.timeAt(left),
+    };
     const exemplar = this.exemplarAt(left, top);
     const { heat } = this.picture.graph;
     if (exemplar) {
@@ -246,7 +269,9 @@ export class Plot {
       const distance = Math.hypot(across / 3, this.plot.valToPos(found.value, "y") - top);
       if (!(distance < nearest)) return;
       nearest = distance;
-      const value = graph.lines[place] ? (valueAt(graph.lines[place], found.time, 0)?.value ?? found.value) : found.value;
+      const value = graph.lines[place]
+        ? (valueAt(graph.lines[place], found.time, 0)?.value ?? found.value)
+        : found.value;
       pointed.line = { name: line.name, labels: line.labels, value, colour: seriesColour(place, isDark) };
       pointed.time = found.time;
     });

@@ -65,7 +65,8 @@ export function unitOf(expression: string): Unit {
   if (isCount || /\/[^/]*[a-z]/i.test(expression)) return "none";
   if (/_bytes(_total|_sum)?\b/.test(expression)) return isRate ? "bytes/s" : "bytes";
   if (/histogram_quantile\s*\(/.test(expression) && /_seconds\b|_seconds_bucket\b/.test(expression)) return "seconds";
-  if (/_seconds(_total|_sum)?\b/.test(expression) && !/timestamp|_time_seconds/.test(expression)) return isRate ? "none" : "seconds";
+  if (/_seconds(_total|_sum)?\b/.test(expression) && !/timestamp|_time_seconds/.test(expression))
+    return isRate ? "none" : "seconds";
   if (/_ratio\b/.test(expression)) return "ratio";
   if (/_percent\b/.test(expression)) return "percent";
   return isRate && /_total\b|_count\b/.test(expression) ? "per second" : "none";
@@ -74,5 +75,7 @@ export function unitOf(expression: string): Unit {
 /** The unit to use: as chosen, or by the names. The buckets of a heatmap have that of what was observed. */
 export function chosenUnit(chosen: string, expression: string, isHeat: boolean): Unit {
   if ((UNITS as readonly string[]).includes(chosen)) return chosen as Unit;
-  return unitOf(isHeat ? expression.replace(/\b(rate|irate|increase)\s*\(/g, "(").replace(/_bucket\b/g, "") : expression);
+  return unitOf(
+    isHeat ? expression.replace(/\b(rate|irate|increase)\s*\(/g, "(").replace(/_bucket\b/g, "") : expression,
+  );
 }

@@ -7,7 +7,11 @@ import type { Language } from "./state";
 const PAUSE_MS = 400;
 
 /** What is wrong with a query that is not run yet; only where it is shown, not in words. */
-export function useCheck(language: Language, text: string, database: string): { place: Place | undefined; message: string } | undefined {
+export function useCheck(
+  language: Language,
+  text: string,
+  database: string,
+): { place: Place | undefined; message: string } | undefined {
   const [error, setError] = useState<{ place: Place | undefined; message: string } | undefined>(undefined);
   useEffect(() => {
     setError(undefined);
@@ -15,7 +19,8 @@ export function useCheck(language: Language, text: string, database: string): { 
     const control = new AbortController();
     const timer = setTimeout(() => {
       prometheus("parse_query", { query: text }, database, control.signal).catch((failed: unknown) => {
-        if (failed instanceof ServerError && failed.status === 400) setError({ place: placeOf(failed.message, text), message: failed.message });
+        if (failed instanceof ServerError && failed.status === 400)
+          setError({ place: placeOf(failed.message, text), message: failed.message });
       });
     }, PAUSE_MS);
     return () => {

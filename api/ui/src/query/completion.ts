@@ -23,23 +23,53 @@ export function completionOf(database: string): Source {
   const selected = (selector: string) => (selector ? { "match[]": selector } : {});
   return {
     metricNames: () => cached("names", () => labelValues("__name__", { limit: MOST_NAMES }, database), []),
-    metadata: () => cached("metadata", () => getJson<{ data: Record<string, { type: string; help: string }[]> }>("/api/v1/metadata", {}, database).then(({ data }) => data), {}),
-    labelNames: (selector) => cached(`labels ${selector}`, () => prometheus<string[]>("labels", { ...selected(selector), limit: MOST_NAMES }, database), []),
+    metadata: () =>
+      cached(
+        "metadata",
+        () =>
+          getJson<{ data: Record<string, { type: string; help: string }[]> }>("/api/v1/metadata", {}, database).then(
+            ({ data }) => data,
+          ),
+        {},
+      ),
+    labelNames: (selector) =>
+      cached(
+        `labels ${selector}`,
+        () => prometheus<string[]>("labels", { ...selected(selector), limit: MOST_NAMES }, database),
+        [],
+      ),
     labelValues: (label, selector) =>
-      cached(`values ${label} ${selector}`, () => labelValues(label, { ...selected(selector), limit: MOST_VALUES }, database), []),
-    series: (selector) => cached(`series ${selector}`, () => prometheus<Record<string, string>[]>("series", { "match[]": selector, limit: MOST_VALUES }, database), []),
+      cached(
+        `values ${label} ${selector}`,
+        () => labelValues(label, { ...selected(selector), limit: MOST_VALUES }, database),
+        [],
+      ),
+    series: (selector) =>
+      cached(
+        `series ${selector}`,
+        () => prometheus<Record<string, string>[]>("series", { "match[]": selector, limit: MOST_VALUES }, database),
+        [],
+      ),
     tables: () => cached("tables", () => tables(database), {}),
     sqlFunctions: () =>
-      cached("functions", async () => {
-        const rows = await sql<{ name: string }>("SELECT DISTINCT routine_name AS name FROM information_schema.routines ORDER BY 1", database);
-        return rows.map(({ name }) => name);
-      }, []),
+      cached(
+        "functions",
+        async () => {
+          const rows = await sql<{ name: string }>(
+            "SELECT DISTINCT routine_name AS name FROM information_schema.routines ORDER BY 1",
+            database,
+          );
+          return rows.map(({ name }) => name);
+        },
+        [],
+      ),
     measurements: () => cached("measurements", () => measurements(database), {}),
   };
 }
 
 async function labelValues(label: string, params: Params, database: string): Promise<string[]> {
-  return (await getJson<{ data: string[] }>(`/api/v1/label/${encodeURIComponent(label)}/values`, params, database)).data;
+  return (await getJson<{ data: string[] }>(`/api/v1/label/${encodeURIComponent(label)}/values`, params, database))
+    .data;
 }
 
 async function tables(database: string): Promise<Record<string, Record<string, string[]>>> {

@@ -65,7 +65,8 @@ export function QueryEditor(props: Props) {
   }, [props.isFocused]);
 
   const keys = (event: KeyboardEvent) => {
-    const isRun = event.key === "Enter" && (event.ctrlKey || event.metaKey || (language === "promql" && !event.shiftKey));
+    const isRun =
+      event.key === "Enter" && (event.ctrlKey || event.metaKey || (language === "promql" && !event.shiftKey));
     if (!isRun) return;
     event.preventDefault();
     props.onRun();

@@ -23,7 +23,11 @@ export function Empty({ database, source, onTry }: { database: string; source: S
   }, [source]);
   if (!found) return <div class="empty" />;
   const isEmpty = found.metrics.length === 0 && Object.keys(found.tables).length === 0;
-  return <div class="empty">{isEmpty ? <Quickstart database={database} onTry={onTry} /> : <Suggestions found={found} onTry={onTry} />}</div>;
+  return (
+    <div class="empty">
+      {isEmpty ? <Quickstart database={database} onTry={onTry} /> : <Suggestions found={found} onTry={onTry} />}
+    </div>
+  );
 }
 
 function Quickstart({ database, onTry }: { database: string; onTry: Try }) {
@@ -95,7 +99,8 @@ function Suggestions({ found, onTry }: { found: Found; onTry: Try }) {
         ))}
       </div>
       <p class="soft">
-        {found.metrics.length.toLocaleString("en")} metrics, {Object.keys(found.tables).length.toLocaleString("en")} tables. <a href="#/explore">Explore</a> lists them.
+        {found.metrics.length.toLocaleString("en")} metrics, {Object.keys(found.tables).length.toLocaleString("en")}{" "}
+        tables. <a href="#/explore">Explore</a> lists them.
       </p>
     </>
   );
@@ -110,11 +115,28 @@ function suggestions({ metrics, tables }: Found): [Language, string][] {
   const tried: [Language, string | undefined][] = [
     ["promql", plain.includes("up") ? "up" : plain.find((name) => !/_(total|bucket|sum|count)$/.test(name))],
     ["promql", call(first(/http_requests_total$/) ?? first(/_total$/), (name) => `sum(rate(${name}[5m]))`)],
-    ["promql", call(first(/_seconds_bucket$/) ?? first(/_bucket$/), (name) => `histogram_quantile(0.99, sum by (le) (rate(${name}[5m])))`)],
+    [
+      "promql",
+      call(
+        first(/_seconds_bucket$/) ?? first(/_bucket$/),
+        (name) => `histogram_quantile(0.99, sum by (le) (rate(${name}[5m])))`,
+      ),
+    ],
     ["promql", metrics.length > 0 ? 'topk(10, count by (__name__) ({__name__=~".+"}))' : undefined],
-    ["sql", call(Object.keys(tables)[0], (name) => `SELECT * FROM ${quoted(name)} WHERE time > now() - INTERVAL '1 hour' ORDER BY time DESC LIMIT 100`)],
+    [
+      "sql",
+      call(
+        Object.keys(tables)[0],
+        (name) => `SELECT * FROM ${quoted(name)} WHERE time > now() - INTERVAL '1 hour' ORDER BY time DESC LIMIT 100`,
+      ),
+    ],
     ["influxql", call(Object.keys(tables)[0], (name) => `SELECT * FROM "${name}" WHERE time > now() - 1h LIMIT 100`)],
-    ["sql", plain.includes("up") ? "SELECT job, avg(value) AS up FROM metrics.up WHERE time > now() - INTERVAL '1 hour' GROUP BY job ORDER BY job" : undefined],
+    [
+      "sql",
+      plain.includes("up")
+        ? "SELECT job, avg(value) AS up FROM metrics.up WHERE time > now() - INTERVAL '1 hour' GROUP BY job ORDER BY job"
+        : undefined,
+    ],
   ];
   return tried.filter((each): each is [Language, string] => each[1] !== undefined);
 }

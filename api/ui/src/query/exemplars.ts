@@ -20,10 +20,20 @@ const MOST = 2000;
 
 /** The exemplars of a span of time, the latest ones if there are many. */
 export async function exemplars(query: string, span: Span, database: string, signal: AbortSignal): Promise<Exemplar[]> {
-  const found = await prometheus<Found[]>("query_exemplars", { query, start: span.from / 1000, end: span.to / 1000 }, database, signal);
+  const found = await prometheus<Found[]>(
+    "query_exemplars",
+    { query, start: span.from / 1000, end: span.to / 1000 },
+    database,
+    signal,
+  );
   const all = found.flatMap(({ seriesLabels, exemplars: each }) =>
     each.map(({ labels, value, timestamp }): Exemplar => {
-      return { time: timestamp * 1000, value: Number(value), labels: Object.entries(labels), series: Object.entries(seriesLabels) };
+      return {
+        time: timestamp * 1000,
+        value: Number(value),
+        labels: Object.entries(labels),
+        series: Object.entries(seriesLabels),
+      };
     }),
   );
   return all.sort((a, b) => a.time - b.time).slice(-MOST);

@@ -61,10 +61,25 @@ export function Graph({ graph, unit, isLog, zone, exemplars, onSelect, onPan }: 
   const summary = graph.heat ? "Heatmap" : `Graph of ${graph.lines.length} series`;
   return (
     <div class="graph">
-      <div class="plot" ref={host} role="img" aria-label={`${summary}. Drag to zoom, drag with Shift or the arrow keys to move in time.`} tabIndex={0} onKeyDown={keys}>
+      <div
+        class="plot"
+        ref={host}
+        role="img"
+        aria-label={`${summary}. Drag to zoom, drag with Shift or the arrow keys to move in time.`}
+        tabIndex={0}
+        onKeyDown={keys}
+      >
         {pointed && <Tooltip pointed={pointed} unit={unit} zone={zone} width={host.current?.clientWidth ?? 0} />}
       </div>
-      {!graph.heat && <Legend lines={graph.lines} hidden={hidden} onHide={setHidden} unit={unit} onPoint={(name) => plot.current?.highlight(name)} />}
+      {!graph.heat && (
+        <Legend
+          lines={graph.lines}
+          hidden={hidden}
+          onHide={setHidden}
+          unit={unit}
+          onPoint={(name) => plot.current?.highlight(name)}
+        />
+      )}
     </div>
   );
 }
@@ -101,7 +116,10 @@ function Tooltip({ pointed, unit, zone, width }: { pointed: Pointed; unit: Unit;
   const { line, cell, exemplar } = pointed;
   if (!line && !cell && !exemplar) return null;
   const isLeft = pointed.left > width / 2;
-  const style = { top: `${Math.max(0, pointed.top - 12)}px`, ...(isLeft ? { right: `${width - pointed.left + 14}px` } : { left: `${pointed.left + 14}px` }) };
+  const style = {
+    top: `${Math.max(0, pointed.top - 12)}px`,
+    ...(isLeft ? { right: `${width - pointed.left + 14}px` } : { left: `${pointed.left + 14}px` }),
+  };
   return (
     <div class="tooltip" style={style}>
       <div class="soft">{formatTime(exemplar?.time ?? cell?.time ?? pointed.time, zone)}</div>

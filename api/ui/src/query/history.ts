@@ -16,7 +16,10 @@ const MAX_SAVED = 500;
 
 function isKept(value: unknown): value is Kept[] {
   const isOne = (each: Partial<Kept> | null) =>
-    typeof each === "object" && each !== null && typeof each.text === "string" && (LANGUAGES as readonly unknown[]).includes(each.language);
+    typeof each === "object" &&
+    each !== null &&
+    typeof each.text === "string" &&
+    (LANGUAGES as readonly unknown[]).includes(each.language);
   return Array.isArray(value) && value.every(isOne);
 }
 
@@ -43,7 +46,10 @@ export function keep(name: string, language: Language, text: string): void {
 
 /** Forgets a saved query. */
 export function forget(name: string): void {
-  save("saved", saved().filter((each) => each.name !== name));
+  save(
+    "saved",
+    saved().filter((each) => each.name !== name),
+  );
 }
 
 export function forgetHistory(): void {

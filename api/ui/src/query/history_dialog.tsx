@@ -28,14 +28,30 @@ export function HistoryDialog({ current, onChoose, onClose }: Props) {
     <Dialog title="Queries" onClose={onClose}>
       {current && current.text.trim() !== "" && (
         <form class="save" onSubmit={store}>
-          <input placeholder="Save the present query as" aria-label="Name of the query" value={name} onInput={(event) => setName(event.currentTarget.value)} />
+          <input
+            placeholder="Save the present query as"
+            aria-label="Name of the query"
+            value={name}
+            onInput={(event) => setName(event.currentTarget.value)}
+          />
           <button type="submit" disabled={name.trim() === ""}>
             Save
           </button>
         </form>
       )}
-      <input type="search" placeholder="Search" aria-label="Search queries" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
-      <List title="Saved" queries={saved().filter(matches)} onChoose={onChoose} onForget={(each) => (forget(each.name ?? ""), again())} />
+      <input
+        type="search"
+        placeholder="Search"
+        aria-label="Search queries"
+        value={filter}
+        onInput={(event) => setFilter(event.currentTarget.value)}
+      />
+      <List
+        title="Saved"
+        queries={saved().filter(matches)}
+        onChoose={onChoose}
+        onForget={(each) => (forget(each.name ?? ""), again())}
+      />
       <List title="History" queries={history().filter(matches)} onChoose={onChoose} />
       {history().length > 0 && (
         <button class="small" onClick={() => (forgetHistory(), again())}>
@@ -46,7 +62,17 @@ export function HistoryDialog({ current, onChoose, onClose }: Props) {
   );
 }
 
-function List({ title, queries, onChoose, onForget }: { title: string; queries: Kept[]; onChoose: Props["onChoose"]; onForget?(kept: Kept): void }) {
+function List({
+  title,
+  queries,
+  onChoose,
+  onForget,
+}: {
+  title: string;
+  queries: Kept[];
+  onChoose: Props["onChoose"];
+  onForget?(kept: Kept): void;
+}) {
   return (
     <section>
       <h3>{title}</h3>

@@ -32,19 +32,31 @@ export function Legend({ lines, hidden, onHide, onPoint, unit }: Props) {
   const rows = useMemo(() => ordered(lines, sort, filter), [lines, sort, filter]);
   if (lines.length === 0) return null;
   const shown = isWhole ? rows : rows.slice(0, FIRST_ROWS);
-  const pick = (name: string, isAdding: boolean) => onHide(isAdding ? toggled(hidden, name) : alone(lines, hidden, name));
+  const pick = (name: string, isAdding: boolean) =>
+    onHide(isAdding ? toggled(hidden, name) : alone(lines, hidden, name));
   return (
     <div class="legend">
       {lines.length > 8 && (
         <div class="legend-tools">
-          <input type="search" placeholder={`Filter ${lines.length} series`} aria-label="Filter the legend" value={filter} onInput={(e) => setFilter(e.currentTarget.value)} />
+          <input
+            type="search"
+            placeholder={`Filter ${lines.length} series`}
+            aria-label="Filter the legend"
+            value={filter}
+            onInput={(e) => setFilter(e.currentTarget.value)}
+          />
           {hidden.size > 0 && (
             <button class="small" onClick={() => onHide(new Set())}>
               Show all
             </button>
           )}
           {filter !== "" && (
-            <button class="small" onClick={() => onHide(new Set(lines.filter((line) => !rows.some((row) => row.line === line)).map(({ name }) => name)))}>
+            <button
+              class="small"
+              onClick={() =>
+                onHide(new Set(lines.filter((line) => !rows.some((row) => row.line === line)).map(({ name }) => name)))
+              }
+            >
               Draw only these
             </button>
           )}
@@ -66,7 +78,11 @@ export function Legend({ lines, hidden, onHide, onPoint, unit }: Props) {
         </thead>
         <tbody onMouseLeave={() => onPoint(undefined)}>
           {shown.map(({ line, place }) => (
-            <tr key={line.name} class={hidden.has(line.name) ? "is-hidden" : ""} onMouseEnter={() => onPoint(line.name)}>
+            <tr
+              key={line.name}
+              class={hidden.has(line.name) ? "is-hidden" : ""}
+              onMouseEnter={() => onPoint(line.name)}
+            >
               <td>
                 <button
                   class="plain series"
@@ -110,7 +126,9 @@ function alone(lines: Line[], hidden: ReadonlySet<string>, name: string): Readon
 
 function ordered(lines: Line[], sort: keyof Stats | undefined, filter: string): Row[] {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = lines.map((line, place) => ({ line, place })).filter(({ line }) => words.every((word) => line.name.toLowerCase().includes(word)));
+  const rows = lines
+    .map((line, place) => ({ line, place }))
+    .filter(({ line }) => words.every((word) => line.name.toLowerCase().includes(word)));
   if (!sort) return rows;
   const key = ({ line }: Row) => (Number.isNaN(line.stats[sort]) ? -Infinity : line.stats[sort]);
   return rows.sort((a, b) => key(b) - key(a));
@@ -120,7 +138,9 @@ function ordered(lines: Line[], sort: keyof Stats | undefined, filter: string): 
 function commonLabels(lines: Line[]): [string, string][] {
   const [first, ...rest] = lines;
   if (!first || rest.length === 0) return [];
-  return first.labels.filter(([name, value]) => rest.every((line) => line.labels.some(([n, v]) => n === name && v === value)));
+  return first.labels.filter(([name, value]) =>
+    rest.every((line) => line.labels.some(([n, v]) => n === name && v === value)),
+  );
 }
 
 function CommonLabels({ labels }: { labels: [string, string][] }) {

@@ -72,7 +72,15 @@ export function Panel(props: Props) {
     const to = step > 0 ? Math.floor(span.to / step) * step : span.to;
     const from = step > 0 ? Math.floor(span.from / step) * step : span.from;
     const isTable = panel.language !== "promql";
-    return { language: panel.language, text: withTimes(panel, span, stepOf(props.step, span, width())), database, token: token(), from: isTable ? span.from : from, to: isTable ? span.to : to, step };
+    return {
+      language: panel.language,
+      text: withTimes(panel, span, stepOf(props.step, span, width())),
+      database,
+      token: token(),
+      from: isTable ? span.from : from,
+      to: isTable ? span.to : to,
+      step,
+    };
   }, [panel.text, panel.language, isInstant, database, span, props.step, props.turn]);
 
   useEffect(() => {
@@ -88,6 +96,8 @@ export function Panel(props: Props) {
     runner.current.run(job, shape()).then(
       (answer) => {
         if (turn !== turns.current) return;
+        // In traces: when the last byte was there.
+        performance.mark("answered", { startTime: performance.now() - answer.parseMs });
         setResult({ job, answer });
         setGraph(answer.graph);
         setFailed(undefined);
@@ -114,7 +124,8 @@ export function Panel(props: Props) {
   }, [panel.exemplars, result]);
 
   const check = useCheck(panel.language, draft, database);
-  const runError = failed && draft === panel.text ? { place: placeOf(failed.message, draft), message: failed.message } : undefined;
+  const runError =
+    failed && draft === panel.text ? { place: placeOf(failed.message, draft), message: failed.message } : undefined;
   const error = useMemo(() => runError ?? check, [failed, check, draft === panel.text]);
   const unit = chosenUnit(panel.unit, panel.language === "promql" ? panel.text : "", graph?.heat !== undefined);
   const run = () => (draft === panel.text ? props.onChange({}) : props.onChange({ text: draft }));
@@ -133,7 +144,11 @@ export function Panel(props: Props) {
           value={panel.language}
           onChange={(event) => {
             const language = event.currentTarget.value as Language;
-            props.onChange({ language, text: draft, show: language === "influxql" && panel.show === "explain" ? "table" : panel.show });
+            props.onChange({
+              language,
+              text: draft,
+              show: language === "influxql" && panel.show === "explain" ? "table" : panel.show,
+            });
           }}
         >
           {LANGUAGES.map((language) => (
@@ -142,7 +157,15 @@ export function Panel(props: Props) {
             </option>
           ))}
         </select>
-        <QueryEditor language={panel.language} text={draft} source={props.source} error={error} isFocused={false} onChange={setDraft} onRun={run} />
+        <QueryEditor
+          language={panel.language}
+          text={draft}
+          source={props.source}
+          error={error}
+          isFocused={false}
+          onChange={setDraft}
+          onRun={run}
+        />
         <div class="ask-tools">
           {isRunning ? (
             <button class="stop" onClick={stop}>
@@ -153,10 +176,20 @@ export function Panel(props: Props) {
               Run
             </button>
           )}
-          <button class="icon" aria-label="History and saved queries" title="History and saved queries" onClick={props.onHistory}>
+          <button
+            class="icon"
+            aria-label="History and saved queries"
+            title="History and saved queries"
+            onClick={props.onHistory}
+          >
             <HistoryIcon />
           </button>
-          <button class="icon" aria-label="Duplicate this panel" title="Duplicate this panel" onClick={props.onDuplicate}>
+          <button
+            class="icon"
+            aria-label="Duplicate this panel"
+            title="Duplicate this panel"
+            onClick={props.onDuplicate}
+          >
             <CopyIcon />
           </button>
           {!props.isOnly && (
@@ -198,8 +231,18 @@ export function Panel(props: Props) {
             />
           </GraphOrNot>
         )}
-        {!failed && result && runner.current && panel.show === "table" && <Table runner={runner.current} columns={result.answer.columns} rows={result.answer.rows} zone={zone} answer={result} />}
-        {!failed && result && runner.current && panel.show === "json" && <Raw runner={runner.current} answer={result} />}
+        {!failed && result && runner.current && panel.show === "table" && (
+          <Table
+            runner={runner.current}
+            columns={result.answer.columns}
+            rows={result.answer.rows}
+            zone={zone}
+            answer={result}
+          />
+        )}
+        {!failed && result && runner.current && panel.show === "json" && (
+          <Raw runner={runner.current} answer={result} />
+        )}
         {panel.show === "explain" && job && <Explain job={job} />}
       </div>
     </section>
@@ -210,11 +253,26 @@ export function Panel(props: Props) {
 function withTimes({ language, text }: PanelState, { from, to }: Span, step: number): string {
   if (language === "promql") return text;
   const time = (ms: number) => `'${new Date(ms).toISOString()}'`;
-  const length = language === "sql" ? `INTERVAL '${Math.max(1, Math.round(step))} milliseconds'` : `${Math.max(1, Math.round(step))}ms`;
-  return text.replace(/\$(from|to|step)\b/g, (_, name: string) => (name === "from" ? time(from) : name === "to" ? time(to) : length));
+  const length =
+    language === "sql"
+      ? `INTERVAL '${Math.max(1, Math.round(step))} milliseconds'`
+      : `${Math.max(1, Math.round(step))}ms`;
+  return text.replace(/\$(from|to|step)\b/g, (_, name: string) =>
+    name === "from" ? time(from) : name === "to" ? time(to) : length,
+  );
 }
 
-function GraphOptions({ panel, graph, unit, onChange }: { panel: PanelState; graph: Drawn | undefined; unit: string; onChange(changes: Partial<PanelState>): void }) {
+function GraphOptions({
+  panel,
+  graph,
+  unit,
+  onChange,
+}: {
+  panel: PanelState;
+  graph: Drawn | undefined;
+  unit: string;
+  onChange(changes: Partial<PanelState>): void;
+}) {
   const hasBuckets = panel.heat || (graph?.lines.some(({ labels }) => labels.some(([name]) => name === "le")) ?? false);
   const flag = (name: "stacked" | "log" | "heat" | "exemplars", title: string) => (
     <button class="toggle" aria-pressed={panel[name]} onClick={() => onChange({ [name]: !panel[name] })}>
@@ -258,5 +316,7 @@ function Summary({ result, isRunning }: { result: Result | undefined; isRunning:
 function GraphOrNot({ graph, answer, children }: { graph: Drawn; answer: Answer; children: preact.ComponentChildren }) {
   if (graph.lines.length > 0 || graph.heat) return <>{children}</>;
   if (answer.rows === 0) return <p class="nothing">The answer is empty: nothing in this range of time.</p>;
-  return <p class="nothing">There is no graph of this: it needs a column of times and one of numbers. See the table.</p>;
+  return (
+    <p class="nothing">There is no graph of this: it needs a column of times and one of numbers. See the table.</p>
+  );
 }

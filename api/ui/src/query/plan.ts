@@ -30,7 +30,12 @@ export async function loadPlan(job: Job, signal: AbortSignal): Promise<Plan> {
   if (job.language === "promql") {
     const span = { start: job.from / 1000, end: job.to / 1000, step: job.step / 1000 };
     const at = job.step > 0 ? span : { time: job.to / 1000 };
-    const found = await prometheus<{ plan: PromNode }>("explain", { query: job.text, analyze: "true", ...at }, job.database, signal);
+    const found = await prometheus<{ plan: PromNode }>(
+      "explain",
+      { query: job.text, analyze: "true", ...at },
+      job.database,
+      signal,
+    );
     plan.roots = [promNode(found.plan, plan)];
   } else {
     const rows = await sql<{ plan_type: string; plan: string }>(`EXPLAIN ANALYZE ${job.text}`, job.database, signal);
@@ -62,7 +67,8 @@ function promNode(node: PromNode, plan: Plan): PlanNode {
 }
 
 function addRead(plan: Plan, read: Record<string, number>): void {
-  for (const name of ["bytes", "requests", "rounds", "memoryHits", "diskHits", "dollars"] as const) plan[name] += read[name] ?? 0;
+  for (const name of ["bytes", "requests", "rounds", "memoryHits", "diskHits", "dollars"] as const)
+    plan[name] += read[name] ?? 0;
 }
 
 const SHOWN: Record<string, string> = {
@@ -77,7 +83,9 @@ const SHOWN: Record<string, string> = {
 };
 
 function shown(read: Record<string, number>): [string, string][] {
-  const counts = Object.entries(SHOWN).flatMap(([key, name]): [string, string][] => (read[key] ? [[name, read[key].toLocaleString("en")]] : []));
+  const counts = Object.entries(SHOWN).flatMap(([key, name]): [string, string][] =>
+    read[key] ? [[name, read[key].toLocaleString("en")]] : [],
+  );
   const bytes: [string, string][] = read["bytes"] ? [["bytes", formatValue(read["bytes"], "bytes")]] : [];
   return [...counts, ...bytes];
 }
@@ -102,7 +110,8 @@ function sqlNodes(text: string, plan: Plan): PlanNode[] {
     const found = /^\s*(\w+?)(?:Exec)?(?::\s*|,\s*|$)(.*?)(?:,?\s*metrics=\[(.*)\])?$/.exec(line);
     const metrics = new Map((found?.[3] ?? "").split(", ").map((pair) => pair.split("=") as [string, string]));
     const read: Record<string, number> = {};
-    for (const [key, name] of Object.entries(SQL_READ)) if (metrics.has(key)) read[name] = amount(metrics.get(key) ?? "");
+    for (const [key, name] of Object.entries(SQL_READ))
+      if (metrics.has(key)) read[name] = amount(metrics.get(key) ?? "");
     addRead(plan, read);
     const compute = metrics.get("elapsed_compute");
     const ownMs = compute === undefined ? undefined : milliseconds(compute);

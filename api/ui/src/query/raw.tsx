@@ -23,8 +23,12 @@ export function Raw({ runner, answer }: { runner: Runner; answer: object }) {
   return (
     <div class="raw">
       <div class="raw-tools">
-        <span class="soft">{isCut ? `The first ${MOST_CHARS.toLocaleString("en")} of ${found.total.toLocaleString("en")} characters` : `${found.total.toLocaleString("en")} characters`}</span>
-        <button class="small" onClick={() => void navigator.clipboard.writeText(found.text)}>
+        <span class="soft">
+          {isCut
+            ? `The first ${MOST_CHARS.toLocaleString("en")} of ${found.total.toLocaleString("en")} characters`
+            : `${found.total.toLocaleString("en")} characters`}
+        </span>
+        <button class="small" onClick={() => void navigator.clipboard?.writeText(found.text)}>
           Copy
         </button>
         <button class="small" onClick={() => void download()}>

@@ -54,7 +54,14 @@ function oneOf<T extends string>(all: readonly T[], text: string, fallback: T): 
 
 /** Reads the state; unknown fields and values are ignored. `before` keeps the ids of panels. */
 export function readState(fields: URLSearchParams, before?: QueryState): QueryState {
-  const state: QueryState = { database: "default", range: { ...DEFAULT_RANGE }, zone: "local", step: "", refresh: "", panels: [] };
+  const state: QueryState = {
+    database: "default",
+    range: { ...DEFAULT_RANGE },
+    zone: "local",
+    step: "",
+    refresh: "",
+    panels: [],
+  };
   let panel: Panel | undefined;
   for (const [name, value] of fields) {
     if (name === "q") {

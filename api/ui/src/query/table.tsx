@@ -36,7 +36,13 @@ export function Table({ runner, columns, rows, zone, answer }: Props) {
   if (rows === 0) return <p class="nothing">No rows.</p>;
   const order = (column: number) => {
     setFirst(0);
-    setSort(sort?.column === column ? (sort.descending ? { column, descending: false } : undefined) : { column, descending: true });
+    setSort(
+      sort?.column === column
+        ? sort.descending
+          ? { column, descending: false }
+          : undefined
+        : { column, descending: true },
+    );
   };
   const last = Math.min(rows, first + PAGE_ROWS);
   return (
@@ -46,7 +52,12 @@ export function Table({ runner, columns, rows, zone, answer }: Props) {
           <thead>
             <tr>
               {columns.map(({ name, kind }, i) => (
-                <th key={i} scope="col" class={kind === "text" ? "" : "number"} aria-sort={sort?.column !== i ? "none" : sort.descending ? "descending" : "ascending"}>
+                <th
+                  key={i}
+                  scope="col"
+                  class={kind === "text" ? "" : "number"}
+                  aria-sort={sort?.column !== i ? "none" : sort.descending ? "descending" : "ascending"}
+                >
                   <button class="plain" onClick={() => order(i)}>
                     {name}
                     {sort?.column === i ? (sort.descending ? " ↓" : " ↑") : ""}
@@ -60,7 +71,13 @@ export function Table({ runner, columns, rows, zone, answer }: Props) {
               <tr key={i}>
                 {row.map((cell, j) => (
                   <td key={j} class={columns[j]?.kind === "text" ? "" : "number"}>
-                    {cell === null ? <span class="soft">null</span> : shown(cell, columns[j]?.kind, zone)}
+                    {cell === null ? (
+                      <span class="soft">null</span>
+                    ) : columns[j]?.kind === "text" ? (
+                      <div class="cell">{shown(cell, "text", zone)}</div>
+                    ) : (
+                      shown(cell, columns[j]?.kind, zone)
+                    )}
                   </td>
                 ))}
               </tr>

@@ -29,7 +29,8 @@ export function QueryView({ fields }: { fields: URLSearchParams }) {
     setNow(Date.now());
   };
   const change = (id: number, changes: Partial<PanelState>) => {
-    const isLook = Object.keys(changes).length > 0 && !("text" in changes) && !("language" in changes) && !("show" in changes);
+    const isLook =
+      Object.keys(changes).length > 0 && !("text" in changes) && !("language" in changes) && !("show" in changes);
     const panels = state.panels.map((panel) => (panel.id === id ? { ...panel, ...changes } : panel));
     if (!isLook) return update({ panels });
     before.current = { ...state, panels };
@@ -47,7 +48,11 @@ export function QueryView({ fields }: { fields: URLSearchParams }) {
     <main class="query" id="main">
       <div class="toolbar">
         <TimePicker range={state.range} zone={state.zone} onRange={setRange} onZone={(zone) => update({ zone })} />
-        <StepField step={state.step} auto={span ? formatDuration(niceStep(span, 1000)) : ""} onStep={(step) => update({ step })} />
+        <StepField
+          step={state.step}
+          auto={span ? formatDuration(niceStep(span, 1000)) : ""}
+          onStep={(step) => update({ step })}
+        />
         <label class="inline">
           <span>Refresh</span>
           <select value={state.refresh} onChange={(event) => update({ refresh: event.currentTarget.value })}>
@@ -89,7 +94,9 @@ export function QueryView({ fields }: { fields: URLSearchParams }) {
         <Empty
           database={state.database}
           source={source}
-          onTry={(language, query) => change(first.id, { language, text: query, show: language === "promql" ? "graph" : "table" })}
+          onTry={(language, query) =>
+            change(first.id, { language, text: query, show: language === "promql" ? "graph" : "table" })
+          }
         />
       )}
       {asking !== undefined && (
@@ -146,7 +153,11 @@ function CopyLink() {
     setTimeout(() => setIsCopied(false), 1500);
   };
   return (
-    <button class="copy" onClick={() => void copy().catch(() => {})} title="The address has the whole state of this view">
+    <button
+      class="copy"
+      onClick={() => void copy().catch(() => {})}
+      title="The address has the whole state of this view"
+    >
       {isCopied ? "Copied" : "Copy link"}
     </button>
   );

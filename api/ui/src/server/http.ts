@@ -71,20 +71,37 @@ export async function send(path: string, init: RequestInit & { database?: string
 }
 
 /** A JSON answer to a GET. */
-export async function getJson<T>(path: string, params: Params = {}, database?: string, signal?: AbortSignal): Promise<T> {
+export async function getJson<T>(
+  path: string,
+  params: Params = {},
+  database?: string,
+  signal?: AbortSignal,
+): Promise<T> {
   const fields = form(params).toString();
-  const answer = await send(fields ? `${path}?${fields}` : path, { ...(database ? { database } : {}), ...(signal ? { signal } : {}) });
+  const answer = await send(fields ? `${path}?${fields}` : path, {
+    ...(database ? { database } : {}),
+    ...(signal ? { signal } : {}),
+  });
   return (await answer.json()) as T;
 }
 
 /** `data` of an answer of the Prometheus API, asked by POST because expressions may be long. */
 export async function prometheus<T>(path: string, params: Params, database: string, signal?: AbortSignal): Promise<T> {
-  const answer = await send(`/api/v1/${path}`, { method: "POST", body: form(params), database, ...(signal ? { signal } : {}) });
+  const answer = await send(`/api/v1/${path}`, {
+    method: "POST",
+    body: form(params),
+    database,
+    ...(signal ? { signal } : {}),
+  });
   return ((await answer.json()) as { data: T }).data;
 }
 
 /** The rows of a SQL statement. */
-export async function sql<T = Record<string, unknown>>(statement: string, database: string, signal?: AbortSignal): Promise<T[]> {
+export async function sql<T = Record<string, unknown>>(
+  statement: string,
+  database: string,
+  signal?: AbortSignal,
+): Promise<T[]> {
   const answer = await send("/api/v3/query_sql", {
     method: "POST",
     body: form({ db: database, q: statement, format: "json" }),

@@ -19,7 +19,8 @@ export function TimePicker({ range, zone, onRange, onZone }: Props) {
   useEffect(() => {
     if (!isOpen) return;
     const close = (event: Event) => {
-      if (event instanceof KeyboardEvent ? event.key === "Escape" : !root.current?.contains(event.target as Node)) setIsOpen(false);
+      if (event instanceof KeyboardEvent ? event.key === "Escape" : !root.current?.contains(event.target as Node))
+        setIsOpen(false);
       if (event instanceof KeyboardEvent && event.key === "Escape") button.current?.focus();
     };
     addEventListener("pointerdown", close);
@@ -37,13 +38,27 @@ export function TimePicker({ range, zone, onRange, onZone }: Props) {
   return (
     <div class="picker" ref={root}>
       <div class="group">
-        <button aria-label="Earlier" title="Earlier by half the range" onClick={() => onRange(shifted(range, -0.5, Date.now()))}>
+        <button
+          aria-label="Earlier"
+          title="Earlier by half the range"
+          onClick={() => onRange(shifted(range, -0.5, Date.now()))}
+        >
           <LeftIcon />
         </button>
-        <button ref={button} class="picker-range" aria-haspopup="dialog" aria-expanded={isOpen} onClick={() => setIsOpen(!isOpen)}>
+        <button
+          ref={button}
+          class="picker-range"
+          aria-haspopup="dialog"
+          aria-expanded={isOpen}
+          onClick={() => setIsOpen(!isOpen)}
+        >
           {rangeText(range, zone)}
         </button>
-        <button aria-label="Later" title="Later by half the range" onClick={() => onRange(shifted(range, 0.5, Date.now()))}>
+        <button
+          aria-label="Later"
+          title="Later by half the range"
+          onClick={() => onRange(shifted(range, 0.5, Date.now()))}
+        >
           <RightIcon />
         </button>
         <button aria-label="Zoom out" title="Twice the range" onClick={() => onRange(scaled(range, 2, Date.now()))}>
@@ -54,7 +69,11 @@ export function TimePicker({ range, zone, onRange, onZone }: Props) {
         <div class="popover" role="dialog" aria-label="Range of time">
           <div class="recent" role="group" aria-label="Up to now">
             {RECENT.map((length) => (
-              <button key={length} class={range.from === `now-${length}` && range.to === "now" ? "is-on" : ""} onClick={() => choose({ from: `now-${length}`, to: "now" })}>
+              <button
+                key={length}
+                class={range.from === `now-${length}` && range.to === "now" ? "is-on" : ""}
+                onClick={() => choose({ from: `now-${length}`, to: "now" })}
+              >
                 {length}
               </button>
             ))}
@@ -80,7 +99,10 @@ function rangeText(range: Range, zone: Zone): string {
   if (isRelative(range)) return `Last ${range.from.slice(4)}`;
   const span = spanOf(range, Date.now());
   if (!span) return "No range";
-  const [from, to] = [formatTime(Math.round(span.from / 1000) * 1000, zone), formatTime(Math.round(span.to / 1000) * 1000, zone)];
+  const [from, to] = [
+    formatTime(Math.round(span.from / 1000) * 1000, zone),
+    formatTime(Math.round(span.to / 1000) * 1000, zone),
+  ];
   return from.slice(0, 10) === to.slice(0, 10) ? `${from} – ${to.slice(11)}` : `${from} – ${to}`;
 }
 

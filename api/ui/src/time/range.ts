@@ -64,7 +64,9 @@ export function scaled(range: Range, by: number, now: number): Range {
   return absolute({ from: middle - length / 2, to: middle + length / 2 });
 }
 
-const NICE_STEPS = [1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400].map((s) => s * 1000);
+const NICE_STEPS = [
+  1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400,
+].map((s) => s * 1000);
 const MAX_STEPS = 11_000;
 
 /** A step that gives about one point for each two pixels, in milliseconds. */

@@ -25,7 +25,10 @@ function request(job: Job): [string, Record<string, string | number>] {
   switch (job.language) {
     case "promql":
       return job.step > 0
-        ? ["/api/v1/query_range", { query: job.text, start: seconds(job.from), end: seconds(job.to), step: seconds(job.step) }]
+        ? [
+            "/api/v1/query_range",
+            { query: job.text, start: seconds(job.from), end: seconds(job.to), step: seconds(job.step) },
+          ]
         : ["/api/v1/query", { query: job.text, time: seconds(job.to) }];
     case "sql":
       return ["/api/v3/query_sql", { db: job.database, q: job.text, format: "json" }];

@@ -51,9 +51,25 @@ export function parsePrometheus(text: string, step: number): Parsed {
     ];
     const [time, value] = data.result;
     const cell = data.resultType === "scalar" ? numberOf(value) : value;
-    return { type: data.resultType, series: [], histograms: [], columns, rows: [[time * 1000, cell]], points: 1, remarks };
+    return {
+      type: data.resultType,
+      series: [],
+      histograms: [],
+      columns,
+      rows: [[time * 1000, cell]],
+      points: 1,
+      remarks,
+    };
   }
-  const parsed: Parsed = { type: data.resultType, series: [], histograms: [], columns: [], rows: [], points: 0, remarks };
+  const parsed: Parsed = {
+    type: data.resultType,
+    series: [],
+    histograms: [],
+    columns: [],
+    rows: [],
+    points: 0,
+    remarks,
+  };
   for (const item of data.result) addItem(parsed, item, step);
   addTable(parsed, data.result, data.resultType === "matrix");
   return parsed;
@@ -76,7 +92,11 @@ function addItem(parsed: Parsed, item: Item, step: number): void {
   const histograms = item.histograms ?? (item.histogram ? [item.histogram] : []);
   parsed.points += histograms.length;
   for (const [time, { buckets }] of histograms) {
-    const cells = (buckets ?? []).map(([, low, high, count]): [number, number, number] => [numberOf(low), numberOf(high), numberOf(count)]);
+    const cells = (buckets ?? []).map(([, low, high, count]): [number, number, number] => [
+      numberOf(low),
+      numberOf(high),
+      numberOf(count),
+    ]);
     parsed.histograms.push({ time: Math.round(time * 1000), buckets: cells });
   }
 }

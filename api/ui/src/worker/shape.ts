@@ -13,8 +13,13 @@ export function shapeGraph(series: Series[], histograms: HistogramPoint[], job: 
   const step = job.step || Math.max(1, to - from) / 100;
   const classic = shape.heat && series.length > 0 ? heatOfClassic(series, step) : undefined;
   // Beside numbers, histograms have no place in the graph.
-  const heat = series.length === 0 && histograms.length > 0 ? heatOf(thinned(histograms, job, shape.width), step) : classic;
-  const lines = classic ? [] : shape.stacked ? stackable(series, job, shape.width) : decimated(series, job, shape.width);
+  const heat =
+    series.length === 0 && histograms.length > 0 ? heatOf(thinned(histograms, job, shape.width), step) : classic;
+  const lines = classic
+    ? []
+    : shape.stacked
+      ? stackable(series, job, shape.width)
+      : decimated(series, job, shape.width);
   return { from, to, step, lines, heat, stacked: shape.stacked };
 }
 
@@ -25,7 +30,13 @@ function thinned(points: HistogramPoint[], { from, to, step }: Job, width: numbe
 }
 
 function line(series: Series, times: Float64Array, values: Float64Array): Line {
-  return { name: series.name || seriesName(series.labels), labels: series.labels, times, values, stats: statsOf(series.values) };
+  return {
+    name: series.name || seriesName(series.labels),
+    labels: series.labels,
+    times,
+    values,
+    stats: statsOf(series.values),
+  };
 }
 
 function decimated(all: Series[], { from, to }: Job, width: number): Line[] {

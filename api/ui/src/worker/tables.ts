@@ -48,7 +48,9 @@ export function parseInfluxql(text: string): Parsed {
     const places = fields.map((name) => series.columns.indexOf(name));
     const before: Cell[] = [...(isNamed ? [series.name ?? ""] : []), ...tags.map((tag) => series.tags?.[tag] ?? null)];
     for (const values of series.values ?? []) {
-      const cells = places.map((place, i) => cell(place < 0 ? null : values[place], columns[before.length + i]?.kind ?? "text"));
+      const cells = places.map((place, i) =>
+        cell(place < 0 ? null : values[place], columns[before.length + i]?.kind ?? "text"),
+      );
       rows.push([...before, ...cells]);
     }
   }
@@ -122,7 +124,9 @@ function seriesOf(columns: Column[], rows: Cell[][], time: number, numbers: numb
       let line = found.get(key);
       if (!line) {
         if (found.size >= MAX_LINES) continue;
-        const labels = texts.flatMap((i): [string, string][] => (row[i] === null ? [] : [[columns[i]?.name ?? "", String(row[i])]]));
+        const labels = texts.flatMap((i): [string, string][] =>
+          row[i] === null ? [] : [[columns[i]?.name ?? "", String(row[i])]],
+        );
         line = { labels: [["__name__", columns[number]?.name ?? ""], ...labels], points: [] };
         found.set(key, line);
       }
@@ -131,6 +135,11 @@ function seriesOf(columns: Column[], rows: Cell[][], time: number, numbers: numb
   }
   return [...found.values()].map(({ labels, points }) => {
     points.sort(([a], [b]) => a - b);
-    return { name: "", labels, times: Float64Array.from(points, ([t]) => t), values: Float64Array.from(points, ([, v]) => v) };
+    return {
+      name: "",
+      labels,
+      times: Float64Array.from(points, ([t]) => t),
+      values: Float64Array.from(points, ([, v]) => v),
+    };
   });
 }
