@@ -12,6 +12,8 @@ const HEIGHT = 320;
 
 interface Props {
   graph: Drawn;
+  /** The name of a series without labels. */
+  nameless: string;
   unit: Unit;
   isLog: boolean;
   zone: Zone;
@@ -21,7 +23,7 @@ interface Props {
   onPan(by: number): void;
 }
 
-export function Graph({ graph, unit, isLog, zone, exemplars, onSelect, onPan }: Props) {
+export function Graph({ graph, nameless, unit, isLog, zone, exemplars, onSelect, onPan }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<Plot | undefined>(undefined);
   const [pointed, setPointed] = useState<Pointed | undefined>(undefined);
@@ -73,6 +75,7 @@ export function Graph({ graph, unit, isLog, zone, exemplars, onSelect, onPan }: 
       </div>
       {!graph.heat && (
         <Legend
+          nameless={nameless}
           lines={graph.lines}
           hidden={hidden}
           onHide={setHidden}

@@ -12,6 +12,8 @@ type NumberName = (typeof NUMBERS)[number];
 
 interface Props {
   lines: Line[];
+  /** Stands for a series without labels. */
+  nameless: string;
   hidden: ReadonlySet<string>;
   onHide(hidden: ReadonlySet<string>): void;
   onPoint(name: string | undefined): void;
@@ -23,7 +25,7 @@ interface Row {
   place: number;
 }
 
-export function Legend({ lines, hidden, onHide, onPoint, unit }: Props) {
+export function Legend({ lines, nameless, hidden, onHide, onPoint, unit }: Props) {
   const [sort, setSort] = useState<NumberName>();
   const [filter, setFilter] = useState("");
   const [isWhole, setIsWhole] = useState(false);
@@ -91,7 +93,7 @@ export function Legend({ lines, hidden, onHide, onPoint, unit }: Props) {
                   onClick={(e) => pick(line.name, e.ctrlKey || e.metaKey)}
                 >
                   <i class="swatch" style={{ background: seriesColour(place, isDark) }} />
-                  <SeriesName line={line} common={common} />
+                  <SeriesName line={line} common={common} nameless={nameless} />
                 </button>
               </td>
               {NUMBERS.map((name) => (
@@ -151,7 +153,8 @@ function CommonLabels({ labels }: { labels: [string, string][] }) {
   );
 }
 
-function SeriesName({ line, common }: { line: Line; common: [string, string][] }) {
+function SeriesName({ line, common, nameless }: { line: Line; common: [string, string][]; nameless: string }) {
+  if (line.labels.length === 0) return <span>{nameless}</span>;
   const own = line.labels.filter(([name]) => !common.some(([other]) => other === name));
   if (own.length === 0) return <span>{line.name}</span>;
   const metric = own.find(([name]) => name === "__name__")?.[1];

@@ -80,7 +80,6 @@ export function QueryView({ fields }: { fields: URLSearchParams }) {
           span={span}
           step={state.step}
           zone={state.zone}
-          turn={now}
           isOnly={state.panels.length === 1}
           onChange={(changes) => change(panel.id, changes)}
           onRemove={() => update({ panels: state.panels.filter(({ id }) => id !== panel.id) })}

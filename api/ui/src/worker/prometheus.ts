@@ -72,6 +72,9 @@ export function parsePrometheus(text: string, step: number): Parsed {
   };
   for (const item of data.result) addItem(parsed, item, step);
   addTable(parsed, data.result, data.resultType === "matrix");
+  if (parsed.series.length > 0 && parsed.histograms.length > 0) {
+    parsed.remarks.push("Native histograms are drawn only where there are no numbers beside them.");
+  }
   return parsed;
 }
 

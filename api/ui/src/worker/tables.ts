@@ -61,11 +61,14 @@ function unique(names: string[]): string[] {
   return [...new Set(names)];
 }
 
-/** Integers that a double does not hold become text. */
+/** Begins the text that stands for an integer which a double does not hold. */
+const EXACT = "\u0000";
+
+/** Marks integers that a double does not hold, and makes them text. */
 function exactIntegers(text: string): string {
   if (!/\d{16}/.test(text)) return text;
   return text.replace(/"(?:[^"\\]|\\.)*"|(?<![\d.])-?\d{16,}(?![\d.eE])/g, (found) =>
-    found.startsWith('"') || Number.isSafeInteger(Number(found)) ? found : `"${found}"`,
+    found.startsWith('"') || Number.isSafeInteger(Number(found)) ? found : `"\\u0000${found}"`,
   );
 }
 
@@ -73,23 +76,28 @@ function kindOf(rows: Record<string, unknown>[], name: string): Column["kind"] {
   for (const row of rows) {
     const value = row[name];
     if (value === null || value === undefined) continue;
-    if (typeof value === "number") return "number";
+    if (isNumber(value)) return "number";
     return typeof value === "string" && TIME.test(value) ? "time" : "text";
   }
   return "text";
+}
+
+function isNumber(value: unknown): boolean {
+  return typeof value === "number" || (typeof value === "string" && value.startsWith(EXACT));
 }
 
 function influxKind(found: InfluxSeries[], name: string): Column["kind"] {
   for (const series of found) {
     const place = series.columns.indexOf(name);
     const value = series.values?.find((row) => row[place] !== null && row[place] !== undefined)?.[place];
-    if (value !== undefined) return typeof value === "number" ? "number" : "text";
+    if (value !== undefined) return isNumber(value) ? "number" : "text";
   }
   return "text";
 }
 
 function cell(value: unknown, kind: Column["kind"]): Cell {
   if (value === null || value === undefined) return null;
+  if (typeof value === "string" && value.startsWith(EXACT)) return value.slice(EXACT.length);
   if (kind === "time" && typeof value === "string") return timeOf(value);
   if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
   return JSON.stringify(value);
@@ -118,8 +126,8 @@ function seriesOf(columns: Column[], rows: Cell[][], time: number, numbers: numb
     if (typeof at !== "number") continue;
     const group = texts.map((i) => row[i] ?? "").join("\u0000");
     for (const number of numbers) {
-      const value = row[number];
-      if (typeof value !== "number") continue;
+      const value = row[number] === null ? NaN : Number(row[number]);
+      if (Number.isNaN(value)) continue;
       const key = `${number}\u0000${group}`;
       let line = found.get(key);
       if (!line) {
