@@ -4,6 +4,7 @@ pub mod configure;
 pub mod delete;
 pub mod limits;
 pub mod query;
+pub mod query_v3;
 pub mod token;
 pub mod write;
 

@@ -8,7 +8,8 @@
 //! 3. [`http`]: connections within limits, which path belongs to which handler, and what every
 //!    request passes: `malformed` and `origin` refuse what means two things and what a foreign web
 //!    page sends, `authenticate` finds out who asks.
-//! 4. [`prometheus`], [`influx`], [`sql`], [`flight`], [`otlp`], [`pg`]: one folder per protocol.
+//! 4. [`prometheus`], [`influx`], [`sql`], [`flight`], [`otlp`], [`pg`], [`collectd`]: one folder per
+//!    protocol.
 //!    They translate: parameters and bodies to the requests of the service, its answers and errors
 //!    to theirs. [`ui`]: the web page, which is files.
 //! 5. [`service`]: authorizes, admits, limits and answers the requests of all of them.
@@ -18,6 +19,7 @@
 //! every 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection
 //! instead of looking complete.
 pub mod cli;
+pub mod collectd;
 pub mod config;
 pub mod flight;
 pub mod http;

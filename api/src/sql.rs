@@ -20,12 +20,10 @@ use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, stream};
-use serde::Deserialize;
 
 use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::paced_body::{CHUNK_BYTES, Pace};
-use crate::http::params::{Params, is_form};
 use crate::node::backend::{AsOf, SqlText, parse_as_of};
 use crate::prometheus::params as parameters;
 use crate::service::context::{Read, RequestContext};
@@ -33,35 +31,18 @@ use crate::service::database::check_name;
 use crate::service::error::{Code, ServiceError};
 use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
+pub mod asked;
 pub mod cells;
 pub mod formats;
 pub mod placeholders;
 pub mod warnings;
 
+use self::asked::{Asked, MAX_QUERY_BYTES};
 use self::formats::{Encoder, Format};
-
-/// Largest request body.
-const MAX_QUERY_BYTES: usize = 4 << 20;
 
 /// The paths of this module.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v3/query_sql", get(by_get).post(by_post))
-}
-
-/// What is asked.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-struct Asked {
-    #[serde(alias = "database")]
-    db: Option<String>,
-    #[serde(alias = "query")]
-    q: Option<String>,
-    format: Option<String>,
-    #[serde(alias = "asOf")]
-    as_of: Option<serde_json::Value>,
-    #[serde(default)]
-    params: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Whether damaged segments may be left out of the answer.
-    partial_response: Option<bool>,
 }
 
 async fn by_get(
@@ -74,7 +55,7 @@ async fn by_get(
         run(
             &app,
             &caller,
-            Asked::from_params(&Params::from_query(query.as_deref()))?,
+            Asked::of_query(query.as_deref())?,
             &headers,
             false,
         )
@@ -92,47 +73,10 @@ async fn by_post(
 ) -> Response {
     let answer = async {
         let held = app.bodies.read(&headers, body, MAX_QUERY_BYTES).await?;
-        let asked = if is_form(&headers) {
-            Asked::from_params(&Params::from_form(query.as_deref(), &headers, &held.bytes))?
-        } else {
-            serde_json::from_slice(&held.bytes).map_err(|e| {
-                ServiceError::bad_request(format!(
-                    "the body must be JSON like {{\"db\": \"..\", \"q\": \"..\"}}: {e}"
-                ))
-            })?
-        };
+        let asked = Asked::of_body(query.as_deref(), &headers, &held.bytes)?;
         run(&app, &caller, asked, &headers, true).await
     };
     answer.await.unwrap_or_else(|e| e.respond(Dialect::Influx))
-}
-
-impl Asked {
-    fn from_params(params: &Params) -> Result<Self, ServiceError> {
-        let text = |name: &str| params.get(name).map(str::to_owned);
-        let values = params.get("params").map(serde_json::from_str).transpose();
-        let values = values.map_err(|e| {
-            ServiceError::bad_request(format!(
-                "the parameter \"params\" must be a JSON object: {e}"
-            ))
-        })?;
-        let partial = params
-            .get("partial_response")
-            .map(parameters::parse_bool)
-            .transpose();
-        let partial_response = partial.map_err(|e| parameters::invalid("partial_response", e))?;
-        let as_of = text("asOf")
-            .or(text("as_of"))
-            .map(serde_json::Value::String);
-        let (db, q) = (text("db").or(text("database")), text("q").or(text("query")));
-        Ok(Self {
-            db,
-            q,
-            format: text("format"),
-            as_of,
-            params: values,
-            partial_response,
-        })
-    }
 }
 
 async fn run(
@@ -230,7 +174,7 @@ fn changed_answer(
 
 /// An answer whose failures have a status until its first chunk is complete, and break the body
 /// after it.
-async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response, ServiceError> {
+pub async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response, ServiceError> {
     let SqlRows {
         stream: batches,
         deadline,
@@ -429,18 +373,5 @@ mod tests {
             assert!(chunks.iter().sum::<usize>() > 10_000_000);
             assert!(chunks.len() < 500, "{}", chunks.len());
         }
-    }
-
-    #[test]
-    fn questions_come_as_parameters_or_json() {
-        let params = Params::from_query(Some(
-            "db=d&q=SELECT+1&format=csv&params=%7B%22a%22%3A1%7D&partial_response=true",
-        ));
-        let json = r#"{"database": "d", "q": "SELECT 1", "format": "csv", "params": {"a": 1}, "partial_response": true}"#;
-        assert_eq!(
-            Asked::from_params(&params).unwrap(),
-            serde_json::from_str(json).unwrap()
-        );
-        assert!(Asked::from_params(&Params::from_query(Some("params=1"))).is_err());
     }
 }

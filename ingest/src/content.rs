@@ -47,6 +47,26 @@ pub fn encoding_of(value: &str) -> Result<Encoding, ContentError> {
     }
 }
 
+/// The encoding of a protobuf message that came without a word about it: snappy, as remote write
+/// has it, or none.
+///
+/// A plain message begins with the tag of a field. As the header of a snappy block that tag would
+/// promise at most [`LARGEST_TAG`] bytes, so that telling the two apart costs nothing.
+pub fn snappy_or_plain(body: &[u8]) -> Encoding {
+    let is_snappy = match snap::raw::decompress_len(body) {
+        Ok(len) if len <= LARGEST_TAG => snap::raw::Decoder::new().decompress_vec(body).is_ok(),
+        Ok(_) => true,
+        Err(_) => false,
+    };
+    match is_snappy {
+        true => Encoding::Snappy,
+        false => Encoding::Identity,
+    }
+}
+
+/// No field of a message of remote write has a tag of a greater number.
+const LARGEST_TAG: usize = 0x7f;
+
 /// Largest window that a zstd frame may ask for, as a power of two: the one that RFC 8878 advises
 /// to support.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
@@ -295,6 +315,26 @@ mod tests {
                 check_corrupt(encoding, &body[..len]);
             }
         }
+    }
+
+    #[test]
+    fn bodies_without_an_encoding_are_snappy_or_plain() {
+        for plain in [
+            &b"\x0a\x05\x0a\x03abc"[..],
+            b"\x1a\x02\x08\x01",
+            b"\x22\x00\x2a\x00",
+            b"",
+        ] {
+            assert_eq!(snappy_or_plain(plain), Encoding::Identity, "{plain:?}");
+            let body = compress(Encoding::Snappy, plain);
+            assert_eq!(snappy_or_plain(&body), Encoding::Snappy, "{plain:?}");
+        }
+        let long = [b"\x0a\xff\x7f", &[7; 16_383][..]].concat();
+        assert_eq!(snappy_or_plain(&long), Encoding::Identity);
+        assert_eq!(
+            snappy_or_plain(&compress(Encoding::Snappy, &long)),
+            Encoding::Snappy
+        );
     }
 
     #[test]

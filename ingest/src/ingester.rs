@@ -71,6 +71,8 @@ impl Drop for Underway<'_> {
 
 /// When clients should try again whose writes are put off: a merge takes seconds.
 const PUT_OFF_RETRY_S: u64 = 5;
+/// Longest time that clients are told to wait for the log.
+const LOG_RETRY_MAX_S: u64 = 30;
 
 /// Pause before what earlier processes left of the log is looked for again, after a store has
 /// failed.
@@ -186,6 +188,8 @@ pub struct Ingester {
     fenced: watch::Sender<Option<String>>,
     /// Why writes are put off at present, though they could be taken.
     put_off: RwLock<Option<Arc<str>>>,
+    /// Since when the log has not been writable, in ms since 1970.
+    log_away_since: Mutex<Option<i64>>,
     /// See [`Underway`].
     underway: AtomicUsize,
     tap: Arc<Tap>,
@@ -402,6 +406,7 @@ impl Ingester {
             full,
             fenced: watch::Sender::new(None),
             put_off: RwLock::new(None),
+            log_away_since: Mutex::new(None),
             underway: AtomicUsize::new(0),
             tap,
             counters: IngestCounters::default(),
@@ -455,6 +460,20 @@ impl Ingester {
         result
     }
 
+    /// When to try again while the log cannot be written: after as long again as it could not be.
+    ///
+    /// Some senders count their tries (OpenTelemetry's SDK has six), and outlast a minute so, as
+    /// with a pause that doubles; with one of a second they would give up after six.
+    fn log_retry_s(&self) -> u64 {
+        let Some(since) = *self.log_away_since.lock() else {
+            return 1;
+        };
+        let away_ms = self.catalog.environment().now_ms().saturating_sub(since);
+        u64::try_from(away_ms / 1000)
+            .unwrap_or_default()
+            .clamp(1, LOG_RETRY_MAX_S)
+    }
+
     async fn try_write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
         let (buffered, limit) = (self.buffer.bytes(), self.options.buffer_bytes);
         if buffered >= limit {
@@ -481,9 +500,10 @@ impl Ingester {
         match state {
             WalState::Open => {}
             WalState::Unavailable { reason } => {
-                return Err(IngestError::unavailable(format!(
-                    "the write-ahead log cannot be written: {reason}"
-                )));
+                return Err(IngestError::Unavailable {
+                    reason: format!("the write-ahead log cannot be written: {reason}"),
+                    retry_after_s: self.log_retry_s(),
+                });
             }
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
@@ -954,9 +974,14 @@ async fn watch_log(ingester: std::sync::Weak<Ingester>, mut state: watch::Receiv
                 "another process took over this node's log: {key} holds its object"
             )),
             WalState::Unavailable { reason } => {
+                let now_ms = ingester.catalog.environment().now_ms();
+                ingester.log_away_since.lock().get_or_insert(now_ms);
                 tracing::warn!(%reason, "the write-ahead log cannot be written; writes are answered 503 until it can")
             }
-            WalState::Open => tracing::info!("the write-ahead log takes writes again"),
+            WalState::Open => {
+                *ingester.log_away_since.lock() = None;
+                tracing::info!("the write-ahead log takes writes again");
+            }
             WalState::Closed => return,
         }
     }

@@ -250,7 +250,7 @@ impl Preparer {
             _ => (None, &*frame.body),
         };
         let body = content::decompress(sent, frame.encoding, limit, &mut inflated)
-            .map_err(content_error)?;
+            .map_err(|error| body_error(frame, error))?;
         match frame.protocol {
             Protocol::LineProtocol { precision } | Protocol::LineProtocol1 { precision } => {
                 self.lines(frame, &body, precision, accept_partial).await
@@ -755,6 +755,21 @@ fn full() -> IngestError {
     IngestError::Unavailable {
         reason: "the memory for new series is used up until the next flush".to_owned(),
         retry_after_s: 2,
+    }
+}
+
+/// Remote write is snappy by its specification: a body that is not what else its header says is
+/// an encoding that is not supported, so that the sender falls back to snappy.
+fn body_error(frame: &Frame, error: ContentError) -> IngestError {
+    let is_samples = matches!(
+        frame.protocol,
+        Protocol::RemoteWrite1 | Protocol::RemoteWrite2
+    );
+    match (&error, frame.encoding) {
+        (ContentError::Corrupt(_), ContentEncoding::Gzip | ContentEncoding::Zstd) if is_samples => {
+            IngestError::Unsupported(format!("{error}; send snappy (block format)"))
+        }
+        _ => content_error(error),
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod accumulate;
 pub mod ast;
+mod batches;
 pub mod change;
 mod check;
 mod compile;
@@ -49,6 +50,7 @@ use crate::tables::Tables;
 
 pub use ast::Statement;
 pub use ast::{Literal, PolicyOptions};
+pub use batches::Batches;
 pub use chrono_tz::Tz;
 pub use error::InfluxqlError;
 pub use lexer::parse_duration;

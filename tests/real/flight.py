@@ -10,7 +10,6 @@ from harness import VENV, Process, Tidelake, eventually, folder, free_port, pack
 
 HERE = Path(__file__).resolve().parent
 JS = VENV.parent / "node"  # where install.sh puts packages of Node
-INFLUXQL = "InfluxQL over Flight is not supported"
 
 BEFORE_1970 = -1_234_567_890_123_456_789
 # Name: float, integer, unsigned, text, time in ns.
@@ -74,11 +73,19 @@ def check_hard(table):
         assert bits(got["f"]) == bits(f), (name, got["f"])
 
 
+def check_influxql(table):
+    """The same from InfluxQL, whose columns are those of InfluxDB 3."""
+    assert table.column_names == ["iox::measurement", "time", "b", "f", "i", "name", "s", "u"], table.column_names
+    assert set(table.column("iox::measurement").to_pylist()) == {"hard"}, table
+    check_hard(table.select(["name", "time", "b", "f", "i", "s", "u"]))
+
+
 def check_special(table):
     assert [bits(v) for v in table.column("value").to_pylist()] == [bits(v) for v in SPECIAL], table
     assert [t.value for t in table.column("time")] == [10**9 * (at + 1) for at in range(len(SPECIAL))], table
 
 
+HARD_INFLUXQL = "SELECT * FROM hard"
 HARD_SQL = "SELECT name, time, b, f, i, s, u FROM hard ORDER BY time"
 SPECIAL_SQL = "SELECT time, value FROM special ORDER BY time"
 
@@ -128,7 +135,13 @@ def pyarrow_flight(server):
         rows, largest = rows + chunk.data.num_rows, max(largest, chunk.data.get_total_buffer_size())
     assert rows == 300_000 and 100_000 < largest < 4 << 20, (rows, largest)
     refused(lambda: client.do_get(ticket("SELECT * FROM none")).read_all(), KeyError, 'table "none" not found')
-    refused(lambda: client.do_get(ticket("SELECT", "influxql")).read_all(), NotImplementedError, INFLUXQL)
+    check_influxql(client.do_get(ticket(HARD_INFLUXQL, "influxql")).read_all())
+    got = client.do_get(ticket("SELECT max(i) FROM hard WHERE f > $f GROUP BY \"name\"", "influxql", params={"f": 1e300})).read_all()
+    assert got.column_names == ["iox::measurement", "time", "name", "max"], got
+    assert {row["name"]: row["max"] for row in got.to_pylist()} == {name: one[1] for name, one in HARD.items() if one[0] > 1e300}, got
+    names = client.do_get(ticket("SHOW MEASUREMENTS", "influxql")).read_all()
+    assert {"iox::measurement": "measurements", "name": "hard"} in names.to_pylist(), names
+    refused(lambda: client.do_get(ticket("SELECT", "influxql")).read_all(), arrow.lib.ArrowInvalid, "error parsing query")
     refused(lambda: client.do_get(flight.Ticket(b"{")).read_all(), arrow.lib.ArrowInvalid, "a ticket must be JSON")
     refused(lambda: client.do_get(flight.Ticket(b"\xff\xff")).read_all(), arrow.lib.ArrowInvalid, "no command of Flight SQL")
     # A failure after a megabyte is said to be one.
@@ -277,7 +290,9 @@ def influxdb3_python(server):
         frame = client.query(HARD_SQL, mode="polars")
         check_hard_frame({name: frame[name].to_list() for name in frame.columns if name != "time"}, frame["time"].dt.epoch("ns").to_list())
         assert sum(chunk.num_rows for chunk in client.query(LARGE, mode="reader")) == 300_000
-        refused(lambda: client.query("SELECT * FROM hard", language="influxql"), Exception, INFLUXQL)
+        check_influxql(client.query(HARD_INFLUXQL, language="influxql"))
+        frame = client.query(HARD_INFLUXQL, language="influxql", mode="pandas")
+        assert list(frame["iox::measurement"]) == ["hard"] * len(HARD), frame
         refused(lambda: client.query("SELECT * FROM none"), Exception, "not found")
         pandas = package("pandas")
         times = pandas.to_datetime([10**18, 10**18 + 1])
@@ -302,7 +317,7 @@ def influxdb3_js(server):
     assert point["tags"] == {"from": 'node, "x"=1'} and point["time"] == "1500000000000", point
     expected = {"f": ["float", 0.1], "i": ["integer", -7], "u": ["uinteger", 8], "b": ["boolean", True], "s": ["string", "it's \\ é"]}
     assert point["fields"] == expected, point
-    assert INFLUXQL in got["influxql"], got["influxql"]
+    assert got["influxql"] == [["js", 'node, "x"=1', 0.1, 8]], got["influxql"]
     return "JavaScript too"
 
 

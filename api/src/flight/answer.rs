@@ -84,11 +84,25 @@ pub async fn query_as(
         async move { rows?.sent(pace).await }
     };
     let (answers, remarks) = Box::pin(app.service.sql(access, request, begin)).await?;
+    Ok(remarked(answers, &remarks))
+}
+
+/// Rows as they are, with what is to be known about them.
+pub async fn rows(
+    app: &App,
+    rows: SqlRows,
+    remarks: &[String],
+) -> Result<Response<Answers<FlightData>>, ServiceError> {
+    let answers = Rows::of(rows)?.sent(&app.pace()).await?;
+    Ok(remarked(answers, remarks))
+}
+
+fn remarked(answers: Answers<FlightData>, remarks: &[String]) -> Response<Answers<FlightData>> {
     let mut response = Response::new(answers);
     let mut headers = HeaderMap::new();
-    warnings::write(&mut headers, &remarks);
+    warnings::write(&mut headers, remarks);
     *response.metadata_mut() = MetadataMap::from_headers(headers);
-    Ok(response)
+    response
 }
 
 /// One batch, which is small.

@@ -2,15 +2,17 @@
 
 use arrow_flight::FlightData;
 use serde::Deserialize;
+use tidelake_querier::influxql::{InfluxqlError, parse};
 use tonic::Response;
 
 use super::caller::Caller;
 use super::statement::Statement;
-use super::{Answers, answer, shown, unsupported};
+use super::{Answers, answer, shown};
 use crate::http::app::App;
-use crate::service::context::{Access, Read};
+use crate::influx::query::params as influxql_params;
 use crate::service::database::check_name;
 use crate::service::error::ServiceError;
+use crate::service::influxql::InfluxqlRequest;
 use crate::sql::placeholders;
 
 /// A query in a ticket.
@@ -44,15 +46,15 @@ pub async fn answer(
     })?;
     let database = ticket.database.as_deref().unwrap_or(&caller.database);
     check_name(database)?;
-    let access = caller.access(database)?;
     match ticket.query_type.as_deref().unwrap_or("sql") {
         "sql" => {
+            let access = caller.access(database)?;
             let statement = Statement::new(database, &ticket.sql_query);
             let params = placeholders::from_json(ticket.params.unwrap_or_default())?;
             let request = statement.request_with(&app.service, params)?;
             answer::query(app, &access, request).await
         }
-        "influxql" => influxql(app, &access, &ticket).await,
+        "influxql" => influxql(app, caller, database, &ticket).await,
         other => Err(ServiceError::bad_request(format!(
             "unknown query_type {:?}; use sql or influxql",
             shown(other)
@@ -62,12 +64,21 @@ pub async fn answer(
 
 /// The rows of a query in InfluxQL.
 async fn influxql(
-    _app: &App,
-    _access: &Access<Read>,
-    _ticket: &Ticket,
+    app: &App,
+    caller: &Caller,
+    database: &str,
+    ticket: &Ticket,
 ) -> Result<Response<Answers<FlightData>>, ServiceError> {
-    Err(unsupported(
-        "InfluxQL over Flight",
-        "send SQL, with query_type \"sql\"",
-    ))
+    let values = ticket.params.clone().unwrap_or_default();
+    let params = influxql_params::of_json(values)?;
+    let statements = parse(&ticket.sql_query, &params).map_err(InfluxqlError::from)?;
+    let request = InfluxqlRequest {
+        database: Some(database.to_owned()),
+        policy: None,
+        statements,
+        partial: None,
+    };
+    let rows = app.service.influxql_rows(&caller.context, request);
+    let (rows, remarks) = Box::pin(rows).await?;
+    answer::rows(app, rows, &remarks).await
 }

@@ -598,14 +598,13 @@ async fn what_is_not_supported_says_so() {
         unimplemented,
         "transaction",
     );
-    let influxql =
-        r#"{"database": "default", "sql_query": "SHOW DATABASES", "query_type": "influxql"}"#;
-    refused(
-        server.rows(influxql).await,
-        unimplemented,
-        "InfluxQL over Flight",
-    );
     let invalid = GrpcCode::InvalidArgument;
+    let influxql = r#"{"database": "default", "sql_query": "SHOW", "query_type": "influxql"}"#;
+    refused(server.rows(influxql).await, invalid, "error parsing query");
+    let two = r#"{"sql_query": "SHOW DATABASES; SHOW DATABASES", "query_type": "influxql"}"#;
+    refused(server.rows(two).await, invalid, "2 statements");
+    let change = r#"{"sql_query": "DROP DATABASE x", "query_type": "influxql"}"#;
+    refused(server.rows(change).await, invalid, "changes something");
     let flux = r#"{"database": "default", "sql_query": "x", "query_type": "flux"}"#;
     refused(server.rows(flux).await, invalid, "\"flux\"");
     refused(server.rows("{}").await, invalid, "a ticket must be JSON");

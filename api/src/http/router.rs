@@ -16,7 +16,7 @@ use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics, queries};
 use crate::service::error::{Code, ServiceError};
-use crate::{flight, influx, otlp, prometheus, sql, ui};
+use crate::{collectd, flight, influx, otlp, prometheus, sql, ui};
 
 /// Smaller answers are sent as they are.
 const COMPRESS_ABOVE_BYTES: u16 = 1024;
@@ -41,6 +41,7 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::scraping::routes());
         reads
             .merge(prometheus::write::routes())
+            .merge(collectd::routes())
             .merge(otlp::routes())
             .merge(prometheus::admin::routes())
     };
@@ -51,6 +52,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(influx::delete::routes())
         .merge(influx::configure::routes())
         .merge(influx::query::routes())
+        .merge(influx::query_v3::routes())
         .merge(influx::limits::routes())
         .merge(influx::token::routes())
         .merge(sql::routes())

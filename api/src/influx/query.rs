@@ -5,7 +5,7 @@
 mod csv;
 mod indent;
 mod json;
-mod params;
+pub mod params;
 
 use std::sync::Arc;
 

@@ -3,6 +3,9 @@
 //! The message, 1.0 or 2.0, is chosen by the content type alone. 1.0 may come without content type
 //! and encoding; anything that is not understood is 415, so that senders fall back to what is. From
 //! there on every answer to 2.0 says how much was written.
+//!
+//! Bodies are snappy as the specification has it, or gzip, zstd (vmagent) or plain (Fluent Bit,
+//! Vector). `GET` answers 200 to whoever may write: Vector asks before it sends.
 use std::sync::Arc;
 
 use axum::Extension;
@@ -12,7 +15,9 @@ use axum::extract::{RawPathParams, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::get;
+
+use tidelake_ingest::content;
 
 use crate::http::app::App;
 use crate::http::database;
@@ -29,7 +34,21 @@ const NAMED_ERRORS: usize = 20;
 
 /// Paths below a database.
 pub fn routes() -> Router<Arc<App>> {
-    Router::new().route("/api/v1/write", post(write))
+    Router::new().route("/api/v1/write", get(check).post(write))
+}
+
+/// Whether the caller may write. No body is read.
+async fn check(
+    Extension(caller): Extension<RequestContext>,
+    path: RawPathParams,
+    headers: HeaderMap,
+) -> Response {
+    let may = database::of_prometheus(&path, &headers)
+        .and_then(|database| caller.access::<Write>(&database).map(drop));
+    match may {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => error.respond(Dialect::Text),
+    }
 }
 
 async fn write(
@@ -52,10 +71,10 @@ async fn write(
     }
 }
 
-/// How the body is to be read.
-fn negotiate(headers: &HeaderMap) -> Result<(Protocol, ContentEncoding), ServiceError> {
+/// How the body is to be read; without an encoding the body itself tells.
+fn negotiate(headers: &HeaderMap) -> Result<(Protocol, Option<ContentEncoding>), ServiceError> {
     let protocol = read_protocol(headers)?;
-    Ok((protocol, read_encoding(headers, protocol)?))
+    Ok((protocol, read_encoding(headers)?))
 }
 
 async fn receive(
@@ -64,7 +83,7 @@ async fn receive(
     path: &RawPathParams,
     headers: &HeaderMap,
     body: Body,
-    (protocol, encoding): (Protocol, ContentEncoding),
+    (protocol, encoding): (Protocol, Option<ContentEncoding>),
 ) -> Result<Response, ServiceError> {
     let access = caller.access::<Write>(&database::of_prometheus(path, headers)?)?;
     app.service.backend()?;
@@ -74,7 +93,7 @@ async fn receive(
         .await?;
     let points = Points {
         protocol,
-        encoding,
+        encoding: encoding.unwrap_or_else(|| content::snappy_or_plain(&held.bytes)),
         accept_partial: true,
         body: held.bytes.clone(),
     };
@@ -115,25 +134,18 @@ fn read_protocol(headers: &HeaderMap) -> Result<Protocol, ServiceError> {
     Ok(Protocol::RemoteWrite1)
 }
 
-/// 2.0 knows nothing but snappy; some senders of 1.0 try zstd first.
-fn read_encoding(headers: &HeaderMap, protocol: Protocol) -> Result<ContentEncoding, ServiceError> {
+fn read_encoding(headers: &HeaderMap) -> Result<Option<ContentEncoding>, ServiceError> {
     let Some(value) = headers.get(CONTENT_ENCODING) else {
-        return Ok(ContentEncoding::Snappy);
+        return Ok(None);
     };
-    match value
-        .to_str()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "" | "snappy" => Ok(ContentEncoding::Snappy),
-        "zstd" if protocol == Protocol::RemoteWrite1 => Ok(ContentEncoding::Zstd),
-        other => Err(ServiceError::new(
-            Code::Unsupported,
-            format!("content encoding {other:?} is not supported; send snappy (block format)"),
-        )),
+    let value = value.to_str().unwrap_or("?").trim();
+    if value.is_empty() {
+        return Ok(None);
     }
+    let known = content::encoding_of(value);
+    known
+        .map(Some)
+        .map_err(|e| ServiceError::new(Code::Unsupported, e.to_string()))
 }
 
 /// 204, or 400 that names what was refused; both count what was kept.
@@ -224,30 +236,19 @@ mod tests {
 
     #[test]
     fn encodings() {
-        let check = |value: Option<&str>,
-                     one: Result<ContentEncoding, u16>,
-                     two: Result<ContentEncoding, u16>| {
-            for (protocol, expected) in
-                [(Protocol::RemoteWrite1, one), (Protocol::RemoteWrite2, two)]
-            {
-                let found = read_encoding(&with(CONTENT_ENCODING, value), protocol)
-                    .map_err(|e| e.status(Dialect::Text).as_u16());
-                assert_eq!(found, expected, "{value:?} {protocol:?}");
-            }
+        let check = |value: Option<&str>, expected: Result<Option<ContentEncoding>, u16>| {
+            let found = read_encoding(&with(CONTENT_ENCODING, value))
+                .map_err(|e| e.status(Dialect::Text).as_u16());
+            assert_eq!(found, expected, "{value:?}");
         };
-        check(
-            None,
-            Ok(ContentEncoding::Snappy),
-            Ok(ContentEncoding::Snappy),
-        );
-        check(
-            Some("Snappy"),
-            Ok(ContentEncoding::Snappy),
-            Ok(ContentEncoding::Snappy),
-        );
-        check(Some("zstd"), Ok(ContentEncoding::Zstd), Err(415));
-        check(Some("gzip"), Err(415), Err(415));
-        check(Some("identity"), Err(415), Err(415));
+        check(None, Ok(None));
+        check(Some(""), Ok(None));
+        check(Some("Snappy"), Ok(Some(ContentEncoding::Snappy)));
+        check(Some("zstd"), Ok(Some(ContentEncoding::Zstd)));
+        check(Some("gzip"), Ok(Some(ContentEncoding::Gzip)));
+        check(Some("identity"), Ok(Some(ContentEncoding::Identity)));
+        check(Some("br"), Err(415));
+        check(Some("snappy, gzip"), Err(415));
     }
 
     #[test]

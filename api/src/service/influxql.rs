@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, stream};
 use tidelake_catalog::{Policies, Retention, Snapshot, base_database};
-use tidelake_querier::influxql::{PolicyOptions, Scope, Series, Statement, change};
+use tidelake_querier::influxql::{Batches, PolicyOptions, Scope, Series, Statement, change};
 
 use super::Service;
 use super::context::{Access, Action, Admin, Delete, Read, RequestContext};
@@ -11,6 +14,7 @@ use super::error::{Code, ServiceError};
 use super::maintain::Deletion;
 use super::read::Deadline;
 use super::slots::{Language, QuerySlot};
+use super::sql::SqlRows;
 use crate::node::backend::{InfluxqlAnswer, InfluxqlError, Querier};
 
 /// InfluxDB takes no shorter retention.
@@ -95,6 +99,52 @@ impl Service {
             admitted,
             slot,
         })
+    }
+
+    /// The rows of the one statement of a request, which must read, as the clients of InfluxDB 3
+    /// get them (see [`Batches`]), and what is to be known about them.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] for anything but one statement that reads, and those of
+    /// [`influxql`](Self::influxql).
+    pub async fn influxql_rows(
+        &self,
+        context: &RequestContext,
+        request: InfluxqlRequest,
+    ) -> Result<(SqlRows, Vec<String>), ServiceError> {
+        if request.statements.len() != 1 {
+            return Err(ServiceError::bad_request(format!(
+                "there are {} statements: send one at a time, or all of them to /query",
+                request.statements.len()
+            )));
+        }
+        if !request.statements.iter().all(Statement::is_read) {
+            return Err(ServiceError::bad_request(
+                "the statement changes something: send it to /query by POST",
+            ));
+        }
+        let session = self.influxql(context, request).await?;
+        let StatementAnswer { answer, warnings } = session.run(self, 0).await?;
+        let (deadline, slot) = match (session.admitted, session.slot) {
+            (Some((_, deadline)), Some(slot)) => (deadline, slot),
+            // What needs no database was answered without a place.
+            _ => {
+                let slot = self.slots.enter(Language::Influxql).await?;
+                (Deadline::new(self.config.query_timeout()), Arc::new(slot))
+            }
+        };
+        let answer = answer.ok_or_else(|| {
+            ServiceError::new(Code::Internal, "the statement has no answer, and it reads")
+        })?;
+        let batches = Batches::new(answer)?;
+        let schema = batches.schema();
+        let batches = stream::iter(batches).map(|batch| batch.map_err(DataFusionError::from));
+        let rows = SqlRows {
+            stream: Box::pin(RecordBatchStreamAdapter::new(schema, batches)),
+            deadline,
+            slot,
+        };
+        Ok((rows, warnings))
     }
 }
 

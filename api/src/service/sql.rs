@@ -35,7 +35,8 @@ pub struct SqlRequest {
     pub timeout: Option<Duration>,
 }
 
-/// The rows of a statement while they are computed.
+/// The rows of a statement while they are computed; also those of InfluxQL, where they are answered
+/// as those of SQL are.
 pub struct SqlRows {
     /// Them.
     pub stream: SendableRecordBatchStream,

@@ -59,6 +59,8 @@ impl Taken {
 #[derive(Debug, Default)]
 pub struct Tenants(Mutex<HashMap<LimitsOf, Taken>>);
 
+/// When to try again where nothing is let in, in seconds: the limit has to be changed first.
+const CLOSED_RETRY_S: f64 = 30.0;
 /// Bytes of a sample as it is sent, as long as none was.
 const LIKELY_BYTES: f64 = 20.0;
 
@@ -237,7 +239,10 @@ impl Service {
                 (left, likely)
             });
             if left <= 0.0 {
-                let wait = (-left / rate.max(1) as f64).ceil().clamp(1.0, 3600.0);
+                let wait = match rate {
+                    0 => CLOSED_RETRY_S,
+                    rate => (-left / rate as f64).ceil().clamp(1.0, 3600.0),
+                };
                 let error = self
                     .tenants
                     .throttle(&of, "samples_per_second", rate, wait as u64);

@@ -570,3 +570,23 @@ async fn deltas_are_refused_or_summed_up() {
     assert_eq!((written, errors.len()), (2, 1), "{errors:?}");
     assert!(errors[0].contains("older"), "{errors:?}");
 }
+
+#[tokio::test]
+async fn clients_are_told_to_wait_as_long_again_as_the_log_was_away() {
+    let catalog = Arc::new(Catalog::open(Store::memory(), "n", "").await.unwrap());
+    let ingester = Ingester::start(Arc::clone(&catalog), IngestOptions::default())
+        .await
+        .unwrap();
+    let now_ms = catalog.environment().now_ms();
+    for (away_ms, expected) in [(0, 1), (500, 1), (7_900, 7), (100_000, 30)] {
+        *ingester.log_away_since.lock() = Some(now_ms - away_ms);
+        let told = ingester.log_retry_s();
+        // A test that is held up sees a second more.
+        assert!(
+            (expected..=expected + 1).contains(&told),
+            "{away_ms}: {told}"
+        );
+    }
+    *ingester.log_away_since.lock() = None;
+    assert_eq!(ingester.log_retry_s(), 1);
+}

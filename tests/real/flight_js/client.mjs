@@ -30,10 +30,9 @@ for await (const values of client.queryPoints("SELECT * FROM js", "default", { t
     time: String(values.getTimestamp()),
   });
 }
-try {
-  for await (const _ of client.query("SELECT * FROM hard", "default", { type: "influxql" }));
-} catch (error) {
-  answers.influxql = String(error.message);
+answers.influxql = [];
+for await (const values of client.queryPoints('SELECT * FROM js GROUP BY "from"', "default", { type: "influxql" })) {
+  answers.influxql.push([values.getMeasurement(), values.getTag("from"), values.getField("f"), plain(values.getField("u"))]);
 }
 await client.close();
 console.log(JSON.stringify(answers));

@@ -105,7 +105,9 @@ const OF_A_DATABASE: [Row; 33] = [
     ("GET", "/api/v1/targets", "", "", Needs::Token),
     ("GET", "/api/v1/targets/metadata", "", "", Needs::Token),
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
+    ("GET", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/api/v1/import/collectd", "", "", Needs::Write),
     ("POST", "/v1/metrics", "", "", Needs::Write),
     ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
     (
@@ -211,7 +213,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 55] = [
+const OTHERS: [Row; 58] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -245,6 +247,27 @@ const OTHERS: [Row; 55] = [
         "?bucket=a",
         INTERVAL,
         Needs::Delete,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?db=a&q=SHOW+SERIES",
+        "",
+        Needs::Read,
+    ),
+    (
+        "POST",
+        "/api/v3/query_influxql",
+        "",
+        r#"{"db": "a", "q": "SELECT * FROM t"}"#,
+        Needs::Read,
+    ),
+    (
+        "GET",
+        "/api/v3/query_influxql",
+        "?q=SHOW+DATABASES",
+        "",
+        Needs::Token,
     ),
     (
         "GET",

@@ -63,15 +63,19 @@ pub fn bound(text: Option<&str>) -> Result<Params, ServiceError> {
     let Some(text) = text else {
         return Ok(Params::new());
     };
-    let wrong = |error: String| {
-        ServiceError::bad_request(format!("error parsing query parameters: {error}"))
-    };
-    let values: serde_json::Map<String, Json> =
-        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    of_json(serde_json::from_str(text).map_err(|error| wrong(&error))?)
+}
+
+fn wrong(error: &dyn std::fmt::Display) -> ServiceError {
+    ServiceError::bad_request(format!("error parsing query parameters: {error}"))
+}
+
+/// The values of `$name` in a statement.
+pub fn of_json(values: serde_json::Map<String, Json>) -> Result<Params, ServiceError> {
     let mut params = Params::new();
     for (name, value) in values {
         let literal = literal(&value).ok_or_else(|| {
-            wrong(format!(
+            wrong(&format_args!(
                 "the parameter {name:?} must be a number, a text, a boolean, or an object such as \
                  {{\"duration\": \"5m\"}}"
             ))

@@ -17,13 +17,13 @@ export function Segments({ database }: { database: string }) {
   const { data, error, again } = useData<Found>((signal) => loadSegments(database, signal), [database], 10_000);
   return (
     <>
-      <Card title="Levels" error={error} tools={<Work onDone={again} />}>
+      <Card title="Levels" error={error} wide tools={<Work onDone={again} />}>
         <SumsTable head="Level" rows={(data?.levels ?? []).map((sums) => [levelName(sums.level), sums])} />
         {data && data.levels.length === 0 && (
           <p class="soft">Nothing is in segments yet: rows are in the buffer until the next flush.</p>
         )}
       </Card>
-      <Card title="Days" error={error}>
+      <Card title="Days" error={error} wide>
         <SumsTable
           head="Day"
           second="Level"
