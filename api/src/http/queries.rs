@@ -75,7 +75,10 @@ mod tests {
         path: &str,
         body: &'static str,
     ) -> (StatusCode, String) {
-        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost");
         let request = request.body(Body::from(body)).unwrap();
         let response = router(Arc::clone(app)).oneshot(request).await.unwrap();
         let status = response.status();
@@ -104,15 +107,27 @@ mod tests {
                 _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        assert_eq!((&query["language"], &query["database"]), (&json!("sql"), &json!("default")));
+        assert_eq!(
+            (&query["language"], &query["database"]),
+            (&json!("sql"), &json!("default"))
+        );
         assert!(query["text"].as_str().unwrap().starts_with("SELECT sum"));
         let stop = format!("/admin/queries?id={}", query["id"]);
-        assert_eq!(ask(&app, "DELETE", &stop, "").await.0, StatusCode::NO_CONTENT);
+        assert_eq!(
+            ask(&app, "DELETE", &stop, "").await.0,
+            StatusCode::NO_CONTENT
+        );
         let (status, body) = asked.await.unwrap();
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(body.contains("stopped by an administrator"), "{body}");
-        assert_eq!(ask(&app, "DELETE", &stop, "").await.0, StatusCode::NOT_FOUND);
-        assert_eq!(ask(&app, "DELETE", "/admin/queries?id=x", "").await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(
+            ask(&app, "DELETE", &stop, "").await.0,
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(
+            ask(&app, "DELETE", "/admin/queries?id=x", "").await.0,
+            StatusCode::BAD_REQUEST
+        );
         assert_eq!(app.service.slots.running(), 0);
     }
 }

@@ -119,7 +119,11 @@ mod tests {
         service.attach(Backend::in_memory().await);
         let access = Access::<Read>::of_anyone("d");
         let unknown = service.stored(&access).await.unwrap_err();
-        assert!(unknown.message.contains("does not exist"), "{}", unknown.message);
+        assert!(
+            unknown.message.contains("does not exist"),
+            "{}",
+            unknown.message
+        );
         let day = 86_400_000_000_000_i64;
         let body = format!("t v=1 5\nt v=2 {day}\nu v=3 {day}\nu v=4 {}", day + 1);
         let request = WriteRequest {
@@ -139,15 +143,35 @@ mod tests {
         backend.ingester.flush().await.unwrap();
         let stored = service.stored(&access).await.unwrap();
         let counts = |sums: &SegmentSums| (sums.segments, sums.rows);
-        let levels: Vec<_> = stored.levels.iter().map(|(level, sums)| (*level, counts(sums))).collect();
+        let levels: Vec<_> = stored
+            .levels
+            .iter()
+            .map(|(level, sums)| (*level, counts(sums)))
+            .collect();
         assert_eq!(levels, [(0, (3, 4))]);
-        let days: Vec<_> = stored.days.iter().map(|(day, level, sums)| (day.0, *level, counts(sums))).collect();
+        let days: Vec<_> = stored
+            .days
+            .iter()
+            .map(|(day, level, sums)| (day.0, *level, counts(sums)))
+            .collect();
         assert_eq!(days, [(1, 0, (2, 3)), (0, 0, (1, 1))]);
-        let mut tables: Vec<_> = stored.tables.iter().map(|table| (&*table.name, table.days, counts(&table.sums))).collect();
+        let mut tables: Vec<_> = stored
+            .tables
+            .iter()
+            .map(|table| (&*table.name, table.days, counts(&table.sums)))
+            .collect();
         tables.sort_unstable();
         let (first, second) = (Day(0), Day(1));
-        let expected = [("t", Some((first, second)), (2, 2)), ("u", Some((second, second)), (1, 2))];
+        let expected = [
+            ("t", Some((first, second)), (2, 2)),
+            ("u", Some((second, second)), (1, 2)),
+        ];
         assert_eq!(tables, expected);
-        assert!(stored.tables.iter().all(|table| table.sums.data_bytes > 0 && table.sums.index_bytes > 0));
+        assert!(
+            stored
+                .tables
+                .iter()
+                .all(|table| table.sums.data_bytes > 0 && table.sums.index_bytes > 0)
+        );
     }
 }

@@ -7,7 +7,7 @@ export const packages = createRequire(`${process.env.NODE_FOLDER}/package.json`)
 const { chromium } = packages("playwright-core");
 
 /** A step's longest time in ms: the server is a debug build on a busy machine. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 30_000);
 
 export async function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox"] });
@@ -63,6 +63,17 @@ export async function type(page, text) {
   await page.keyboard.press("Control+A");
   await page.keyboard.press("Delete");
   await page.keyboard.type(text, { delay: 15 });
+}
+
+/** The longest task of the page's main thread while `work` is done, in ms of processor time: others share the machine. */
+export async function longestTask(browser, page, work) {
+  await browser.startTracing(page, { categories: ["toplevel", "disabled-by-default-devtools.timeline"] });
+  await work();
+  const { traceEvents } = JSON.parse((await browser.stopTracing()).toString());
+  const mains = new Set(traceEvents.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`));
+  const tasks = traceEvents.filter(({ name, pid, tid, tdur }) => /RunTask$/.test(name) && tdur !== undefined && mains.has(`${pid} ${tid}`));
+  assert.ok(tasks.length > 10, `${tasks.length} tasks were traced`);
+  return Math.round(Math.max(...tasks.map(({ tdur }) => tdur)) / 1000);
 }
 
 /** Waits until a graph is painted again. */

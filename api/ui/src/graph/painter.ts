@@ -3,6 +3,8 @@ import type { Line } from "../worker/protocol";
 
 /** Milliseconds of a frame that may go into painting. */
 const FRAME_MS = 24;
+/** Pieces that are little work. */
+const AT_ONCE = 50;
 
 /** Where values lie on the canvas, in its pixels. */
 export interface Ground {
@@ -39,7 +41,9 @@ export function inFrames(ground: Ground, count: number, work: (piece: number) =>
     if (next < count) frame = requestAnimationFrame(step);
     else done();
   };
-  step();
+  // Much work begins with the next frame: this one has made the axes and the legend.
+  if (count > AT_ONCE) frame = requestAnimationFrame(step);
+  else step();
   return () => cancelAnimationFrame(frame);
 }
 

@@ -14,10 +14,10 @@ function loaded(): Promise<EditorModule> {
 
 interface Props {
   language: Language;
+  /** As it was set last; what is typed since then is the editor's own. */
   text: string;
   source: Source;
   error: { place: Place | undefined; message: string } | undefined;
-  isFocused: boolean;
   onChange(text: string): void;
   onRun(): void;
 }
@@ -28,6 +28,7 @@ export function QueryEditor(props: Props) {
   const plain = useRef<HTMLTextAreaElement>(null);
   const editor = useRef<Editor | undefined>(undefined);
   const [isLoaded, setIsLoaded] = useState(false);
+  const draft = useRef(text);
   const latest = useRef(props);
   latest.current = props;
 
@@ -40,7 +41,7 @@ export function QueryEditor(props: Props) {
       editor.current = createEditor({
         host: host.current,
         language: latest.current.language,
-        text: latest.current.text,
+        text: draft.current,
         source: latest.current.source,
         onChange: (changed) => latest.current.onChange(changed),
         onRun: () => latest.current.onRun(),
@@ -58,11 +59,13 @@ export function QueryEditor(props: Props) {
     };
   }, []);
   useEffect(() => editor.current?.setLanguage(language, source), [language, source]);
-  useEffect(() => editor.current?.setText(text), [text, isLoaded]);
-  useEffect(() => editor.current?.mark(error?.place, error?.message ?? ""), [error, isLoaded]);
+  // Never with what the editor itself has told: while one types, that is already old.
   useEffect(() => {
-    if (props.isFocused) (editor.current ?? plain.current)?.focus();
-  }, [props.isFocused]);
+    draft.current = text;
+    editor.current?.setText(text);
+    if (plain.current) plain.current.value = text;
+  }, [text]);
+  useEffect(() => editor.current?.mark(error?.place, error?.message ?? ""), [error, isLoaded]);
 
   const keys = (event: KeyboardEvent) => {
     const isRun =
@@ -82,8 +85,11 @@ export function QueryEditor(props: Props) {
           spellcheck={false}
           autocomplete="off"
           autocapitalize="off"
-          value={text}
-          onInput={(event) => props.onChange(event.currentTarget.value)}
+          defaultValue={text}
+          onInput={(event) => {
+            draft.current = event.currentTarget.value;
+            props.onChange(draft.current);
+          }}
           onKeyDown={keys}
         />
       )}

@@ -93,10 +93,9 @@ export function Panel(props: Props) {
         </select>
         <QueryEditor
           language={panel.language}
-          text={draft}
+          text={panel.text}
           source={props.source}
           error={error}
-          isFocused={false}
           onChange={setDraft}
           onRun={run}
         />
