@@ -4,7 +4,7 @@ import { address, launch, newPage, painted } from "./session.mjs";
 
 const [base, query, file] = process.argv.slice(2);
 const browser = await launch();
-const { page } = await newPage(browser, { viewport: { width: 1180, height: 620 }, colorScheme: "light" });
+const { page } = await newPage(browser, { viewport: { width: 1180, height: 650 }, colorScheme: "light" });
 await page.goto(address(base, "query", [["q", query]]));
 await painted(page, undefined);
 await page.waitForTimeout(500);

@@ -340,7 +340,7 @@ const steps = {
           await session.page.waitForTimeout(1200);
           await accessible(session.page, `${view} ${new URLSearchParams(fields)} ${colorScheme} ${width}`);
           const overflow = await session.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-          assert.ok(overflow <= 0, `${view} ${width} is ${overflow} px too wide`);
+          assert.ok(overflow <= 0, `${view} ${new URLSearchParams(fields)} ${width} is ${overflow} px too wide`);
         }
         await checkQuiet(session);
       }

@@ -13,9 +13,10 @@ export function stack(lines: Line[], hidden: ReadonlySet<string>): Line[] {
     if (hidden.has(line.name)) return line;
     const below = sums;
     sums = line.values.map((value, i) => {
-      const base = below?.[i] ?? 0;
-      // A gap is as high as what is below it.
-      return (Number.isNaN(base) ? 0 : base) + (Number.isNaN(value) ? 0 : value);
+      const base = below?.[i] ?? NaN;
+      // A gap is as high as what is below it, and a gap if nothing is.
+      if (Number.isNaN(value)) return base;
+      return Number.isNaN(base) ? value : base + value;
     });
     return { ...line, values: sums };
   });

@@ -143,7 +143,7 @@ export function Panel(props: Props) {
         {panel.show === "graph" && <GraphOptions panel={panel} graph={graph} unit={unit} onChange={props.onChange} />}
         <Summary result={result} isRunning={isRunning} />
       </div>
-      <div class={panel.show === "graph" && panel.text !== "" ? "body drawing" : "body"} ref={body}>
+      <div class={panel.show === "graph" && panel.text !== "" && !failed ? "body drawing" : "body"} ref={body}>
         {isRunning && <div class="progress" role="progressbar" aria-label="The query runs" />}
         {failed && panel.show !== "explain" && <ErrorBox error={failed} text={panel.text} />}
         {result?.answer.remarks.map((remark) => (

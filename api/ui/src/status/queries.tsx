@@ -38,42 +38,44 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
         {failed && <p class="error-text">{failed}</p>}
         {data?.length === 0 && <p class="soft">None.</p>}
         {data && data.length > 0 && (
-          <table class="rows running">
-            <thead>
-              <tr>
-                <th scope="col">Query</th>
-                <th scope="col">Language</th>
-                <th scope="col">Database</th>
-                <th scope="col">Token</th>
-                <th scope="col" class="number">
-                  runs for
-                </th>
-                <th scope="col" aria-label="Stop" />
-              </tr>
-            </thead>
-            <tbody>
-              {data.map((query) => (
-                <tr key={query.id}>
-                  <td>
-                    <code class="cell">{query.text || "–"}</code>
-                  </td>
-                  <td>{query.language}</td>
-                  <td>{query.database}</td>
-                  <td>{query.principal}</td>
-                  <td class="number">{formatValue(query.running_ms / 1000, "seconds")}</td>
-                  <td>
-                    <button
-                      class="small danger"
-                      aria-label={`Stop query ${query.id}`}
-                      onClick={() => void stop(query.id)}
-                    >
-                      Stop
-                    </button>
-                  </td>
+          <div class="scroll" tabIndex={0} role="region" aria-label="Queries that run">
+            <table class="rows running">
+              <thead>
+                <tr>
+                  <th scope="col">Query</th>
+                  <th scope="col">Language</th>
+                  <th scope="col">Database</th>
+                  <th scope="col">Token</th>
+                  <th scope="col" class="number">
+                    runs for
+                  </th>
+                  <th scope="col" aria-label="Stop" />
                 </tr>
-              ))}
-            </tbody>
-          </table>
+              </thead>
+              <tbody>
+                {data.map((query) => (
+                  <tr key={query.id}>
+                    <td>
+                      <code class="cell">{query.text || "–"}</code>
+                    </td>
+                    <td>{query.language}</td>
+                    <td>{query.database}</td>
+                    <td>{query.principal}</td>
+                    <td class="number">{formatValue(query.running_ms / 1000, "seconds")}</td>
+                    <td>
+                      <button
+                        class="small danger"
+                        aria-label={`Stop query ${query.id}`}
+                        onClick={() => void stop(query.id)}
+                      >
+                        Stop
+                      </button>
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
         )}
       </Card>
       {figures && <Ended figures={figures} />}
