@@ -1,5 +1,8 @@
-//! The command line: `tidelake [serve]`, `tidelake catalog dump`, `tidelake verify` and `tidelake
-//! token`.
+//! The command line: `tidelake [serve]`, `tidelake catalog dump`, `tidelake verify`, `tidelake
+//! token`, `tidelake import` and `tidelake export`.
+mod export;
+mod import;
+mod remote;
 mod token;
 
 use std::ffi::OsString;
@@ -10,6 +13,8 @@ use clap::{Parser, Subcommand};
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
+use self::export::ExportArgs;
+use self::import::ImportArgs;
 use self::token::TokenCommand;
 use crate::config::{Config, ConfigArgs};
 
@@ -35,6 +40,11 @@ enum Command {
     Token(TokenCommand),
     /// Check everything on the store and report what is damaged; reads only, also beside a server
     Verify(ConfigArgs),
+    /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps of
+    /// promtool, line protocol, CSV, Parquet
+    Import(ImportArgs),
+    /// Export what a running server holds: OpenMetrics, line protocol, Parquet, CSV, JSON lines
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,11 +68,13 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     let args = match &command {
         Command::Serve(args)
         | Command::Catalog(CatalogCommand::Dump(args))
-        | Command::Verify(args) => args,
-        Command::Token(command) => command.config(),
+        | Command::Verify(args) => Some(args),
+        Command::Token(command) => Some(command.config()),
+        // They ask a server, which has the settings.
+        Command::Import(_) | Command::Export(_) => None,
     };
-    let config = match args.resolve() {
-        Ok(config) => config,
+    let config = match args.map(ConfigArgs::resolve).transpose() {
+        Ok(config) => config.unwrap_or_default(),
         Err(error) => return complain(2, &error.to_string()),
     };
     start_log(&config);
@@ -81,6 +93,14 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Command::Token(command) => {
             let out = &mut std::io::stdout();
             runtime.block_on(token::run(command, &config, out))
+        }
+        Command::Import(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(import::run(&args, out))
+        }
+        Command::Export(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(export::run(&args, out))
         }
     };
     // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts

@@ -17,7 +17,7 @@ pub mod router;
 mod admin;
 pub mod authenticate;
 pub mod json_stream;
-mod malformed;
+pub mod malformed;
 mod metrics;
 mod origin;
 mod panics;

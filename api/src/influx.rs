@@ -1,5 +1,6 @@
 //! The HTTP APIs of InfluxDB 1, 2 and 3.
 
+pub mod buckets;
 pub mod configure;
 pub mod delete;
 pub mod limits;

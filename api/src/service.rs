@@ -8,10 +8,10 @@
 //! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
-//! 4. `write`; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
-//!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `running` lists and stops those.
-//!    `tail`: points as they arrive. `metadata`, `storage`; `maintain`: deletes, drops, retention.
-//!    `audit` records those.
+//! 4. `write`, and `push` for groups of metrics; `read`, which admits a query (`slots`) to a state and gives it a
+//!    deadline, for `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `running` lists and
+//!    stops those. `tail`: points as they arrive. `metadata`, `storage`; `maintain`: deletes, drops,
+//!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
 //! 6. `metrics`: what is counted of all that.
 
@@ -27,6 +27,7 @@ pub mod maintain;
 pub mod metadata;
 pub mod metrics;
 pub mod promql;
+pub mod push;
 pub mod read;
 pub mod running;
 pub mod samples;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use axum::Extension;
 use axum::Router;
@@ -34,11 +35,13 @@ use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 pub mod asked;
 pub mod cells;
 pub mod formats;
+pub mod lines;
 pub mod placeholders;
 pub mod warnings;
 
 use self::asked::{Asked, MAX_QUERY_BYTES};
 use self::formats::{Encoder, Format};
+use self::lines::Lines;
 
 /// The paths of this module.
 pub fn routes() -> Router<Arc<App>> {
@@ -123,7 +126,8 @@ async fn run(
         timeout: None,
     };
     let pace = app.pace();
-    let begin = |rows| respond(rows, format, &pace);
+    let shape = Shape::new(format, asked.table, asked.tags)?;
+    let begin = |rows| respond(rows, &shape, &pace);
     let (mut response, warnings) = Box::pin(app.service.sql(&access, request, begin)).await?;
     warnings::write(response.headers_mut(), &warnings);
     Ok(response)
@@ -157,6 +161,54 @@ fn read_as_of(
     }
 }
 
+/// How the rows of an answer are written.
+#[derive(Debug)]
+pub enum Shape {
+    /// One of the formats.
+    Format(Format),
+    /// Line protocol of a table.
+    Lines {
+        /// Its name.
+        table: String,
+        /// Its tags, if types do not say them.
+        tags: Option<Vec<String>>,
+    },
+}
+
+impl Shape {
+    /// Of a format, and what line protocol needs besides.
+    pub fn new(
+        format: Format,
+        table: Option<String>,
+        tags: Option<Vec<String>>,
+    ) -> Result<Self, ServiceError> {
+        match (format, table) {
+            (Format::LineProtocol, Some(table)) => Ok(Self::Lines { table, tags }),
+            (Format::LineProtocol, None) => Err(ServiceError::bad_request(
+                "the parameter \"table\" is missing: line protocol needs it",
+            )),
+            (format, _) => Ok(Self::Format(format)),
+        }
+    }
+
+    fn encoder(&self, schema: SchemaRef) -> Result<Encoder, ArrowError> {
+        match self {
+            Self::Format(format) => Encoder::new(*format, schema),
+            Self::Lines { table, tags } => {
+                let lines = Lines::new(table, tags.as_deref(), &schema)?;
+                Ok(Encoder::lines(lines, schema))
+            }
+        }
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self {
+            Self::Format(format) => format.content_type(),
+            Self::Lines { .. } => Format::LineProtocol.content_type(),
+        }
+    }
+}
+
 /// What was done, and the number of the commit.
 fn changed_answer(
     done: &'static str,
@@ -174,13 +226,14 @@ fn changed_answer(
 
 /// An answer whose failures have a status until its first chunk is complete, and break the body
 /// after it.
-pub async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Response, ServiceError> {
+pub async fn respond(rows: SqlRows, shape: &Shape, pace: &Pace) -> Result<Response, ServiceError> {
     let SqlRows {
         stream: batches,
         deadline,
         slot,
     } = rows;
-    let encoder = Encoder::new(format, batches.schema())
+    let encoder = shape
+        .encoder(batches.schema())
         .map_err(|error| ServiceError::of(Code::Execution, error))?;
     let chunks = Box::pin(encode(batches, encoder));
     let in_time = stream::unfold(Some((chunks, deadline)), async |rest| {
@@ -194,10 +247,9 @@ pub async fn respond(rows: SqlRows, format: Format, pace: &Pace) -> Result<Respo
     });
     let body = pace.body(Box::pin(in_time), slot).await?;
     let mut response = body.into_response();
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static(format.content_type()),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(shape.content_type()));
     Ok(response)
 }
 
@@ -312,7 +364,7 @@ mod tests {
             deadline: Deadline::new(Duration::from_secs(10)),
             slot,
         };
-        respond(rows, format, &Pace::patient()).await
+        respond(rows, &Shape::Format(format), &Pace::patient()).await
     }
 
     fn failure() -> DataFusionError {

@@ -3,9 +3,9 @@
 //! In the order in which a write passes them ([`ingester`] is the whole way):
 //!
 //! 1. [`request`]: what comes in, and what becomes of it.
-//! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`] and
-//!    [`remote_write`] make columns of bytes ([`rows`]), [`retention`] says what is too old,
-//!    [`label_limits`] what is too much;
+//! 2. [`prepare`]: [`content`] is decompressed, within limits; [`line_protocol`],
+//!    [`exposition`], [`remote_write`] and [`otlp`] make columns of bytes ([`rows`]), [`retention`]
+//!    says what is too old, [`label_limits`] what is too much;
 //!    [`series_registry`] turns label sections as received into series numbers; new tables and
 //!    columns are committed to the catalog.
 //! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told
@@ -17,6 +17,7 @@
 pub mod buffer;
 pub mod column;
 pub mod content;
+pub mod exposition;
 pub mod flush;
 pub mod ingester;
 pub mod label_limits;

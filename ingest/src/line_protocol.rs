@@ -12,6 +12,7 @@
 //! In the order of the data: `syntax` (where things end), `value` (numbers, strings, times),
 //! `table` (columns of one table).
 
+pub mod render;
 mod syntax;
 mod table;
 mod value;
@@ -197,6 +198,16 @@ pub fn parse(body: &[u8], options: &LineOptions, lookup: &dyn TableLookup) -> Pa
     }
     parser.run();
     parser.finish()
+}
+
+/// Bytes of the lines at the beginning of a text that are whole: the last line may go on behind the
+/// text, and a string may have line feeds.
+pub fn whole_lines(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(next) = syntax::whole_line(text, at) {
+        at = next;
+    }
+    at
 }
 
 /// A line that was read to its end.
@@ -405,7 +416,7 @@ impl<'b> Parser<'b> {
 
 /// The beginning of a text, for an error. Not marked as cut, so that it is a prefix of what was
 /// sent.
-fn quote(text: &[u8]) -> String {
+pub(crate) fn quote(text: &[u8]) -> String {
     let mut cut = text.len();
     if cut > ORIGINAL_BYTES {
         // Not in the middle of a character: continuation bytes are 10xxxxxx.

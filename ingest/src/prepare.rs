@@ -22,6 +22,7 @@ use tidelake_catalog::{Catalog, CatalogError, NameLimits, Retention, TableColumn
 use crate::buffer::TableName;
 use crate::column::FieldColumn;
 use crate::content::{self, ContentError};
+use crate::exposition::{self, TextFormat};
 use crate::label_limits::LabelLimits;
 use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
 use crate::otlp;
@@ -235,9 +236,7 @@ impl Preparer {
     ) -> Result<Prepared, IngestError> {
         let limit = match frame.protocol {
             Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => self.max_lines_bytes,
-            Protocol::RemoteWrite1 | Protocol::RemoteWrite2 | Protocol::Otlp { .. } => {
-                self.max_remote_write_bytes
-            }
+            _ => self.max_remote_write_bytes,
         };
         self.check_database(&self.catalog.snapshot(), &frame.database)?;
         let mut inflated = self.reserve(0).await?;
@@ -246,6 +245,11 @@ impl Preparer {
                 let (settings, head, sent) =
                     otlp::Settings::split(&frame.body).map_err(IngestError::Internal)?;
                 (Some((settings, head)), sent)
+            }
+            Protocol::Exposition { .. } => {
+                let (_, sent) =
+                    exposition::Settings::split(&frame.body).map_err(IngestError::Internal)?;
+                (None, sent)
             }
             _ => (None, &*frame.body),
         };
@@ -274,7 +278,32 @@ impl Preparer {
                 };
                 self.otlp(frame, request).await
             }
+            Protocol::Exposition { format } => {
+                self.text(frame, &body, format, accept_partial).await
+            }
         }
+    }
+
+    async fn text(
+        &self,
+        frame: &Frame,
+        body: &[u8],
+        format: TextFormat,
+        accept_partial: bool,
+    ) -> Result<Prepared, IngestError> {
+        let (settings, _) =
+            exposition::Settings::split(&frame.body).map_err(IngestError::Internal)?;
+        let decode = |registry: &SeriesRegistry, oldest, _| {
+            let rules = exposition::Rules {
+                settings: &settings,
+                format,
+                time_ms: settings.time_ms.unwrap_or_else(|| received_ms(frame)),
+                oldest,
+                limits: frame.limits,
+            };
+            Ok(exposition::decode(body, registry, rules))
+        };
+        self.samples(frame, accept_partial, decode).await
     }
 
     async fn remote_write(
@@ -287,7 +316,7 @@ impl Preparer {
             decode(body, registry, oldest, &frame.limits)
                 .map_err(|error| IngestError::BadRequest(error.to_string()))
         };
-        self.samples(frame, decode).await
+        self.samples(frame, true, decode).await
     }
 
     async fn otlp(&self, frame: &Frame, request: Otlp<'_>) -> Result<Prepared, IngestError> {
@@ -307,7 +336,7 @@ impl Preparer {
             new_said = said;
             Ok(written)
         };
-        let prepared = self.samples(frame, decode).await?;
+        let prepared = self.samples(frame, true, decode).await?;
         self.said.add(new_said);
         Ok(prepared)
     }
@@ -456,10 +485,11 @@ impl Preparer {
     }
 
     /// Takes samples that `decode` gives for a registry, the oldest time taken, and the number of
-    /// the table.
+    /// the table. Without `accept_partial` one that is refused refuses all.
     async fn samples(
         &self,
         frame: &Frame,
+        accept_partial: bool,
         mut decode: impl FnMut(&SeriesRegistry, Oldest, u64) -> Result<WrittenSamples, IngestError>,
     ) -> Result<Prepared, IngestError> {
         let snapshot = self.catalog.snapshot();
@@ -496,6 +526,15 @@ impl Preparer {
                 parsed.rows.len(),
                 self.max_samples
             )));
+        }
+        if !accept_partial && parsed.refused > 0 {
+            return Ok(Prepared {
+                tables: Vec::new(),
+                outcome: WriteOutcome {
+                    written: Written::default(),
+                    ..outcome(&mut parsed)
+                },
+            });
         }
         let mut memory = parsed.memory.take();
         if let Some(memory) = &mut memory {
@@ -540,19 +579,7 @@ impl Preparer {
         if !self.is_replay {
             self.keep_metadata(frame, &mut parsed).await?;
         }
-        let outcome = WriteOutcome {
-            written: Written {
-                samples: parsed.samples as u64,
-                histograms: parsed.histograms as u64,
-                exemplars: parsed.exemplars.len() as u64,
-            },
-            errors: parsed
-                .errors
-                .into_iter()
-                .map(LineError::of_request)
-                .collect(),
-            refused: parsed.refused as u64,
-        };
+        let outcome = outcome(&mut parsed);
         // Exemplars are of the series of the samples.
         let exemplars = TableBatch {
             name: exemplars_name,
@@ -627,6 +654,22 @@ impl Preparer {
                 .map_err(catalog_error)?;
         }
         Ok(())
+    }
+}
+
+/// What was kept and what was refused: first what stands in a line.
+fn outcome(parsed: &mut WrittenSamples) -> WriteOutcome {
+    let mut errors = std::mem::take(&mut parsed.line_errors);
+    let others = std::mem::take(&mut parsed.errors).into_iter();
+    errors.extend(others.map(LineError::of_request));
+    WriteOutcome {
+        written: Written {
+            samples: parsed.samples as u64,
+            histograms: parsed.histograms as u64,
+            exemplars: parsed.exemplars.len() as u64,
+        },
+        errors,
+        refused: parsed.refused as u64,
     }
 }
 

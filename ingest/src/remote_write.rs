@@ -22,6 +22,7 @@ mod tests;
 
 use tidelake_catalog::memory::{OutOfMemory, Reservation};
 
+use crate::line_protocol::LineError;
 use crate::protobuf::WireError;
 use crate::rows::Rows;
 
@@ -63,7 +64,9 @@ pub struct WrittenSamples {
     pub exemplars: Rows,
     /// Why series or histograms were refused, each naming its series; at most 1,000.
     pub errors: Vec<String>,
-    /// Number of refusals, those included that are not in `errors`.
+    /// The same of bodies that have lines: what can be said of one.
+    pub line_errors: Vec<LineError>,
+    /// Number of refusals, those included that are in neither list.
     pub refused: usize,
     /// Number of float samples in `rows`.
     pub samples: usize,
@@ -85,7 +88,7 @@ impl WrittenSamples {
     #[cold]
     pub(crate) fn refuse(&mut self, mut error: String) {
         self.refused += 1;
-        if self.errors.len() < MAX_ERRORS {
+        if self.errors.len() + self.line_errors.len() < MAX_ERRORS {
             if let Some((cut, _)) = error.char_indices().nth(MAX_ERROR_CHARS) {
                 error.truncate(cut);
             }

@@ -25,6 +25,8 @@
 //! - [`queries`]: PromQL inside SQL, plans, limits, and clients that go away in the middle of a
 //!   query
 //! - [`influxql`]: what clients of an InfluxDB 1.x ask
+//! - [`text_in`]: the text format, OpenMetrics, and pushes as to a Pushgateway
+//! - [`moving`]: `tidelake import` and `tidelake export`
 //! - [`fairness`]: health checks and small requests do not wait for large writes
 //! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`limits`]: names without end are refused by settings that the errors name, and what is good
@@ -54,6 +56,7 @@ mod influxql;
 mod ledger;
 mod limits;
 mod lost_log;
+mod moving;
 mod overwrite;
 mod place;
 mod prometheus_api;
@@ -64,6 +67,7 @@ mod server;
 mod slow_readers;
 mod start_times;
 mod stop;
+mod text_in;
 mod time_travel;
 mod whole_way;
 

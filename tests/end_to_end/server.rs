@@ -191,8 +191,18 @@ pub fn run(words: &[&str], place: &Place) -> String {
 pub fn finish(words: &[&str], place: &Place) -> (Option<i32>, String) {
     let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     arguments.extend(place.flags());
+    finish_command(&arguments)
+}
+
+/// The same of a command that asks a running server.
+pub fn finish_client(words: &[&str]) -> (Option<i32>, String) {
+    let arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    finish_command(&arguments)
+}
+
+fn finish_command(arguments: &[String]) -> (Option<i32>, String) {
     let log = NamedTempFile::new().expect("a file for the log");
-    let mut child = command(&arguments, log.path())
+    let mut child = command(arguments, log.path())
         .spawn()
         .expect("this binary starts");
     let mut out = String::new();

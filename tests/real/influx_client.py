@@ -32,6 +32,7 @@ def run(options):
             assert refused is not None and refused.status == 400, refused
             assert "temperature" in refused.body and "line 1" in refused.body, refused.body
 
+        buckets(influx, server)
         rows = server.sql("SELECT CAST(time AS BIGINT) AS t, name, floor, temperature, people, open, note FROM room ORDER BY time")
         want = [
             {
@@ -57,3 +58,20 @@ def run(options):
         total = prometheus_api(server.url, "query", query="sum(sum_over_time(batch_n[1h]))", time=BEGIN + 1000)["result"]
         assert total[0]["value"][1] == "499500", total
         return "1,010 points"
+
+
+def buckets(influx, server):
+    """Databases as buckets: made, found, kept for a time, dropped."""
+    with influx.InfluxDBClient(url=server.url, token="any", org="any") as client:
+        api = client.buckets_api()
+        rules = influx.BucketRetentionRules(type="expire", every_seconds=7 * 86_400)
+        made = api.create_bucket(bucket_name="made", org="any", retention_rules=rules)
+        found = api.find_bucket_by_name("made")
+        assert found.id == made.id and found.retention_rules[0].every_seconds == 7 * 86_400, found
+        found.retention_rules[0].every_seconds = 86_400
+        assert api.update_bucket(found).retention_rules[0].every_seconds == 86_400
+        assert {"default", "made"} <= {bucket.name for bucket in api.find_buckets().buckets}
+        assert api.find_bucket_by_id(made.id).name == "made"
+        api.delete_bucket(made)
+        assert api.find_bucket_by_name("made") is None
+        assert [org.name for org in client.organizations_api().find_organizations(org="any")] == ["any"]

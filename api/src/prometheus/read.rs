@@ -4,8 +4,8 @@
 //! The kind of answer is the first that the request accepts: chunks are streamed series by series;
 //! samples are one message, which has to be in memory as a whole and is therefore limited. What is
 //! selected is what PromQL sees, fields of wide tables included.
-mod answer;
-mod messages;
+pub mod answer;
+pub mod messages;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

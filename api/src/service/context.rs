@@ -134,6 +134,18 @@ impl<A> Access<A> {
 #[derive(Debug, Clone, Copy)]
 pub enum Nothing {}
 
+impl Access<Write> {
+    /// The right to find out what a write replaces: nothing of it goes into an answer.
+    pub(super) fn to_find_replaced(&self) -> Access<Read> {
+        Access {
+            database: Arc::clone(&self.database),
+            principal: self.principal.clone(),
+            until: self.until,
+            action: PhantomData,
+        }
+    }
+}
+
 impl Access<Nothing> {
     /// Of a request that was authorized otherwise.
     pub(super) fn of(context: &RequestContext, database: &str) -> Self {

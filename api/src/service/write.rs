@@ -35,6 +35,7 @@ impl Service {
             Protocol::LineProtocol { .. } | Protocol::LineProtocol1 { .. } => "line_protocol",
             Protocol::RemoteWrite1 | Protocol::RemoteWrite2 => "remote_write",
             Protocol::Otlp { .. } => "otlp",
+            Protocol::Exposition { .. } => "exposition",
         };
         let bytes = points.body.len();
         let written = self.write_admitted(access, points).await;

@@ -22,6 +22,10 @@ pub struct Asked {
     pub q: Option<String>,
     /// The form of the answer.
     pub format: Option<String>,
+    /// Of line protocol: the table.
+    pub table: Option<String>,
+    /// Of line protocol: its tags, if the types of columns do not say them.
+    pub tags: Option<Vec<String>>,
     /// Which state is to be read.
     #[serde(alias = "asOf")]
     pub as_of: Option<serde_json::Value>,
@@ -75,6 +79,8 @@ impl Asked {
             db,
             q,
             format: text("format"),
+            table: text("table"),
+            tags: text("tags").map(|tags| tags.split(',').map(str::to_owned).collect()),
             as_of,
             params: values,
             partial_response,

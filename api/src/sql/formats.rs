@@ -1,4 +1,5 @@
-//! Answers of SQL queries as bytes: JSON, JSON lines, CSV, Parquet, and a table for people.
+//! Answers of SQL queries as bytes: JSON, JSON lines, CSV, Parquet, line protocol, and a table for
+//! people.
 //!
 //! All but the last are streamed batch by batch. A failure in the middle ends the body with an
 //! error, which ends the connection: half an answer never looks like a whole one.
@@ -18,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use crate::prometheus::json::write_string;
 use crate::service::error::{Code, ServiceError};
 use crate::sql::cells::cell_writer;
+use crate::sql::lines::Lines;
 
 /// Rows of a row group of a Parquet answer, which is held in memory until it is complete.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -35,6 +37,8 @@ pub enum Format {
     Csv,
     /// A Parquet file.
     Parquet,
+    /// Line protocol, of a table that is named.
+    LineProtocol,
     /// A table drawn with characters.
     Pretty,
 }
@@ -48,9 +52,10 @@ impl Format {
                 "jsonl" | "json_lines" | "ndjson" => Ok(Self::JsonLines),
                 "csv" => Ok(Self::Csv),
                 "parquet" => Ok(Self::Parquet),
+                "line_protocol" | "lp" => Ok(Self::LineProtocol),
                 "pretty" => Ok(Self::Pretty),
                 _ => Err(ServiceError::bad_request(format!(
-                    "unknown format {name:?}; use json, jsonl, csv, parquet or pretty"
+                    "unknown format {name:?}; use json, jsonl, csv, parquet, line_protocol or pretty"
                 ))),
             };
         }
@@ -83,7 +88,7 @@ impl Format {
             Self::JsonLines => "application/jsonl",
             Self::Csv => "text/csv; charset=utf-8",
             Self::Parquet => "application/vnd.apache.parquet",
-            Self::Pretty => "text/plain; charset=utf-8",
+            Self::Pretty | Self::LineProtocol => "text/plain; charset=utf-8",
         }
     }
 }
@@ -114,6 +119,7 @@ enum Kind {
     JsonLines,
     Csv,
     Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Lines(Lines),
     Pretty {
         batches: Vec<RecordBatch>,
         bytes: usize,
@@ -121,12 +127,17 @@ enum Kind {
 }
 
 impl Encoder {
-    /// An encoder for batches of a schema.
+    /// An encoder for batches of a schema. Line protocol needs [`lines`](Self::lines).
     pub fn new(format: Format, schema: SchemaRef) -> Result<Self, ArrowError> {
         let kind = match format {
             Format::Json => Kind::Json,
             Format::JsonLines => Kind::JsonLines,
             Format::Csv => Kind::Csv,
+            Format::LineProtocol => {
+                return Err(ArrowError::InvalidArgumentError(
+                    "line protocol needs the parameter \"table\"".to_owned(),
+                ));
+            }
             Format::Pretty => Kind::Pretty {
                 batches: Vec::new(),
                 bytes: 0,
@@ -143,18 +154,27 @@ impl Encoder {
                 )?))
             }
         };
+        Ok(Self::with(kind, schema))
+    }
+
+    /// An encoder that writes line protocol.
+    pub fn lines(lines: Lines, schema: SchemaRef) -> Self {
+        Self::with(Kind::Lines(lines), schema)
+    }
+
+    fn with(kind: Kind, schema: SchemaRef) -> Self {
         let members = schema.fields().iter().map(|field| {
             let mut name = Vec::new();
             write_string(&mut name, field.name());
             name.push(b':');
             name
         });
-        Ok(Self {
+        Self {
             members: members.collect(),
             schema,
             rows: 0,
             kind,
-        })
+        }
     }
 
     /// The bytes of a batch; there may be none yet.
@@ -164,6 +184,7 @@ impl Encoder {
             Kind::Json => self.write_json(batch, &mut out)?,
             Kind::JsonLines => self.write_json_lines(batch, &mut out)?,
             Kind::Csv => self.write_csv(batch, &mut out)?,
+            Kind::Lines(lines) => lines.write(batch, &mut out)?,
             Kind::Parquet(writer) => {
                 writer.write(batch)?;
                 // Whole row groups leave; the writer counts its position itself.
@@ -190,7 +211,7 @@ impl Encoder {
         let mut out = Vec::new();
         match self.kind {
             Kind::Json => out.extend_from_slice(if self.rows == 0 { b"[]" } else { b"]" }),
-            Kind::JsonLines => {}
+            Kind::JsonLines | Kind::Lines(_) => {}
             Kind::Csv if self.rows == 0 => self.write_csv_header(&mut out),
             Kind::Csv => {}
             Kind::Parquet(ref mut writer) => {

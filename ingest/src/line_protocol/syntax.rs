@@ -288,6 +288,40 @@ pub(super) fn skip_line(body: &[u8], start: usize) -> Skipped {
     }
 }
 
+/// Where the line behind that at `start` begins; `None` if the text ends before, perhaps in a string.
+pub(super) fn whole_line(body: &[u8], start: usize) -> Option<usize> {
+    let text = skip_blanks(body, start);
+    let is_comment = body.get(text) == Some(&b'#');
+    let mut at = match is_comment {
+        true => text,
+        false => tags_end(body, text),
+    };
+    let mut value = false;
+    loop {
+        match body.get(at)? {
+            b'\n' => return Some(at + 1),
+            _ if is_comment => at += memchr::memchr(b'\n', body.get(at..)?)?,
+            b'"' if value => {
+                value = false;
+                at = string_end(body, at + 1)? + 1;
+            }
+            b'=' => {
+                value = true;
+                at += 1;
+            }
+            b' ' => at += 1,
+            b'\\' if body.get(at + 1).is_some_and(|&b| b != b'\n') => {
+                value = false;
+                at += 2;
+            }
+            _ => {
+                value = false;
+                at += 1;
+            }
+        }
+    }
+}
+
 /// Where the quote stands that closes the string whose inside begins at `at`.
 #[inline]
 pub(super) fn string_end(body: &[u8], mut at: usize) -> Option<usize> {

@@ -11,6 +11,7 @@ use super::label_fields::labels_of;
 use super::{DecodeError, HISTOGRAM_COLUMN, START_TIME_COLUMN, VALUE_COLUMN, WrittenSamples};
 use crate::column::{FieldColumn, FieldValues, histogram_bytes};
 use crate::label_limits::LabelLimits;
+use crate::line_protocol::{LineError, quote};
 use crate::retention::Oldest;
 use crate::series_registry::{
     KnownSeries, MAX_SERIES, NewSeriesSet, SeriesError, SeriesRegistry, Spelling,
@@ -101,7 +102,7 @@ impl SamplesBuilder {
     }
 
     /// Counts what is no row; false if there is no memory for it.
-    fn charge(&mut self, bytes: usize) -> bool {
+    pub(crate) fn charge(&mut self, bytes: usize) -> bool {
         if self.out.out_of_memory.is_some() {
             return false;
         }
@@ -189,6 +190,14 @@ impl SamplesBuilder {
         }
         let (samples, time) = std::mem::take(&mut self.expired);
         Some((samples, self.oldest.refusal(time)))
+    }
+
+    /// Refuses what was too old since the last call.
+    #[inline]
+    pub(crate) fn refuse_expired(&mut self) {
+        if let Some((count, error)) = self.take_expired() {
+            self.refuse_samples(count, error);
+        }
     }
 
     /// Adds an exemplar with these labels to the present series.
@@ -330,6 +339,19 @@ impl SamplesBuilder {
     /// How much was refused so far, and how much of it is named.
     pub(crate) fn refusals(&self) -> (usize, usize) {
         (self.out.refused, self.out.errors.len())
+    }
+
+    /// Says of what was refused since then in which line of the body it stands.
+    #[cold]
+    pub(crate) fn locate(&mut self, (_, named): (usize, usize), line: usize, text: &[u8]) {
+        for message in self.out.errors.drain(named..) {
+            let original = quote(text);
+            self.out.line_errors.push(LineError {
+                line,
+                original,
+                message,
+            });
+        }
     }
 
     /// Makes what was refused since then one refusal.

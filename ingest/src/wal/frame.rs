@@ -18,6 +18,7 @@ use crc32fast::Hasher;
 use tidelake_catalog::Environment;
 
 use super::MAX_IN_FLIGHT;
+use crate::exposition::TextFormat;
 use crate::label_limits::LabelLimits;
 
 /// First bytes of every WAL object.
@@ -142,6 +143,12 @@ pub enum Protocol {
         /// How the message is written.
         format: OtlpFormat,
     },
+    /// Prometheus' text format or OpenMetrics. What is said of all lines comes before it, see
+    /// [`Settings::framed`](crate::exposition::Settings::framed).
+    Exposition {
+        /// Which of the two.
+        format: TextFormat,
+    },
 }
 
 /// How a message of OTLP is written.
@@ -163,6 +170,7 @@ impl Protocol {
             Self::RemoteWrite1 => (2, 0),
             Self::RemoteWrite2 => (3, 0),
             Self::Otlp { format } => (4, format as u8),
+            Self::Exposition { format } => (5, format as u8),
         }
     }
 
@@ -183,6 +191,9 @@ impl Protocol {
             }),
             (4, 1) => Some(Self::Otlp {
                 format: OtlpFormat::Json,
+            }),
+            (5, code) if (code as usize) < TextFormat::ALL.len() => Some(Self::Exposition {
+                format: TextFormat::ALL[code as usize],
             }),
             _ => None,
         }

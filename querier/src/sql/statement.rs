@@ -111,7 +111,14 @@ fn check_allowed(statement: &Statement, first_words: &str) -> Result<(), SqlErro
             }
             _ => false,
         },
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
+        Statement::CopyTo(_) => {
+            return Err(SqlError::BadRequest(
+                "COPY ... TO a file is not supported: the server writes no files of its host. Use \
+                 tidelake export, or over PostgreSQL's protocol COPY (SELECT ...) TO STDOUT"
+                    .to_owned(),
+            ));
+        }
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => false,
     };
     if allowed {
         return Ok(());

@@ -578,6 +578,7 @@ fn only_statements_that_read_run() {
     ] {
         check_bad(sql, "not supported");
     }
+    check_bad("COPY cpu TO '/tmp/cpu.csv'", "tidelake export");
     check_bad("SELECT 1; SELECT 2", "2 statements");
     check_bad("SELECT * INTO t FROM cpu", "");
     check_bad(

@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 35] = [
+const OF_A_DATABASE: [Row; 40] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -107,6 +107,17 @@ const OF_A_DATABASE: [Row; 35] = [
     ("GET", "/api/v1/notifications", "", "", Needs::Token),
     ("GET", "/api/v1/write", "", "", Needs::Write),
     ("POST", "/api/v1/write", "", "", Needs::Write),
+    ("POST", "/api/v1/import/prometheus", "", "x 1", Needs::Write),
+    ("PUT", "/metrics/job/{*group}", "", "x 1\n", Needs::Write),
+    ("POST", "/metrics/job/{*group}", "", "x 1\n", Needs::Write),
+    ("DELETE", "/metrics/job/{*group}", "", "", Needs::Write),
+    (
+        "POST",
+        "/metrics/job@base64/{*group}",
+        "",
+        "x 1\n",
+        Needs::Write,
+    ),
     ("POST", "/api/v1/import/collectd", "", "", Needs::Write),
     ("POST", "/v1/metrics", "", "", Needs::Write),
     ("POST", "/api/v1/otlp/v1/metrics", "", "", Needs::Write),
@@ -213,7 +224,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 58] = [
+const OTHERS: [Row; 65] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -404,6 +415,20 @@ const OTHERS: [Row; 58] = [
         "{}",
         Needs::Server,
     ),
+    ("GET", "/api/v2/orgs", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "", "", Needs::Token),
+    (
+        "POST",
+        "/api/v2/buckets",
+        "",
+        r#"{"name": "a"}"#,
+        Needs::Admin,
+    ),
+    // Of what may not be known nothing is found.
+    ("GET", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("PATCH", "/api/v2/buckets/{id}", "", "{}", Needs::Token),
+    ("DELETE", "/api/v2/buckets/{id}", "", "", Needs::Token),
+    ("GET", "/api/v2/buckets", "?name=b", "", Needs::Token),
     ("GET", "/admin/queries", "", "", Needs::Server),
     ("DELETE", "/admin/queries", "?id=0", "", Needs::Server),
     ("POST", "/admin/flush", "", "", Needs::Server),
@@ -485,7 +510,10 @@ impl Server {
 
     async fn send(&self, row: Row, secret: Option<&str>) -> Response<Body> {
         let (method, path, rest, body, _) = row;
-        let path = path.replace("{database}", "a").replace("{name}", "job");
+        let path = path
+            .replace("{database}", "a")
+            .replace("{name}", "job")
+            .replace("{*group}", "am9i");
         let mut request = Request::builder()
             .uri(format!("{path}{rest}"))
             .header("host", "tsdb.example.com")

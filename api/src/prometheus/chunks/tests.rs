@@ -62,12 +62,14 @@ fn check(samples: &[(i64, Sample)]) -> Vec<Chunk> {
         match chunk.encoding {
             Encoding::Xor => read.extend(
                 read::floats(&chunk.data)
+                    .unwrap()
                     .into_iter()
                     .map(|(time, value)| (time, Sample::Float(value))),
             ),
             Encoding::FloatHistogram => {
                 read.extend(
                     read::histograms(&chunk.data)
+                        .unwrap()
                         .into_iter()
                         .map(|(time, h)| (time, Sample::Histogram(Arc::new(h)))),
                 );

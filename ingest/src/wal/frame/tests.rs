@@ -268,6 +268,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         Just(Protocol::RemoteWrite2),
         prop_oneof![Just(OtlpFormat::Protobuf), Just(OtlpFormat::Json)]
             .prop_map(|format| Protocol::Otlp { format }),
+        prop::sample::select(&TextFormat::ALL[..])
+            .prop_map(|format| Protocol::Exposition { format }),
     ];
     let encoding = (0u8..4).prop_map(|code| ContentEncoding::from_code(code).unwrap());
     let body = prop::collection::vec(any::<u8>(), 0..200);

@@ -1,0 +1,215 @@
+//! A running server, as `tidelake import` and `tidelake export` reach it.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+/// How long a server may be away before a command gives up.
+const PATIENCE: Duration = Duration::from_secs(600);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Characters of an answer that an error quotes.
+const QUOTED_CHARS: usize = 2000;
+/// Longest answer to a write that is read.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// Which server and database.
+#[derive(Debug, Clone, Args)]
+pub struct RemoteArgs {
+    /// Address of the server
+    #[arg(long, default_value = "http://127.0.0.1:7070", env = "TIDELAKE_URL")]
+    pub url: String,
+    /// Token, if the server asks for one; better given as the variable
+    #[arg(long, env = "TIDELAKE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Database
+    #[arg(long, default_value = "default")]
+    pub database: String,
+}
+
+/// A server.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    http: Client,
+    args: RemoteArgs,
+}
+
+/// A line that a server refused.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RefusedLine {
+    /// Its number in the body, from 1; 0 if it is not known.
+    #[serde(default)]
+    pub line_number: u64,
+    /// What is wrong.
+    #[serde(default)]
+    pub error_message: String,
+    /// Its beginning.
+    #[serde(default)]
+    pub original_line: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    data: Vec<RefusedLine>,
+}
+
+impl Remote {
+    /// Connects when something is sent.
+    pub fn new(args: &RemoteArgs) -> anyhow::Result<Self> {
+        url::Url::parse(&args.url).with_context(|| format!("invalid --url {:?}", args.url))?;
+        let http = Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .build()
+            .context("cannot make a client")?;
+        Ok(Self {
+            http,
+            args: args.clone(),
+        })
+    }
+
+    /// The database that is meant.
+    pub fn database(&self) -> &str {
+        &self.args.database
+    }
+
+    fn request(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        let url = format!("{}{path}", self.args.url.trim_end_matches('/'));
+        let request = self
+            .http
+            .post(url)
+            .header("x-scope-orgid", &self.args.database)
+            .query(query);
+        match &self.args.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// Writes a body, and again as long as the server says that it may succeed later. Gives the
+    /// lines that were refused.
+    pub async fn write(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        content_type: &str,
+        body: Vec<u8>,
+        on_wait: &dyn Fn(&str),
+    ) -> anyhow::Result<Vec<RefusedLine>> {
+        // Remote write is snappy.
+        let (encoding, body) = match content_type {
+            "application/x-protobuf" => ("snappy", snap::raw::Encoder::new().compress_vec(&body)?),
+            _ => (
+                "zstd",
+                zstd::encode_all(&body[..], 1).context("cannot compress")?,
+            ),
+        };
+        let body = bytes::Bytes::from(body);
+        let request = || {
+            self.request(path, query)
+                .header(CONTENT_TYPE, content_type)
+                .header(CONTENT_ENCODING, encoding)
+                .body(body.clone())
+        };
+        let response = self.send(request, on_wait).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Vec::new());
+        }
+        let text = text_of(response).await;
+        let refusal = serde_json::from_str::<Refusal>(&text);
+        match refusal {
+            Ok(refusal) if status == StatusCode::BAD_REQUEST && !refusal.data.is_empty() => {
+                Ok(refusal.data)
+            }
+            _ => Err(refused(status, &text)),
+        }
+    }
+
+    /// Asks for an answer that is read as it comes.
+    pub async fn query(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Response> {
+        let request = || {
+            let request = self.request(path, query).body(body.clone());
+            let add = |request: RequestBuilder, (name, value): &(&str, &str)| {
+                request.header(*name, *value)
+            };
+            headers.iter().fold(request, add)
+        };
+        let response = self.send(request, &|_| ()).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(status, &text_of(response).await));
+        }
+        Ok(response)
+    }
+
+    /// Sends until there is an answer that is not "later".
+    async fn send(
+        &self,
+        request: impl Fn() -> RequestBuilder,
+        on_wait: &dyn Fn(&str),
+    ) -> anyhow::Result<Response> {
+        let until = Instant::now() + PATIENCE;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let (reason, asked) = match request().send().await {
+                Ok(response) if is_later(response.status()) => {
+                    let asked = response.headers().get(RETRY_AFTER);
+                    let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+                    let text = text_of(response).await;
+                    (text, asked.map(Duration::from_secs))
+                }
+                Ok(response) => return Ok(response),
+                Err(error) if error.is_builder() => return Err(error.into()),
+                Err(error) => (format!("{:#}", anyhow::Error::from(error)), None),
+            };
+            let pause = asked.unwrap_or(wait).min(LONGEST_WAIT);
+            if Instant::now() + pause > until {
+                bail!(
+                    "{} did not take it for {} minutes: {reason}",
+                    self.args.url,
+                    PATIENCE.as_secs() / 60
+                );
+            }
+            on_wait(&reason);
+            tokio::time::sleep(pause).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
+
+fn is_later(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 502 | 503 | 504)
+}
+
+/// The beginning of an answer.
+async fn text_of(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn refused(status: StatusCode, text: &str) -> anyhow::Error {
+    let message = serde_json::from_str::<serde_json::Value>(text)
+        .ok()
+        .and_then(|answer| Some(answer.get("error")?.as_str()?.to_owned()));
+    let message = message.unwrap_or_else(|| text.trim().to_owned());
+    let message: String = message.chars().take(QUOTED_CHARS).collect();
+    anyhow::anyhow!("the server answers {status}: {message}")
+}
