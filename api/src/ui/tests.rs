@@ -14,7 +14,7 @@ async fn get_with(path: &str, headers: &[(HeaderName, &str)]) -> Response {
         auth: true,
         ..Config::default()
     };
-    let mut request = Request::get(path);
+    let mut request = Request::get(path).header("host", "localhost");
     for (name, value) in headers {
         request = request.header(name, *value);
     }
