@@ -30,7 +30,8 @@ async fn list(
     let running = app.service.running_queries(&access);
     let queries = running.into_iter().map(|query| {
         json!({
-            "id": query.id, "language": query.language, "database": query.database, "principal": query.principal,
+            "id": query.id, "language": query.language, "database": query.database,
+            "principal": query.principal,
             "begun_ms": query.begun_ms, "running_ms": query.running_ms, "text": query.text,
         })
     });

@@ -1,7 +1,7 @@
 //! `/api/v1/tail`: points as they arrive, as server-sent events.
 //!
-//! An event is `{"points": [{"metric", "time", "value"}], "dropped", "unseen"}`; an empty one comes every second. The
-//! event `end` says why there will be no more.
+//! An event is `{"points": [{"metric", "time", "value"}], "dropped", "unseen"}`; an empty one comes
+//! every second. The event `end` says why there will be no more.
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The queries that run, so that an administrator sees them and can stop them.
 //!
-//! A query is listed from its place ([`QuerySlot`](super::slots::QuerySlot)) to the end of its answer. To stop it is to
-//! drop what computes for it, as when its client goes away; the client is told.
+//! A query is listed from its place ([`QuerySlot`](super::slots::QuerySlot)) to the end of its
+//! answer. To stop it is to drop what computes for it, as when its client goes away; the client is
+//! told.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
