@@ -278,6 +278,7 @@ async fn shut_down(
 ) -> anyhow::Result<u8> {
     tracing::info!("stopping: no new connections, running requests may finish");
     stop.send_replace(true);
+    app.service.running.stop_tails();
     let patience = Duration::from_millis(app.service.config.shutdown_timeout_ms);
     if tokio::time::timeout(patience, http).await.is_err() {
         tracing::warn!(

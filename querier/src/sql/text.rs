@@ -20,10 +20,15 @@ const COMMANDS: [&str; 3] = ["DELETE", "DROP", "ALTER"];
 /// Bytes of a text that is short.
 const SHORT_BYTES: usize = 2 << 10;
 
+/// Characters of a text that are kept to be shown.
+const MAX_SHOWN_CHARS: usize = 2000;
+
 /// A text of one statement, cut into tokens and within the limits that can be seen from these.
 #[derive(Debug, Clone)]
 pub struct SqlText {
     pub(super) tokens: Vec<TokenWithSpan>,
+    /// Its beginning as it was written.
+    shown: Box<str>,
     /// To name the statement by.
     pub(super) first_words: String,
     as_of: Option<AsOf>,
@@ -62,6 +67,7 @@ impl SqlText {
             )));
         }
         Ok(Self {
+            shown: sql.chars().take(MAX_SHOWN_CHARS).collect(),
             tokens,
             first_words,
             as_of,
@@ -88,6 +94,11 @@ impl SqlText {
     /// The state of the database that the statement reads; `None` is the present one.
     pub fn as_of(&self) -> Option<AsOf> {
         self.as_of
+    }
+
+    /// The beginning of the text, for lists of what runs.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The first words of the statement, to name it by.
