@@ -300,10 +300,11 @@ async fn import(args: &ImportArgs, remote: &Remote, path: &Path) -> anyhow::Resu
         bad.extend(batch.bad.into_iter().map(|line| (line.line_number, line)));
         bad.sort_by_key(|(line, _)| *line);
         for (line, refused) in &bad {
-            let text = format!(
-                "line {line}: {}: {}",
-                refused.error_message, refused.original_line
-            );
+            let reason = &refused.error_message;
+            let text = match line {
+                0 => reason.clone(),
+                line => format!("line {line}: {reason}: {}", refused.original_line),
+            };
             if !args.skip_bad {
                 bail!("{text}");
             }

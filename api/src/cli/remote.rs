@@ -160,6 +160,14 @@ impl Remote {
             Ok(refusal) if status == StatusCode::BAD_REQUEST && !refusal.data.is_empty() => {
                 Ok(refusal.data)
             }
+            // Remote write has no lines; the rest of the body is kept.
+            _ if status == StatusCode::BAD_REQUEST && encoding == "snappy" => {
+                Ok(vec![RefusedLine {
+                    line_number: 0,
+                    error_message: text.chars().take(QUOTED_CHARS).collect(),
+                    original_line: String::new(),
+                }])
+            }
             _ => Err(refused(status, &text)),
         }
     }

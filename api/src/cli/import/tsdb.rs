@@ -185,7 +185,10 @@ impl Tsdb {
                 1 => {
                     let found = read::floats(&data)?.into_iter();
                     let kept = found.filter(|(time, _)| is_kept(*time));
-                    let samples = kept.map(|(timestamp, value)| Sample { value, timestamp });
+                    let samples = kept.map(|(timestamp, value)| Sample {
+                        value: Some(value),
+                        timestamp,
+                    });
                     message.samples.extend(samples);
                 }
                 2 => message

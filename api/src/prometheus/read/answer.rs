@@ -78,7 +78,7 @@ pub fn write_series(out: &mut Vec<u8>, series: &SeriesSamples) {
                 .histograms
                 .push(messages::Histogram::new(*time, histogram)),
             None => message.samples.push(Sample {
-                value: *value,
+                value: Some(*value),
                 timestamp: *time,
             }),
         }
@@ -105,7 +105,7 @@ mod tests {
         SeriesSamples {
             labels: Labels::from_pairs([("__name__", "a"), ("b", "c")]),
             times: vec![1000, 2000, 3000].into(),
-            values: vec![1.5, f64::NAN, 2.5].into(),
+            values: vec![1.5, f64::NAN, -0.0].into(),
             histograms: vec![(
                 1,
                 Arc::new(Histogram {
@@ -160,11 +160,11 @@ mod tests {
             series.samples,
             [
                 Sample {
-                    value: 1.5,
+                    value: Some(1.5),
                     timestamp: 1000
                 },
                 Sample {
-                    value: 2.5,
+                    value: Some(-0.0),
                     timestamp: 3000
                 }
             ]

@@ -58,8 +58,9 @@ pub struct TimeSeries {
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Sample {
-    #[prost(double, tag = "1")]
-    pub value: f64,
+    // Optional, so that -0 is not left out as if it were the default.
+    #[prost(double, optional, tag = "1")]
+    pub value: Option<f64>,
     #[prost(int64, tag = "2")]
     pub timestamp: i64,
 }
@@ -68,8 +69,8 @@ pub struct Sample {
 pub struct Histogram {
     #[prost(double, optional, tag = "2")]
     pub count_float: Option<f64>,
-    #[prost(double, tag = "3")]
-    pub sum: f64,
+    #[prost(double, optional, tag = "3")]
+    pub sum: Option<f64>,
     #[prost(sint32, tag = "4")]
     pub schema: i32,
     #[prost(double, tag = "5")]
@@ -170,7 +171,7 @@ impl Histogram {
         };
         Self {
             count_float: Some(histogram.count),
-            sum: histogram.sum,
+            sum: Some(histogram.sum),
             schema: histogram.schema,
             zero_threshold: histogram.zero_threshold,
             zero_count_float: Some(histogram.zero_count),
