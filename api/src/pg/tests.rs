@@ -325,7 +325,9 @@ async fn what_a_session_keeps_has_a_limit() {
     // What a statement answers is forgotten for others.
     let wide = vec!["1"; 300].join(",");
     for n in 0..60 {
-        client.parse(&format!("s{n}"), &format!("SELECT {wide}")).await;
+        client
+            .parse(&format!("s{n}"), &format!("SELECT {wide}"))
+            .await;
         client.send(b'D', format!("Ss{n}\0").as_bytes()).await;
     }
     let answer = client.sync().await;
