@@ -7,8 +7,8 @@ mod table;
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, bail};
-use chrono::Utc;
 use clap::{Args, ValueEnum};
+use tidelake_catalog::Environment;
 
 use self::answer::Answer;
 use super::output::is_closed;
@@ -72,7 +72,7 @@ pub async fn run(args: &QueryArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let width = super::output::width();
     let range = range_of(
         args,
-        Utc::now().timestamp_millis(),
+        Environment::system().now_ms(),
         is_terminal.then_some(width),
     )?;
     let format = args.format.unwrap_or(match range {

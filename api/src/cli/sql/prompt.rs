@@ -65,7 +65,7 @@ pub async fn run(session: &mut Session) -> anyhow::Result<u8> {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
-    println!("\\? for help, \\q to leave.");
+    say("\\? for help, \\q to leave.");
     let mut lines = editor;
     loop {
         let prompt = format!("{}=> ", session.remote.database());
@@ -90,6 +90,12 @@ pub async fn run(session: &mut Session) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Prints a line.
+fn say(text: &str) {
+    // Whoever looked at the terminal has left it.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// Does what a line says; false if it is to leave.
 async fn obey(session: &mut Session, line: &str) -> anyhow::Result<bool> {
     let (word, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -97,15 +103,19 @@ async fn obey(session: &mut Session, line: &str) -> anyhow::Result<bool> {
     match word {
         "" => {}
         "\\q" | "exit" | "quit" => return Ok(false),
-        "\\?" | "help" => println!("{}", shorthand::HELP),
+        "\\?" | "help" => say(shorthand::HELP),
         "\\timing" => {
             session.timing = !session.timing;
-            println!("timing is {}", if session.timing { "on" } else { "off" });
+            say(if session.timing {
+                "timing is on"
+            } else {
+                "timing is off"
+            });
         }
         "\\c" if !argument.is_empty() => session.remote.set_database(argument),
         "\\f" => match <Format as clap::ValueEnum>::from_str(argument, true) {
             Ok(format) => session.format = format,
-            Err(_) => println!("a format is table, csv, json or jsonl"),
+            Err(_) => say("a format is table, csv, json or jsonl"),
         },
         _ if line.starts_with('\\') => answer(session, line).await,
         _ => {
@@ -123,13 +133,13 @@ async fn answer(session: &mut Session, statement: &str) {
     let done = tokio::select! {
         done = session.run(statement, &mut out) => done,
         _ = tokio::signal::ctrl_c() => {
-            println!("ended");
+            say("ended");
             return;
         }
     };
     show(&out);
     if let Err(error) = done {
-        println!("error: {error:#}");
+        say(&format!("error: {error:#}"));
     }
 }
 
