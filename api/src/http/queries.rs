@@ -121,6 +121,10 @@ mod tests {
         let (status, body) = asked.await.unwrap();
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(body.contains("stopped by an administrator"), "{body}");
+        // What computed it on another thread ends at its next pause.
+        while app.service.slots.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         assert_eq!(
             ask(&app, "DELETE", &stop, "").await.0,
             StatusCode::NOT_FOUND
@@ -129,6 +133,5 @@ mod tests {
             ask(&app, "DELETE", "/admin/queries?id=x", "").await.0,
             StatusCode::BAD_REQUEST
         );
-        assert_eq!(app.service.slots.running(), 0);
     }
 }
