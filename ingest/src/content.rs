@@ -51,7 +51,7 @@ pub fn encoding_of(value: &str) -> Result<Encoding, ContentError> {
 /// has it, or none.
 ///
 /// A plain message begins with the tag of a field. As the header of a snappy block that tag would
-/// promise at most [`LARGEST_TAG`] bytes, so that telling the two apart costs nothing.
+/// promise at most 127 bytes, so that telling the two apart costs nothing.
 pub fn snappy_or_plain(body: &[u8]) -> Encoding {
     let is_snappy = match snap::raw::decompress_len(body) {
         Ok(len) if len <= LARGEST_TAG => snap::raw::Decoder::new().decompress_vec(body).is_ok(),
