@@ -105,13 +105,15 @@ async fn text_is_kept_line_by_line() {
 /// Names and labels beside those of the group.
 async fn group(client: &Client) -> Vec<String> {
     let shown = found(client, "{job=\"j\",__name__!~\"push.*\"}").await;
-    shown
+    let mut shown: Vec<String> = shown
         .into_iter()
         .map(|(labels, value)| {
             let of = |name: &str| labels[name].as_str().unwrap_or("-").to_owned();
             format!("{} {} {} {value}", of("__name__"), of("l"), of("instance"))
         })
-        .collect()
+        .collect();
+    shown.sort();
+    shown
 }
 
 #[tokio::test]
