@@ -1,20 +1,28 @@
-//! The command line: `tidelake [serve]`, `tidelake catalog dump`, `tidelake verify`, `tidelake
-//! token`, `tidelake import` and `tidelake export`.
+//! The command line. `serve`, `catalog dump`, `verify` and `token` work on a store; `query`, `sql`,
+//! `status`, `import` and `export` ask a running server.
 mod export;
 mod import;
+mod output;
+mod query;
 mod remote;
+mod sql;
+mod status;
 mod token;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
 use self::export::ExportArgs;
 use self::import::ImportArgs;
+use self::query::QueryArgs;
+use self::sql::SqlArgs;
+use self::status::StatusArgs;
 use self::token::TokenCommand;
 use crate::config::{Config, ConfigArgs};
 
@@ -45,6 +53,19 @@ enum Command {
     Import(ImportArgs),
     /// Export what a running server holds: OpenMetrics, line protocol, Parquet, CSV, JSON lines
     Export(ExportArgs),
+    /// Ask a running server in PromQL: a table, CSV, JSON or a graph
+    Query(QueryArgs),
+    /// Run SQL on a running server, at a prompt if no statement is given
+    Sql(SqlArgs),
+    /// Show how a running server does
+    Status(StatusArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,12 +92,20 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         | Command::Verify(args) => Some(args),
         Command::Token(command) => Some(command.config()),
         // They ask a server, which has the settings.
-        Command::Import(_) | Command::Export(_) => None,
+        _ => None,
     };
     let config = match args.map(ConfigArgs::resolve).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(error) => return complain(2, &error.to_string()),
     };
+    let printed = match &command {
+        Command::Completions { shell } => Some(completions(*shell)),
+        Command::Man => Some(manual()),
+        _ => None,
+    };
+    if let Some(text) = printed {
+        return print(&text);
+    }
     start_log(&config);
     panics::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -102,6 +131,20 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
             let out = &mut std::io::stdout();
             runtime.block_on(export::run(&args, out))
         }
+        Command::Query(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(query::run(&args, out))
+        }
+        Command::Sql(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(sql::run(&args, out))
+        }
+        Command::Status(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(status::run(&args, out))
+        }
+        // They are printed already.
+        Command::Completions { .. } | Command::Man => Ok(0),
     };
     // Whatever still runs (a stuck blocking read, say) must not hold up the exit: all that counts
     // was waited for.
@@ -109,6 +152,38 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     match result {
         Ok(code) => code,
         Err(error) => complain(1, &format!("{error:#}")),
+    }
+}
+
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tidelake", &mut out);
+    out
+}
+
+/// A page for the program, and one after it for each command.
+fn manual() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut page = |command: clap::Command| {
+        // Writing into memory cannot fail.
+        let _ = clap_mangen::Man::new(command).render(&mut out);
+    };
+    let program = Cli::command();
+    page(program.clone());
+    for command in program.get_subcommands() {
+        page(
+            command
+                .clone()
+                .display_name(format!("tidelake-{}", command.get_name())),
+        );
+    }
+    out
+}
+
+fn print(text: &[u8]) -> u8 {
+    match std::io::stdout().write_all(text) {
+        Err(error) if !output::is_closed(&error) => complain(1, &error.to_string()),
+        _ => 0,
     }
 }
 

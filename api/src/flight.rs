@@ -1,10 +1,10 @@
 //! Arrow Flight SQL, and the queries of InfluxDB 3's clients, which are tickets of Flight.
 //!
-//! `caller` finds the database in the metadata. A `statement` is all that a ticket or the handle of a
-//! prepared statement says, so nothing is kept between calls and any process answers them.
+//! `caller` finds the database in the metadata. A `statement` is all that a ticket or the handle of
+//! a prepared statement says, so nothing is kept between calls and any process answers them.
 //! `prepared` fills in parameters, `update` carries out what changes something, `influx` reads
-//! tickets in JSON. `tables`, `catalogs` and `sql_info` describe what there is. `answer` sends rows in
-//! messages that clients take, with the types that they know (`columns`).
+//! tickets in JSON. `tables`, `catalogs` and `sql_info` describe what there is. `answer` sends rows
+//! in messages that clients take, with the types that they know (`columns`).
 mod answer;
 mod caller;
 mod catalogs;

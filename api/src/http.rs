@@ -2,7 +2,7 @@
 //! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
 //! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
 //! `grpc` is how methods of gRPC become paths of the same router.
-//! `admin` and `metrics` answer what belongs to no other protocol.
+//! `admin`, `queries` and `metrics` answer what belongs to no other protocol.
 
 pub mod app;
 pub mod body;
@@ -21,5 +21,6 @@ pub mod malformed;
 mod metrics;
 mod origin;
 mod panics;
+mod queries;
 pub mod tls;
 mod write_timeout;

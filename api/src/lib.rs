@@ -11,7 +11,7 @@
 //! 4. [`prometheus`], [`influx`], [`sql`], [`flight`], [`otlp`], [`pg`], [`collectd`]: one folder per
 //!    protocol.
 //!    They translate: parameters and bodies to the requests of the service, its answers and errors
-//!    to theirs.
+//!    to theirs. [`ui`]: the web page, which is files.
 //! 5. [`service`]: authorizes, admits, limits and answers the requests of all of them.
 //!
 //! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; nothing
@@ -31,5 +31,6 @@ pub mod prometheus;
 pub mod server;
 pub mod service;
 pub mod sql;
+pub mod ui;
 
 mod verify;

@@ -3,16 +3,16 @@
 //! In the order in which a connection meets them:
 //!
 //! 1. this module: the port, within the limits of all connections;
-//! 2. `startup`: TLS, who asks (`scram`), and for which database;
+//! 2. `startup`: TLS, authentication (`scram`), and the database;
 //! 3. `link`, `frontend`, `backend`: messages in and out, within limits of bytes and time;
 //! 4. `session`: what the client prepares, runs and sets. `lexer` cuts its text into statements,
 //!    `command` tells those about the session from those that the engine answers, and `settings`
 //!    are those of the session;
-//! 5. `params`: parameters to values; `running`, `rows`, `copy`: rows to bytes as they are computed;
+//! 5. `params`: parameters to values; `running`, `rows`, `copy`: rows to bytes as they come;
 //! 6. `cancel`: requests to end what another connection runs; `error`: codes to SQLSTATEs.
 //!
-//! What never happens here: a statement changes a setting of the server or of another session, reads
-//! or writes a file, or runs without a place among the queries.
+//! What never happens here: a statement changes a setting of the server or of another session,
+//! reads or writes a file, or runs without a place among the queries.
 
 mod backend;
 mod cancel;
@@ -57,7 +57,7 @@ use crate::node::backend::TYPES;
 /// A listener that cannot accept, for want of files as a rule, is asked again after this time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// So long a connection that is turned away may take its answer.
+/// Longest time in which a connection that is turned away takes its answer.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// What all connections share.
@@ -66,7 +66,7 @@ pub struct Door {
     tls: Option<Arc<Tls>>,
     limits: Limits,
     cancels: Arc<Cancels>,
-    /// For what is told of names that there are no tokens of.
+    /// Makes the answers to names that no token has.
     mock_key: hmac::Key,
 }
 
@@ -124,8 +124,8 @@ async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Tells a client that there is no room. Before it has said what it speaks, it would not understand,
-/// and behind TLS it could not read it.
+/// Tells a client that there is no room, in answer to its first message. With TLS the client could
+/// not read it, so that the connection only ends.
 async fn turn_away(door: Arc<Door>, stream: TcpStream) {
     if door.tls.is_some() {
         return;
@@ -193,8 +193,8 @@ async fn serve_one(door: Arc<Door>, stream: TcpStream, stopped: watch::Receiver<
     }
 }
 
-/// Reads bytes in all ways in which a client's are read, for fuzzing: as messages, as statements, as
-/// parameters and as steps of SCRAM.
+/// Reads bytes in all ways in which a client's are read, for fuzzing: as messages, statements,
+/// parameters and steps of SCRAM.
 pub fn read_any(bytes: &[u8]) {
     let body = bytes::Bytes::copy_from_slice(bytes);
     let _ = First::decode(body.clone());

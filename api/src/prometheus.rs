@@ -12,6 +12,7 @@ pub mod query;
 pub mod read;
 pub mod scraping;
 pub mod status;
+pub mod tail;
 pub mod write;
 
 mod ast;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidelake_catalog::background::supervised;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -74,6 +75,7 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     }
     watch_for_takeover(&app);
     follow_tokens(&app);
+    let monitor = monitor_itself(&app);
     tracing::info!("ready");
     greet(address, &app.service.config);
 
@@ -83,6 +85,7 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
         () = log_ended(&app) => return Ok(leave_to_restart().await),
         ended = &mut http => bail!("the HTTP server ended by itself: {ended:?}"),
     }
+    monitor.abort();
     tokio::select! {
         code = shut_down(&app, stop, http) => code,
         () = signals.next() => Ok(EXIT_IMPATIENT),
@@ -103,6 +106,15 @@ fn follow_tokens(app: &Arc<App>) {
         let app = Arc::clone(app);
         tokio::spawn(async move { app.service.follow_tokens().await });
     }
+}
+
+/// The server's own metrics become samples, until the stop.
+fn monitor_itself(app: &Arc<App>) -> JoinHandle<()> {
+    let app = Arc::clone(app);
+    tokio::spawn(supervised("self-monitoring", move || {
+        let app = Arc::clone(&app);
+        async move { app.service.monitor_itself().await }
+    }))
 }
 
 fn start_http(
@@ -266,6 +278,7 @@ async fn shut_down(
 ) -> anyhow::Result<u8> {
     tracing::info!("stopping: no new connections, running requests may finish");
     stop.send_replace(true);
+    app.service.running.stop_tails();
     let patience = Duration::from_millis(app.service.config.shutdown_timeout_ms);
     if tokio::time::timeout(patience, http).await.is_err() {
         tracing::warn!(

@@ -8,11 +8,13 @@
 //! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
-//! 4. `write`, and `push` for groups of metrics; `read`, which admits a query (`slots`) to a state and gives it a deadline, for
-//!    `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `metadata`; `maintain`: deletes, drops,
+//! 4. `write`, and `push` for groups of metrics; `read`, which admits a query (`slots`) to a state and gives it a
+//!    deadline, for `promql`, `sql`, `influxql`, `labels`, `exemplars`, `samples`; `running` lists and
+//!    stops those. `tail`: points as they arrive. `metadata`, `storage`; `maintain`: deletes, drops,
 //!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
-//! 6. `metrics`: what is counted of all that.
+//! 6. `metrics`: what is counted of all that. `self_monitoring` writes it as samples of `_internal`, which
+//!    `own_samples` makes of it.
 
 pub mod audit;
 pub mod context;
@@ -25,12 +27,17 @@ pub mod labels;
 pub mod maintain;
 pub mod metadata;
 pub mod metrics;
+mod own_samples;
 pub mod promql;
 pub mod push;
 pub mod read;
+pub mod running;
 pub mod samples;
+pub mod self_monitoring;
 pub mod slots;
 pub mod sql;
+pub mod storage;
+pub mod tail;
 pub mod tenants;
 pub mod tokens;
 pub mod write;
@@ -50,6 +57,7 @@ use tokio::time::Instant;
 use self::audit::AuditClock;
 use self::error::ServiceError;
 use self::metrics::Metrics;
+use self::running::RunningQueries;
 use self::slots::QuerySlots;
 use self::tenants::Tenants;
 use self::tokens::TokenUses;
@@ -67,10 +75,12 @@ pub struct Service {
     pub started_ms: i64,
     /// Places for queries.
     pub slots: Arc<QuerySlots>,
+    /// The queries that have one.
+    pub running: Arc<RunningQueries>,
     /// The memory of the process.
     pub memory: Arc<MemoryBudget>,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     uses: TokenUses,
     tenants: Arc<Tenants>,
     audit_clock: AuditClock,
@@ -91,10 +101,12 @@ impl Service {
         metrics.add_queries(&slots);
         let memory = memory::budget(&config);
         metrics.add_memory(&memory);
+        let metrics = Arc::new(metrics);
         Self {
             now_ms: wall_clock_ms,
             started_ms: wall_clock_ms(),
             slots,
+            running: Arc::default(),
             memory,
             metrics,
             uses: TokenUses::default(),

@@ -34,6 +34,7 @@ use crate::service::sql::{SqlRequest, SqlRows, failure_of_rows};
 
 pub mod asked;
 pub mod cells;
+pub mod columns;
 pub mod formats;
 pub mod lines;
 pub mod placeholders;
@@ -236,10 +237,10 @@ pub async fn respond(rows: SqlRows, shape: &Shape, pace: &Pace) -> Result<Respon
         .encoder(batches.schema())
         .map_err(|error| ServiceError::of(Code::Execution, error))?;
     let chunks = Box::pin(encode(batches, encoder));
-    let in_time = stream::unfold(Some(chunks), move |chunks| async move {
-        let mut chunks = chunks?;
+    let in_time = stream::unfold(Some((chunks, deadline)), async |rest| {
+        let (mut chunks, deadline) = rest?;
         match deadline.within(chunks.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some((chunks, deadline)))),
             Ok(None) => None,
             Ok(Some(Err(error))) => Some((Err(failure_of_rows(error)), None)),
             Err(late) => Some((Err(late), None)),

@@ -113,6 +113,23 @@ impl FieldColumn {
         }
     }
 
+    /// The column of the first rows.
+    pub fn head(&self, rows: usize) -> Self {
+        let listed = self.rows.as_ref().map(|listed| {
+            let count = listed.partition_point(|&row| (row as usize) < rows);
+            listed.iter().take(count).copied().collect::<Vec<u32>>()
+        });
+        let count = listed.as_ref().map_or(self.count.min(rows), Vec::len);
+        let positions: Vec<u32> = (0..count as u32).collect();
+        Self {
+            name: Arc::clone(&self.name),
+            kind: self.kind,
+            values: self.values.pick(&positions),
+            count,
+            rows: listed,
+        }
+    }
+
     /// Takes back all from row `rows` on.
     pub fn truncate(&mut self, rows: usize) {
         let count = match &mut self.rows {

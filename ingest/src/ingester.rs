@@ -30,6 +30,7 @@ use crate::prepare::{Preparer, TableBatch, catalog_error};
 use crate::registries::Registries;
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
 use crate::series_quota::SeriesQuota;
+use crate::tap::Tap;
 use crate::wal::clock::SystemClock;
 use crate::wal::{
     FIRST_SEQ, Frame, Protocol, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
@@ -191,6 +192,7 @@ pub struct Ingester {
     log_away_since: Mutex<Option<i64>>,
     /// See [`Underway`].
     underway: AtomicUsize,
+    tap: Arc<Tap>,
     counters: IngestCounters,
     /// What a logged request of OTLP begins with.
     otlp_head: Bytes,
@@ -350,7 +352,9 @@ impl Ingester {
         }
         let applied = Arc::new(Mutex::new(start));
         let full = Arc::new(Notify::new());
+        let tap = Arc::new(Tap::default());
         let sink = {
+            let tap = Arc::clone(&tap);
             let (buffer, applied, full, flush_bytes) = (
                 Arc::clone(&buffer),
                 Arc::clone(&applied),
@@ -359,9 +363,13 @@ impl Ingester {
             );
             let memory = Arc::clone(&options.memory);
             move |position: WalPosition, groups: Vec<Vec<TableBatch>>| {
-                let mut applied = applied.lock();
-                groups.into_iter().for_each(|tables| apply(&buffer, tables));
-                *applied = position.next();
+                let arrivals = tap.copy(&groups);
+                {
+                    let mut applied = applied.lock();
+                    groups.into_iter().for_each(|tables| apply(&buffer, tables));
+                    *applied = position.next();
+                }
+                tap.send(arrivals);
                 if buffer.bytes() >= flush_bytes
                     || (buffer.bytes() >= flush_bytes / 8 && is_tight(&memory))
                 {
@@ -400,6 +408,7 @@ impl Ingester {
             put_off: RwLock::new(None),
             log_away_since: Mutex::new(None),
             underway: AtomicUsize::new(0),
+            tap,
             counters: IngestCounters::default(),
             otlp_head,
             sums: Accumulator::new(&options.memory),
@@ -594,9 +603,19 @@ impl Ingester {
         Ok(Some(underway))
     }
 
+    /// Rows as they arrive.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
     /// From now on writes are answered "later" for this reason, until it is `None`. Flushes go on.
     pub fn put_off_writes(&self, reason: Option<String>) {
         *self.put_off.write() = reason.map(Arc::from);
+    }
+
+    /// Whether writes are put off at present.
+    pub fn puts_off_writes(&self) -> bool {
+        self.put_off.read().is_some()
     }
 
     /// Whether any rows of a table are not in a segment yet.

@@ -11,6 +11,7 @@
 //! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told
 //!    "stored".
 //! 4. [`buffer`]: its rows become visible to queries.
+//!    [`tap`] shows copies of them to those who watch.
 //! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be
 //!    cut.
 pub mod buffer;
@@ -31,6 +32,7 @@ pub mod retention;
 pub mod rows;
 pub mod series_quota;
 pub mod series_registry;
+pub mod tap;
 pub mod wal;
 
 pub use ingester::{IngestOptions, Ingester};

@@ -26,7 +26,7 @@ use crate::exposition::{self, TextFormat};
 use crate::label_limits::LabelLimits;
 use crate::line_protocol::{self, LineError, LineLimits, LineOptions, ParsedLines, TableLookup};
 use crate::otlp;
-use crate::otlp::accumulate::{Accumulated, Accumulator};
+use crate::otlp::accumulate::{AccumulateError, Accumulated, Accumulator};
 use crate::registries::Registries;
 use crate::remote_write::{self, DecodeError, WrittenSamples};
 use crate::request::{IngestError, WriteOutcome, WriteRequest, Written};
@@ -355,13 +355,11 @@ impl Preparer {
         let body = content::decompress(&request.body, request.encoding, limit, &mut memory)
             .map_err(content_error)?;
         let body = protobuf_of(body, format, limit, &mut memory)?;
-        // Sums are longer than deltas by little.
-        memory
-            .try_grow(2 * body.len())
-            .map_err(IngestError::unavailable)?;
-        let done = sums
-            .rewrite(&request.database, &body, now_ms)
-            .map_err(|error| IngestError::BadRequest(error.to_string()))?;
+        let done = sums.rewrite(&request.database, &body, now_ms, limit, &mut memory);
+        let done = done.map_err(|error| match error {
+            AccumulateError::Malformed(error) => IngestError::BadRequest(error.to_string()),
+            AccumulateError::OutOfMemory(error) => IngestError::unavailable(error),
+        })?;
         let Some(mut done) = done else {
             return Ok((request, Accumulated::default(), memory));
         };

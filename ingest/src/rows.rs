@@ -37,6 +37,17 @@ impl Rows {
         self.series.capacity() * 4 + self.time.capacity() * 8 + fields.sum::<usize>()
     }
 
+    /// The first rows, and the fields that these have.
+    pub fn head(&self, rows: usize) -> Self {
+        let rows = rows.min(self.len());
+        let fields = self.fields.iter().map(|field| field.head(rows));
+        Self {
+            series: self.series.iter().take(rows).copied().collect(),
+            time: self.time.iter().take(rows).copied().collect(),
+            fields: fields.filter(|field| field.count() > 0).collect(),
+        }
+    }
+
     /// Leaves out the rows for which `keep` is false, and then the fields that no row has.
     pub fn retain(&mut self, keep: &[bool]) {
         fn filter<T>(values: &mut Vec<T>, keep: &[bool]) {
@@ -87,6 +98,9 @@ mod tests {
             (rows.series.as_slice(), rows.time.as_slice()),
             ([8, 9].as_slice(), [2, 3].as_slice())
         );
+        assert_eq!(rows.head(5), rows);
+        let head = rows.head(1);
+        assert_eq!((head.len(), head.fields.len()), (1, 0));
         let fields: Vec<(&str, Option<usize>)> = rows
             .fields
             .iter()

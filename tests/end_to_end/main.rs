@@ -31,6 +31,7 @@
 //! - [`slow_readers`]: clients that do not read end, and keep nobody else waiting
 //! - [`limits`]: names without end are refused by settings that the errors name, and what is good
 //!   beside them is kept
+//! - [`self_monitoring`]: the server's own metrics can be asked for at once, and outlive it
 //! - [`connections`]: those that send nothing, are too many or come from a web page
 //! - [`bad_input`], [`bad_queries`]: whatever is sent, the answer is a clear 4xx, and nothing is
 //!   lost
@@ -63,6 +64,7 @@ mod prometheus_api;
 mod protobuf;
 mod queries;
 mod retention;
+mod self_monitoring;
 mod server;
 mod slow_readers;
 mod start_times;

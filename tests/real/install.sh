@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1 and Python from Debian, Python packages into
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1, Chromium and Python from Debian, Python packages into
 # a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
 # elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
@@ -14,6 +14,7 @@ for program in prometheus prometheus-node-exporter openssl influxd; do
 done
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v npm >/dev/null || missing+=(npm)
+command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
 command -v collectd >/dev/null || missing+=(collectd-core libyajl2 libcurl3-gnutls)
 # pgJDBC, where there is a Java to run it.
 if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
@@ -78,15 +79,16 @@ if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$ven
   echo "${packages[*]}" >"$venv/packages"
 fi
 
-# Clients in JavaScript.
+# Clients in JavaScript, and what drives a browser.
 node=$(dirname "$venv")/node
-modules=(@influxdata/influxdb3-client@2.1.0 @influxdata/influxdb-client@1.35.0 influx@5.12.0 pg@8 prometheus-query@3.5.1)
+modules=(@influxdata/influxdb3-client@2.1.0 @influxdata/influxdb-client@1.35.0 influx@5.12.0 pg@8 prometheus-query@3.5.1
+  playwright-core@1.65.1 axe-core@4.14.1)
 if [ "$(cat "$node/packages" 2>/dev/null)" != "${modules[*]}" ]; then
   mkdir -p "$node"
   if npm install --silent --no-fund --no-audit --prefix "$node" "${modules[@]}"; then
     echo "${modules[*]}" >"$node/packages"
   else
-    echo "the clients for Node cannot be had: their tests will be skipped"
+    echo "the packages for Node cannot be had: their tests will be skipped"
   fi
 fi
 echo "installed: $(PATH=$programs:$PATH command -v prometheus) $(command -v prometheus-node-exporter) $venv"

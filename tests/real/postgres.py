@@ -114,6 +114,9 @@ def psql(port, place):
     assert client.run(r"\dn").splitlines() == ["metrics|tidelake", "public|tidelake"], client.run(r"\dn")
     for command in [r"\du", r"\dv", r"\di", r"\ds", r"\dm", r"\df", r"\dx", r"\dT", r"\dp", r"\db", r"\ddp", r"\dE", r"\dS", r"\dC", r"\des", r"\dRp", r"\conninfo", r"\encoding"]:
         client.run(command)
+    for command in [r"\dconfig search_path", r"\dconfig+ search_path"]:
+        assert "search_path|public" in client.run(command), client.run(command)
+    assert len(client.run("TABLE hard").splitlines()) > len(HARD)
     assert client.run("SELECT 1", "SELECT 2; SELECT 3").splitlines() == ["1", "2", "3"]
     assert client.run("-- ping") == ""
     rows = client.run("SELECT time::bigint, f, i, u FROM hard ORDER BY hard.time", flags=("-At", "-F", ",")).splitlines()
@@ -127,7 +130,7 @@ def psql(port, place):
     special = client.run("SELECT 'NaN'::float8, 'Infinity'::float8, -'Infinity'::float8, ARRAY[1,NULL,3], interval '1 month 2 days 3 hours'")
     assert special == "NaN|Infinity|-Infinity|{1,NULL,3}|1 mon 2 days 03:00:00", special
     error = client.run("SELECT f FROM\nhard WHERE nothing = 1", fails=True)
-    assert "nothing" in error, error
+    assert "LINE 2: hard WHERE nothing = 1" in error and "^" in error, error
     error = client.run("SELECT 1 +* 2", fails=True, flags=("-At", "-v", "VERBOSITY=verbose"))
     assert "42601" in error and "LINE 1: SELECT 1 +* 2" in error and "^" in error, error
     error = client.run("INSERT INTO hard VALUES (1)", fails=True)

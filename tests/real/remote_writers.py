@@ -77,8 +77,10 @@ def bodies(server):
     status, text = request(f"{server.url}/api/v1/write", zlib.compress(b"x"), {"Content-Type": media, "Content-Encoding": "deflate"})
     assert status == 415 and "deflate" in text, (status, text)
     # What Vector asks before it sends.
-    assert request(f"{server.url}/api/v1/write")[0] == 200
-    assert request(f"{server.url}/db/other/api/v1/write")[0] == 200
+    asks = {"X-Prometheus-Remote-Write-Version": "0.1.0", "Content-Encoding": "gzip", "Content-Type": "application/x-protobuf"}
+    assert request(f"{server.url}/api/v1/write", headers=asks)[0] == 200
+    assert request(f"{server.url}/db/other/api/v1/write", headers=asks)[0] == 200
+    assert request(f"{server.url}/api/v1/write")[0] == 405
     assert request(f"{server.url}/ping")[0] == 204
     return f"{number} encodings of {len(HARD)} values"
 
@@ -235,6 +237,7 @@ def python_reader(server):
     from prometheus_api_client import PrometheusConnect
 
     client = PrometheusConnect(url=server.url)
+    assert client.check_prometheus_connection()
     assert "encoded" in client.all_metrics()
     instant = client.custom_query("encoded[100y]", params={"time": BEGIN / 1000 + 60})
     want = [struct.pack(">d", value).hex() for value in HARD]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -37,6 +37,8 @@ pub struct RemoteArgs {
 pub struct Remote {
     http: Client,
     args: RemoteArgs,
+    /// How long it may be away.
+    patience: Duration,
 }
 
 /// A line that a server refused.
@@ -70,7 +72,35 @@ impl Remote {
         Ok(Self {
             http,
             args: args.clone(),
+            patience: PATIENCE,
         })
+    }
+
+    /// The same for somebody who looks at the answer: what fails, fails at once.
+    pub fn impatient(args: &RemoteArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            patience: Duration::ZERO,
+            ..Self::new(args)?
+        })
+    }
+
+    /// Means another database from now on.
+    pub fn set_database(&mut self, name: &str) {
+        name.clone_into(&mut self.args.database);
+    }
+
+    /// The answer to a form.
+    pub async fn form(&self, path: &str, fields: &[(&str, String)]) -> anyhow::Result<String> {
+        let response = self
+            .send(|| self.request(path, &[]).form(fields), &|_| ())
+            .await?;
+        whole(response).await
+    }
+
+    /// The answer to a request that only reads.
+    pub async fn get(&self, path: &str) -> anyhow::Result<String> {
+        let response = self.send(|| self.begin(Method::GET, path), &|_| ()).await?;
+        whole(response).await
     }
 
     /// The database that is meant.
@@ -79,12 +109,15 @@ impl Remote {
     }
 
     fn request(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        self.begin(Method::POST, path).query(query)
+    }
+
+    fn begin(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.args.url.trim_end_matches('/'));
         let request = self
             .http
-            .post(url)
-            .header("x-scope-orgid", &self.args.database)
-            .query(query);
+            .request(method, url)
+            .header("x-scope-orgid", &self.args.database);
         match &self.args.token {
             Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
             None => request,
@@ -168,7 +201,7 @@ impl Remote {
         request: impl Fn() -> RequestBuilder,
         on_wait: &dyn Fn(&str),
     ) -> anyhow::Result<Response> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT;
         loop {
             let (reason, asked) = match request().send().await {
@@ -184,11 +217,11 @@ impl Remote {
             };
             let pause = asked.unwrap_or(wait).min(LONGEST_WAIT);
             if Instant::now() + pause > until {
-                bail!(
-                    "{} did not take it for {} minutes: {reason}",
-                    self.args.url,
-                    PATIENCE.as_secs() / 60
-                );
+                let url = &self.args.url;
+                match self.patience.as_secs() / 60 {
+                    0 => bail!("{url} does not answer: {reason}"),
+                    minutes => bail!("{url} did not take it for {minutes} minutes: {reason}"),
+                }
             }
             on_wait(&reason);
             tokio::time::sleep(pause).await;
@@ -199,6 +232,15 @@ impl Remote {
 
 fn is_later(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
+}
+
+/// A whole answer that is no refusal.
+async fn whole(response: Response) -> anyhow::Result<String> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(status, &text_of(response).await));
+    }
+    response.text().await.context("the answer broke off")
 }
 
 /// The beginning of an answer.

@@ -1,4 +1,4 @@
-//! Who calls, and which database is meant.
+//! The caller of a method, and the database that it asks.
 
 use tonic::Request;
 
@@ -10,7 +10,7 @@ use crate::service::error::{Code, ServiceError};
 /// Metadata that name the database: ours, that of Grafana and InfluxDB Cloud, and that of IOx.
 const NAMES: [&str; 4] = ["database", "bucket-name", "iox-namespace-name", "bucket"];
 
-/// Who calls a method.
+/// The caller of a method.
 pub struct Caller {
     pub context: RequestContext,
     /// The database of the call, unless what it asks names another one.

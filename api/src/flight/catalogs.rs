@@ -1,4 +1,4 @@
-//! What there is: catalogs (databases), schemas, types of tables, and keys, of which there are none.
+//! What there is: catalogs (databases), schemas, types of tables, and keys (there are none).
 //!
 //! A query reads one database, so tables are those of the one that is asked for.
 

@@ -13,7 +13,7 @@ use crate::http::app::App;
 use crate::http::authenticate;
 use crate::service::error::{Code, ServiceError};
 
-/// What a client gets that shows nothing, where nothing is needed.
+/// The token of a client that shows none, where none is needed.
 const NOTHING: &str = "none";
 
 pub async fn answer(

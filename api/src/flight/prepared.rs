@@ -55,8 +55,8 @@ pub async fn create(app: &App, caller: &Caller, sql: &str) -> Result<Bytes, Serv
     Ok(created.as_any().encode_to_vec().into())
 }
 
-/// A statement with the values of a row. Columns belong to numbered parameters in their order, and to
-/// others by their names.
+/// A statement with the values of a row. Columns belong to numbered parameters in their order, and
+/// to others by their names.
 pub fn bound(
     mut statement: Statement,
     text: &SqlText,

@@ -1,6 +1,6 @@
 //! A statement with the values of its parameters and its database: what tickets and handles of
-//! prepared statements say. They are not signed, as they give no right: it is the caller who must be
-//! allowed to read the database that they name.
+//! prepared statements say. They are not signed, as they give no right: the caller needs the right
+//! to the database that they name.
 
 use std::collections::HashMap;
 
@@ -149,6 +149,6 @@ fn only_reads(text: &SqlText) -> Result<(), ServiceError> {
     }
     let words = text.first_words();
     Err(ServiceError::bad_request(format!(
-        "{words} changes something: execute it as an update (CommandStatementUpdate), not as a query"
+        "{words} changes something: execute it as an update (CommandStatementUpdate)"
     )))
 }

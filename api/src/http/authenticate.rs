@@ -18,6 +18,7 @@ use crate::http::connections::Peer;
 use crate::http::error::Dialect;
 use crate::service::context::{Principal, RequestContext};
 use crate::service::error::{Code, ServiceError};
+use crate::ui;
 
 /// Asked before a client has a token, and by what watches the process.
 const OPEN_PATHS: [&str; 5] = ["/health", "/-/healthy", "/ready", "/-/ready", "/ping"];
@@ -27,7 +28,8 @@ const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
 /// Puts the context of the request into it, or answers 401.
 pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if OPEN_PATHS.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    if OPEN_PATHS.contains(&path) || ui::is_public(path) {
         return next.run(request).await;
     }
     if request.uri().path() == HANDSHAKE && !request.headers().contains_key(AUTHORIZATION) {

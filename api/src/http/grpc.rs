@@ -1,7 +1,7 @@
 //! gRPC on the router and the connections of HTTP: each method is a POST to a path of its own.
 //!
-//! A request has passed `malformed`, `origin` and `authenticate` when it comes here, like all others.
-//! What is the same for all methods is done here: content type, the client's deadline, size and
+//! A request has passed `malformed`, `origin` and `authenticate` when it comes here, like all
+//! others. What is the same for all methods is here: content type, the client's deadline, size and
 //! memory of messages, compression. A method is added in one of two ways:
 //! - [`service`], for a generated service: its messages come decoded;
 //! - [`unary`], for a message that is to be stored or decoded as received.
@@ -83,7 +83,7 @@ where
 pub struct UnaryCall {
     /// What all handlers share.
     pub app: Arc<App>,
-    /// Who asks, and until when an answer is of use.
+    /// The caller, and until when an answer is of use.
     pub caller: RequestContext,
     /// The metadata.
     pub headers: HeaderMap,

@@ -14,9 +14,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::http::app::App;
 use crate::http::error::Dialect;
-use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics};
+use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics, queries};
 use crate::service::error::{Code, ServiceError};
-use crate::{collectd, flight, influx, otlp, prometheus, sql};
+use crate::{collectd, flight, influx, otlp, prometheus, sql, ui};
 
 /// Smaller answers are sent as they are.
 const COMPRESS_ABOVE_BYTES: u16 = 1024;
@@ -37,6 +37,7 @@ fn routes() -> Router<Arc<App>> {
             .merge(prometheus::read::routes());
         let reads = queries
             .merge(prometheus::status::routes())
+            .merge(prometheus::tail::routes())
             .merge(prometheus::scraping::routes());
         reads
             .merge(prometheus::write::routes())
@@ -61,6 +62,8 @@ fn routes() -> Router<Arc<App>> {
         .merge(flight::routes())
         .merge(otlp::grpc_routes())
         .merge(admin::routes())
+        .merge(queries::routes())
+        .merge(ui::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -71,7 +74,9 @@ fn layered(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     let compressible = SizeAbove::new(COMPRESS_ABOVE_BYTES)
         .and(NotForContentType::new("application/vnd.apache.parquet"))
         // Its messages are compressed one by one.
-        .and(NotForContentType::GRPC);
+        .and(NotForContentType::GRPC)
+        // Events would wait until there is enough to compress.
+        .and(NotForContentType::SSE);
     routes
         .layer(
             CompressionLayer::new()

@@ -131,6 +131,9 @@ async fn run(
             },
         )
         .await?;
+    if let Some(slot) = session.slot() {
+        slot.shows(text);
+    }
     let accept = headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())

@@ -31,11 +31,13 @@ use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{RecentRows, Tables};
 use tokio::runtime::Handle;
 
+pub use tidelake_ingest::column::{FieldColumn, FieldValues};
 pub use tidelake_ingest::exposition::{
     Settings as TextSettings, TextFormat, render as text_render,
 };
 pub use tidelake_ingest::line_protocol::LineError;
 pub use tidelake_ingest::request::Written;
+pub use tidelake_ingest::tap::Arrival;
 pub use tidelake_ingest::wal::{ContentEncoding, OtlpFormat, Precision, Protocol, WalState};
 pub use tidelake_ingest::{IngestError, Ingester, WriteOutcome, WriteRequest};
 pub use tidelake_querier::as_of::{AsOf, parse_as_of};

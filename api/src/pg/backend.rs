@@ -276,7 +276,7 @@ mod tests {
         out.parameters([20, 25].into_iter());
         out.copy_out(true, 2);
         let error = PgError::new(code::SYNTAX, "wrong").with_hint("right");
-        out.error(&error.located("", 0));
+        out.error(&error.located(""));
         let read = read(out);
         let PgWireBackendMessage::RowDescription(rows) = &read[3] else {
             panic!("{read:?}")

@@ -80,7 +80,7 @@ impl CopyOptions {
         Ok(())
     }
 
-    /// Checks what does not go together.
+    /// Checks the options together.
     pub fn check(&self) -> Result<(), PgError> {
         let is_csv = self.format == CopyFormat::Csv;
         if !is_csv && (self.quote.is_some() || self.escape.is_some() || self.quotes_all) {
@@ -94,9 +94,22 @@ impl CopyOptions {
         if self.delimiter.is_some() && self.delimiter == Some(self.quote()) && is_csv {
             return Err(invalid("COPY delimiter and quote must be different"));
         }
-        let null = self.null.as_deref().unwrap_or_default();
-        if null.contains(['\n', '\r']) {
+        // After a backslash, these mean something else in a text.
+        let delimiter = self.delimiter();
+        let is_ambiguous = delimiter.is_ascii_lowercase()
+            || delimiter.is_ascii_digit()
+            || b"\\.".contains(&delimiter);
+        if self.format == CopyFormat::Text && is_ambiguous {
+            let shown = char::from(delimiter);
+            return Err(invalid(format!("COPY delimiter cannot be {shown:?}")));
+        }
+        let null = self.null().as_bytes();
+        if null.iter().any(|byte| b"\n\r".contains(byte)) {
             return Err(invalid("COPY null must be on one line"));
+        }
+        if !self.is_binary() && null.contains(&delimiter) || is_csv && null.contains(&self.quote())
+        {
+            return Err(invalid("COPY delimiter and quote must not appear in null"));
         }
         Ok(())
     }
@@ -316,6 +329,22 @@ mod tests {
         options.set("header", "true").unwrap();
         assert!(options.check().is_err());
         assert!(options.set("delimiter", "ab").is_err());
+        // What a reader would take for another thing.
+        let bad: [&[(&str, &str)]; 6] = [
+            &[("delimiter", "n")],
+            &[("delimiter", "\\")],
+            &[("delimiter", "-"), ("null", "a-b")],
+            &[("format", "csv"), ("null", "a\"b")],
+            &[("format", "csv"), ("null", "a,b")],
+            &[("format", "csv"), ("delimiter", "|"), ("null", "|")],
+        ];
+        for given in bad {
+            let mut options = CopyOptions::default();
+            for (name, value) in given {
+                options.set(name, value).unwrap();
+            }
+            assert!(options.check().is_err(), "{given:?}");
+        }
         assert!(options.set("nothing", "x").is_err());
     }
 }

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::fmt;
 
+use super::lexer::{Kind, Lexer, Token, value};
 use crate::node::backend::SqlError;
 use crate::service::error::{Code, ServiceError};
 
 /// The codes of PostgreSQL that are used.
 pub mod code {
+    pub const WARNING: &str = "01000";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     pub const UNSUPPORTED: &str = "0A000";
     pub const DATA_EXCEPTION: &str = "22000";
@@ -17,6 +19,7 @@ pub mod code {
     pub const INVALID_PARAMETER: &str = "22023";
     pub const INVALID_TEXT: &str = "22P02";
     pub const INVALID_BINARY: &str = "22P03";
+    pub const OPEN_TRANSACTION: &str = "25001";
     pub const NO_TRANSACTION: &str = "25P01";
     pub const FAILED_TRANSACTION: &str = "25P02";
     pub const NO_STATEMENT: &str = "26000";
@@ -37,6 +40,8 @@ pub mod code {
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     pub const THROTTLED: &str = "53400";
     pub const TOO_COMPLEX: &str = "54000";
+    pub const NOT_IN_THIS_STATE: &str = "55000";
+    pub const CANNOT_CHANGE: &str = "55P02";
     pub const CANCELED: &str = "57014";
     pub const STOPPING: &str = "57P01";
     pub const NOT_NOW: &str = "57P03";
@@ -99,30 +104,55 @@ impl PgError {
         }
     }
 
-    /// With the place that the message names, if it names one of a statement that begins at so many
-    /// characters.
-    pub fn located(mut self, statement: &str, before: usize) -> Self {
-        if self.position.is_none() {
-            let place = place(&self.message).and_then(|(line, column)| {
-                let start: usize = statement
-                    .split('\n')
-                    .take(line.checked_sub(1)?)
-                    .map(|line| line.chars().count() + 1)
-                    .sum();
-                Some(before + start + column)
-            });
-            self.position = place;
-        }
+    /// With the place in a statement that the message names, if it names one.
+    pub fn located(mut self, statement: &str) -> Self {
+        self.position = self.position.or_else(|| match self.code {
+            code::NO_COLUMN => place_of_column(&self.message, statement),
+            _ => place(&self.message, statement),
+        });
+        self
+    }
+
+    /// An error of a part of a text as one of the text. It has no place if the text has no such
+    /// part.
+    pub fn of_part(mut self, text: &str, part: &str) -> Self {
+        let before = text.find(part).and_then(|at| text.get(..at));
+        let before = before.map(|before| before.chars().count());
+        self.position = self.position.zip(before).map(|(at, before)| at + before);
         self
     }
 }
 
-/// The line and the column that the parser names at the end of its messages.
-fn place(message: &str) -> Option<(usize, usize)> {
+/// The character at the line and the column that the parser names at the end of its messages.
+fn place(message: &str, statement: &str) -> Option<usize> {
     let (_, rest) = message.rsplit_once("Line: ")?;
     let (line, rest) = rest.split_once(", Column: ")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    Some((line.parse().ok()?, rest.get(..digits)?.parse().ok()?))
+    let (line, column) = (line.parse::<usize>().ok()?, rest.get(..digits)?);
+    let lines = statement.split('\n').take(line.checked_sub(1)?);
+    let start: usize = lines.map(|line| line.chars().count() + 1).sum();
+    Some(start + column.parse::<usize>().ok()?)
+}
+
+/// The first character of the column that the planner does not know.
+fn place_of_column(message: &str, statement: &str) -> Option<usize> {
+    let (_, name) = message.split_once("No field named ")?;
+    let is_name = |token: &Token| matches!(token.kind, Kind::Word | Kind::Quoted);
+    let mut tokens = Lexer::new(name);
+    let mut column = tokens.next().filter(is_name)?;
+    // A table or an alias may stand before it. The sentence ends with a point and a space.
+    while let (Some(point), Some(part)) = (tokens.next(), tokens.next())
+        && point.at.start == column.at.end
+        && part.at.start == point.at.end
+        && is_name(&part)
+    {
+        column = part;
+    }
+    let column = value(name, &column);
+    let mut tokens = Lexer::new(statement);
+    let found = tokens.find(|token| is_name(token) && value(statement, token) == column)?;
+    let before = statement.get(..found.at.start)?;
+    Some(before.chars().count() + 1)
 }
 
 impl fmt::Display for PgError {
@@ -200,9 +230,21 @@ mod tests {
     #[test]
     fn places_are_characters_of_the_statement() {
         let error = PgError::new(code::SYNTAX, "Expected: x, found: y at Line: 2, Column: 3");
-        let located = error.clone().located("é1\n2345", 10);
-        assert_eq!(located.position, Some(16));
+        let located = error.located("é1\n2345");
+        assert_eq!(located.position, Some(6));
+        let moved = located.clone().of_part("SELECT 1; é1\n2345", "é1\n2345");
+        assert_eq!(moved.position, Some(16));
+        assert_eq!(located.of_part("SELECT 1", "é1").position, None);
         let other = PgError::new(code::SYNTAX, "Line: x");
-        assert_eq!(other.located("a", 0).position, None);
+        assert_eq!(other.located("a").position, None);
+        let check = |name: &str, statement: &str, expected: Option<usize>| {
+            let message = format!("Schema error: No field named {name}. Valid fields are a.b, c.");
+            let error = PgError::new(code::NO_COLUMN, message).located(statement);
+            assert_eq!(error.position, expected, "{name} in {statement}");
+        };
+        check("x", "SELECT 'x', é.y, x FROM t", Some(18));
+        check("t.x", "SELECT t.x FROM t", Some(10));
+        check("t.\"X y\"", "SELECT \"X y\"", Some(8));
+        check("z", "SELECT x", None);
     }
 }

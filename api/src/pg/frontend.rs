@@ -1,7 +1,7 @@
 //! What clients send: bytes to messages.
 //!
-//! Own code, because these bytes come from anyone who reaches the port: nothing is read beyond the
-//! end of a message, and nothing is allocated for more elements than a message has bytes for.
+//! Own code, because these bytes come before authentication: nothing is read beyond the end of a
+//! message, and nothing is allocated for more elements than a message has bytes for.
 
 use bytes::{Buf, Bytes};
 
@@ -10,18 +10,18 @@ use super::error::{PgError, code};
 /// The first message of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum First {
-    /// May what follows be secured by TLS?
+    /// A request for TLS.
     Tls,
-    /// May it be by GSSAPI?
+    /// A request for GSSAPI.
     Gss,
-    /// A query of another connection is to end.
+    /// A request to end the query of another connection.
     Cancel {
         /// The number of that connection.
         pid: i32,
         /// Its secret.
         key: i32,
     },
-    /// A session begins.
+    /// The beginning of a session.
     Startup {
         /// Whether the client would speak a later protocol than 3.0.
         is_newer: bool,
@@ -58,13 +58,13 @@ pub enum Message {
         values: Vec<Option<Bytes>>,
         results: Vec<i16>,
     },
-    /// What does it answer?
+    /// A request for the columns of an answer.
     Describe(Target, String),
-    /// Run it, for so many rows at most; 0 is all.
+    /// A request to run a portal, for so many rows at most; 0 is all.
     Execute { portal: String, max_rows: u32 },
-    /// Forget it.
+    /// A request to forget a statement or a portal.
     Close(Target, String),
-    /// Send what there is.
+    /// A request to send what there is.
     Flush,
     /// The end of a series of messages.
     Sync,

@@ -41,11 +41,6 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0 }
     }
 
-    /// Where the next token may begin.
-    pub fn at(&self) -> usize {
-        self.at
-    }
-
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }

@@ -15,7 +15,7 @@ use super::cancel::Cancel;
 use super::error::{PgError, code};
 use super::startup::Stream;
 
-/// Largest message before a client has shown who it is.
+/// Largest message before a client is authenticated.
 pub const MAX_STARTUP_BYTES: usize = 10_000;
 /// Largest message of a session: a statement of `MAX_SQL_BYTES` with its parameters.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub fn into_bare(self) -> Result<S, PgError> {
         match self.input.is_empty() && self.out.0.is_empty() {
             true => Ok(self.io),
-            // Sent before TLS, by who knows whom.
+            // It came before TLS, so anything on the way can have put it there.
             false => Err(PgError::fatal(
                 code::PROTOCOL_VIOLATION,
                 "unencrypted data came after the request for TLS",
@@ -130,10 +130,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Gives the memory of a large message back.
     fn settle(&mut self) {
-        if self.input.capacity() > UNCOUNTED_BYTES && self.input.len() <= UNCOUNTED_BYTES {
+        if self.held.bytes() > 0 && self.input.len() <= UNCOUNTED_BYTES {
+            // What is left shares its memory with the message.
             self.input = BytesMut::from(&self.input[..]);
-            // Less is always to be had.
-            let _ = self.held.try_resize(0);
+            self.held.shrink(self.held.bytes());
         }
     }
 
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Waits for work, unless it is cancelled or the client goes away. What comes meanwhile is read.
+    /// Waits for work, unless it is cancelled or the client goes away. What comes is kept.
     pub async fn attend<T>(
         &mut self,
         cancel: &Cancel,
@@ -210,23 +210,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Says goodbye, and waits a moment for the client to read it.
+    /// Ends the connection, after a moment in which the client reads the last message.
     pub async fn close(mut self, error: Option<&PgError>) {
         if let Some(error) = error {
             self.out.error(error);
         }
-        let goodbye = async {
+        let closing = async {
             let _ = self.flush().await;
             let _ = self.io.shutdown().await;
             // Bytes that were not read would make the system reset the connection.
             let mut rest = [0; 1024];
             while matches!(self.io.read(&mut rest).await, Ok(n) if n > 0) {}
         };
-        let _ = tokio::time::timeout(LINGER, goodbye).await;
+        let _ = tokio::time::timeout(LINGER, closing).await;
     }
 }
 
-/// So long a client that is told goodbye may go on sending.
+/// Longest time in which the server waits for the client to close.
 const LINGER: Duration = Duration::from_millis(500);
 
 impl<S: Stream + 'static> Link<S> {
@@ -293,6 +293,25 @@ mod tests {
         let _client = sent.await.unwrap();
         link.message(MAX_MESSAGE_BYTES).await.unwrap();
         assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_large_message_took_is_given_back_after_it() {
+        for length in [
+            20_000i32, 32_763, 65_000, 65_531, 65_535, 131_067, 1_000_000,
+        ] {
+            let memory = Arc::new(MemoryBudget::new(1 << 30));
+            let (io, mut client) = tokio::io::duplex(2 << 20);
+            let mut link = Link::new(io, Duration::from_secs(1), &memory);
+            client.write_all(b"Q").await.unwrap();
+            client.write_all(&length.to_be_bytes()).await.unwrap();
+            let body = vec![b'x'; length as usize - 4];
+            client.write_all(&body).await.unwrap();
+            link.message(MAX_MESSAGE_BYTES).await.unwrap();
+            client.write_all(b"S\0\0\0\x04").await.unwrap();
+            link.message(MAX_MESSAGE_BYTES).await.unwrap();
+            assert_eq!(memory.used(), 0, "{length}");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use bytes::{Buf, Bytes};
+use chrono::DateTime;
 
 use super::error::{PgError, code};
 use super::rows::Format;
@@ -14,6 +15,7 @@ use crate::node::backend::{MAX_ELEMENTS, PgValue, TypeOf, array_elements};
 
 const TEXT: u32 = 25;
 const EPOCH_US: i64 = EPOCH_DAYS * 86_400_000_000;
+const SECOND_NS: i64 = 1_000_000_000;
 
 /// The type that the engine is told for one that a client gave; `None` if it shall find one.
 pub fn arrow_type(oid: u32) -> Result<Option<DataType>, PgError> {
@@ -108,6 +110,10 @@ fn invalid(kind: &str, text: &str) -> PgError {
 
 fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgError> {
     let bad = || invalid(kind, text);
+    let no_time = |_| PgError {
+        code: code::INVALID_DATETIME,
+        ..bad()
+    };
     let trimmed = text.trim();
     Ok(match kind {
         "bool" => match trimmed.to_ascii_lowercase().as_str() {
@@ -122,25 +128,15 @@ fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgErr
             Err(_) => return Err(bad()),
         },
         "timestamp" => {
-            // What is said of a zone does not count for a time without one.
+            // Times without a zone are in UTC, so that one with another zone is the same moment.
             let utc: Tz = super::settings::Settings::default().zone();
-            let time = string_to_datetime(&utc, trimmed);
-            let time = time.map_err(|_| PgError {
-                code: code::INVALID_DATETIME,
-                ..bad()
-            })?;
-            PgValue::Timestamp(shown_timestamp(
-                time.naive_local().and_utc().timestamp_micros(),
+            PgValue::Timestamp(shown_time(
+                &string_to_datetime(&utc, trimmed).map_err(no_time)?,
             ))
         }
-        "timestamptz" => {
-            let time = string_to_datetime(&zone, trimmed);
-            let time = time.map_err(|_| PgError {
-                code: code::INVALID_DATETIME,
-                ..bad()
-            })?;
-            PgValue::TimestampTz(shown_timestamp(time.timestamp_micros()))
-        }
+        "timestamptz" => PgValue::TimestampTz(shown_time(
+            &string_to_datetime(&zone, trimmed).map_err(no_time)?,
+        )),
         "date" => PgValue::Date(trimmed.to_owned()),
         "time" => PgValue::Time(trimmed.to_owned()),
         "interval" => PgValue::Interval(trimmed.to_owned()),
@@ -157,6 +153,17 @@ fn text_value(kind: &'static str, text: &str, zone: Tz) -> Result<PgValue, PgErr
         }
         _ => PgValue::Text(text.to_owned()),
     })
+}
+
+/// A time in UTC, with its nanoseconds if it has any.
+fn shown_time(time: &DateTime<Tz>) -> String {
+    match time.timestamp_nanos_opt() {
+        Some(ns) if ns % 1000 != 0 => {
+            let (seconds, ns) = (ns.div_euclid(SECOND_NS), ns.rem_euclid(SECOND_NS));
+            format!("{}.{ns:09}", shown_timestamp(seconds * 1_000_000))
+        }
+        _ => shown_timestamp(time.timestamp_micros()),
+    }
 }
 
 fn shown_timestamp(us: i64) -> String {
@@ -379,6 +386,12 @@ mod tests {
             "2025-01-02T03:04:05",
             PgValue::Timestamp("2025-01-02 03:04:05".into()),
         );
+        // A text has all digits of a time.
+        let time = "2025-01-02 03:04:05.000001999";
+        check(1114, time, PgValue::Timestamp(time.into()));
+        check(1184, time, PgValue::TimestampTz(time.into()));
+        let time = "1969-12-31 23:59:59.999999999";
+        check(1114, time, PgValue::Timestamp(time.into()));
         let zoned = PgValue::TimestampTz("2025-01-02 01:04:05".into());
         check(1184, "2025-01-02 03:04:05+02", zoned);
         let array = PgValue::Array(vec![PgValue::Integer(1), PgValue::Null]);
@@ -430,7 +443,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_value_or_an_error(
-            oid in prop::sample::select(vec![16u32, 20, 701, 1700, 1114, 1186, 1009, 1016, 3802, 2950, 17]),
+            oid in prop::sample::select(vec![
+                16u32, 20, 701, 1700, 1114, 1186, 1009, 1016, 3802, 2950, 17,
+            ]),
             bytes in prop::collection::vec(any::<u8>(), 0..60),
             is_binary: bool,
         ) {

@@ -12,7 +12,7 @@ pub mod time;
 mod values;
 
 use arrow::array::timezone::Tz;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -22,6 +22,7 @@ use super::error::{PgError, code};
 use super::settings::Settings;
 use crate::node::backend::TypeOf;
 use crate::sql::cells::cell_writer;
+use crate::sql::columns;
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Format {
 }
 
 /// Appends the cell of a row, which is not NULL.
-type CellWriter<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), PgError> + 'a>;
+type CellWriter<'a> = columns::Writer<'a, PgError>;
 
 /// A column of a batch.
 pub struct Column<'a> {
@@ -164,6 +165,15 @@ fn writer(array: &dyn Array, format: Format, zone: Tz) -> Result<CellWriter<'_>,
         Format::Text => text::writer(array, zone),
         Format::Binary => binary::writer(array),
     }
+}
+
+/// The writer of a column whose values stand in a dictionary.
+fn of_keys<'a>(array: &'a dyn Array, write: CellWriter<'a>) -> CellWriter<'a> {
+    let keys = array.as_any_dictionary().normalized_keys();
+    Box::new(move |row, out| match keys.get(row) {
+        Some(key) => write(*key, out),
+        None => Ok(()),
+    })
 }
 
 /// For texts, which have no zone.

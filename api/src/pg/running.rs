@@ -1,7 +1,6 @@
 //! A query on its way to a client: rows are computed as they are asked for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::array::timezone::Tz;
@@ -208,9 +207,9 @@ impl Running {
         Ok(done)
     }
 
-    /// When it is ended because nothing was asked of it, if it still computes.
-    pub fn expiry(&self, timeout: Duration) -> Option<Instant> {
-        self.rows.as_ref().map(|_| self.touched + timeout)
+    /// Whether it still computes.
+    pub fn is_open(&self) -> bool {
+        self.rows.is_some()
     }
 }
 

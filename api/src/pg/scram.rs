@@ -1,9 +1,9 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677): a client proves that it has the secret of a token without
 //! sending it, and the server that it knows the token.
 //!
-//! The catalog has the keys that follow from a secret, not the secret, so what is compared here are
-//! these keys. With TLS the proof is bound to the certificate (RFC 5929, `tls-server-end-point`), so
-//! that nobody in between can pass it on.
+//! The catalog has the keys that follow from a secret, not the secret: these keys are compared.
+//! With TLS the proof is bound to the certificate (RFC 5929, `tls-server-end-point`), so that a
+//! server in between cannot pass it on.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -56,8 +56,8 @@ pub fn nonce() -> Result<String, PgError> {
 }
 
 impl Exchange {
-    /// Reads the client's first message. `binding` is there if the mechanism with binding is offered,
-    /// and `is_bound` if the client chose it.
+    /// Reads the client's first message. `binding` is there if the mechanism with binding is
+    /// offered, and `is_bound` if the client chose it.
     pub fn begin(
         message: &[u8],
         verifier: ScramVerifier,
@@ -75,8 +75,8 @@ impl Exchange {
             (Some(BINDING), Some(binding)) if is_bound => binding.as_slice(),
             (Some(_), _) => return Err(malformed("an unknown channel binding")),
             (None, _) if is_bound => return Err(malformed("no channel binding")),
-            // The client could bind, and was not told that the server can, too: somebody in between
-            // has taken it out.
+            // The client could bind, and did not see that the server can, too: a server in between
+            // has taken the offer out.
             (None, Some(_)) if flag == "y" => {
                 return Err(PgError::fatal(
                     code::UNAUTHENTICATED,
@@ -162,14 +162,14 @@ impl Exchange {
     }
 }
 
-/// A verifier that no secret fits, for names that there are no tokens of: it is the same at each
-/// try, so that nobody learns which names there are.
+/// A verifier that no secret fits, for names that no token has. It is the same at each try, so that
+/// it does not tell which names there are.
 pub fn no_verifier(key: &hmac::Key, name: &str, iterations: u32) -> ScramVerifier {
     let salt = hmac::sign(key, name.as_bytes());
     ScramVerifier {
         iterations,
         salt: salt.as_ref().iter().take(16).copied().collect(),
-        // Nothing has this hash that anybody knows.
+        // No key with this hash is known.
         stored_key: [0; 32],
         server_key: [0; 32],
     }
@@ -198,7 +198,7 @@ pub fn binding(certificate: &[u8]) -> Option<Binding> {
     Some(digest::digest(function, certificate).as_ref().to_vec())
 }
 
-/// The number of the algorithm that a certificate is signed by: in DER the first of the second part.
+/// The number of the algorithm that signed a certificate: in DER the first of the second part.
 fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = der(certificate, 0x30)?;
     let (_, rest) = der(certificate, 0x30)?;

@@ -1,4 +1,4 @@
-//! The beginning of a connection: TLS or not, who asks, and for which database.
+//! The beginning of a connection: TLS or not, authentication, and the database.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub struct Started {
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Secures a connection if the client asks for it. `None` if all was said.
+/// Secures a connection if the client asks for it. `None` if no session follows.
 pub async fn secure(
     door: &Door,
     stream: TcpStream,
@@ -144,7 +144,7 @@ async fn handshake(
     Ok((link, security, first))
 }
 
-/// Finds out who asks, and for what.
+/// Authenticates a client and finds its database.
 pub async fn begin<S: Stream>(
     door: &Door,
     link: &mut Link<S>,
@@ -250,8 +250,8 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The database of a session, which must be there; only who may do something there learns whether
-/// it is.
+/// The database of a session, which must be there. Without any right to it, a client does not learn
+/// whether it is.
 fn find_database(
     door: &Door,
     context: &RequestContext,
@@ -383,7 +383,7 @@ fn initial_response(body: &[u8]) -> Result<(&str, &[u8]), PgError> {
     Ok((mechanism, message))
 }
 
-/// A key for what is told of names that are not known.
+/// A key for the answers to names that no token has.
 pub fn mock_key() -> Result<hmac::Key, ring::error::Unspecified> {
     hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new())
 }

@@ -55,7 +55,7 @@ impl Server {
         }
     }
 
-    /// A session of whoever has a context.
+    /// A session with a context.
     async fn client_of(&self, context: RequestContext) -> Client {
         let (io, client) = tokio::io::duplex(1 << 16);
         let started = startup::Started {
@@ -308,6 +308,118 @@ async fn cursors_are_of_a_transaction_and_lose_queries_that_are_left() {
     );
     assert_eq!(client.query("COMMIT").await, "ROLLBACK I");
     assert_eq!(slots.running(), 0);
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_has_a_limit() {
+    let server = Server::new(Config::default()).await;
+    let mut client = server.client().await;
+    // Each has a type for each of its parameters.
+    for n in 0..5 {
+        client.parse(&format!("s{n}"), "SELECT $65535").await;
+        client.send(b'D', format!("Ss{n}\0").as_bytes()).await;
+    }
+    let answer = client.sync().await;
+    assert!(answer.ends_with("E54000 I"), "{answer}");
+    assert_eq!(client.query("DEALLOCATE ALL").await, "DEALLOCATE ALL I");
+    // What a statement answers is forgotten for others.
+    let wide = vec!["1"; 300].join(",");
+    for n in 0..60 {
+        client
+            .parse(&format!("s{n}"), &format!("SELECT {wide}"))
+            .await;
+        client.send(b'D', format!("Ss{n}\0").as_bytes()).await;
+    }
+    let answer = client.sync().await;
+    assert_eq!(answer, format!("{}I", "1 t T ".repeat(60)));
+    // A portal keeps its statement.
+    let long = format!("SELECT '{}'", "x".repeat(1 << 20));
+    for n in 0..20 {
+        client.parse("long", &long).await;
+        client.bind(&format!("p{n}"), "long", &[]).await;
+        client.send(b'C', b"Slong\0").await;
+    }
+    let answer = client.sync().await;
+    assert!(answer.ends_with("E54000 I"), "{answer}");
+}
+
+#[tokio::test]
+async fn memory_of_statements_is_counted_once_and_given_back() {
+    let server = Server::new(Config::default()).await;
+    let memory = Arc::clone(&server.door.app.service.memory);
+    let before = memory.used();
+    let mut client = server.client().await;
+    client.query("BEGIN").await;
+    let long = format!("SELECT '{}'", "x".repeat(100_000));
+    for name in ["a", "b"] {
+        client.parse(name, &long).await;
+    }
+    client.send(b'C', b"Sa\0").await;
+    assert_eq!(client.sync().await, "1 1 3 T");
+    let held = memory.used() - before;
+    assert!((100_000..150_000).contains(&held), "{held}");
+    client.send(b'C', b"Sb\0").await;
+    assert_eq!(client.sync().await, "3 T");
+    assert_eq!(memory.used(), before);
+}
+
+#[tokio::test]
+async fn a_failed_transaction_gives_no_more_rows() {
+    let server = Server::new(Config::default()).await;
+    let mut client = server.client().await;
+    client.query("BEGIN").await;
+    client.parse("s", "SELECT v FROM cpu ORDER BY v").await;
+    client.bind("p", "s", &[]).await;
+    client.execute("p", 1).await;
+    assert_eq!(client.sync().await, "1 2 (0) s T");
+    assert_eq!(client.query("SELECT nothing FROM cpu").await, "E42703 E");
+    client.execute("p", 1).await;
+    assert_eq!(client.sync().await, "E25P02 E");
+    assert_eq!(client.query("ROLLBACK").await, "ROLLBACK I");
+}
+
+#[tokio::test]
+async fn a_table_is_a_statement() {
+    let server = Server::new(Config::default()).await;
+    let mut client = server.client().await;
+    assert_eq!(
+        client.query("TABLE cpu ORDER BY v LIMIT 1").await,
+        "T (h0,1970-01-01 00:00:00,0) SELECT 1 I"
+    );
+    assert_eq!(
+        client.query("COPY (table cpu) TO STDOUT").await,
+        format!("H {}c COPY 1000 I", "d ".repeat(1000))
+    );
+}
+
+/// The places of errors, as characters of the whole text.
+#[tokio::test]
+async fn errors_have_places() {
+    let server = Server::new(Config::default()).await;
+    let mut client = server.client().await;
+    for (sql, expected) in [
+        ("SELECT 1; SELECT 'é', v +* FROM cpu", Some("26")),
+        ("SELECT v,\n nothing FROM cpu", Some("12")),
+        ("SELECT 1 WHERE \"no thing\" = 2", Some("16")),
+        ("COPY (SELECT v +* FROM cpu) TO STDOUT", Some("17")),
+        (
+            "DECLARE c CURSOR WITH HOLD FOR SELECT v +* FROM cpu",
+            Some("42"),
+        ),
+        ("SELECT * FROM nothing", None),
+    ] {
+        client.send(b'Q', format!("{sql}\0").as_bytes()).await;
+        let place = loop {
+            let (tag, body) = client.message().await;
+            if tag == b'E' {
+                let mut fields = body.split(|byte| *byte == 0);
+                let place = fields.find(|field| field.first() == Some(&b'P'));
+                break place.map(|place| String::from_utf8(place[1..].to_vec()).unwrap());
+            }
+        };
+        assert_eq!(place.as_deref(), expected, "{sql}");
+        client.until_ready().await;
+    }
 }
 
 /// Whatever a statement is, it has a right, a place and a deadline.

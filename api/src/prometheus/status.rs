@@ -29,6 +29,7 @@ use crate::prometheus::query::read_params;
 use crate::service::context::{Read, RequestContext};
 use crate::service::error::ServiceError;
 use crate::service::labels::Selection;
+use crate::service::storage::SegmentSums;
 
 /// What `status/tsdb` looks at when it is not told: about as long as the head of a Prometheus
 /// reaches back.
@@ -44,6 +45,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/v1/status/flags", get(flags))
         .route("/api/v1/status/runtimeinfo", get(runtime_info))
         .route("/api/v1/status/tsdb", get(tsdb))
+        .route("/api/v1/status/segments", get(segments))
         .route("/api/v1/status/limits", get(limits))
 }
 
@@ -218,6 +220,54 @@ async fn tsdb(
     answer
         .await
         .unwrap_or_else(|e: ServiceError| e.respond(Dialect::Prometheus))
+}
+
+/// The segments of a database by level, day and table.
+async fn segments(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+    path: RawPathParams,
+    headers: HeaderMap,
+) -> Response {
+    let answer = async {
+        let access = caller.access::<Read>(&database::of_prometheus(&path, &headers)?)?;
+        let stored = app.service.stored(&access).await?;
+        let levels = stored.levels.into_iter();
+        let days = stored.days.into_iter();
+        let tables = stored.tables.into_iter();
+        let levels: Vec<Value> = levels
+            .map(|(level, sums)| with_sums(json!({ "level": level }), sums))
+            .collect();
+        let days: Vec<Value> = days
+            .map(|(day, level, sums)| {
+                with_sums(json!({ "day": day.to_string(), "level": level }), sums)
+            })
+            .collect();
+        let tables: Vec<Value> = tables
+            .map(|table| {
+                let (first, last) = table.days.unzip();
+                let shown = json!({
+                    "table": table.name, "retentionMs": table.retention_ms,
+                    "firstDay": first.map(|day| day.to_string()), "lastDay": last.map(|day| day.to_string()),
+                });
+                with_sums(shown, table.sums)
+            })
+            .collect();
+        Ok(success(
+            json!({ "levels": levels, "days": days, "tables": tables }),
+        ))
+    };
+    answer
+        .await
+        .unwrap_or_else(|e: ServiceError| e.respond(Dialect::Prometheus))
+}
+
+fn with_sums(mut shown: Value, sums: SegmentSums) -> Value {
+    shown["segments"] = sums.segments.into();
+    shown["rows"] = sums.rows.into();
+    shown["dataBytes"] = sums.data_bytes.into();
+    shown["indexBytes"] = sums.index_bytes.into();
+    shown
 }
 
 fn ranks(params: &Params) -> Result<usize, ServiceError> {

@@ -5,14 +5,14 @@
 //! there on every answer to 2.0 says how much was written.
 //!
 //! Bodies are snappy as the specification has it, or gzip, zstd (vmagent) or plain (Fluent Bit,
-//! Vector). `GET` answers 200 to whoever may write: Vector asks before it sends.
+//! Vector). Vector asks by `GET` before it sends, with the headers of a write.
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawPathParams, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -27,6 +27,8 @@ use crate::service::context::{RequestContext, Write};
 use crate::service::error::{Code, ServiceError};
 use crate::service::write::Points;
 
+/// The header that every write has.
+const VERSION: &str = "x-prometheus-remote-write-version";
 const VERSION_1: &str = "prometheus.WriteRequest";
 const VERSION_2: &str = "io.prometheus.write.v2.Request";
 /// A refusal names this many series; more would help nobody.
@@ -37,7 +39,7 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/v1/write", get(check).post(write))
 }
 
-/// Whether the caller may write. No body is read.
+/// Whether the caller may write, for a `GET` that has the headers of a write. No body is read.
 async fn check(
     Extension(caller): Extension<RequestContext>,
     path: RawPathParams,
@@ -46,7 +48,15 @@ async fn check(
     let may = database::of_prometheus(&path, &headers)
         .and_then(|database| caller.access::<Write>(&database).map(drop));
     match may {
-        Ok(()) => StatusCode::OK.into_response(),
+        Ok(()) if headers.contains_key(VERSION) => StatusCode::OK.into_response(),
+        Ok(()) => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(ALLOW, "POST")],
+            format!(
+                "a write is a POST; a GET that asks whether it may write has the header {VERSION}"
+            ),
+        )
+            .into_response(),
         Err(error) => error.respond(Dialect::Text),
     }
 }

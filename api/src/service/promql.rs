@@ -81,6 +81,7 @@ impl Service {
         request: &PromqlRequest<'_>,
     ) -> Result<PromqlAnswer, ServiceError> {
         let admitted = self.admit(access, Language::Promql, request.as_of).await?;
+        admitted.slot.shows(request.query);
         let (database, querier) = (access.database(), &admitted.querier);
         let (query, options) = (request.query, &request.options);
         let evaluated = async {
@@ -108,6 +109,7 @@ impl Service {
         analyze: bool,
     ) -> Result<Explained, ServiceError> {
         let admitted = self.admit(access, Language::Promql, request.as_of).await?;
+        admitted.slot.shows(request.query);
         let steps = request.at.steps();
         let (database, options) = (access.database(), &request.options);
         let querier = &admitted.querier;

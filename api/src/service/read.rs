@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Service;
 use super::context::{Access, Read};
 use super::error::{Code, ServiceError};
+use super::running::Running;
 use super::slots::{Language, QuerySlot};
 use crate::node::backend::{AsOf, Querier};
 
@@ -24,10 +25,12 @@ pub struct Admitted {
 }
 
 /// When a query must have ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Deadline {
     at: Instant,
     limit: Limit,
+    /// The query that may be stopped before.
+    running: Option<Arc<Running>>,
 }
 
 /// What sets a deadline.
@@ -45,7 +48,13 @@ impl Deadline {
         Self {
             at: Instant::now() + timeout,
             limit: Limit::Setting("query_timeout_ms", timeout),
+            running: None,
         }
+    }
+
+    /// The same for a query that may be stopped.
+    pub fn or_stopped(self, running: Option<Arc<Running>>) -> Self {
+        Self { running, ..self }
     }
 
     /// The same, or so much time from now on if that is less: what the setting of a session says.
@@ -55,7 +64,7 @@ impl Deadline {
                 let at = Instant::now() + timeout;
                 let limit = Limit::Setting("statement_timeout", timeout);
                 if at < self.at {
-                    Self { at, limit }
+                    Self { at, limit, ..self }
                 } else {
                     self
                 }
@@ -70,6 +79,7 @@ impl Deadline {
             Some(at) if at < self.at => Self {
                 at,
                 limit: Limit::Client,
+                ..self
             },
             _ => self,
         }
@@ -78,7 +88,7 @@ impl Deadline {
     /// Waits for work, but not longer.
     ///
     /// # Errors
-    /// [`Code::Timeout`]
+    /// [`Code::Timeout`], and [`Code::Execution`] when the query is stopped.
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, ServiceError> {
         let late = |_| {
             let message = match self.limit {
@@ -90,7 +100,12 @@ impl Deadline {
             };
             ServiceError::new(Code::Timeout, message)
         };
-        tokio::time::timeout_at(self.at, work).await.map_err(late)
+        let in_time = tokio::time::timeout_at(self.at, work);
+        let done = match &self.running {
+            Some(running) => running.unless_stopped(in_time).await?,
+            None => in_time.await,
+        };
+        done.map_err(late)
     }
 }
 
@@ -116,11 +131,15 @@ impl Service {
         }
         let asked = Instant::now();
         let slot = self.slots.enter(language).await?.of(tenants);
+        let slot = slot.listed(self.running.begin(language, access, (self.now_ms)()));
+        let running = slot.running().cloned();
         Ok(Admitted {
             querier,
             slot,
             queued: asked.elapsed(),
-            deadline: Deadline::new(self.config.query_timeout()).or_before(access.until()),
+            deadline: Deadline::new(self.config.query_timeout())
+                .or_before(access.until())
+                .or_stopped(running),
         })
     }
 }

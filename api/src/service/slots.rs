@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::service::error::{Code, ServiceError};
+use crate::service::running::{Listed, Running};
 use crate::service::tenants::TenantQuery;
 
 /// Who asks.
@@ -24,16 +25,19 @@ pub enum Language {
     Exemplars,
     /// Series with their samples, for another Prometheus.
     RemoteRead,
+    /// Points as they arrive.
+    Tail,
 }
 
 impl Language {
-    const ALL: [Language; 6] = [
+    const ALL: [Language; 7] = [
         Language::Promql,
         Language::Sql,
         Language::Influxql,
         Language::Labels,
         Language::Exemplars,
         Language::RemoteRead,
+        Language::Tail,
     ];
 
     /// As figures name it.
@@ -45,6 +49,7 @@ impl Language {
             Language::Labels => "labels",
             Language::Exemplars => "exemplars",
             Language::RemoteRead => "remote_read",
+            Language::Tail => "tail",
         }
     }
 }
@@ -121,6 +126,7 @@ pub struct QuerySlot {
     ended: Arc<Ended>,
     #[allow(dead_code, reason = "held for its drop")]
     tenants: Option<TenantQuery>,
+    listed: Option<Listed>,
     #[allow(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
 }
@@ -137,17 +143,45 @@ impl QuerySlot {
         self
     }
 
-    /// Notes how the query ends; the last word counts.
+    /// The same, in the list of those that run.
+    pub fn listed(mut self, listed: Listed) -> Self {
+        self.listed = Some(listed);
+        self
+    }
+
+    /// The query as those see it who may stop it.
+    pub fn running(&self) -> Option<&Arc<Running>> {
+        self.listed.as_ref().map(Listed::running)
+    }
+
+    /// Shows what is asked in the list of queries that run.
+    pub fn shows(&self, text: &str) {
+        if let Some(running) = self.running() {
+            running.set_text(text);
+        }
+    }
+
+    /// Notes how the query ends; the last word counts, but what was stopped stays so.
     pub fn end(&self, outcome: Outcome) {
+        let is_stopped = self.running().is_some_and(|running| running.is_stopped());
+        let outcome = if is_stopped {
+            Outcome::Cancelled
+        } else {
+            outcome
+        };
         self.outcome.store(outcome as usize, Ordering::Relaxed);
     }
 
-    /// Waits for what the query computes, and notes how that ends.
+    /// Waits for what the query computes, until it is stopped, and notes how that ends.
     pub async fn watch<T, E: Into<ServiceError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, ServiceError> {
-        let answer = work.await.map_err(Into::into);
+        let answer = match self.running() {
+            Some(running) => running.unless_stopped(work).await,
+            None => Ok(work.await),
+        };
+        let answer = answer.and_then(|done| done.map_err(Into::into));
         self.end(
             answer
                 .as_ref()
@@ -196,6 +230,7 @@ impl QuerySlots {
                 outcome: AtomicUsize::new(Outcome::Cancelled as usize),
                 ended: Arc::clone(&self.ended),
                 tenants: None,
+                listed: None,
                 permit,
             }),
             _ => {

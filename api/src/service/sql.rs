@@ -59,10 +59,10 @@ impl SqlRows {
             deadline,
             slot,
         } = self;
-        let in_time = stream::unfold(Some(batches), move |batches| async move {
-            let mut batches = batches?;
+        let in_time = stream::unfold(Some((batches, deadline)), async |rest| {
+            let (mut batches, deadline) = rest?;
             match deadline.within(batches.next()).await {
-                Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some((batches, deadline)))),
                 Ok(None) => None,
                 Ok(Some(Err(error))) => Some((Err(failure_of_rows(error)), None)),
                 Err(late) => Some((Err(late), None)),
@@ -129,6 +129,7 @@ impl Service {
     {
         let partial = request.partial.unwrap_or(self.config.allow_partial_results);
         let admitted = self.admit(access, Language::Sql, request.as_of).await?;
+        admitted.slot.shows(request.text.shown());
         let (querier, deadline) = (
             admitted.querier,
             admitted.deadline.or_sooner(request.timeout),
@@ -143,11 +144,10 @@ impl Service {
                 let answer =
                     Box::pin(querier.sql(access.database(), text, params, partial, Some(held)));
                 let SqlAnswer { stream, warnings } = deadline.within(answer).await??;
-                let slot = Arc::clone(&slot);
                 let rows = SqlRows {
                     stream,
-                    deadline,
-                    slot,
+                    deadline: deadline.clone(),
+                    slot: Arc::clone(&slot),
                 };
                 // What expressions of PromQL remark is known when the first rows are.
                 Ok((begin(rows).await?, warnings.list()))

@@ -7,19 +7,19 @@ use std::io::Write;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Float32Type, Float64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::columns;
 use crate::prometheus::json::write_string;
 
 /// Appends the cell of a row.
-pub type CellWriter<'a> = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), ArrowError> + 'a>;
+pub type CellWriter<'a> = columns::Writer<'a, ArrowError>;
 
 /// Nested types deeper than this are not printed.
 const MAX_DEPTH: usize = 16;
@@ -46,6 +46,13 @@ fn nested_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, Arro
 }
 
 fn value_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, ArrowError> {
+    let write_text = |text: &str, out: &mut Vec<u8>| {
+        write_string(out, text);
+        Ok(())
+    };
+    if let Some(write) = columns::writer(array, write_text) {
+        return Ok(write);
+    }
     Ok(match array.data_type() {
         DataType::Null => Box::new(|_, out| {
             out.extend_from_slice(b"null");
@@ -58,14 +65,6 @@ fn value_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, Arrow
                 Ok(())
             })
         }
-        DataType::Int8 => integers::<Int8Type>(array),
-        DataType::Int16 => integers::<Int16Type>(array),
-        DataType::Int32 => integers::<Int32Type>(array),
-        DataType::Int64 => integers::<Int64Type>(array),
-        DataType::UInt8 => integers::<UInt8Type>(array),
-        DataType::UInt16 => integers::<UInt16Type>(array),
-        DataType::UInt32 => integers::<UInt32Type>(array),
-        DataType::UInt64 => integers::<UInt64Type>(array),
         DataType::Float32 => {
             let array = array.as_primitive::<Float32Type>();
             Box::new(move |row, out| {
@@ -87,27 +86,6 @@ fn value_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, Arrow
                 } else {
                     out.extend_from_slice(b"null");
                 }
-                Ok(())
-            })
-        }
-        DataType::Utf8 => {
-            let array = array.as_string::<i32>();
-            Box::new(move |row, out| {
-                write_string(out, array.value(row));
-                Ok(())
-            })
-        }
-        DataType::LargeUtf8 => {
-            let array = array.as_string::<i64>();
-            Box::new(move |row, out| {
-                write_string(out, array.value(row));
-                Ok(())
-            })
-        }
-        DataType::Utf8View => {
-            let array = array.as_string_view();
-            Box::new(move |row, out| {
-                write_string(out, array.value(row));
                 Ok(())
             })
         }
@@ -145,14 +123,6 @@ fn value_writer(array: &dyn Array, depth: usize) -> Result<CellWriter<'_>, Arrow
 
 fn is_utc(zone: &str) -> bool {
     matches!(zone, "UTC" | "Z" | "+00:00" | "Etc/UTC")
-}
-
-fn integers<T: ArrowPrimitiveType>(array: &dyn Array) -> CellWriter<'_>
-where
-    T::Native: std::fmt::Display,
-{
-    let array = array.as_primitive::<T>();
-    Box::new(move |row, out| Ok(write!(out, "{}", array.value(row))?))
 }
 
 fn timestamps(array: &dyn Array, unit: TimeUnit, utc: bool) -> CellWriter<'_> {
@@ -326,6 +296,7 @@ fn formatted(array: &dyn Array, quoted: bool) -> Result<CellWriter<'_>, ArrowErr
 mod tests {
     use std::sync::Arc;
 
+    use arrow::array::types::{Int8Type, Int64Type};
     use arrow::array::{
         BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, ListArray,
         StringArray, StructArray, TimestampNanosecondArray, UInt64Array,

@@ -36,7 +36,7 @@ impl NameLimits {
     pub fn check_database(&self, snapshot: &Snapshot, database: &str) -> Result<(), Refusal> {
         if database == INTERNAL_DATABASE
             || snapshot.database(database).is_some()
-            || left(self.databases, snapshot.databases.len()) > 0
+            || left(self.databases, databases_of_users(snapshot)) > 0
         {
             return Ok(());
         }
@@ -104,6 +104,12 @@ impl NameLimits {
         }
         Ok(())
     }
+}
+
+/// Databases without that of what the server records about itself.
+fn databases_of_users(snapshot: &Snapshot) -> usize {
+    let internal = snapshot.database(INTERNAL_DATABASE).is_some();
+    snapshot.databases.len() - usize::from(internal)
 }
 
 /// The tables that requests name, in contrast to those that there is one of in each database.

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_ingest::LabelLimits;
 use tidelake_ingest::otlp::accumulate::Accumulator;
 use tidelake_ingest::otlp::{Delta, Promotion, Rules, Settings, Strategy, decode};
@@ -56,5 +56,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             );
         }
     }
-    let _ = Accumulator::new(&MemoryBudget::unlimited()).rewrite("d", body, 0);
+    let budget = MemoryBudget::unlimited();
+    let mut memory = budget.empty(Share::Parsing);
+    let _ = Accumulator::new(&budget).rewrite("d", body, 0, 32 << 20, &mut memory);
 });

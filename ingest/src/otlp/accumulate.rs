@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
+use tidelake_catalog::memory::{MemoryBudget, OutOfMemory, Reservation, Share};
 
 use self::totals::{Point, Total};
 use super::DecodeError;
@@ -28,6 +28,8 @@ const IDLE_MS: i64 = 3_600_000;
 const SWEEP_MS: i64 = 60_000;
 /// Memory of a sum, beside its buckets.
 const STREAM_BYTES: usize = 256;
+/// The new body is reserved in steps of at least so many bytes.
+const RESERVED_BYTES: usize = 64 << 10;
 /// Refusals that are kept as text.
 const MAX_ERRORS: usize = 20;
 
@@ -67,6 +69,23 @@ pub struct Accumulated {
     pub refused: u64,
 }
 
+/// Why a request is not accumulated.
+#[derive(Debug, thiserror::Error)]
+pub enum AccumulateError {
+    /// It is malformed, or too long.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// There is no memory for it now.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+impl From<WireError> for AccumulateError {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error.into())
+    }
+}
+
 impl Accumulator {
     /// Without any sums.
     pub fn new(memory: &Arc<MemoryBudget>) -> Self {
@@ -77,16 +96,19 @@ impl Accumulator {
         }))
     }
 
-    /// The same request with sums in place of its deltas; `None` if it has none.
+    /// The same request with sums in place of its deltas, of at most `limit` bytes; `None` if it
+    /// has none. `memory` grows by what it takes.
     ///
     /// # Errors
-    /// If it is malformed, or too long.
+    /// If it is malformed or too long, or has no memory.
     pub fn rewrite(
         &self,
         database: &str,
         body: &[u8],
         now_ms: i64,
-    ) -> Result<Option<Accumulated>, DecodeError> {
+        limit: usize,
+        memory: &mut Reservation,
+    ) -> Result<Option<Accumulated>, AccumulateError> {
         if !has_delta(body)? {
             return Ok(None);
         }
@@ -94,16 +116,23 @@ impl Accumulator {
         let mut rewriter = Rewriter {
             state: &mut state,
             now_ms,
-            out: Output::with_capacity(body.len() + body.len() / 8),
+            out: Output::default(),
+            limit: limit.min(MAX_LENGTH),
+            memory,
+            reserved: 0,
             done: Accumulated::default(),
             key: Vec::new(),
         };
         rewriter.request(database, body)?;
-        let Rewriter { out, mut done, .. } = rewriter;
-        if out.len() > MAX_LENGTH {
-            let error = "it is too long to be accumulated; send it in smaller parts";
-            return Err(WireError(error.to_owned()).into());
-        }
+        rewriter.reserve()?;
+        let Rewriter {
+            out,
+            memory,
+            mut done,
+            ..
+        } = rewriter;
+        // What is logged is a copy, behind the settings.
+        memory.try_grow(out.len())?;
         done.body = out.into_bytes();
         Ok(Some(done))
     }
@@ -139,8 +168,7 @@ impl State {
             return Ok(());
         }
         self.forget_idle(now_ms);
-        let reserved = self.memory.try_grow(bytes);
-        reserved.map_err(|error| format!("there is no memory for another sum of deltas: {error}"))
+        self.memory.try_grow(bytes).map_err(no_memory)
     }
 
     /// Adds a point to its sum, and makes it the sum.
@@ -166,16 +194,21 @@ impl State {
         }
         stream.used_ms = now_ms;
         if time > stream.time {
-            if !stream.total.add(point) {
-                // Other buckets than before: it counts from here on.
-                stream.total = Total::of(point);
-                stream.start = start;
+            let is_added = stream.total.add(point);
+            // With other buckets than before it counts from here on.
+            let new = (!is_added).then(|| Total::of(point));
+            let bytes = STREAM_BYTES + new.as_ref().unwrap_or(&stream.total).bytes();
+            let more = bytes.saturating_sub(stream.bytes);
+            match new {
+                Some(total) => {
+                    self.memory.try_grow(more).map_err(no_memory)?;
+                    (stream.total, stream.start) = (total, start);
+                }
+                // It is added already, and grows by little.
+                None => self.memory.grow(more),
             }
             stream.time = time;
-            let bytes = STREAM_BYTES + stream.total.bytes();
-            // It is there already, and grows by little.
-            self.memory.grow(bytes.saturating_sub(stream.bytes));
-            stream.bytes = stream.bytes.max(bytes);
+            stream.bytes += more;
         }
         stream.total.put(point);
         point.start = stream.start;
@@ -187,6 +220,10 @@ impl State {
             self.memory.shrink(stream.bytes.min(self.memory.bytes()));
         }
     }
+}
+
+fn no_memory(error: OutOfMemory) -> String {
+    format!("there is no memory for another sum of deltas: {error}")
 }
 
 /// The bytes of the last field with this number.
@@ -250,19 +287,39 @@ struct Rewriter<'s> {
     state: &'s mut State,
     now_ms: i64,
     out: Output,
+    limit: usize,
+    memory: &'s mut Reservation,
+    /// Bytes of `memory` for `out`.
+    reserved: usize,
     done: Accumulated,
     /// What names the sums of the present metric.
     key: Vec<u8>,
 }
 
 impl Rewriter<'_> {
+    /// Takes memory for what is written, before it becomes much more.
+    fn reserve(&mut self) -> Result<(), AccumulateError> {
+        let len = self.out.len();
+        if len > self.limit {
+            let error = "it is too long to be accumulated; send it in smaller parts";
+            return Err(WireError(error.to_owned()).into());
+        }
+        if len > self.reserved {
+            // The buffer doubles when it grows.
+            let more = (2 * len).max(RESERVED_BYTES) - self.reserved;
+            self.memory.try_grow(more)?;
+            self.reserved += more;
+        }
+        Ok(())
+    }
+
     /// Copies a message, with those in one of its fields written anew.
     fn copy(
         &mut self,
         message: &[u8],
         rewritten: u32,
-        mut rewrite: impl FnMut(&mut Self, &[u8]) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+        mut rewrite: impl FnMut(&mut Self, &[u8]) -> Result<(), AccumulateError>,
+    ) -> Result<(), AccumulateError> {
         let mut fields = Fields::new(message);
         loop {
             let start = fields.position();
@@ -280,7 +337,7 @@ impl Rewriter<'_> {
         }
     }
 
-    fn request(&mut self, database: &str, body: &[u8]) -> Result<(), WireError> {
+    fn request(&mut self, database: &str, body: &[u8]) -> Result<(), AccumulateError> {
         self.copy(body, 1, |this, of_resource| {
             let resource = find(of_resource, 1)?;
             this.copy(of_resource, 2, |this, of_scope| {
@@ -297,7 +354,7 @@ impl Rewriter<'_> {
         })
     }
 
-    fn metric(&mut self, metric: &[u8]) -> Result<(), WireError> {
+    fn metric(&mut self, metric: &[u8]) -> Result<(), AccumulateError> {
         let mut name: &[u8] = &[];
         let mut fields = Fields::new(metric);
         while let Some((number, value)) = fields.next()? {
@@ -338,7 +395,7 @@ impl Rewriter<'_> {
         data: &[u8],
         of_metric: &[u8; 16],
         name: &[u8],
-    ) -> Result<(), WireError> {
+    ) -> Result<(), AccumulateError> {
         let began = self.out.begin(kind);
         let mut fields = Fields::new(data);
         loop {
@@ -365,7 +422,7 @@ impl Rewriter<'_> {
         message: &[u8],
         of_metric: &[u8; 16],
         name: &[u8],
-    ) -> Result<(), WireError> {
+    ) -> Result<(), AccumulateError> {
         let mut point = Point::read(kind, message)?;
         let mut attributes = std::mem::take(&mut point.attributes);
         // Their order means nothing.
@@ -389,6 +446,7 @@ impl Rewriter<'_> {
                 let began = self.out.begin(1);
                 point.write(&mut self.out);
                 self.out.end(began);
+                self.reserve()?;
             }
             Err(error) => {
                 self.done.refused += 1;

@@ -555,7 +555,7 @@ impl<'r> Request<'r> {
     }
 
     /// Ends a series that the present key names: all that was added since the last end belongs to
-    /// it. Its labels are built if nobody knows it.
+    /// it. Its labels are built if the registry does not know it.
     pub(super) fn end_series<'b>(
         &mut self,
         metric: &mut Metric<'_, 'b>,

@@ -44,6 +44,27 @@ impl Part {
     }
 }
 
+/// The numbers of the fields that have others in other kinds of points.
+#[derive(Clone, Copy)]
+struct Numbers {
+    attributes: u8,
+    flags: u32,
+}
+
+const OF_NUMBER: Numbers = Numbers {
+    attributes: 7,
+    flags: 8,
+};
+const OF_SUMMARY: Numbers = OF_NUMBER;
+const OF_HISTOGRAM: Numbers = Numbers {
+    attributes: 9,
+    flags: 10,
+};
+const OF_EXPONENTIAL: Numbers = Numbers {
+    attributes: 1,
+    flags: 10,
+};
+
 /// What all points have.
 #[derive(Debug, Clone, Copy, Default)]
 struct Common {
@@ -76,11 +97,6 @@ pub(super) fn millis(nanos: u64) -> i64 {
 
 fn fixed64(value: Value<'_>, what: &str) -> Result<u64, WireError> {
     value.double(what).map(f64::to_bits)
-}
-
-/// Numbers of a repeated `fixed64` field.
-fn fixed64s(value: Value<'_>, what: &str, out: &mut Vec<f64>) -> Result<(), WireError> {
-    value.doubles(what, out)
 }
 
 impl Request<'_> {
@@ -129,24 +145,40 @@ impl Request<'_> {
         true
     }
 
-    /// Copies the attributes that begin at `start`, with those that follow.
+    /// Reads what all points have, and gives the other fields to `read`.
     #[inline]
-    fn attributes<'b>(
+    fn fields<'b>(
         &mut self,
-        fields: &mut Fields<'b>,
         point: &'b [u8],
-        start: usize,
-        number: u8,
+        numbers: Numbers,
         labels: &mut PointLabels<'b>,
-    ) -> Result<(), WireError> {
-        fields.run_of_short(number);
-        let run = point.get(start..fields.position()).unwrap_or_default();
-        self.key.extend_from_slice(run);
-        if labels.attributes.len() >= MAX_ATTRIBUTES {
-            return Err(too_many());
+        mut read: impl FnMut(u32, Value<'b>) -> Result<(), WireError>,
+    ) -> Result<Common, WireError> {
+        let mut common = Common::default();
+        let mut fields = Fields::new(point);
+        loop {
+            let start = fields.position();
+            let Some((field, value)) = fields.next()? else {
+                return Ok(common);
+            };
+            match field {
+                2 => common.start = fixed64(value, "a point's start time")?,
+                3 => common.time = fixed64(value, "a point's time")?,
+                _ if field == u32::from(numbers.attributes) => {
+                    value.bytes("an attribute")?;
+                    // With those that follow: series are named by their bytes as they stand.
+                    fields.run_of_short(numbers.attributes);
+                    let run = point.get(start..fields.position()).unwrap_or_default();
+                    self.key.extend_from_slice(run);
+                    if labels.attributes.len() >= MAX_ATTRIBUTES {
+                        return Err(too_many());
+                    }
+                    labels.attributes.push(run);
+                }
+                _ if field == numbers.flags => common.flags = value.varint("a point's flags")?,
+                _ => read(field, value)?,
+            }
         }
-        labels.attributes.push(run);
-        Ok(())
     }
 
     fn number<'b>(
@@ -155,27 +187,16 @@ impl Request<'_> {
         labels: &mut PointLabels<'b>,
         point: &'b [u8],
     ) -> Result<(), DecodeError> {
-        let (mut common, mut number, mut has_exemplars) = (Common::default(), 0.0, false);
-        let mut fields = Fields::new(point);
-        loop {
-            let start = fields.position();
-            let Some((field, value)) = fields.next()? else {
-                break;
-            };
+        let (mut number, mut has_exemplars) = (0.0, false);
+        let common = self.fields(point, OF_NUMBER, labels, |field, value| {
             match field {
-                2 => common.start = fixed64(value, "a point's start time")?,
-                3 => common.time = fixed64(value, "a point's time")?,
                 4 => number = value.double("a point's value")?,
                 5 => has_exemplars = true,
                 6 => number = fixed64(value, "a point's value")? as i64 as f64,
-                7 => {
-                    value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 7, labels)?;
-                }
-                8 => common.flags = value.varint("a point's flags")?,
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         if !self.begin(metric, common) {
             return Ok(());
         }
@@ -198,26 +219,15 @@ impl Request<'_> {
         labels: &mut PointLabels<'b>,
         point: &'b [u8],
     ) -> Result<(), DecodeError> {
-        let (mut common, mut count, mut sum) = (Common::default(), 0, 0.0);
-        let mut fields = Fields::new(point);
-        loop {
-            let start = fields.position();
-            let Some((field, value)) = fields.next()? else {
-                break;
-            };
+        let (mut count, mut sum) = (0, 0.0);
+        let common = self.fields(point, OF_SUMMARY, labels, |field, value| {
             match field {
-                2 => common.start = fixed64(value, "a point's start time")?,
-                3 => common.time = fixed64(value, "a point's time")?,
                 4 => count = fixed64(value, "a summary's count")?,
                 5 => sum = value.double("a summary's sum")?,
-                7 => {
-                    value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 7, labels)?;
-                }
-                8 => common.flags = value.varint("a point's flags")?,
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         if !self.begin(metric, common) {
             return Ok(());
         }
@@ -281,38 +291,24 @@ impl Request<'_> {
         labels: &mut PointLabels<'b>,
         point: &'b [u8],
     ) -> Result<(), DecodeError> {
-        let (mut common, mut count, mut sum) = (Common::default(), 0, None);
-        let (mut counts, mut bounds, mut has_exemplars) = (Vec::new(), Vec::new(), false);
-        let mut fields = Fields::new(point);
-        loop {
-            let start = fields.position();
-            let Some((field, value)) = fields.next()? else {
-                break;
-            };
+        let (mut count, mut sum, mut has_exemplars) = (0, None, false);
+        let (mut counts, mut bounds) = (Vec::new(), Vec::new());
+        let common = self.fields(point, OF_HISTOGRAM, labels, |field, value| {
             match field {
-                2 => common.start = fixed64(value, "a point's start time")?,
-                3 => common.time = fixed64(value, "a point's time")?,
                 4 => count = fixed64(value, "a histogram's count")?,
                 5 => sum = Some(value.double("a histogram's sum")?),
-                6 => fixed64s(value, "a histogram's bucket counts", &mut counts)?,
+                6 => value.doubles("a histogram's bucket counts", &mut counts)?,
                 7 => value.doubles("a histogram's bounds", &mut bounds)?,
                 8 => has_exemplars = true,
-                9 => {
-                    value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 9, labels)?;
-                }
-                10 => common.flags = value.varint("a point's flags")?,
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         if !self.begin(metric, common) {
             return Ok(());
         }
         let counts = counts.iter().map(|count| count.to_bits());
-        let mut exemplars = match has_exemplars {
-            true => Exemplars::of(point, 8),
-            false => Exemplars::of(&[], 8),
-        };
+        let mut exemplars = Exemplars::of(if has_exemplars { point } else { &[] }, 8);
         if self.rules.settings.custom_buckets {
             let built = custom_buckets(common, count, sum, counts, bounds);
             return self.native(metric, labels, common, built, exemplars);
@@ -328,27 +324,13 @@ impl Request<'_> {
             // Exemplars come in the order of the buckets.
             exemplars.put_up_to(bound, self, common.time_ms())?;
             let extra = Some(("le", bound));
-            self.part(
-                metric,
-                labels,
-                &of,
-                common,
-                Part::Bucket,
-                extra,
-                below as f64,
-            )?;
+            let value = below as f64;
+            self.part(metric, labels, &of, common, Part::Bucket, extra, value)?;
         }
         exemplars.put_all(self, common.time_ms())?;
         let extra = Some(("le", f64::INFINITY));
-        self.part(
-            metric,
-            labels,
-            &of,
-            common,
-            Part::Bucket,
-            extra,
-            count as f64,
-        )
+        let value = count as f64;
+        self.part(metric, labels, &of, common, Part::Bucket, extra, value)
     }
 
     fn exponential<'b>(
@@ -357,39 +339,24 @@ impl Request<'_> {
         labels: &mut PointLabels<'b>,
         point: &'b [u8],
     ) -> Result<(), DecodeError> {
-        let mut sent = Exponential::default();
-        let (mut common, mut has_exemplars) = (Common::default(), false);
-        let mut fields = Fields::new(point);
-        loop {
-            let start = fields.position();
-            let Some((field, value)) = fields.next()? else {
-                break;
-            };
+        let (mut sent, mut has_exemplars) = (Exponential::default(), false);
+        let common = self.fields(point, OF_EXPONENTIAL, labels, |field, value| {
             match field {
-                1 => {
-                    value.bytes("an attribute")?;
-                    self.attributes(&mut fields, point, start, 1, labels)?;
-                }
-                2 => common.start = fixed64(value, "a point's start time")?,
-                3 => common.time = fixed64(value, "a point's time")?,
                 4 => sent.count = fixed64(value, "a histogram's count")?,
                 5 => sent.sum = value.double("a histogram's sum")?,
                 6 => sent.scale = i64::from(zigzag(value.varint("a histogram's scale")?) as i32),
                 7 => sent.zero_count = fixed64(value, "a histogram's zero count")?,
                 8 => sent.positive.read(value.message("buckets")?)?,
                 9 => sent.negative.read(value.message("buckets")?)?,
-                10 => common.flags = value.varint("a point's flags")?,
                 11 => has_exemplars = true,
                 _ => {}
             }
-        }
+            Ok(())
+        })?;
         if !self.begin(metric, common) {
             return Ok(());
         }
-        let exemplars = match has_exemplars {
-            true => Exemplars::of(point, 11),
-            false => Exemplars::of(&[], 11),
-        };
+        let exemplars = Exemplars::of(if has_exemplars { point } else { &[] }, 11);
         self.native(metric, labels, common, sent.build(common), exemplars)
     }
 

@@ -419,7 +419,8 @@ fn reserved_labels_are_those_of_the_metric() {
     ];
     let points = |value| vec![with(point(value), 7, &reserved)];
     let metric = sum("m", 2, true, points(1.0)).text(3, "By/s");
-    let expected = "m_bytes_per_second_total{__type__=\"counter\", __unit__=\"bytes_per_second\", a=\"b\"} 1.0 @0";
+    let expected = "m_bytes_per_second_total{__type__=\"counter\", \
+        __unit__=\"bytes_per_second\", a=\"b\"} 1.0 @0";
     check(&settings, &request(&[], vec![metric]), &[expected]);
     let metric = gauge("m", points(2.0));
     let expected = "m{__type__=\"gauge\", __unit__=\"x\", a=\"b\"} 2.0 @0";

@@ -2,16 +2,20 @@
 //!
 //! A text that was [given a session](super::SqlText::in_postgres) may name the tables of
 //! `pg_catalog` (`tables`) and some of its functions (`functions`), and is rewritten where
-//! DataFusion lacks a construct (`rewrite`). Its parameters are put into the statement
-//! (`values`), so that it keeps to the plans that are kept for its shape. Texts without a session
-//! know nothing of all this.
+//! DataFusion lacks a construct (`rewrite`, with `calls`, `casts` and `subqueries`). Its parameters
+//! are put into the statement (`values`), so that it keeps to the plans that are kept for its
+//! shape. Texts without a session know nothing of all this.
 
+mod calls;
+mod casts;
 mod catalog_tables;
 mod empty;
 mod functions;
 mod names;
 mod parameters;
+mod parts;
 mod rewrite;
+mod subqueries;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -38,7 +42,7 @@ pub(super) const PG_CATALOG: &str = "pg_catalog";
 /// A connection of a client, as its statements see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PgSession {
-    /// Who asks.
+    /// The name of the user.
     pub user: String,
     /// The number of the connection.
     pub pid: i32,

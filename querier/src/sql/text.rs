@@ -20,10 +20,15 @@ const COMMANDS: [&str; 3] = ["DELETE", "DROP", "ALTER"];
 /// Bytes of a text that is short.
 const SHORT_BYTES: usize = 2 << 10;
 
+/// Characters of a text that are kept to be shown.
+const MAX_SHOWN_CHARS: usize = 2000;
+
 /// A text of one statement, cut into tokens and within the limits that can be seen from these.
 #[derive(Debug, Clone)]
 pub struct SqlText {
     pub(super) tokens: Vec<TokenWithSpan>,
+    /// Its beginning as it was written.
+    shown: Box<str>,
     /// To name the statement by.
     pub(super) first_words: String,
     as_of: Option<AsOf>,
@@ -53,6 +58,7 @@ impl SqlText {
             .iter()
             .any(|word| first_words.split(' ').next() == Some(word));
         let as_of = take_as_of(&mut tokens)?;
+        select_table(&mut tokens);
         information::standardize(&mut tokens);
         let parameters = name_parameters(&mut tokens);
         if as_of.is_some() && is_command {
@@ -61,6 +67,7 @@ impl SqlText {
             )));
         }
         Ok(Self {
+            shown: sql.chars().take(MAX_SHOWN_CHARS).collect(),
             tokens,
             first_words,
             as_of,
@@ -87,6 +94,11 @@ impl SqlText {
     /// The state of the database that the statement reads; `None` is the present one.
     pub fn as_of(&self) -> Option<AsOf> {
         self.as_of
+    }
+
+    /// The beginning of the text, for lists of what runs.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The first words of the statement, to name it by.
@@ -126,6 +138,28 @@ fn name_parameters(tokens: &mut [TokenWithSpan]) -> Vec<String> {
         names.sort_by_key(|name| name.parse::<u64>().unwrap_or(u64::MAX));
     }
     names
+}
+
+/// `TABLE t` as `SELECT * FROM t`: the parser loses what follows the name.
+fn select_table(tokens: &mut Vec<TokenWithSpan>) {
+    let is_gap = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
+    let Some(at) = tokens.iter().position(|token| !is_gap(token)) else {
+        return;
+    };
+    let Some(table) = tokens
+        .get(at)
+        .filter(|token| is_word(&token.token, "TABLE"))
+    else {
+        return;
+    };
+    let words = [
+        Token::make_word("SELECT", None),
+        Token::Mul,
+        Token::make_word("FROM", None),
+    ];
+    let span = table.span;
+    let words = words.map(|token| TokenWithSpan { token, span });
+    tokens.splice(at..=at, words);
 }
 
 /// Whether a token is this unquoted word.

@@ -65,7 +65,7 @@ type Row = (
 );
 
 /// Paths below a database.
-const OF_A_DATABASE: [Row; 38] = [
+const OF_A_DATABASE: [Row; 40] = [
     ("GET", "/api/v1/status/limits", "", "", Needs::Server),
     ("GET", "/api/v1/query", "?query=up", "", Needs::Read),
     ("POST", "/api/v1/query", "?query=up", "", Needs::Read),
@@ -96,6 +96,8 @@ const OF_A_DATABASE: [Row; 38] = [
     ("GET", "/api/v1/status/flags", "", "", Needs::Server),
     ("GET", "/api/v1/status/runtimeinfo", "", "", Needs::Read),
     ("GET", "/api/v1/status/tsdb", "", "", Needs::Read),
+    ("GET", "/api/v1/status/segments", "", "", Needs::Read),
+    ("GET", "/api/v1/tail", "", "", Needs::Read),
     ("GET", "/api/v1/rules", "", "", Needs::Read),
     ("GET", "/api/v1/alerts", "", "", Needs::Token),
     ("GET", "/api/v1/alertmanagers", "", "", Needs::Token),
@@ -222,7 +224,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 56] = [
+const OTHERS: [Row; 65] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -427,6 +429,8 @@ const OTHERS: [Row; 56] = [
     ("PATCH", "/api/v2/buckets/{id}", "", "{}", Needs::Token),
     ("DELETE", "/api/v2/buckets/{id}", "", "", Needs::Token),
     ("GET", "/api/v2/buckets", "?name=b", "", Needs::Token),
+    ("GET", "/admin/queries", "", "", Needs::Server),
+    ("DELETE", "/admin/queries", "?id=0", "", Needs::Server),
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
     ("GET", "/metrics", "", "", Needs::Internal),
@@ -441,7 +445,14 @@ const OTHERS: [Row; 56] = [
     ),
     ("POST", "/write", "?db=a&db=b", "t x=1 1", Needs::Write),
     ("GET", "/db/{database}/api/v1/labels", "", "", Needs::Read),
-    ("GET", "/", "", "", Needs::Token),
+    ("GET", "/", "", "", Needs::Nothing),
+    ("GET", "/ui/page.js", "", "", Needs::Nothing),
+    ("GET", "/ui/editor.js", "", "", Needs::Nothing),
+    ("GET", "/ui/worker.js", "", "", Needs::Nothing),
+    ("GET", "/ui/style.css", "", "", Needs::Nothing),
+    ("GET", "/ui/icon.svg", "", "", Needs::Nothing),
+    ("GET", "/ui/licences.txt", "", "", Needs::Nothing),
+    ("GET", "/ui/nothing", "", "", Needs::Token),
     ("GET", "/nothing", "", "", Needs::Token),
 ];
 

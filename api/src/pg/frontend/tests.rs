@@ -33,7 +33,10 @@ proptest! {
         query in "[^\0]{0,60}",
         types in prop::collection::vec(any::<u32>(), 0..5),
         formats in prop::collection::vec(any::<i16>(), 0..5),
-        values in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..9)), 0..5),
+        values in prop::collection::vec(
+            prop::option::of(prop::collection::vec(any::<u8>(), 0..9)),
+            0..5,
+        ),
         max_rows in 0..i32::MAX,
     ) {
         let values: Vec<Option<Bytes>> = values.into_iter().map(|v| v.map(Bytes::from)).collect();
@@ -42,7 +45,11 @@ proptest! {
             Message::Query(query.clone())
         );
         prop_assert_eq!(
-            decoded(PgWireFrontendMessage::Parse(Parse::new(given(&name), query.clone(), types.clone()))),
+            decoded(PgWireFrontendMessage::Parse(Parse::new(
+                given(&name),
+                query.clone(),
+                types.clone(),
+            ))),
             Message::Parse { name: name.clone(), query, types }
         );
         let bind = Bind::new(None, given(&name), formats.clone(), values.clone(), formats.clone());
@@ -71,7 +78,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_message_or_an_error(tag: u8, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_a_message_or_an_error(
+        tag: u8,
+        body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let _ = Message::decode(tag, Bytes::from(body.clone()));
         let _ = First::decode(Bytes::from(body));
     }

@@ -5,15 +5,14 @@ use std::io::Write;
 use arrow::array::Array;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
-    ArrowPrimitiveType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::datatypes::DataType;
 
-use super::number::{MAX_NUMBER_CHARS, write_decimal, write_numeric};
+use super::number::{MAX_NUMBER_CHARS, write_numeric};
 use super::time::EPOCH_DAYS;
-use super::{CellWriter, text, values};
+use super::{CellWriter, of_keys, text, values};
 use crate::pg::error::{PgError, code};
 
 const EPOCH_US: i64 = EPOCH_DAYS * 86_400_000_000;
@@ -50,10 +49,18 @@ pub(super) fn writer(array: &dyn Array) -> Result<CellWriter<'_>, PgError> {
                 Ok(())
             })
         }
-        DataType::Decimal32(_, scale) => decimals::<Decimal32Type>(array, *scale),
-        DataType::Decimal64(_, scale) => decimals::<Decimal64Type>(array, *scale),
-        DataType::Decimal128(_, scale) => decimals::<Decimal128Type>(array, *scale),
-        DataType::Decimal256(_, scale) => decimals::<Decimal256Type>(array, *scale),
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => {
+            let write = values::decimals(array)?;
+            Box::new(move |row, out| {
+                let mut text = Vec::with_capacity(MAX_NUMBER_CHARS);
+                write(row, &mut text);
+                write_numeric(&text, out);
+                Ok(())
+            })
+        }
         DataType::Binary
         | DataType::LargeBinary
         | DataType::BinaryView
@@ -99,13 +106,8 @@ pub(super) fn writer(array: &dyn Array) -> Result<CellWriter<'_>, PgError> {
             })
         }
         DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let write = writer(dictionary.values().as_ref())?;
-            let keys = dictionary.normalized_keys();
-            Box::new(move |row, out| match keys.get(row) {
-                Some(key) => write(*key, out),
-                None => Ok(()),
-            })
+            let values = array.as_any_dictionary().values();
+            of_keys(array, writer(values.as_ref())?)
         }
         // Texts are the same in both forms.
         _ => return text::writer(array, super::utc()),
@@ -119,19 +121,6 @@ fn fixed<T: ArrowPrimitiveType, const N: usize>(
     let array = array.as_primitive::<T>();
     Box::new(move |row, out| {
         out.extend_from_slice(&bytes(array.value(row)));
-        Ok(())
-    })
-}
-
-fn decimals<T: DecimalType>(array: &dyn Array, scale: i8) -> CellWriter<'_>
-where
-    T::Native: std::fmt::Display,
-{
-    let array = array.as_primitive::<T>();
-    Box::new(move |row, out| {
-        let mut text = Vec::with_capacity(MAX_NUMBER_CHARS);
-        write_decimal(&array.value(row).to_string(), scale, &mut text);
-        write_numeric(&text, out);
         Ok(())
     })
 }

@@ -1,7 +1,7 @@
 //! Lists as arrays of one dimension.
 
 use arrow::array::timezone::Tz;
-use arrow::array::{Array, AsArray, OffsetSizeTrait};
+use arrow::array::{Array, AsArray, GenericListArray, OffsetSizeTrait};
 use arrow::datatypes::DataType;
 
 use super::{CellWriter, Column, Format};
@@ -16,28 +16,8 @@ pub(super) fn writer(
     zone: Tz,
 ) -> Result<CellWriter<'_>, PgError> {
     match array.data_type() {
-        DataType::List(_) => {
-            let lists = array.as_list::<i32>();
-            let offsets = lists.value_offsets();
-            elements(
-                lists.values().as_ref(),
-                move |row| range(offsets, row),
-                of,
-                format,
-                zone,
-            )
-        }
-        DataType::LargeList(_) => {
-            let lists = array.as_list::<i64>();
-            let offsets = lists.value_offsets();
-            elements(
-                lists.values().as_ref(),
-                move |row| range(offsets, row),
-                of,
-                format,
-                zone,
-            )
-        }
+        DataType::List(_) => of_offsets(array.as_list::<i32>(), of, format, zone),
+        DataType::LargeList(_) => of_offsets(array.as_list::<i64>(), of, format, zone),
         DataType::FixedSizeList(_, size) => {
             let lists = array.as_fixed_size_list();
             let size = usize::try_from(*size).unwrap_or(0);
@@ -51,9 +31,16 @@ pub(super) fn writer(
     }
 }
 
-fn range<O: OffsetSizeTrait>(offsets: &[O], row: usize) -> (usize, usize) {
+fn of_offsets<O: OffsetSizeTrait>(
+    lists: &GenericListArray<O>,
+    of: TypeOf,
+    format: Format,
+    zone: Tz,
+) -> Result<CellWriter<'_>, PgError> {
+    let offsets = lists.value_offsets();
     let at = |row: usize| offsets.get(row).map_or(0, |offset| offset.as_usize());
-    (at(row), at(row + 1))
+    let range = move |row: usize| (at(row), at(row + 1));
+    elements(lists.values().as_ref(), range, of, format, zone)
 }
 
 fn elements<'a>(

@@ -5,19 +5,19 @@ use std::io::Write;
 use arrow::array::Array;
 use arrow::array::cast::AsArray;
 use arrow::array::timezone::Tz;
-use arrow::array::types::{
-    ArrowPrimitiveType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow::array::types::{Float16Type, Float32Type, Float64Type};
 use arrow::datatypes::DataType;
 
 use super::time::{write_date, write_interval, write_time, write_timestamp, write_timestamptz};
-use super::{CellWriter, number, values, write_text};
+use super::{CellWriter, number, of_keys, values, write_text};
 use crate::pg::error::{PgError, code};
+use crate::sql::columns;
 
 /// The writer of a column.
 pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgError> {
+    if let Some(write) = columns::writer(array, write_text) {
+        return Ok(write);
+    }
     Ok(match array.data_type() {
         DataType::Null => Box::new(|_, _| Ok(())),
         DataType::Boolean => {
@@ -27,14 +27,6 @@ pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgEr
                 Ok(())
             })
         }
-        DataType::Int8 => integers::<Int8Type>(array),
-        DataType::Int16 => integers::<Int16Type>(array),
-        DataType::Int32 => integers::<Int32Type>(array),
-        DataType::Int64 => integers::<Int64Type>(array),
-        DataType::UInt8 => integers::<UInt8Type>(array),
-        DataType::UInt16 => integers::<UInt16Type>(array),
-        DataType::UInt32 => integers::<UInt32Type>(array),
-        DataType::UInt64 => integers::<UInt64Type>(array),
         DataType::Float16 => {
             let array = array.as_primitive::<Float16Type>();
             Box::new(move |row, out| {
@@ -56,21 +48,15 @@ pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgEr
                 Ok(())
             })
         }
-        DataType::Decimal32(_, scale) => decimals::<Decimal32Type>(array, *scale),
-        DataType::Decimal64(_, scale) => decimals::<Decimal64Type>(array, *scale),
-        DataType::Decimal128(_, scale) => decimals::<Decimal128Type>(array, *scale),
-        DataType::Decimal256(_, scale) => decimals::<Decimal256Type>(array, *scale),
-        DataType::Utf8 => {
-            let array = array.as_string::<i32>();
-            Box::new(move |row, out| write_text(array.value(row), out))
-        }
-        DataType::LargeUtf8 => {
-            let array = array.as_string::<i64>();
-            Box::new(move |row, out| write_text(array.value(row), out))
-        }
-        DataType::Utf8View => {
-            let array = array.as_string_view();
-            Box::new(move |row, out| write_text(array.value(row), out))
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => {
+            let write = values::decimals(array)?;
+            Box::new(move |row, out| {
+                write(row, out);
+                Ok(())
+            })
         }
         DataType::FixedSizeBinary(1) => {
             let bytes = values::bytes(array)?;
@@ -128,13 +114,8 @@ pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgEr
             })
         }
         DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let write = writer(dictionary.values().as_ref(), zone)?;
-            let keys = dictionary.normalized_keys();
-            Box::new(move |row, out| match keys.get(row) {
-                Some(key) => write(*key, out),
-                None => Ok(()),
-            })
+            let values = array.as_any_dictionary().values();
+            of_keys(array, writer(values.as_ref(), zone)?)
         }
         other => {
             return Err(PgError::new(
@@ -142,27 +123,5 @@ pub(super) fn writer(array: &dyn Array, zone: Tz) -> Result<CellWriter<'_>, PgEr
                 format!("values of type {other} cannot be shown"),
             ));
         }
-    })
-}
-
-fn integers<T: ArrowPrimitiveType>(array: &dyn Array) -> CellWriter<'_>
-where
-    T::Native: std::fmt::Display,
-{
-    let array = array.as_primitive::<T>();
-    Box::new(move |row, out| {
-        let _ = write!(out, "{}", array.value(row));
-        Ok(())
-    })
-}
-
-fn decimals<T: DecimalType>(array: &dyn Array, scale: i8) -> CellWriter<'_>
-where
-    T::Native: std::fmt::Display,
-{
-    let array = array.as_primitive::<T>();
-    Box::new(move |row, out| {
-        number::write_decimal(&array.value(row).to_string(), scale, out);
-        Ok(())
     })
 }

@@ -150,16 +150,7 @@ pub fn write_interval(interval: Interval, out: &mut Vec<u8>) {
         _ if was_negative => out.push(b'+'),
         _ => {}
     }
-    let us = us.unsigned_abs();
-    let (seconds, fraction) = (us / 1_000_000, us % 1_000_000);
-    let _ = write!(
-        out,
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
-    write_fraction(i64::try_from(fraction).unwrap_or(0), out);
+    write_clock(i64::try_from(us.unsigned_abs()).unwrap_or(i64::MAX), out);
 }
 
 #[cfg(test)]

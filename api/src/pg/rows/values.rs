@@ -3,7 +3,8 @@
 use arrow::array::Array;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, DurationMicrosecondType, DurationMillisecondType,
+    ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
+    Decimal256Type, DecimalType, DurationMicrosecondType, DurationMillisecondType,
     DurationNanosecondType, DurationSecondType, IntervalDayTimeType, IntervalMonthDayNanoType,
     IntervalYearMonthType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
     Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType,
@@ -11,6 +12,7 @@ use arrow::array::types::{
 };
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 
+use super::number::write_decimal;
 use super::time::{Interval, microseconds};
 use crate::pg::error::{PgError, code};
 
@@ -21,6 +23,26 @@ const DAY_MS: i64 = 86_400_000;
 fn unknown(array: &dyn Array) -> PgError {
     let message = format!("values of type {} cannot be shown", array.data_type());
     PgError::new(code::UNSUPPORTED, message)
+}
+
+/// Decimal numbers as text.
+pub(super) fn decimals(
+    array: &dyn Array,
+) -> Result<Box<dyn Fn(usize, &mut Vec<u8>) + '_>, PgError> {
+    fn of<T: DecimalType>(array: &dyn Array, scale: i8) -> Box<dyn Fn(usize, &mut Vec<u8>) + '_>
+    where
+        T::Native: std::fmt::Display,
+    {
+        let array = array.as_primitive::<T>();
+        Box::new(move |row, out| write_decimal(&array.value(row).to_string(), scale, out))
+    }
+    Ok(match array.data_type() {
+        DataType::Decimal32(_, scale) => of::<Decimal32Type>(array, *scale),
+        DataType::Decimal64(_, scale) => of::<Decimal64Type>(array, *scale),
+        DataType::Decimal128(_, scale) => of::<Decimal128Type>(array, *scale),
+        DataType::Decimal256(_, scale) => of::<Decimal256Type>(array, *scale),
+        _ => return Err(unknown(array)),
+    })
 }
 
 /// Days since 1970.

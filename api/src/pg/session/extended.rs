@@ -6,40 +6,36 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::super::command::Command;
-use super::super::error::{PgError, code};
-use super::super::frontend::Target;
-use super::super::lexer::{Kind, Lexer, statements};
-use super::super::link::{Ended, Link};
-use super::super::params;
-use super::super::rows::{Format, Formats};
-use super::super::running::{self, Running};
-use super::super::startup::Stream;
-use super::{
-    MAX_PORTAL_BYTES, MAX_PORTALS, MAX_PREPARED, MAX_PREPARED_BYTES, MAX_RUNNING, Portal,
-    PortalState, Prepared, Session, UNCOUNTED_BYTES, no_cursor, no_statement, running_portal,
-    shown, shown_columns, verb,
-};
+use super::Session;
+use super::kept::{Portal, PortalState, Prepared, shown};
+use super::simple::{of_part, verb};
 use crate::node::backend::{Description, PgParams, PgValue, TypeOf};
-use crate::service::context::Read;
-use crate::service::slots::Outcome;
+use crate::pg::command::Command;
+use crate::pg::error::{PgError, code};
+use crate::pg::frontend::Target;
+use crate::pg::lexer::{Kind, Lexer, statements};
+use crate::pg::link::{Ended, Link};
+use crate::pg::params;
+use crate::pg::rows::{Format, Formats};
+use crate::pg::running::{self, Running};
+use crate::pg::startup::Stream;
 
 impl Session {
     pub(super) fn parse(
         &mut self,
         name: String,
-        query: String,
+        query: &str,
         types: Vec<u32>,
     ) -> Result<(), PgError> {
-        if !name.is_empty() && self.prepared.contains_key(&name) {
+        if !name.is_empty() && self.kept.has_statement(&name) {
             return Err(PgError::new(
                 code::DUPLICATE_STATEMENT,
                 format!("prepared statement {:?} already exists", shown(&name)),
             ));
         }
-        let mut found = statements(&query).take(2).collect::<Vec<_>>();
-        let statement = found.pop();
-        if !found.is_empty() {
+        let mut found = statements(query);
+        let statement = found.next();
+        if found.next().is_some() {
             return Err(PgError::new(
                 code::SYNTAX,
                 "cannot insert multiple commands into a prepared statement",
@@ -48,18 +44,14 @@ impl Session {
         for oid in &types {
             params::arrow_type(*oid)?;
         }
-        // Without a semicolon at its end.
-        let text = statement
-            .and_then(|range| query.get(range))
-            .unwrap_or_default();
-        let command = match text {
-            "" => None,
-            text => {
-                let command = Command::parse(text)?;
-                self.transaction.check(&command)?;
-                Some(command)
-            }
-        };
+        // Without a semicolon at its end, and with what comes before it: places are those in the
+        // whole text.
+        let text = statement.and_then(|range| query.get(..range.end));
+        let command = text.map(Command::parse).transpose()?;
+        if let Some(command) = &command {
+            self.transaction.check(command)?;
+        }
+        let text = text.unwrap_or_default();
         let prepared = Prepared {
             parameters: placeholders(text).max(types.len()),
             text: text.to_owned(),
@@ -67,54 +59,7 @@ impl Session {
             types,
             described: Mutex::new(None),
         };
-        self.forget(&name);
-        let others: usize = self
-            .prepared
-            .values()
-            .map(|prepared| prepared.bytes())
-            .sum();
-        let prepared_bytes = prepared.bytes();
-        if self.prepared.len() >= MAX_PREPARED || others + prepared_bytes > MAX_PREPARED_BYTES {
-            return Err(PgError::new(
-                code::TOO_COMPLEX,
-                format!(
-                    "a connection may have {MAX_PREPARED} prepared statements of together \
-                     {MAX_PREPARED_BYTES} bytes; close some"
-                ),
-            ));
-        }
-        self.hold(prepared_bytes)?;
-        self.prepared.insert(name, Arc::new(prepared));
-        Ok(())
-    }
-
-    /// Counts the memory of all statements and parameters, and of some more bytes.
-    fn hold(&mut self, more: usize) -> Result<(), PgError> {
-        let prepared: usize = self
-            .prepared
-            .values()
-            .map(|prepared| prepared.bytes())
-            .sum();
-        let portals: usize = self.portals.values().map(|portal| portal.bytes).sum();
-        let bytes = prepared + portals + more;
-        let counted = if bytes > UNCOUNTED_BYTES { bytes } else { 0 };
-        self.held.try_resize(counted).map_err(|error| {
-            PgError::new(
-                code::OUT_OF_MEMORY,
-                format!("a statement or its parameters do not fit into memory: {error}"),
-            )
-        })
-    }
-
-    /// Counts less memory after statements or portals are gone.
-    pub(super) fn give_back(&mut self) {
-        // Less is always to be had.
-        let _ = self.hold(0);
-    }
-
-    /// Forgets a statement; returns whether there was one.
-    pub(super) fn forget(&mut self, name: &str) -> bool {
-        self.prepared.remove(name).is_some()
+        self.kept.prepare(name, prepared)
     }
 
     pub(super) async fn bind<S: Stream>(
@@ -126,8 +71,7 @@ impl Session {
         values: &[Option<Bytes>],
         results: &[i16],
     ) -> Result<(), Ended> {
-        let prepared = self.prepared.get(statement).cloned();
-        let prepared = prepared.ok_or_else(|| no_statement(statement))?;
+        let prepared = self.kept.statement(statement)?;
         if let Some(command) = &prepared.command {
             self.transaction.check(command)?;
         }
@@ -148,43 +92,18 @@ impl Session {
             params::value(oid, formats.of(at), value.as_ref(), zone)
         });
         let values = values.collect::<Result<Vec<_>, _>>()?;
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
+        if !portal.is_empty() && self.kept.has_portal(&portal) {
             let message = format!("portal {:?} already exists", shown(&portal));
             return Err(PgError::new(code::DUPLICATE_CURSOR, message).into());
         }
-        let bytes = values.iter().map(PgValue::bytes).sum();
         let opened = Portal {
             prepared,
             values,
-            bytes,
             formats: Formats::from_codes(results)?,
             state: PortalState::Ready,
             is_held: false,
         };
-        self.open_portal(portal, opened)?;
-        Ok(())
-    }
-
-    fn open_portal(&mut self, name: String, portal: Portal) -> Result<(), PgError> {
-        self.portals.remove(&name);
-        if self.portals.len() >= MAX_PORTALS {
-            return Err(PgError::new(
-                code::TOO_COMPLEX,
-                format!("a connection may have {MAX_PORTALS} open portals; close some"),
-            ));
-        }
-        let others: usize = self.portals.values().map(|portal| portal.bytes).sum();
-        if others + portal.bytes > MAX_PORTAL_BYTES {
-            return Err(PgError::new(
-                code::TOO_COMPLEX,
-                format!(
-                    "the parameters of open portals may take {MAX_PORTAL_BYTES} bytes; close some"
-                ),
-            ));
-        }
-        self.hold(portal.bytes)?;
-        self.portals.insert(name, portal);
-        Ok(())
+        Ok(self.kept.open(portal, opened)?)
     }
 
     /// The types of all parameters: as given, or else as they follow from the statement.
@@ -220,25 +139,13 @@ impl Session {
         if let Some(known) = prepared.described.lock().clone() {
             return Ok(Some(known));
         }
-        let context = self.renewed()?;
-        let access = context
-            .access::<Read>(&self.database)
-            .map_err(PgError::from)?;
-        let seen = self.seen(statement)?;
         let types = prepared.types.iter().map(|oid| params::arrow_type(*oid));
         let types = PgParams::Types(types.collect::<Result<_, _>>()?);
-        let (door, cancel) = (Arc::clone(&self.door), self.cancel());
-        let service = &door.app.service;
-        let text = service
-            .read_sql(statement)
-            .map_err(|error| self.worded(error))?;
-        let text = text.in_postgres(seen, types);
-        let work = service.describe_sql(&access, text);
-        let described = link.attend(&cancel, Box::pin(work)).await?;
-        let described = described.map_err(|error| self.worded(error).located(statement, 0))?;
-        let described = Arc::new(described);
-        *prepared.described.lock() = Some(Arc::clone(&described));
-        Ok(Some(described))
+        let description = self.described(link, statement, types).await;
+        let description = description.map_err(|ended| of_part(ended, &prepared.text, statement));
+        let description = Arc::new(description?);
+        self.kept.describe(prepared, &description);
+        Ok(Some(description))
     }
 
     pub(super) async fn describe<S: Stream>(
@@ -247,85 +154,36 @@ impl Session {
         target: Target,
         name: &str,
     ) -> Result<(), Ended> {
-        match target {
-            Target::Statement => self.describe_statement(link, name).await,
-            Target::Portal => self.describe_portal(link, name).await,
-        }
-    }
-
-    async fn describe_statement<S: Stream>(
-        &mut self,
-        link: &mut Link<S>,
-        name: &str,
-    ) -> Result<(), Ended> {
-        let prepared = self
-            .prepared
-            .get(name)
-            .cloned()
-            .ok_or_else(|| no_statement(name))?;
-        let types = self.parameter_types(link, &prepared).await?;
-        let description = self.description(link, &prepared).await?;
-        link.out.parameters(types.into_iter());
-        let formats = Formats::All(Format::Text);
-        match &prepared.command {
-            Some(Command::Query { .. }) => match description {
-                Some(description) => {
-                    running::describe(&description.columns, &formats, &mut link.out);
-                }
-                None => link.out.no_data(),
-            },
-            Some(command @ (Command::Show(_) | Command::ShowAll)) => {
-                shown_columns(command, &formats, &mut link.out);
+        let (prepared, formats) = match target {
+            Target::Statement => (self.kept.statement(name)?, Formats::All(Format::Text)),
+            Target::Portal => {
+                let portal = self.kept.portal(name)?;
+                (Arc::clone(&portal.prepared), portal.formats.clone())
             }
-            Some(Command::Fetch {
-                name,
-                is_move: false,
-                ..
-            }) => {
-                self.describe_cursor(link, name, &formats)?;
-            }
-            _ => link.out.no_data(),
+        };
+        let mut schema = None;
+        if target == Target::Statement {
+            let types = self.parameter_types(link, &prepared).await?;
+            let description = self.description(link, &prepared).await?;
+            schema = description.map(|description| Arc::clone(&description.columns));
+            link.out.parameters(types.into_iter());
         }
-        Ok(())
-    }
-
-    async fn describe_portal<S: Stream>(
-        &mut self,
-        link: &mut Link<S>,
-        name: &str,
-    ) -> Result<(), Ended> {
-        let portal = self.portals.get(name).ok_or_else(|| no_cursor(name))?;
-        let (prepared, formats) = (Arc::clone(&portal.prepared), portal.formats.clone());
-        match &prepared.command {
-            // The query begins here: its first rows tell the columns.
+        let has_columns = match &prepared.command {
             Some(Command::Query { .. }) => {
-                let schema = self.started(link, name).await?;
+                let schema = match schema {
+                    Some(schema) => schema,
+                    // The query of a portal begins here: its first rows tell the columns.
+                    None => self.started(link, name).await?,
+                };
                 running::describe(&schema, &formats, &mut link.out);
+                true
             }
-            Some(command @ (Command::Show(_) | Command::ShowAll)) => {
-                shown_columns(command, &formats, &mut link.out);
-            }
-            Some(Command::Fetch {
-                name,
-                is_move: false,
-                ..
-            }) => {
-                self.describe_cursor(link, name, &formats)?;
-            }
-            _ => link.out.no_data(),
+            Some(command) => self.describe_answer(link, command, &formats)?,
+            None => false,
+        };
+        if !has_columns {
+            link.out.no_data();
         }
-        Ok(())
-    }
-
-    /// The columns of a cursor.
-    pub(super) fn describe_cursor<S: Stream>(
-        &mut self,
-        link: &mut Link<S>,
-        name: &str,
-        formats: &Formats,
-    ) -> Result<(), PgError> {
-        let running = running_portal(&mut self.portals, name)?;
-        running::describe(&running.schema, formats, &mut link.out);
         Ok(())
     }
 
@@ -335,28 +193,21 @@ impl Session {
         link: &mut Link<S>,
         name: &str,
     ) -> Result<SchemaRef, Ended> {
-        let portal = self.portals.get(name).ok_or_else(|| no_cursor(name))?;
-        match &portal.state {
-            PortalState::Running(running) => return Ok(Arc::clone(&running.schema)),
-            PortalState::Lost(reason) => return Err(reason.clone().into()),
-            PortalState::Ready => {}
-            PortalState::Done => return Err(no_cursor(name).into()),
+        let portal = self.kept.portal_mut(name)?;
+        if !matches!(portal.state, PortalState::Ready) {
+            return Ok(Arc::clone(&self.kept.running(name)?.schema));
         }
-        let (prepared, values) = (Arc::clone(&portal.prepared), portal.values.clone());
-        if let Some(command) = &prepared.command {
+        let prepared = Arc::clone(&portal.prepared);
+        // A query begins once.
+        let values = std::mem::take(&mut portal.values);
+        if let Some(command @ Command::Query { sets }) = &prepared.command {
             self.transaction.check(command)?;
-            self.make_sets(link, command)?;
+            self.make_sets(link, sets)?;
         }
-        let running = self.start_one_more(link, &prepared.text, values).await;
-        let running = running.map_err(|ended| match ended {
-            Ended::Told(error) => error.located(&prepared.text, 0).into(),
-            ended => ended,
-        })?;
+        let running = self.start_one_more(link, &prepared.text, values).await?;
         check_same(&prepared, &running)?;
         let schema = Arc::clone(&running.schema);
-        if let Some(portal) = self.portals.get_mut(name) {
-            portal.state = PortalState::Running(running);
-        }
+        self.kept.portal_mut(name)?.state = PortalState::Running(running);
         Ok(schema)
     }
 
@@ -366,15 +217,7 @@ impl Session {
         statement: &str,
         values: Vec<PgValue>,
     ) -> Result<Running, Ended> {
-        let limit = self.door.limits.write;
-        let computes = |portal: &&Portal| matches!(&portal.state, PortalState::Running(running) if running.expiry(limit).is_some());
-        if self.portals.values().filter(computes).count() >= MAX_RUNNING {
-            let message = format!(
-                "a connection may have {MAX_RUNNING} queries whose rows are still to be fetched; \
-                 close a cursor or use another connection"
-            );
-            return Err(PgError::new(code::THROTTLED, message).into());
-        }
+        self.kept.may_run_more()?;
         self.start(link, statement, values).await
     }
 
@@ -384,29 +227,25 @@ impl Session {
         name: &str,
         max_rows: u32,
     ) -> Result<(), Ended> {
-        let portal = self.portals.get(name).ok_or_else(|| no_cursor(name))?;
+        let portal = self.kept.portal_mut(name)?;
         let (prepared, formats) = (Arc::clone(&portal.prepared), portal.formats.clone());
-        let command = match &prepared.command {
-            None => {
-                link.out.empty_query();
-                return Ok(());
-            }
-            Some(Command::Query { .. }) => {
-                return self
-                    .execute_query(link, name, &prepared, &formats, max_rows)
-                    .await;
-            }
-            Some(command) => command,
+        let Some(command) = &prepared.command else {
+            link.out.empty_query();
+            return Ok(());
         };
+        self.transaction.check(command)?;
+        if matches!(command, Command::Query { .. }) {
+            let text = &prepared.text;
+            return self
+                .execute_query(link, name, text, &formats, max_rows)
+                .await;
+        }
         if !matches!(portal.state, PortalState::Ready) {
             let message = format!("portal {:?} cannot be run again", shown(name));
-            return Err(PgError::new("55000", message).into());
+            return Err(PgError::new(code::NOT_IN_THIS_STATE, message).into());
         }
-        self.transaction.check(command)?;
-        let values = portal.values.clone();
-        if let Some(portal) = self.portals.get_mut(name) {
-            portal.state = PortalState::Done;
-        }
+        portal.state = PortalState::Done;
+        let values = std::mem::take(&mut portal.values);
         self.carry_out(link, command, &prepared.text, values, &formats)
             .await
     }
@@ -415,31 +254,27 @@ impl Session {
         &mut self,
         link: &mut Link<S>,
         name: &str,
-        prepared: &Prepared,
+        statement: &str,
         formats: &Formats,
         max_rows: u32,
     ) -> Result<(), Ended> {
-        if matches!(
-            self.portals.get(name).map(|portal| &portal.state),
-            Some(PortalState::Done)
-        ) {
-            link.out
-                .command_complete(&format!("{} 0", verb(&prepared.text)));
+        let verb = verb(statement);
+        if matches!(self.kept.portal(name)?.state, PortalState::Done) {
+            link.out.command_complete(&format!("{verb} 0"));
             return Ok(());
         }
         self.started(link, name).await?;
         let (cancel, zone) = (self.cancel(), self.settings.zone());
-        let running = running_portal(&mut self.portals, name)?;
-        let max = if max_rows == 0 {
-            u64::MAX
-        } else {
-            u64::from(max_rows)
+        let max = match max_rows {
+            0 => u64::MAX,
+            max => u64::from(max),
         };
+        let running = self.kept.running(name)?;
         let sent = running.send(link, &cancel, formats, zone, max).await;
         let sent = match sent {
             Ok(sent) => sent,
             Err(ended) => {
-                self.portals.remove(name);
+                let _ = self.kept.close(name);
                 return Err(ended);
             }
         };
@@ -447,11 +282,8 @@ impl Session {
             link.out.suspended();
             return Ok(());
         }
-        if let Some(portal) = self.portals.get_mut(name) {
-            portal.state = PortalState::Done;
-        }
-        link.out
-            .command_complete(&format!("{} {sent}", verb(&prepared.text)));
+        self.kept.portal_mut(name)?.state = PortalState::Done;
+        link.out.command_complete(&format!("{verb} {sent}"));
         Ok(())
     }
 
@@ -469,7 +301,7 @@ impl Session {
                            WITH HOLD";
             return Err(PgError::new(code::NO_TRANSACTION, message).into());
         }
-        if self.portals.contains_key(name) {
+        if self.kept.has_portal(name) {
             let message = format!("cursor {:?} already exists", shown(name));
             return Err(PgError::new(code::DUPLICATE_CURSOR, message).into());
         }
@@ -484,38 +316,22 @@ impl Session {
         let opened = Portal {
             prepared: Arc::new(prepared),
             values: Vec::new(),
-            bytes: 0,
-            formats: Formats::All(if is_binary {
-                Format::Binary
-            } else {
-                Format::Text
+            formats: Formats::All(match is_binary {
+                true => Format::Binary,
+                false => Format::Text,
             }),
             state: PortalState::Running(running),
             is_held,
         };
-        Ok(self.open_portal(name.to_owned(), opened)?)
+        Ok(self.kept.open(name.to_owned(), opened)?)
     }
 
+    /// Forgets a statement or a portal, if there is one of the name.
     pub(super) fn close(&mut self, target: Target, name: &str) {
-        match target {
-            Target::Statement => {
-                self.forget(name);
-                let bytes = self
-                    .prepared
-                    .values()
-                    .map(|prepared| prepared.bytes())
-                    .sum();
-                // Less is always to be had.
-                let _ = self.hold(bytes);
-            }
-            Target::Portal => {
-                if let Some(mut portal) = self.portals.remove(name)
-                    && let PortalState::Running(running) = &mut portal.state
-                {
-                    running.end(Outcome::Answered);
-                }
-            }
-        }
+        let _ = match target {
+            Target::Statement => self.kept.forget(name),
+            Target::Portal => self.kept.close(name),
+        };
     }
 }
 

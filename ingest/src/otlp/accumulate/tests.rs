@@ -23,6 +23,22 @@ fn number(time: u64, value: f64) -> Message {
     m().fixed64(2, time - 10).fixed64(3, time).double(4, value)
 }
 
+impl Accumulator {
+    fn rewritten_at(
+        &self,
+        database: &str,
+        body: &[u8],
+        now_ms: i64,
+    ) -> Result<Option<Accumulated>, AccumulateError> {
+        let mut memory = MemoryBudget::unlimited().empty(Share::Parsing);
+        self.rewrite(database, body, now_ms, 32 << 20, &mut memory)
+    }
+
+    fn rewritten(&self, database: &str, body: &[u8]) -> Option<Accumulated> {
+        self.rewritten_at(database, body, 0).unwrap()
+    }
+}
+
 fn accumulator() -> Accumulator {
     Accumulator::new(&MemoryBudget::unlimited())
 }
@@ -79,7 +95,7 @@ fn points(body: &[u8], kind: u32) -> Vec<Vec<String>> {
 
 #[track_caller]
 fn check(accumulator: &Accumulator, kind: u32, body: Vec<u8>, expected: &[&[&str]]) {
-    let done = accumulator.rewrite("d", &body, 0).unwrap().unwrap();
+    let done = accumulator.rewritten("d", &body).unwrap();
     assert_eq!(points(&done.body, kind), expected, "{:?}", done.errors);
 }
 
@@ -92,7 +108,7 @@ fn numbers_are_summed_up_since_the_first() {
     // Sent again, it is not added again.
     check(&sums, 7, send(110, 3.0), &[&["2: 90", "3: 110", "4: 5.0"]]);
     check(&sums, 7, send(120, 0.5), &[&["2: 90", "3: 120", "4: 5.5"]]);
-    let old = sums.rewrite("d", &send(105, 9.0), 0).unwrap().unwrap();
+    let old = sums.rewritten("d", &send(105, 9.0)).unwrap();
     assert_eq!(old.refused, 1);
     assert!(
         old.errors[0].contains("metric \"c\": a delta is older"),
@@ -101,7 +117,7 @@ fn numbers_are_summed_up_since_the_first() {
     );
     check(&sums, 7, send(130, 1.0), &[&["2: 90", "3: 130", "4: 6.5"]]);
     // Another database, name or attribute is another series.
-    let other = sums.rewrite("e", &send(100, 7.0), 0).unwrap().unwrap();
+    let other = sums.rewritten("e", &send(100, 7.0)).unwrap();
     assert_eq!(points(&other.body, 7), [["2: 90", "3: 100", "4: 7.0"]]);
     let attribute = |key: &str| m().text(1, key).message(2, text_value("x"));
     let two = |first: &str, second: &str, time: u64| {
@@ -112,7 +128,7 @@ fn numbers_are_summed_up_since_the_first() {
         request(7, "c", vec![point], DELTA)
     };
     let value = |body: Vec<u8>| {
-        let done = sums.rewrite("d", &body, 0).unwrap().unwrap();
+        let done = sums.rewritten("d", &body).unwrap();
         points(&done.body, 7)[0]
             .iter()
             .find(|text| text.starts_with("4"))
@@ -190,11 +206,11 @@ fn what_has_no_deltas_is_left_as_it_is() {
     let sums = accumulator();
     for temporality in [0, CUMULATIVE] {
         let body = request(7, "c", vec![number(100, 1.0)], temporality);
-        assert!(sums.rewrite("d", &body, 0).unwrap().is_none());
+        assert!(sums.rewritten("d", &body).is_none());
     }
     let gauge = request(5, "g", vec![number(100, 1.0)], DELTA);
-    assert!(sums.rewrite("d", &gauge, 0).unwrap().is_none());
-    assert!(sums.rewrite("d", b"\x0a\x05", 0).is_err());
+    assert!(sums.rewritten("d", &gauge).is_none());
+    assert!(sums.rewritten_at("d", b"\x0a\x05", 0).is_err());
 }
 
 #[test]
@@ -208,8 +224,7 @@ fn sums_are_bounded_by_memory() {
         })
         .collect();
     let done = sums
-        .rewrite("d", &request(7, "c", points, DELTA), 0)
-        .unwrap()
+        .rewritten("d", &request(7, "c", points, DELTA))
         .unwrap();
     assert!(
         done.refused > 0 && done.refused < 60_000,
@@ -219,7 +234,7 @@ fn sums_are_bounded_by_memory() {
     assert!(done.errors[0].contains("no memory"), "{:?}", done.errors);
     // Those that are idle make room.
     let later = request(7, "other", vec![number(100, 1.0)], DELTA);
-    let done = sums.rewrite("d", &later, IDLE_MS).unwrap().unwrap();
+    let done = sums.rewritten_at("d", &later, IDLE_MS).unwrap().unwrap();
     assert_eq!(done.refused, 0);
 }
 
@@ -278,7 +293,7 @@ fn exponential_histograms_are_added_at_the_lower_scale() {
             vec![exponential(time, scale, offset, counts)],
             DELTA,
         );
-        buckets(&sums.rewrite("d", &body, 0).unwrap().unwrap().body)
+        buckets(&sums.rewritten("d", &body).unwrap().body)
     };
     assert_eq!(send(1, 3, 4, &[1, 2, 0]), (3, vec![(4, 1), (5, 2)]));
     assert_eq!(send(2, 3, -2, &[5]), (3, vec![(-2, 5), (4, 1), (5, 2)]));
@@ -306,7 +321,7 @@ proptest! {
             total += counts.iter().sum::<u64>();
             let point = exponential(place as u64 + 1, scale, offset, &counts);
             let body = request(10, "e", vec![point], DELTA);
-            let done = sums.rewrite("d", &body, 0).unwrap().unwrap();
+            let done = sums.rewritten("d", &body).unwrap();
             let (_, found) = buckets(&done.body);
             prop_assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), total);
             prop_assert!(found.len() <= 160);
@@ -315,6 +330,52 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_message_or_an_error(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = accumulator().rewrite("d", &body, 0);
+        let _ = accumulator().rewritten_at("d", &body, 0);
     }
+}
+
+/// A point with one bucket, whose sum has as many as there may be.
+fn wide(time: u64, offset: i64) -> Message {
+    let zigzag = |value: i64| (value << 1 ^ value >> 63) as u64;
+    let buckets = m().varint(1, zigzag(offset)).varint(2, 1);
+    m().fixed64(3, time).fixed64(4, 1).message(8, buckets)
+}
+
+#[test]
+fn sums_of_few_bytes_have_a_limit() {
+    let points = (0..10_000).map(|at| wide(1 + at, at as i64 % 160));
+    let body = request(10, "h", points.collect(), DELTA);
+    let all = accumulator().rewritten("d", &body).unwrap();
+    assert!(all.body.len() > 10 * body.len());
+    let budget = Arc::new(MemoryBudget::new(1 << 30));
+    let rewrite = |limit: usize, memory: &mut Reservation| {
+        accumulator().rewrite("d", &body, 0, limit, memory)
+    };
+    let mut memory = budget.empty(Share::Parsing);
+    let done = rewrite(32 << 20, &mut memory).unwrap().unwrap();
+    assert!(memory.bytes() >= done.body.len());
+    let long = rewrite(4 * body.len(), &mut memory).unwrap_err();
+    assert!(long.to_string().contains("too long"), "{long}");
+    let budget = Arc::new(MemoryBudget::new(1 << 20));
+    let none = rewrite(32 << 20, &mut budget.empty(Share::Parsing)).unwrap_err();
+    assert!(matches!(none, AccumulateError::OutOfMemory(_)), "{none}");
+}
+
+#[test]
+fn buckets_that_change_are_counted() {
+    let memory = Arc::new(MemoryBudget::new(256 << 20));
+    let sums = Accumulator::new(&memory);
+    let histogram = |time: u64, buckets: usize| {
+        let counts = vec![0; 8 * buckets];
+        m().fixed64(3, time).bytes(6, &counts)
+    };
+    let mut refused = 0;
+    for at in 0..64u64 {
+        let name = format!("h{at}");
+        for (time, buckets) in [(1, 1), (2, 1 << 20)] {
+            let body = request(9, &name, vec![histogram(time, buckets)], DELTA);
+            refused += sums.rewritten("d", &body).unwrap().refused;
+        }
+    }
+    assert!(refused > 0 && memory.used() < 256 << 20, "{refused}");
 }

@@ -75,7 +75,8 @@ fn numbers_keep_every_bit() {
         point(&format!(r#"{{"asDouble":{text}}}"#), m().double(4, value));
     }
     point(
-        r#" { "asInt" : 1e3 , "flags" : 1 , "exemplars" : null , "unknown" : [ { "a" : [ null , true , "x" , -1.5e3 ] } ] } "#,
+        r#" { "asInt" : 1e3 , "flags" : 1 , "exemplars" : null ,
+            "unknown" : [ { "a" : [ null , true , "x" , -1.5e3 ] } ] } "#,
         m().fixed64(6, 1000).varint(8, 1),
     );
 }
@@ -99,7 +100,8 @@ fn halves_of_characters_are_replaced() {
 fn every_kind_of_field() {
     check(
         r#"{"name":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dx","unit":"s","sum":{
-            "aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","isMonotonic":true,"dataPoints":[{
+            "aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","isMonotonic":true,
+            "dataPoints":[{
             "attributes":[
                 {"key":"s","value":{"stringValue":"x"}},
                 {"key":"b","value":{"boolValue":false}},
@@ -185,7 +187,8 @@ fn what_is_wrong_is_named_with_its_place() {
     refuse(r#"{"resourceMetrics":{}}"#, "there should be a '['");
     let point = |json: &str| {
         format!(
-            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{json}]}}}}]}}]}}]}}"#
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[
+                {{"gauge":{{"dataPoints":[{json}]}}}}]}}]}}]}}"#
         )
     };
     refuse(&point(r#"{"timeUnixNano":"-1"}"#), "out of range");
@@ -210,14 +213,16 @@ fn depth_and_size_are_bounded() {
         let (open, close) = (r#"{"arrayValue":{"values":["#, "]}}");
         let value = format!("{}{{}}{}", open.repeat(depth), close.repeat(depth));
         format!(
-            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{{"key":"k","value":{value}}}]}}}}]}}"#
+            r#"{{"resourceMetrics":[{{"resource":{{"attributes":[
+                {{"key":"k","value":{value}}}]}}}}]}}"#
         )
     };
     assert!(to_protobuf(value(60).as_bytes(), 1 << 20).is_ok());
     refuse(&value(100_000), "nested too deep");
 
     let zeros = format!(
-        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"histogram":{{"dataPoints":[{{"bucketCounts":[{}0]}}]}}}}]}}]}}]}}"#,
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[
+            {{"histogram":{{"dataPoints":[{{"bucketCounts":[{}0]}}]}}}}]}}]}}]}}"#,
         "0,".repeat(100_000)
     );
     let body = to_protobuf(zeros.as_bytes(), 1 << 20).unwrap();

@@ -1,4 +1,4 @@
-//! Messages that nobody sends who means well.
+//! Messages that are malformed or large on purpose.
 
 use proptest::prelude::*;
 

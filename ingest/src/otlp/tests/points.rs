@@ -314,15 +314,18 @@ fn exponential_histograms_are_native() {
     };
     check(
         point(5, 1, 1, buckets(1, &[1, 1]), buckets(1, &[1, 1])),
-        "schema 1 count 5 sum 10.1 zero 1 within 1e-128 above [(2, 2)] [1.0, 1.0] below [(2, 2)] [1.0, 1.0]",
+        "schema 1 count 5 sum 10.1 zero 1 within 1e-128 \
+         above [(2, 2)] [1.0, 1.0] below [(2, 2)] [1.0, 1.0]",
     );
     check(
         point(7, 8, 1, buckets(1, &[1, 1, 1]), buckets(2, &[1, 1, 1])),
-        "schema 8 count 7 sum 10.1 zero 1 within 1e-128 above [(2, 3)] [1.0, 1.0, 1.0] below [(3, 3)] [1.0, 1.0, 1.0]",
+        "schema 8 count 7 sum 10.1 zero 1 within 1e-128 \
+         above [(2, 3)] [1.0, 1.0, 1.0] below [(3, 3)] [1.0, 1.0, 1.0]",
     );
     check(
         point(7, 9, 1, buckets(1, &[1, 1, 1]), buckets(2, &[1, 1, 1])),
-        "schema 8 count 7 sum 10.1 zero 1 within 1e-128 above [(1, 2)] [1.0, 2.0] below [(2, 2)] [2.0, 1.0]",
+        "schema 8 count 7 sum 10.1 zero 1 within 1e-128 \
+         above [(1, 2)] [1.0, 2.0] below [(2, 2)] [2.0, 1.0]",
     );
     check(
         point(7, -4, 0, buckets(-1, &[4, 2, 1]), m()),

@@ -30,7 +30,7 @@ const fn empty(name: &'static str, oid: u32, columns: &'static str) -> CatalogTa
 }
 
 /// All of them, sorted by name.
-pub(super) static TABLES: [CatalogTable; 71] = [
+pub(super) static TABLES: [CatalogTable; 72] = [
     empty(
         "pg_aggregate",
         2600,
@@ -207,6 +207,7 @@ pub(super) static TABLES: [CatalogTable; 71] = [
         2753,
         "oid:o opfmethod:o opfname:t opfnamespace:o opfowner:o",
     ),
+    empty("pg_parameter_acl", 6243, "oid:o parname:t paracl:T"),
     empty(
         "pg_partitioned_table",
         3350,

@@ -4,15 +4,15 @@
 //! clients ask for them, in statements that use all that SQL has. A query that joins such a table
 //! has no rows, whatever its expressions are, so that none of these is looked at.
 
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, JoinOperator, Query, Select, SelectFlavor, SelectItem, SetExpr,
-    TableFactor, TableWithJoins, Value,
+    Expr, Ident, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins,
+    Value,
 };
 
 use super::PG_CATALOG;
 use super::names::{name_columns_of, name_of};
-use super::rewrite::is_aggregate;
+use super::parts::{self, null};
+use super::subqueries::is_aggregate;
 use super::tables::is_always_empty;
 
 /// Makes a query one without tables, if it is known to have no rows. Returns whether it did.
@@ -62,11 +62,11 @@ fn of_select(select: &Select) -> Option<Query> {
             _ => return None,
         };
         items.push(SelectItem::ExprWithAlias {
-            expr: Expr::Value(Value::Null.into()),
+            expr: null(),
             alias: name,
         });
     }
-    let mut query = self::select(items);
+    let mut query = parts::select(items);
     if let SetExpr::Select(select) = query.body.as_mut() {
         select.selection = Some(Expr::Value(Value::Boolean(false).into()));
         name_columns_of(select, false);
@@ -128,47 +128,5 @@ fn is_without_rows(table: &TableFactor) -> bool {
             table_with_joins, ..
         } => has_no_rows(table_with_joins),
         _ => false,
-    }
-}
-
-/// A query of some expressions and no table.
-pub(super) fn select(projection: Vec<SelectItem>) -> Query {
-    let select = Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from: Vec::new(),
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection: None,
-        connect_by: Vec::new(),
-        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
-    };
-    Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
     }
 }

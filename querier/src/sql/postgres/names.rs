@@ -32,7 +32,7 @@ pub(super) fn name_columns(query: &mut Query) {
     }
 }
 
-/// Tells columns apart that would have one name. If `all`, those of one that is alone get PostgreSQL's.
+/// Tells columns apart that would have one name. If `all`, expressions get PostgreSQL's names.
 pub(super) fn name_columns_of(select: &mut Select, all: bool) {
     let mut taken: HashSet<String> = HashSet::new();
     for item in &mut select.projection {

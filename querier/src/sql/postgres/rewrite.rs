@@ -7,40 +7,44 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Array, ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    ObjectNamePart, Query, SelectItem, SetExpr, Statement as SqlStatement, TableAlias, TableFactor,
-    Value, VisitMut, VisitorMut,
+    BinaryOperator, DataType, Expr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, SetExpr,
+    Statement as SqlStatement, TableFactor, Value, VisitMut, VisitorMut,
 };
 
-use super::empty;
+use super::casts::{CastTo, array_constant, cast_type};
 use super::names::{name_columns, name_columns_of};
+use super::parts::{function, null, text};
+use super::subqueries::{is_search_path, one_row, series_of_expressions};
 use super::tables::is_catalog_table;
-use super::values::{array_elements, cast, constant, index};
-use super::{PG_CATALOG, PgParams, PgSession, PgStatement};
+use super::values::{cast, constant, index};
+use super::{PG_CATALOG, PgParams, PgSession, PgStatement, calls, empty};
 use crate::sql::error::SqlError;
 use crate::sql::statement::parse_tokens;
 use crate::sql::text::SqlText;
 
-/// Bytes of parameters in a statement, counted at each place where one stands: a text of a megabyte
-/// that stands in a thousand places would be a gigabyte.
-const MAX_PARAMETER_BYTES: usize = 16 << 20;
+/// Bytes that may be put into a statement, counted at each place where they stand: a parameter of a
+/// megabyte that stands in a thousand places would be a gigabyte.
+const MAX_ADDED_BYTES: usize = 16 << 20;
 
-/// Functions that make one row of many.
-const AGGREGATES: [&str; 12] = [
-    "count",
-    "sum",
-    "min",
-    "max",
-    "avg",
-    "string_agg",
-    "array_agg",
-    "bool_or",
-    "bool_and",
-    "every",
-    "json_agg",
-    "array",
-];
+/// Bytes that may still be put into a statement.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    /// Takes some of them.
+    ///
+    /// # Errors
+    /// If fewer are left.
+    pub fn spend(&mut self, bytes: usize) -> Result<(), SqlError> {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or_else(|| {
+            SqlError::BadRequest(format!(
+                "parameters and settings have more than {MAX_ADDED_BYTES} bytes at all places \
+                 where they stand together"
+            ))
+        })?;
+        Ok(())
+    }
+}
 
 /// Puts the parameters of a statement into it, and rewrites what DataFusion lacks.
 pub(in crate::sql) fn rewrite(
@@ -60,7 +64,7 @@ pub(in crate::sql) fn rewrite(
             let mut rewriter = Rewriter {
                 session: &postgres.session,
                 params: &postgres.params,
-                left: MAX_PARAMETER_BYTES,
+                budget: Budget(MAX_ADDED_BYTES),
             };
             match statement.visit(&mut rewriter) {
                 ControlFlow::Break(error) => Err(error),
@@ -71,8 +75,8 @@ pub(in crate::sql) fn rewrite(
     }
 }
 
-/// What asyncpg wants to know of types: a recursive query, of all that types of PostgreSQL can consist
-/// of, which has one answer here.
+/// What asyncpg asks about types: a recursive query of all that types of PostgreSQL can consist of,
+/// which has one answer here.
 const TYPE_QUESTION: &str = "SELECT oid, ns, name, kind, basetype, elemtype, elemdelim, \
     range_subtype, attrtypoids, attrnames, depth, basetype_name, elemtype_name, \
     range_subtype_name FROM pg_catalog.pg_typeinfo WHERE root = ANY($1::oid[]) ORDER BY depth DESC";
@@ -101,8 +105,7 @@ fn type_question() -> Result<Box<SqlStatement>, SqlError> {
 struct Rewriter<'a> {
     session: &'a PgSession,
     params: &'a PgParams,
-    /// Bytes of parameters that may still be put into the statement.
-    left: usize,
+    budget: Budget,
 }
 
 impl VisitorMut for Rewriter<'_> {
@@ -208,7 +211,7 @@ impl VisitorMut for Rewriter<'_> {
         match expr {
             Expr::Value(_) => self.fill(expr, false)?,
             Expr::Function(call) => {
-                let replaced = match self.called(call) {
+                let replaced = match calls::replaced(call, self.session, &mut self.budget) {
                     Ok(replaced) => replaced,
                     Err(error) => return ControlFlow::Break(error),
                 };
@@ -265,88 +268,10 @@ impl Rewriter<'_> {
         if let PgParams::Values(values) = self.params
             && let Some(value) = values.get(index(placeholder)?)
         {
-            let left = self.left.checked_sub(value.bytes());
-            self.left = left.ok_or_else(|| {
-                SqlError::BadRequest(format!(
-                    "the parameters have more than {MAX_PARAMETER_BYTES} bytes at all places \
-                     where they stand together"
-                ))
-            })?;
+            self.budget.spend(value.bytes())?;
         }
         constant(self.params, placeholder, is_compared)
     }
-
-    /// What stands for the call of a function; `None` is the call itself.
-    fn called(&self, call: &mut Function) -> Result<Option<Expr>, SqlError> {
-        if let [schema, _] = call.name.0.as_slice()
-            && let Some(schema) = schema.as_ident()
-            && [PG_CATALOG, "information_schema"].contains(&schema.value.as_str())
-        {
-            call.name.0.remove(0);
-        }
-        let Some(name) = call.name.0.first().and_then(|part| part.as_ident()) else {
-            return Ok(None);
-        };
-        let name = name.value.to_lowercase();
-        let session = self.session;
-        Ok(Some(match name.as_str() {
-            "current_user" | "session_user" | "user" | "current_role" => text(&session.user),
-            "current_database" | "current_catalog" => {
-                text(session.setting("database").unwrap_or_default())
-            }
-            "current_schema" => text(&session.schema),
-            "current_schemas" => Expr::Array(Array {
-                elem: match constant_argument(call, 0).as_deref() {
-                    Some("true") => vec![text(PG_CATALOG), text(&session.schema)],
-                    _ => vec![text(&session.schema)],
-                },
-                named: true,
-            }),
-            "version" => text(&session.version),
-            "pg_backend_pid" => Expr::Value(Value::Number(session.pid.to_string(), false).into()),
-            "current_setting" => {
-                let Some(setting) = constant_argument(call, 0) else {
-                    return Err(SqlError::BadRequest(
-                        "current_setting() takes the name of a setting as a constant".to_owned(),
-                    ));
-                };
-                match session.setting(&setting) {
-                    Some(value) => text(value),
-                    None if constant_argument(call, 1).as_deref() == Some("true") => null(),
-                    None => {
-                        return Err(SqlError::BadRequest(format!(
-                            "unrecognized configuration parameter {setting:?}"
-                        )));
-                    }
-                }
-            }
-            // The connection has set it.
-            "set_config" => text(&constant_argument(call, 1).unwrap_or_default()),
-            // ARRAY(SELECT ..)
-            "array" => {
-                let FunctionArguments::Subquery(query) =
-                    std::mem::replace(&mut call.args, FunctionArguments::None)
-                else {
-                    return Ok(None);
-                };
-                if unnests_catalog(&query) {
-                    return Ok(Some(null()));
-                }
-                let mut query = query;
-                wrap_column(&mut query, "array_agg");
-                Expr::Subquery(query)
-            }
-            _ => return Ok(None),
-        }))
-    }
-}
-
-fn null() -> Expr {
-    Expr::Value(Value::Null.into())
-}
-
-fn text(text: &str) -> Expr {
-    Expr::Value(Value::SingleQuotedString(text.to_owned()).into())
 }
 
 fn is_column(expr: &Expr) -> bool {
@@ -392,287 +317,4 @@ fn operator(name: &str) -> Option<BinaryOperator> {
         "||" => BinaryOperator::StringConcat,
         _ => return None,
     })
-}
-
-fn function<const N: usize>(name: &str, args: [Expr; N]) -> Function {
-    let args = args.map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)));
-    Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.into(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    }
-}
-
-/// A constant that a function is called with.
-pub(super) fn constant_argument(call: &Function, nth: usize) -> Option<String> {
-    let FunctionArguments::List(list) = &call.args else {
-        return None;
-    };
-    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = list.args.get(nth)
-    else {
-        return None;
-    };
-    match &value.value {
-        Value::Boolean(value) => Some(value.to_string()),
-        Value::Number(digits, _) => Some(digits.clone()),
-        other => other.clone().into_string(),
-    }
-}
-
-enum CastTo {
-    AsIs,
-    Type(DataType),
-    /// A function of `functions` does it.
-    Function(&'static str),
-}
-
-/// Where a cast leads.
-fn cast_type(data_type: &DataType) -> CastTo {
-    let name = match data_type {
-        DataType::Regclass => return CastTo::Function("regclass"),
-        DataType::CharacterVarying(_)
-        | DataType::Character(_)
-        | DataType::CharVarying(_)
-        | DataType::Char(_)
-        | DataType::Nvarchar(_)
-        | DataType::JSON
-        | DataType::JSONB
-        | DataType::Uuid => return CastTo::Type(DataType::Text),
-        DataType::Timestamp(Some(_), zone) => {
-            return CastTo::Type(DataType::Timestamp(None, *zone));
-        }
-        DataType::Array(ArrayElemTypeDef::SquareBracket(item, size)) => {
-            return match cast_type(item) {
-                CastTo::Type(item) => CastTo::Type(DataType::Array(
-                    ArrayElemTypeDef::SquareBracket(Box::new(item), *size),
-                )),
-                _ => CastTo::AsIs,
-            };
-        }
-        DataType::Custom(name, _) => match name.0.last().and_then(|part| part.as_ident()) {
-            Some(name) => name.value.to_lowercase(),
-            None => return CastTo::AsIs,
-        },
-        _ => return CastTo::AsIs,
-    };
-    CastTo::Type(match name.as_str() {
-        "regclass" => return CastTo::Function("regclass"),
-        "regtype" => return CastTo::Function("regtype"),
-        "regproc" | "regprocedure" => return CastTo::Function("regproc"),
-        "regnamespace" => return CastTo::Function("regnamespace"),
-        "regrole" => return CastTo::Function("pg_get_userbyid"),
-        "text" | "name" | "char" | "bpchar" | "varchar" | "citext" | "json" | "jsonb" | "uuid"
-        | "cstring" => DataType::Text,
-        "oid" | "xid" | "cid" => DataType::IntUnsigned(None),
-        "int2" => DataType::SmallInt(None),
-        "int4" => DataType::Int(None),
-        "int8" => DataType::BigInt(None),
-        "float4" => DataType::Real,
-        "float8" => DataType::DoublePrecision,
-        "bool" => DataType::Boolean,
-        "timestamptz" => {
-            DataType::Timestamp(None, datafusion::sql::sqlparser::ast::TimezoneInfo::Tz)
-        }
-        _ => return CastTo::AsIs,
-    })
-}
-
-/// `'{a,b}'`, cast to an array, as the array.
-fn array_constant(expr: &Expr, data_type: &DataType) -> Option<Expr> {
-    let (Expr::Value(value), DataType::Array(_)) = (expr, data_type) else {
-        return None;
-    };
-    let Value::SingleQuotedString(given) = &value.value else {
-        return None;
-    };
-    let elements = array_elements(given)?.into_iter();
-    let element = |element: Option<String>| element.map_or_else(null, |element| text(&element));
-    Some(Expr::Array(Array {
-        elem: elements.map(element).collect(),
-        named: true,
-    }))
-}
-
-/// Whether a query is the one by which Grafana cuts the search path into names: all that it reads
-/// are functions of that setting.
-fn is_search_path(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return false;
-    };
-    let is_function = |table: &TableFactor| match table {
-        TableFactor::Table { args, .. } => args.is_some(),
-        TableFactor::Function { .. } => true,
-        _ => false,
-    };
-    let mut tables = select.from.iter();
-    let all_functions = tables.all(|table| table.joins.is_empty() && is_function(&table.relation));
-    let mut tables = select.from.iter();
-    let of_path = |table: &TableFactor| {
-        let shown = table.to_string();
-        shown.contains("current_setting('search_path')") && shown.contains("string_to_array")
-    };
-    all_functions && tables.any(|table| of_path(&table.relation))
-}
-
-/// Whether a query takes an array of the catalog apart: psql does so with options of tables, of which
-/// there are none.
-fn unnests_catalog(query: &Query) -> bool {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return false;
-    };
-    let is_unnest = |table: &TableFactor| {
-        matches!(table, TableFactor::Table { name, args: Some(_), .. }
-            if name.to_string().eq_ignore_ascii_case("pg_catalog.unnest"))
-    };
-    select.from.iter().any(|table| is_unnest(&table.relation))
-}
-
-/// Has a subquery that stands for one value answer one row, as the catalog's do: DataFusion wants
-/// to see that they do.
-fn one_row(query: &mut Query) {
-    let SetExpr::Select(select) = query.body.as_ref() else {
-        return;
-    };
-    let mut tables = select.from.iter().flat_map(|table| {
-        let joined = table.joins.iter().map(|join| &join.relation);
-        std::iter::once(&table.relation).chain(joined)
-    });
-    let is_of_catalog = |table: &TableFactor| match table {
-        TableFactor::Table { name, .. } => match name.0.as_slice() {
-            [schema, _] => schema.to_string() == PG_CATALOG,
-            [name] => name
-                .as_ident()
-                .is_some_and(|name| is_catalog_table(&name.value)),
-            _ => false,
-        },
-        _ => false,
-    };
-    if select.from.is_empty() || !tables.all(is_of_catalog) || query.limit_clause.is_some() {
-        return;
-    }
-    let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] =
-        select.projection.as_slice()
-    else {
-        return;
-    };
-    if !is_aggregate(expr) {
-        query.order_by = None;
-        wrap_column(query, "max");
-    }
-}
-
-/// Calls a function with the one column of a query.
-fn wrap_column(query: &mut Query, name: &str) {
-    if let SetExpr::Select(select) = query.body.as_mut()
-        && let [SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }] =
-            select.projection.as_mut_slice()
-    {
-        let column = std::mem::replace(expr, null());
-        *expr = Expr::Function(function(name, [column]));
-        if name == "array_agg" {
-            query.order_by = None;
-        }
-    }
-}
-
-/// Whether an expression calls an aggregate function outside of subqueries.
-pub(super) fn is_aggregate(expr: &Expr) -> bool {
-    match expr {
-        Expr::Function(call) => {
-            let name = call
-                .name
-                .0
-                .last()
-                .map(|part| part.to_string().to_lowercase());
-            let is_one = name.is_some_and(|name| AGGREGATES.contains(&name.as_str()));
-            is_one && call.over.is_none()
-        }
-        Expr::Cast { expr, .. } | Expr::Nested(expr) | Expr::UnaryOp { expr, .. } => {
-            is_aggregate(expr)
-        }
-        Expr::BinaryOp { left, right, .. } => is_aggregate(left) || is_aggregate(right),
-        _ => false,
-    }
-}
-
-/// `generate_series(a, b) AS s(i)` with other arguments than constants as a list that is unnested.
-fn series_of_expressions(table: &mut TableFactor) {
-    let TableFactor::Table {
-        name,
-        args: Some(args),
-        alias,
-        ..
-    } = table
-    else {
-        return;
-    };
-    let is_series = name
-        .0
-        .last()
-        .is_some_and(|part| part.to_string().eq_ignore_ascii_case("generate_series"));
-    if !is_series {
-        return;
-    }
-    name.0.drain(..name.0.len().saturating_sub(1));
-    let is_constant = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => match expr {
-            Expr::Value(value) => !matches!(value.value, Value::Placeholder(_)),
-            Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(_)),
-            _ => false,
-        },
-        _ => true,
-    };
-    let short = name.to_string();
-    let called = alias
-        .as_ref()
-        .map_or(short.as_str(), |alias| &alias.name.value);
-    let called = called.to_owned();
-    if args.args.iter().all(is_constant) {
-        // PostgreSQL calls the column as the table.
-        if let Some(alias) = alias
-            && alias.columns.is_empty()
-        {
-            alias.columns.push(column(alias.name.clone()));
-        }
-        return;
-    }
-    let mut series = function("generate_series", []);
-    series.args = FunctionArguments::List(FunctionArgumentList {
-        duplicate_treatment: None,
-        args: std::mem::take(&mut args.args),
-        clauses: Vec::new(),
-    });
-    let names = alias.as_ref().and_then(|alias| alias.columns.first());
-    let name = names.map_or(Ident::new(called.clone()), |column| column.name.clone());
-    let unnested = function("unnest", [Expr::Function(series)]);
-    *table = TableFactor::Derived {
-        lateral: false,
-        subquery: Box::new(empty::select(vec![SelectItem::ExprWithAlias {
-            expr: Expr::Function(unnested),
-            alias: name,
-        }])),
-        alias: Some(TableAlias {
-            explicit: true,
-            name: Ident::new(called),
-            columns: Vec::new(),
-            at: None,
-        }),
-        sample: None,
-    };
-}
-
-fn column(name: Ident) -> datafusion::sql::sqlparser::ast::TableAliasColumnDef {
-    datafusion::sql::sqlparser::ast::TableAliasColumnDef {
-        name,
-        data_type: None,
-    }
 }

@@ -162,7 +162,8 @@ fn what_has_no_rows_needs_no_expressions() {
          array(select rolname from pg_roles where oid = any (pol.polroles) order by 1), ',') END \
          FROM pg_catalog.pg_policy pol WHERE pol.polrelid = '16384' ORDER BY 1",
         "SELECT pubname, NULL, NULL FROM pg_publication p JOIN pg_class c ON true \
-         UNION SELECT pubname, no_such_function(p.x), prattrs[s] FROM pg_publication_rel p ORDER BY 1",
+         UNION SELECT pubname, no_such_function(p.x), prattrs[s] FROM pg_publication_rel p \
+         ORDER BY 1",
         "SELECT result.a, (result.keys).n FROM (SELECT ct.relname AS a, \
          information_schema._pg_expandarray(i.indkey) AS keys FROM pg_class ct JOIN pg_index i \
          ON ct.oid = i.indrelid) result WHERE result.a = 'x' ORDER BY (result.keys).n",
@@ -181,6 +182,66 @@ fn what_has_no_rows_needs_no_expressions() {
     check_names(
         "SELECT a.x, upper(a.y), 1, a.z AS w FROM pg_policy a",
         &["x", "upper", "?column?", "w"],
+    );
+}
+
+#[test]
+fn an_array_of_a_query_has_its_rows_in_their_order() {
+    check(
+        "SELECT ARRAY(SELECT column1 FROM (VALUES (2), (3), (1)) ORDER BY column1 DESC)",
+        &["[3, 2, 1]"],
+    );
+    check(
+        "SELECT array_length(ARRAY(SELECT DISTINCT column1 FROM (VALUES (2), (2), (1))), 1)",
+        &["2"],
+    );
+    check(
+        "SELECT array_length(ARRAY(SELECT column1 FROM (VALUES (2), (2), (1)) \
+         GROUP BY column1), 1)",
+        &["2"],
+    );
+    check(
+        "SELECT array_length(ARRAY(SELECT column1 FROM (VALUES (2), (3), (1)) LIMIT 2), 1)",
+        &["2"],
+    );
+    check(
+        "SELECT array_length(ARRAY(SELECT 1 UNION ALL SELECT 2), 1)",
+        &["2"],
+    );
+    let limited = "SELECT ARRAY(SELECT column1 FROM (VALUES (2), (1)) ORDER BY 1 LIMIT 1)";
+    assert!(error(limited).to_string().contains("ARRAY(SELECT"));
+}
+
+#[test]
+fn tables_without_rows_have_aggregates() {
+    check("SELECT coalesce(max(indnatts), 0) FROM pg_index", &["0"]);
+    check(
+        "SELECT (SELECT coalesce(string_agg(rolname, ','), '') FROM pg_roles)",
+        &["ann"],
+    );
+}
+
+#[test]
+fn settings_are_named_by_columns() {
+    // psql's \dconfig
+    check(
+        "SELECT s.name AS \"Parameter\", pg_catalog.current_setting(s.name) AS \"Value\"\n\
+         FROM pg_catalog.pg_settings s\n\
+         WHERE s.source <> 'default' AND\n s.setting IS DISTINCT FROM s.boot_val\nORDER BY 1;",
+        &[
+            "database|default",
+            "search_path|\"$user\", public",
+            "server_version_num|160000",
+        ],
+    );
+    check(
+        "SELECT s.name, pg_catalog.current_setting(s.name), s.vartype, s.context, \
+         pg_catalog.array_to_string(p.paracl, E'\\n') FROM pg_catalog.pg_settings s\n \
+         LEFT JOIN pg_catalog.pg_parameter_acl p\n \
+         ON pg_catalog.lower(s.name) = p.parname\n\
+         WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.~) '^(search_path)$' \
+         COLLATE pg_catalog.default ORDER BY 1",
+        &["search_path|\"$user\", public|string|user|NULL"],
     );
 }
 

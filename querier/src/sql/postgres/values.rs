@@ -190,8 +190,8 @@ fn sql_type(data_type: &DataType) -> Option<SqlType> {
     })
 }
 
-/// The elements of an array as text, such as `{a,"b c",NULL}`; `None` inside is NULL. `None` if it is
-/// none, has others in it, or more than [`MAX_ELEMENTS`].
+/// The elements of an array as text, such as `{a,"b c",NULL}`; `None` inside is NULL. `None` if it
+/// is none, has others in it, or more than [`MAX_ELEMENTS`].
 pub fn array_elements(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text
         .trim()

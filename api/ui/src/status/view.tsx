@@ -1,0 +1,55 @@
+// How the server does: health, storage, queries, memory, limits, tokens, settings.
+import { go } from "../address";
+import { useData } from "../use_data";
+import { Figures, loadFigures } from "../server/figures";
+import { Activity } from "./activity";
+import { Audit } from "./audit";
+import { Health } from "./health";
+import { Limits } from "./limits";
+import { Queries } from "./queries";
+import { Segments } from "./segments";
+import { Settings } from "./settings";
+import { Tokens } from "./tokens";
+
+const PARTS = {
+  overview: "Overview",
+  storage: "Storage",
+  queries: "Queries",
+  access: "Access",
+  settings: "Settings",
+} as const;
+type Part = keyof typeof PARTS;
+const EVERY_MS = 5000;
+
+export function StatusView({ fields }: { fields: URLSearchParams }) {
+  const database = fields.get("db") ?? "default";
+  const asked = fields.get("part") ?? "overview";
+  const part: Part = asked in PARTS ? (asked as Part) : "overview";
+  const figures = useData<Figures>(loadFigures, [], EVERY_MS);
+  const show = (next: Part) => {
+    const to = new URLSearchParams(database === "default" ? {} : { db: database });
+    if (next !== "overview") to.set("part", next);
+    go("status", to);
+  };
+  return (
+    <main class="status" id="main">
+      <div class="tabs" role="tablist" aria-label="Parts of the status">
+        {(Object.keys(PARTS) as Part[]).map((name) => (
+          <button key={name} role="tab" aria-selected={part === name} onClick={() => show(name)}>
+            {PARTS[name]}
+          </button>
+        ))}
+      </div>
+      <div class="cards">
+        {part === "overview" && <Health figures={figures.data} database={database} />}
+        {part === "overview" && <Activity figures={figures.data} error={figures.error} />}
+        {part === "storage" && <Segments database={database} />}
+        {part === "queries" && <Queries figures={figures.data} />}
+        {part === "access" && <Tokens />}
+        {part === "access" && <Limits />}
+        {part === "access" && <Audit />}
+        {part === "settings" && <Settings />}
+      </div>
+    </main>
+  );
+}
