@@ -1,6 +1,6 @@
 //! What collectd's plugin `write_http` sends with `Format "JSON"`: `POST /api/v1/import/collectd`.
 //!
-//! A value list becomes lines as InfluxDB's listener for collectd makes them, see [`lines`].
+//! A value list becomes lines as InfluxDB's listener for collectd makes them, see `lines`.
 //! collectd counts every answer as delivered: what is refused here is lost for it, and in its log
 //! only.
 

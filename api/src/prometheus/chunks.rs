@@ -1,7 +1,7 @@
 //! Samples in the chunks of Prometheus' storage, as remote read streams them.
 //!
-//! Source of the formats: `tsdb/docs/format/chunks.md` of Prometheus. [`xor`] holds floats,
-//! [`histogram`] native histograms with float counts, which is how they are stored here; [`bits`]
+//! Source of the formats: `tsdb/docs/format/chunks.md` of Prometheus. `xor` holds floats,
+//! `histogram` native histograms with float counts, which is how they are stored here; `bits`
 //! is below both. A chunk has at most [`MAX_SAMPLES`] samples, like those that Prometheus cuts
 //! itself.
 mod bits;
