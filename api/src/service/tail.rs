@@ -1,6 +1,6 @@
 //! Points as they arrive, for a client that watches them.
 //!
-//! What is sent is a sample: at most so many points each so often. The rest is counted, and the
+//! What is sent is a sample: at most `MAX_POINTS` points every `PAUSE`. The rest is counted, and the
 //! client is told.
 
 use std::collections::VecDeque;

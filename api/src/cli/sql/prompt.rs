@@ -133,7 +133,7 @@ async fn answer(session: &mut Session, statement: &str) {
     let done = tokio::select! {
         done = session.run(statement, &mut out) => done,
         _ = tokio::signal::ctrl_c() => {
-            say("ended");
+            say("\nended");
             return;
         }
     };
