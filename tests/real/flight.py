@@ -294,6 +294,16 @@ def influxdb3_python(server):
         frame = client.query(HARD_INFLUXQL, language="influxql", mode="pandas")
         assert list(frame["iox::measurement"]) == ["hard"] * len(HARD), frame
         refused(lambda: client.query("SELECT * FROM none"), Exception, "not found")
+        failures = []
+        options = influx.write_client_options(
+            write_options=influx.WriteOptions(batch_size=50, flush_interval=200), error_callback=lambda *words: failures.append(words)
+        )
+        with influx.InfluxDBClient3(host=server.url, token="any", database="default", write_client_options=options) as batching:
+            for i in range(500):
+                batching.write(f"batches n={i}i {i + 1}")
+        assert not failures, failures
+        counted = client.query("SELECT count(*) AS c, sum(n) AS s, max(time) AS t FROM batches").to_pylist()
+        assert (counted[0]["c"], counted[0]["s"]) == (500, 124_750), counted
         pandas = package("pandas")
         times = pandas.to_datetime([10**18, 10**18 + 1])
         client.write(pandas.DataFrame({"x": [1.5, 2.5], "t": ["a", "b"]}, index=times), data_frame_measurement_name="frame", data_frame_tag_columns=["t"])
