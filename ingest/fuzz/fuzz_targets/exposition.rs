@@ -43,6 +43,11 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(written.samples, written.rows.len());
         let lines = body.split(|byte| *byte == b'\n').count();
         assert!(written.samples <= lines);
-        assert!(written.line_errors.iter().all(|error| error.line <= lines + 1));
+        assert!(
+            written
+                .line_errors
+                .iter()
+                .all(|error| error.line <= lines + 1)
+        );
     }
 });
