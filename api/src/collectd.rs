@@ -60,7 +60,8 @@ async fn receive(
     let limit = app.service.config.max_body_bytes.min(MAX_BODY_BYTES);
     let held = app.bodies.read(headers, body, limit).await?;
     let most = MAX_GROWTH * held.bytes.len();
-    let _memory = app.bodies.reserve(most).await?;
+    // A text that grows has twice as much memory as it needs.
+    let _memory = app.bodies.reserve(2 * most).await?;
     let read = lines::read(&held.bytes, most)?;
     if !read.lines.is_empty() {
         let points = Points {

@@ -134,16 +134,15 @@ impl Reader {
         }
         let before = self.lines.len();
         for (value, name) in list.values.iter().zip(&list.dsnames) {
-            let Some(value) = value else {
-                continue;
-            };
-            let line = self.line(list, name, *value, micros as i64);
-            if line.is_err() || self.lines.len() > self.most {
-                // Half of a list is worse than none: the sender counts lists.
-                if line.is_err() {
-                    self.lines.truncate(before);
-                }
-                return line;
+            if let Some(value) = value
+                && let Err(reason) = self.line(list, name, *value, micros as i64)
+            {
+                // A list is kept or refused as a whole.
+                self.lines.truncate(before);
+                return Err(reason);
+            }
+            if self.lines.len() > self.most {
+                break;
             }
         }
         Ok(())
@@ -263,7 +262,16 @@ mod tests {
         let body = format!(
             r#"[{{"values":[{values}],"dsnames":[{names}],"time":1,"host":"{host}","plugin":"p"}}]"#
         );
-        let error = read(body.as_bytes(), 4 * body.len()).unwrap_err();
+        let most = 4 * body.len();
+        let error = read(body.as_bytes(), most).unwrap_err();
         assert_eq!(error.code, Code::TooLarge);
+        // It ends with the line that is too much, not after all of them.
+        let mut reader = Reader {
+            most,
+            ..Reader::default()
+        };
+        let mut json = serde_json::Deserializer::from_slice(body.as_bytes());
+        assert!((&mut reader).deserialize(&mut json).is_err());
+        assert!(reader.lines.len() < most + 2_000, "{}", reader.lines.len());
     }
 }
