@@ -18,17 +18,18 @@
 //! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
+use tidelake_catalog::snapshot::knows;
 use tidelake_catalog::{Catalog, CatalogError, Node, Registration, Roles, Snapshot, StoreError};
-use tidelake_ingest::Ingester;
 use tidelake_ingest::write_clock::WriteClock;
+use tidelake_ingest::{IngestOptions, Ingester};
 use tokio::time::Instant;
 
 pub mod adoption;
@@ -85,6 +86,8 @@ pub struct Cluster {
     followed: Mutex<Instant>,
     is_leaving: AtomicBool,
     adopting: Mutex<BTreeSet<String>>,
+    /// How logs of other nodes are replayed.
+    adopts_with: OnceLock<IngestOptions>,
     ingester: RwLock<Option<Arc<Ingester>>>,
 }
 
@@ -138,6 +141,7 @@ impl Cluster {
             followed: Mutex::new(began),
             is_leaving: AtomicBool::new(false),
             adopting: Mutex::default(),
+            adopts_with: OnceLock::new(),
             ingester: RwLock::default(),
         });
         cluster.look_at_catalog();
@@ -193,11 +197,15 @@ impl Cluster {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Nodes that may be running, without this one and commands.
+    /// Nodes that may be running, without this one, commands, and older programs, which answer
+    /// nothing of what is asked here.
     fn others(&self, snapshot: &Snapshot) -> Vec<Arc<Node>> {
-        let nodes = snapshot
-            .nodes()
-            .filter(|node| !node.has_left && *node.name != *self.node && node.roles != Roles::NONE);
+        let nodes = snapshot.nodes().filter(|node| {
+            !node.has_left
+                && *node.name != *self.node
+                && node.roles != Roles::NONE
+                && node.knows >= knows::CLOCK_ORDER
+        });
         nodes.cloned().collect()
     }
 
@@ -214,7 +222,9 @@ impl Cluster {
         let snapshot = self.catalog.snapshot();
         let orders = snapshot.nodes().map(|node| node.order);
         self.clock.observe(orders.max().unwrap_or(0));
-        let others_write = !self.other_writers(&snapshot).is_empty();
+        // An older program could not read what keeps the orders of rows.
+        let others_write =
+            snapshot.all_know(knows::CLOCK_ORDER) && !self.other_writers(&snapshot).is_empty();
         self.others_write.store(others_write, Ordering::SeqCst);
     }
 
@@ -232,7 +242,7 @@ impl Cluster {
 
     /// Whether others may have rows that are in no segment.
     pub fn has_other_writers(&self) -> bool {
-        self.others_write.load(Ordering::SeqCst)
+        !self.other_writers(&self.catalog.snapshot()).is_empty()
     }
 
     fn is_stale(&self) -> bool {

@@ -28,7 +28,7 @@ use super::rows_codec;
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
 const FEW_UNSORTED: usize = 4 << 10;
 /// How long to wait for a node that starts, or whose log is put into segments.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Chunks that nobody asked for in this time are let go.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
@@ -19,6 +19,7 @@ use crate::cluster::messages::{self, RecentAsked, Seen};
 use crate::cluster::{Cluster, NotServed};
 use crate::http::app::App;
 use crate::http::error::Dialect;
+use crate::http::params::Params;
 use crate::service::context::RequestContext;
 use crate::service::error::{Code, ServiceError};
 
@@ -33,6 +34,7 @@ pub fn routes() -> Router<Arc<App>> {
     Router::new()
         .merge(internal)
         .route("/api/v1/status/cluster", get(status))
+        .route("/admin/adopt", post(adopt))
 }
 
 /// Whether a path is only for processes of the same store.
@@ -101,6 +103,25 @@ fn refused(error: NotServed) -> Response {
     match error {
         NotServed::Another(text) => (StatusCode::CONFLICT, text).into_response(),
         NotServed::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+    }
+}
+
+/// Puts the log of a node that is gone into segments.
+async fn adopt(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let adopted = async {
+        let access = caller.server()?;
+        let params = Params::from_query(query.as_deref());
+        let node = params.get("node");
+        let node = node.ok_or_else(|| ServiceError::bad_request("node must name a node"))?;
+        app.service.adopt(&access, node).await
+    };
+    match adopted.await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.respond(Dialect::Text),
     }
 }
 
