@@ -18,6 +18,8 @@ pub const CHECKPOINTS: &str = "catalog/checkpoint";
 pub const WAL: &str = "wal";
 /// Where the data of all tables lie.
 pub const DATA: &str = "data";
+/// Where `tidelake doctor` puts objects to see what the store does, and deletes them.
+pub const PROBES: &str = "doctor";
 
 /// Longest folder name in bytes. File systems allow 255, and a temporary name is longer than its
 /// final one.
@@ -80,6 +82,11 @@ pub fn data_file(database: &str, table: &str, day: Day, id: SegmentId) -> String
 /// The key of a series index file.
 pub fn series_index(database: &str, table: &str, day: Day, id: SegmentId) -> String {
     format!("{}/{day}/{id}.series.parquet", self::table(database, table))
+}
+
+/// Where one run of `tidelake doctor` puts its objects.
+pub fn probes(run: u128) -> String {
+    format!("{PROBES}/{run:032x}")
 }
 
 /// The segment that a key under `data/` belongs to; `None` if it is none of our names.
