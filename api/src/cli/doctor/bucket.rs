@@ -14,6 +14,8 @@ use super::{LIMIT, within};
 
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// File systems keep times that are a little old.
+const MIN_SKEW_MS: u64 = 100;
 /// A difference of clocks that leases and times of commits take.
 const SMALL_SKEW_MS: i64 = 2_000;
 /// S3 refuses signatures beyond it.
@@ -109,7 +111,7 @@ pub fn clock(store_ms: i64, resolution_ms: i64, before_ms: i64, after_ms: i64) -
     };
     let seconds = skew_ms.unsigned_abs() as f64 / 1e3;
     let seen = match skew_ms {
-        0 => "this machine and the store agree".to_owned(),
+        _ if skew_ms.unsigned_abs() < MIN_SKEW_MS => "this machine and the store agree".to_owned(),
         1.. => format!("this machine is {seconds:.1} s ahead of the store"),
         _ => format!("this machine is {seconds:.1} s behind the store"),
     };

@@ -150,7 +150,9 @@ impl Probes {
     ) {
         report.add(match result {
             Ok(Some(seen)) => Check::ok(name, seen),
-            Ok(None) => Check::error(name, "it does not show what was written before", STALE),
+            Ok(None) | Err(StoreError::Corrupt { .. }) => {
+                Check::error(name, "it does not show what was written before", STALE)
+            }
             Err(error) => self.refused(name, &error, action),
         });
     }

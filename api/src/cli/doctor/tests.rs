@@ -28,7 +28,7 @@ enum Fault {
     NoConditions,
     /// Of puts that come one after the other only the first is taken, but several at once are.
     Races,
-    /// An object that was read is shown as it was then.
+    /// An object stays as it was put first.
     StaleReads,
     /// New objects are not listed.
     StaleLists,
@@ -76,7 +76,7 @@ impl ObjectStore for Wrong {
                 tokio::task::yield_now().await;
                 options.mode = PutMode::Overwrite;
             }
-            Fault::StaleReads if !is_first => {
+            Fault::StaleReads if !is_first && !is_conditional => {
                 return Ok(PutResult {
                     e_tag: None,
                     version: None,
