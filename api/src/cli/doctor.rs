@@ -35,6 +35,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LONG_LIMIT: Duration = Duration::from_secs(300);
 /// How long the catalog is tried to be loaded.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after Ctrl-C puts are waited for that were under way.
+const LATE_PUTS: Duration = Duration::from_millis(500);
 /// Exit status after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -116,7 +118,11 @@ async fn examine(
     let checks = check_all(args, config, &environment, &probes, report);
     let is_interrupted = tokio::select! {
         () = checks => false,
-        _ = tokio::signal::ctrl_c() => true,
+        _ = tokio::signal::ctrl_c() => {
+            // A put that is broken off may take effect all the same.
+            tokio::time::sleep(LATE_PUTS).await;
+            true
+        }
     };
     probes.delete_all(report).await;
     is_interrupted
@@ -130,21 +136,20 @@ async fn check_all(
     report: &mut Report<'_>,
 ) {
     let answers = probes.answers(report).await;
-    if let Err(error) = &answers
-        && error.is_transient()
-    {
+    let bucket = open_bucket(config).ok().flatten();
+    if let Err(error) = answers {
+        // A wrong clock is a reason to be refused.
+        if let (Some((bucket, _)), true) = (&bucket, error.advice().is_some()) {
+            let (_, clock) = bucket::ask_with_clock(bucket, environment).await;
+            clock.into_iter().for_each(|clock| report.add(clock));
+        }
         return;
     }
-    let bucket = open_bucket(config).ok().flatten();
     if let Some((bucket, prefix)) = &bucket {
         bucket::check(bucket, prefix, environment, report).await;
     }
-    let may_write = probes.rights(report).await;
-    if !may_write && answers.is_err() {
-        return;
-    }
     let mut put_time = None;
-    if may_write {
+    if probes.rights(report).await {
         if bucket.is_none() {
             probes.clock(environment, report).await;
         }

@@ -33,17 +33,10 @@ pub async fn check(
     environment: &Environment,
     report: &mut Report<'_>,
 ) {
-    let before_ms = environment.now_ms();
-    let versioning = within(LIMIT, bucket.ask("versioning")).await;
-    let after_ms = environment.now_ms();
-    let date = versioning.as_ref().ok().and_then(|answer| {
-        let date = answer.date.as_deref()?;
-        chrono::DateTime::parse_from_rfc2822(date).ok()
-    });
-    report.add(match date {
-        Some(date) => clock(date.timestamp_millis(), DATE_MS, before_ms, after_ms),
-        None => Check::unknown("clock", "not known: the store does not send its time", ""),
-    });
+    let (versioning, clock) = ask_with_clock(bucket, environment).await;
+    report.add(clock.unwrap_or_else(|| {
+        Check::unknown("clock", "not known: the store does not send its time", "")
+    }));
     let lifecycle = within(LIMIT, bucket.ask("lifecycle")).await;
     let rules = answer_of::<Lifecycle>(&lifecycle);
     report.add(match (answer_of::<Versioning>(&versioning), &rules) {
@@ -63,6 +56,23 @@ pub async fn check(
             &reason,
         ),
     });
+}
+
+/// How versioning is set, and the clock of the store, which it also tells whom it refuses.
+pub async fn ask_with_clock(
+    bucket: &Bucket,
+    environment: &Environment,
+) -> (Result<BucketAnswer, StoreError>, Option<Check>) {
+    let before_ms = environment.now_ms();
+    let answer = within(LIMIT, bucket.ask("versioning")).await;
+    let after_ms = environment.now_ms();
+    let date = answer.as_ref().ok().and_then(|answer| {
+        let date = answer.date.as_deref()?;
+        chrono::DateTime::parse_from_rfc2822(date).ok()
+    });
+    let judge =
+        |date: chrono::DateTime<_>| clock(date.timestamp_millis(), DATE_MS, before_ms, after_ms);
+    (answer, date.map(judge))
 }
 
 fn unknown(bucket: &Bucket, name: &'static str, command: &str, reason: &str) -> Check {
@@ -211,7 +221,10 @@ fn judge_versioning(versioning: &Versioning, rules: Option<&Lifecycle>, prefix: 
     if rules.is_some_and(|lifecycle| lifecycle.rules.iter().any(ends)) {
         return Check::ok(NAME, format!("{seen}; a rule removes old versions"));
     }
-    let seen = format!("{seen}: what is deleted or replaced stays, and costs money");
+    let seen = format!(
+        "{seen}: what is deleted or replaced stays, and costs money (so do the 14 MiB of these \
+         checks)"
+    );
     let advice = "add a lifecycle rule with NoncurrentVersionExpiration of some days";
     Check::warning(NAME, seen, advice)
 }
