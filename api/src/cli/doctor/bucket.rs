@@ -125,10 +125,12 @@ pub fn clock(store_ms: i64, resolution_ms: i64, before_ms: i64, after_ms: i64) -
         1.. => format!("this machine is {seconds:.1} s ahead of the store"),
         _ => format!("this machine is {seconds:.1} s behind the store"),
     };
-    let check = match skew_ms.saturating_abs() {
-        ..=SMALL_SKEW_MS => Check::ok(NAME, seen),
-        ..=MAX_SKEW_MS => Check::warning(NAME, seen, ADVICE),
-        _ => Check::error(NAME, seen, ADVICE),
+    let check = if skew_ms.saturating_abs() <= SMALL_SKEW_MS {
+        Check::ok(NAME, seen)
+    } else if skew_ms.saturating_abs() <= MAX_SKEW_MS {
+        Check::warning(NAME, seen, ADVICE)
+    } else {
+        Check::error(NAME, seen, ADVICE)
     };
     check.with(json!({ "ahead_ms": skew_ms }))
 }

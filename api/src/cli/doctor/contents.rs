@@ -344,7 +344,7 @@ fn written_tables(snapshot: &Snapshot, now_ms: i64) -> u64 {
     let tables = snapshot.databases().flat_map(|db| db.tables.values());
     let written = tables.filter(|table| {
         let last = table.days.keys().next_back();
-        last.is_some_and(|day| i64::from(day.0) > today - WRITTEN_DAYS)
+        last.is_some_and(|day| day.0 > today - WRITTEN_DAYS)
     });
     (written.count() as u64).max(1)
 }

@@ -316,11 +316,15 @@ fn is_not_implemented(reason: &str) -> bool {
         .any(|text| reason.contains(text))
 }
 
-/// Bytes that no store can make smaller.
+/// Bytes that no store can make smaller: those of a xorshift generator.
 pub fn random_bytes(environment: &Environment, count: usize) -> Bytes {
-    let mut bytes = Vec::with_capacity(count + size_of::<u128>());
+    let mut bytes = Vec::with_capacity(count + size_of::<u64>());
+    let mut state = environment.random() as u64 | 1;
     while bytes.len() < count {
-        bytes.extend_from_slice(&environment.random().to_le_bytes());
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(count);
     bytes.into()
