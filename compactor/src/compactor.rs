@@ -264,6 +264,7 @@ impl Compactor {
         let added = match merge(
             self.catalog.store(),
             self.catalog.environment(),
+            snapshot,
             table,
             plan,
             self.options.value_layout,

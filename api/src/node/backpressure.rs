@@ -19,11 +19,16 @@ use tokio::sync::watch;
 /// Watches for as long as the ingester lives.
 pub fn start(
     catalog: &Catalog,
-    compactor: &Compactor,
+    compactor: Option<&Compactor>,
     ingester: &Arc<Ingester>,
     max_fresh_segments: usize,
 ) {
-    let (snapshots, held) = (catalog.subscribe(), compactor.quarantine().subscribe());
+    // Of segments that another process found damaged nothing is known here.
+    let held = compactor.map_or_else(
+        || watch::channel(Arc::default()).1,
+        |compactor| compactor.quarantine().subscribe(),
+    );
+    let snapshots = catalog.subscribe();
     let ingester = Arc::downgrade(ingester);
     tokio::spawn(supervised("backpressure", move || {
         hold_back(
@@ -62,7 +67,7 @@ async fn hold_back(
         drop(ingester);
         let news = tokio::select! {
             news = snapshots.changed() => news,
-            news = held.changed() => news,
+            news = held.changed(), if held.has_changed().is_ok() => news,
         };
         if news.is_err() {
             return;
