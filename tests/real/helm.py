@@ -14,7 +14,6 @@ BASE = {"store": {"url": "s3://bucket/prefix", "credentialsSecret": "keys"}, "au
 FULL = {
     **BASE,
     "store": {**BASE["store"], "endpoint": "http://s3:9000", "allowHttp": True, "region": "eu-central-1"},
-    "tls": {"secret": "certificate"},
     "settings": {"memory_bytes": 10737418240, "store_dollars_per_million_reads": 0.4, "otlp_delta": "keep", "auto_create_databases": False},
     "ingress": {"enabled": True, "className": "nginx", "readHost": "read.example.org", "writeHost": "write.example.org", "tlsSecret": "web"},
     "serviceMonitor": {"enabled": True, "tokenSecret": "scrape", "labels": {"release": "prometheus"}},
@@ -64,6 +63,7 @@ def run(options):
     for mode in ("cluster", "single"):
         for values in (BASE, FULL):
             counts.append(check({**values, "mode": mode}, render, known))
+    counts.append(check({**FULL, "mode": "single", "tls": {"secret": "certificate"}}, render, known))
     plain = check({"store": {"url": "s3://b"}, "auth": {"enabled": False}}, render, known)
     refusals(render)
     with folder() as place:
@@ -220,6 +220,8 @@ def refusals(render):
         ({**BASE, "store": {**BASE["store"], "secretKey": "x"}}, "secretKey"),
         ({**BASE, "settings": {"node": "x"}}, "node"),
         ({**BASE, "ingester": {"replicas": 0}}, "replicas"),
+        ({**BASE, "tls": {"secret": "certificate"}}, "end TLS at the ingress"),
+        ({**BASE, "mode": "single", "single": {"replicas": 2}, "tls": {"secret": "certificate"}}, "end TLS at the ingress"),
         ({**BASE, "ingress": {"enabled": True}}, "ingress.readHost is required"),
     ]:
         try:

@@ -46,7 +46,7 @@ pub struct DoctorArgs {
     /// How to print it
     #[arg(long, default_value = "text")]
     format: Format,
-    /// Processes that take writes, for the bill [default: those that have a write-ahead log]
+    /// Processes that take writes, for the bill [default: those that do]
     #[arg(long, value_name = "N")]
     ingesters: Option<u64>,
     #[command(flatten)]

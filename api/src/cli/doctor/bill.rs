@@ -19,9 +19,13 @@ const WAL_INTERVAL_MS: u64 = 250;
 const MERGES_A_FLUSH: f64 = 1.0 / 6.0;
 /// Requests that a merge reads each file with.
 const READS_A_FILE: f64 = 3.0;
-/// A server looks that often a second for what others have committed, and with `auth` more often.
-const CATALOG_READS: f64 = 1.0;
-const CATALOG_READS_AUTH: f64 = 3.0;
+/// Time between two looks of a process for what others have committed: alone, at most beside others,
+/// and with `auth` for tokens as well.
+const LOOK_ALONE_MS: u64 = 5_000;
+const LOOK_MS: u64 = 2_000;
+const TOKENS_MS: u64 = 500;
+/// Leases that a process of several puts while one lasts.
+const PUTS_A_LEASE: u64 = 3;
 
 /// What a bucket costs. Reads cost what the setting `store_dollars_per_million_reads` says.
 #[derive(Debug, Clone, Args)]
@@ -40,9 +44,11 @@ struct Bill {
     storage: f64,
     wal_puts: u64,
     flush_puts: u64,
+    lease_puts: u64,
     reads: u64,
     wal: f64,
     flushes: f64,
+    leases: f64,
     read: f64,
 }
 
@@ -60,11 +66,17 @@ impl Bill {
         // A data file and an index of each table, and a commit.
         let puts_a_flush = (2 * contents.tables + 1) as f64;
         let flush_puts = flushes as f64 * puts_a_flush * (1.0 + MERGES_A_FLUSH);
-        let looks = match config.auth {
-            true => CATALOG_READS_AUTH,
-            false => CATALOG_READS,
+        let processes = contents.processes.max(ingesters);
+        let lease_puts = match processes {
+            ..=1 => 0,
+            _ => processes * (MONTH_MS * PUTS_A_LEASE / config.lease_ms.max(1)),
         };
-        let looks = looks * (ingesters * MONTH_MS / 1000) as f64;
+        let look_ms = match processes {
+            ..=1 => LOOK_ALONE_MS,
+            _ => (config.lease_ms / 4).clamp(1, LOOK_MS),
+        };
+        let token_looks = if config.auth { MONTH_MS / TOKENS_MS } else { 0 };
+        let looks = (processes * (MONTH_MS / look_ms + token_looks)) as f64;
         let merged = flushes as f64 * puts_a_flush * READS_A_FILE;
         let (flush_puts, reads) = (flush_puts.round() as u64, (looks + merged).round() as u64);
         let gib = contents.bytes as f64 / f64::from(1 << 30);
@@ -72,15 +84,17 @@ impl Bill {
             storage: prices.store_dollars_per_gib_month * gib,
             wal_puts,
             flush_puts,
+            lease_puts,
             reads,
             wal: million(prices.store_dollars_per_million_writes, wal_puts),
             flushes: million(prices.store_dollars_per_million_writes, flush_puts),
+            leases: million(prices.store_dollars_per_million_writes, lease_puts),
             read: million(config.store_dollars_per_million_reads, reads),
         }
     }
 
     fn total(&self) -> f64 {
-        self.storage + self.wal + self.flushes + self.read
+        self.storage + self.wal + self.flushes + self.leases + self.read
     }
 }
 
@@ -92,7 +106,7 @@ pub fn check(
     put_time: Option<Duration>,
     report: &mut Report<'_>,
 ) {
-    let ingesters = args.ingesters.unwrap_or(contents.writers).max(1);
+    let ingesters = args.ingesters.unwrap_or(contents.ingesters).max(1);
     let put_ms = put_time.map_or(1, |time| time.as_millis() as u64).max(1);
     let wal_interval_ms = config
         .wal_interval_ms
@@ -102,8 +116,8 @@ pub fn check(
     let seen = format!(
         "at most {:.2} dollars a month: {:.2} for {} stored, {:.2} for {} puts of the write-ahead \
          log ({ingesters} ingesters, one each {wal_interval_ms} ms while writes come), {:.2} for {} \
-         puts of flushes and merges (each {} s, {} tables), {:.2} for {} reads of the catalog and of \
-         merges; without reads of queries and transfer, at {} dollars a GiB, {} a million puts, {} a \
+         puts of flushes and merges (each {} s, {} tables), {:.2} for leases of {} processes, {:.2} for \
+         {} reads of the catalog and of merges; without reads of queries and transfer, at {} dollars a GiB, {} a million puts, {} a \
          million reads",
         bill.total(),
         bill.storage,
@@ -114,6 +128,8 @@ pub fn check(
         thousands(bill.flush_puts),
         config.flush_interval_ms.div_ceil(1000),
         contents.tables,
+        bill.leases,
+        contents.processes.max(ingesters),
         bill.read,
         thousands(bill.reads),
         args.prices.store_dollars_per_gib_month,
@@ -123,7 +139,7 @@ pub fn check(
     report.add(Check::ok("bill", seen).with(json!({
         "dollars": bill.total(), "storage_dollars": bill.storage, "wal_dollars": bill.wal,
         "flush_dollars": bill.flushes, "read_dollars": bill.read, "wal_puts": bill.wal_puts,
-        "flush_puts": bill.flush_puts, "reads": bill.reads, "ingesters": ingesters,
+        "flush_puts": bill.flush_puts, "lease_puts": bill.lease_puts, "lease_dollars": bill.leases, "reads": bill.reads, "ingesters": ingesters,
     })));
 }
 
@@ -139,7 +155,8 @@ mod tests {
         };
         let contents = Contents {
             bytes: 100 << 30,
-            writers: 1,
+            processes: 5,
+            ingesters: 1,
             tables: 3,
         };
         let config = Config::default();
@@ -150,7 +167,14 @@ mod tests {
         assert_eq!(format!("{:.2}", bill.storage), "2.30");
         // 4,380 flushes each of 7 objects, and a sixth more.
         assert_eq!(bill.flush_puts, 2 * 4380 * 7 * 7 / 6);
-        let sum = bill.storage + bill.wal + bill.flushes + bill.read;
+        // Five processes put a lease of 10 s three times.
+        assert_eq!(bill.lease_puts, 5 * 730 * 3600 * 3 / 10);
+        let alone = Contents {
+            processes: 1,
+            ..contents
+        };
+        assert_eq!(Bill::of(&prices, &config, &alone, 1, 250).lease_puts, 0);
+        let sum = bill.storage + bill.wal + bill.flushes + bill.leases + bill.read;
         assert_eq!(bill.total(), sum);
         let slower = Bill::of(&prices, &config, &contents, 2, 1000);
         assert_eq!(slower.wal_puts * 4, bill.wal_puts);

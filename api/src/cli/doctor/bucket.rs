@@ -202,7 +202,13 @@ impl Rule {
         let prefixes = [&self.filter.and.prefix, &self.filter.prefix, &self.prefix];
         let prefix = prefixes.into_iter().flatten().next();
         let prefix = prefix.map_or("", String::as_str);
-        let folders = [keys::LOG, keys::CHECKPOINTS, keys::WAL, keys::DATA];
+        let folders = [
+            keys::LOG,
+            keys::CHECKPOINTS,
+            keys::WAL,
+            keys::DATA,
+            keys::CLUSTER_SECRET,
+        ];
         folders.into_iter().any(|folder| {
             let folder = match store_prefix {
                 "" => format!("{folder}/"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::TryStreamExt;
 use serde_json::json;
-use tidelake_catalog::snapshot::{SegmentId, Snapshot, WalPosition};
+use tidelake_catalog::snapshot::{Node, Roles, SegmentId, Snapshot, WalPosition};
 use tidelake_catalog::store::{Store, StoreError};
 use tidelake_catalog::{Catalog, CatalogError, Environment, keys};
 use tidelake_compactor::policy;
@@ -28,8 +28,10 @@ const MAX_IDLE_OBJECTS: u64 = 2;
 pub struct Contents {
     /// Bytes of all objects.
     pub bytes: u64,
-    /// Nodes that have a write-ahead log.
-    pub writers: u64,
+    /// Nodes that work on it.
+    pub processes: u64,
+    /// Those of them that take writes.
+    pub ingesters: u64,
     /// Tables that were written to lately.
     pub tables: u64,
 }
@@ -69,13 +71,15 @@ pub async fn check(
     let snapshot = catalog.snapshot();
     report.add(describe(&snapshot).with(json!({
         "sequence": snapshot.sequence(),
-        "nodes": snapshot.nodes().map(|node| &*node.name).collect::<Vec<_>>(),
+        "nodes": working(&snapshot).map(|node| &*node.name).collect::<Vec<_>>(),
         "load_ms": began.elapsed().as_millis() as u64,
     })));
     report.add(segments(&snapshot, config));
 
     let now_ms = environment.now_ms();
     let mut contents = Contents {
+        processes: working(&snapshot).count() as u64,
+        ingesters: snapshot.nodes().filter(|node| node.takes_writes()).count() as u64,
         tables: written_tables(&snapshot, now_ms),
         ..Contents::default()
     };
@@ -97,12 +101,16 @@ pub async fn check(
     };
     let is_listed = add(within(LONG_LIMIT, files(&catalog, now_ms)).await);
     let logs = within(LONG_LIMIT, write_ahead_logs(&catalog, config, now_ms)).await;
-    let writers = logs.as_ref().map_or(0, |(_, logs)| logs.writers);
-    let is_listed = add(logs.map(|(check, logs)| (check, logs.bytes))) && is_listed;
+    let is_listed = add(logs) && is_listed;
     let of_catalog = within(LONG_LIMIT, sum(store, "catalog")).await;
     contents.bytes += of_catalog.unwrap_or_default();
-    contents.writers = writers;
     is_listed.then_some(contents)
+}
+
+/// Nodes that have not ended cleanly; they may have been killed.
+fn working(snapshot: &Snapshot) -> impl Iterator<Item = &Node> {
+    let nodes = snapshot.nodes().map(|node| &**node);
+    nodes.filter(|node| !node.has_left && node.roles != Roles::NONE)
 }
 
 fn describe(snapshot: &Snapshot) -> Check {
@@ -112,9 +120,14 @@ fn describe(snapshot: &Snapshot) -> Check {
             "there is none: no server has run on this store yet",
         );
     }
-    let names: Vec<&str> = snapshot.nodes().map(|node| &*node.name).collect();
+    let names: Vec<String> = working(snapshot)
+        .map(|node| format!("{} ({})", node.name, node.roles))
+        .collect();
     let more = names.len().saturating_sub(MAX_NAMES);
-    let mut shown = names[..names.len() - more].join(", ");
+    let mut shown = match names.is_empty() {
+        true => "none at work".to_owned(),
+        false => names[..names.len() - more].join(", "),
+    };
     if more > 0 {
         shown.push_str(&format!(" and {more} more"));
     }
@@ -244,13 +257,6 @@ async fn files(catalog: &Catalog, now_ms: i64) -> Result<(Check, u64), StoreErro
     Ok((check.with(figures), all.1))
 }
 
-/// What lies in write-ahead logs.
-#[derive(Debug, Default)]
-struct Logs {
-    bytes: u64,
-    writers: u64,
-}
-
 /// What waits of one node.
 #[derive(Debug, Default, Clone, Copy)]
 struct Waiting {
@@ -263,7 +269,7 @@ async fn write_ahead_logs(
     catalog: &Catalog,
     config: &Config,
     now_ms: i64,
-) -> Result<(Check, Logs), StoreError> {
+) -> Result<(Check, u64), StoreError> {
     const NAME: &str = "write-ahead log";
     // Before the listing: a position that moves meanwhile makes more wait, never less.
     let snapshot = catalog.snapshot();
@@ -271,11 +277,11 @@ async fn write_ahead_logs(
         .nodes()
         .map(|node| (keys::folder(&node.name), node))
         .collect();
-    let mut logs = Logs::default();
+    let mut all_bytes = 0;
     let mut waiting = BTreeMap::<&str, Waiting>::new();
     let mut listing = catalog.store().list(keys::WAL);
     while let Some(info) = listing.try_next().await? {
-        logs.bytes += info.bytes;
+        all_bytes += info.bytes;
         let folder = info.key.split('/').nth(1).unwrap_or_default();
         let Some(node) = nodes.get(folder) else {
             continue;
@@ -294,7 +300,6 @@ async fn write_ahead_logs(
         of_node.objects += 1;
         of_node.bytes += info.bytes;
     }
-    logs.writers = waiting.len() as u64;
     let objects: u64 = waiting.values().map(|waiting| waiting.objects).sum();
     let bytes: u64 = waiting.values().map(|waiting| waiting.bytes).sum();
     let seen = format!(
@@ -328,7 +333,7 @@ async fn write_ahead_logs(
         None => Check::ok(NAME, seen),
     };
     let figures = json!({ "objects": objects, "bytes": bytes, "late_nodes": late });
-    Ok((check.with(figures), logs))
+    Ok((check.with(figures), all_bytes))
 }
 
 async fn sum(store: &Store, folder: &str) -> Result<u64, StoreError> {

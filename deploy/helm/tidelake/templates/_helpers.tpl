@@ -58,6 +58,9 @@ compactor: compact
 {{- if and .Values.auth.enabled (not .Values.auth.adminTokenSecret) -}}
 {{- fail "auth.adminTokenSecret is required with auth.enabled: kubectl create secret generic tidelake-admin --from-literal=token=$(openssl rand -hex 32)" -}}
 {{- end -}}
+{{- if and .Values.tls.secret (or (eq .Values.mode "cluster") (gt (int .Values.single.replicas) 1)) -}}
+{{- fail "tls.secret is for one process: several call each other by addresses that a certificate does not name; end TLS at the ingress" -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.readHost) -}}
 {{- fail "ingress.readHost is required with ingress.enabled" -}}
 {{- end -}}

@@ -27,6 +27,8 @@ fn rules_that_reach_objects_of_the_store_are_found() {
     check("db", &rule(&of("db/wal"), expire), Status::Error);
     check("db", &rule(&of("db/doctor/"), expire), Status::Ok);
     check("db", &rule(&of("db2/"), expire), Status::Ok);
+    check("db", &rule(&of("db/database/"), expire), Status::Ok);
+    check("db", &rule(&of("db/cluster/"), expire), Status::Error);
     check("db", &rule(&of("logs/"), expire), Status::Ok);
     check("", &rule(&of("logs/"), expire), Status::Ok);
     check("", &rule(&of("data/"), expire), Status::Error);
