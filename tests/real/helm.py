@@ -2,6 +2,7 @@
 import json
 import re
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from harness import ROOT, Process, Skipped, eventually, folder, free_ports, package, program, request
@@ -66,6 +67,7 @@ def run(options):
     counts.append(check({**FULL, "mode": "single", "tls": {"secret": "certificate"}}, render, known))
     plain = check({"store": {"url": "s3://b"}, "auth": {"enabled": False}}, render, known)
     refusals(render)
+    others(known)
     with folder() as place:
         started = starts(options, place, render)
     return f"by {how}: {counts + [plain]} objects valid and consistent, {started}"
@@ -233,27 +235,59 @@ def refusals(render):
 
 
 def starts(options, place, render):
-    """The flags of a pod, with its paths and ports moved, start a server that wants the token."""
+    """The flags of the pods, with their paths and ports moved, start processes that want the token and are one cluster."""
     place = Path(place)
-    pod = next(document["spec"]["template"] for document in objects(render, {**BASE, "mode": "single"}) if document["kind"] == "StatefulSet")
     secret = place / "token"
     secret.write_text(TOKEN)
     secret.chmod(0o440)
-    port, postgres = free_ports(2)
-    moved = {
-        "--store": place / "db", "--data-dir": place / "data", "--admin-token-file": secret, "--listen": f"127.0.0.1:{port}",
-        "--pg-listen": f"127.0.0.1:{postgres}", "--advertise": f"127.0.0.1:{port}",
-    }
-    given = {**arguments(pod), **moved}
-    command = [options.bin, "serve", *(f"{flag}={value}" for flag, value in given.items())]
-    command = [word.replace("$(POD_NAME)", "demo-tidelake-0") for word in command]
-    with Process(command, place / "tidelake.log") as server:
-        def ready():
-            server.check_alive()
-            return request(f"http://127.0.0.1:{port}/ready")[0] == 200
+    workloads = of_kind(objects(render, {**BASE, "mode": "cluster"}), "StatefulSet", "Deployment")
+    pods = {workload["metadata"]["name"]: workload["spec"]["template"] for workload in workloads}
+    with ExitStack() as running:
+        servers = {}
+        for name in ("demo-tidelake-ingester", "demo-tidelake-querier", "demo-tidelake-compactor"):
+            port, postgres = free_ports(2)
+            moved = {
+                "--store": place / "db", "--data-dir": place / name, "--admin-token-file": secret, "--node": f"{name}-0",
+                "--listen": f"127.0.0.1:{port}", "--advertise": f"127.0.0.1:{port}", "--allowed-hosts": "127.0.0.1",
+            }
+            given = {**arguments(pods[name]), **moved}
+            if given["--pg-listen"]:
+                given["--pg-listen"] = f"127.0.0.1:{postgres}"
+            command = [options.bin, "serve", *(f"{flag}={value}" for flag, value in given.items())]
+            server = running.enter_context(Process(command, place / f"{name}.log"))
+            url = f"http://127.0.0.1:{port}"
 
-        eventually("tidelake ready", ready)
-        statuses = [request(f"http://127.0.0.1:{port}/api/v1/status/config", headers=headers)[0] for headers in ({}, {"Authorization": f"Bearer {TOKEN}"})]
-        assert statuses == [401, 200], statuses
-        assert server.stop() == 0
-    return "and a server starts with them"
+            def ready(server=server, url=url):
+                server.check_alive()
+                return request(f"{url}/ready")[0] == 200
+
+            eventually(f"{name} ready", ready)
+            servers[name.rpartition("-")[2]] = server, url
+        authorized = {"Authorization": f"Bearer {TOKEN}"}
+        (ingester, write), (_, read) = servers["ingester"], servers["querier"]
+        statuses = [request(f"{write}/api/v2/write?bucket=default", "m v=1 1790000000000000000", headers)[0] for headers in ({}, authorized)]
+        assert statuses == [401, 204], statuses
+        query = f"{read}/api/v3/query_sql?db=default&format=json&q=SELECT+v+FROM+m"
+        answer = request(query, headers=authorized)
+        assert answer[0] == 200 and json.loads(answer[1]) == [{"v": 1}], answer
+        command = [options.bin, "doctor", "--format", "json", "--store", place / "db"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+        assert done.returncode == 0 and len(checks["catalog"]["figures"]["nodes"]) == 3, done.stdout
+        assert ingester.stop() == 0
+        answer = request(query, headers=authorized)
+        assert answer[0] == 200 and json.loads(answer[1]) == [{"v": 1}], f"after a stop of the ingester: {answer}"
+    return "its pods' flags make a cluster"
+
+
+def others(known):
+    """Compose and systemd name flags and variables that there are."""
+    for name in ("compose.cluster.yaml", "tidelake@.service", "README.md"):
+        text = (ROOT / "deploy" / name).read_text()
+        if name == "README.md":
+            text = text.partition("## Clusters")[2]
+            words = set(re.findall(r"`(--[a-z-]+)`", text))
+        else:
+            words = set(re.findall(r"(?<![\w-])--[a-z-]+", "\n".join(line for line in text.splitlines() if not line.startswith("#"))))
+        variables = set(re.findall(r"TIDELAKE_[A-Z0-9_]+", text))
+        assert words and words <= known[0] and variables <= known[1], f"{name}: {words - known[0]} {variables - known[1]}"

@@ -119,6 +119,15 @@ fn answers_that_tell_nothing_say_why() {
 }
 
 #[test]
+fn what_is_not_known_can_be_looked_up() {
+    let bucket = Bucket::open("s3://my-bucket/p", &Default::default()).unwrap();
+    let check = unknown(&bucket, "versioning", "versioning", "403");
+    assert_eq!(check.status, Status::Unknown);
+    let advice = "aws s3api get-bucket-versioning --bucket my-bucket";
+    assert!(check.to_string().ends_with(advice), "{check}");
+}
+
+#[test]
 fn only_what_is_sure_is_a_difference_of_clocks() {
     let check = |store_ms, resolution_ms, expected_ms: i64, status| {
         // The machine asked at 1000 s, and had the answer a second later.
