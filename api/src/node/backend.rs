@@ -848,6 +848,15 @@ impl Backend {
         })
     }
 
+    /// Both, where no other process will come.
+    pub async fn open_alone(
+        config: &Config,
+        memory: &Arc<MemoryBudget>,
+    ) -> Result<Self, OpenError> {
+        let joined = Self::join(config, &config.listen).await?;
+        Self::open(config, memory, joined).await
+    }
+
     /// Where queries compute; `None` after the end.
     pub fn query_threads(&self) -> Option<Handle> {
         self.query_threads.handle()
@@ -927,8 +936,7 @@ impl Backend {
             ..Config::default()
         };
         let memory = crate::node::memory::budget(&config);
-        let joined = Self::join(&config, "127.0.0.1:0").await;
-        Self::open(&config, &memory, joined.expect("memory always opens"))
+        Self::open_alone(&config, &memory)
             .await
             .expect("memory always opens")
     }
