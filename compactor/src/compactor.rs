@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
 use crate::merge::merge;
+use crate::merge_threads::MergeThreads;
 use crate::policy::{Goal, Plan, plans};
 use crate::quarantine::{Quarantine, damaged};
 
@@ -39,6 +40,12 @@ pub enum CompactError {
         count: usize,
         /// Why the first one did.
         first: Box<CompactError>,
+    },
+    /// It ended before its end.
+    #[error("merging was broken off: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
     },
     /// Everything else was merged.
     #[error("{count} damaged segments were left as they are; one of them: {error}")]
@@ -69,6 +76,8 @@ pub struct CompactorOptions {
     pub value_layout: ValueLayout,
     /// The memory of the process, in which merges count.
     pub memory: Arc<MemoryBudget>,
+    /// Where merges compute.
+    pub threads: MergeThreads,
 }
 
 /// Memory of a merge: the series of a part, two units and a row group, whatever it merges, and for
@@ -91,6 +100,7 @@ impl Default for CompactorOptions {
             recheck: minutes(10),
             value_layout: ValueLayout::Plain,
             memory: MemoryBudget::unlimited(),
+            threads: MergeThreads::default(),
         }
     }
 }
@@ -151,13 +161,22 @@ impl Compactor {
         });
         let (weak, interval) = (Arc::downgrade(&compactor), compactor.options.interval);
         let round = move || run(Weak::clone(&weak), interval);
-        tokio::spawn(supervised("compactor", round));
+        let round = supervised("compactor", round);
+        match compactor.options.threads.usual() {
+            Some(threads) => drop(threads.spawn(round)),
+            None => drop(tokio::spawn(round)),
+        }
         compactor
     }
 
     /// What it did so far.
     pub fn counters(&self) -> &CompactorCounters {
         &self.counters
+    }
+
+    /// Where it computes.
+    pub fn threads(&self) -> &MergeThreads {
+        &self.options.threads
     }
 
     /// Segments that are damaged and therefore not merged.
@@ -267,6 +286,7 @@ impl Compactor {
             table,
             plan,
             self.options.value_layout,
+            &self.options.threads,
         )
         .await
         {

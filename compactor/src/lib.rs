@@ -2,7 +2,7 @@
 //!
 //! [`policy`] decides, from the catalog's state alone, which segments of one table and day belong
 //! together; [`merge`] reads them by series runs and writes their successor; [`compactor`] commits
-//! it; [`garbage`] later deletes what nothing names any more. What is damaged is in [`quarantine`].
+//! it, on [`MergeThreads`]; [`garbage`] later deletes what nothing names any more. What is damaged is in [`quarantine`].
 //!
 //! Invariants:
 //! - whatever stays and shares times with the inputs of a merge is newer than all of them or older
@@ -15,7 +15,9 @@
 pub mod compactor;
 pub mod garbage;
 pub mod merge;
+mod merge_threads;
 pub mod policy;
 pub mod quarantine;
 
 pub use compactor::{CompactError, Compactor, CompactorCounters, CompactorOptions};
+pub use merge_threads::MergeThreads;

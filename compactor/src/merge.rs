@@ -17,6 +17,7 @@ use tidelake_catalog::segment_upload::{SegmentShape, SegmentUpload, UploadError}
 use tidelake_catalog::snapshot::{SegmentMeta, Table};
 use tidelake_catalog::store::Store;
 
+use crate::merge_threads::MergeThreads;
 use crate::policy::Plan;
 
 /// A result larger than this goes on in another segment, from the next series on.
@@ -30,6 +31,7 @@ pub async fn merge(
     table: &Table,
     plan_of: &Plan,
     layout: ValueLayout,
+    threads: &MergeThreads,
 ) -> Result<Vec<SegmentMeta>, UploadError> {
     let kind = table.schema.kind;
     let (false, Some(first)) = (plan_of.windows.is_empty(), plan_of.segments.first()) else {
@@ -82,6 +84,7 @@ pub async fn merge(
             order: &shape.order,
             parts: parts.iter(),
             planned: Vec::new().into_iter(),
+            threads,
         };
         let mut output: Option<SegmentUpload> = None;
         let mut rows = units.next().await?;
@@ -94,7 +97,9 @@ pub async fn merge(
                 }
             };
             // While one unit is encoded the next is read.
-            let (current, next) = try_join(current.push(environment, unit), units.next()).await?;
+            let of_push = environment.clone();
+            let pushed = threads.run(async move { current.push(&of_push, unit).await });
+            let (current, next) = try_join(pushed, units.next()).await?;
             rows = next;
             if current.bytes() >= TARGET_BYTES {
                 results.extend(current.finish(store, environment).await?);
@@ -179,13 +184,15 @@ struct Units<'a> {
     order: &'a SortOrder,
     parts: slice::Iter<'a, Part>,
     planned: vec::IntoIter<ScanUnit>,
+    threads: &'a MergeThreads,
 }
 
 impl Units<'_> {
     async fn next(&mut self) -> Result<Option<SortedRows>, UploadError> {
         loop {
             if let Some(unit) = self.planned.next() {
-                return Ok(Some(unit.read().await?));
+                let read = self.threads.run(async move { unit.read().await });
+                return Ok(Some(read.await?));
             }
             let Some(part) = self.parts.next() else {
                 return Ok(None);

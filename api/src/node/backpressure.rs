@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::snapshot::{SegmentId, Snapshot};
-use tidelake_compactor::Compactor;
 use tidelake_compactor::policy::backlog;
+use tidelake_compactor::{Compactor, MergeThreads};
 use tidelake_ingest::Ingester;
 use tokio::sync::watch;
 
@@ -24,12 +24,14 @@ pub fn start(
     max_fresh_segments: usize,
 ) {
     let (snapshots, held) = (catalog.subscribe(), compactor.quarantine().subscribe());
+    let merges = compactor.threads().clone();
     let ingester = Arc::downgrade(ingester);
     tokio::spawn(supervised("backpressure", move || {
         hold_back(
             snapshots.clone(),
             held.clone(),
             Weak::clone(&ingester),
+            merges.clone(),
             max_fresh_segments,
         )
     }));
@@ -39,6 +41,7 @@ async fn hold_back(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     mut held: watch::Receiver<Arc<HashSet<SegmentId>>>,
     ingester: Weak<Ingester>,
+    merges: MergeThreads,
     max_fresh_segments: usize,
 ) {
     let mut was_put_off = false;
@@ -50,7 +53,10 @@ async fn hold_back(
         let Some(ingester) = ingester.upgrade() else {
             return;
         };
-        let reason = reason(&snapshot, &quarantined, max_fresh_segments);
+        let waiting = backlog(&snapshot, &quarantined);
+        // Before writes have to wait for them, merges no longer give way to queries.
+        merges.hurry(waiting > max_fresh_segments / 2);
+        let reason = reason(waiting, max_fresh_segments);
         if reason.is_some() != was_put_off {
             was_put_off = reason.is_some();
             match &reason {
@@ -71,12 +77,7 @@ async fn hold_back(
 }
 
 /// Why writes must wait, if they must.
-fn reason(
-    snapshot: &Snapshot,
-    held: &HashSet<SegmentId>,
-    max_fresh_segments: usize,
-) -> Option<String> {
-    let waiting = backlog(snapshot, held);
+fn reason(waiting: usize, max_fresh_segments: usize) -> Option<String> {
     (waiting > max_fresh_segments).then(|| {
         format!(
             "{waiting} segments of one table and day wait to be merged, at most \

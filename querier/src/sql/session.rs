@@ -51,6 +51,8 @@ const SMALL_ROWS: u64 = 64 * 1024;
 pub(super) struct Planned {
     /// See [`Size`].
     pub is_small: bool,
+    /// To read, at most, if that is known.
+    pub rows: Option<u64>,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 }
@@ -229,6 +231,7 @@ impl Planning {
             let runtime = self.templates.small.runtime_env();
             return Ok(Planned {
                 is_small: true,
+                rows: None,
                 plan,
                 context: context(config, runtime, &self.limits),
             });
@@ -311,7 +314,7 @@ fn optimized(state: &mut SessionState, plan: &LogicalPlan) -> Result<LogicalPlan
 
 /// How much a query has to do.
 struct Size {
-    /// To read, at most.
+    /// To read, at most; as many as can be if that is not known.
     rows: u64,
     /// Whether it is computed as fast as it could be handed over to other threads.
     is_small: bool,
@@ -343,6 +346,7 @@ async fn physical(
     limits.planned();
     Ok(Planned {
         is_small: size.is_small,
+        rows: Some(size.rows).filter(|rows| *rows < u64::MAX),
         plan,
         context: context(state.config().clone(), state.runtime_env(), limits),
     })
