@@ -10,7 +10,7 @@ use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::Day;
 use tidelake_catalog::segment::{SegmentError, ValueLayout};
 use tidelake_catalog::segment_upload::UploadError;
-use tidelake_catalog::snapshot::Snapshot;
+use tidelake_catalog::snapshot::{SegmentId, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, keys};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::merge::merge;
 use crate::merge_threads::MergeThreads;
 use crate::policy::{Goal, Plan, plans};
 use crate::quarantine::{Quarantine, damaged};
+use crate::turns::{Turn, Turns};
 
 /// Merges that fail one after the other before the rest is left for the next time: the store is
 /// away, or full.
@@ -127,8 +128,7 @@ pub struct CompactorCounters {
 pub struct Compactor {
     catalog: Arc<Catalog>,
     options: CompactorOptions,
-    /// One merge at a time: two would only share the machine.
-    running: tokio::sync::Mutex<()>,
+    turns: Turns,
     garbage: Garbage,
     quarantine: Quarantine,
     counters: CompactorCounters,
@@ -154,7 +154,7 @@ impl Compactor {
         let compactor = Arc::new(Self {
             catalog,
             options,
-            running: tokio::sync::Mutex::default(),
+            turns: Turns::default(),
             garbage,
             quarantine,
             counters: CompactorCounters::default(),
@@ -184,11 +184,12 @@ impl Compactor {
         &self.quarantine
     }
 
-    /// Merges until nothing is left to merge. Returns the number of merges. A day whose merge fails
+    /// Merges until nothing is left to merge. Returns the number of merges. One with [`Goal::Full`]
+    /// gives way to [`Goal::Steady`] between units. A day whose merge fails
     /// does not keep others from theirs. With [`Goal::Full`] damaged segments that had to be
     /// left are an error.
     pub async fn compact(&self, goal: Goal) -> Result<usize, CompactError> {
-        let _running = self.running.lock().await;
+        let mut turn = self.turns.take(goal).await;
         let now_ms = || self.catalog.environment().now_ms();
         self.quarantine
             .recheck(self.catalog.store(), &self.catalog.snapshot(), now_ms())
@@ -197,7 +198,7 @@ impl Compactor {
         let (mut failures, mut first_failure) = (HashSet::<(Arc<str>, Arc<str>, Day)>::new(), None);
         'all: loop {
             let snapshot = self.catalog.snapshot();
-            let mut todo = plans(&snapshot, &self.quarantine.held(), goal, now_ms());
+            let mut todo = plans(&snapshot, &self.held(), goal, now_ms());
             todo.retain(|plan| day_of(plan).is_some_and(|day| !failures.contains(&day)));
             self.counters
                 .backlog
@@ -207,7 +208,11 @@ impl Compactor {
                 break;
             }
             for plan in todo {
-                match self.run(&snapshot, &plan).await {
+                // What went first may have taken inputs; then there is another plan.
+                if !self.is_there(&plan) {
+                    continue;
+                }
+                match self.run(&snapshot, &plan, &mut turn).await {
                     Ok(outcome) => {
                         self.counters.backlog.fetch_sub(1, Ordering::Relaxed);
                         in_a_row = 0;
@@ -242,8 +247,26 @@ impl Compactor {
         }
     }
 
+    /// What no merge may take: segments that are damaged, and inputs of a merge that gave way.
+    fn held(&self) -> HashSet<SegmentId> {
+        let mut held = self.turns.paused();
+        held.extend(self.quarantine.held().iter());
+        held
+    }
+
+    fn is_there(&self, plan: &Plan) -> bool {
+        let snapshot = self.catalog.snapshot();
+        let mut inputs = plan.segments.iter();
+        inputs.all(|segment| snapshot.segment(&segment.reference()).is_some())
+    }
+
     /// Runs one plan.
-    async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<Outcome, CompactError> {
+    async fn run(
+        &self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, CompactError> {
         let Some(first) = plan.segments.first() else {
             return Ok(Outcome::ForNothing);
         };
@@ -277,9 +300,12 @@ impl Compactor {
             WIDE_SERIES_BYTES
         };
         let bytes = MERGE_BYTES.saturating_add(series.saturating_mul(series_bytes));
-        let _memory = memory
-            .reserve_within(Share::Merges, bytes, MERGE_PATIENCE)
-            .await;
+        let patience = match self.turns.is_paused() {
+            // What the one that gave way has does not become free before.
+            true => Duration::ZERO,
+            false => MERGE_PATIENCE,
+        };
+        let _memory = memory.reserve_within(Share::Merges, bytes, patience).await;
         let added = match merge(
             self.catalog.store(),
             self.catalog.environment(),
@@ -287,6 +313,7 @@ impl Compactor {
             plan,
             self.options.value_layout,
             &self.options.threads,
+            turn,
         )
         .await
         {

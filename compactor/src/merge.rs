@@ -19,19 +19,21 @@ use tidelake_catalog::store::Store;
 
 use crate::merge_threads::MergeThreads;
 use crate::policy::Plan;
+use crate::turns::Turn;
 
 /// A result larger than this goes on in another segment, from the next series on.
 const TARGET_BYTES: u64 = 512 << 20;
 
 /// Merges the inputs of a plan, whatever their layouts are, into segments of one. The results are
 /// on the store and in no commit yet.
-pub async fn merge(
+pub(crate) async fn merge(
     store: &Store,
     environment: &Environment,
     table: &Table,
     plan_of: &Plan,
     layout: ValueLayout,
     threads: &MergeThreads,
+    turn: &mut Turn<'_>,
 ) -> Result<Vec<SegmentMeta>, UploadError> {
     let kind = table.schema.kind;
     let (false, Some(first)) = (plan_of.windows.is_empty(), plan_of.segments.first()) else {
@@ -89,6 +91,7 @@ pub async fn merge(
         let mut output: Option<SegmentUpload> = None;
         let mut rows = units.next().await?;
         while let Some(unit) = rows {
+            turn.give_way(&plan_of.segments).await;
             let current = match output.take() {
                 Some(output) => output,
                 None => {

@@ -24,6 +24,7 @@ import urllib.parse
 from pathlib import Path
 
 STEP_S = 30
+IMPORT = "/api/v1/import/prometheus"
 METRICS = ["load1", "memory_bytes", "cpu_seconds_total", "disk_bytes_total", "net_bytes_total"]
 PER_METRIC = {"cpu_seconds_total": 4, "disk_bytes_total": 2, "net_bytes_total": 2}
 GRAFANA = {"User-Agent": "Grafana/11.0.0", "X-Dashboard-Uid": "bench", "X-Grafana-Org-Id": "1"}
@@ -67,8 +68,8 @@ class Server:
         finally:
             connection.close()
 
-    def need(self, method, path, body=None):
-        status, text = self.ask(method, path, body)
+    def need(self, method, path, body=None, headers=None):
+        status, text = self.ask(method, path, body, headers)
         if status not in (200, 204):
             raise SystemExit(f"{method} {path} is answered {status}: {text[:500]}")
         return text
@@ -94,8 +95,8 @@ class Server:
         shutil.rmtree(self.folder)
 
 
-def load(server, hosts, hours, end_s):
-    """Writes all samples, a flush each hour."""
+def load(server, hosts, hours, end_s, databases):
+    """Writes all samples to each database, a flush each hour."""
     rng, total = random.Random(1), 0
     for hour in range(hours):
         begin = end_s - (hours - hour) * 3600
@@ -108,15 +109,17 @@ def load(server, hosts, hours, end_s):
                         for k in range(PER_METRIC.get(metric, 1)):
                             value = (begin + second - end_s + 1e6) * (k + 1) if "total" in metric else 0
                             lines.append(f'{metric}{{instance="host-{host}",mode="{k}"}} {value + rng.randrange(60)} {at}')
-            server.need("POST", "/api/v1/import/prometheus", "\n".join(lines) + "\n")
+            for database in databases:
+                server.need("POST", IMPORT, "\n".join(lines) + "\n", {"X-Scope-OrgID": database})
             total += len(lines)
         server.need("POST", "/admin/flush")
     return total
 
 
-def merge(server, end_s):
-    """A late sample, which makes there be something to merge, and everything merged."""
-    server.need("POST", "/api/v1/import/prometheus", f'load1{{instance="late"}} 1 {(end_s - random.randrange(7200)) * 1000}\n')
+def merge(server, end_s, database):
+    """A late sample, for which a day is merged anew, all of it."""
+    late = f'load1{{instance="late"}} 1 {(end_s - random.randrange(7200)) * 1000}\n'
+    server.need("POST", IMPORT, late, {"X-Scope-OrgID": database})
     server.need("POST", "/admin/flush")
     server.need("POST", "/admin/compact")
 
@@ -194,15 +197,17 @@ def main(args):
     server = Server(args)
     try:
         begun = time.monotonic()
-        total = load(server, args.hosts, args.hours, args.end_s)
+        # What is merged is another database, so that what is measured is not what a new file costs its first reader.
+        merged = "default" if args.merge_what_is_read else "merged"
+        total = load(server, args.hosts, args.hours, args.end_s, {"default", merged})
         loaded = time.monotonic()
         server.need("POST", "/admin/compact")
-        print(f"{total:,} samples written in {loaded - begun:.0f} s, merged in {time.monotonic() - loaded:.1f} s", flush=True)
+        print(f"{total:,} samples in each database written in {loaded - begun:.0f} s, merged in {time.monotonic() - loaded:.1f} s", flush=True)
         asked = {"query": HEAVY_PROMQL, "start": args.end_s - 3600 * args.hours, "end": args.end_s, "step": args.heavy_step}
         promql = lambda: server.need("GET", "/api/v1/query_range?" + urllib.parse.urlencode(asked))
         text = urllib.parse.urlencode({"db": "default", "q": HEAVY_SQL.format(metric="cpu_seconds_total")})
         sql = lambda: server.need("GET", "/api/v3/query_sql?" + text)
-        merging = lambda: merge(server, args.end_s)
+        merging = lambda: merge(server, args.end_s, merged)
         cases = {"alone": [], "a heavy PromQL query": [promql], "a heavy SQL query": [sql], "merges": [merging],
                  "PromQL and merges": [promql, merging], "all three": [promql, sql, merging]}
         wanted = {name: work for name, work in cases.items() if not args.only or name in args.only}
@@ -233,6 +238,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=20, help="queries of the dashboard a second")
     parser.add_argument("--heavy-step", type=int, default=60)
     parser.add_argument("--grafana", action="store_true", help="the dashboard shows the headers of Grafana")
+    parser.add_argument("--merge-what-is-read", action="store_true", help="merges replace what the dashboard reads")
     parser.add_argument("--only", action="append", help="a case, repeated; all without it")
     parser.add_argument("--server-arg", action="append", default=[])
     parser.add_argument("--dashboard", action="store_true", help=argparse.SUPPRESS)

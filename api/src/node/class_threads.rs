@@ -52,16 +52,16 @@ impl Class {
     }
 
     /// What its threads add to the niceness of the process. The system gives a thread 1.25 times as
-    /// much as one that is one nicer: of a processor that all want, these get 1024, 423, 335, 137
-    /// and 110 parts. So a dashboard keeps half of each, whatever runs beside it, and a class has
+    /// much as one that is one nicer: of a processor that all want, these get 1024, 423, 272, 137
+    /// and 172 parts. So a dashboard keeps half of each, whatever runs beside it, and a class has
     /// all that no other wants.
     fn niceness(self) -> i32 {
         match self {
             Class::Dashboard => 0,
             Class::Rules => 4,
-            Class::Adhoc => 5,
+            Class::Adhoc => 6,
             Class::Heavy => 9,
-            Class::Compaction => 10,
+            Class::Compaction => 8,
         }
     }
 }
