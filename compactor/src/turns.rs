@@ -117,7 +117,7 @@ mod tests {
         full.give_way(&[]).await;
         let mut steady = pin!(turns.take(Goal::Steady));
         assert!(poll!(&mut steady).is_pending(), "it waits for the unit");
-        let mut on = pin!(full.give_way(&[]));
+        let mut on = Box::pin(full.give_way(&[]));
         assert!(poll!(&mut on).is_pending());
         let mut turn = steady.await;
         // Others wait, full ones also for the one that gave way.
