@@ -43,6 +43,13 @@ pub struct Config {
     /// Name of this process on the store. Two processes with one name fence each other: the later
     /// one wins.
     pub node: String,
+    /// What this process does: a list of ingest, query and compact.
+    pub roles: String,
+    /// Where other processes of the store reach this one. Without a value: where it listens.
+    pub advertise: Option<String>,
+    /// A node that has not answered nor changed its lease for so long is taken as dead: another
+    /// adopts its log. Shorter: queries are whole sooner; longer: pauses of a process cost nothing.
+    pub lease_ms: u64,
     /// Log filter in the syntax of `RUST_LOG`, which counts when this is not set.
     pub log: String,
     /// Memory of the process, divided into shares as `catalog::memory` has it. Without a value: 60
@@ -220,6 +227,9 @@ impl Default for Config {
             listen: "127.0.0.1:7070".into(),
             pg_listen: None,
             node: "node-1".into(),
+            roles: "ingest,query,compact".into(),
+            advertise: None,
+            lease_ms: 10_000,
             log: "info".into(),
             memory_bytes: None,
             max_body_bytes: 10 << 20,

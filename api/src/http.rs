@@ -2,7 +2,8 @@
 //! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
 //! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
 //! `grpc` is how methods of gRPC become paths of the same router.
-//! `admin`, `queries` and `metrics` answer what belongs to no other protocol.
+//! `admin`, `queries` and `metrics` answer what belongs to no other protocol, `cluster` what other processes of
+//! the store ask.
 
 pub mod app;
 pub mod body;
@@ -17,6 +18,7 @@ pub mod router;
 
 mod admin;
 pub mod authenticate;
+mod cluster;
 pub mod json_stream;
 pub mod malformed;
 mod metrics;

@@ -19,6 +19,7 @@
 //! every 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection
 //! instead of looking complete.
 pub mod cli;
+pub mod cluster;
 pub mod collectd;
 pub mod config;
 pub mod flight;

@@ -67,7 +67,7 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
     }
 
     tokio::select! {
-        opened = open(&app) => app.service.attach(opened?),
+        opened = open(&app, address) => app.service.attach(opened?),
         () = signals.next() => {
             tracing::info!("stopped before it was ready");
             return Ok(0);
@@ -95,8 +95,12 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
 /// The ingester also notices a takeover when nobody writes.
 fn watch_for_takeover(app: &Arc<App>) {
     if let Ok(backend) = app.service.backend() {
-        let (app, ingester) = (Arc::clone(app), Arc::clone(&backend.ingester));
-        tokio::spawn(async move { app.service.fence(ingester.fenced().await) });
+        let (service, cluster) = (Arc::clone(app), Arc::clone(backend.cluster()));
+        tokio::spawn(async move { service.service.fence(cluster.until_fenced().await) });
+        if let Some(ingester) = backend.ingester.clone() {
+            let app = Arc::clone(app);
+            tokio::spawn(async move { app.service.fence(ingester.fenced().await) });
+        }
     }
 }
 
@@ -239,12 +243,18 @@ fn check_exposure(address: SocketAddr, config: &Config) -> anyhow::Result<()> {
 
 /// Opens the storage; a store that does not answer is asked again, for it may start later than we
 /// do.
-async fn open(app: &App) -> anyhow::Result<Backend> {
+async fn open(app: &App, listens: SocketAddr) -> anyhow::Result<Backend> {
     let config = &app.service.config;
     let give_up = Instant::now() + Duration::from_millis(config.startup_timeout_ms);
     let mut pause = FIRST_RETRY;
+    let address = advertised(config, listens);
     loop {
-        match Backend::open(config, &app.service.memory).await {
+        let opened = async {
+            let joined = Backend::join(config, &address).await?;
+            app.service.join(Arc::clone(&joined.cluster));
+            Backend::open(config, &app.service.memory, joined).await
+        };
+        match opened.await {
             Ok(backend) => {
                 if config.auth {
                     first_token::ensure(backend.catalog(), &config.admin_token_path()).await?;
@@ -271,28 +281,50 @@ async fn open(app: &App) -> anyhow::Result<Backend> {
     }
 }
 
+/// Where other processes reach this one.
+fn advertised(config: &Config, listens: SocketAddr) -> String {
+    let address = config.advertise.clone().unwrap_or_else(|| {
+        if listens.ip().is_unspecified() {
+            // Right for the processes of this machine.
+            return format!("127.0.0.1:{}", listens.port());
+        }
+        listens.to_string()
+    });
+    match config.tls_cert.is_some() && !address.contains("://") {
+        true => format!("https://{address}"),
+        false => address,
+    }
+}
+
 async fn shut_down(
     app: &App,
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
 ) -> anyhow::Result<u8> {
-    tracing::info!("stopping: no new connections, running requests may finish");
-    stop.send_replace(true);
+    tracing::info!("stopping");
     app.service.running.stop_tails();
+    app.service.write_uses().await;
+    if let Ok(backend) = app.service.backend() {
+        backend.cluster().set_leaving();
+        // Others may ask for rows until they are in segments.
+        if let Some(ingester) = &backend.ingester {
+            ingester.shutdown().await.context(
+                "could not flush; all acknowledged points are in the write-ahead log and come \
+                 back at the next start",
+            )?;
+        }
+        if let Err(error) = backend.catalog().leave().await {
+            tracing::warn!(%error, "others will notice late that this node has left");
+        }
+    }
+    tracing::info!("no new connections, running requests may finish");
+    stop.send_replace(true);
     let patience = Duration::from_millis(app.service.config.shutdown_timeout_ms);
     if tokio::time::timeout(patience, http).await.is_err() {
         tracing::warn!(
             "some requests did not finish in {} ms and are broken off",
             patience.as_millis()
         );
-    }
-    app.service.write_uses().await;
-    if let Ok(backend) = app.service.backend() {
-        let flushed = backend.ingester.shutdown().await;
-        flushed.context(
-            "could not flush; all acknowledged points are in the write-ahead log and come back at \
-             the next start",
-        )?;
     }
     tracing::info!("stopped");
     Ok(0)
@@ -304,7 +336,10 @@ async fn log_ended(app: &App) {
     let Ok(backend) = app.service.backend() else {
         return std::future::pending().await;
     };
-    let mut state = backend.ingester.watch_log_state();
+    let Some(ingester) = &backend.ingester else {
+        return std::future::pending().await;
+    };
+    let mut state = ingester.watch_log_state();
     let closed = state.wait_for(|state| matches!(state, WalState::Closed));
     if closed.await.is_err() {
         tracing::error!("the write path is gone");
@@ -410,7 +445,7 @@ mod tests {
         let mut ended = Box::pin(log_ended(&app));
         assert!(futures::poll!(&mut ended).is_pending());
         let backend = app.service.backend().unwrap();
-        backend.ingester.shutdown().await.unwrap();
+        backend.ingester().unwrap().shutdown().await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), ended)
             .await
             .unwrap();

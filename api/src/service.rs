@@ -46,6 +46,7 @@ pub mod write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::panics::{self, Panicked};
@@ -61,8 +62,9 @@ use self::running::RunningQueries;
 use self::slots::QuerySlots;
 use self::tenants::Tenants;
 use self::tokens::TokenUses;
+use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::node::backend::{AsOf, Backend, IngestError, Querier};
+use crate::node::backend::{AsOf, Backend, IngestError, MissingRole, Querier};
 use crate::node::memory;
 
 /// Answers the requests of all protocols.
@@ -86,6 +88,7 @@ pub struct Service {
     audit_clock: AuditClock,
     next_flush: tokio::sync::Mutex<Option<Instant>>,
     backend: OnceLock<Backend>,
+    cluster: RwLock<Option<Arc<Cluster>>>,
     fenced: OnceLock<String>,
     fence_bell: Notify,
 }
@@ -114,17 +117,29 @@ impl Service {
             audit_clock: AuditClock::default(),
             next_flush: tokio::sync::Mutex::default(),
             backend: OnceLock::new(),
+            cluster: RwLock::default(),
             fenced: OnceLock::new(),
             fence_bell: Notify::new(),
             config,
         }
     }
 
+    /// The process is registered: others may ask who it is.
+    pub fn join(&self, cluster: Arc<Cluster>) {
+        *self.cluster.write() = Some(cluster);
+    }
+
+    /// The other processes of the store, or 503 before this one is registered.
+    pub fn cluster(&self) -> Result<Arc<Cluster>, ServiceError> {
+        let cluster = self.cluster.read().clone();
+        cluster.ok_or_else(|| ServiceError::unavailable("starting: the catalog is being read"))
+    }
+
     /// The parts are open and replayed: requests may come.
     pub fn attach(&self, backend: Backend) {
         self.metrics.add_figures(backend.figures());
         self.metrics
-            .add_parts(backend.catalog(), &backend.ingester, &self.tenants);
+            .add_parts(backend.catalog(), backend.ingester.as_ref(), &self.tenants);
         self.metrics.add_classes(backend.class_times());
         // A second call would be a defect of the composition root; the first one counts.
         let _ = self.backend.set(backend);
@@ -145,8 +160,11 @@ impl Service {
     /// Reads the present state, or one of the past within `time_travel_window_ms`.
     pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ServiceError> {
         let backend = self.backend()?;
+        let querier = backend.querier().map_err(missing_role)?;
         let Some(as_of) = as_of else {
-            return Ok(Arc::clone(&backend.querier));
+            let met = backend.cluster().meet().await;
+            met.map_err(|error| self.refuse_commit(error))?;
+            return Ok(Arc::clone(querier));
         };
         let window = Duration::from_millis(self.config.time_travel_window_ms);
         let state = backend
@@ -154,9 +172,7 @@ impl Service {
             .as_of(as_of, window, (self.now_ms)())
             .await;
         Ok(Arc::new(
-            backend
-                .querier
-                .at(state.map_err(|error| self.refuse_commit(error))?),
+            querier.at(state.map_err(|error| self.refuse_commit(error))?),
         ))
     }
 
@@ -203,6 +219,11 @@ impl Service {
             self.fence_bell.notified().await;
         }
     }
+}
+
+/// A process with another role answers the same tomorrow, but another process may answer now.
+pub(crate) fn missing_role(error: MissingRole) -> ServiceError {
+    ServiceError::unavailable(error.to_string())
 }
 
 fn wall_clock_ms() -> i64 {

@@ -14,7 +14,8 @@ use crate::record::{
     self, AddTombstones, ChangeSegments, ForgetSegments, ForgetTombstones, Kind, Record, tokens,
 };
 use crate::snapshot::{
-    Database, DaySegments, Node, Retired, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition,
+    Database, DaySegments, Node, Retired, Roles, SegmentMeta, SegmentRef, Snapshot, Table,
+    WalPosition, is_clock_order,
 };
 
 /// Longest name of a database or table, in bytes.
@@ -272,7 +273,7 @@ pub(crate) fn apply(snapshot: &Snapshot, record: &Record) -> Result<Snapshot, Re
             Kind::CreateTable(change) => create_table(&mut next, change)?,
             Kind::AddColumns(change) => add_columns(&mut next, change)?,
             Kind::SetMetadata(change) => set_metadata(&mut next, change)?,
-            Kind::AdvanceWal(change) => advance_wal(&mut next, record, (*change).into())?,
+            Kind::AdvanceWal(change) => advance_wal(&mut next, record, *change)?,
             Kind::ChangeSegments(change) => change_segments(&mut next, record, change)?,
             Kind::ForgetSegments(change) => forget_segments(&mut next, change)?,
             Kind::SetRetention(change) => set_retention(&mut next, change)?,
@@ -420,7 +421,11 @@ fn register_node(
         epoch: record.epoch,
         address: change.address.as_str().into(),
         process: convert::process(&change.process)?,
+        roles: Roles::of(change.roles, &change.address),
+        knows: change.knows,
+        has_left: change.has_left,
         wal: next.node(&name).map(|node| node.wal).unwrap_or_default(),
+        order: next.node(&name).map_or(0, |node| node.order),
     };
     next.nodes.insert(name, Arc::new(node));
     Ok(())
@@ -570,7 +575,12 @@ fn set_metadata(next: &mut Snapshot, change: &record::SetMetadata) -> Result<(),
     Ok(())
 }
 
-fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<(), Refusal> {
+fn advance_wal(
+    next: &mut Snapshot,
+    record: &Record,
+    change: record::AdvanceWal,
+) -> Result<(), Refusal> {
+    let to = WalPosition::from(change);
     let fenced = || Refusal::Fenced {
         node: record.node.clone(),
         epoch: record.epoch,
@@ -589,6 +599,7 @@ fn advance_wal(next: &mut Snapshot, record: &Record, to: WalPosition) -> Result<
         });
     }
     node.wal = to;
+    node.order = node.order.max(change.order);
     Ok(())
 }
 
@@ -807,7 +818,7 @@ fn check_segment(segment: &SegmentMeta, table: &Table, sequence: u64) -> Result<
         ));
     }
     let (first, last) = segment.order;
-    if first == 0 || first > last || last > sequence {
+    if first == 0 || first > last || (last > sequence && !is_clock_order(last)) {
         return bad(format!(
             "its write order {first} to {last} is not possible in commit {sequence}"
         ));

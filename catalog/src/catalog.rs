@@ -24,10 +24,13 @@ use crate::log::{Appended, Log};
 use crate::model::{ColumnType, SchemaError, TableKind};
 use crate::record::convert::{self, SortOrders};
 use crate::record::{
-    AddColumns, Change, ChangeSegments, CreateDatabase, CreateTable, ForgetSegments, Kind, Record,
-    RegisterNode, Removed, SetMetadata,
+    AddColumns, AdvanceWal, Change, ChangeSegments, CreateDatabase, CreateTable, ForgetSegments,
+    Kind, Record, RegisterNode, Removed, SetMetadata,
 };
-use crate::snapshot::{MetricMetadata, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition};
+use crate::snapshot::{
+    MetricMetadata, Node, Registration, SegmentId, SegmentMeta, SegmentRef, Snapshot, WalPosition,
+    knows,
+};
 use crate::store::{Store, StoreError};
 
 mod names;
@@ -132,6 +135,21 @@ pub struct TableColumns {
     pub columns: Vec<(String, ColumnType)>,
 }
 
+/// How far a node's log is in segments with a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Covered {
+    /// Everything before it is.
+    pub wal: WalPosition,
+    /// So are all rows up to this write order.
+    pub order: u64,
+}
+
+impl From<WalPosition> for Covered {
+    fn from(wal: WalPosition) -> Self {
+        Self { wal, order: 0 }
+    }
+}
+
 /// Who this process is.
 #[derive(Debug, Clone)]
 struct Identity {
@@ -169,9 +187,13 @@ struct Draft {
 impl Catalog {
     /// Loads the catalog and registers this process as a node, which fences every older process of
     /// it.
-    pub async fn open(store: Store, node: &str, address: &str) -> Result<Self, CatalogError> {
+    pub async fn open(
+        store: Store,
+        node: &str,
+        registration: impl Into<Registration>,
+    ) -> Result<Self, CatalogError> {
         let catalog = Self::load(store, CatalogOptions::default()).await?;
-        catalog.register(node, address).await?;
+        catalog.register(node, registration).await?;
         Ok(catalog)
     }
 
@@ -248,29 +270,88 @@ impl Catalog {
 
     /// Registers this process as a node with its next epoch, which is returned. From now on every
     /// older process of the node is fenced.
-    pub async fn register(&self, node: &str, address: &str) -> Result<u64, CatalogError> {
+    pub async fn register(
+        &self,
+        node: &str,
+        registration: impl Into<Registration>,
+    ) -> Result<u64, CatalogError> {
+        let registration = registration.into();
+        let epoch = self.register_if(node, &registration, |_| true).await?;
+        // Its condition always holds.
+        Ok(epoch.unwrap_or_default())
+    }
+
+    /// The same if the node is in a state that passes, looked at in the very commit.
+    pub async fn register_if(
+        &self,
+        node: &str,
+        registration: &Registration,
+        passes: impl Fn(Option<&Node>) -> bool + Send + Sync,
+    ) -> Result<Option<u64>, CatalogError> {
         let process = self.options.environment.uuid();
-        let snapshot = self
-            .commit(|snapshot| {
-                let change = RegisterNode {
-                    address: address.to_owned(),
-                    process: process.as_bytes().to_vec(),
-                };
-                let epoch = newest_epoch(snapshot, node).saturating_add(1);
-                Ok(Some(Draft {
-                    node: node.to_owned(),
-                    epoch,
-                    changes: vec![Kind::RegisterNode(change)],
-                }))
-            })
-            .await?;
-        let epoch = newest_epoch(&snapshot, node);
+        let mut epoch = None;
+        self.commit(|snapshot| {
+            epoch = passes(snapshot.node(node).map(Arc::as_ref))
+                .then(|| newest_epoch(snapshot, node).saturating_add(1));
+            let change = RegisterNode {
+                address: registration.address.clone(),
+                process: process.as_bytes().to_vec(),
+                roles: registration.roles.number(),
+                knows: knows::ALL,
+                has_left: false,
+            };
+            Ok(epoch.map(|epoch| Draft {
+                node: node.to_owned(),
+                epoch,
+                changes: vec![Kind::RegisterNode(change)],
+            }))
+        })
+        .await?;
+        let Some(epoch) = epoch else {
+            return Ok(None);
+        };
         *self.identity.write() = Some(Identity {
             node: node.to_owned(),
             epoch,
         });
-        tracing::info!(node, epoch, "registered");
-        Ok(epoch)
+        tracing::info!(node, epoch, roles = %registration.roles, "registered");
+        Ok(Some(epoch))
+    }
+
+    /// Commits that this process's node is gone and nothing of its log is left. Nothing can be
+    /// committed as the node afterwards.
+    pub async fn leave(&self) -> Result<(), CatalogError> {
+        let Some(Identity { node, epoch }) = self.identity.read().clone() else {
+            return Err(CatalogError::NotRegistered);
+        };
+        self.commit(|snapshot| {
+            let newest = newest_epoch(snapshot, &node);
+            let own = snapshot.node(&node).filter(|_| newest == epoch);
+            let Some(own) = own else {
+                let node = node.clone();
+                return Err(Refusal::Fenced {
+                    node,
+                    epoch,
+                    newest,
+                });
+            };
+            let change = RegisterNode {
+                address: own.address.to_string(),
+                process: own.process.as_bytes().to_vec(),
+                roles: own.roles.number(),
+                knows: own.knows,
+                has_left: true,
+            };
+            Ok(Some(Draft {
+                node: node.clone(),
+                epoch: epoch.saturating_add(1),
+                changes: vec![Kind::RegisterNode(change)],
+            }))
+        })
+        .await?;
+        *self.identity.write() = None;
+        tracing::info!(node, epoch, "left");
+        Ok(())
     }
 
     /// The state as far as this process knows. Never waits.
@@ -401,29 +482,44 @@ impl Catalog {
     /// twice.
     pub async fn commit_flush(
         &self,
-        wal: WalPosition,
+        covered: impl Into<Covered>,
         segments: &[SegmentMeta],
     ) -> Result<Arc<Snapshot>, CatalogError> {
+        let Covered { wal, order } = covered.into();
         self.commit_as_node(|snapshot| {
             let has_table = |s: &&SegmentMeta| {
                 snapshot
                     .table(&s.database, &s.table)
                     .is_some_and(|table| table.id == s.table_id)
             };
-            let segments: Vec<SegmentMeta> = segments.iter().filter(has_table).cloned().collect();
+            let mut segments: Vec<SegmentMeta> =
+                segments.iter().filter(has_table).cloned().collect();
+            let has_clock_orders = snapshot.all_know(knows::CLOCK_ORDER);
+            for segment in &mut segments {
+                if has_clock_orders && segment.order != (0, 0) {
+                    // No delete before this commit concerns it.
+                    segment.deletes_applied = snapshot.sequence.saturating_add(1);
+                } else {
+                    segment.order = (0, 0);
+                }
+            }
             let mut changes = Vec::new();
             if !self.is_committed(snapshot, &segments) {
                 changes.extend(segment_changes(&[], &segments));
             }
-            let position = self
+            let node = self
                 .identity
                 .read()
                 .as_ref()
-                .and_then(|identity| snapshot.node(&identity.node))
-                .map(|node| node.wal);
-            let done = changes.is_empty() && position >= Some(wal);
-            if !done && position != Some(wal) {
-                changes.push(Kind::AdvanceWal(wal.into()));
+                .and_then(|identity| snapshot.node(&identity.node).cloned());
+            let (position, last) = node.map_or_else(Default::default, |n| (Some(n.wal), n.order));
+            let done = changes.is_empty() && position >= Some(wal) && last >= order;
+            if !done && (position != Some(wal) || last < order) {
+                changes.push(Kind::AdvanceWal(AdvanceWal {
+                    epoch: wal.epoch,
+                    next_seq: wal.next_seq,
+                    order,
+                }));
             }
             Ok(changes)
         })

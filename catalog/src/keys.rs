@@ -16,6 +16,10 @@ pub const LOG: &str = "catalog/log";
 pub const CHECKPOINTS: &str = "catalog/checkpoint";
 /// Where the write-ahead logs of all nodes lie.
 pub const WAL: &str = "wal";
+/// Where nodes show that they live.
+pub const LEASES: &str = "lease";
+/// What the processes of a store show each other.
+pub const CLUSTER_SECRET: &str = "cluster/secret";
 /// Where the data of all tables lie.
 pub const DATA: &str = "data";
 
@@ -65,6 +69,11 @@ pub fn parse_wal_object(node: &str, key: &str) -> Option<(u64, u64)> {
     let rest = key.strip_prefix(&wal_node(node))?.strip_prefix('/')?;
     let (epoch, seq) = rest.split_once('/')?;
     Some((parse_number(epoch, 10)?, parse_number(seq, 20)?))
+}
+
+/// What a node changes while it lives.
+pub fn lease(node: &str) -> String {
+    format!("{LEASES}/{}", folder(node))
 }
 
 /// Where the data of a table lie.

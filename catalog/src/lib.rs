@@ -45,11 +45,11 @@ pub mod verify;
 
 pub use apply::Refusal;
 pub use catalog::{
-    AsOf, Catalog, CatalogError, CatalogOptions, NameLimits, NewToken, TableColumns,
+    AsOf, Catalog, CatalogError, CatalogOptions, Covered, NameLimits, NewToken, TableColumns,
 };
 pub use environment::Environment;
 pub use snapshot::{
-    Database, MetricKind, MetricMetadata, Node, Policies, Retention, Retired, SegmentId,
-    SegmentMeta, SegmentRef, Snapshot, Table, WalPosition, base_database,
+    Database, MetricKind, MetricMetadata, Node, Policies, Registration, Retention, Retired, Roles,
+    SegmentId, SegmentMeta, SegmentRef, Snapshot, Table, WalPosition, base_database,
 };
 pub use store::{ObjectInfo, PutOutcome, S3Settings, Store, StoreError};

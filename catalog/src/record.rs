@@ -259,6 +259,16 @@ pub struct RegisterNode {
     #[prost(bytes = "vec", tag = "2")]
     #[serde(serialize_with = "hex")]
     pub process: Vec<u8>,
+    /// What it does: 1 takes writes, 2 answers queries, 4 merges, their sum, and 8 in any case; 0
+    /// if it does not say.
+    #[prost(uint32, tag = "3")]
+    pub roles: u32,
+    /// What it understands: see `snapshot::knows`.
+    #[prost(uint32, tag = "4")]
+    pub knows: u32,
+    /// It does not start: the process of the epoch before is gone, with nothing left in its log.
+    #[prost(bool, tag = "5")]
+    pub has_left: bool,
 }
 
 /// A new database.
@@ -348,6 +358,9 @@ pub struct AdvanceWal {
     /// In this epoch, objects of lower sequences are in segments.
     #[prost(uint64, tag = "2")]
     pub next_seq: u64,
+    /// Rows of the node up to this write order are in segments; later ones have higher orders.
+    #[prost(uint64, tag = "3")]
+    pub order: u64,
 }
 
 /// Segments of one table come and go.
@@ -635,6 +648,15 @@ pub struct Node {
     /// How far its write-ahead log is in segments.
     #[prost(message, optional, tag = "5")]
     pub wal: Option<AdvanceWal>,
+    /// As in `RegisterNode`.
+    #[prost(uint32, tag = "6")]
+    pub roles: u32,
+    /// As in `RegisterNode`.
+    #[prost(uint32, tag = "7")]
+    pub knows: u32,
+    /// As in `RegisterNode`.
+    #[prost(bool, tag = "8")]
+    pub has_left: bool,
 }
 
 /// A database in a checkpoint.

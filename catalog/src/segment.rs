@@ -33,6 +33,7 @@ mod row_groups;
 pub mod rows;
 pub mod scan;
 pub mod series;
+pub mod write_order;
 pub mod writer;
 
 pub use decimal::ValueLayout;
@@ -45,6 +46,7 @@ pub use meter::{ReadCounts, ReadMeter};
 pub use read_cache::ReadCache;
 pub use reader::OpenSegment;
 pub use rows::{SeriesRun, SortedRows};
-pub use scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder};
+pub use scan::{ScanPlan, ScanRequest, ScanUnit, Source};
 pub use series::{Series, SortOrder};
+pub use write_order::{ORDER_COLUMN, WriteOrder};
 pub use writer::{SegmentWriter, WrittenSegment};

@@ -7,40 +7,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::model::{
     Day, INTERNAL_DATABASE, Limits, LimitsOf, METRICS_TABLE, TableKind, TableSchema, TimeRange,
     Tokens, Tombstone,
 };
 
+mod node;
 mod segment;
 
-pub use segment::{NotASegmentId, ORPHAN_AGE_MS, SegmentId, SegmentMeta, SegmentRef};
-
-/// How far a node's write-ahead log is in segments: everything before it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct WalPosition {
-    /// Objects of lower epochs are in segments.
-    pub epoch: u64,
-    /// In this epoch, objects of lower sequences are in segments.
-    pub next_seq: u64,
-}
-
-/// A process that writes, or was one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Its name, which it keeps when it starts anew.
-    pub name: Arc<str>,
-    /// Counts its starts; a process with a lower one is fenced.
-    pub epoch: u64,
-    /// Where it answers, `host:port`; empty if it does not say.
-    pub address: Arc<str>,
-    /// The process that registered the epoch.
-    pub process: Uuid,
-    /// How far its write-ahead log is in segments.
-    pub wal: WalPosition,
-}
+pub use node::{Node, Registration, Roles, WalPosition, knows};
+pub use segment::{
+    NotASegmentId, ORPHAN_AGE_MS, SegmentId, SegmentMeta, SegmentRef, is_clock_order,
+};
 
 /// What a metric is, as its target says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -144,8 +122,7 @@ impl Table {
         segment: &'a SegmentMeta,
     ) -> impl Iterator<Item = &'a Arc<Tombstone>> {
         self.tombstones.iter().filter(|tombstone| {
-            tombstone.range.overlaps(&segment.time)
-                && tombstone.sequence > segment.order.1.max(segment.deletes_applied)
+            tombstone.range.overlaps(&segment.time) && tombstone.sequence > segment.deletes_seen()
         })
     }
 
@@ -340,6 +317,12 @@ impl Snapshot {
     pub fn limits_of_token(&self, id: u64) -> Limits {
         let limits = self.limits.get(&LimitsOf::Token(id));
         limits.copied().unwrap_or_default()
+    }
+
+    /// Whether every process that may be running understands [`knows`] up to this.
+    pub fn all_know(&self, what: u32) -> bool {
+        let mut running = self.nodes().filter(|node| !node.has_left);
+        running.all(|node| node.knows >= what || node.roles == Roles::NONE)
     }
 
     /// A node by name.

@@ -151,10 +151,11 @@ impl Compactor {
             options.sweep_interval,
         );
         let quarantine = Quarantine::new(options.recheck);
+        let turns = Turns::new(options.threads.clone());
         let compactor = Arc::new(Self {
             catalog,
             options,
-            turns: Turns::default(),
+            turns,
             garbage,
             quarantine,
             counters: CompactorCounters::default(),
@@ -208,10 +209,6 @@ impl Compactor {
                 break;
             }
             for plan in todo {
-                // What went first may have taken inputs; then there is another plan.
-                if !self.is_there(&plan) {
-                    continue;
-                }
                 match self.run(&snapshot, &plan, &mut turn).await {
                     Ok(outcome) => {
                         self.counters.backlog.fetch_sub(1, Ordering::Relaxed);
@@ -231,6 +228,9 @@ impl Compactor {
                             break 'all;
                         }
                     }
+                }
+                if turn.has_given_way() {
+                    break;
                 }
             }
         }
@@ -252,12 +252,6 @@ impl Compactor {
         let mut held = self.turns.paused();
         held.extend(self.quarantine.held().iter());
         held
-    }
-
-    fn is_there(&self, plan: &Plan) -> bool {
-        let snapshot = self.catalog.snapshot();
-        let mut inputs = plan.segments.iter();
-        inputs.all(|segment| snapshot.segment(&segment.reference()).is_some())
     }
 
     /// Runs one plan.
@@ -309,10 +303,10 @@ impl Compactor {
         let added = match merge(
             self.catalog.store(),
             self.catalog.environment(),
+            snapshot,
             table,
             plan,
             self.options.value_layout,
-            &self.options.threads,
             turn,
         )
         .await

@@ -11,14 +11,15 @@ use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{Column, METRIC_NAME, TableKind};
 use tidelake_catalog::segment::encoding::Effort;
-use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, WriteOrder, plan_slices};
+use tidelake_catalog::segment::scan::{ScanRequest, ScanUnit, Source, plan_slices};
+use tidelake_catalog::segment::write_order::{WriteOrder, order_column};
 use tidelake_catalog::segment::{ReadCache, SegmentError, SortOrder, SortedRows, ValueLayout};
 use tidelake_catalog::segment_upload::{SegmentShape, SegmentUpload, UploadError};
-use tidelake_catalog::snapshot::{SegmentMeta, Table};
+use tidelake_catalog::snapshot::{SegmentMeta, Snapshot, Table};
 use tidelake_catalog::store::Store;
 
 use crate::merge_threads::MergeThreads;
-use crate::policy::Plan;
+use crate::policy::{Plan, keeps_orders};
 use crate::turns::Turn;
 
 /// A result larger than this goes on in another segment, from the next series on.
@@ -29,10 +30,10 @@ const TARGET_BYTES: u64 = 512 << 20;
 pub(crate) async fn merge(
     store: &Store,
     environment: &Environment,
+    snapshot: &Snapshot,
     table: &Table,
     plan_of: &Plan,
     layout: ValueLayout,
-    threads: &MergeThreads,
     turn: &mut Turn<'_>,
 ) -> Result<Vec<SegmentMeta>, UploadError> {
     let kind = table.schema.kind;
@@ -49,24 +50,27 @@ pub(crate) async fn merge(
             } else {
                 meta.open_whole(store, kind).await?
             };
-            let order = WriteOrder::Segment(meta.order.1);
+            let order = WriteOrder::of(meta.order);
             Ok::<_, SegmentError>(Source::Segment(order, tombstones, Arc::new(segment)))
         }
     }))
     .await?;
     let order = order_of(kind, &sources).await?;
     let present = |field: &&Column| sources.iter().any(|source| source.has_field(&field.name));
-    let fields: Arc<[Column]> = table.schema.fields().filter(present).cloned().collect();
+    let mut fields: Vec<Column> = table.schema.fields().filter(present).cloned().collect();
+    let have_orders = sources.iter().any(Source::has_orders);
+    // Exemplars replace nothing.
+    if kind != TableKind::Exemplars && keeps_orders(snapshot, table, plan_of, have_orders) {
+        fields.push(order_column());
+    }
+    let fields: Arc<[Column]> = fields.into();
     let orders = plan_of.segments.iter().map(|segment| segment.order);
     let orders = orders.fold(first.order, |a, b| (a.0.min(b.0), a.1.max(b.1)));
     let shape = shape(kind, plan_of, order, Arc::clone(&fields), layout, orders);
     let meta = SegmentMeta {
         level: plan_of.level,
         order: orders,
-        deletes_applied: table
-            .tombstones
-            .last()
-            .map_or(0, |tombstone| tombstone.sequence),
+        deletes_applied: deletes_applied(table, plan_of),
         ..(**first).clone()
     };
 
@@ -86,7 +90,7 @@ pub(crate) async fn merge(
             order: &shape.order,
             parts: parts.iter(),
             planned: Vec::new().into_iter(),
-            threads,
+            threads: turn.threads(),
         };
         let mut output: Option<SegmentUpload> = None;
         let mut rows = units.next().await?;
@@ -101,7 +105,9 @@ pub(crate) async fn merge(
             };
             // While one unit is encoded the next is read.
             let of_push = environment.clone();
-            let pushed = threads.run(async move { current.push(&of_push, unit).await });
+            let pushed = units
+                .threads
+                .run(async move { current.push(&of_push, unit).await });
             let (current, next) = try_join(pushed, units.next()).await?;
             rows = next;
             if current.bytes() >= TARGET_BYTES {
@@ -115,6 +121,13 @@ pub(crate) async fn merge(
         }
     }
     Ok(results)
+}
+
+/// Up to which commit deletes have been applied to all rows of the results, or are older than them.
+fn deletes_applied(table: &Table, plan: &Plan) -> u64 {
+    let last = table.tombstones.last();
+    let of_inputs = plan.segments.iter().map(|input| input.deletes_seen());
+    of_inputs.fold(last.map_or(0, |tombstone| tombstone.sequence), u64::max)
 }
 
 /// In which order the series of the result come.

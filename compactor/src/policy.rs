@@ -397,6 +397,10 @@ impl<'a> Levels<'a> {
     }
 }
 
+mod orders;
+
+pub use orders::keeps_orders;
+
 #[cfg(test)]
 mod damage;
 #[cfg(test)]

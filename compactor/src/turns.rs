@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 use tidelake_catalog::snapshot::{SegmentId, SegmentMeta};
 use tokio::sync::{MutexGuard, OwnedMutexGuard};
 
+use crate::merge_threads::MergeThreads;
 use crate::policy::Goal;
 
 /// Gives turns to merges.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
+    threads: MergeThreads,
     running: Arc<tokio::sync::Mutex<()>>,
     /// One full merge at a time, also while it gives way.
     full: tokio::sync::Mutex<()>,
@@ -35,9 +37,19 @@ pub(crate) struct Turn<'a> {
     _full: Option<MutexGuard<'a, ()>>,
     /// None while it gives way.
     running: Option<OwnedMutexGuard<()>>,
+    /// Since it was asked for the last time.
+    gave_way: bool,
 }
 
 impl Turns {
+    /// For merges on these threads.
+    pub fn new(threads: MergeThreads) -> Self {
+        Self {
+            threads,
+            ..Self::default()
+        }
+    }
+
     /// Waits for a turn.
     pub async fn take(&self, goal: Goal) -> Turn<'_> {
         let (_full, _waiting) = match goal {
@@ -49,6 +61,7 @@ impl Turns {
             goal,
             _full,
             running: Some(Arc::clone(&self.running).lock_owned().await),
+            gave_way: false,
         }
     }
 
@@ -63,12 +76,23 @@ impl Turns {
     }
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// Where the merge computes.
+    pub fn threads(&self) -> &'a MergeThreads {
+        &self.turns.threads
+    }
+
+    /// Whether another merge went first since this was asked: then there are other plans.
+    pub fn has_given_way(&mut self) -> bool {
+        mem::take(&mut self.gave_way)
+    }
+
     /// Lets another merge go first if one waits that may. Meanwhile these segments are held.
     pub async fn give_way(&mut self, inputs: &[Arc<SegmentMeta>]) {
         if self.goal == Goal::Steady || self.turns.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
+        self.gave_way = true;
         let held = inputs.iter().map(|segment| segment.id).collect();
         *self.turns.paused.lock() = held;
         // Given back also if this is dropped before its turn comes.
@@ -128,6 +152,7 @@ mod tests {
         assert!(poll!(&mut on).is_pending());
         drop(turn);
         on.await;
+        assert!(full.has_given_way() && !full.has_given_way());
         assert!(poll!(&mut second).is_pending() && poll!(&mut other).is_pending());
         drop(full);
         drop(second.await);

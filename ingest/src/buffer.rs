@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{TableKind, TimeRange};
-use tidelake_catalog::segment::SortedRows;
+use tidelake_catalog::segment::{SortedRows, WriteOrder};
 
 mod chunk;
 mod held;
@@ -55,8 +55,10 @@ pub struct TableName {
 /// Sorted rows with their place in the order of writes.
 #[derive(Debug, Clone)]
 pub struct RecentRows {
-    /// Higher is later.
-    pub order: u64,
+    /// Tells these from all other rows that this process ever gives.
+    pub id: u64,
+    /// Where they stand among all writes.
+    pub order: WriteOrder,
     /// The rows.
     pub rows: Arc<SortedRows>,
 }
@@ -88,7 +90,7 @@ pub struct Buffer {
     tables: RwLock<HashMap<TableName, Arc<TableBuffer>>>,
     held: Held,
     rows: AtomicUsize,
-    next_order: AtomicU64,
+    next_id: AtomicU64,
 }
 
 impl Buffer {
@@ -98,7 +100,7 @@ impl Buffer {
             tables: RwLock::default(),
             held: Held::new(memory),
             rows: AtomicUsize::new(0),
-            next_order: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
         }
     }
 
@@ -112,13 +114,15 @@ impl Buffer {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Appends rows of one table. Calls come in the order of the log, one at a time.
+    /// Appends rows of one table that were written together. Calls come in the order of the log, one
+    /// at a time.
     pub fn append(
         &self,
         name: &TableName,
         kind: TableKind,
         registry: &Arc<SeriesRegistry>,
         rows: Rows,
+        order: u64,
     ) {
         if rows.is_empty() {
             return;
@@ -127,17 +131,15 @@ impl Buffer {
         self.rows.fetch_add(rows.len(), Ordering::Relaxed);
         let mut chunks = table.chunks.lock();
         // Numbers of series mean something only within their registry.
-        if chunks
-            .open
-            .as_ref()
-            .is_some_and(|open| !open.same_registry(registry) || rows.len() >= CHUNK_ROWS / 2)
-        {
+        if chunks.open.as_ref().is_some_and(|open| {
+            !open.same_registry(registry) || !open.takes(&rows) || rows.len() >= CHUNK_ROWS / 2
+        }) {
             self.freeze(&mut chunks);
         }
         let open = chunks
             .open
             .get_or_insert_with(|| OpenChunk::new(kind, Arc::clone(registry), self.held.none()));
-        open.append(rows);
+        open.append(rows, order);
         if open.rows() >= CHUNK_ROWS || open.bytes() >= CHUNK_BYTES {
             self.freeze(&mut chunks);
         }
@@ -158,9 +160,14 @@ impl Buffer {
 
     fn freeze(&self, chunks: &mut TableChunks) {
         if let Some(open) = chunks.open.take() {
-            let order = self.next_order.fetch_add(1, Ordering::Relaxed);
-            chunks.frozen.push(Arc::new(Chunk::new(open, order)));
+            chunks
+                .frozen
+                .push(Arc::new(Chunk::new(open, self.draw_id())));
         }
+    }
+
+    fn draw_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The rows of a table whose times may lie in the range, sorted, in no particular order of
@@ -199,12 +206,7 @@ impl Buffer {
         let overlapping = all
             .into_iter()
             .filter(|chunk| chunk.time_range().overlaps(&range));
-        overlapping
-            .map(|chunk| RecentRows {
-                order: chunk.order(),
-                rows: chunk.sorted(),
-            })
-            .collect()
+        overlapping.map(|chunk| chunk.recent()).collect()
     }
 
     /// Whether any rows of a table are not released.
@@ -231,7 +233,7 @@ impl Buffer {
 
     /// Replaces chunks by one with the same rows. Gives up if a flush took them meanwhile.
     fn consolidate(&self, table: &TableBuffer, small: &[Arc<Chunk>]) {
-        let Some(merged) = Chunk::merge(table.kind, small) else {
+        let Some(merged) = Chunk::merge(table.kind, self.draw_id(), small) else {
             return;
         };
         let mut chunks = table.chunks.lock();
@@ -315,19 +317,9 @@ impl Rotated {
 
     /// The tables with their sorted rows, in the order of writes.
     pub fn tables(&self) -> impl Iterator<Item = (&TableName, TableKind, Vec<RecentRows>)> {
-        self.tables.iter().map(|(name, kind, chunks)| {
-            (
-                name,
-                *kind,
-                chunks
-                    .iter()
-                    .map(|c| RecentRows {
-                        order: c.order(),
-                        rows: c.sorted(),
-                    })
-                    .collect(),
-            )
-        })
+        self.tables
+            .iter()
+            .map(|(name, kind, chunks)| (name, *kind, chunks.iter().map(|c| c.recent()).collect()))
     }
 }
 

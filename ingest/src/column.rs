@@ -63,6 +63,17 @@ impl FieldColumn {
         }
     }
 
+    /// Integers that the first rows have, each its own.
+    pub fn of_integers(name: Arc<str>, values: Vec<i64>) -> Self {
+        Self {
+            name,
+            kind: ColumnType::Integer,
+            count: values.len(),
+            values: FieldValues::Integer(values),
+            rows: None,
+        }
+    }
+
     /// Number of rows that have the field.
     pub fn count(&self) -> usize {
         self.count

@@ -9,8 +9,8 @@ use tidelake_catalog::Environment;
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::{Column, Day, TableKind, TimeRange, TimeUnit};
 use tidelake_catalog::segment::encoding::Effort;
-use tidelake_catalog::segment::scan::{ScanUnit, WriteOrder, plan_runs};
-use tidelake_catalog::segment::{Series, SortOrder, ValueLayout};
+use tidelake_catalog::segment::scan::{ScanUnit, plan_runs};
+use tidelake_catalog::segment::{Series, SortOrder, ValueLayout, WriteOrder};
 use tidelake_catalog::segment_upload::{SegmentShape, SegmentUpload, UploadError, encoding};
 use tidelake_catalog::snapshot::SegmentMeta;
 use tidelake_catalog::store::Store;
@@ -152,6 +152,10 @@ async fn write_day(
         chunks: of_day.map(|(chunk, _)| chunk.clone()).collect(),
         range,
     });
+    let orders = day_rows.chunks.iter().map(|chunk| chunk.order);
+    let order = orders
+        .reduce(WriteOrder::union)
+        .unwrap_or(WriteOrder::of((0, 0)));
     let parted = Arc::clone(&day_rows);
     let shape_and_parts = move || {
         let shape = parted.shape(origin);
@@ -165,8 +169,7 @@ async fn write_day(
         table_id: name.id,
         day,
         level: 0,
-        // Of the commit to come.
-        order: (0, 0),
+        order: (order.first, order.last),
         deletes_applied: 0,
         id: environment.segment_id(),
         // Known at the end.
@@ -257,10 +260,11 @@ impl DayRows {
 
     /// Puts the series of a part in order.
     fn plan(&self, shape: &SegmentShape, part: &Part) -> Vec<ScanUnit> {
-        let chunks = self.chunks.iter().zip(part).map(|(chunk, runs)| {
-            let order = WriteOrder::Recent(chunk.order);
-            (order, Arc::clone(&chunk.rows), runs.as_slice())
-        });
+        let chunks = self
+            .chunks
+            .iter()
+            .zip(part)
+            .map(|(chunk, runs)| (chunk.order, Arc::clone(&chunk.rows), runs.as_slice()));
         let fields = Arc::clone(&shape.fields);
         plan_runs(
             self.kind,

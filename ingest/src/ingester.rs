@@ -15,9 +15,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
-use tidelake_catalog::model::{INTERNAL_DATABASE, TimeRange};
-use tidelake_catalog::snapshot::{self, SegmentMeta};
-use tidelake_catalog::{Catalog, NameLimits};
+use tidelake_catalog::model::{INTERNAL_DATABASE, TableKind, TimeRange};
+use tidelake_catalog::snapshot::{self, SegmentMeta, Snapshot};
+use tidelake_catalog::{Catalog, Covered, NameLimits};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, RecentRows, Rotated, TableName};
@@ -36,6 +36,7 @@ use crate::wal::{
     FIRST_SEQ, Frame, Protocol, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
     WalPosition, WalState, WalWriter, WriterId,
 };
+use crate::write_clock::{NoPeers, Orders, WriteClock};
 
 /// Samples of a body of remote write. An empty one is two bytes in the body and twenty in memory;
 /// senders put some thousands into a body.
@@ -101,10 +102,13 @@ pub struct IngestOptions {
     pub labels: LabelLimits,
     /// How OTLP is translated.
     pub otlp: crate::otlp::Settings,
-    /// How often to look whether another process took this node over.
-    pub fence_check_interval: Duration,
+    /// How often to look whether another process took this node over; never if somebody else follows
+    /// the catalog, whose news are looked at in any case.
+    pub fence_check_interval: Option<Duration>,
     /// The write-ahead log.
     pub wal: WalOptions,
+    /// Where writes get their order from; the node's own clock, if there is nobody else.
+    pub orders: Option<Orders>,
     /// Whether to start although acknowledged objects of the log are gone or damaged. What they
     /// held is lost.
     pub accept_lost_wal: bool,
@@ -123,8 +127,9 @@ impl Default for IngestOptions {
             names: NameLimits::default(),
             labels: LabelLimits::NONE,
             otlp: crate::otlp::Settings::default(),
-            fence_check_interval: Duration::from_secs(1),
+            fence_check_interval: Some(Duration::from_secs(1)),
             wal: WalOptions::local(),
+            orders: None,
             accept_lost_wal: false,
         }
     }
@@ -162,7 +167,7 @@ impl IngestCounters {
 /// A flush whose segments are on the store and whose commit is not known to have succeeded.
 struct Pending {
     rotated: Rotated,
-    covered: WalPosition,
+    covered: Applied,
     segments: Vec<SegmentMeta>,
 }
 
@@ -180,9 +185,10 @@ pub struct Ingester {
     registries: Arc<Registries>,
     preparer: Preparer,
     wal: WalWriter<Vec<TableBatch>>,
-    /// Everything before this position is in the buffer or in segments. Held while a group is
-    /// applied and while the buffer is rotated, so that a rotation falls between two groups.
-    applied: Arc<Mutex<WalPosition>>,
+    /// Held while a group is applied and while the buffer is rotated, so that a rotation falls
+    /// between two groups.
+    applied: Arc<Mutex<Applied>>,
+    orders: Orders,
     flush: tokio::sync::Mutex<FlushState>,
     full: Arc<Notify>,
     fenced: watch::Sender<Option<String>>,
@@ -214,10 +220,30 @@ fn is_tight(memory: &MemoryBudget) -> bool {
     memory.state(Share::Buffer).used >= memory.limit(Share::Buffer) / 4 * 3
 }
 
-fn apply(buffer: &Buffer, tables: Vec<TableBatch>) {
-    for table in tables {
-        buffer.append(&table.name, table.kind, &table.registry, table.rows);
+/// What is in the buffer or in segments.
+#[derive(Debug, Clone, Copy)]
+struct Applied {
+    /// Everything before it is.
+    position: WalPosition,
+    /// And with it the rows up to this write order.
+    order: u64,
+}
+
+/// Puts the rows of a group into the buffer. They keep their orders if others write as well.
+fn apply(buffer: &Buffer, tables: Vec<TableBatch>, order: u64, keeps_orders: bool) {
+    for mut table in tables {
+        // Exemplars replace nothing.
+        if keeps_orders && table.kind != TableKind::Exemplars {
+            table.rows.keep_order(order);
+        }
+        buffer.append(&table.name, table.kind, &table.registry, table.rows, order);
     }
+}
+
+/// Whether rows of other nodes may have been written between those of this node's log.
+fn were_others(snapshot: &Snapshot, node: &str) -> bool {
+    let mut others = snapshot.nodes().filter(|other| &*other.name != node);
+    others.any(|other| other.order > 0 || other.takes_writes())
 }
 
 impl Ingester {
@@ -257,6 +283,15 @@ impl Ingester {
             seq: covered.next_seq,
         };
         let writer = WriterId::draw(catalog.environment());
+        let orders = options.orders.clone().unwrap_or_else(|| Orders {
+            clock: Arc::new(WriteClock::new(catalog.environment(), &node)),
+            peers: Arc::new(NoPeers),
+        });
+        let snapshot = catalog.snapshot();
+        let last_orders = snapshot.nodes().map(|node| node.order);
+        orders.clock.observe(last_orders.max().unwrap_or(0));
+        let were_others = were_others(&snapshot, &node);
+        let mut replayed_order = snapshot.node(&node).map_or(0, |own| own.order);
 
         let clock = Arc::new(SystemClock::default());
         let replay_error = |error: crate::wal::ReplayError| match error {
@@ -292,40 +327,35 @@ impl Ingester {
             pending: None,
         };
         while let Some(group) = replay.next().await.map_err(replay_error)? {
+            let mut applied = Applied {
+                position: group.position,
+                order: replayed_order,
+            };
             for frame in &group.frames {
+                // Groups that were written before they had an order get theirs in their own order.
+                replayed_order = match group.order {
+                    0 => replayed_order.max(orders.clock.of_time(frame.received_ns)),
+                    order => order,
+                };
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
                         // Memory for series: a flush makes room.
-                        flush_to(
-                            &catalog,
-                            &node,
-                            &buffer,
-                            &registries,
-                            &mut flush,
-                            group.position,
-                        )
-                        .await?;
+                        flush_to(&catalog, &node, &buffer, &registries, &mut flush, applied)
+                            .await?;
                         preparer.prepare(frame, true).await
                     }
                     other => other,
                 };
-                apply(
-                    &buffer,
-                    prepared
-                        .map_err(|error| replay_failed(&group.position, error))?
-                        .tables,
-                );
+                let prepared = prepared.map_err(|error| replay_failed(&group.position, error))?;
+                apply(&buffer, prepared.tables, replayed_order, were_others);
             }
+            applied = Applied {
+                position: group.position.next(),
+                order: replayed_order,
+            };
+            orders.clock.observe(replayed_order);
             if buffer.bytes() >= options.flush_bytes {
-                flush_to(
-                    &catalog,
-                    &node,
-                    &buffer,
-                    &registries,
-                    &mut flush,
-                    group.position.next(),
-                )
-                .await?;
+                flush_to(&catalog, &node, &buffer, &registries, &mut flush, applied).await?;
             }
         }
         catalog.limit_names(options.names);
@@ -348,9 +378,16 @@ impl Ingester {
                 "acknowledged objects of the write-ahead log are lost; what is there was replayed"
             );
             // The next start must not find the loss again.
-            flush_to(&catalog, &node, &buffer, &registries, &mut flush, start).await?;
+            let applied = Applied {
+                position: start,
+                order: replayed_order,
+            };
+            flush_to(&catalog, &node, &buffer, &registries, &mut flush, applied).await?;
         }
-        let applied = Arc::new(Mutex::new(start));
+        let applied = Arc::new(Mutex::new(Applied {
+            position: start,
+            order: replayed_order,
+        }));
         let full = Arc::new(Notify::new());
         let tap = Arc::new(Tap::default());
         let sink = {
@@ -362,12 +399,17 @@ impl Ingester {
                 options.flush_bytes,
             );
             let memory = Arc::clone(&options.memory);
-            move |position: WalPosition, groups: Vec<Vec<TableBatch>>| {
+            let peers = Arc::clone(&orders.peers);
+            move |position: WalPosition, order: u64, groups: Vec<Vec<TableBatch>>| {
                 let arrivals = tap.copy(&groups);
                 {
                     let mut applied = applied.lock();
-                    groups.into_iter().for_each(|tables| apply(&buffer, tables));
-                    *applied = position.next();
+                    let keeps_orders = peers.are_there();
+                    for tables in groups {
+                        apply(&buffer, tables, order, keeps_orders);
+                    }
+                    applied.position = position.next();
+                    applied.order = applied.order.max(order);
                 }
                 tap.send(arrivals);
                 if buffer.bytes() >= flush_bytes
@@ -391,6 +433,7 @@ impl Ingester {
             start,
             writer,
             options.wal.clone(),
+            orders.clone(),
             sink,
         );
         flush.truncator = Truncator::new(store.clone(), &node, start, &report, wal.metrics());
@@ -402,6 +445,7 @@ impl Ingester {
             preparer,
             wal,
             applied,
+            orders,
             flush: tokio::sync::Mutex::new(flush),
             full,
             fenced: watch::Sender::new(None),
@@ -687,21 +731,24 @@ impl Ingester {
 
     async fn flush_once(&self, state: &mut FlushState) -> Result<u64, IngestError> {
         if state.pending.is_none() {
-            let (rotated, covered) = {
+            let (rotated, mut covered) = {
                 let applied = self.applied.lock();
                 (self.buffer.rotate(), *applied)
             };
             // What comes from now on need not wait for the flush to get rid of old series.
             self.registries.renew();
-            if rotated.is_empty() && covered <= state.covered {
-                return Ok(0);
+            if rotated.is_empty() && covered.position <= state.covered {
+                let Some(order) = self.order_to_tell(covered.order) else {
+                    return Ok(0);
+                };
+                covered.order = order;
             }
             let segments = encode(
                 &self.catalog,
                 &self.node,
                 &self.options.memory,
                 &rotated,
-                covered,
+                covered.position,
             )
             .await?;
             state.pending = Some(Pending {
@@ -727,11 +774,24 @@ impl Ingester {
             };
             self.registries.retain(is_there);
             self.buffer.retain(is_there);
-            state.covered = pending.covered;
-            self.wal.covered(pending.covered);
-            state.truncator.truncate(pending.covered).await;
+            let covered = pending.covered.position;
+            state.covered = covered;
+            self.wal.covered(covered);
+            state.truncator.truncate(covered).await;
         }
         Ok(rows)
+    }
+
+    /// What a node without rows tells the others when these have written: all that it will take has
+    /// a higher order, so that theirs can be merged.
+    fn order_to_tell(&self, applied: u64) -> Option<u64> {
+        let snapshot = self.catalog.snapshot();
+        let own = snapshot.node(&self.node).map_or(0, |own| own.order);
+        let others = snapshot.nodes().filter(|other| *other.name != *self.node);
+        let have_written = others.map(|other| other.order).max() > Some(own);
+        (have_written && self.orders.peers.are_there())
+            .then(|| self.orders.clock.between_groups(applied))
+            .flatten()
     }
 
     /// Segments that could not be committed for half a day may be taken for orphans and deleted:
@@ -756,7 +816,7 @@ impl Ingester {
                 &self.node,
                 &self.options.memory,
                 &pending.rotated,
-                pending.covered,
+                pending.covered.position,
             )
             .await?;
         }
@@ -851,8 +911,12 @@ async fn encode(
 
 async fn commit(catalog: &Catalog, pending: &Pending) -> Result<(), IngestError> {
     let covered = snapshot::WalPosition {
-        epoch: pending.covered.epoch,
-        next_seq: pending.covered.seq,
+        epoch: pending.covered.position.epoch,
+        next_seq: pending.covered.position.seq,
+    };
+    let covered = Covered {
+        wal: covered,
+        order: pending.covered.order,
     };
     catalog
         .commit_flush(covered, &pending.segments)
@@ -868,10 +932,11 @@ async fn flush_to(
     buffer: &Buffer,
     registries: &Registries,
     state: &mut FlushState,
-    covered: WalPosition,
+    covered: Applied,
 ) -> Result<(), IngestError> {
     let rotated = buffer.rotate();
-    let segments = encode(catalog, node, registries.memory(), &rotated, covered).await?;
+    let position = covered.position;
+    let segments = encode(catalog, node, registries.memory(), &rotated, position).await?;
     let pending = Pending {
         rotated,
         covered,
@@ -880,7 +945,7 @@ async fn flush_to(
     commit(catalog, &pending).await?;
     buffer.release(&pending.rotated);
     registries.renew();
-    state.covered = covered;
+    state.covered = position;
     Ok(())
 }
 
@@ -951,14 +1016,27 @@ async fn sweep_log(ingester: std::sync::Weak<Ingester>, covered: WalPosition) {
     }
 }
 
-async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Duration) {
+async fn watch_for_fence(ingester: std::sync::Weak<Ingester>, interval: Option<Duration>) {
+    let Some(mut news) = ingester
+        .upgrade()
+        .map(|ingester| ingester.catalog.subscribe())
+    else {
+        return;
+    };
     loop {
-        tokio::time::sleep(interval).await;
+        match interval {
+            Some(interval) => tokio::time::sleep(interval).await,
+            None if news.changed().await.is_err() => return,
+            None => {}
+        }
         let Some(ingester) = ingester.upgrade() else {
             return;
         };
-        // A store that is away says nothing about fences.
-        if ingester.catalog.refresh().await.is_ok() && ingester.catalog.is_fenced() {
+        if interval.is_some() {
+            // A store that is away says nothing about fences.
+            let _ = ingester.catalog.refresh().await;
+        }
+        if ingester.catalog.is_fenced() {
             ingester.fence(&format!(
                 "a newer process has registered as node {:?}",
                 ingester.node

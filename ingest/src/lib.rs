@@ -9,7 +9,7 @@
 //!    [`series_registry`] turns label sections as received into series numbers; new tables and
 //!    columns are committed to the catalog.
 //! 3. [`wal`]: the request as received is made durable, many in one object, before anybody is told
-//!    "stored".
+//!    "stored". [`write_clock`] says where it stands among all writes.
 //! 4. [`buffer`]: its rows become visible to queries.
 //!    [`tap`] shows copies of them to those who watch.
 //! 5. [`flush`]: chunks of the buffer become segments, one commit names them and lets the log be
@@ -34,6 +34,7 @@ pub mod series_quota;
 pub mod series_registry;
 pub mod tap;
 pub mod wal;
+pub mod write_clock;
 
 pub use ingester::{IngestOptions, Ingester};
 pub use label_limits::LabelLimits;

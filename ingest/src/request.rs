@@ -82,7 +82,7 @@ pub enum IngestError {
 
 impl IngestError {
     /// Something is missing that should be back soon.
-    pub(crate) fn unavailable(reason: impl ToString) -> Self {
+    pub fn unavailable(reason: impl ToString) -> Self {
         Self::Unavailable {
             reason: reason.to_string(),
             retry_after_s: 1,

@@ -3,6 +3,8 @@
 //! A row is a series, a time and some fields. Rows keep the order in which they were received,
 //! because of two rows with one series and time the later one wins, field by field.
 
+use tidelake_catalog::segment::ORDER_COLUMN;
+
 use crate::column::FieldColumn;
 
 /// Rows of one table.
@@ -26,6 +28,19 @@ impl Rows {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.time.is_empty()
+    }
+
+    /// Gives every row its place in the order of all writes.
+    pub fn keep_order(&mut self, order: u64) {
+        let orders = vec![order as i64; self.len()];
+        self.fields
+            .push(FieldColumn::of_integers(ORDER_COLUMN.into(), orders));
+    }
+
+    /// Whether they have their places in the order of all writes.
+    pub fn has_orders(&self) -> bool {
+        let last = self.fields.last();
+        last.is_some_and(|field| &*field.name == ORDER_COLUMN)
     }
 
     /// Bytes of memory that the rows hold, spare capacity included.

@@ -8,6 +8,7 @@
 //! - [`frame`]: how a group lies in an object; specified in `FORMAT.md`.
 //! - [`writer`]: group commit in strict order, with 503 instead of waiting while the store is gone.
 //! - [`replay`]: what is in the log after a position, and the fences that stop older processes.
+//! - [`latest_order`]: what others must know of a log whose node does not answer.
 //! - [`durable_end`]: how later objects tell that an earlier one was acknowledged and is lost.
 //! - [`truncate`]: deletes what segments cover.
 //! - [`verify`]: whether a replay would succeed, for `tidelake verify`.
@@ -31,6 +32,7 @@ use tidelake_catalog::snapshot;
 pub mod clock;
 pub mod durable_end;
 pub mod frame;
+pub mod latest_order;
 pub mod metrics;
 pub mod replay;
 pub mod truncate;
@@ -41,6 +43,7 @@ pub mod writer;
 mod simulation;
 
 pub use frame::{ContentEncoding, Frame, OtlpFormat, Precision, Protocol, WriterId};
+pub use latest_order::latest_order;
 pub use metrics::WalMetrics;
 pub use replay::{Loss, Replay, ReplayError, ReplayOptions, ReplayReport, ReplayedGroup};
 pub use truncate::Truncator;

@@ -4,7 +4,7 @@
 //! and says so. For that it has to know before it reads; so damage is remembered for a while, and a
 //! query that meets more of it is run again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -47,19 +47,31 @@ impl Damaged {
 
 /// What one query has left out.
 #[derive(Debug, Default)]
-pub(crate) struct LeftOut(Mutex<BTreeMap<SegmentId, String>>);
+pub(crate) struct LeftOut {
+    segments: Mutex<BTreeMap<SegmentId, String>>,
+    missing: Mutex<BTreeSet<String>>,
+}
 
 impl LeftOut {
     pub(crate) fn add(&self, id: SegmentId, error: String) {
-        self.0.lock().insert(id, error);
+        self.segments.lock().insert(id, error);
+    }
+
+    /// Notes rows that are in no segment and cannot be had.
+    pub(crate) fn add_missing(&self, sentence: &str) {
+        self.missing.lock().insert(sentence.to_owned());
     }
 
     /// One sentence for each.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.0
-            .lock()
+        let segments = self.segments.lock();
+        let segments = segments
             .values()
-            .map(|error| format!("the answer is partial, a segment is left out: {error}"))
-            .collect()
+            .map(|error| format!("the answer is partial, a segment is left out: {error}"));
+        let missing = self.missing.lock();
+        let missing = missing
+            .iter()
+            .map(|sentence| format!("the answer is partial: {sentence}"));
+        segments.chain(missing).collect()
     }
 }

@@ -17,9 +17,9 @@ use tidelake_catalog::model::{
     Column, METRIC_NAME, METRICS_TABLE, Matcher, TableKind, TableSchema, TimeRange,
 };
 use tidelake_catalog::segment::disk_cache::DiskCache;
-use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, WriteOrder, plan};
+use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, plan};
 use tidelake_catalog::segment::{
-    LabelTexts, OpenSegment, ReadCache, ReadMeter, SegmentError, Series, SortedRows,
+    LabelTexts, OpenSegment, ReadCache, ReadMeter, SegmentError, Series, SortedRows, WriteOrder,
 };
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
@@ -30,17 +30,26 @@ use crate::segment_cache::SegmentCache;
 /// Segments that are opened at a time.
 const OPEN_AT_ONCE: usize = 16;
 
+/// What there is of a table that is acknowledged but not yet in a segment.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Sorted rows, each with its place in the order of writes.
+    pub rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+    /// Who cannot be asked, and why, as sentences.
+    pub missing: Vec<String>,
+}
+
 /// Rows that are acknowledged but not yet in a segment.
 #[async_trait]
 pub trait RecentRows: Send + Sync + 'static {
-    /// Sorted rows of a table whose times may lie in the range, each with its place in the order of
-    /// writes.
+    /// Those of a table whose times may lie in the range. When this returns, the catalog has every
+    /// segment that holds other rows which were acknowledged before the call.
     async fn recent(
         &self,
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError>;
+    ) -> Result<Recent, SegmentError>;
 }
 
 /// A process that only reads what is on the store.
@@ -49,13 +58,8 @@ pub struct NoRecentRows;
 
 #[async_trait]
 impl RecentRows for NoRecentRows {
-    async fn recent(
-        &self,
-        _: &str,
-        _: &str,
-        _: TimeRange,
-    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        Ok(Vec::new())
+    async fn recent(&self, _: &str, _: &str, _: TimeRange) -> Result<Recent, SegmentError> {
+        Ok(Recent::default())
     }
 }
 
@@ -251,7 +255,7 @@ impl Tables {
             async move {
                 let segment = self.open(&meta, kind).await?;
                 Ok::<_, SegmentError>(segment.map(|segment| {
-                    Source::Segment(WriteOrder::Segment(meta.order.1), tombstones, segment)
+                    Source::Segment(WriteOrder::of(meta.order), tombstones, segment)
                 }))
             }
         });
@@ -265,7 +269,7 @@ impl Tables {
         sources.extend(
             recent
                 .into_iter()
-                .map(|(order, rows)| Source::Rows(WriteOrder::Recent(order), rows)),
+                .map(|(order, rows)| Source::Rows(order, rows)),
         );
         Ok(Some(TableSources {
             schema,
@@ -282,7 +286,7 @@ impl Tables {
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<(Vec<(u64, Arc<SortedRows>)>, Arc<Snapshot>), SegmentError> {
+    ) -> Result<(Vec<(WriteOrder, Arc<SortedRows>)>, Arc<Snapshot>), SegmentError> {
         if let Some(snapshot) = &self.at {
             return Ok((Vec::new(), Arc::clone(snapshot)));
         }
@@ -298,9 +302,26 @@ impl Tables {
             let recent = self.inner.recent.recent(database, table, range).await?;
             let snapshot = self.snapshot();
             if removals(&snapshot) == before {
-                return Ok((recent, snapshot));
+                self.note_missing(&recent.missing)?;
+                return Ok((recent.rows, snapshot));
             }
         }
+    }
+
+    /// An answer without rows that may be somewhere else is partial.
+    fn note_missing(&self, missing: &[String]) -> Result<(), SegmentError> {
+        for sentence in missing {
+            match &self.left_out {
+                Some(left_out) => left_out.add_missing(sentence),
+                None => {
+                    return Err(SegmentError::Unavailable {
+                        object: "rows that are in no segment yet".to_owned(),
+                        message: sentence.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An open segment; `None` if it is damaged and may be left out.

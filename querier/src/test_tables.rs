@@ -15,13 +15,13 @@ use tidelake_catalog::model::{
     ColumnType, Day, EXEMPLARS_TABLE, METRICS_TABLE, TableKind, TimeRange,
 };
 use tidelake_catalog::segment::encoding::Effort;
-use tidelake_catalog::segment::{SegmentError, SortOrder, SortedRows, ValueLayout};
+use tidelake_catalog::segment::{SegmentError, SortOrder, SortedRows, ValueLayout, WriteOrder};
 use tidelake_catalog::segment_upload::{SegmentShape, SegmentUpload};
 use tidelake_catalog::snapshot::{SegmentMeta, WalPosition};
 use tidelake_catalog::store::faulty::{Faults, FaultyStore};
 use tidelake_catalog::{Catalog, CatalogOptions, Environment, Store, TableColumns};
 
-use crate::tables::{RecentRows, Tables};
+use crate::tables::{Recent, RecentRows, Tables};
 
 pub(crate) use rows::{Cell, Row, labels, matchers, row, sample, words};
 use rows::{fields_of, sorted};
@@ -59,20 +59,25 @@ impl RecentRows for TestRecent {
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
+    ) -> Result<Recent, SegmentError> {
         let is_asked_for = |name: &str, rows: &SortedRows| {
             let time = rows.time_range();
             (database, table) == (DATABASE, name) && time.is_some_and(|time| time.overlaps(&range))
         };
         let chunks = self.chunks.lock().clone();
-        let found = (0..).zip(chunks);
+        // Later than every commit.
+        let found = (1 << 60..).zip(chunks);
         let found = found.filter(|(_, (name, rows))| is_asked_for(name, rows));
-        let found = found.map(|(order, (_, rows))| (order, rows)).collect();
+        let found = found.map(|(order, (_, rows))| (WriteOrder::of((order, order)), rows));
+        let rows = found.collect();
         let event = self.meanwhile.lock().take();
         if let Some(event) = event {
             event.await;
         }
-        Ok(found)
+        Ok(Recent {
+            rows,
+            missing: Vec::new(),
+        })
     }
 }
 

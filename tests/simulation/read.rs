@@ -16,7 +16,7 @@ use tidelake_querier::promql::exec::{EngineOptions, QueryError, QueryParams, Val
 use tidelake_querier::promql::parse::parse;
 use tidelake_querier::promql::source::SourceError;
 use tidelake_querier::sql::SqlError;
-use tidelake_querier::tables::Tables;
+use tidelake_querier::tables::{Recent, RecentRows, Tables};
 
 use crate::model::{CellKey, Cells};
 use crate::workload::DATABASE;
@@ -275,18 +275,17 @@ pub async fn sql(querier: &Querier, table: &str, metric: &str) -> Result<Cells, 
 pub struct OwnRows(pub Arc<tidelake_ingest::Ingester>);
 
 #[async_trait::async_trait]
-impl tidelake_querier::tables::RecentRows for OwnRows {
+impl RecentRows for OwnRows {
     async fn recent(
         &self,
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        Ok(self
-            .0
-            .recent(database, table, range)
-            .into_iter()
-            .map(|chunk| (chunk.order, chunk.rows))
-            .collect())
+    ) -> Result<Recent, SegmentError> {
+        let recent = self.0.recent(database, table, range).into_iter();
+        Ok(Recent {
+            rows: recent.map(|chunk| (chunk.order, chunk.rows)).collect(),
+            missing: Vec::new(),
+        })
     }
 }

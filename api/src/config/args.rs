@@ -52,6 +52,19 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_NODE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// What this process does, of ingest, query and compact [default: all three]
+    #[arg(long, env = "TIDELAKE_ROLES", value_name = "LIST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<String>,
+    /// Where other processes of the store reach this one [default: the address of --listen]
+    #[arg(long, env = "TIDELAKE_ADVERTISE", value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// After so long without a sign of life a node is dead, and another adopts its log
+    /// [default: 10000]
+    #[arg(long, env = "TIDELAKE_LEASE_MS", value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
     /// Log filter, as in RUST_LOG [default: info]
     #[arg(long, env = "TIDELAKE_LOG", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

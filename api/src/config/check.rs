@@ -1,11 +1,14 @@
 //! Which settings go together.
 
+use tidelake_catalog::Roles;
 use tidelake_compactor::policy::MAX_INPUTS;
 
 use super::{Config, ConfigError};
 
 /// Shortest time between two measurements of the server by itself, in milliseconds.
 const MIN_SELF_MONITORING_MS: u64 = 100;
+/// Shortest lease, in milliseconds.
+const MIN_LEASE_MS: u64 = 1000;
 
 impl Config {
     /// Checks all settings.
@@ -32,6 +35,14 @@ impl Config {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError(format!("{name} must be greater than 0")));
+        }
+        if let Err(error) = self.roles.parse::<Roles>() {
+            return Err(ConfigError(format!("roles: {error}")));
+        }
+        if self.lease_ms < MIN_LEASE_MS {
+            return Err(ConfigError(format!(
+                "lease_ms must be at least {MIN_LEASE_MS}: shorter pauses of a process are usual"
+            )));
         }
         if (1..MIN_SELF_MONITORING_MS).contains(&self.self_monitoring_interval_ms) {
             return Err(ConfigError(format!(

@@ -36,14 +36,19 @@ async fn health() -> Response {
 /// 200 while reads and writes are served. Segments that are damaged or gone are counted: only what is
 /// in them cannot be read, and an orchestrator that takes the server away would make it more.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let ready = app
-        .service
-        .backend()
-        .and_then(|backend| takes_writes(&backend.ingester.log_state()));
+    let ready = app.service.backend().and_then(|backend| {
+        if backend.cluster().is_leaving() {
+            return Err(ServiceError::unavailable("stopping"));
+        }
+        let ingester = backend.ingester.as_ref();
+        ingester.map_or(Ok(()), |ingester| takes_writes(&ingester.log_state()))
+    });
     let damaged = app
         .service
         .backend()
-        .map_or(0, |backend| backend.compactor.damaged_segments());
+        .ok()
+        .and_then(|backend| backend.compactor.as_ref())
+        .map_or(0, |compactor| compactor.damaged_segments());
     match ready {
         Ok(()) => Json(json!({ "status": "ready", "damaged_segments": damaged })).into_response(),
         Err(error) => error.respond(Dialect::Influx),

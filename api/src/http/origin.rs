@@ -17,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::http::app::App;
+use crate::http::cluster;
 use crate::http::error::Dialect;
 use crate::service::error::{Code, ServiceError};
 
@@ -35,7 +36,8 @@ pub async fn check(State(app): State<Arc<App>>, request: Request, next: Next) ->
     if matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
-    ) {
+    ) || cluster::is_internal(request.uri().path())
+    {
         return next.run(request).await;
     }
     let config = &app.service.config;

@@ -14,7 +14,9 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 
 use crate::http::app::App;
 use crate::http::error::Dialect;
-use crate::http::{admin, authenticate, grpc, malformed, metrics, origin, panics, queries};
+use crate::http::{
+    admin, authenticate, cluster, grpc, malformed, metrics, origin, panics, queries,
+};
 use crate::service::error::{Code, ServiceError};
 use crate::{collectd, flight, influx, otlp, prometheus, sql, ui};
 
@@ -63,6 +65,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(otlp::grpc_routes())
         .merge(admin::routes())
         .merge(queries::routes())
+        .merge(cluster::routes())
         .merge(ui::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)

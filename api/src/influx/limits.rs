@@ -157,7 +157,8 @@ async fn set(
 pub fn status(app: &App) -> Result<Value, ServiceError> {
     let backend = app.service.backend()?;
     let snapshot = backend.catalog().snapshot();
-    let quotas = backend.ingester.series_quotas();
+    let quotas = backend.ingester.as_ref();
+    let quotas = quotas.map_or_else(Vec::new, |ingester| ingester.series_quotas());
     let held: HashMap<Arc<str>, u64> = quotas
         .iter()
         .map(|(name, quota)| (Arc::clone(name), quota.held()))

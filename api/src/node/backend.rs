@@ -9,17 +9,21 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
 use tidelake_catalog::panics;
 use tidelake_catalog::segment::disk_cache::DiskCache;
-use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, SortedRows};
+use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
-use tidelake_catalog::{Catalog, CatalogError, NameLimits, S3Settings, Store, StoreError};
+use tidelake_catalog::{
+    Catalog, CatalogError, CatalogOptions, NameLimits, Registration, Roles, S3Settings, Store,
+    StoreError,
+};
 use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::write_clock::Orders;
 use tidelake_ingest::{IngestOptions, LabelLimits};
 use tidelake_querier::influxql::{Scope, Statement};
 use tidelake_querier::labels::LabelError;
@@ -31,7 +35,7 @@ use tidelake_querier::promql::parse::{parse, parse_with};
 use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::small;
 use tidelake_querier::sql::SqlOptions;
-use tidelake_querier::tables::{RecentRows, Tables};
+use tidelake_querier::tables::Tables;
 
 pub use tidelake_ingest::column::{FieldColumn, FieldValues};
 pub use tidelake_ingest::exposition::{
@@ -62,6 +66,9 @@ pub use tidelake_querier::sql::{
 };
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
+use crate::cluster::adoption::adopt_the_dead;
+use crate::cluster::recent_rows::ClusterRows;
+use crate::cluster::{Cluster, ClusterError, OtherIngesters};
 use crate::config::{Config, StoreLocation};
 use crate::node::class_threads::{Class, ClassThreads, ClassTimes};
 use crate::node::decode_threads::{self, DecodeThreads};
@@ -533,38 +540,6 @@ impl Compactor {
     }
 }
 
-/// So few rows are sorted in no time, and the series of so few runs compared with matchers.
-const FEW_UNSORTED: usize = 4 << 10;
-
-/// Recent rows of the ingester of the same process.
-#[derive(Debug)]
-struct OwnRows(Arc<Ingester>);
-
-#[async_trait]
-impl RecentRows for OwnRows {
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Vec<(u64, Arc<SortedRows>)>, SegmentError> {
-        if self.0.unsorted(database, table) > FEW_UNSORTED {
-            // A query that is small so far goes on elsewhere.
-            tokio::task::yield_now().await;
-        }
-        let recent = self.0.recent(database, table, range);
-        let runs: usize = recent.iter().map(|chunk| chunk.rows.runs.len()).sum();
-        if runs > FEW_UNSORTED {
-            // Matchers are compared with the series of each.
-            tokio::task::yield_now().await;
-        }
-        Ok(recent
-            .into_iter()
-            .map(|chunk| (chunk.order, chunk.rows))
-            .collect())
-    }
-}
-
 /// Why the storage could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
@@ -604,20 +579,77 @@ impl From<IngestError> for OpenError {
     }
 }
 
+impl From<ClusterError> for OpenError {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Catalog(error) => error.into(),
+            ClusterError::Secret(error) => error.into(),
+            error => Self::Fatal(error.to_string()),
+        }
+    }
+}
+
+/// A process that is registered, before its parts are open.
+#[derive(Debug)]
+pub struct Joined {
+    /// The others.
+    pub cluster: Arc<Cluster>,
+    catalog: Arc<Catalog>,
+    store: Store,
+}
+
 /// The parts that serve requests, once they are ready.
 #[derive(Debug)]
 pub struct Backend {
-    /// Takes writes.
-    pub ingester: Arc<Ingester>,
-    /// Answers queries.
+    /// Takes writes, if the process has this role.
+    pub ingester: Option<Arc<Ingester>>,
+    /// Answers queries, if the process has this role.
     pub querier: Arc<Querier>,
-    /// Merges segments.
-    pub compactor: Arc<Compactor>,
+    /// Merges segments, if the process has this role.
+    pub compactor: Option<Arc<Compactor>>,
+    cluster: Arc<Cluster>,
     catalog: Arc<Catalog>,
     class_threads: ClassThreads,
     decode_threads: DecodeThreads,
     #[allow(dead_code, reason = "the write-ahead log and the flushes run there")]
     ingest_threads: IngestThreads,
+}
+
+/// Something was asked of a process that does other things.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("this process has no role {role}, so it {what} (its roles: {roles}); {others}")]
+pub struct MissingRole {
+    roles: Roles,
+    role: Roles,
+    what: &'static str,
+    others: String,
+}
+
+/// Replays the node's log, while the other processes get to know this one.
+async fn start_ingester(
+    config: &Config,
+    memory: &Arc<MemoryBudget>,
+    catalog: &Arc<Catalog>,
+    cluster: &Arc<Cluster>,
+    threads: &IngestThreads,
+) -> Result<Arc<Ingester>, OpenError> {
+    let options = IngestOptions {
+        orders: Some(Orders {
+            clock: Arc::clone(cluster.clock()),
+            peers: Arc::new(OtherIngesters(Arc::clone(cluster))),
+        }),
+        ..ingest_options(config, memory)
+    };
+    let (weak, of_others) = (Arc::downgrade(cluster), options.clone());
+    threads.spawn(supervised("adoption", move || {
+        adopt_the_dead(weak.clone(), of_others.clone())
+    }));
+    let started = threads.run(Ingester::start(Arc::clone(catalog), options));
+    let (started, ()) = tokio::join!(started, cluster.until_known());
+    let ingester = started
+        .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
+    cluster.serve_rows_of(&ingester);
+    Ok(ingester)
 }
 
 /// The store, to read and to write.
@@ -699,8 +731,8 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
             value_bytes: config.max_label_value_bytes,
         },
         otlp: crate::otlp::settings(config),
-        // On S3 every look is a request that costs money.
-        fence_check_interval: Duration::from_secs(if is_remote { 10 } else { 1 }),
+        // The cluster follows the catalog.
+        fence_check_interval: None,
         wal,
         accept_lost_wal: config.accept_lost_wal,
         ..IngestOptions::default()
@@ -708,23 +740,48 @@ fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions 
 }
 
 impl Backend {
-    /// Opens the store, loads the catalog, registers the node and replays its log.
-    pub async fn open(config: &Config, memory: &Arc<MemoryBudget>) -> Result<Self, OpenError> {
+    /// Opens the store, loads the catalog and registers the process, which others reach at `address`.
+    pub async fn join(config: &Config, address: &str) -> Result<Joined, OpenError> {
         let store = open_store(config)?;
-        let catalog = Arc::new(Catalog::open(store.clone(), &config.node, &config.listen).await?);
+        let catalog = Arc::new(Catalog::load(store.clone(), CatalogOptions::default()).await?);
+        let roles = config.roles.parse().map_err(OpenError::Fatal)?;
+        let registration = Registration {
+            address: address.to_owned(),
+            roles,
+        };
+        let lease = Duration::from_millis(config.lease_ms);
+        let joined = Cluster::join(Arc::clone(&catalog), &config.node, registration, lease);
+        Ok(Joined {
+            cluster: joined.await?,
+            catalog,
+            store,
+        })
+    }
+
+    /// Opens the parts, which replays the node's log.
+    pub async fn open(
+        config: &Config,
+        memory: &Arc<MemoryBudget>,
+        joined: Joined,
+    ) -> Result<Self, OpenError> {
+        let Joined {
+            cluster,
+            catalog,
+            store,
+        } = joined;
         let no_threads = |what: &str, error: std::io::Error| {
             OpenError::Fatal(format!("cannot start threads for {what}: {error}"))
         };
         let ingest_threads = IngestThreads::start().map_err(|e| no_threads("the ingester", e))?;
         let decode_threads = DecodeThreads::start().map_err(|e| no_threads("large writes", e))?;
-        let ingester = ingest_threads
-            .run(Ingester::start(
-                Arc::clone(&catalog),
-                ingest_options(config, memory),
-            ))
-            .await
-            .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
-        let recent = Arc::new(OwnRows(Arc::clone(&ingester)));
+        let ingester = match cluster.roles().has(Roles::INGEST) {
+            true => {
+                Some(start_ingester(config, memory, &catalog, &cluster, &ingest_threads).await?)
+            }
+            false => None,
+        };
+        let rows = ClusterRows::new(ingester.clone(), Arc::clone(&cluster), memory);
+        let recent = Arc::new(rows);
         let disk = disk_cache(config).await;
         let request_price = config.store_dollars_per_million_reads / 1e6;
         let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
@@ -765,17 +822,23 @@ impl Backend {
             threads: threads.merges(),
             ..CompactorOptions::default()
         };
-        let compactor = tidelake_compactor::Compactor::start(Arc::clone(&catalog), options);
-        crate::node::backpressure::start(
-            &catalog,
-            &compactor,
-            &ingester,
-            config.max_fresh_segments,
-        );
+        let compactor = cluster
+            .roles()
+            .has(Roles::COMPACT)
+            .then(|| tidelake_compactor::Compactor::start(Arc::clone(&catalog), options));
+        if let Some(ingester) = &ingester {
+            crate::node::backpressure::start(
+                &catalog,
+                compactor.as_deref(),
+                ingester,
+                config.max_fresh_segments,
+            );
+        }
         Ok(Self {
             ingester,
             querier: Arc::new(Querier(querier)),
-            compactor: Arc::new(Compactor(compactor)),
+            compactor: compactor.map(|compactor| Arc::new(Compactor(compactor))),
+            cluster,
             catalog,
             class_threads: threads,
             decode_threads,
@@ -798,16 +861,60 @@ impl Backend {
     /// # Errors
     /// Those of the ingester; "later" also when too many large bodies wait to be read.
     pub async fn write(&self, request: WriteRequest) -> Result<WriteOutcome, IngestError> {
+        let ingester = self.ingester().map_err(IngestError::unavailable)?;
         if !decode_threads::is_large(&request) {
-            return self.ingester.write(request).await;
+            return ingester.write(request).await;
         }
-        let ingester = Arc::clone(&self.ingester);
+        let ingester = Arc::clone(ingester);
         let written = self
             .decode_threads
             .run(async move { ingester.write(request).await });
         written
             .await
             .unwrap_or_else(|error| Err(decode_threads::refusal(error)))
+    }
+
+    /// What takes writes.
+    ///
+    /// # Errors
+    /// If the process has another role; it names those that have this one.
+    pub fn ingester(&self) -> Result<&Arc<Ingester>, MissingRole> {
+        let missing = || self.missing(Roles::INGEST, "takes no writes");
+        self.ingester.as_ref().ok_or_else(missing)
+    }
+
+    /// What answers queries.
+    ///
+    /// # Errors
+    /// If the process has another role.
+    pub fn querier(&self) -> Result<&Arc<Querier>, MissingRole> {
+        match self.cluster.roles().has(Roles::QUERY) {
+            true => Ok(&self.querier),
+            false => Err(self.missing(Roles::QUERY, "answers no queries")),
+        }
+    }
+
+    /// What merges segments.
+    ///
+    /// # Errors
+    /// If the process has another role.
+    pub fn compactor(&self) -> Result<&Arc<Compactor>, MissingRole> {
+        let missing = || self.missing(Roles::COMPACT, "merges nothing");
+        self.compactor.as_ref().ok_or_else(missing)
+    }
+
+    fn missing(&self, role: Roles, what: &'static str) -> MissingRole {
+        MissingRole {
+            roles: self.cluster.roles(),
+            role,
+            what,
+            others: self.cluster.who_has(role),
+        }
+    }
+
+    /// The other processes of the store.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// What there is.
@@ -823,7 +930,8 @@ impl Backend {
             ..Config::default()
         };
         let memory = crate::node::memory::budget(&config);
-        Self::open(&config, &memory)
+        let joined = Self::join(&config, "127.0.0.1:0").await;
+        Self::open(&config, &memory, joined.expect("memory always opens"))
             .await
             .expect("memory always opens")
     }

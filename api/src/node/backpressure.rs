@@ -19,12 +19,17 @@ use tokio::sync::watch;
 /// Watches for as long as the ingester lives.
 pub fn start(
     catalog: &Catalog,
-    compactor: &Compactor,
+    compactor: Option<&Compactor>,
     ingester: &Arc<Ingester>,
     max_fresh_segments: usize,
 ) {
-    let (snapshots, held) = (catalog.subscribe(), compactor.quarantine().subscribe());
-    let merges = compactor.threads().clone();
+    // Of segments that another process found damaged nothing is known here.
+    let held = compactor.map_or_else(
+        || watch::channel(Arc::default()).1,
+        |compactor| compactor.quarantine().subscribe(),
+    );
+    let snapshots = catalog.subscribe();
+    let merges = compactor.map(|compactor| compactor.threads().clone());
     let ingester = Arc::downgrade(ingester);
     tokio::spawn(supervised("backpressure", move || {
         hold_back(
@@ -41,7 +46,7 @@ async fn hold_back(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     mut held: watch::Receiver<Arc<HashSet<SegmentId>>>,
     ingester: Weak<Ingester>,
-    merges: MergeThreads,
+    merges: Option<MergeThreads>,
     max_fresh_segments: usize,
 ) {
     let mut was_put_off = false;
@@ -55,7 +60,9 @@ async fn hold_back(
         };
         let waiting = backlog(&snapshot, &quarantined);
         // Before writes have to wait for them, merges no longer give way to queries.
-        merges.hurry(waiting > max_fresh_segments / 2);
+        if let Some(merges) = &merges {
+            merges.hurry(waiting > max_fresh_segments / 2);
+        }
         let reason = reason(waiting, max_fresh_segments);
         if reason.is_some() != was_put_off {
             was_put_off = reason.is_some();
@@ -68,7 +75,7 @@ async fn hold_back(
         drop(ingester);
         let news = tokio::select! {
             news = snapshots.changed() => news,
-            news = held.changed() => news,
+            news = held.changed(), if held.has_changed().is_ok() => news,
         };
         if news.is_err() {
             return;

@@ -133,7 +133,7 @@ mod tests {
             .segments()
             .map(|s| s.rows)
             .sum();
-        assert_eq!((flushed, backend.ingester.buffered().1), (2, 1));
+        assert_eq!((flushed, backend.ingester().unwrap().buffered().1), (2, 1));
         // Nobody else writes or removes what is there.
         assert!(anyone.access::<Write>(INTERNAL_DATABASE).is_err());
         assert!(anyone.access::<Delete>(INTERNAL_DATABASE).is_err());

@@ -12,12 +12,12 @@ use tidelake_catalog::model::{
     TimeRange,
 };
 use tidelake_catalog::{CatalogError, Retention, Snapshot, TableColumns};
-
+use tidelake_ingest::Ingester;
 use tokio::time::Instant;
 
-use super::Service;
 use super::context::{Access, Admin, Delete, ServerAccess, internal_is_kept};
 use super::error::{Code, ServiceError};
+use super::{Service, missing_role};
 
 /// Time after a flush that was asked for, until the next one.
 const FLUSH_PAUSE: Duration = Duration::from_millis(200);
@@ -53,6 +53,8 @@ impl Service {
         deletions: Vec<Deletion>,
     ) -> Result<u64, ServiceError> {
         let (backend, database) = (self.backend()?, access.database());
+        let met = backend.cluster().meet().await;
+        met.map_err(|error| self.refuse_commit(error))?;
         let mut last = backend.catalog().snapshot().sequence();
         if deletions.is_empty() {
             return Ok(last);
@@ -233,23 +235,29 @@ impl Service {
 
     /// Returns when everything that is buffered is in segments on the store.
     pub async fn flush(&self, _: &ServerAccess) -> Result<(), ServiceError> {
-        let flushed = self.backend()?.ingester.flush().await;
+        let ingester = self.backend()?.ingester().map_err(missing_role)?;
+        let flushed = ingester.flush().await;
         flushed.map_err(|error| self.refuse(error))
     }
 
     /// Returns when nothing is left to merge.
     pub async fn compact(&self, _: &ServerAccess) -> Result<(), ServiceError> {
-        let compacted = self.backend()?.compactor.compact_all().await;
+        let backend = self.backend()?;
+        let compactor = backend.compactor().map_err(missing_role)?;
+        let followed = backend.cluster().refresh().await;
+        followed.map_err(|error| self.refuse_commit(error))?;
+        let compacted = compactor.compact_all().await;
         compacted.map_err(|error| ServiceError::of(Code::Internal, error))
     }
 
     /// Flushes if rows of any of these tables are in no segment yet.
     async fn flush_rows_of(&self, database: &str, tables: &[&str]) -> Result<(), ServiceError> {
-        let ingester = &self.backend()?.ingester;
-        if tables
-            .iter()
-            .any(|table| ingester.has_recent(database, table))
-        {
+        let backend = self.backend()?;
+        let has_recent = |ingester: &Arc<Ingester>| {
+            let mut tables = tables.iter();
+            tables.any(|table| ingester.has_recent(database, table))
+        };
+        if backend.cluster().has_other_writers() || backend.ingester.iter().any(has_recent) {
             self.flush_buffer().await?;
         }
         Ok(())
@@ -263,8 +271,13 @@ impl Service {
             tokio::time::sleep_until(next).await;
         }
         *next = Some(Instant::now() + FLUSH_PAUSE);
-        let flushed = self.backend()?.ingester.flush().await;
-        flushed.map_err(|error| self.refuse(error))
+        let backend = self.backend()?;
+        if let Some(ingester) = &backend.ingester {
+            let flushed = ingester.flush().await;
+            flushed.map_err(|error| self.refuse(error))?;
+        }
+        let flushed = backend.cluster().flush_others().await;
+        flushed.map_err(ServiceError::unavailable)
     }
 
     fn sequence(

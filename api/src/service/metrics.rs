@@ -181,7 +181,7 @@ impl Metrics {
     pub fn add_parts(
         &self,
         catalog: &Arc<Catalog>,
-        ingester: &Arc<Ingester>,
+        ingester: Option<&Arc<Ingester>>,
         tenants: &Arc<Tenants>,
     ) {
         let mut registry = self.registry.lock();
@@ -191,7 +191,9 @@ impl Metrics {
             tenants: Arc::clone(tenants),
             catalog: Arc::clone(catalog),
         }));
-        registry.register_collector(Box::new(SeriesFigures(Arc::clone(ingester))));
+        if let Some(ingester) = ingester {
+            registry.register_collector(Box::new(SeriesFigures(Arc::clone(ingester))));
+        }
     }
 
     /// Counts a write that was refused as a whole.

@@ -16,10 +16,10 @@ use tidelake_catalog::model::{INTERNAL_DATABASE, METRICS_TABLE};
 use tidelake_catalog::{Environment, Retention};
 use tokio::time::MissedTickBehavior;
 
-use super::Service;
 use super::error::ServiceError;
 use super::metrics::as_plain_text;
 use super::own_samples::OwnSamples;
+use super::{Service, missing_role};
 use crate::config::StoreLocation;
 use crate::node::backend::{ContentEncoding, Protocol, WalState, WriteRequest};
 
@@ -68,9 +68,13 @@ impl Service {
 
     async fn monitor_once(&self, held: &mut Unwritten) -> Result<(), ServiceError> {
         let backend = self.backend()?;
+        // There is nowhere to write to.
+        let Some(ingester) = &backend.ingester else {
+            return Ok(());
+        };
         let buffer = self.memory.state(Share::Buffer);
         let is_tight = buffer.used >= self.memory.limit(Share::Buffer) / 4 * 3;
-        if is_tight || backend.ingester.puts_off_writes() {
+        if is_tight || ingester.puts_off_writes() {
             return Ok(());
         }
         let metrics = Arc::clone(&self.metrics);
@@ -115,7 +119,8 @@ impl Service {
     /// Whether the time has come to write what is held. On S3 a lone round waits for others, unless
     /// clients write too.
     fn is_due(&self, held: &Unwritten) -> Result<bool, ServiceError> {
-        let log = self.backend()?.ingester.watch_log_state();
+        let ingester = self.backend()?.ingester().map_err(missing_role)?;
+        let log = ingester.watch_log_state();
         if !matches!(*log.borrow(), WalState::Open) {
             return Ok(false);
         }
@@ -129,7 +134,8 @@ impl Service {
     }
 
     fn log_objects(&self) -> Result<u64, ServiceError> {
-        let log = self.backend()?.ingester.log_metrics();
+        let ingester = self.backend()?.ingester().map_err(missing_role)?;
+        let log = ingester.log_metrics();
         Ok(log.groups.load(std::sync::atomic::Ordering::Relaxed))
     }
 
@@ -234,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn writes_that_are_held_back_and_a_closed_log_leave_rounds_out() {
         let service = opened(Config::default()).await;
-        let ingester = &service.backend().unwrap().ingester;
+        let ingester = service.backend().unwrap().ingester().unwrap();
         ingester.put_off_writes(Some("merging is behind".to_owned()));
         let mut held = nothing_held();
         service.monitor_once(&mut held).await.unwrap();

@@ -143,7 +143,7 @@ mod tests {
         let stored = service.stored(&access).await.unwrap();
         assert_eq!((stored.levels.len(), stored.tables.len()), (0, 2));
         assert_eq!(stored.tables[0].days, None);
-        backend.ingester.flush().await.unwrap();
+        backend.ingester().unwrap().flush().await.unwrap();
         let stored = service.stored(&access).await.unwrap();
         let counts = |sums: &SegmentSums| (sums.segments, sums.rows);
         let levels: Vec<_> = stored

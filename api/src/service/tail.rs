@@ -13,10 +13,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 
-use super::Service;
 use super::context::{Access, Principal, Read, RequestContext};
 use super::error::ServiceError;
 use super::slots::{Language, Outcome, QuerySlot};
+use super::{Service, missing_role};
 use crate::node::backend::{Arrival, FieldColumn, FieldValues};
 
 /// Points that are sent at once.
@@ -88,6 +88,8 @@ impl Service {
         selectors: Vec<Vec<Matcher>>,
         text: &str,
     ) -> Result<Tail, ServiceError> {
+        // Only what comes to this process is seen here.
+        let ingester = self.backend()?.ingester().map_err(missing_role)?;
         let admitted = self.admit(access, Language::Tail, None).await?;
         admitted.slot.shows(text);
         // It ends when its client has seen enough.
@@ -97,7 +99,7 @@ impl Service {
             database: Arc::clone(access.database()),
             principal: access.principal().clone(),
             selectors,
-            arrivals: self.backend()?.ingester.tap().watch(),
+            arrivals: ingester.tap().watch(),
             arrived: None,
             checked: now,
             sent: now,

@@ -76,6 +76,19 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Tag,
+        Self::Float,
+        Self::Integer,
+        Self::Unsigned,
+        Self::Boolean,
+        Self::String,
+        Self::Histogram,
+        Self::Timestamp,
+        Self::Labels,
+    ];
+
     /// The word for messages.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::{self, ColumnType, Day, MatchOp, TableKind, TableSchema, TimeRange};
 use crate::snapshot::{
-    self, MetricKind, MetricMetadata, Policies, Retention, SegmentId, SegmentMeta, SegmentRef,
-    Snapshot, WalPosition,
+    self, MetricKind, MetricMetadata, Policies, Retention, Roles, SegmentId, SegmentMeta,
+    SegmentRef, Snapshot, WalPosition,
 };
 
 /// A number in a message that means nothing to this version.
@@ -257,6 +257,7 @@ impl From<WalPosition> for AdvanceWal {
         Self {
             epoch: position.epoch,
             next_seq: position.next_seq,
+            order: 0,
         }
     }
 }
@@ -380,7 +381,14 @@ impl Checkpoint {
             epoch: node.epoch,
             address: node.address.to_string(),
             process: node.process.as_bytes().to_vec(),
-            wal: Some(node.wal.into()),
+            wal: Some(AdvanceWal {
+                epoch: node.wal.epoch,
+                next_seq: node.wal.next_seq,
+                order: node.order,
+            }),
+            roles: node.roles.number(),
+            knows: node.knows,
+            has_left: node.has_left,
         };
         let table = |table: &Arc<snapshot::Table>| {
             let mut sort_orders = SortOrders::default();
@@ -451,7 +459,11 @@ impl Checkpoint {
                 epoch: node.epoch,
                 address: node.address.as_str().into(),
                 process: process(&node.process)?,
+                roles: Roles::of(node.roles, &node.address),
+                knows: node.knows,
+                has_left: node.has_left,
                 wal: node.wal.unwrap_or_default().into(),
+                order: node.wal.unwrap_or_default().order,
             };
             snapshot.nodes.insert(name, Arc::new(node));
         }

@@ -6,6 +6,9 @@
 //! row's value. In the metrics table a sample is one thing: float or histogram, the later one
 //! replaces the earlier. Exemplars replace nothing: of one series and time those that differ in
 //! anything are all kept.
+//!
+//! A merge that keeps the orders of rows, since rows of other sources may lie between them, keeps
+//! in wide tables every row of one time that has a field which no later one has.
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -26,6 +29,7 @@ use super::error::SegmentError;
 use super::field_array::{FieldArray, NOWHERE, is_sparse};
 use super::rows::{SeriesRun, SortedRows};
 use super::series::Series;
+use super::write_order::{ORDER_COLUMN, RowOrders, has_orders};
 use crate::model::{Column, TableKind, TimeRange};
 
 /// Rows of one source, ready to be merged. All inputs of a merge have the same fields.
@@ -35,10 +39,12 @@ pub struct Input {
     pub time: ScalarBuffer<i64>,
     /// One per field.
     pub columns: Vec<FieldArray>,
+    /// When they were written.
+    pub orders: RowOrders,
 }
 
-/// A run of one series in an input. Inputs are numbered in write order: of equal times the higher
-/// input wins.
+/// A run of one series in an input. Inputs are numbered in write order: of equal times and orders
+/// the higher input wins.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Which input.
@@ -127,6 +133,12 @@ pub fn merge(
 ) -> Result<SortedRows, SegmentError> {
     let mut picks = Picks::default();
     let mut runs = Vec::with_capacity(series.len());
+    let rules = Rules {
+        kind,
+        inputs,
+        fields: &fields,
+        keeps_orders: has_orders(&fields),
+    };
     for mut one in series {
         let start = picks.rows;
         for run in &mut one.runs {
@@ -140,7 +152,7 @@ pub fn merge(
                 .collect();
         }
         one.runs.retain(|run| !run.rows.is_empty());
-        pick_series(kind, inputs, &mut one.runs, &mut picks)?;
+        rules.pick_series(&mut one.runs, &mut picks)?;
         if picks.rows > start {
             runs.push(SeriesRun::new(one.series, start..picks.rows));
         }
@@ -209,87 +221,141 @@ fn left_of(time: &[i64], run: Run) -> Vec<Run> {
         .collect()
 }
 
-fn pick_series(
+/// What is merged, and how.
+struct Rules<'a> {
     kind: TableKind,
-    inputs: &[Input],
-    runs: &mut [Run],
-    picks: &mut Picks,
-) -> Result<(), SegmentError> {
-    let ends = |run: &Run| {
-        (
-            inputs[run.input].time[run.rows.start],
-            inputs[run.input].time[run.rows.end - 1],
-        )
-    };
-    if let [run] = runs {
-        picks.push(run.input, run.rows.clone());
-        return Ok(());
-    }
-    runs.sort_unstable_by_key(|run| (ends(run).0, run.input));
-    // Groups of runs that overlap; between groups rows are copied as they are.
-    let mut at = 0;
-    while at < runs.len() {
-        let mut reach = ends(&runs[at]).1;
-        let mut next = at + 1;
-        while next < runs.len() && ends(&runs[next]).0 <= reach {
-            reach = reach.max(ends(&runs[next]).1);
-            next += 1;
-        }
-        match &runs[at..next] {
-            [run] => picks.push(run.input, run.rows.clone()),
-            group => pick_overlapping(kind, inputs, group, picks)?,
-        }
-        at = next;
-    }
-    Ok(())
+    inputs: &'a [Input],
+    fields: &'a [Column],
+    keeps_orders: bool,
 }
 
-fn pick_overlapping(
-    kind: TableKind,
-    inputs: &[Input],
-    group: &[Run],
-    picks: &mut Picks,
-) -> Result<(), SegmentError> {
-    let mut rows: Vec<(i64, usize, usize)> =
-        Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
-    for run in group {
-        rows.extend(
-            run.rows
-                .clone()
-                .map(|row| (inputs[run.input].time[row], run.input, row)),
-        );
+impl Rules<'_> {
+    fn times(&self, run: &Run) -> &[i64] {
+        &self.inputs[run.input].time[run.rows.clone()]
     }
-    // Stable and nearly sorted by construction: a merge of a few ascending runs.
-    rows.sort_by_key(|&(time, input, _)| (time, input));
-    let mut at = 0;
-    while at < rows.len() {
-        let mut next = at + 1;
-        while next < rows.len() && rows[next].0 == rows[at].0 {
-            next += 1;
+
+    fn ends(&self, run: &Run) -> (i64, i64) {
+        match self.times(run) {
+            [only] => (*only, *only),
+            [first, .., last] => (*first, *last),
+            [] => (i64::MAX, i64::MIN),
         }
-        let (_, input, row) = rows[next - 1];
-        if next - at > 1 && kind == TableKind::Exemplars {
-            pick_distinct(inputs, &mut rows[at..next], picks)?;
-        } else if next - at == 1 || kind == TableKind::Metrics {
-            picks.push(input, row..row + 1);
-        } else {
-            picks.push_contested(
-                rows[at..next]
-                    .iter()
-                    .rev()
-                    .map(|&(_, input, row)| (input, row))
-                    .collect(),
-            );
-        }
-        at = next;
     }
-    Ok(())
+
+    /// Whether the rows of a run come out as they are, if no other overlaps it.
+    fn is_final(&self, run: &Run) -> bool {
+        self.keeps_orders
+            || !self.inputs[run.input].orders.has_versions(self.kind)
+            || self.times(run).is_sorted_by(|a, b| a < b)
+    }
+
+    fn pick_series(&self, runs: &mut [Run], picks: &mut Picks) -> Result<(), SegmentError> {
+        runs.sort_unstable_by_key(|run| (self.ends(run).0, run.input));
+        // Groups of runs that overlap; between groups rows are copied as they are.
+        let mut at = 0;
+        while at < runs.len() {
+            let mut reach = self.ends(&runs[at]).1;
+            let mut next = at + 1;
+            while next < runs.len() && self.ends(&runs[next]).0 <= reach {
+                reach = reach.max(self.ends(&runs[next]).1);
+                next += 1;
+            }
+            match &runs[at..next] {
+                [run] if self.is_final(run) => picks.push(run.input, run.rows.clone()),
+                group => self.pick_overlapping(group, picks)?,
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn pick_overlapping(&self, group: &[Run], picks: &mut Picks) -> Result<(), SegmentError> {
+        let mut rows: Vec<Candidate> =
+            Vec::with_capacity(group.iter().map(|run| run.rows.len()).sum());
+        for run in group {
+            let input = &self.inputs[run.input];
+            rows.extend(run.rows.clone().map(|row| Candidate {
+                time: input.time[row],
+                order: input.orders.at(row),
+                input: run.input as u32,
+                row: row as u32,
+            }));
+        }
+        // Stable and nearly sorted by construction: a merge of a few ascending runs.
+        rows.sort_by_key(|row| (row.time, row.order, row.input));
+        for same in rows.chunk_by_mut(|a, b| a.time == b.time) {
+            match same {
+                [only] => picks.push(only.input(), only.rows()),
+                [.., last] if self.kind == TableKind::Metrics => {
+                    picks.push(last.input(), last.rows());
+                }
+                same if self.kind == TableKind::Exemplars => {
+                    pick_distinct(self.inputs, same, picks)?;
+                }
+                same if self.keeps_orders => self.pick_versions(same, picks),
+                same => picks.push_contested(latest_first(same)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of one time: those that have a field which no later one has, each order once.
+    fn pick_versions(&self, rows: &[Candidate], picks: &mut Picks) {
+        let mut taken = vec![false; self.fields.len()];
+        let mut versions = Vec::new();
+        for version in rows.chunk_by(|a, b| a.order == b.order).rev() {
+            let mut has_news = false;
+            for (field, taken) in taken.iter_mut().enumerate() {
+                if *taken || &*self.fields[field].name == ORDER_COLUMN {
+                    continue;
+                }
+                let has = |row: &Candidate| {
+                    let column = &self.inputs[row.input()].columns[field];
+                    column.is_valid(row.row as usize)
+                };
+                *taken = version.iter().any(has);
+                has_news |= *taken;
+            }
+            if has_news {
+                versions.push(latest_first(version));
+            }
+        }
+        versions
+            .into_iter()
+            .rev()
+            .for_each(|version| picks.push_contested(version));
+    }
+}
+
+/// A row of a group of runs.
+#[derive(Clone, Copy)]
+struct Candidate {
+    time: i64,
+    order: u64,
+    // Rows of an input are far fewer than 2^32, see `SeriesRun::new`.
+    input: u32,
+    row: u32,
+}
+
+impl Candidate {
+    fn input(self) -> usize {
+        self.input as usize
+    }
+
+    fn rows(self) -> Range<usize> {
+        self.row as usize..self.row as usize + 1
+    }
+}
+
+fn latest_first(rows: &[Candidate]) -> Vec<(usize, usize)> {
+    let rows = rows.iter().rev();
+    rows.map(|row| (row.input(), row.row as usize)).collect()
 }
 
 /// All rows of one time but those that are the same as another.
 fn pick_distinct(
     inputs: &[Input],
-    rows: &mut [(i64, usize, usize)],
+    rows: &mut [Candidate],
     picks: &mut Picks,
 ) -> Result<(), SegmentError> {
     let mut contents = Contents {
@@ -297,9 +363,10 @@ fn pick_distinct(
         comparators: HashMap::new(),
     };
     let mut failed = None;
-    rows.sort_by(|&(_, input, row), &(_, other, other_row)| {
+    let place = |row: &Candidate| (row.input(), row.row as usize);
+    rows.sort_by(|one, other| {
         contents
-            .compare((input, row), (other, other_row))
+            .compare(place(one), place(other))
             .unwrap_or_else(|error| {
                 failed = Some(error);
                 Ordering::Equal
@@ -309,14 +376,14 @@ fn pick_distinct(
         return Err(error);
     }
     let mut last = None;
-    for &mut (_, input, row) in rows {
+    for row in rows {
         let is_new = match last {
-            Some(last) => contents.compare(last, (input, row))?.is_ne(),
+            Some(last) => contents.compare(last, place(row))?.is_ne(),
             None => true,
         };
         if is_new {
-            picks.push(input, row..row + 1);
-            last = Some((input, row));
+            picks.push(row.input(), row.rows());
+            last = Some(place(row));
         }
     }
     Ok(())

@@ -10,15 +10,18 @@ mod sort;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::buffer::ScalarBuffer;
 use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use hashbrown::HashMap;
 
 use super::column::project;
 use super::error::SegmentError;
+use super::field_array::FieldArray;
 use super::index::{FoundSeries, IndexedSeries};
 use super::merge::{Input, Run, SeriesRuns, merge};
 use super::meter::ReadMeter;
@@ -26,6 +29,7 @@ use super::reader::OpenSegment;
 use super::row_groups::ROW_GROUP_ROWS;
 use super::rows::{SeriesRun, SortedRows};
 use super::series::{Series, SortOrder};
+use super::write_order::{ORDER_COLUMN, RowOrders, WriteOrder, has_orders, order_column};
 use crate::memory::Reservation;
 use crate::model::{Column, Labels, Matcher, TableKind, TimeRange, Tombstone};
 
@@ -47,18 +51,6 @@ const LOOKUPS_AT_ONCE: usize = 16;
 /// Values that a unit may hold before the next series goes to the next unit: units of wide tables
 /// have fewer rows.
 const UNIT_VALUES: u64 = 16 * UNIT_ROWS;
-
-/// The total order of writes: of two rows of one series with one time, the one from the source with
-/// the higher order counts. Segments are ordered by the catalog's sequence of the commit that
-/// brought their rows; rows not yet in a segment come after all segments, in the order in which
-/// they were acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum WriteOrder {
-    /// In a segment: the catalog sequence.
-    Segment(u64),
-    /// Not yet in a segment: the number of the chunk.
-    Recent(u64),
-}
 
 /// Where rows are.
 #[derive(Debug, Clone)]
@@ -82,6 +74,19 @@ impl Source {
         match self {
             Source::Segment(order, ..) | Source::Rows(order, _) => *order,
         }
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        match self {
+            Source::Segment(_, _, segment) => segment.location().data.to_string(),
+            Source::Rows(..) => "rows in memory".to_owned(),
+        }
+    }
+
+    /// Whether its rows have orders of their own.
+    pub fn has_orders(&self) -> bool {
+        self.has_field(ORDER_COLUMN)
     }
 }
 
@@ -118,7 +123,7 @@ struct Slot {
 
 impl Slot {
     /// First and last time, if exactly the rows of the runs come out: none is deleted, out of the
-    /// range or in two runs.
+    /// range or in two runs, and no run has two of one time.
     fn known(&self, range: TimeRange) -> Option<TimeRange> {
         let is_whole =
             |run: &SlotRun| run.deleted.is_empty() && range.intersect(&run.time) == run.time;
@@ -168,6 +173,8 @@ impl ScanPlan {
 pub struct ScanUnit {
     kind: TableKind,
     sources: Arc<Vec<Source>>,
+    /// Of each source whether its rows have orders of their own.
+    has_orders: Arc<[bool]>,
     fields: Arc<[Column]>,
     range: TimeRange,
     slots: Vec<Slot>,
@@ -449,14 +456,20 @@ impl Scan {
     }
 
     fn into_plan(self) -> ScanPlan {
+        let has_orders: Arc<[bool]> = self.sources.iter().map(Source::has_orders).collect();
+        let has_versions = |slot: &Slot| {
+            let mut runs = slot.runs.iter();
+            self.kind == TableKind::Wide && runs.any(|run| has_orders[run.source as usize])
+        };
         let sources = Arc::new(self.sources);
         let fields = self.fields.len().max(1) as u64;
         let unit_rows = UNIT_ROWS.min(UNIT_VALUES / fields).max(MIN_UNIT_ROWS);
         let mut units: Vec<ScanUnit> = Vec::new();
         let mut of_unit = Rows::Any;
         for mut slot in self.slots {
-            let known = slot.known(self.range);
-            if let Some(edge) = self.edge {
+            let has_versions = has_versions(&slot);
+            let known = (!has_versions).then(|| slot.known(self.range)).flatten();
+            if let Some(edge) = self.edge.filter(|_| !has_versions) {
                 edge.trim(&mut slot, self.range);
             }
             let rows: u64 = slot
@@ -490,6 +503,7 @@ impl Scan {
                     units.push(ScanUnit {
                         kind: self.kind,
                         sources: Arc::clone(&sources),
+                        has_orders: Arc::clone(&has_orders),
                         fields: Arc::clone(&self.fields),
                         range: self.range,
                         slots: vec![slot],
@@ -583,7 +597,13 @@ impl ScanUnit {
             .collect();
         used.sort_unstable();
         used.dedup();
-        let loads = used.iter().map(|&source| self.load(source, meter));
+        let is_contested = has_orders(&self.fields)
+            || (self.kind == TableKind::Wide && used.iter().any(|&source| self.has_orders[source]))
+            || self.slots.iter().any(|slot| slot.runs.len() > 1);
+        let loads = used.iter().map(|&source| {
+            let with_orders = is_contested && self.has_orders[source];
+            self.load(source, with_orders, meter)
+        });
         let loaded = try_join_all(loads).await?;
         let mut starts: Vec<HashMap<u64, Range<usize>>> = Vec::with_capacity(loaded.len());
         let mut inputs = Vec::with_capacity(loaded.len());
@@ -627,6 +647,7 @@ impl ScanUnit {
     async fn load(
         &self,
         source: usize,
+        with_orders: bool,
         meter: Option<&Arc<ReadMeter>>,
     ) -> Result<(Input, HashMap<u64, Range<usize>>), SegmentError> {
         let mut ranges: Vec<Range<u64>> = self
@@ -643,17 +664,13 @@ impl ScanUnit {
         match &self.sources[source] {
             Source::Rows(_, rows) => {
                 let columns = project(&rows.fields, &rows.columns, &self.fields, rows.len());
+                let orders = rows.column(ORDER_COLUMN).filter(|_| with_orders);
                 let positions = ranges
                     .iter()
                     .map(|r| (r.start, r.start as usize..r.end as usize))
                     .collect();
-                Ok((
-                    Input {
-                        time: rows.time.clone(),
-                        columns,
-                    },
-                    positions,
-                ))
+                let input = self.input(source, rows.time.clone(), columns, orders)?;
+                Ok((input, positions))
             }
             Source::Segment(_, _, segment) => {
                 let mut positions = HashMap::with_capacity(ranges.len());
@@ -671,9 +688,48 @@ impl ScanUnit {
                         _ => joined.push(range),
                     }
                 }
-                let (time, columns) = segment.read(&joined, &self.fields, meter.cloned()).await?;
-                Ok((Input { time, columns }, positions))
+                let mut fields = Cow::Borrowed(&self.fields[..]);
+                let asks_for_orders = with_orders && !has_orders(&fields);
+                if asks_for_orders {
+                    fields.to_mut().push(order_column());
+                }
+                let (time, mut columns) = segment.read(&joined, &fields, meter.cloned()).await?;
+                let orders = match with_orders {
+                    true if asks_for_orders => columns.pop(),
+                    true => self.order_of(&columns).cloned(),
+                    false => None,
+                };
+                let input = self.input(source, time, columns, orders.as_ref())?;
+                Ok((input, positions))
             }
         }
+    }
+
+    /// The column of orders, if it is asked for.
+    fn order_of<'a>(&self, columns: &'a [FieldArray]) -> Option<&'a FieldArray> {
+        let mut fields = self.fields.iter();
+        columns.get(fields.position(|field| &*field.name == ORDER_COLUMN)?)
+    }
+
+    fn input(
+        &self,
+        source: usize,
+        time: ScalarBuffer<i64>,
+        mut columns: Vec<FieldArray>,
+        orders: Option<&FieldArray>,
+    ) -> Result<Input, SegmentError> {
+        let source = &self.sources[source];
+        let orders = RowOrders::of(orders, source.order()).ok_or_else(|| {
+            SegmentError::corrupt(&source.name(), format!("its {ORDER_COLUMN} is no number"))
+        })?;
+        let asked = self.fields.iter().zip(&mut columns);
+        for (_, column) in asked.filter(|(field, _)| &*field.name == ORDER_COLUMN) {
+            *column = orders.to_column(time.len());
+        }
+        Ok(Input {
+            time,
+            columns,
+            orders,
+        })
     }
 }

@@ -109,10 +109,11 @@ pub struct SegmentMeta {
     pub day: Day,
     /// 0 for a fresh one; higher ones were merged.
     pub level: u8,
-    /// Write order, lowest and highest: the catalog sequences of the flushes that it holds. Of
-    /// rows with the same series and time the one from the higher order wins. `(0, 0)` in a
-    /// segment to be committed stands for the sequence of that commit; a merge gives the
-    /// orders of its inputs.
+    /// Write order of its rows, lowest and highest: clock values of the write-ahead log
+    /// ([`is_clock_order`]), or, in older segments, the catalog sequences of the flushes that it
+    /// holds, which are lower than any of those. Of rows with the same series and time the one
+    /// from the higher order wins. `(0, 0)` in a segment to be committed stands for the sequence
+    /// of that commit; a merge gives the orders of its inputs.
     pub order: (u64, u64),
     /// First and last time, in the unit of the table.
     pub time: TimeRange,
@@ -132,11 +133,29 @@ pub struct SegmentMeta {
     pub index_checksum: u64,
     /// The tags by which a wide table's rows are sorted; empty for the metrics table.
     pub sort_tags: Arc<[String]>,
-    /// Tombstones up to this commit are applied to it: no row is in it that one of them deletes.
+    /// Tombstones up to this commit are applied to it, or older than all its rows: no row is in it
+    /// that one of them deletes.
     pub deletes_applied: u64,
 }
 
+/// Write orders from here on are clock values: see `FORMAT.md`, "Write order".
+const FIRST_CLOCK_ORDER: u64 = 1 << 56;
+
+/// Whether a write order is a clock value, not the sequence of a commit.
+pub const fn is_clock_order(order: u64) -> bool {
+    order >= FIRST_CLOCK_ORDER
+}
+
 impl SegmentMeta {
+    /// Tombstones up to this commit delete none of its rows.
+    pub fn deletes_seen(&self) -> u64 {
+        match is_clock_order(self.order.1) {
+            true => self.deletes_applied,
+            // Deletes concern what was committed before them.
+            false => self.order.1.max(self.deletes_applied),
+        }
+    }
+
     /// The key of its data file.
     pub fn data_key(&self) -> String {
         keys::data_file(&self.database, &self.table, self.day, self.id)

@@ -11,8 +11,8 @@ use arrow::datatypes::{
 
 use crate::model::schema::{arrow_type, tag_type};
 use crate::model::{METRIC_NAME, TIME_COLUMN, TableKind, TableSchema, TimeUnit};
-use crate::segment::IndexedSeries;
 use crate::segment::decimal::{Decimals, MANTISSA, SCALE, VALUE};
+use crate::segment::{IndexedSeries, ORDER_COLUMN};
 
 const METRIC: &str = "metric";
 const SERIES_ID: &str = "series_id";
@@ -30,6 +30,8 @@ pub(super) struct RowCheck<'a> {
     labels: Arc<[(String, Arc<str>)]>,
     /// What is wrong with the columns.
     columns: Result<(), String>,
+    /// Whether a series may have several rows of one time.
+    has_versions: bool,
 }
 
 impl<'a> RowCheck<'a> {
@@ -48,6 +50,11 @@ impl<'a> RowCheck<'a> {
                 .map(|tag| (tag.clone(), tag.as_str().into()))
                 .collect(),
         };
+        let has_versions = match schema.kind {
+            TableKind::Exemplars => true,
+            TableKind::Wide => columns.column_with_name(ORDER_COLUMN).is_some(),
+            TableKind::Metrics => false,
+        };
         let columns = check_columns(schema, &labels, columns);
         Self {
             kind: schema.kind,
@@ -57,6 +64,7 @@ impl<'a> RowCheck<'a> {
             last_time: 0,
             labels,
             columns,
+            has_versions,
         }
     }
 
@@ -159,8 +167,7 @@ impl<'a> RowCheck<'a> {
             return Ok(());
         };
         let begins = self.seen == 0;
-        // Several exemplars may have one time.
-        let ascend = |a: &i64, b: &i64| a < b || (a == b && self.kind == TableKind::Exemplars);
+        let ascend = |a: &i64, b: &i64| a < b || (a == b && self.has_versions);
         if (!begins && !ascend(&self.last_time, &first)) || !times.is_sorted_by(ascend) {
             return Err(format!("the times of {labels} do not ascend"));
         }
@@ -228,6 +235,9 @@ fn check_columns(
     let of_layout = decimal_columns(schema, columns)?;
     for field in columns.fields().iter().skip(before_fields.len()) {
         if of_layout.contains(&field.name().as_str()) {
+            continue;
+        }
+        if field.name() == ORDER_COLUMN && *field.data_type() == DataType::Int64 {
             continue;
         }
         match schema.column(field.name()) {

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidelake_catalog::model::{Column, TableKind, TimeRange};
-use tidelake_catalog::segment::scan::{ScanRequest, WriteOrder, plan_rows};
-use tidelake_catalog::segment::{SeriesRun, SortedRows};
+use tidelake_catalog::segment::scan::{ScanRequest, plan_rows};
+use tidelake_catalog::segment::{ORDER_COLUMN, SeriesRun, SortedRows, WriteOrder};
 
+use super::RecentRows;
 use super::held::Counted;
 use super::sort::sort;
 use crate::column::FieldColumn;
@@ -22,6 +23,8 @@ pub(super) struct OpenChunk {
     pub(super) series: Vec<u32>,
     pub(super) time: Vec<i64>,
     pub(super) columns: Vec<FieldColumn>,
+    /// Lowest and highest place in the order of writes.
+    orders: Option<(u64, u64)>,
     columns_by_name: HashMap<Arc<str>, usize>,
     /// What the columns hold.
     column_bytes: usize,
@@ -36,6 +39,7 @@ impl OpenChunk {
             series: Vec::new(),
             time: Vec::new(),
             columns: Vec::new(),
+            orders: None,
             columns_by_name: HashMap::new(),
             column_bytes: 0,
             counted,
@@ -50,13 +54,23 @@ impl OpenChunk {
         self.time.len()
     }
 
+    /// Whether rows with or without orders of their own can be appended.
+    pub(super) fn takes(&self, rows: &Rows) -> bool {
+        let is_first = self.columns.is_empty();
+        is_first || self.columns_by_name.contains_key(ORDER_COLUMN) == rows.has_orders()
+    }
+
     /// Bytes of memory, spare capacity included.
     pub(super) fn bytes(&self) -> usize {
         self.column_bytes + self.series.capacity() * 4 + self.time.capacity() * 8
     }
 
-    pub(super) fn append(&mut self, rows: Rows) {
+    /// Appends rows that were written together. Either all rows of a chunk have their orders, or
+    /// none.
+    pub(super) fn append(&mut self, rows: Rows, order: u64) {
         let before = self.rows();
+        let (first, last) = self.orders.unwrap_or((order, order));
+        self.orders = Some((first.min(order), last.max(order)));
         if before == 0 {
             // Nothing is copied: a large body fills a chunk of its own.
             return self.take(rows);
@@ -108,7 +122,8 @@ impl OpenChunk {
 
 /// A frozen chunk.
 pub(super) struct Chunk {
-    order: u64,
+    id: u64,
+    order: WriteOrder,
     rows: usize,
     time: TimeRange,
     /// Until the sorted rows are needed.
@@ -129,7 +144,7 @@ impl std::fmt::Debug for Chunk {
 }
 
 impl Chunk {
-    pub(super) fn new(open: OpenChunk, order: u64) -> Self {
+    pub(super) fn new(open: OpenChunk, id: u64) -> Self {
         let ends = open
             .time
             .iter()
@@ -137,7 +152,8 @@ impl Chunk {
                 (min.min(t), max.max(t))
             });
         Self {
-            order,
+            id,
+            order: WriteOrder::of(open.orders.unwrap_or_default()).part(id),
             rows: open.rows(),
             time: TimeRange::new(ends.0, ends.1),
             counted: Mutex::new(open.counted.sibling()),
@@ -146,9 +162,10 @@ impl Chunk {
         }
     }
 
-    /// One chunk with the rows of several; takes the place of the last in the order of writes.
-    pub(super) fn merge(kind: TableKind, chunks: &[Arc<Chunk>]) -> Option<Self> {
-        let order = chunks.last()?.order;
+    /// One chunk with the rows of several neighbours.
+    pub(super) fn merge(kind: TableKind, id: u64, chunks: &[Arc<Chunk>]) -> Option<Self> {
+        let orders = chunks.iter().map(|chunk| chunk.order);
+        let order = orders.reduce(WriteOrder::union)?;
         let mut fields: Vec<Column> = Vec::new();
         let mut sources = Vec::with_capacity(chunks.len());
         for chunk in chunks {
@@ -160,7 +177,7 @@ impl Chunk {
                     .cloned()
                     .collect::<Vec<_>>(),
             );
-            sources.push((WriteOrder::Recent(chunk.order), rows));
+            sources.push((chunk.order, rows));
         }
         let request = ScanRequest {
             fields: fields.into(),
@@ -181,6 +198,7 @@ impl Chunk {
         let count = rows.len();
         let _ = sorted.set(Arc::new(rows));
         Some(Self {
+            id,
             order,
             rows: count,
             counted: Mutex::new(counted),
@@ -190,8 +208,13 @@ impl Chunk {
         })
     }
 
-    pub(super) fn order(&self) -> u64 {
-        self.order
+    /// Its rows, sorted.
+    pub(super) fn recent(&self) -> RecentRows {
+        RecentRows {
+            id: self.id,
+            order: self.order,
+            rows: self.sorted(),
+        }
     }
 
     pub(super) fn rows(&self) -> usize {

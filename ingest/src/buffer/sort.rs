@@ -1,7 +1,9 @@
 //! Sorts the rows of a chunk by series and time.
 //!
 //! Of rows with one series and time the one that came last wins, in wide tables field by field;
-//! exemplars are all kept unless they are the same in everything. The rows are
+//! exemplars are all kept unless they are the same in everything. Where rows keep their orders, since those
+//! of other processes may lie between them, a wide table keeps every row of one time that has a field which
+//! no later one has. The rows are
 //! put in order by a counting sort over the series' numbers; times are compared only within a
 //! series, and mostly only to see that they ascend already.
 
@@ -9,8 +11,8 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use tidelake_catalog::model::{Column, TableKind};
-use tidelake_catalog::segment::FieldArray;
 use tidelake_catalog::segment::field_array::NOWHERE;
+use tidelake_catalog::segment::{FieldArray, ORDER_COLUMN};
 
 use super::chunk::OpenChunk;
 use crate::column::{FieldColumn, FieldValues};
@@ -32,6 +34,7 @@ struct Repeated {
 pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
     let rows = chunk.rows();
     let columns = std::mem::take(&mut chunk.columns);
+    let versions = Versions::of(chunk.kind, &columns);
     let order = by_series(&chunk.series);
     let mut picked: Vec<u32> = Vec::with_capacity(rows);
     let mut repeated: Vec<Repeated> = Vec::new();
@@ -47,7 +50,8 @@ pub(super) fn sort(mut chunk: OpenChunk) -> Sorted {
         if chunk.kind == TableKind::Exemplars {
             pick_distinct(&order[at..end], &chunk.time, &columns, &mut picked);
         } else {
-            pick(&order[at..end], &chunk.time, &mut picked, &mut repeated);
+            let rows = &order[at..end];
+            pick(rows, &chunk.time, versions, &mut picked, &mut repeated);
         }
         runs.push((series, start..picked.len()));
         at = end;
@@ -120,7 +124,13 @@ fn by_series(series: &[u32]) -> Vec<u32> {
 }
 
 /// Adds the rows of one series by time, each time once.
-fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Repeated>) {
+fn pick(
+    rows: &[u32],
+    time: &[i64],
+    versions: Option<Versions<'_>>,
+    picked: &mut Vec<u32>,
+    repeated: &mut Vec<Repeated>,
+) {
     let time_of = |row: u32| time[row as usize];
     if rows.is_sorted_by(|&a, &b| time_of(a) < time_of(b)) {
         picked.extend_from_slice(rows);
@@ -128,8 +138,8 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
     }
     let mut sorted = rows.to_vec();
     sorted.sort_by_key(|&row| time_of(row));
-    for same in sorted.chunk_by(|&a, &b| time_of(a) == time_of(b)) {
-        let Some(&last) = same.last() else { continue };
+    let mut add = |same: &[u32]| {
+        let Some(&last) = same.last() else { return };
         if same.len() > 1 {
             repeated.push(Repeated {
                 at: picked.len(),
@@ -137,6 +147,57 @@ fn pick(rows: &[u32], time: &[i64], picked: &mut Vec<u32>, repeated: &mut Vec<Re
             });
         }
         picked.push(last);
+    };
+    for same in sorted.chunk_by(|&a, &b| time_of(a) == time_of(b)) {
+        match versions {
+            Some(versions) if same.len() > 1 => {
+                versions.of_time(same).into_iter().for_each(&mut add)
+            }
+            _ => add(same),
+        }
+    }
+}
+
+/// What is kept of rows of one series and time that have orders of their own.
+#[derive(Clone, Copy)]
+struct Versions<'a> {
+    orders: &'a [i64],
+    columns: &'a [FieldColumn],
+}
+
+impl<'a> Versions<'a> {
+    fn of(kind: TableKind, columns: &'a [FieldColumn]) -> Option<Self> {
+        let is_orders = |column: &&FieldColumn| &*column.name == ORDER_COLUMN;
+        let orders = columns.iter().find(is_orders)?;
+        match &orders.values {
+            FieldValues::Integer(orders) if kind == TableKind::Wide => {
+                Some(Self { orders, columns })
+            }
+            _ => None,
+        }
+    }
+
+    /// Rows of one time, the last one last, in groups of one order: of those that have a field
+    /// which no later one has.
+    fn of_time<'r>(self, rows: &'r [u32]) -> Vec<&'r [u32]> {
+        let mut taken = vec![false; self.columns.len()];
+        let order = |row: u32| self.orders.get(row as usize);
+        let mut groups = Vec::new();
+        for group in rows.chunk_by(|&a, &b| order(a) == order(b)).rev() {
+            let mut has_news = false;
+            for (column, taken) in self.columns.iter().zip(&mut taken) {
+                if !*taken && &*column.name != ORDER_COLUMN {
+                    let mut has = group.iter().map(|&row| column.position(row as usize));
+                    *taken = has.any(|position| position.is_some());
+                    has_news |= *taken;
+                }
+            }
+            if has_news {
+                groups.push(group);
+            }
+        }
+        groups.reverse();
+        groups
     }
 }
 

@@ -78,7 +78,7 @@ fn rows_are_visible_sorted_and_once() {
         (0, 3, None, Some(3.0)),
         (0, 9, None, Some(4.0)),
     ];
-    buffer.append(&name(), TableKind::Wide, &registry, rows(&list));
+    buffer.append(&name(), TableKind::Wide, &registry, rows(&list), 1);
     let expected = [
         ("0".to_owned(), 3, None, Some(3.0)),
         // Both writes of time 9 count, each for its field.
@@ -96,6 +96,7 @@ fn in_the_metrics_table_the_last_sample_replaces_the_whole_one_before() {
         TableKind::Metrics,
         &registry,
         rows(&[(0, 9, Some(2.0), None), (0, 9, None, Some(4.0))]),
+        1,
     );
     assert_eq!(
         seen(&buffer.recent(&name(), TimeRange::ALL)),
@@ -111,18 +112,21 @@ fn a_field_that_comes_late_is_absent_in_earlier_rows() {
         TableKind::Wide,
         &registry,
         rows(&[(0, 1, Some(1.0), None)]),
+        1,
     );
     buffer.append(
         &name(),
         TableKind::Wide,
         &registry,
         rows(&[(0, 2, None, Some(2.0))]),
+        1,
     );
     buffer.append(
         &name(),
         TableKind::Wide,
         &registry,
         rows(&[(1, 3, Some(3.0), None)]),
+        1,
     );
     let expected = [
         ("0".to_owned(), 1, Some(1.0), None),
@@ -140,6 +144,7 @@ fn rows_stay_until_their_rotation_is_released() {
         TableKind::Wide,
         &registry,
         rows(&[(0, 1, Some(1.0), None)]),
+        1,
     );
     let rotated = buffer.rotate();
     buffer.append(
@@ -147,6 +152,7 @@ fn rows_stay_until_their_rotation_is_released() {
         TableKind::Wide,
         &registry,
         rows(&[(0, 2, Some(2.0), None)]),
+        1,
     );
     assert_eq!(
         seen(&buffer.recent(&name(), TimeRange::ALL)).len(),
@@ -179,6 +185,7 @@ fn queries_do_not_leave_a_trail_of_chunks() {
             TableKind::Wide,
             &registry,
             rows(&[((t % 4) as u32, t, Some(t as f64), None)]),
+            1,
         );
         assert_eq!(
             buffer
@@ -209,12 +216,14 @@ fn numbers_of_another_registry_are_other_series() {
         TableKind::Wide,
         &registry(1),
         rows(&[(0, 1, Some(1.0), None)]),
+        1,
     );
     buffer.append(
         &name(),
         TableKind::Wide,
         &other,
         rows(&[(0, 1, Some(2.0), None)]),
+        1,
     );
     let expected = [
         ("0".to_owned(), 1, Some(1.0), None),
@@ -276,6 +285,7 @@ fn exemplars_of_one_time_are_kept_unless_they_are_the_same() {
             (5, 2.0, "b"),
             (5, 2.0, "a"),
         ]),
+        1,
     );
     let chunks = buffer.recent(&name(), TimeRange::ALL);
     assert_eq!(show(&chunks[0].rows), ["4 9 z", "5 1 a", "5 2 a", "5 2 b"]);
@@ -286,6 +296,7 @@ fn exemplars_of_one_time_are_kept_unless_they_are_the_same() {
             kind,
             &registry,
             rows(&[(5, 2.0, "b"), (5, 3.0, "c")]),
+            1,
         );
         buffer.recent(&name(), TimeRange::ALL);
     }

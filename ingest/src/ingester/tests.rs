@@ -132,6 +132,7 @@ async fn what_a_killed_process_left_of_the_log_goes_at_the_next_start_but_what_h
             epoch,
             seq,
             durable_end: 0,
+            order: 0,
         };
         let object = frame::encode(&header, &vec![frame.clone(); frames]).unwrap();
         store

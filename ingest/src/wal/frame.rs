@@ -24,9 +24,11 @@ use crate::label_limits::LabelLimits;
 /// First bytes of every WAL object.
 pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
 /// The version that is written.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes of the header.
-pub const HEADER_LEN: usize = 64;
+pub const HEADER_LEN: usize = 72;
+/// Bytes of the header up to version 3, without the write order.
+const SHORT_HEADER_LEN: usize = 64;
 /// Bytes of the trailer.
 pub const TRAILER_LEN: usize = 4;
 /// Bytes of an object without frames: a fence or a mark.
@@ -39,7 +41,6 @@ pub const MAX_BODY_LEN: usize = 1 << 30;
 const KIND_AT: usize = 10;
 const FRAMES_LEN_AT: usize = 48;
 const OPEN_AT: usize = 56;
-const HEADER_CRC_AT: usize = HEADER_LEN - 4;
 /// Length, protocol, parameter, encoding, reserved byte, time, length of the database's name.
 const FRAME_FIXED_LEN: usize = 4 + 4 + 8 + 2;
 /// Limits of labels, which frames have from version 3 on.
@@ -296,6 +297,9 @@ pub struct ObjectHeader {
     /// Every object of the epoch with a lower sequence was durable when this one was composed. At
     /// most `seq`, and at least so much that the distance fits 32 bits.
     pub durable_end: u64,
+    /// When its requests were written, in the order of all writes; of a mark that of the last group
+    /// before it; 0 in a fence and up to version 3.
+    pub order: u64,
 }
 
 /// What follows from the sequence alone: a writer has at most [`MAX_IN_FLIGHT`] objects in flight.
@@ -405,6 +409,7 @@ pub(super) fn encode_prepared<'a>(
     out.extend_from_slice(&header.seq.to_le_bytes());
     out.extend_from_slice(&(frames_len as u64).to_le_bytes());
     out.extend_from_slice(&open.to_le_bytes());
+    out.extend_from_slice(&header.order.to_le_bytes());
     let header_crc = crc32fast::hash(&out);
     out.extend_from_slice(&header_crc.to_le_bytes());
 
@@ -445,6 +450,8 @@ pub(super) fn decode_header(object: &[u8]) -> Result<ObjectHeader, DecodeError> 
 /// The header, and what it says about the frames.
 struct Head {
     version: u16,
+    /// Bytes of the header.
+    len: usize,
     header: ObjectHeader,
     frames: usize,
     frames_len: u64,
@@ -460,28 +467,34 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
         bytes: object,
         at: MAGIC.len(),
     };
-    if object.len() < HEADER_LEN {
-        return Err(DecodeError::Truncated {
-            have: object.len(),
-            need: HEADER_LEN + TRAILER_LEN,
-        });
+    let too_short = |len| DecodeError::Truncated {
+        have: object.len(),
+        need: len + TRAILER_LEN,
+    };
+    if object.len() < SHORT_HEADER_LEN {
+        return Err(too_short(SHORT_HEADER_LEN));
     }
     let version = u16::from_le_bytes(reader.array()?);
     // Before the checksum: a later version may have another header.
     if version > VERSION {
         return Err(DecodeError::Version(version));
     }
-    let header_bytes = object.get(..HEADER_CRC_AT).unwrap_or_default();
+    let len = match version {
+        0..=3 => SHORT_HEADER_LEN,
+        _ => HEADER_LEN,
+    };
+    if object.len() < len {
+        return Err(too_short(len));
+    }
+    let crc_at = len - CRC_LEN;
+    let header_bytes = object.get(..crc_at).unwrap_or_default();
     let header_crc = Reader {
         bytes: object,
-        at: HEADER_CRC_AT,
+        at: crc_at,
     }
     .array()?;
     if crc32fast::hash(header_bytes) != u32::from_le_bytes(header_crc) {
-        return Err(corrupt(
-            HEADER_CRC_AT,
-            "the checksum of its header is wrong",
-        ));
+        return Err(corrupt(crc_at, "the checksum of its header is wrong"));
     }
     let kind = u16::from_le_bytes(reader.array()?);
     let frames = u32::from_le_bytes(reader.array()?) as usize;
@@ -490,6 +503,10 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
     let seq = u64::from_le_bytes(reader.array()?);
     let frames_len = u64::from_le_bytes(reader.array()?);
     let open = u64::from(u32::from_le_bytes(reader.array()?));
+    let order = match len {
+        HEADER_LEN => u64::from_le_bytes(reader.array()?),
+        _ => 0,
+    };
     let (kind, durable_end) = match version {
         // A torn object may be before the fence.
         0 | 1 if frames == 0 => (ObjectKind::Fence, seq.saturating_sub(1)),
@@ -510,12 +527,14 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
     }
     Ok(Head {
         version,
+        len,
         header: ObjectHeader {
             kind,
             writer,
             epoch,
             seq,
             durable_end,
+            order,
         },
         frames,
         frames_len,
@@ -526,13 +545,14 @@ fn decode_head(object: &[u8]) -> Result<Head, DecodeError> {
 pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError> {
     let Head {
         version,
+        len: header_len,
         header,
         frames: count,
         frames_len,
     } = decode_head(object)?;
     let need = usize::try_from(frames_len)
         .ok()
-        .and_then(|len| len.checked_add(HEADER_LEN + TRAILER_LEN));
+        .and_then(|len| len.checked_add(header_len + TRAILER_LEN));
     let Some(need) = need else {
         return Err(DecodeError::Corrupt {
             offset: FRAMES_LEN_AT,
@@ -552,18 +572,18 @@ pub fn decode(object: &Bytes) -> Result<(ObjectHeader, Vec<Frame>), DecodeError>
         });
     }
     let end = need - TRAILER_LEN;
-    if count > (end - HEADER_LEN) / MIN_FRAME_LEN {
+    if count > (end - header_len) / MIN_FRAME_LEN {
         return Err(DecodeError::Corrupt {
-            offset: HEADER_LEN,
+            offset: header_len,
             what: "it cannot hold as many frames as it says",
         });
     }
 
     let mut all = Hasher::new();
-    all.update(object.get(..HEADER_LEN).unwrap_or_default());
+    all.update(object.get(..header_len).unwrap_or_default());
     let mut reader = Reader {
         bytes: object,
-        at: HEADER_LEN,
+        at: header_len,
     };
     let mut frames = Vec::with_capacity(count);
     for _ in 0..count {

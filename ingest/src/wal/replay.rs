@@ -141,6 +141,8 @@ pub struct ReplayedGroup {
     pub position: WalPosition,
     /// Who wrote them.
     pub writer: WriterId,
+    /// When, in the order of all writes; 0 if it is not known.
+    pub order: u64,
     /// The requests, in their order.
     pub frames: Vec<Frame>,
 }
@@ -298,6 +300,7 @@ impl Replay {
                         return Ok(Some(ReplayedGroup {
                             position,
                             writer: header.writer,
+                            order: header.order,
                             frames,
                         }));
                     }
@@ -353,6 +356,7 @@ impl Replay {
             epoch: position.epoch,
             seq: position.seq,
             durable_end,
+            order: 0,
         };
         match self
             .reader

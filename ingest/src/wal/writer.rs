@@ -21,6 +21,12 @@
 //! "Exists already" is an answer too: the bytes are read back, and if they are ours an earlier try
 //! had arrived. If not, another process has fenced this epoch, and the writer stops for ever.
 //!
+//! # Write order
+//!
+//! Where several processes take writes, the others' clocks are asked before a group is composed
+//! ([`write_clock`](crate::write_clock)). It waits for their answer with its requests, and no other
+//! group overtakes it; those whose puts are under way go on.
+//!
 //! # Marks
 //!
 //! Every object says how far the log was durable when it was composed, so that a replay notices if
@@ -46,6 +52,7 @@ use super::clock::{Clock, SystemClock};
 use super::frame::{Frame, FrameTooLarge, PreparedFrame, WriterId};
 use super::metrics::{self, WalMetrics};
 use super::{MAX_IN_FLIGHT, WalPosition};
+use crate::write_clock::Orders;
 use committer::Committer;
 
 mod committer;
@@ -166,12 +173,12 @@ pub enum WalState {
 pub trait Sink<T>: Send + 'static {
     /// Takes the payloads of the group at `position`. It runs on the log's task: no I/O, no
     /// waiting.
-    fn apply(&mut self, position: WalPosition, payloads: Vec<T>);
+    fn apply(&mut self, position: WalPosition, order: u64, payloads: Vec<T>);
 }
 
-impl<T, F: FnMut(WalPosition, Vec<T>) + Send + 'static> Sink<T> for F {
-    fn apply(&mut self, position: WalPosition, payloads: Vec<T>) {
-        self(position, payloads);
+impl<T, F: FnMut(WalPosition, u64, Vec<T>) + Send + 'static> Sink<T> for F {
+    fn apply(&mut self, position: WalPosition, order: u64, payloads: Vec<T>) {
+        self(position, order, payloads);
     }
 }
 
@@ -287,6 +294,7 @@ impl<T: Send + 'static> WalWriter<T> {
         start: WalPosition,
         writer: WriterId,
         options: WalOptions,
+        orders: Orders,
         sink: impl Sink<T>,
     ) -> Self {
         let (handle, task) = Self::prepare(
@@ -295,6 +303,7 @@ impl<T: Send + 'static> WalWriter<T> {
             start,
             writer,
             options,
+            orders,
             sink,
             Arc::new(SystemClock::default()),
         );
@@ -309,6 +318,7 @@ impl<T: Send + 'static> WalWriter<T> {
         start: WalPosition,
         writer: WriterId,
         options: WalOptions,
+        orders: Orders,
         sink: impl Sink<T>,
         clock: Arc<dyn Clock>,
     ) -> (Self, BoxFuture<'static, ()>) {
@@ -331,7 +341,7 @@ impl<T: Send + 'static> WalWriter<T> {
             options,
             clock,
         });
-        let committer = Committer::new(Arc::clone(&shared), store, node, start, writer);
+        let committer = Committer::new(Arc::clone(&shared), store, node, start, writer, orders);
         (
             Self {
                 handle: Arc::new(Handle(shared)),

@@ -89,9 +89,11 @@ impl Backend {
                 |i| i.log_metrics().queued_bytes.load(Ordering::Relaxed) as f64,
             ),
         ];
-        for (name, help, is_counter, read) in of_ingester {
-            let ingester = Arc::clone(&self.ingester);
-            add(name, help, is_counter, Box::new(move || read(&ingester)));
+        if let Some(ingester) = &self.ingester {
+            for (name, help, is_counter, read) in of_ingester {
+                let ingester = Arc::clone(ingester);
+                add(name, help, is_counter, Box::new(move || read(&ingester)));
+            }
         }
         let read = |count: fn(ReadCounts) -> u64| -> Box<dyn Fn() -> f64 + Send + Sync> {
             let querier = Arc::clone(&self.querier);
@@ -246,19 +248,21 @@ impl Backend {
             false,
             Box::new(bytes),
         );
-        let ingester = Arc::clone(&self.ingester);
-        let catalog = Arc::clone(&self.catalog);
-        add(
-            "oldest_unflushed_row_seconds",
-            "Since when there are rows that are in no segment; 0 without any",
-            false,
-            Box::new(
-                move || match ingester.counters().oldest_ms.load(Ordering::Relaxed) {
-                    0 => 0.0,
-                    since_ms => (catalog.environment().now_ms() - since_ms) as f64 / 1000.0,
-                },
-            ),
-        );
+        if let Some(ingester) = &self.ingester {
+            let ingester = Arc::clone(ingester);
+            let catalog = Arc::clone(&self.catalog);
+            add(
+                "oldest_unflushed_row_seconds",
+                "Since when there are rows that are in no segment; 0 without any",
+                false,
+                Box::new(
+                    move || match ingester.counters().oldest_ms.load(Ordering::Relaxed) {
+                        0 => 0.0,
+                        since_ms => (catalog.environment().now_ms() - since_ms) as f64 / 1000.0,
+                    },
+                ),
+            );
+        }
         if let Some(folder) = self.catalog.store().folder() {
             let folder = folder.to_owned();
             add(
@@ -297,19 +301,21 @@ impl Backend {
                 c.backlog.load(Ordering::Relaxed) as f64
             }),
         ];
-        for (name, help, is_counter, read) in of_compactor {
-            let compactor = Arc::clone(&self.compactor.0);
-            let read = move || read(compactor.counters());
-            add(name, help, is_counter, Box::new(read));
+        if let Some(compactor) = &self.compactor {
+            for (name, help, is_counter, read) in of_compactor {
+                let compactor = Arc::clone(&compactor.0);
+                let read = move || read(compactor.counters());
+                add(name, help, is_counter, Box::new(read));
+            }
+            let compactor = Arc::clone(&compactor.0);
+            let help = "Segments with a damaged file, which are not merged";
+            add(
+                "quarantined_segments",
+                help,
+                false,
+                Box::new(move || compactor.quarantine().held().len() as f64),
+            );
         }
-        let compactor = Arc::clone(&self.compactor.0);
-        let help = "Segments with a damaged file, which are not merged";
-        add(
-            "quarantined_segments",
-            help,
-            false,
-            Box::new(move || compactor.quarantine().held().len() as f64),
-        );
         figures
     }
 }

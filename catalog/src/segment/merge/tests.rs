@@ -63,6 +63,7 @@ fn merged_without(
                 FieldArray::new(rows.iter().map(|r| r.1).collect::<Float64Array>()),
                 FieldArray::new(rows.iter().map(|r| r.2).collect::<Float64Array>()),
             ],
+            orders: RowOrders::Same(0),
         });
     }
     let hosts: Vec<usize> = all.keys().copied().collect();

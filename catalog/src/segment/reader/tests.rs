@@ -6,8 +6,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::encoding::Effort;
 use super::super::rows::SeriesRun;
-use super::super::scan::{ScanRequest, Source, WriteOrder, plan};
+use super::super::scan::{ScanRequest, Source, plan};
 use super::super::series::{Series, SortOrder};
+use super::super::write_order::WriteOrder;
 use super::super::writer::SegmentWriter;
 use super::super::{SegmentError, SortedRows, ValueLayout};
 use super::*;
@@ -154,7 +155,7 @@ async fn a_selector_reads_back_exactly_its_series() {
     };
     let plan = plan(
         TableKind::Metrics,
-        vec![Source::Segment(WriteOrder::Segment(1), [].into(), segment)],
+        vec![Source::Segment(WriteOrder::of((1, 1)), [].into(), segment)],
         request,
         None,
     )
@@ -375,7 +376,7 @@ async fn plain_and_decimal_files_are_merged_alike() {
     };
     let merged = async |segments: [OpenSegment; 2]| {
         let source = |(order, segment)| {
-            Source::Segment(WriteOrder::Segment(order), [].into(), Arc::new(segment))
+            Source::Segment(WriteOrder::of((order, order)), [].into(), Arc::new(segment))
         };
         let sources = (1..).zip(segments).map(source).collect();
         let request = ScanRequest {

@@ -3,6 +3,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::ColumnType;
+
+mod orders;
+
 use crate::segment::rows::SeriesRun;
 
 /// A source whose series have rows at these times; each value tells source and time.
@@ -27,7 +30,7 @@ fn source(number: usize, series: &[Vec<i64>]) -> Source {
         fields: fields(),
         columns: vec![(Arc::new(Int64Array::from(values)) as arrow::array::ArrayRef).into()],
     };
-    Source::Rows(WriteOrder::Recent(number as u64), Arc::new(rows))
+    Source::Rows(WriteOrder::of((0, 0)).part(number as u64), Arc::new(rows))
 }
 
 fn fields() -> Arc<[Column]> {

@@ -8,6 +8,7 @@ const HEADER: ObjectHeader = ObjectHeader {
     epoch: 3,
     seq: 99,
     durable_end: 97,
+    order: 0x0100_0000_0000_002a,
 };
 
 const LIMITS: LabelLimits = LabelLimits {
@@ -20,7 +21,8 @@ fn empty(kind: ObjectKind) -> ObjectHeader {
     ObjectHeader { kind, ..HEADER }
 }
 
-/// An object as an earlier format version had it: no limits in its frames.
+/// An object as an earlier format version had it: no order, and before version 3 no limits in its
+/// frames.
 fn earlier(version: u8, seq: u64, frames: &[Frame]) -> Vec<u8> {
     let header = ObjectHeader {
         seq,
@@ -28,19 +30,21 @@ fn earlier(version: u8, seq: u64, frames: &[Frame]) -> Vec<u8> {
         ..HEADER
     };
     let whole = encode(&header, frames).unwrap();
-    let mut bytes = whole[..HEADER_LEN].to_vec();
+    // The order came between what earlier versions had and the checksum.
+    let mut bytes = whole[..SHORT_HEADER_LEN].to_vec();
     let mut at = HEADER_LEN;
     for _ in frames {
         let length = u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
         let start = bytes.len();
-        bytes.extend_from_slice(&((length - LIMITS_LEN) as u32).to_le_bytes());
+        let limits = if version < 3 { LIMITS_LEN } else { 0 };
+        bytes.extend_from_slice(&((length - limits) as u32).to_le_bytes());
         bytes.extend_from_slice(&whole[at + 4..at + 16]);
-        bytes.extend_from_slice(&whole[at + 16 + LIMITS_LEN..at + 4 + length]);
+        bytes.extend_from_slice(&whole[at + 16 + limits..at + 4 + length]);
         let crc = crc32fast::hash(&bytes[start..]);
         bytes.extend_from_slice(&crc.to_le_bytes());
         at += 4 + length + CRC_LEN;
     }
-    let frames_len = (bytes.len() - HEADER_LEN) as u64;
+    let frames_len = (bytes.len() - SHORT_HEADER_LEN) as u64;
     bytes[FRAMES_LEN_AT..FRAMES_LEN_AT + 8].copy_from_slice(&frames_len.to_le_bytes());
     bytes[8] = version;
     bytes.extend_from_slice(&[0; TRAILER_LEN]);
@@ -61,15 +65,19 @@ fn without_limits(frames: &[Frame]) -> Vec<Frame> {
 fn version_1(seq: u64, frames: &[Frame]) -> Bytes {
     let mut bytes = earlier(1, seq, frames);
     bytes[10..12].fill(0);
-    bytes[OPEN_AT..HEADER_CRC_AT].fill(0);
+    bytes[OPEN_AT..SHORT_HEADER_LEN - CRC_LEN].fill(0);
     seal(&mut bytes);
     bytes.into()
 }
 
 /// Makes both checksums fit.
 fn seal(bytes: &mut [u8]) {
-    let header = crc32fast::hash(&bytes[..HEADER_CRC_AT]);
-    bytes[HEADER_CRC_AT..HEADER_LEN].copy_from_slice(&header.to_le_bytes());
+    let len = match bytes[8] {
+        0..=3 => SHORT_HEADER_LEN,
+        _ => HEADER_LEN,
+    };
+    let header = crc32fast::hash(&bytes[..len - CRC_LEN]);
+    bytes[len - CRC_LEN..len].copy_from_slice(&header.to_le_bytes());
     let end = bytes.len() - TRAILER_LEN;
     let all = crc32fast::hash(&bytes[..end]);
     bytes[end..].copy_from_slice(&all.to_le_bytes());
@@ -114,14 +122,15 @@ fn bytes_are_as_specified() {
     let object = encode(&HEADER, &two_frames()[..1]).unwrap();
     let hex: String = object.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = "544c4b57414c0d0a\
-         0300\
+         0400\
          0000\
          01000000\
          07070707070707070707070707070707\
          0300000000000000\
          6300000000000000\
          3600000000000000\
-         02000000";
+         02000000\
+         2a00000000000001";
     assert_eq!(&hex[..expected.len()], expected);
     let frame = "2e00000001030100fbffffffffffffff800000000004000000100000\
                  070064656661756c746370752075736167653d312032";
@@ -289,7 +298,7 @@ proptest! {
     #[test]
     fn any_group_comes_back(writer: [u8; 16], epoch: u64, seq: u64, open: u32, frames in prop::collection::vec(any_frame(), 1..8)) {
         let durable_end = seq.saturating_sub(open.into());
-        let header = ObjectHeader { kind: ObjectKind::Group, writer: WriterId(writer), epoch, seq, durable_end };
+        let header = ObjectHeader { kind: ObjectKind::Group, writer: WriterId(writer), epoch, seq, durable_end, order: 0 };
         let object = encode(&header, &frames).unwrap();
         prop_assert_eq!(decode(&object), Ok((header, frames)));
     }
@@ -305,7 +314,7 @@ proptest! {
     fn any_content_with_right_checksums_is_safe(kind in 0u16..4, count: u32, len_given in prop::option::of(any::<u64>()), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let mut object = [&MAGIC[..], &VERSION.to_le_bytes(), &kind.to_le_bytes(), &count.to_le_bytes(), &[0; 32]].concat();
         object.extend_from_slice(&len_given.unwrap_or(bytes.len() as u64).to_le_bytes());
-        object.extend_from_slice(&[0; 4]);
+        object.extend_from_slice(&[0; 12]);
         object.extend_from_slice(&crc32fast::hash(&object).to_le_bytes());
         object.extend_from_slice(&bytes);
         object.extend_from_slice(&crc32fast::hash(&object).to_le_bytes());

@@ -32,6 +32,7 @@ fn bytes(position: WalPosition, object: Object) -> Bytes {
         epoch: position.epoch,
         seq: position.seq,
         durable_end,
+        order: 0,
     };
     let frames: Vec<Frame> = numbers.iter().map(|&id| numbered(id)).collect();
     let sound = frame::encode(&header, &frames).unwrap();

@@ -17,8 +17,18 @@ use super::super::{
     WalOptions, WalPosition, WalWriter, WriterId, frame as format,
 };
 use super::*;
+use crate::write_clock::{NoPeers, Orders, WriteClock};
 
 const NODE: &str = "n1";
+
+/// Nobody else writes.
+fn alone() -> Orders {
+    let environment = tidelake_catalog::Environment::simulated(1, 1_790_000_000_000);
+    Orders {
+        clock: Arc::new(WriteClock::new(&environment, NODE)),
+        peers: Arc::new(NoPeers),
+    }
+}
 
 #[derive(Default)]
 struct Catalog {
@@ -258,7 +268,7 @@ async fn live(
         next: start,
     }));
     let applied = Arc::clone(&memory);
-    let sink = move |position: WalPosition, payloads: Vec<u64>| {
+    let sink = move |position: WalPosition, _: u64, payloads: Vec<u64>| {
         let mut memory = applied.lock();
         assert_eq!(position, memory.next, "groups reach the sink without gaps");
         memory.next = position.next();
@@ -271,6 +281,7 @@ async fn live(
         start,
         writer_id(epoch),
         world.options.clone(),
+        alone(),
         sink,
         clock,
     );

@@ -29,6 +29,7 @@ fn object(at: (u64, u64), frames: usize) -> Bytes {
         epoch: at.0,
         seq: at.1,
         durable_end: at.1,
+        order: 0,
     };
     frame::encode(&header, &vec![frame; frames]).unwrap()
 }
@@ -41,6 +42,7 @@ fn mark(at: (u64, u64)) -> Bytes {
         epoch: at.0,
         seq: at.1,
         durable_end: at.1,
+        order: 0,
     };
     frame::encode(&header, &[]).unwrap()
 }
@@ -135,6 +137,7 @@ async fn an_end_that_is_cut_is_told_from_damage() {
             epoch: 1,
             seq: 4,
             durable_end: 3,
+            order: 0,
         };
         let fence = frame::encode(&header, &[]).unwrap();
         store
@@ -180,6 +183,7 @@ async fn gaps_are_what_replay_takes_them_for() {
             epoch: 2,
             seq: 2,
             durable_end: 1,
+            order: 0,
         };
         let (_, frames) = frame::decode(&object((2, 2), 1)).unwrap();
         let group = frame::encode(&header, &frames).unwrap();

@@ -16,10 +16,12 @@ use tokio::sync::oneshot;
 use super::super::frame::{self, ObjectHeader, ObjectKind, PreparedFrame, WriterId};
 use super::super::{WalPosition, metrics};
 use super::{Pending, Queue, Shared, Sink, WalError, WalState};
+use crate::write_clock::Orders;
 
 /// A group or a mark that is in flight, or durable and waiting for an earlier one.
 struct Group<T> {
     position: WalPosition,
+    order: u64,
     kind: ObjectKind,
     object: Bytes,
     payloads: Vec<T>,
@@ -42,6 +44,12 @@ impl<T> Group<T> {
     }
 }
 
+/// Requests of a group that waits for its order.
+struct NextGroup<T> {
+    taken: Vec<Pending<T>>,
+    order: BoxFuture<'static, Result<u64, String>>,
+}
+
 /// How a try to put a group ended.
 enum Try {
     /// It is durable, by this try or an earlier one.
@@ -59,6 +67,11 @@ pub(super) struct Committer<T> {
     /// The position of the next group.
     next: WalPosition,
     writer: WriterId,
+    orders: Orders,
+    /// Requests of the next group, while its order is asked for.
+    ordering: Option<NextGroup<T>>,
+    /// That of the last group.
+    last_order: u64,
     /// By position, without gaps.
     groups: VecDeque<Group<T>>,
     /// Durable, as all before them, but not yet applied.
@@ -97,6 +110,7 @@ impl<T: Send + 'static> Committer<T> {
         node: &str,
         start: WalPosition,
         writer: WriterId,
+        orders: Orders,
     ) -> Self {
         Self {
             shared,
@@ -104,6 +118,9 @@ impl<T: Send + 'static> Committer<T> {
             node: node.to_owned(),
             next: start,
             writer,
+            orders,
+            ordering: None,
+            last_order: 0,
             groups: VecDeque::new(),
             ready: Vec::new(),
             tries: FuturesUnordered::new(),
@@ -147,6 +164,7 @@ impl<T: Send + 'static> Committer<T> {
             tokio::select! {
                 biased;
                 Some((position, outcome)) = self.tries.next(), if !self.tries.is_empty() => self.settle(position, outcome),
+                order = asked(&mut self.ordering), if self.ordering.is_some() => self.put_ordered(order),
                 () = self.shared.wake.notified() => {}
                 () = async { if let Some(timer) = timer { timer.await } }, if has_timer => {}
             }
@@ -160,7 +178,9 @@ impl<T: Send + 'static> Committer<T> {
             let queue = self.shared.queue.lock();
             queue.closing && queue.pending.is_empty()
         };
-        is_drained && (self.outage || (self.groups.is_empty() && self.mark_due().is_none()))
+        is_drained
+            && self.ordering.is_none()
+            && (self.outage || (self.groups.is_empty() && self.mark_due().is_none()))
     }
 
     /// When something must happen even if nothing comes.
@@ -189,6 +209,7 @@ impl<T: Send + 'static> Committer<T> {
     fn may_launch(&self) -> bool {
         !self.outage
             && self.fenced.is_none()
+            && self.ordering.is_none()
             && self.groups.len() < self.shared.options.max_in_flight
     }
 
@@ -271,18 +292,56 @@ impl<T: Send + 'static> Committer<T> {
                 take_group(&mut queue, options.group_bytes)
             };
             self.last_launch = Some(now);
-            let frames = taken.iter().map(|pending| &pending.frame);
-            let mut group = self.compose(ObjectKind::Group, frames, now);
-            self.groups_end = self.next.seq;
-            group.deadline = taken.first().map_or(now, |pending| pending.deadline);
-            for pending in taken {
-                group.held_bytes += pending.frame.encoded_len();
-                group.payloads.push(pending.payload);
-                group.acks.push(pending.ack);
+            match self.orders.alone() {
+                Some(order) => self.put_group(taken, order, now),
+                None => {
+                    let order = self.orders.ask();
+                    self.ordering = Some(NextGroup { taken, order });
+                }
             }
-            self.tries.push(self.try_put(&group, Duration::ZERO));
-            self.groups.push_back(group);
         }
+    }
+
+    /// Goes on with the group whose order was asked for.
+    fn put_ordered(&mut self, order: Result<u64, String>) {
+        let Some(NextGroup { taken, .. }) = self.ordering.take() else {
+            return;
+        };
+        let error = match (&self.fenced, order) {
+            (None, Ok(_)) if self.outage => WalError::Unavailable {
+                reason: "the store failed before it was put".into(),
+            },
+            (None, Ok(order)) => {
+                let now = self.shared.clock.now();
+                return self.put_group(taken, order, now);
+            }
+            (Some(key), _) => WalError::Fenced {
+                key: Arc::clone(key),
+            },
+            (None, Err(reason)) => WalError::Unavailable {
+                reason: reason.into(),
+            },
+        };
+        for pending in taken {
+            let bytes = pending.frame.encoded_len();
+            self.shared.release(&mut self.shared.queue.lock(), bytes);
+            self.shared.fail(pending.ack, &error);
+        }
+    }
+
+    fn put_group(&mut self, taken: Vec<Pending<T>>, order: u64, now: Duration) {
+        self.last_order = order;
+        let frames = taken.iter().map(|pending| &pending.frame);
+        let mut group = self.compose(ObjectKind::Group, frames, now);
+        self.groups_end = self.next.seq;
+        group.deadline = taken.first().map_or(now, |pending| pending.deadline);
+        for pending in taken {
+            group.held_bytes += pending.frame.encoded_len();
+            group.payloads.push(pending.payload);
+            group.acks.push(pending.ack);
+        }
+        self.tries.push(self.try_put(&group, Duration::ZERO));
+        self.groups.push_back(group);
     }
 
     fn launch_mark(&mut self, now: Duration) {
@@ -310,9 +369,11 @@ impl<T: Send + 'static> Committer<T> {
             epoch: position.epoch,
             seq: position.seq,
             durable_end: durable_end.seq,
+            order: self.last_order,
         };
         Group {
             position,
+            order: self.last_order,
             kind,
             object: frame::encode_prepared(&header, frames),
             payloads: Vec::new(),
@@ -441,7 +502,7 @@ impl<T: Send + 'static> Committer<T> {
             }
             metrics::add(&metrics.bytes, group.object.len());
             metrics::add(&metrics.frames, group.payloads.len());
-            sink.apply(group.position, group.payloads);
+            sink.apply(group.position, group.order, group.payloads);
             self.shared
                 .release(&mut self.shared.queue.lock(), group.held_bytes);
             for ack in group.acks {
@@ -460,11 +521,26 @@ impl<T: Send + 'static> Committer<T> {
             key: Arc::clone(&key),
         };
         self.shared.refuse(&error, WalState::Fenced { key });
+        let waiting = self
+            .ordering
+            .take()
+            .map_or_else(Vec::new, |next| next.taken);
+        for pending in waiting {
+            self.shared.fail(pending.ack, &error);
+        }
         for group in self.groups.drain(..) {
             for ack in group.acks {
                 self.shared.fail(ack, &error);
             }
         }
+    }
+}
+
+/// The order of the next group, once it is known.
+async fn asked<T>(ordering: &mut Option<NextGroup<T>>) -> Result<u64, String> {
+    match ordering {
+        Some(next) => (&mut next.order).await,
+        None => std::future::pending().await,
     }
 }
 

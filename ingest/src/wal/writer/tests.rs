@@ -11,6 +11,15 @@ const START: WalPosition = WalPosition {
 };
 const US: WriterId = WriterId([1; 16]);
 
+/// Nobody else writes.
+fn alone() -> Orders {
+    let environment = tidelake_catalog::Environment::simulated(1, 1_790_000_000_000);
+    Orders {
+        clock: Arc::new(crate::write_clock::WriteClock::new(&environment, "n")),
+        peers: Arc::new(crate::write_clock::NoPeers),
+    }
+}
+
 type Applied = Arc<Mutex<Vec<(u64, Vec<u64>)>>>;
 
 /// A writer on a simulated store, and what its sink got by sequence.
@@ -18,7 +27,7 @@ fn writer(simulation: &Simulation, options: WalOptions) -> (WalWriter<u64>, Appl
     let applied = Applied::default();
     let sink = {
         let applied = Arc::clone(&applied);
-        move |position: WalPosition, payloads: Vec<u64>| {
+        move |position: WalPosition, _: u64, payloads: Vec<u64>| {
             applied.lock().push((position.seq, payloads))
         }
     };
@@ -29,6 +38,7 @@ fn writer(simulation: &Simulation, options: WalOptions) -> (WalWriter<u64>, Appl
         START,
         US,
         options,
+        alone(),
         sink,
         clock,
     );
@@ -277,6 +287,7 @@ fn a_stranger_under_our_key_ends_it() {
         epoch: 1,
         seq: 1,
         durable_end: 1,
+        order: 0,
     });
     let (store, key) = (simulation.store.clone(), keys::wal_object("n", 1, 1));
     let put_key = key.clone();
@@ -446,11 +457,11 @@ async fn a_folder_takes_many_clients() {
     let applied = Applied::default();
     let sink = {
         let applied = Arc::clone(&applied);
-        move |position: WalPosition, payloads: Vec<u64>| {
+        move |position: WalPosition, _: u64, payloads: Vec<u64>| {
             applied.lock().push((position.seq, payloads))
         }
     };
-    let writer = WalWriter::start(store, "n", START, US, WalOptions::local(), sink);
+    let writer = WalWriter::start(store, "n", START, US, WalOptions::local(), alone(), sink);
     let appends = (0..200).map(|id| writer.append(frame(id), id));
     futures::future::try_join_all(appends).await.unwrap();
     writer.close().await;

@@ -1,0 +1,468 @@
+//! Processes that share a store: who they are, which of them live, and what one asks another.
+//!
+//! The catalog has all nodes with their roles and addresses (`RegisterNode`). What they ask each
+//! other goes over HTTP (`messages`), with a secret that is an object of the store: whoever may read
+//! the store may ask.
+//!
+//! - `members`: a node lives as long as it answers, or changes its lease, an object of the store.
+//!   That is judged by the asking process's own clock, from change to change.
+//! - `recent_rows`: what all ingesters have in no segment yet, for queries of this process.
+//! - `write_orders`: the clocks of the other ingesters, for the writes of this one.
+//! - `adoption`: the log of a node that is dead is put into segments.
+//!
+//! # Freshness
+//!
+//! A process answers queries and takes writes only on a catalog that it has followed within the
+//! time of a lease ([`Cluster::refresh_if_stale`]). A new ingester acknowledges nothing before every
+//! other process has said that it knows it, or that time and half of it again is over
+//! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::{Mutex, RwLock};
+use tidelake_catalog::background::supervised;
+use tidelake_catalog::{Catalog, CatalogError, Node, Registration, Roles, Snapshot};
+use tidelake_ingest::Ingester;
+use tidelake_ingest::write_clock::WriteClock;
+use tokio::time::Instant;
+
+pub mod adoption;
+mod calls;
+mod members;
+pub mod messages;
+pub mod recent_rows;
+mod rows_codec;
+mod serve;
+mod write_orders;
+
+pub use self::serve::NotServed;
+pub use self::write_orders::{Interleaved, OtherIngesters};
+
+use self::calls::{CallError, Calls};
+use self::members::Members;
+use self::messages::Hello;
+
+/// How long another process may take to answer what takes no time.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at the catalog, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The same for a process that is alone on S3, where each is a request that costs money.
+const LONGEST_PAUSE_ALONE: Duration = Duration::from_secs(5);
+
+/// Why a process cannot take part.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClusterError {
+    /// The catalog cannot be read or written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The secret cannot be had.
+    #[error("the secret of the processes of this store cannot be had: {0}")]
+    Secret(#[from] tidelake_catalog::StoreError),
+    /// HTTP cannot be spoken.
+    #[error("other processes cannot be asked: {0}")]
+    Client(String),
+}
+
+/// The other processes of the store, as this one sees them.
+pub struct Cluster {
+    catalog: Arc<Catalog>,
+    node: String,
+    epoch: u64,
+    roles: Roles,
+    address: String,
+    clock: Arc<WriteClock>,
+    calls: Calls,
+    lease: Duration,
+    members: Members,
+    /// Whether any other node takes writes, or may have rows in its log.
+    others_write: AtomicBool,
+    /// When the catalog was followed to its end last.
+    followed: Mutex<Instant>,
+    is_leaving: AtomicBool,
+    adopting: Mutex<BTreeSet<String>>,
+    ingester: RwLock<Option<Arc<Ingester>>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("node", &self.node)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node as `/api/v1/status/cluster` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// What it does.
+    pub roles: Vec<&'static str>,
+    /// Where others reach it.
+    pub address: String,
+    /// `alive`, `leaving`, `dead` or `adopted`.
+    pub state: &'static str,
+    /// Counts its starts.
+    pub epoch: u64,
+}
+
+impl Cluster {
+    /// Registers this process, and follows the others from now on.
+    pub async fn join(
+        catalog: Arc<Catalog>,
+        node: &str,
+        registration: Registration,
+        lease: Duration,
+    ) -> Result<Arc<Self>, ClusterError> {
+        let secret = calls::secret(catalog.store(), catalog.environment()).await?;
+        let calls = Calls::new(&secret).map_err(ClusterError::Client)?;
+        let began = Instant::now();
+        let epoch = catalog.register(node, registration.clone()).await?;
+        let cluster = Arc::new(Self {
+            clock: Arc::new(WriteClock::new(catalog.environment(), node)),
+            catalog,
+            node: node.to_owned(),
+            epoch,
+            roles: registration.roles,
+            address: registration.address,
+            calls,
+            lease,
+            members: Members::default(),
+            others_write: AtomicBool::new(false),
+            followed: Mutex::new(began),
+            is_leaving: AtomicBool::new(false),
+            adopting: Mutex::default(),
+            ingester: RwLock::default(),
+        });
+        cluster.look_at_catalog();
+        let weak = Arc::downgrade(&cluster);
+        tokio::spawn(supervised("cluster", move || {
+            let weak = weak.clone();
+            async move {
+                while let Some(cluster) = weak.upgrade() {
+                    let pause = cluster.round().await;
+                    drop(cluster);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }));
+        Ok(cluster)
+    }
+
+    /// This process's clock of writes.
+    pub fn clock(&self) -> &Arc<WriteClock> {
+        &self.clock
+    }
+
+    /// What this process does.
+    pub fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    /// The ingester of this process has replayed its log: others may ask for its rows.
+    pub fn serve_rows_of(&self, ingester: &Arc<Ingester>) {
+        *self.ingester.write() = Some(Arc::clone(ingester));
+    }
+
+    /// From now on this process is shown as leaving.
+    pub fn set_leaving(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns, with the reason, when another process has taken over this node.
+    pub async fn until_fenced(&self) -> String {
+        let mut news = self.catalog.subscribe();
+        loop {
+            if self.catalog.is_fenced() {
+                return format!("a newer process has registered as node {:?}", self.node);
+            }
+            if news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether this process is about to stop.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Nodes that may be running, without this one and commands.
+    fn others(&self, snapshot: &Snapshot) -> Vec<Arc<Node>> {
+        let nodes = snapshot
+            .nodes()
+            .filter(|node| !node.has_left && *node.name != *self.node && node.roles != Roles::NONE);
+        nodes.cloned().collect()
+    }
+
+    /// Other nodes that take writes, or whose logs may have rows.
+    fn other_writers(&self, snapshot: &Snapshot) -> Vec<Arc<Node>> {
+        let mut others = self.others(snapshot);
+        others.retain(|node| node.takes_writes());
+        others
+    }
+
+    /// Takes note of who writes. Orders that others gave come before all that this process gives
+    /// alone.
+    fn look_at_catalog(&self) {
+        let snapshot = self.catalog.snapshot();
+        let orders = snapshot.nodes().map(|node| node.order);
+        self.clock.observe(orders.max().unwrap_or(0));
+        let others_write = !self.other_writers(&snapshot).is_empty();
+        self.others_write.store(others_write, Ordering::SeqCst);
+    }
+
+    /// Follows the catalog to its end.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        let began = Instant::now();
+        let snapshot = self.catalog.refresh().await?;
+        {
+            let mut followed = self.followed.lock();
+            *followed = followed.max(began);
+        }
+        self.look_at_catalog();
+        Ok(snapshot)
+    }
+
+    /// Whether others may have rows that are in no segment.
+    pub fn has_other_writers(&self) -> bool {
+        self.others_write.load(Ordering::SeqCst)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.followed.lock().elapsed() >= self.lease
+    }
+
+    /// Follows the catalog unless that was done within the time of a lease.
+    pub async fn refresh_if_stale(&self) -> Result<(), CatalogError> {
+        if self.is_stale() {
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// Follows the catalog at least up to a commit.
+    async fn refresh_to(&self, sequence: u64) -> Result<(), CatalogError> {
+        if self.catalog.snapshot().sequence() < sequence {
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// Before a query: the catalog as it is known to all that acknowledge writes. An ingester that does
+    /// not answer is noticed when its rows are asked for.
+    pub async fn meet(&self) -> Result<(), CatalogError> {
+        self.refresh_if_stale().await?;
+        let writers = self.other_writers(&self.catalog.snapshot());
+        if writers.is_empty() {
+            return Ok(());
+        }
+        let hellos = join_all(writers.iter().map(|node| self.hello(node))).await;
+        let newest = hellos.iter().flatten().map(|hello| hello.sequence).max();
+        self.refresh_to(newest.unwrap_or(0)).await
+    }
+
+    /// Asks a node who it is. A process that is not this life of this node is an error.
+    async fn hello(&self, node: &Node) -> Result<Hello, CallError> {
+        if let Some(error) = self.members.failed_just_now(node) {
+            return Err(error);
+        }
+        let answer = self
+            .calls
+            .hello(&node.address, PATIENCE.min(self.lease / 2));
+        let checked = answer.await.and_then(|hello| {
+            let is_it = *hello.node == *node.name && hello.epoch == node.epoch;
+            let is_adopting = hello.adopting.iter().any(|name| **name == *node.name);
+            match is_it || is_adopting {
+                true => Ok(hello),
+                false => Err(CallError::Another(format!(
+                    "{} answers as node {:?} of epoch {}",
+                    node.address, hello.node, hello.epoch
+                ))),
+            }
+        });
+        self.members.note(node, &checked);
+        checked
+    }
+
+    /// One look at everything; returns the pause until the next.
+    async fn round(&self) -> Duration {
+        // A store that is away says nothing about others.
+        if let Err(error) = self.refresh().await {
+            tracing::debug!(%error, "the catalog cannot be followed");
+        }
+        let snapshot = self.catalog.snapshot();
+        let others = self.others(&snapshot);
+        self.members.retain(&others);
+        let often = self.lease / 4;
+        if others.is_empty() {
+            let is_dear = self.catalog.store().folder().is_none();
+            let longest = if is_dear {
+                LONGEST_PAUSE_ALONE
+            } else {
+                PATIENCE
+            };
+            return longest.min(self.lease / 2);
+        }
+        let looks = others.iter().map(|node| self.look_at(node));
+        futures::future::join(self.renew_lease(), join_all(looks)).await;
+        often.min(LONGEST_PAUSE)
+    }
+
+    /// Whether a node lives: it answers, or else its lease has changed.
+    async fn look_at(&self, node: &Node) {
+        if self.hello(node).await.is_ok() {
+            return;
+        }
+        let key = tidelake_catalog::keys::lease(&node.name);
+        if let Ok(lease) = self.catalog.store().get(&key).await {
+            self.members.note_lease(node, lease);
+        }
+    }
+
+    /// Shows those that cannot reach this process that it lives.
+    async fn renew_lease(&self) {
+        let key = tidelake_catalog::keys::lease(&self.node);
+        let content = format!("{} {}", self.epoch, self.catalog.environment().uuid());
+        if self.members.lease_is_due(self.lease / 3) {
+            let put = self.catalog.store().put(&key, Bytes::from(content));
+            if let Err(error) = put.await {
+                tracing::debug!(%error, "the lease cannot be renewed");
+            }
+        }
+    }
+
+    fn is_dead(&self, node: &Node) -> bool {
+        self.members.is_dead(node, self.lease)
+    }
+
+    /// Returns when every other process knows this one, or would find it before it answers anything.
+    pub async fn until_known(&self) {
+        let began = Instant::now();
+        let sequence = self.catalog.snapshot().sequence();
+        let mut pending = self.others(&self.catalog.snapshot());
+        loop {
+            let asked = pending.iter().map(|node| self.knows(node, sequence));
+            let known = join_all(asked).await;
+            let mut known = known.into_iter();
+            pending.retain(|node| !known.next().unwrap_or(false) && !self.is_dead(node));
+            if pending.is_empty() {
+                return;
+            }
+            if began.elapsed() > self.lease + self.lease / 2 {
+                tracing::warn!(
+                    nodes = ?pending.iter().map(|node| &node.name).collect::<Vec<_>>(),
+                    "these nodes do not answer; they find out about this one by the catalog"
+                );
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn knows(&self, node: &Node, sequence: u64) -> bool {
+        let answer = self.calls.seen(&node.address, sequence, PATIENCE).await;
+        answer.is_ok_and(|hello| *hello.node == *node.name && hello.sequence >= sequence)
+    }
+
+    /// Has all other ingesters put their rows into segments.
+    pub async fn flush_others(&self) -> Result<(), String> {
+        let give_up = Instant::now() + Duration::from_secs(20);
+        loop {
+            let snapshot = self.refresh().await.map_err(|error| error.to_string())?;
+            let writers = self.other_writers(&snapshot);
+            let flushes = writers.iter().map(async |node| {
+                // A process that is not this life of the node has none of its rows.
+                self.hello(node).await?;
+                match self.adopts(node) {
+                    true => Err(CallError::Another("it is being adopted".to_owned())),
+                    false => self.calls.flush(&node.address).await,
+                }
+            });
+            let flushed = join_all(flushes).await;
+            let failed = writers.iter().zip(flushed).find_map(|(node, flushed)| {
+                let error = flushed.err()?;
+                Some((Arc::clone(node), error))
+            });
+            let Some((node, error)) = failed else {
+                // Of what they committed.
+                self.refresh().await.map_err(|error| error.to_string())?;
+                return Ok(());
+            };
+            // What is being adopted is in segments soon.
+            let may_pass = matches!(error, CallError::Another(_)) || self.is_dead(&node);
+            if !may_pass || Instant::now() >= give_up {
+                return Err(format!(
+                    "rows of node {:?} at {} cannot be put into segments: {error}",
+                    node.name, node.address
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether a node's log is being put into segments by the process at its address.
+    fn adopts(&self, node: &Node) -> bool {
+        self.members.is_adopted(node)
+    }
+
+    /// All nodes, as they are now.
+    pub async fn status(&self) -> Vec<NodeStatus> {
+        // What is known already is better than nothing.
+        let _ = self.refresh().await;
+        let snapshot = self.catalog.snapshot();
+        let others = self.others(&snapshot);
+        let own = snapshot.node(&self.node).filter(|own| !own.has_left);
+        let own = own.map(|node| {
+            (
+                node,
+                if self.is_leaving() {
+                    "leaving"
+                } else {
+                    "alive"
+                },
+            )
+        });
+        let others = others.iter().map(|node| {
+            let state = match () {
+                () if self.is_dead(node) => "dead",
+                () if self.members.is_adopted(node) => "adopted",
+                () => "alive",
+            };
+            (node, state)
+        });
+        let mut shown: Vec<NodeStatus> = own
+            .into_iter()
+            .chain(others)
+            .map(|(node, state)| NodeStatus {
+                node: node.name.to_string(),
+                roles: node.roles.names(),
+                address: node.address.to_string(),
+                state,
+                epoch: node.epoch,
+            })
+            .collect();
+        shown.sort_by(|a, b| a.node.cmp(&b.node));
+        shown
+    }
+
+    /// Who has a role, for messages.
+    pub fn who_has(&self, role: Roles) -> String {
+        let snapshot = self.catalog.snapshot();
+        let others = self.others(&snapshot);
+        let have = others.iter().filter(|node| node.roles.has(role));
+        let have: Vec<String> = have
+            .map(|node| format!("{} at {}", node.name, node.address))
+            .collect();
+        match have.is_empty() {
+            true => "no process has it at present".to_owned(),
+            false => format!("those that have it: {}", have.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Puts the log of a dead node into segments.
+//!
+//! The process registers under the node's name, which fences the node should it only have been
+//! paused, replays its log, flushes, and lets the node leave. Whoever else tries loses the race for
+//! the epoch. A process that dies meanwhile leaves the node registered under an epoch that nobody
+//! has: it is dead again after the time of a lease, and adopted by another.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tidelake_catalog::{Catalog, CatalogOptions, Node, Registration, Roles};
+use tidelake_ingest::write_clock::{Orders, WriteClock};
+use tidelake_ingest::{IngestOptions, Ingester};
+
+use super::Cluster;
+use super::write_orders::Interleaved;
+
+/// A node that only read or merged is forgotten after so many leases without a sign of life.
+const FORGOTTEN_AFTER: u32 = 20;
+
+/// Looks for dead nodes for as long as the cluster is there. `options` are those of the process's own
+/// ingester.
+pub async fn adopt_the_dead(cluster: Weak<Cluster>, options: IngestOptions) {
+    loop {
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        let snapshot = cluster.catalog.snapshot();
+        for node in cluster.others(&snapshot) {
+            let patience = match node.takes_writes() {
+                true => cluster.lease,
+                false => cluster.lease * FORGOTTEN_AFTER,
+            };
+            if cluster.members.is_dead(&node, patience)
+                && let Err(error) = cluster.adopt(&node, &options).await
+            {
+                tracing::error!(
+                    node = %node.name,
+                    %error,
+                    "the log of a dead node could not be put into segments; trying again"
+                );
+            }
+        }
+        let pause = (cluster.lease / 8).min(Duration::from_secs(1));
+        drop(cluster);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Cluster {
+    async fn adopt(&self, node: &Node, options: &IngestOptions) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let name = node.name.to_string();
+        let catalog = Catalog::load(
+            self.catalog.store().clone(),
+            CatalogOptions {
+                environment: self.catalog.environment().clone(),
+                ..CatalogOptions::default()
+            },
+        );
+        let catalog = Arc::new(catalog.await.map_err(|error| text(&error))?);
+        let registration = Registration {
+            address: self.address.clone(),
+            roles: node.roles,
+        };
+        // Others may ask as soon as the epoch is theirs to see.
+        self.adopting.lock().insert(name.clone());
+        let adopted = async {
+            let is_as_it_was = |now: Option<&Node>| {
+                now.is_some_and(|now| now.epoch == node.epoch && !now.has_left)
+            };
+            let registered = catalog
+                .register_if(&name, &registration, is_as_it_was)
+                .await;
+            if registered.map_err(|error| text(&error))?.is_none() {
+                return Ok(());
+            }
+            tracing::warn!(node = %name, "a node is dead; its log is put into segments");
+            if node.roles.has(Roles::INGEST) {
+                let clock = Arc::new(WriteClock::new(catalog.environment(), &name));
+                let orders = Orders {
+                    clock,
+                    peers: Arc::new(Interleaved),
+                };
+                let options = IngestOptions {
+                    orders: Some(orders),
+                    ..options.clone()
+                };
+                let ingester = Ingester::start(Arc::clone(&catalog), options).await;
+                let ingester = ingester.map_err(|error| text(&error))?;
+                ingester.shutdown().await.map_err(|error| text(&error))?;
+            }
+            catalog.leave().await.map_err(|error| text(&error))
+        };
+        let adopted = adopted.await;
+        // Who sees that the process does not adopt it any more must also see that it has left.
+        let _ = self.refresh().await;
+        self.adopting.lock().remove(&name);
+        adopted
+    }
+}

@@ -1,0 +1,148 @@
+//! Asks another process.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Client, StatusCode};
+use serde::Serialize;
+use subtle::ConstantTimeEq;
+use tidelake_catalog::{Environment, PutOutcome, Store, StoreError, keys};
+
+use super::messages::{self, Hello, RecentAsked, Seen};
+
+/// How long a flush may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(120);
+/// How long rows may take to come.
+const ROWS_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why another process did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Another process answers, or another life of the one that is meant.
+    #[error("{0}")]
+    Another(String),
+    /// It cannot do it now.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The secret that the processes of a store show each other; the first of them makes it.
+pub async fn secret(store: &Store, environment: &Environment) -> Result<String, StoreError> {
+    let key = keys::CLUSTER_SECRET;
+    let found = match store.get(key).await {
+        Err(StoreError::NotFound { .. }) => {
+            let halves = [environment.random(), environment.random()];
+            let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_be_bytes()).collect();
+            let made = URL_SAFE_NO_PAD.encode(bytes);
+            match store.put_if_absent(key, made.clone()).await? {
+                PutOutcome::Created => return Ok(made),
+                PutOutcome::AlreadyExists => store.get(key).await?,
+            }
+        }
+        found => found?,
+    };
+    String::from_utf8(found.to_vec()).map_err(|_| StoreError::Corrupt {
+        key: key.to_owned(),
+        reason: "it is no text".to_owned(),
+    })
+}
+
+/// Speaks HTTP with the others.
+pub struct Calls {
+    http: Client,
+    secret: String,
+}
+
+impl Calls {
+    pub fn new(secret: &str) -> Result<Self, String> {
+        let http = Client::builder()
+            .no_proxy()
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(1))
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            http,
+            secret: secret.to_owned(),
+        })
+    }
+
+    /// Whether a request shows the secret.
+    pub fn is_secret(&self, shown: &str) -> bool {
+        shown.as_bytes().ct_eq(self.secret.as_bytes()).into()
+    }
+
+    pub async fn hello(&self, address: &str, patience: Duration) -> Result<Hello, CallError> {
+        let answer = self.ask(address, messages::HELLO, &(), patience).await?;
+        read(&answer)
+    }
+
+    pub async fn seen(
+        &self,
+        address: &str,
+        sequence: u64,
+        patience: Duration,
+    ) -> Result<Hello, CallError> {
+        let body = Seen { sequence };
+        let answer = self.ask(address, messages::SEEN, &body, patience).await?;
+        read(&answer)
+    }
+
+    pub async fn recent(
+        &self,
+        address: &str,
+        asked: &RecentAsked,
+        patience: Option<Duration>,
+    ) -> Result<Bytes, CallError> {
+        let patience = patience.unwrap_or(ROWS_PATIENCE);
+        self.ask(address, messages::RECENT, asked, patience).await
+    }
+
+    pub async fn flush(&self, address: &str) -> Result<(), CallError> {
+        let answer = self.ask(address, messages::FLUSH, &(), FLUSH_PATIENCE);
+        answer.await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        address: &str,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        let url = match address.contains("://") {
+            true => format!("{address}{path}"),
+            false => format!("http://{address}{path}"),
+        };
+        let request = self
+            .http
+            .post(url)
+            .header(AUTHORIZATION, format!("Bearer {}", self.secret))
+            .json(body)
+            .timeout(patience);
+        let unreachable = |error: reqwest::Error| {
+            let error = anyhow::Error::from(error.without_url());
+            CallError::Unreachable(format!("{error:#}"))
+        };
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        let text = || String::from_utf8_lossy(&bytes).chars().take(500).collect();
+        match status {
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(bytes),
+            StatusCode::CONFLICT => Err(CallError::Another(text())),
+            _ => Err(CallError::Refused(format!("{status}: {}", text()))),
+        }
+    }
+}
+
+fn read(answer: &[u8]) -> Result<Hello, CallError> {
+    serde_json::from_slice(answer)
+        .map_err(|error| CallError::Another(format!("it answers something else: {error}")))
+}

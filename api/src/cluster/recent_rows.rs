@@ -1,0 +1,307 @@
+//! What all ingesters have in no segment yet.
+//!
+//! An ingester's chunks never change, so each is fetched once and kept while it is asked for. With its
+//! rows an ingester says which commit it knows: rows that it let go before are in segments that this
+//! commit has, and the catalog is followed up to it before anything is read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
+use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::segment::{SegmentError, SortedRows, WriteOrder};
+use tidelake_catalog::{CatalogError, Node};
+use tidelake_ingest::Ingester;
+use tidelake_querier::tables::{Recent, RecentRows};
+use tokio::time::Instant;
+
+use super::Cluster;
+use super::calls::CallError;
+use super::messages::{RecentAsked, RecentHead};
+use super::rows_codec;
+
+/// So few rows are sorted in no time, and the series of so few runs compared with matchers.
+const FEW_UNSORTED: usize = 4 << 10;
+/// How long to wait for a node that starts, or whose log is put into segments.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Chunks that nobody asked for in this time are let go.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Recent rows of the ingester of the same process, and of all others.
+#[derive(Debug)]
+pub struct ClusterRows {
+    own: Option<Arc<Ingester>>,
+    cluster: Arc<Cluster>,
+    memory: Arc<MemoryBudget>,
+    kept: Mutex<HashMap<ChunkKey, Kept>>,
+}
+
+/// A chunk of a life of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ChunkKey {
+    node: Arc<str>,
+    epoch: u64,
+    id: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    rows: Arc<SortedRows>,
+    used: Instant,
+    table: (String, String),
+    _memory: Reservation,
+}
+
+/// What one node has.
+struct OfNode {
+    sequence: u64,
+    table_id: u64,
+    rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+}
+
+impl ClusterRows {
+    /// Rows of these, kept in the share of caches.
+    pub fn new(
+        own: Option<Arc<Ingester>>,
+        cluster: Arc<Cluster>,
+        memory: &Arc<MemoryBudget>,
+    ) -> Self {
+        Self {
+            own,
+            cluster,
+            memory: Arc::clone(memory),
+            kept: Mutex::default(),
+        }
+    }
+
+    async fn of_own(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Vec<(WriteOrder, Arc<SortedRows>)> {
+        let Some(ingester) = &self.own else {
+            return Vec::new();
+        };
+        if ingester.unsorted(database, table) > FEW_UNSORTED {
+            // A query that is small so far goes on elsewhere.
+            tokio::task::yield_now().await;
+        }
+        let recent = ingester.recent(database, table, range);
+        let runs: usize = recent.iter().map(|chunk| chunk.rows.runs.len()).sum();
+        if runs > FEW_UNSORTED {
+            // Matchers are compared with the series of each.
+            tokio::task::yield_now().await;
+        }
+        let rows = recent.into_iter().map(|chunk| (chunk.order, chunk.rows));
+        rows.collect()
+    }
+
+    /// The rows of another node.
+    async fn of_node(
+        &self,
+        node: &Node,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<OfNode, CallError> {
+        let cluster = &self.cluster;
+        if let Some(error) = cluster.members.failed_just_now(node) {
+            return Err(error);
+        }
+        let have = self.have(node, (database, table));
+        let asked = RecentAsked {
+            node: node.name.to_string(),
+            epoch: node.epoch,
+            database: database.to_owned(),
+            table: table.to_owned(),
+            min: range.min,
+            max: range.max,
+            have,
+        };
+        // One that has not answered lately is not waited for long.
+        let patience = cluster
+            .members
+            .is_suspect(node)
+            .then_some(super::PATIENCE.min(cluster.lease / 2));
+        let answer = cluster.calls.recent(&node.address, &asked, patience).await;
+        let read = match answer {
+            Ok(answer) => self.read(node, &asked, &answer).map_err(CallError::Another),
+            Err(error) => Err(error),
+        };
+        if let Err(error @ CallError::Unreachable(_)) = &read {
+            cluster.members.note(node, &Err(error.clone()));
+        }
+        read
+    }
+
+    fn have(&self, node: &Node, table: (&str, &str)) -> Vec<u64> {
+        let kept = self.kept.lock();
+        let of_table = kept.iter().filter(|(key, chunk)| {
+            key.node == node.name
+                && key.epoch == node.epoch
+                && (&*chunk.table.0, &*chunk.table.1) == table
+        });
+        of_table.map(|(key, _)| key.id).collect()
+    }
+
+    fn read(&self, node: &Node, asked: &RecentAsked, answer: &Bytes) -> Result<OfNode, String> {
+        let malformed = || "its answer ends early".to_owned();
+        let (len, rest) = answer.split_first_chunk::<4>().ok_or_else(malformed)?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let (head, mut rest) = rest.split_at_checked(len).ok_or_else(malformed)?;
+        let head: RecentHead = serde_json::from_slice(head).map_err(|error| error.to_string())?;
+        let mut rows = Vec::with_capacity(head.chunks.len());
+        for chunk in head.chunks {
+            let key = ChunkKey {
+                node: Arc::clone(&node.name),
+                epoch: node.epoch,
+                id: chunk.id,
+            };
+            let found = match chunk.bytes {
+                None => {
+                    let mut kept = self.kept.lock();
+                    let found = kept.get_mut(&key).map(|kept| {
+                        kept.used = Instant::now();
+                        Arc::clone(&kept.rows)
+                    });
+                    found.ok_or("rows that it thinks are here were let go")?
+                }
+                Some(len) => {
+                    let (bytes, others) = rest.split_at_checked(len).ok_or_else(malformed)?;
+                    rest = others;
+                    let decoded = rows_codec::decode(bytes).map_err(|error| error.to_string())?;
+                    let decoded = Arc::new(decoded);
+                    self.keep(key, asked, &decoded);
+                    decoded
+                }
+            };
+            let (first, last, part) = chunk.order;
+            rows.push((WriteOrder::of((first, last)).part(part), found));
+        }
+        Ok(OfNode {
+            sequence: head.sequence,
+            table_id: head.table_id,
+            rows,
+        })
+    }
+
+    /// Keeps rows if there is memory for them.
+    fn keep(&self, key: ChunkKey, asked: &RecentAsked, rows: &Arc<SortedRows>) {
+        let mut kept = self.kept.lock();
+        kept.retain(|_, chunk| chunk.used.elapsed() < KEPT);
+        // Series have their labels.
+        let series: usize = rows
+            .runs
+            .iter()
+            .map(|run| run.series.labels.as_str().len())
+            .sum();
+        let bytes = rows.memory_size() + series + rows.runs.len() * 64;
+        if let Ok(memory) = self.memory.try_reserve(Share::Caches, bytes) {
+            let chunk = Kept {
+                rows: Arc::clone(rows),
+                used: Instant::now(),
+                table: (asked.database.clone(), asked.table.clone()),
+                _memory: memory,
+            };
+            kept.insert(key, chunk);
+        }
+    }
+
+    /// One try: what there is, or the first node that does not tell.
+    async fn of_all(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Tried, CatalogError> {
+        let cluster = &self.cluster;
+        cluster.refresh_if_stale().await?;
+        let snapshot = cluster.catalog.snapshot();
+        let writers = cluster.other_writers(&snapshot);
+        if writers.is_empty() {
+            let rows = self.of_own(database, table, range).await;
+            return Ok(Tried { rows, failed: None });
+        }
+        let asked = writers
+            .iter()
+            .map(|node| self.of_node(node, database, table, range));
+        let (mut rows, answers) =
+            futures::future::join(self.of_own(database, table, range), join_all(asked)).await;
+        let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
+        cluster.refresh_to(newest.unwrap_or(0)).await?;
+        let snapshot = cluster.catalog.snapshot();
+        let table_id = snapshot.table(database, table).map_or(0, |table| table.id);
+        let mut failed = None;
+        for (node, answer) in writers.iter().zip(answers) {
+            match answer {
+                Ok(answer) if answer.table_id == table_id => rows.extend(answer.rows),
+                // It was dropped, and perhaps made anew.
+                Ok(_) => {}
+                Err(error) => failed = Some((Arc::clone(node), error)),
+            }
+        }
+        Ok(Tried { rows, failed })
+    }
+}
+
+struct Tried {
+    rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+    failed: Option<(Arc<Node>, CallError)>,
+}
+
+#[async_trait]
+impl RecentRows for ClusterRows {
+    async fn recent(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<Recent, SegmentError> {
+        let unavailable = |error: CatalogError| SegmentError::Unavailable {
+            object: "the catalog".to_owned(),
+            message: error.to_string(),
+        };
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let tried = self.of_all(database, table, range).await;
+            let Tried { rows, failed } = tried.map_err(unavailable)?;
+            let Some((node, error)) = failed else {
+                return Ok(Recent {
+                    rows,
+                    missing: Vec::new(),
+                });
+            };
+            // It may have stopped, or been adopted, or started anew.
+            let snapshot = self.cluster.refresh().await.map_err(unavailable)?;
+            let now = snapshot.node(&node.name);
+            let is_as_it_was =
+                now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
+            let is_dead = self.cluster.is_dead(&node);
+            let passes = !is_as_it_was || is_dead || !matches!(error, CallError::Unreachable(_));
+            if !passes || Instant::now() >= give_up {
+                let state = if is_dead {
+                    "is dead and not adopted yet"
+                } else {
+                    "cannot be asked"
+                };
+                let missing = format!(
+                    "node {} at {} {state}, and what it acknowledged last is missing: {error}",
+                    node.name, node.address
+                );
+                return Ok(Recent {
+                    rows,
+                    missing: vec![missing],
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

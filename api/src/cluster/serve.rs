@@ -1,0 +1,114 @@
+//! What this process answers to others.
+
+use tidelake_catalog::model::TimeRange;
+
+use super::Cluster;
+use super::messages::{ChunkHead, Hello, RecentAsked, RecentHead};
+use super::rows_codec;
+
+/// Why something is not served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotServed {
+    /// Another process, or another life of this one, is meant.
+    #[error("{0}")]
+    Another(String),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Cluster {
+    /// Whether a request shows the secret of this store's processes.
+    pub fn is_secret(&self, shown: &str) -> bool {
+        self.calls.is_secret(shown)
+    }
+
+    /// Who this is.
+    pub fn serve_hello(&self) -> Hello {
+        // The commit first: what comes after it is found by a newer one.
+        let sequence = self.catalog.snapshot().sequence();
+        Hello {
+            node: self.node.clone(),
+            epoch: self.epoch,
+            sequence,
+            clock: self.clock.last(),
+            is_ready: self.ingester.read().is_some(),
+            adopting: self.adopting.lock().iter().cloned().collect(),
+        }
+    }
+
+    /// Makes sure that this process knows a commit, and with it who writes.
+    pub async fn serve_seen(&self, sequence: u64) -> Result<Hello, NotServed> {
+        let seen = self.refresh_to(sequence).await;
+        seen.map_err(|error| NotServed::Unavailable(error.to_string()))?;
+        self.look_at_catalog();
+        Ok(self.serve_hello())
+    }
+
+    /// Rows of a table that are in no segment, as the bytes that [`messages`](super::messages)
+    /// describe.
+    pub fn serve_recent(&self, asked: &RecentAsked) -> Result<Vec<u8>, NotServed> {
+        if self.adopting.lock().contains(&asked.node) {
+            return Err(NotServed::Unavailable(format!(
+                "the log of node {:?} is being put into segments",
+                asked.node
+            )));
+        }
+        if (&asked.node, asked.epoch) != (&self.node, self.epoch) {
+            return Err(NotServed::Another(format!(
+                "this is node {:?} of epoch {}",
+                self.node, self.epoch
+            )));
+        }
+        let ingester = self.ingester.read().clone();
+        let ingester = ingester.ok_or_else(|| {
+            NotServed::Unavailable(format!("node {:?} is reading its log", self.node))
+        })?;
+        let range = TimeRange::new(asked.min, asked.max);
+        let recent = ingester.recent(&asked.database, &asked.table, range);
+        // After the rows were taken: what is in none of them is in segments that it has.
+        let snapshot = self.catalog.snapshot();
+        let table = snapshot.table(&asked.database, &asked.table);
+        let mut chunks = Vec::with_capacity(recent.len());
+        let mut rows = Vec::new();
+        for chunk in recent {
+            let bytes = match asked.have.contains(&chunk.id) {
+                true => None,
+                false => {
+                    let encoded = rows_codec::encode(&chunk.rows)
+                        .map_err(|error| NotServed::Unavailable(error.to_string()))?;
+                    let len = encoded.len();
+                    rows.push(encoded);
+                    Some(len)
+                }
+            };
+            chunks.push(ChunkHead {
+                id: chunk.id,
+                order: (chunk.order.first, chunk.order.last, chunk.order.part),
+                bytes,
+            });
+        }
+        let head = RecentHead {
+            sequence: snapshot.sequence(),
+            table_id: table.map_or(0, |table| table.id),
+            chunks,
+        };
+        let head =
+            serde_json::to_vec(&head).map_err(|error| NotServed::Unavailable(error.to_string()))?;
+        let mut out = Vec::with_capacity(4 + head.len() + rows.iter().map(Vec::len).sum::<usize>());
+        out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(&head);
+        rows.iter().for_each(|rows| out.extend_from_slice(rows));
+        Ok(out)
+    }
+
+    /// Puts everything that this process has into segments.
+    pub async fn serve_flush(&self) -> Result<(), NotServed> {
+        let ingester = self.ingester.read().clone();
+        let ingester = ingester.ok_or_else(|| {
+            NotServed::Unavailable(format!("node {:?} is reading its log", self.node))
+        })?;
+        let flushed = ingester.flush().await;
+        flushed.map_err(|error| NotServed::Unavailable(error.to_string()))
+    }
+}

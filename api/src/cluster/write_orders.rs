@@ -1,0 +1,79 @@
+//! The clocks of the other ingesters, for the order of this one's writes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::future::{BoxFuture, join_all};
+use tidelake_catalog::Node;
+use tidelake_ingest::wal::{WalPosition, latest_order};
+use tidelake_ingest::write_clock::Peers;
+
+use super::Cluster;
+
+/// The ingesters that this process knows besides its own.
+#[derive(Debug, Clone)]
+pub struct OtherIngesters(pub Arc<Cluster>);
+
+impl Peers for OtherIngesters {
+    fn are_there(&self) -> bool {
+        // Somebody may have come that this process has not heard of.
+        self.0.others_write.load(Ordering::SeqCst) || self.0.is_stale()
+    }
+
+    fn latest(&self) -> BoxFuture<'static, Result<u64, String>> {
+        let cluster = Arc::clone(&self.0);
+        Box::pin(async move {
+            let fresh = cluster.refresh_if_stale().await;
+            fresh.map_err(|error| format!("the catalog cannot be read: {error}"))?;
+            let writers = cluster.other_writers(&cluster.catalog.snapshot());
+            let clocks = join_all(writers.iter().map(|node| cluster.clock_of(node))).await;
+            let clocks: Vec<u64> = clocks.into_iter().collect::<Result<_, _>>()?;
+            Ok(clocks.into_iter().max().unwrap_or(0))
+        })
+    }
+}
+
+impl Cluster {
+    /// The highest order that a node has given: it says so, or its log does.
+    async fn clock_of(&self, node: &Node) -> Result<u64, String> {
+        if let Ok(hello) = self.hello(node).await
+            && *hello.node == *node.name
+            && hello.is_ready
+        {
+            return Ok(hello.clock);
+        }
+        // It does not answer, or is gone: all that it has acknowledged is in its log or in segments.
+        let unread = |error: String| {
+            format!(
+                "node {:?} at {} does not answer, and its log cannot be read: {error}",
+                node.name, node.address
+            )
+        };
+        let snapshot = self.refresh().await;
+        let snapshot = snapshot.map_err(|error| unread(error.to_string()))?;
+        let Some(node) = snapshot.node(&node.name) else {
+            return Ok(0);
+        };
+        let covered = WalPosition {
+            epoch: node.wal.epoch.max(1),
+            seq: node.wal.next_seq,
+        };
+        let in_log = latest_order(self.catalog.store(), &node.name, covered).await;
+        let in_log = in_log.map_err(|error| unread(error.to_string()))?;
+        Ok(in_log.max(node.order))
+    }
+}
+
+/// For the log of another node: its rows lie between those of others.
+#[derive(Debug)]
+pub struct Interleaved;
+
+impl Peers for Interleaved {
+    fn are_there(&self) -> bool {
+        true
+    }
+
+    fn latest(&self) -> BoxFuture<'static, Result<u64, String>> {
+        Box::pin(async { Err("nothing is written in the name of another node".to_owned()) })
+    }
+}

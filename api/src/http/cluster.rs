@@ -1,0 +1,123 @@
+//! What processes of one store ask each other (`/internal/v1/`), and `/api/v1/status/cluster`.
+//!
+//! The first need the secret of the store's processes, whatever tokens there are, and are answered
+//! from the registration of the process on.
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde_json::json;
+use tidelake_catalog::Environment;
+
+use crate::cluster::messages::{self, RecentAsked, Seen};
+use crate::cluster::{Cluster, NotServed};
+use crate::http::app::App;
+use crate::http::error::Dialect;
+use crate::service::context::RequestContext;
+use crate::service::error::{Code, ServiceError};
+
+/// The paths of this module.
+pub fn routes() -> Router<Arc<App>> {
+    let internal = Router::new()
+        .route(messages::HELLO, post(hello))
+        .route(messages::SEEN, post(seen))
+        .route(messages::RECENT, post(recent))
+        .route(messages::FLUSH, post(flush))
+        .layer(middleware::from_fn(with_secret));
+    Router::new()
+        .merge(internal)
+        .route("/api/v1/status/cluster", get(status))
+}
+
+/// Whether a path is only for processes of the same store.
+pub fn is_internal(path: &str) -> bool {
+    messages::PATHS.contains(&path)
+}
+
+/// Answers 401 to whoever has not the secret, and puts the cluster into the request.
+async fn with_secret(request: Request, next: Next) -> Response {
+    let Some(app) = request.extensions().get::<Arc<App>>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let shown = request.headers().get(AUTHORIZATION);
+    let shown = shown.and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
+    let cluster = app.service.cluster();
+    let checked = cluster.and_then(|cluster| match shown {
+        Some(shown) if cluster.is_secret(shown) => Ok(cluster),
+        _ => Err(ServiceError::new(
+            Code::Unauthenticated,
+            "only processes of the same store may ask this",
+        )),
+    });
+    match checked {
+        Ok(cluster) => {
+            let mut request = request;
+            request.extensions_mut().insert(cluster);
+            next.run(request).await
+        }
+        Err(error) => error.respond(Dialect::Text),
+    }
+}
+
+async fn hello(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
+    Json(cluster.serve_hello()).into_response()
+}
+
+async fn seen(Extension(cluster): Extension<Arc<Cluster>>, Json(asked): Json<Seen>) -> Response {
+    match cluster.serve_seen(asked.sequence).await {
+        Ok(hello) => Json(hello).into_response(),
+        Err(error) => refused(error),
+    }
+}
+
+async fn recent(
+    Extension(cluster): Extension<Arc<Cluster>>,
+    Json(asked): Json<RecentAsked>,
+) -> Response {
+    // Rows may have to be sorted, and are encoded.
+    let machine = Environment::system();
+    let rows = machine.run_blocking(move || cluster.serve_recent(&asked));
+    match rows.await {
+        Ok(Ok(rows)) => Body::from(rows).into_response(),
+        Ok(Err(error)) => refused(error),
+        Err(error) => refused(NotServed::Unavailable(error.to_string())),
+    }
+}
+
+async fn flush(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
+    match cluster.serve_flush().await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => refused(error),
+    }
+}
+
+fn refused(error: NotServed) -> Response {
+    match error {
+        NotServed::Another(text) => (StatusCode::CONFLICT, text).into_response(),
+        NotServed::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+    }
+}
+
+/// All processes of the store.
+async fn status(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+) -> Response {
+    let nodes = async {
+        caller.server()?;
+        Ok(app.service.cluster()?.status().await)
+    };
+    match nodes.await {
+        Ok(nodes) => {
+            let answer = json!({ "status": "success", "data": { "nodes": nodes } });
+            Json(answer).into_response()
+        }
+        Err(error) => ServiceError::respond(error, Dialect::Prometheus),
+    }
+}
