@@ -17,17 +17,35 @@ use tokio::time::Instant;
 
 use crate::small;
 
-/// Rows of all that a query reads beyond which it is heavy: about 90 ms of a processor.
-const MAX_ROWS: u64 = 1 << 20;
-/// Time that a query may compute before it is heavy, on all threads together: what costs much
-/// without reading much, as many steps over few rows do.
-const MAX_COMPUTED: Duration = Duration::from_millis(250);
+/// What a query may take before it is heavy.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// Rows of all that it reads.
+    pub rows: u64,
+    /// Time that it computes, on all threads together: much costs what reads little, as many steps
+    /// over few rows do.
+    pub computing: Duration,
+}
+
+impl Allowance {
+    /// For what its client said something of: about 90 ms of a processor.
+    pub const LARGE: Self = Self {
+        rows: 1 << 20,
+        computing: Duration::from_millis(250),
+    };
+    /// For all else, so that what is small does not wait for what is not: about 11 ms.
+    pub const SMALL: Self = Self {
+        rows: 128 << 10,
+        computing: Duration::from_millis(50),
+    };
+}
 
 /// Where a query computes, and what it has taken so far. Clones are of the same query.
 #[derive(Debug, Clone, Default)]
 pub struct Lane {
     threads: Option<Handle>,
-    heavy_threads: Option<Handle>,
+    /// And what may be taken before.
+    heavy: Option<(Handle, Allowance)>,
     taken: Arc<Taken>,
 }
 
@@ -39,25 +57,26 @@ struct Taken {
 }
 
 impl Lane {
-    /// The threads of a class, and those for heavy queries; without any work is done by the threads
-    /// of the caller.
-    pub fn new(threads: Option<Handle>, heavy_threads: Option<Handle>) -> Self {
+    /// These threads, whatever is taken; without any, those of the caller.
+    pub fn on(threads: Option<Handle>) -> Self {
         Self {
             threads,
-            heavy_threads,
-            taken: Arc::default(),
+            ..Self::default()
         }
     }
 
-    /// The same threads for another query.
-    pub fn fresh(&self) -> Self {
-        Self::new(self.threads.clone(), self.heavy_threads.clone())
+    /// The same, and others for a query that takes more than it is allowed.
+    pub fn or_heavy(self, threads: Option<Handle>, allowance: Allowance) -> Self {
+        Self {
+            heavy: threads.map(|threads| (threads, allowance)),
+            ..self
+        }
     }
 
     /// Where the next work of the query belongs.
     pub fn threads(&self) -> Option<&Handle> {
-        let heavy = self.heavy_threads.as_ref().filter(|_| self.is_heavy());
-        heavy.or(self.threads.as_ref())
+        let heavy = self.heavy.as_ref().filter(|_| self.is_heavy());
+        heavy.map(|(threads, _)| threads).or(self.threads.as_ref())
     }
 
     /// Whether the query has turned out to be heavy.
@@ -69,14 +88,17 @@ impl Lane {
     /// pause before.
     pub fn reads(&self, rows: u64) -> bool {
         let before = self.taken.rows.fetch_add(rows, Ordering::Relaxed);
-        before.saturating_add(rows) > MAX_ROWS && self.becomes_heavy()
+        let is_much = |(_, most): &(_, Allowance)| before.saturating_add(rows) > most.rows;
+        self.heavy.as_ref().is_some_and(is_much) && self.becomes_heavy()
     }
 
     /// The query has computed for so long.
     pub fn computed(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let before = self.taken.nanos.fetch_add(nanos, Ordering::Relaxed);
-        if Duration::from_nanos(before.saturating_add(nanos)) > MAX_COMPUTED {
+        let time = Duration::from_nanos(before.saturating_add(nanos));
+        let is_much = |(_, most): &(_, Allowance)| time > most.computing;
+        if self.heavy.as_ref().is_some_and(is_much) {
             self.becomes_heavy();
         }
     }
@@ -114,7 +136,7 @@ impl Lane {
     ) -> impl Future<Output = Result<T, JoinError>> + Send + 'static {
         let lane = self.clone();
         async move {
-            if lane.heavy_threads.is_none() || lane.is_heavy() {
+            if lane.heavy.is_none() || lane.is_heavy() {
                 return Ok(work.await);
             }
             let until_heavy = UntilHeavy {
@@ -163,6 +185,8 @@ mod tests {
 
     use super::*;
 
+    const MOST: Allowance = Allowance::LARGE;
+
     fn name() -> String {
         std::thread::current().name().unwrap_or_default().to_owned()
     }
@@ -180,7 +204,7 @@ mod tests {
         let (usual, heavy) = (threads("usual"), threads("heavy"));
         let handles = [&usual, &heavy].map(|runtime| Some(runtime.handle().clone()));
         let [threads, heavy_threads] = handles;
-        let lane = Lane::new(threads, heavy_threads);
+        let lane = Lane::on(threads).or_heavy(heavy_threads, MOST);
         let of_work = lane.clone();
         let work = async move {
             let begun = name();
@@ -191,7 +215,6 @@ mod tests {
         let (begun, ended) = lane.there(work).await.unwrap();
         assert_eq!((begun.as_str(), ended.as_str()), ("usual", expected));
         assert_eq!(lane.is_heavy(), expected == "heavy");
-        assert!(!lane.fresh().is_heavy());
         usual.shutdown_background();
         heavy.shutdown_background();
     }
@@ -199,28 +222,24 @@ mod tests {
     #[tokio::test]
     async fn what_takes_much_goes_on_elsewhere() {
         check(|_| (), "usual").await;
-        check(|lane| assert!(!lane.reads(MAX_ROWS)), "usual").await;
-        check(|lane| assert!(lane.reads(MAX_ROWS + 1)), "heavy").await;
+        check(|lane| assert!(!lane.reads(MOST.rows)), "usual").await;
+        check(|lane| assert!(lane.reads(MOST.rows + 1)), "heavy").await;
         // Several readings count together, and only one of them is told.
         let twice = |lane: &Lane| {
-            assert!(!lane.reads(MAX_ROWS) && lane.reads(1) && !lane.reads(1));
+            assert!(!lane.reads(MOST.rows) && lane.reads(1) && !lane.reads(1));
         };
         check(twice, "heavy").await;
-        check(|lane| lane.computed(MAX_COMPUTED / 2), "usual").await;
-        check(|lane| lane.computed(MAX_COMPUTED * 2), "heavy").await;
+        check(|lane| lane.computed(MOST.computing / 2), "usual").await;
+        check(|lane| lane.computed(MOST.computing * 2), "heavy").await;
     }
 
     #[tokio::test]
     async fn time_is_counted_where_work_is_polled() {
-        let lane = Lane::default();
         let heavy = threads("heavy");
-        let lane = Lane {
-            heavy_threads: Some(heavy.handle().clone()),
-            ..lane
-        };
+        let lane = Lane::default().or_heavy(Some(heavy.handle().clone()), MOST);
         let computing = async {
             let begun = Instant::now();
-            while begun.elapsed() < MAX_COMPUTED {
+            while begun.elapsed() < MOST.computing {
                 std::hint::spin_loop();
             }
             small::large().await;

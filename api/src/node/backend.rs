@@ -792,7 +792,7 @@ impl Backend {
             crate::node::memory::max_query_bytes(config, memory),
         );
         // Of what is no query; each query has one of its own.
-        let lane = Lane::new(threads.handle(Class::Adhoc), None);
+        let lane = Lane::on(threads.handle(Class::Adhoc));
         let promql = EngineOptions {
             memory: query_memory.clone(),
             lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),

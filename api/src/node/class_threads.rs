@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::process::nice;
 use tidelake_compactor::MergeThreads;
-use tidelake_querier::lane::Lane;
+use tidelake_querier::lane::{Allowance, Lane};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::node::process;
@@ -134,7 +134,11 @@ impl ClassThreads {
 
     /// Where a query of a class computes.
     pub fn lane(&self, class: Class) -> Lane {
-        Lane::new(self.handle(class), self.handle(Class::Heavy))
+        let allowance = match class {
+            Class::Dashboard | Class::Rules => Allowance::LARGE,
+            Class::Adhoc | Class::Heavy | Class::Compaction => Allowance::SMALL,
+        };
+        Lane::on(self.handle(class)).or_heavy(self.handle(Class::Heavy), allowance)
     }
 
     /// Where merges compute.

@@ -47,7 +47,7 @@ fn engine_with(threads: Option<Handle>, timeout: Duration) -> SqlEngine {
             memory: QueryMemory::new(MemoryBudget::unlimited(), QUERY_BYTES),
             timeout: Some(timeout),
             target_partitions: 1,
-            lane: Lane::new(threads, None),
+            lane: Lane::on(threads),
             ..SqlOptions::default()
         },
     )
