@@ -20,7 +20,7 @@ fn token_check(criterion: &mut Criterion) {
     };
     let (service, secret) = runtime.block_on(async {
         let service = Service::new(config);
-        let opened = Backend::open(&service.config, &service.memory).await;
+        let opened = Backend::open_alone(&service.config, &service.memory).await;
         service.attach(opened.expect("memory opens"));
         let catalog = service.backend().expect("it is attached").catalog();
         let mut last = String::new();

@@ -1,5 +1,6 @@
 //! The command line. `serve`, `catalog dump`, `verify` and `token` work on a store; `query`, `sql`,
-//! `status`, `import` and `export` ask a running server.
+//! `status`, `cluster`, `import` and `export` ask a running server.
+mod cluster;
 mod export;
 mod import;
 mod output;
@@ -18,6 +19,7 @@ use clap_complete::Shell;
 use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
+use self::cluster::ClusterArgs;
 use self::export::ExportArgs;
 use self::import::ImportArgs;
 use self::query::QueryArgs;
@@ -59,6 +61,8 @@ enum Command {
     Sql(SqlArgs),
     /// Show how a running server does
     Status(StatusArgs),
+    /// Show the processes of the store of a running server
+    Cluster(ClusterArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -142,6 +146,10 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Command::Status(args) => {
             let out = &mut std::io::stdout();
             runtime.block_on(status::run(&args, out))
+        }
+        Command::Cluster(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(cluster::run(&args, out))
         }
         // They are printed already.
         Command::Completions { .. } | Command::Man => Ok(0),

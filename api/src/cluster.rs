@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
-use tidelake_catalog::{Catalog, CatalogError, Node, Registration, Roles, Snapshot};
+use tidelake_catalog::{Catalog, CatalogError, Node, Registration, Roles, Snapshot, StoreError};
 use tidelake_ingest::Ingester;
 use tidelake_ingest::write_clock::WriteClock;
 use tokio::time::Instant;
@@ -321,8 +321,11 @@ impl Cluster {
             return;
         }
         let key = tidelake_catalog::keys::lease(&node.name);
-        if let Ok(lease) = self.catalog.store().get(&key).await {
-            self.members.note_lease(node, lease);
+        // A store that is away says nothing about others.
+        match self.catalog.store().get(&key).await {
+            Ok(lease) => self.members.note_lease(node, Some(lease)),
+            Err(StoreError::NotFound { .. }) => self.members.note_lease(node, None),
+            Err(error) => tracing::debug!(%error, "a lease cannot be read"),
         }
     }
 

@@ -137,6 +137,7 @@ impl Service {
 
     /// The parts are open and replayed: requests may come.
     pub fn attach(&self, backend: Backend) {
+        self.join(Arc::clone(backend.cluster()));
         self.metrics.add_figures(backend.figures());
         self.metrics
             .add_parts(backend.catalog(), backend.ingester.as_ref(), &self.tenants);

@@ -55,7 +55,7 @@ impl Settings {
             flush_bytes: pick(&[1_000, 20_000, 256 << 20]) as usize,
             flush_interval: Duration::from_secs(pick(&[7, 60, 600])),
             series_bytes: pick(&[20_000, 512 << 20, 512 << 20]) as usize,
-            fence_check_interval: Duration::from_secs(pick(&[1, 10, 10])),
+            fence_check_interval: Some(Duration::from_secs(pick(&[1, 10, 10]))),
             wal,
             ..IngestOptions::default()
         };

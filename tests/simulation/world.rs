@@ -286,8 +286,14 @@ impl World {
         note!(self.network.trace, "{minutes} minutes go by");
         tokio::time::advance(Duration::from_secs(minutes * 60)).await;
         // Whoever wakes up looks at the catalog first.
-        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2))
-            .await;
+        tokio::time::sleep(
+            self.settings
+                .ingest
+                .fence_check_interval
+                .unwrap_or_default()
+                + Duration::from_secs(2),
+        )
+        .await;
     }
 
     /// Waits until nothing is on the network.
@@ -336,8 +342,14 @@ impl World {
     async fn jump_by(&mut self, duration: Duration) {
         self.drain().await;
         tokio::time::advance(duration).await;
-        tokio::time::sleep(self.settings.ingest.fence_check_interval + Duration::from_secs(2))
-            .await;
+        tokio::time::sleep(
+            self.settings
+                .ingest
+                .fence_check_interval
+                .unwrap_or_default()
+                + Duration::from_secs(2),
+        )
+        .await;
     }
 }
 

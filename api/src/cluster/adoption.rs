@@ -51,6 +51,11 @@ impl Cluster {
     async fn adopt(&self, node: &Node, options: &IngestOptions) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let name = node.name.to_string();
+        // Of a process that was paused, what it thinks of others may be old.
+        self.refresh().await.map_err(|error| text(&error))?;
+        if self.catalog.is_fenced() {
+            return Ok(());
+        }
         let catalog = Catalog::load(
             self.catalog.store().clone(),
             CatalogOptions {

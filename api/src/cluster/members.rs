@@ -15,12 +15,17 @@ use super::messages::Hello;
 /// So long after a failed call the same node is not waited for again.
 const REMEMBERED: Duration = Duration::from_millis(500);
 
+/// A node is not dead before so many looks.
+const LEAST_MISSES: u32 = 3;
+
 /// What was seen of one life of a node.
 #[derive(Debug)]
 struct Member {
     epoch: u64,
     /// When it last showed that it lives; at first when it was first looked at.
     alive: Instant,
+    /// Looks since then. While this process is paused nobody shows it anything.
+    misses: u32,
     lease: Option<Bytes>,
     failed: Option<(Instant, CallError)>,
     is_adopted: bool,
@@ -31,6 +36,7 @@ impl Member {
         Self {
             epoch,
             alive: Instant::now(),
+            misses: 0,
             lease: None,
             failed: None,
             is_adopted: false,
@@ -68,6 +74,7 @@ impl Members {
         self.with(node, |member| match answer {
             Ok(hello) => {
                 member.alive = Instant::now();
+                member.misses = 0;
                 member.failed = None;
                 member.is_adopted = *hello.node != *node.name;
             }
@@ -88,21 +95,26 @@ impl Members {
         self.with(node, |member| member.failed.is_some())
     }
 
-    /// What the node's lease says.
-    pub fn note_lease(&self, node: &Node, lease: Bytes) {
+    /// What the lease says of a node that does not answer, if it can be read.
+    pub fn note_lease(&self, node: &Node, lease: Option<Bytes>) {
         self.with(node, |member| {
             // What was there before this process looked says nothing.
-            let has_changed = member.lease.as_ref().is_some_and(|known| *known != lease);
+            let has_changed = member.lease.is_some() && lease.is_some() && member.lease != lease;
             if has_changed {
                 member.alive = Instant::now();
+                member.misses = 0;
+            } else {
+                member.misses = member.misses.saturating_add(1);
             }
-            member.lease = Some(lease);
+            member.lease = lease.or(member.lease.take());
         });
     }
 
-    /// Whether it has not shown that it lives for the time of a lease.
+    /// Whether it has not shown that it lives for the time of a lease, to several looks.
     pub fn is_dead(&self, node: &Node, lease: Duration) -> bool {
-        self.with(node, |member| member.alive.elapsed() > lease)
+        self.with(node, |member| {
+            member.misses >= LEAST_MISSES && member.alive.elapsed() > lease
+        })
     }
 
     /// Whether the process at its address puts its log into segments.

@@ -846,6 +846,15 @@ impl Backend {
         })
     }
 
+    /// Both, where no other process will come.
+    pub async fn open_alone(
+        config: &Config,
+        memory: &Arc<MemoryBudget>,
+    ) -> Result<Self, OpenError> {
+        let joined = Self::join(config, &config.listen).await?;
+        Self::open(config, memory, joined).await
+    }
+
     /// Where a query of a class computes.
     pub fn lane(&self, class: Class) -> Lane {
         self.class_threads.lane(class)
@@ -930,8 +939,7 @@ impl Backend {
             ..Config::default()
         };
         let memory = crate::node::memory::budget(&config);
-        let joined = Self::join(&config, "127.0.0.1:0").await;
-        Self::open(&config, &memory, joined.expect("memory always opens"))
+        Self::open_alone(&config, &memory)
             .await
             .expect("memory always opens")
     }

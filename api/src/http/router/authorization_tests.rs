@@ -28,6 +28,8 @@ enum Needs {
     Internal,
     /// Everything in all databases.
     Server,
+    /// What only processes of the same store have; no token is enough.
+    Secret,
 }
 
 /// Tokens by what they allow.
@@ -51,6 +53,7 @@ impl Needs {
             Needs::Admin => ["admin", "server"].contains(&token),
             Needs::Internal => ["internal", "server"].contains(&token),
             Needs::Server => token == "server",
+            Needs::Secret => false,
         }
     }
 }
@@ -224,7 +227,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 65] = [
+const OTHERS: [Row; 70] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -433,6 +436,17 @@ const OTHERS: [Row; 65] = [
     ("DELETE", "/admin/queries", "?id=0", "", Needs::Server),
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
+    ("GET", "/api/v1/status/cluster", "", "", Needs::Server),
+    ("POST", "/internal/v1/hello", "", "null", Needs::Secret),
+    (
+        "POST",
+        "/internal/v1/seen",
+        "",
+        "{\"sequence\": 0}",
+        Needs::Secret,
+    ),
+    ("POST", "/internal/v1/recent", "", "{}", Needs::Secret),
+    ("POST", "/internal/v1/flush", "", "null", Needs::Secret),
     ("GET", "/metrics", "", "", Needs::Internal),
     // A name of another database, said in another way.
     ("GET", "/api/v1/query", "?query=up&db=b", "", Needs::Token),
@@ -553,6 +567,7 @@ impl Server {
             let status = status_of(&response);
             let expected = match *name {
                 _ if needs == Needs::Nothing => None,
+                _ if needs == Needs::Secret => Some(401),
                 "wrong" | "expired" | "revoked" => Some(401),
                 token if needs.is_met_by(token) => None,
                 _ => Some(403),

@@ -394,8 +394,11 @@ async fn writes_wait_when_merging_cannot_keep_pace_and_go_on_when_it_has() {
         ..Config::default()
     };
     let app = App::new(config.clone());
-    app.service
-        .attach(Backend::open(&config, &app.service.memory).await.unwrap());
+    app.service.attach(
+        Backend::open_alone(&config, &app.service.memory)
+            .await
+            .unwrap(),
+    );
     let write = async || {
         send(
             &app,

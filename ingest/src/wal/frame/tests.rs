@@ -166,8 +166,18 @@ fn frames_of_version_2_have_no_limits() {
     let object = earlier(2, 99, &two_frames());
     assert_eq!(
         decode(&object.into()),
-        Ok((HEADER, without_limits(&two_frames())))
+        Ok((
+            ObjectHeader { order: 0, ..HEADER },
+            without_limits(&two_frames())
+        ))
     );
+}
+
+#[test]
+fn groups_of_version_3_have_no_order() {
+    let object = earlier(3, 99, &two_frames());
+    let header = ObjectHeader { order: 0, ..HEADER };
+    assert_eq!(decode(&object.into()), Ok((header, two_frames())));
 }
 
 #[test]
@@ -177,6 +187,7 @@ fn version_1_says_what_follows_from_its_numbers() {
             kind,
             seq,
             durable_end,
+            order: 0,
             ..HEADER
         };
         assert_eq!(

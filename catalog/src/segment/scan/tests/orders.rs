@@ -46,13 +46,19 @@ fn host(series: usize) -> Arc<Series> {
     Arc::new(Series::new(Labels::from_pairs([("host", name.as_str())])))
 }
 
-/// The rows of some writes, with their orders.
-fn chunk(mut writes: Vec<(u64, Write)>) -> (WriteOrder, Arc<SortedRows>) {
+/// The rows of some writes, with their orders. A metrics table has no two of one series and time.
+fn chunk(kind: TableKind, mut writes: Vec<(u64, Write)>) -> (WriteOrder, Arc<SortedRows>) {
     let orders = writes
         .iter()
         .map(|(order, _)| WriteOrder::of((*order, *order)));
     let order = orders.reduce(WriteOrder::union).unwrap();
     writes.sort_by_key(|(order, write)| (write.series, write.time, *order));
+    if kind == TableKind::Metrics {
+        let cell = |(_, write): &(u64, Write)| (write.series, write.time);
+        writes.reverse();
+        writes.dedup_by(|later, kept| cell(later) == cell(kept));
+        writes.reverse();
+    }
     let (mut runs, mut at) = (Vec::new(), 0);
     for of_series in writes.chunk_by(|a, b| a.1.series == b.1.series) {
         let rows = at..at + of_series.len();
@@ -178,7 +184,7 @@ proptest! {
             open[write.process] = Some(at);
             chunks[at].push((order, write.clone()));
         }
-        let mut sources: Vec<_> = chunks.into_iter().map(chunk).collect();
+        let mut sources: Vec<_> = chunks.into_iter().map(|writes| chunk(kind, writes)).collect();
         // What flushes, consolidation and merges do meanwhile, in any order.
         for (one, other) in merges {
             if sources.len() < 2 {
