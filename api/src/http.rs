@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod body;
+mod class;
 pub mod connections;
 pub mod database;
 pub mod error;

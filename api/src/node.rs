@@ -1,5 +1,5 @@
 //! The parts of one process: opened and put together (`backend`), with the threads that they compute
-//! on (`query_threads`, `decode_threads`, `ingest_threads`), the memory that they share (`memory`,
+//! on (`class_threads`, `decode_threads`, `ingest_threads`), the memory that they share (`memory`,
 //! `process`), and what slows writes down while merges lag behind (`backpressure`).
 
 pub mod backend;
@@ -8,6 +8,6 @@ pub mod memory;
 pub mod process;
 
 mod backpressure;
+pub mod class_threads;
 mod decode_threads;
 mod ingest_threads;
-mod query_threads;

@@ -5,7 +5,7 @@
 //!
 //! 1. `tokens`: what the client shows becomes a principal; `first_token`: who may do everything at
 //!    first.
-//! 2. `context`: the principal gets an [`Access`](context::Access) to the database that it names,
+//! 2. `class`: what its queries are for; `context`: the principal gets an [`Access`](context::Access) to the database that it names,
 //!    for what it wants to do there, or is refused. Nothing below can be called without one.
 //! 3. `tenants`: what the database and the token may take.
 //! 4. `write`, and `push` for groups of metrics; `read`, which admits a query (`slots`) to a state and gives it a
@@ -17,6 +17,7 @@
 //!    `own_samples` makes of it.
 
 pub mod audit;
+pub mod class;
 pub mod context;
 pub mod database;
 pub mod error;
@@ -49,8 +50,7 @@ use parking_lot::RwLock;
 use tidelake_catalog::Environment;
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::panics::{self, Panicked};
-use tidelake_querier::small;
-use tokio::runtime::Handle;
+use tidelake_querier::lane::Lane;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -141,6 +141,7 @@ impl Service {
         self.metrics.add_figures(backend.figures());
         self.metrics
             .add_parts(backend.catalog(), backend.ingester.as_ref(), &self.tenants);
+        self.metrics.add_classes(backend.class_times());
         // A second call would be a defect of the composition root; the first one counts.
         let _ = self.backend.set(backend);
     }
@@ -180,30 +181,19 @@ impl Service {
     /// holds a processor for long must not hold up connections.
     pub async fn compute<T: Send + 'static, E: Into<ServiceError> + Send + 'static>(
         &self,
+        lane: &Lane,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let threads = self.compute_threads()?;
-        computed(small::there(Some(&threads), panics::caught(work)).await)
+        computed(lane.there(panics::caught(work)).await)
     }
 
     /// The same for what mostly is small: it begins here.
     pub async fn compute_small<T: Send + 'static, E: Into<ServiceError> + Send + 'static>(
         &self,
+        lane: &Lane,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, ServiceError> {
-        let threads = self.compute_threads()?;
-        let done = small::here_first(Some(&threads), panics::caught(work)).await;
-        computed(done)
-    }
-
-    /// The threads for queries, if there are any.
-    pub fn query_threads(&self) -> Option<Handle> {
-        self.backend.get().and_then(Backend::query_threads)
-    }
-
-    fn compute_threads(&self) -> Result<Handle, ServiceError> {
-        let threads = self.backend()?.query_threads();
-        threads.ok_or_else(|| ServiceError::unavailable("the server stops"))
+        computed(lane.here_first(panics::caught(work)).await)
     }
 
     /// Notes what an ingester's failure means for the process, and words it for the client.

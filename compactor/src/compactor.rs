@@ -10,14 +10,16 @@ use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::Day;
 use tidelake_catalog::segment::{SegmentError, ValueLayout};
 use tidelake_catalog::segment_upload::UploadError;
-use tidelake_catalog::snapshot::Snapshot;
+use tidelake_catalog::snapshot::{SegmentId, Snapshot};
 use tidelake_catalog::{Catalog, CatalogError, keys};
 use tokio::time::Instant;
 
 use crate::garbage::{CollectError, Garbage};
 use crate::merge::merge;
+use crate::merge_threads::MergeThreads;
 use crate::policy::{Goal, Plan, plans};
 use crate::quarantine::{Quarantine, damaged};
+use crate::turns::{Turn, Turns};
 
 /// Merges that fail one after the other before the rest is left for the next time: the store is
 /// away, or full.
@@ -39,6 +41,12 @@ pub enum CompactError {
         count: usize,
         /// Why the first one did.
         first: Box<CompactError>,
+    },
+    /// It ended before its end.
+    #[error("merging was broken off: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
     },
     /// Everything else was merged.
     #[error("{count} damaged segments were left as they are; one of them: {error}")]
@@ -69,6 +77,8 @@ pub struct CompactorOptions {
     pub value_layout: ValueLayout,
     /// The memory of the process, in which merges count.
     pub memory: Arc<MemoryBudget>,
+    /// Where merges compute.
+    pub threads: MergeThreads,
 }
 
 /// Memory of a merge: the series of a part, two units and a row group, whatever it merges, and for
@@ -91,6 +101,7 @@ impl Default for CompactorOptions {
             recheck: minutes(10),
             value_layout: ValueLayout::Plain,
             memory: MemoryBudget::unlimited(),
+            threads: MergeThreads::default(),
         }
     }
 }
@@ -117,8 +128,7 @@ pub struct CompactorCounters {
 pub struct Compactor {
     catalog: Arc<Catalog>,
     options: CompactorOptions,
-    /// One merge at a time: two would only share the machine.
-    running: tokio::sync::Mutex<()>,
+    turns: Turns,
     garbage: Garbage,
     quarantine: Quarantine,
     counters: CompactorCounters,
@@ -141,17 +151,22 @@ impl Compactor {
             options.sweep_interval,
         );
         let quarantine = Quarantine::new(options.recheck);
+        let turns = Turns::new(options.threads.clone());
         let compactor = Arc::new(Self {
             catalog,
             options,
-            running: tokio::sync::Mutex::default(),
+            turns,
             garbage,
             quarantine,
             counters: CompactorCounters::default(),
         });
         let (weak, interval) = (Arc::downgrade(&compactor), compactor.options.interval);
         let round = move || run(Weak::clone(&weak), interval);
-        tokio::spawn(supervised("compactor", round));
+        let round = supervised("compactor", round);
+        match compactor.options.threads.usual() {
+            Some(threads) => drop(threads.spawn(round)),
+            None => drop(tokio::spawn(round)),
+        }
         compactor
     }
 
@@ -160,16 +175,22 @@ impl Compactor {
         &self.counters
     }
 
+    /// Where it computes.
+    pub fn threads(&self) -> &MergeThreads {
+        &self.options.threads
+    }
+
     /// Segments that are damaged and therefore not merged.
     pub fn quarantine(&self) -> &Quarantine {
         &self.quarantine
     }
 
-    /// Merges until nothing is left to merge. Returns the number of merges. A day whose merge fails
+    /// Merges until nothing is left to merge. Returns the number of merges. One with [`Goal::Full`]
+    /// gives way to [`Goal::Steady`] between units. A day whose merge fails
     /// does not keep others from theirs. With [`Goal::Full`] damaged segments that had to be
     /// left are an error.
     pub async fn compact(&self, goal: Goal) -> Result<usize, CompactError> {
-        let _running = self.running.lock().await;
+        let mut turn = self.turns.take(goal).await;
         let now_ms = || self.catalog.environment().now_ms();
         self.quarantine
             .recheck(self.catalog.store(), &self.catalog.snapshot(), now_ms())
@@ -178,7 +199,7 @@ impl Compactor {
         let (mut failures, mut first_failure) = (HashSet::<(Arc<str>, Arc<str>, Day)>::new(), None);
         'all: loop {
             let snapshot = self.catalog.snapshot();
-            let mut todo = plans(&snapshot, &self.quarantine.held(), goal, now_ms());
+            let mut todo = plans(&snapshot, &self.held(), goal, now_ms());
             todo.retain(|plan| day_of(plan).is_some_and(|day| !failures.contains(&day)));
             self.counters
                 .backlog
@@ -188,7 +209,7 @@ impl Compactor {
                 break;
             }
             for plan in todo {
-                match self.run(&snapshot, &plan).await {
+                match self.run(&snapshot, &plan, &mut turn).await {
                     Ok(outcome) => {
                         self.counters.backlog.fetch_sub(1, Ordering::Relaxed);
                         in_a_row = 0;
@@ -208,6 +229,9 @@ impl Compactor {
                         }
                     }
                 }
+                if turn.has_given_way() {
+                    break;
+                }
             }
         }
         match (first_failure, self.quarantine.error()) {
@@ -223,8 +247,20 @@ impl Compactor {
         }
     }
 
+    /// What no merge may take: segments that are damaged, and inputs of a merge that gave way.
+    fn held(&self) -> HashSet<SegmentId> {
+        let mut held = self.turns.paused();
+        held.extend(self.quarantine.held().iter());
+        held
+    }
+
     /// Runs one plan.
-    async fn run(&self, snapshot: &Snapshot, plan: &Plan) -> Result<Outcome, CompactError> {
+    async fn run(
+        &self,
+        snapshot: &Snapshot,
+        plan: &Plan,
+        turn: &mut Turn<'_>,
+    ) -> Result<Outcome, CompactError> {
         let Some(first) = plan.segments.first() else {
             return Ok(Outcome::ForNothing);
         };
@@ -258,9 +294,12 @@ impl Compactor {
             WIDE_SERIES_BYTES
         };
         let bytes = MERGE_BYTES.saturating_add(series.saturating_mul(series_bytes));
-        let _memory = memory
-            .reserve_within(Share::Merges, bytes, MERGE_PATIENCE)
-            .await;
+        let patience = match self.turns.is_paused() {
+            // What the one that gave way has does not become free before.
+            true => Duration::ZERO,
+            false => MERGE_PATIENCE,
+        };
+        let _memory = memory.reserve_within(Share::Merges, bytes, patience).await;
         let added = match merge(
             self.catalog.store(),
             self.catalog.environment(),
@@ -268,6 +307,7 @@ impl Compactor {
             table,
             plan,
             self.options.value_layout,
+            turn,
         )
         .await
         {

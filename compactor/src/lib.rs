@@ -1,8 +1,8 @@
 //! Merges segments into fewer, better compressed ones.
 //!
 //! [`policy`] decides, from the catalog's state alone, which segments of one table and day belong
-//! together; [`merge`] reads them by series runs and writes their successor; [`compactor`] commits
-//! it; [`garbage`] later deletes what nothing names any more. What is damaged is in [`quarantine`].
+//! together; `merge` reads them by series runs and writes their successor; [`compactor`] commits
+//! it, on [`MergeThreads`] and in the order of `turns`; [`garbage`] later deletes what nothing names any more. What is damaged is in [`quarantine`].
 //!
 //! Invariants:
 //! - whatever stays and shares times with the inputs of a merge is newer than all of them or older
@@ -14,8 +14,11 @@
 
 pub mod compactor;
 pub mod garbage;
-pub mod merge;
+mod merge;
+mod merge_threads;
 pub mod policy;
 pub mod quarantine;
+mod turns;
 
 pub use compactor::{CompactError, Compactor, CompactorCounters, CompactorOptions};
+pub use merge_threads::MergeThreads;

@@ -18,20 +18,23 @@ use tidelake_catalog::segment_upload::{SegmentShape, SegmentUpload, UploadError}
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot, Table};
 use tidelake_catalog::store::Store;
 
+use crate::merge_threads::MergeThreads;
 use crate::policy::{Plan, keeps_orders};
+use crate::turns::Turn;
 
 /// A result larger than this goes on in another segment, from the next series on.
 const TARGET_BYTES: u64 = 512 << 20;
 
 /// Merges the inputs of a plan, whatever their layouts are, into segments of one. The results are
 /// on the store and in no commit yet.
-pub async fn merge(
+pub(crate) async fn merge(
     store: &Store,
     environment: &Environment,
     snapshot: &Snapshot,
     table: &Table,
     plan_of: &Plan,
     layout: ValueLayout,
+    turn: &mut Turn<'_>,
 ) -> Result<Vec<SegmentMeta>, UploadError> {
     let kind = table.schema.kind;
     let (false, Some(first)) = (plan_of.windows.is_empty(), plan_of.segments.first()) else {
@@ -87,10 +90,12 @@ pub async fn merge(
             order: &shape.order,
             parts: parts.iter(),
             planned: Vec::new().into_iter(),
+            threads: turn.threads(),
         };
         let mut output: Option<SegmentUpload> = None;
         let mut rows = units.next().await?;
         while let Some(unit) = rows {
+            turn.give_way(&plan_of.segments).await;
             let current = match output.take() {
                 Some(output) => output,
                 None => {
@@ -99,7 +104,11 @@ pub async fn merge(
                 }
             };
             // While one unit is encoded the next is read.
-            let (current, next) = try_join(current.push(environment, unit), units.next()).await?;
+            let of_push = environment.clone();
+            let pushed = units
+                .threads
+                .run(async move { current.push(&of_push, unit).await });
+            let (current, next) = try_join(pushed, units.next()).await?;
             rows = next;
             if current.bytes() >= TARGET_BYTES {
                 results.extend(current.finish(store, environment).await?);
@@ -191,13 +200,15 @@ struct Units<'a> {
     order: &'a SortOrder,
     parts: slice::Iter<'a, Part>,
     planned: vec::IntoIter<ScanUnit>,
+    threads: &'a MergeThreads,
 }
 
 impl Units<'_> {
     async fn next(&mut self) -> Result<Option<SortedRows>, UploadError> {
         loop {
             if let Some(unit) = self.planned.next() {
-                return Ok(Some(unit.read().await?));
+                let read = self.threads.run(async move { unit.read().await });
+                return Ok(Some(read.await?));
             }
             let Some(part) = self.parts.next() else {
                 return Ok(None);

@@ -82,10 +82,7 @@ pub(crate) async fn answer(
         tables: tables.clone(),
         pool: options.memory.pool(),
         deadline: Instant::now().checked_add(options.timeout),
-        threads: options
-            .large_threads
-            .clone()
-            .or_else(|| options.threads.clone()),
+        lane: options.lane.clone(),
         width: processors(),
     };
     let work = answer_within(&context, statement, scope, now);

@@ -9,7 +9,7 @@
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`memory`]: what each query holds of the process' memory;
-//! - [`small`]: where work is done;
+//! - [`small`]: where work is done, [`lane`]: on which threads that of a query;
 //! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many
 //!   there are, and of what.
 pub mod as_of;
@@ -18,6 +18,7 @@ mod damage;
 pub mod exemplars;
 pub mod influxql;
 pub mod labels;
+pub mod lane;
 pub mod memory;
 mod processors;
 pub mod promql;

@@ -12,6 +12,7 @@ use crate::cardinality::{self, Cardinality};
 use crate::exemplars::{self, SeriesExemplars};
 use crate::influxql::{self, InfluxqlAnswer, InfluxqlError, Scope, Statement};
 use crate::labels::{self, LabelError, Search};
+use crate::lane::Lane;
 use crate::memory::QueryBytes;
 use crate::promql::exec::{
     EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze,
@@ -87,6 +88,19 @@ impl Querier {
             tables: self.tables.clone(),
             sql: self.sql.with_promql(promql.clone()),
             promql,
+            meter: Arc::clone(&self.meter),
+        }
+    }
+
+    /// The same for a query that computes on other threads.
+    pub fn on(&self, lane: &Lane) -> Self {
+        Self {
+            tables: self.tables.clone(),
+            sql: self.sql.on(lane),
+            promql: EngineOptions {
+                lane: lane.clone(),
+                ..self.promql.clone()
+            },
             meter: Arc::clone(&self.meter),
         }
     }

@@ -3,13 +3,9 @@
 //! To hand a query over to another thread and its answer back takes as long as many a query. Work
 //! therefore begins where it is asked for. Whatever is about to take long on the processor pauses
 //! once before it begins (`large`), as does what waits for the store: from its first pause on the
-//! work is done by other threads.
+//! work is done by other threads ([`Lane`](crate::lane::Lane) says which).
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use tokio::runtime::Handle;
@@ -60,39 +56,6 @@ pub async fn there<T: Send + 'static>(
     }
 }
 
-/// Work until it is done or found to be large: then it can go on elsewhere.
-pub(crate) struct UntilLarge<F> {
-    work: Option<Pin<Box<F>>>,
-    is_large: Arc<AtomicBool>,
-}
-
-impl<F: Future> UntilLarge<F> {
-    /// `is_large` is set by the work, which pauses then.
-    pub fn new(work: F, is_large: Arc<AtomicBool>) -> Self {
-        Self {
-            work: Some(Box::pin(work)),
-            is_large,
-        }
-    }
-}
-
-impl<F: Future> Future for UntilLarge<F> {
-    /// What was done, or what is left to do.
-    type Output = Result<F::Output, Pin<Box<F>>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.work.as_mut().map(|work| work.as_mut().poll(cx));
-        match polled {
-            Some(Poll::Ready(done)) => Poll::Ready(Ok(done)),
-            Some(Poll::Pending) if self.is_large.load(Ordering::Relaxed) => self
-                .work
-                .take()
-                .map_or(Poll::Pending, |work| Poll::Ready(Err(work))),
-            Some(Poll::Pending) | None => Poll::Pending,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,33 +85,5 @@ mod tests {
         others.shutdown_background();
         let gone = here_first(None, std::future::ready(7)).await;
         assert_eq!(gone.unwrap(), 7);
-    }
-
-    #[tokio::test]
-    async fn large_work_goes_on_elsewhere() {
-        let others = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("large")
-            .build()
-            .unwrap();
-        let name = || std::thread::current().name().unwrap_or_default().to_owned();
-        let is_large: Arc<AtomicBool> = Arc::default();
-        let found = Arc::clone(&is_large);
-        let work = async move {
-            large().await;
-            let begun = name();
-            found.store(true, Ordering::Relaxed);
-            large().await;
-            (begun, name())
-        };
-        let Err(left) = UntilLarge::new(work, Arc::clone(&is_large)).await else {
-            panic!("it was not found to be large")
-        };
-        let (begun, ended) = there(Some(others.handle()), left).await.unwrap();
-        assert_ne!(begun, "large");
-        assert_eq!(ended, "large");
-        let small = UntilLarge::new(async { 7 }, Arc::default()).await;
-        assert!(matches!(small, Ok(7)));
-        others.shutdown_background();
     }
 }

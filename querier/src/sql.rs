@@ -67,7 +67,6 @@ use std::time::Duration;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::parser::Statement;
 use tidelake_catalog::{Environment, panics};
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use self::limits::{QueryLimits, StopOnDrop};
@@ -76,6 +75,7 @@ use self::postgres::{Description, PgSession};
 use self::promql::{PromqlCalls, Remarks};
 use self::session::{Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
+use crate::lane::Lane;
 use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
 use crate::small;
@@ -106,8 +106,8 @@ pub struct SqlOptions {
     pub spill_dir: Option<PathBuf>,
     /// Limits of the PromQL expressions in statements; their time is what is left of `timeout`.
     pub promql: EngineOptions,
-    /// The threads that queries compute on; those of the caller if there are none.
-    pub threads: Option<Handle>,
+    /// The threads that queries compute on; also of the expressions in `promql`.
+    pub lane: Lane,
     /// Where threads for planning come from.
     pub environment: Environment,
 }
@@ -122,7 +122,7 @@ impl Default for SqlOptions {
             timeout: None,
             spill_dir: None,
             promql: EngineOptions::default(),
-            threads: None,
+            lane: Lane::default(),
             environment: Environment::system(),
         }
     }
@@ -205,6 +205,17 @@ impl SqlEngine {
         }
     }
 
+    /// The same for a query that computes on other threads.
+    pub fn on(&self, lane: &Lane) -> Self {
+        let mut options = SqlOptions::clone(&self.options);
+        options.lane = lane.clone();
+        options.promql.lane = lane.clone();
+        Self {
+            options: Arc::new(options),
+            ..self.clone()
+        }
+    }
+
     /// Plans a query and starts it. The stream's errors are understood by [`SqlError::from_ref`].
     /// What it reads is the state that the tables of this engine are in, whatever
     /// [`SqlText::as_of`] says.
@@ -234,11 +245,19 @@ impl SqlEngine {
         );
         let planning = self.planning(db, text.session(), &limits)?;
         let (planned, remarks) = until(deadline, self.plan(planning, text, params, promql)).await?;
-        let stream = panics::caught_call(|| match &self.options.threads {
+        let lane = &self.options.lane;
+        // What is not known shows while it is computed.
+        lane.reads(planned.rows.unwrap_or(0));
+        let stream = panics::caught_call(|| match lane.threads() {
             Some(threads) if !planned.is_small => {
                 // Operators may spawn when they are started.
                 let _entered = threads.enter();
-                Ok(threads::on(threads, planned.start()?, Arc::clone(&limits)))
+                Ok(threads::on(
+                    lane,
+                    threads,
+                    planned.start()?,
+                    Arc::clone(&limits),
+                ))
             }
             _ => planned.start(),
         })
@@ -271,7 +290,7 @@ impl SqlEngine {
             Arc::clone(limits.pool()),
         );
         let planning = self.planning(db, text.session(), &limits)?;
-        let threads = self.options.threads.as_ref();
+        let threads = self.options.lane.threads();
         let work = move || async move { planning.describe(text, &promql).await };
         let work = self.planners.run(&self.options.environment, threads, work);
         until(deadline, work).await
@@ -305,7 +324,7 @@ impl SqlEngine {
         params: HashMap<String, SqlParam>,
         promql: Arc<PromqlCalls>,
     ) -> Result<(Planned, Option<Remarks>), SqlError> {
-        let threads = self.options.threads.as_ref();
+        let threads = self.options.lane.threads();
         let mut shape = None;
         let text = match text.is_short {
             true => {
@@ -354,7 +373,7 @@ impl SqlEngine {
         let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);
         let planning = self.planners.run(
             &self.options.environment,
-            self.options.threads.as_ref(),
+            self.options.lane.threads(),
             move || async move {
                 let draft = command::parse(text)?;
                 deletion::resolve(&templates.usual, source, &db, draft, params, &limits).await

@@ -1,4 +1,4 @@
-//! Large writes keep no connection waiting that is not theirs.
+//! Large writes keep no connection waiting that is not theirs, and heavy queries no small ones.
 use std::time::{Duration, Instant};
 
 use crate::place::Place;
@@ -67,4 +67,90 @@ async fn health_checks_and_small_requests_do_not_wait_for_large_writes() {
     );
     assert!(checks > 1);
     assert!(server.is_running(), "{}", server.log());
+}
+
+/// Computes for minutes, and reads nothing.
+const HEAVY: &str = "SELECT sum(a.value * b.value) FROM generate_series(1, 2000000) a CROSS JOIN \
+                     generate_series(1, 2000000) b";
+
+#[tokio::test]
+async fn queries_of_dashboards_do_not_wait_for_heavy_ones() {
+    let server = Server::start(&Place::Memory).await;
+    let client = server.client();
+    client
+        .write_lines("m,host=a value=1 1700000000000000000")
+        .await;
+    // More than there are threads.
+    let many = 2 * std::thread::available_parallelism().map_or(2, usize::from) + 1;
+    let heavy: Vec<_> = (0..many)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let query = [("db", "default"), ("q", HEAVY)];
+                client.get("/api/v3/query_sql", &query).await
+            })
+        })
+        .collect();
+    let running = async || {
+        let queries = client.get("/admin/queries", &[]).await.expect(200).json();
+        queries.as_array().expect("a list").clone()
+    };
+    // Nothing told that they are heavy: it shows.
+    let begun = Instant::now();
+    while running()
+        .await
+        .iter()
+        .filter(|q| q["class"] == "heavy")
+        .count()
+        < many
+    {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            running().await
+        );
+        assert!(heavy.iter().all(|query| !query.is_finished()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for class in ["dashboard", "rules", "adhoc"] {
+        // Not so few rows that it is computed where it comes.
+        let query = [
+            ("query", "sum_over_time(vector(1)[20000s:1s])"),
+            ("time", "0"),
+        ];
+        let headers = [("x-tidelake-class", class)];
+        let begun = Instant::now();
+        let reply = client
+            .send("GET", "/api/v1/query", &query, &headers, "")
+            .await;
+        reply.expect(200);
+        assert!(
+            begun.elapsed() < PATIENCE * 4,
+            "{class}: {:?}",
+            begun.elapsed()
+        );
+    }
+    let queries = running().await;
+    assert_eq!(queries.len(), many);
+    assert!(
+        client
+            .figure("class_cpu_seconds_total{class=\"heavy\"}")
+            .await
+            > 0.1
+    );
+    for query in queries {
+        let id = query["id"].to_string();
+        let path = format!("/admin/queries?id={id}");
+        let stopped = client.send("DELETE", &path, &[], &[], "").await;
+        stopped.expect(204);
+    }
+    for query in heavy {
+        query.await.expect("no panic").expect(422);
+    }
+    let counted = "queries_heavy_total{class=\"adhoc\"}";
+    let begun = Instant::now();
+    while client.figure(counted).await < many as f64 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

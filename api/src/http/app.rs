@@ -36,7 +36,6 @@ impl App {
         Pace {
             write_timeout: Duration::from_millis(self.service.config.write_timeout_ms),
             answer_timeout: self.service.config.query_timeout(),
-            threads: self.service.query_threads(),
         }
     }
 }

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use url::form_urlencoded;
 
 use crate::http::app::App;
+use crate::http::class;
 use crate::http::cluster;
 use crate::http::connections::Peer;
 use crate::http::error::Dialect;
@@ -41,11 +42,13 @@ pub async fn check(State(app): State<Arc<App>>, mut request: Request, next: Next
     if request.uri().path() == HANDSHAKE && !request.headers().contains_key(AUTHORIZATION) {
         return next.run(request).await;
     }
-    match principal(&app, &request) {
-        Ok(principal) => {
-            request
-                .extensions_mut()
-                .insert(RequestContext::new(principal));
+    let context = principal(&app, &request).and_then(|principal| {
+        let class = class::of(request.headers())?;
+        Ok(RequestContext::new(principal).of_class(class))
+    });
+    match context {
+        Ok(context) => {
+            request.extensions_mut().insert(context);
             next.run(request).await
         }
         Err(error) => error.respond(Dialect::of(&request)),

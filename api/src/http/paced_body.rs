@@ -24,7 +24,6 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -42,8 +41,6 @@ pub struct Pace {
     pub write_timeout: Duration,
     /// Longest time in which an answer that is sent in chunks is taken.
     pub answer_timeout: Duration,
-    /// Where chunks are made; the present runtime if there is none.
-    pub threads: Option<Handle>,
 }
 
 enum Part<T> {
@@ -68,7 +65,6 @@ impl Pace {
         Self {
             write_timeout: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(60),
-            threads: None,
         }
     }
 
@@ -133,6 +129,7 @@ impl Pace {
             parts: Some(parts),
             ended: Arc::default(),
         };
+        let lane = slot.lane();
         let task = send(
             head,
             items,
@@ -141,7 +138,8 @@ impl Pace {
             self.write_timeout,
             Instant::now() + self.answer_timeout,
         );
-        match &self.threads {
+        match lane.threads() {
+            // Chunks are made where the query computes.
             Some(threads) => drop(threads.spawn(task)),
             None => drop(tokio::spawn(task)),
         }

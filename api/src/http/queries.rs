@@ -31,7 +31,7 @@ async fn list(
     let queries = running.into_iter().map(|query| {
         json!({
             "id": query.id, "language": query.language, "database": query.database,
-            "principal": query.principal,
+            "principal": query.principal, "class": query.class,
             "begun_ms": query.begun_ms, "running_ms": query.running_ms, "text": query.text,
         })
     });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
+use tidelake_catalog::panics;
 use tidelake_catalog::segment::disk_cache::DiskCache;
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
@@ -27,14 +28,15 @@ use tidelake_ingest::write_clock::Orders;
 use tidelake_ingest::{IngestOptions, LabelLimits};
 use tidelake_querier::influxql::{Scope, Statement};
 use tidelake_querier::labels::LabelError;
+use tidelake_querier::lane::Lane;
 use tidelake_querier::memory::QueryMemory;
 use tidelake_querier::promql::exec::{self, EngineOptions, QueryParams};
 use tidelake_querier::promql::parse::ast::Expr;
 use tidelake_querier::promql::parse::{parse, parse_with};
 use tidelake_querier::promql::source::{SelectLimits, SourceError};
+use tidelake_querier::small;
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::Tables;
-use tokio::runtime::Handle;
 
 pub use tidelake_ingest::column::{FieldColumn, FieldValues};
 pub use tidelake_ingest::exposition::{
@@ -69,9 +71,9 @@ use crate::cluster::adoption::adopt_the_dead;
 use crate::cluster::recent_rows::ClusterRows;
 use crate::cluster::{Cluster, ClusterError, OtherIngesters};
 use crate::config::{Config, StoreLocation};
+use crate::node::class_threads::{Class, ClassThreads, ClassTimes};
 use crate::node::decode_threads::{self, DecodeThreads};
 use crate::node::ingest_threads::IngestThreads;
-use crate::node::query_threads::QueryThreads;
 
 /// The steps of a range query; an instant query has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -452,6 +454,11 @@ impl Querier {
         self.0.sql_command(db, text, params).await
     }
 
+    /// The same for a query that computes on other threads.
+    pub fn on(&self, lane: &Lane) -> Self {
+        Self(self.0.on(lane))
+    }
+
     /// The same for queries that may read and hold less.
     pub fn limited(&self, max_read_bytes: u64, max_samples: u64) -> Self {
         Self(self.0.limited(max_read_bytes, max_samples))
@@ -523,7 +530,13 @@ impl Compactor {
 
     /// Returns when nothing is left to merge.
     pub async fn compact_all(&self) -> Result<(), CompactError> {
-        self.0.compact(Goal::Full).await?;
+        let compactor = Arc::clone(&self.0);
+        let work = panics::caught(async move { compactor.compact(Goal::Full).await });
+        let threads = self.0.threads().usual();
+        let stopped = |reason: String| CompactError::Stopped { reason };
+        let done = small::there(threads, work).await;
+        let done = done.map_err(|_| stopped("the server stops".to_owned()))?;
+        done.map_err(|panicked| stopped(panicked.to_string()))??;
         Ok(())
     }
 }
@@ -597,7 +610,7 @@ pub struct Backend {
     pub compactor: Option<Arc<Compactor>>,
     cluster: Arc<Cluster>,
     catalog: Arc<Catalog>,
-    query_threads: QueryThreads,
+    class_threads: ClassThreads,
     decode_threads: DecodeThreads,
     #[allow(dead_code, reason = "the write-ahead log and the flushes run there")]
     ingest_threads: IngestThreads,
@@ -790,11 +803,13 @@ impl Backend {
         let request_price = config.store_dollars_per_million_reads / 1e6;
         let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
             .with_request_price(request_price);
-        let threads = QueryThreads::start().map_err(|e| no_threads("queries", e))?;
+        let threads = ClassThreads::start().map_err(|e| no_threads("queries", e))?;
         let query_memory = QueryMemory::new(
             Arc::clone(memory),
             crate::node::memory::max_query_bytes(config, memory),
         );
+        // Of what is no query; each query has one of its own.
+        let lane = Lane::on(threads.handle(Class::Adhoc));
         let promql = EngineOptions {
             memory: query_memory.clone(),
             lookback_delta_ms: i64::try_from(config.lookback_ms).unwrap_or(i64::MAX),
@@ -803,8 +818,7 @@ impl Backend {
             max_series: config.max_query_series,
             max_read_bytes: config.max_query_read_bytes,
             experimental: config.promql_experimental,
-            threads: threads.handle(),
-            large_threads: threads.large(),
+            lane: lane.clone(),
             request_price,
             ..EngineOptions::default()
         };
@@ -812,7 +826,7 @@ impl Backend {
             memory: query_memory,
             timeout: Some(config.query_timeout()),
             promql: promql.clone(),
-            threads: threads.handle(),
+            lane,
             ..SqlOptions::default()
         };
         let querier = tidelake_querier::Querier::new(tables, promql, sql)
@@ -822,6 +836,7 @@ impl Backend {
             time_travel_window: Duration::from_millis(config.time_travel_window_ms),
             value_layout: config.value_layout,
             memory: Arc::clone(memory),
+            threads: threads.merges(),
             ..CompactorOptions::default()
         };
         let compactor = cluster
@@ -842,7 +857,7 @@ impl Backend {
             compactor: compactor.map(|compactor| Arc::new(Compactor(compactor))),
             cluster,
             catalog,
-            query_threads: threads,
+            class_threads: threads,
             decode_threads,
             ingest_threads,
         })
@@ -857,9 +872,14 @@ impl Backend {
         Self::open(config, memory, joined).await
     }
 
-    /// Where queries compute; `None` after the end.
-    pub fn query_threads(&self) -> Option<Handle> {
-        self.query_threads.handle()
+    /// Where a query of a class computes.
+    pub fn lane(&self, class: Class) -> Lane {
+        self.class_threads.lane(class)
+    }
+
+    /// What queries and merges used of the processors.
+    pub fn class_times(&self) -> &Arc<ClassTimes> {
+        self.class_threads.times()
     }
 
     /// Writes a request. A large body is read on threads of its own.

@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::snapshot::{SegmentId, Snapshot};
-use tidelake_compactor::Compactor;
 use tidelake_compactor::policy::backlog;
+use tidelake_compactor::{Compactor, MergeThreads};
 use tidelake_ingest::Ingester;
 use tokio::sync::watch;
 
@@ -29,12 +29,14 @@ pub fn start(
         |compactor| compactor.quarantine().subscribe(),
     );
     let snapshots = catalog.subscribe();
+    let merges = compactor.map(|compactor| compactor.threads().clone());
     let ingester = Arc::downgrade(ingester);
     tokio::spawn(supervised("backpressure", move || {
         hold_back(
             snapshots.clone(),
             held.clone(),
             Weak::clone(&ingester),
+            merges.clone(),
             max_fresh_segments,
         )
     }));
@@ -44,6 +46,7 @@ async fn hold_back(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     mut held: watch::Receiver<Arc<HashSet<SegmentId>>>,
     ingester: Weak<Ingester>,
+    merges: Option<MergeThreads>,
     max_fresh_segments: usize,
 ) {
     let mut was_put_off = false;
@@ -55,7 +58,12 @@ async fn hold_back(
         let Some(ingester) = ingester.upgrade() else {
             return;
         };
-        let reason = reason(&snapshot, &quarantined, max_fresh_segments);
+        let waiting = backlog(&snapshot, &quarantined);
+        // Before writes have to wait for them, merges no longer give way to queries.
+        if let Some(merges) = &merges {
+            merges.hurry(waiting > max_fresh_segments / 2);
+        }
+        let reason = reason(waiting, max_fresh_segments);
         if reason.is_some() != was_put_off {
             was_put_off = reason.is_some();
             match &reason {
@@ -76,12 +84,7 @@ async fn hold_back(
 }
 
 /// Why writes must wait, if they must.
-fn reason(
-    snapshot: &Snapshot,
-    held: &HashSet<SegmentId>,
-    max_fresh_segments: usize,
-) -> Option<String> {
-    let waiting = backlog(snapshot, held);
+fn reason(waiting: usize, max_fresh_segments: usize) -> Option<String> {
     (waiting > max_fresh_segments).then(|| {
         format!(
             "{waiting} segments of one table and day wait to be merged, at most \

@@ -14,6 +14,19 @@ pub fn cpu_seconds() -> Option<f64> {
     parse_cpu_seconds(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// The number that the system has for the present thread; `None` where there is no `/proc`.
+pub fn thread_id() -> Option<u32> {
+    let own = std::fs::read_link("/proc/thread-self").ok()?;
+    own.file_name()?.to_str()?.parse().ok()
+}
+
+/// Processor seconds that a thread of this process used so far; `None` if it ended, or where there
+/// is no `/proc`.
+pub fn thread_cpu_seconds(id: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat"));
+    parse_cpu_seconds(&stat.ok()?)
+}
+
 /// Resident memory in bytes; `None` where there is no `/proc`.
 pub fn resident_bytes() -> Option<f64> {
     parse_kilobytes(

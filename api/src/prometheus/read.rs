@@ -77,7 +77,7 @@ async fn answer(
         stream_chunks(app, reader, slot).await
     } else {
         let body = slot
-            .watch(app.service.compute(collect_samples(reader)))
+            .watch(app.service.compute(&slot.lane(), collect_samples(reader)))
             .await?;
         send_whole(body, &app.pace(), slot).await
     }
@@ -246,11 +246,13 @@ async fn stream_chunks(
     mut reader: SampleReader,
     slot: QuerySlot,
 ) -> Result<Response, ServiceError> {
-    let begun = app.service.compute(async move {
+    let lane = slot.lane();
+    let begin = async move {
         let mut query = reader.begin().await?;
         let first = next_frames(&mut reader, &mut query).await?;
         Ok::<_, ServiceError>((reader, query, first))
-    });
+    };
+    let begun = app.service.compute(&lane, begin);
     let (reader, query, first) = slot.watch(begun).await?;
     let frames = stream::unfold(Some((reader, query)), async |reading| {
         let (mut reader, mut query) = reading?;

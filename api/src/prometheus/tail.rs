@@ -67,9 +67,9 @@ async fn tail(
 /// A task of its own watches: it notices when the client goes or takes nothing.
 fn events(app: Arc<App>, tail: Tail) -> Body {
     let (sender, receiver) = mpsc::channel(1);
-    let pace = app.pace();
-    let task = send(app, tail, sender, pace.write_timeout);
-    match pace.threads {
+    let (write_timeout, lane) = (app.pace().write_timeout, tail.lane());
+    let task = send(app, tail, sender, write_timeout);
+    match lane.threads() {
         Some(threads) => drop(threads.spawn(task)),
         None => drop(tokio::spawn(task)),
     }

@@ -8,6 +8,7 @@ use tidelake_catalog::base_database;
 use tidelake_catalog::model::{INTERNAL_DATABASE, Permissions, Token};
 use tokio::time::Instant;
 
+use super::class::QueryClass;
 use super::error::{Code, ServiceError};
 
 /// Who asks.
@@ -34,6 +35,7 @@ impl Principal {
 pub struct RequestContext {
     principal: Principal,
     until: Option<Instant>,
+    class: QueryClass,
 }
 
 /// Something that a request may want to do in a database.
@@ -88,6 +90,7 @@ pub struct Access<A> {
     database: Arc<str>,
     principal: Principal,
     until: Option<Instant>,
+    class: QueryClass,
     action: PhantomData<A>,
 }
 
@@ -97,6 +100,7 @@ impl<A> Clone for Access<A> {
             database: Arc::clone(&self.database),
             principal: self.principal.clone(),
             until: self.until,
+            class: self.class,
             action: PhantomData,
         }
     }
@@ -124,6 +128,11 @@ impl<A> Access<A> {
         &self.principal
     }
 
+    /// What a query is for, as far as its client says so.
+    pub fn class(&self) -> QueryClass {
+        self.class
+    }
+
     /// When an answer is of no more use, if its client said so.
     pub fn until(&self) -> Option<Instant> {
         self.until
@@ -141,6 +150,7 @@ impl Access<Write> {
             database: Arc::clone(&self.database),
             principal: self.principal.clone(),
             until: self.until,
+            class: self.class,
             action: PhantomData,
         }
     }
@@ -153,6 +163,7 @@ impl Access<Nothing> {
             database: database.into(),
             principal: context.principal.clone(),
             until: context.until,
+            class: context.class,
             action: PhantomData,
         }
     }
@@ -177,7 +188,13 @@ impl RequestContext {
         Self {
             principal,
             until: None,
+            class: QueryClass::default(),
         }
+    }
+
+    /// The same for queries of a class.
+    pub fn of_class(self, class: QueryClass) -> Self {
+        Self { class, ..self }
     }
 
     /// Its client waits no longer than this.
@@ -205,6 +222,7 @@ impl RequestContext {
             database: database.into(),
             principal: self.principal.clone(),
             until: self.until,
+            class: self.class,
             action: PhantomData,
         })
     }

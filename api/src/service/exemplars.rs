@@ -17,7 +17,7 @@ impl Service {
         let admitted = self.admit(access, Language::Exemplars, asked.as_of).await?;
         let (database, querier) = (access.database().clone(), admitted.querier);
         let most = querier.max_samples();
-        let found = self.compute(Box::pin(async move {
+        let find = Box::pin(async move {
             let Selection {
                 matchers,
                 range,
@@ -27,7 +27,8 @@ impl Service {
             querier
                 .exemplars(&database, &matchers, range, most, partial)
                 .await
-        }));
+        });
+        let found = self.compute(&admitted.lane, find);
         let found = admitted.deadline.within(found);
         let found = admitted.slot.watch(async { found.await? }).await?;
         Ok((found, admitted.slot))

@@ -103,7 +103,9 @@ impl Service {
         let admitted = self.admit(access, Language::Labels, asked.as_of).await?;
         let database = Arc::clone(access.database());
         let found = Box::pin(look(admitted.querier, database, asked.clone()));
-        let found = admitted.deadline.within(self.compute_small(found));
+        let found = admitted
+            .deadline
+            .within(self.compute_small(&admitted.lane, found));
         let found = admitted.slot.watch(async { found.await? }).await?;
         Ok((found, admitted.slot))
     }

@@ -22,6 +22,7 @@ use tidelake_catalog::{Catalog, Environment};
 use tidelake_ingest::series_quota::SeriesQuota;
 
 use crate::node::backend::{Ingester, WriteOutcome};
+use crate::node::class_threads::{Class, ClassTimes};
 use crate::node::figures::Figure;
 use crate::node::process;
 use crate::service::error::ServiceError;
@@ -140,6 +141,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Adds what classes use of the processors.
+    pub fn add_classes(&self, times: &Arc<ClassTimes>) {
+        self.registry
+            .lock()
+            .register_collector(Box::new(ClassFigures(Arc::clone(times))));
+    }
+
     /// Adds figures that are read at every scrape.
     pub fn add_figures(&self, figures: Vec<Figure>) {
         self.registry
@@ -242,6 +250,32 @@ impl Collector for QueryFigures {
         for (language, outcome, count) in self.0.ended() {
             let labels = [("language", language.name()), ("outcome", outcome.name())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Queries that took so much that they went to the threads for heavy ones, by \
+                    the class that they began in";
+        let mut family =
+            encoder.encode_descriptor("queries_heavy", help, None, MetricType::Counter)?;
+        for (class, count) in self.0.heavy() {
+            let labels = [("class", class.name())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Processor time by class.
+#[derive(Debug)]
+struct ClassFigures(Arc<ClassTimes>);
+
+impl Collector for ClassFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Processor time of the threads that queries and merges compute on, by class";
+        let (seconds, kind) = (Unit::Seconds, MetricType::Counter);
+        let mut family = encoder.encode_descriptor("class_cpu", help, Some(&seconds), kind)?;
+        for class in Class::ALL {
+            let labels = [("class", class.name())];
+            let used = ConstCounter::new(self.0.seconds(class));
+            used.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

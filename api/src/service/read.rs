@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelake_querier::lane::Lane;
 use tokio::time::Instant;
 
 use super::Service;
@@ -22,6 +23,8 @@ pub struct Admitted {
     pub queued: Duration,
     /// When it must have ended.
     pub deadline: Deadline,
+    /// Where it computes.
+    pub lane: Lane,
 }
 
 /// When a query must have ended.
@@ -123,18 +126,22 @@ impl Service {
     ) -> Result<Admitted, ServiceError> {
         let limits = self.limits_of(access)?;
         let tenants = self.admit_query(access)?;
-        let mut querier = self.querier(as_of).await?;
+        let lane = self.backend()?.lane(access.class().threads());
+        let mut querier = self.querier(as_of).await?.on(&lane);
         if limits.query_read_bytes.is_some() || limits.query_samples.is_some() {
             let or_none = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
             let (bytes, samples) = (limits.query_read_bytes, limits.query_samples);
-            querier = Arc::new(querier.limited(or_none(bytes), or_none(samples)));
+            querier = querier.limited(or_none(bytes), or_none(samples));
         }
         let asked = Instant::now();
         let slot = self.slots.enter(language).await?.of(tenants);
-        let slot = slot.listed(self.running.begin(language, access, (self.now_ms)()));
+        let begun_ms = (self.now_ms)();
+        let running = self.running.begin(language, access, &lane, begun_ms);
+        let slot = slot.listed(running);
         let running = slot.running().cloned();
         Ok(Admitted {
-            querier,
+            querier: Arc::new(querier),
+            lane,
             slot,
             queued: asked.elapsed(),
             deadline: Deadline::new(self.config.query_timeout())

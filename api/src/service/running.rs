@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tidelake_querier::lane::Lane;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Service;
+use super::class::QueryClass;
 use super::context::{Access, Principal, ServerAccess};
 use super::error::{Code, ServiceError};
 use super::slots::Language;
+use crate::node::class_threads::Class;
 
 /// Characters of a query's text that are kept to show.
 const MAX_TEXT_CHARS: usize = 2000;
@@ -33,6 +36,8 @@ pub struct Running {
     language: Language,
     database: Arc<str>,
     principal: Principal,
+    class: QueryClass,
+    lane: Lane,
     begun_ms: i64,
     begun: Instant,
     text: Mutex<String>,
@@ -58,6 +63,8 @@ pub struct RunningQuery {
     pub database: Arc<str>,
     /// Who asks.
     pub principal: String,
+    /// With which others it shares the processors: what it is for, or `heavy` once it took much.
+    pub class: &'static str,
     /// When it got its place, in milliseconds since 1970.
     pub begun_ms: i64,
     /// How long it has had it, in milliseconds.
@@ -72,6 +79,7 @@ impl RunningQueries {
         self: &Arc<Self>,
         language: Language,
         access: &Access<A>,
+        lane: &Lane,
         now_ms: i64,
     ) -> Listed {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
@@ -80,6 +88,8 @@ impl RunningQueries {
             language,
             database: Arc::clone(access.database()),
             principal: access.principal().clone(),
+            class: access.class(),
+            lane: lane.clone(),
             begun_ms: now_ms,
             begun: Instant::now(),
             text: Mutex::default(),
@@ -135,6 +145,16 @@ impl Running {
         *self.text.lock() = text.chars().take(MAX_TEXT_CHARS).collect();
     }
 
+    /// What it is for.
+    pub fn class(&self) -> QueryClass {
+        self.class
+    }
+
+    /// Where it computes.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
     /// Whether it was stopped.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Acquire)
@@ -181,6 +201,10 @@ impl Running {
             language: self.language.name(),
             database: Arc::clone(&self.database),
             principal: self.principal.name().to_owned(),
+            class: match self.lane.is_heavy() {
+                true => Class::Heavy.name(),
+                false => self.class.name(),
+            },
             begun_ms: self.begun_ms,
             running_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             text: self.text.lock().clone(),
@@ -218,7 +242,7 @@ mod tests {
     async fn a_query_is_listed_while_it_has_its_place() {
         let queries = Arc::new(RunningQueries::default());
         let access = Access::<Read>::of_anyone("a");
-        let listed = queries.begin(Language::Sql, &access, 5);
+        let listed = queries.begin(Language::Sql, &access, &Lane::default(), 5);
         listed.running().set_text(&"x".repeat(MAX_TEXT_CHARS + 1));
         let [shown] = &queries.list()[..] else {
             panic!("one query runs");
@@ -237,8 +261,8 @@ mod tests {
         let queries = Arc::new(RunningQueries::default());
         let access = Access::<Read>::of_anyone("a");
         let (first, second) = (
-            queries.begin(Language::Promql, &access, 0),
-            queries.begin(Language::Promql, &access, 0),
+            queries.begin(Language::Promql, &access, &Lane::default(), 0),
+            queries.begin(Language::Promql, &access, &Lane::default(), 0),
         );
         let running = Arc::clone(first.running());
         let waiting =

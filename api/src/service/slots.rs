@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tidelake_querier::lane::Lane;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::service::class::QueryClass;
 use crate::service::error::{Code, ServiceError};
 use crate::service::running::{Listed, Running};
 use crate::service::tenants::TenantQuery;
@@ -107,13 +109,16 @@ impl Outcome {
     }
 }
 
-/// Queries by language and outcome, since the start.
+/// Queries by language and outcome, and those that were heavy by class, since the start.
 #[derive(Debug, Default)]
-struct Ended([[AtomicU64; Outcome::ALL.len()]; Language::ALL.len()]);
+struct Ended {
+    outcomes: [[AtomicU64; Outcome::ALL.len()]; Language::ALL.len()],
+    heavy: [AtomicU64; QueryClass::ALL.len()],
+}
 
 impl Ended {
     fn count(&self, language: Language, outcome: Outcome) {
-        self.0[language as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.outcomes[language as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -152,6 +157,12 @@ impl QuerySlot {
     /// The query as those see it who may stop it.
     pub fn running(&self) -> Option<&Arc<Running>> {
         self.listed.as_ref().map(Listed::running)
+    }
+
+    /// Where the query computes.
+    pub fn lane(&self) -> Lane {
+        let lane = self.running().map(|running| running.lane().clone());
+        lane.unwrap_or_default()
     }
 
     /// Shows what is asked in the list of queries that run.
@@ -198,6 +209,10 @@ impl Drop for QuerySlot {
             .copied()
             .unwrap_or(Outcome::Cancelled);
         self.ended.count(self.language, outcome);
+        let running = self.running().filter(|running| running.lane().is_heavy());
+        if let Some(running) = running {
+            self.ended.heavy[running.class() as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -255,6 +270,14 @@ impl QuerySlots {
         self.total.saturating_sub(self.free())
     }
 
+    /// How many queries of each class turned out to be heavy, of those that ended.
+    pub fn heavy(&self) -> impl Iterator<Item = (QueryClass, u64)> + '_ {
+        let count = |class: QueryClass| self.ended.heavy[class as usize].load(Ordering::Relaxed);
+        QueryClass::ALL
+            .map(|class| (class, count(class)))
+            .into_iter()
+    }
+
     /// How many queries ended how so far.
     pub fn ended(&self) -> impl Iterator<Item = (Language, Outcome, u64)> + '_ {
         let of = move |language: Language| {
@@ -262,7 +285,8 @@ impl QuerySlots {
                 (
                     language,
                     outcome,
-                    self.ended.0[language as usize][outcome as usize].load(Ordering::Relaxed),
+                    self.ended.outcomes[language as usize][outcome as usize]
+                        .load(Ordering::Relaxed),
                 )
             })
         };

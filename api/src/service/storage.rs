@@ -102,8 +102,11 @@ impl Service {
     /// The segments of a database.
     pub async fn stored(&self, access: &Access<Read>) -> Result<Stored, ServiceError> {
         let database = self.database(access)?;
-        self.compute_small(async move { Ok::<_, ServiceError>(Stored::of(&database)) })
-            .await
+        let lane = self.backend()?.lane(access.class().threads());
+        self.compute_small(&lane, async move {
+            Ok::<_, ServiceError>(Stored::of(&database))
+        })
+        .await
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelake_catalog::model::{ColumnType, Labels, LabelsBuilder, Matcher, TableKind};
+use tidelake_querier::lane::Lane;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
@@ -119,6 +120,11 @@ impl Tail {
             Some(running) => running.unless_stopped(work).await?,
             None => work.await,
         }
+    }
+
+    /// Where points are compared with the selectors.
+    pub fn lane(&self) -> Lane {
+        self.slot.lane()
     }
 
     /// The client takes nothing.

@@ -234,3 +234,28 @@ async fn one_day_that_fails_stops_no_other() {
     assert!((0..6).all(|day| place.day(day) == [(2, 2)]));
     assert!(place.compactor.quarantine().held().is_empty());
 }
+
+#[tokio::test]
+async fn a_full_merge_gives_way_and_what_it_merges_is_held() {
+    let mut place = Place::new().await;
+    for day in [0, 1, 0, 1] {
+        place.flush(day, None).await;
+    }
+    // The full merge has begun with the first day when the other asks.
+    place.faults.set(Faults {
+        max_delay: 20,
+        ..Faults::default()
+    });
+    let full = async {
+        let merges = place.compactor.compact(Goal::Full).await.unwrap();
+        (merges, place.day(0), place.day(1))
+    };
+    let steady = async {
+        let merges = place.compactor.compact(Goal::Steady).await.unwrap();
+        (merges, place.day(0), place.day(1))
+    };
+    let (full, steady) = futures::join!(full, steady);
+    assert_eq!(steady, (1, vec![(0, 1), (0, 1)], vec![(2, 2)]));
+    assert_eq!(full, (1, vec![(2, 2)], vec![(2, 2)]));
+    assert!(place.compactor.held().is_empty());
+}

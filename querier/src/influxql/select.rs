@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use datafusion::common::runtime::SpawnedTask;
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::accumulate::{State, accumulate};
@@ -27,6 +26,7 @@ use super::plan::{Function, Plan, PlanSource};
 use super::points::{Points, points, push_state, windows_of};
 use super::rows::{GroupKey, Rows, Run};
 use super::value::{Column, Value};
+use crate::lane::Lane;
 use crate::memory::{QueryBytes, QueryPool};
 use crate::tables::Tables;
 
@@ -71,7 +71,7 @@ pub struct Context {
     /// When it must have ended.
     pub deadline: Option<Instant>,
     /// Where large parts are computed.
-    pub threads: Option<Handle>,
+    pub lane: Lane,
     /// Parts that are worked on at a time.
     pub width: usize,
 }
@@ -93,7 +93,7 @@ impl Context {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> SpawnedTask<T> {
-        match &self.threads {
+        match self.lane.threads() {
             Some(threads) => {
                 let _entered = threads.enter();
                 SpawnedTask::spawn(work)

@@ -55,7 +55,6 @@ use std::time::Duration;
 use datafusion::physical_plan::ExecutionPlan;
 use tidelake_catalog::model::Matcher;
 use tidelake_catalog::panics::{self, Panicked};
-use tokio::runtime::Handle;
 
 pub use annotations::Annotations;
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
@@ -68,8 +67,8 @@ pub use super::plan::codec::{CodecError, Fragment};
 pub use super::plan::explain::{Measured, Operator, Read};
 use super::plan::{PromExec, explain as explained, lower::Planner};
 use super::source::{SampleSource, SourceError};
+use crate::lane::Lane;
 use crate::memory::{MemoryExceeded, QueryBytes, QueryMemory, QueryPool};
-use crate::small;
 
 /// Settings of the engine that hold for all queries.
 #[derive(Debug, Clone)]
@@ -93,11 +92,8 @@ pub struct EngineOptions {
     /// [`parse_with`](super::parse::parse_with) lets through for it, and that metric names are
     /// removed at the end of a query only.
     pub experimental: bool,
-    /// The threads that queries compute on; those of the caller if there are none.
-    pub threads: Option<Handle>,
-    /// The threads that read many rows, so that queries of few need not wait for them; the same
-    /// threads if there are none.
-    pub large_threads: Option<Handle>,
+    /// The threads that queries compute on.
+    pub lane: Lane,
     /// Whether the samples that steps look at are counted ([`QueryStats::samples_per_step`]).
     pub count_samples: bool,
     /// What a read request to the store costs, in dollars; for explanations.
@@ -121,8 +117,7 @@ impl Default for EngineOptions {
             timeout: Duration::from_secs(120),
             max_read_bytes: u64::MAX,
             experimental: true,
-            threads: None,
-            large_threads: None,
+            lane: Lane::default(),
             count_samples: false,
             request_price: 0.0,
             partitions: 1,
@@ -423,7 +418,7 @@ impl Query {
         let _cancel = limits::CancelOnDrop(Arc::clone(&work.limits));
         let query_text = query_text.to_owned();
         let is_small = self.is_small && query_text.len() <= FEW_BYTES;
-        let is_large = Arc::clone(&work.is_large);
+        let lane = work.lane.clone();
         let work = async move {
             let planned = Instant::now();
             let evaluated = self.plan.value(grid, &work).await?;
@@ -446,16 +441,11 @@ impl Query {
                 held: charge.into_bytes(),
             })
         };
-        let (threads, large_threads) = (options.threads.as_ref(), options.large_threads.as_ref());
-        let work = small::UntilLarge::new(panics::caught(work), is_large);
+        let work = panics::caught(work);
         let done = async {
-            let done = match is_small {
-                true => small::here_first(threads, work).await,
-                false => small::there(threads, work).await,
-            };
-            match done? {
-                Ok(done) => Ok(done),
-                Err(work) => small::there(large_threads.or(threads), work).await,
+            match is_small {
+                true => lane.here_first(work).await,
+                false => lane.there(work).await,
             }
         };
         // The clock runs here, among others: the only timer of idle threads would wake one of them

@@ -69,7 +69,7 @@ impl SqlEngine {
                 parameters,
             })
         };
-        let threads = self.options.threads.as_ref();
+        let threads = self.options.lane.threads();
         let work = self.planners.run(&self.options.environment, threads, work);
         until(deadline, work).await
     }

@@ -51,6 +51,8 @@ const SMALL_ROWS: u64 = 64 * 1024;
 pub(super) struct Planned {
     /// See [`Size`].
     pub is_small: bool,
+    /// To read, at most, if that is known; as many as can be if rows may be made of few.
+    pub rows: Option<u64>,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 }
@@ -229,6 +231,7 @@ impl Planning {
             let runtime = self.templates.small.runtime_env();
             return Ok(Planned {
                 is_small: true,
+                rows: None,
                 plan,
                 context: context(config, runtime, &self.limits),
             });
@@ -311,17 +314,23 @@ fn optimized(state: &mut SessionState, plan: &LogicalPlan) -> Result<LogicalPlan
 
 /// How much a query has to do.
 struct Size {
-    /// To read, at most.
+    /// To read, at most; as many as can be if that is not known.
     rows: u64,
     /// Whether it is computed as fast as it could be handed over to other threads.
     is_small: bool,
+    /// See [`multiplies`].
+    multiplies: bool,
 }
 
 /// Plans the scans of a query ahead.
 async fn size(plan: &LogicalPlan) -> Result<Size, SqlError> {
-    let rows = rows_to_read(plan).await?.unwrap_or(u64::MAX);
-    let is_small = rows <= FEW_ROWS && is_cheap(plan);
-    Ok(Size { rows, is_small })
+    let known = rows_to_read(plan).await?;
+    let rows = known.unwrap_or(u64::MAX);
+    Ok(Size {
+        rows,
+        is_small: rows <= FEW_ROWS && is_cheap(plan),
+        multiplies: known.is_none() && multiplies(plan)?,
+    })
 }
 
 async fn physical(
@@ -343,6 +352,10 @@ async fn physical(
     limits.planned();
     Ok(Planned {
         is_small: size.is_small,
+        rows: match size.multiplies {
+            true => Some(u64::MAX),
+            false => Some(size.rows).filter(|rows| *rows < u64::MAX),
+        },
         plan,
         context: context(state.config().clone(), state.runtime_env(), limits),
     })
@@ -424,6 +437,27 @@ fn has_subquery(expr: &Expr) -> bool {
         ))
     })
     .unwrap_or(true)
+}
+
+/// Whether a query joins what a function makes, or what it makes itself: how many rows that are shows
+/// only while other tasks than the query's first compute them.
+fn multiplies(plan: &LogicalPlan) -> Result<bool, SqlError> {
+    let (mut makes, mut joins) = (false, false);
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                let provider = source_as_provider(&scan.source)?;
+                let is_listed = scan.table_name.schema().is_some()
+                    || scan.table_name.table().starts_with("pg_");
+                makes |= provider.downcast_ref::<ViewProvider>().is_none() && !is_listed;
+            }
+            LogicalPlan::RecursiveQuery(_) | LogicalPlan::Unnest(_) => makes = true,
+            LogicalPlan::Join(_) => joins = true,
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(makes && joins)
 }
 
 /// Plans all scans of a query ahead. Returns how many rows there are to read at most, if all that

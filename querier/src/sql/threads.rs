@@ -8,13 +8,15 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use super::limits::QueryLimits;
+use crate::lane::Lane;
 
 /// Batches that are ready before they are asked for.
 const AHEAD: usize = 2;
 
 /// Moves the computing of a stream to other threads; dropping the new stream ends it where it next
-/// pauses. Until then the task has the query's limits.
+/// pauses. Until then the task has the query's limits. It moves on if the query is heavy.
 pub(super) fn on(
+    lane: &Lane,
     threads: &Handle,
     mut stream: SendableRecordBatchStream,
     limits: Arc<QueryLimits>,
@@ -32,6 +34,9 @@ pub(super) fn on(
         drop(limits);
         Ok(())
     };
+    let work = lane.onward(work);
+    // Without the threads for heavy queries the server stops.
+    let work = async { work.await.unwrap_or(Ok(())) };
     builder.spawn_on(work, threads);
     builder.build()
 }

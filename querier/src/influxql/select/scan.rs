@@ -100,6 +100,7 @@ async fn scan_measure<T: Send + 'static>(
     }
     let total: u64 = units.units.iter().map(ScanUnit::rows_bound).sum();
     let is_small = total <= FEW_ROWS;
+    context.lane.reads(total);
     if !is_small {
         small::large().await;
     }

@@ -1,7 +1,7 @@
 //! What the operators of one query share: where samples come from, limits, annotations, counts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,7 +12,9 @@ use tidelake_catalog::panics;
 use tidelake_catalog::segment::ReadMeter;
 use tokio::time::Instant;
 
+use crate::lane::Lane;
 use crate::processors::processors;
+use crate::small;
 
 use super::super::source::{
     Part, SampleSource, SelectLimits, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples,
@@ -51,8 +53,8 @@ pub(crate) struct Work {
     pub grid: Grid,
     /// How far instant selectors look back, in milliseconds.
     pub lookback: i64,
-    /// Whether so many rows are read that it belongs on [`EngineOptions::large_threads`].
-    pub is_large: Arc<AtomicBool>,
+    /// Where it computes, and what it has taken.
+    pub lane: Lane,
     max_series: usize,
     /// See [`EngineOptions::undivided_values`].
     undivided_values: usize,
@@ -76,9 +78,6 @@ impl Drop for Work {
         self.limits.cancel();
     }
 }
-
-/// Rows of a selector whose reading takes so long that queries of fewer rows should not wait for it.
-const MANY_ROWS: u64 = 1 << 20;
 
 /// What is to be read for a selector.
 pub(crate) struct Scan<'a> {
@@ -114,7 +113,7 @@ impl Work {
             limits,
             annotations: Mutex::default(),
             lookback: lookback.max(1),
-            is_large: Arc::default(),
+            lane: options.lane.clone(),
             max_series: options.max_series,
             undivided_values: options.undivided_values,
             counts: None,
@@ -221,9 +220,9 @@ impl Work {
             rows,
             stream,
         } = self.source.select(request).await?;
-        if rows > MANY_ROWS && !self.is_large.swap(true, Ordering::Relaxed) {
-            // The query moves to the threads for many rows at this pause.
-            tokio::task::yield_now().await;
+        if self.lane.reads(rows) {
+            // The query moves to the threads for heavy ones at this pause.
+            small::large().await;
         }
         if let Some(steps) = divided {
             let most = (self.undivided_values / series.max(1)).max(1);
@@ -234,9 +233,10 @@ impl Work {
         // To hand over all there is to another thread gains nothing.
         let is_only = alone && stream.size_hint().1 == Some(1);
         let work = Arc::new((need, work, stage));
-        let limits = Arc::clone(&self.limits);
+        let (limits, lane) = (Arc::clone(&self.limits), self.lane.clone());
         let tasks = stream.map(move |batch| {
             let (work, limits, profile) = (Arc::clone(&work), Arc::clone(&limits), profile.clone());
+            let lane = lane.clone();
             async move {
                 let batch = batch?;
                 let compute = move || -> Result<_, QueryError> {
@@ -257,7 +257,12 @@ impl Work {
                 if is_only {
                     return compute();
                 }
-                let task = tokio::spawn(async { panics::caught_call(compute) });
+                let task = tokio::spawn(async move {
+                    let begun = Instant::now();
+                    let computed = panics::caught_call(compute);
+                    lane.computed(begun.elapsed());
+                    computed
+                });
                 // Its threads end.
                 task.await.map_err(|_| QueryError::Canceled)??
             }

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tidelake_catalog::memory::MemoryBudget;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::lane::Lane;
 use crate::memory::QueryMemory;
 use crate::sql::tests::memory::MemorySource;
 use crate::sql::{SqlEngine, SqlError, SqlOptions};
@@ -46,7 +47,7 @@ fn engine_with(threads: Option<Handle>, timeout: Duration) -> SqlEngine {
             memory: QueryMemory::new(MemoryBudget::unlimited(), QUERY_BYTES),
             timeout: Some(timeout),
             target_partitions: 1,
-            threads,
+            lane: Lane::on(threads),
             ..SqlOptions::default()
         },
     )
