@@ -15,7 +15,7 @@ use axum::{Extension, Json, Router};
 use serde_json::json;
 use tidelake_catalog::Environment;
 
-use crate::cluster::messages::{self, RecentAsked, Seen};
+use crate::cluster::messages::{self, RecentAsked, Recorded, Seen};
 use crate::cluster::{Cluster, NotServed};
 use crate::http::app::App;
 use crate::http::error::Dialect;
@@ -30,6 +30,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route(messages::SEEN, post(seen))
         .route(messages::RECENT, post(recent))
         .route(messages::FLUSH, post(flush))
+        .route(messages::RECORD, post(record))
         .layer(middleware::from_fn(with_secret));
     Router::new()
         .merge(internal)
@@ -96,6 +97,13 @@ async fn flush(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
     match cluster.serve_flush().await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => refused(error),
+    }
+}
+
+async fn record(State(app): State<Arc<App>>, Json(record): Json<Recorded>) -> Response {
+    match app.service.record(&record).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.respond(Dialect::Text),
     }
 }
 
