@@ -77,7 +77,10 @@ async fn answer(
         stream_chunks(app, reader, slot).await
     } else {
         let body = slot
-            .watch(app.service.compute(&slot.lane(), collect_samples(reader)))
+            .watch(
+                app.service
+                    .compute(&slot.lane(), Box::pin(collect_samples(reader))),
+            )
             .await?;
         send_whole(body, &app.pace(), slot).await
     }
@@ -252,7 +255,7 @@ async fn stream_chunks(
         let first = next_frames(&mut reader, &mut query).await?;
         Ok::<_, ServiceError>((reader, query, first))
     };
-    let begun = app.service.compute(&lane, begin);
+    let begun = app.service.compute(&lane, Box::pin(begin));
     let (reader, query, first) = slot.watch(begun).await?;
     let frames = stream::unfold(Some((reader, query)), async |reading| {
         let (mut reader, mut query) = reading?;

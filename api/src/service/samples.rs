@@ -60,9 +60,11 @@ impl SampleReader {
             return Ok(None);
         };
         let (database, most) = (&self.database, self.max_samples);
-        let selected = self
-            .querier
-            .sorted_samples(database, &matchers, range, most);
+        // Large, and moved several times.
+        let selected = Box::pin(
+            self.querier
+                .sorted_samples(database, &matchers, range, most),
+        );
         self.current = Some(self.deadline.within(selected).await??);
         self.next += 1;
         Ok(Some(self.next - 1))
