@@ -20,8 +20,10 @@ use crate::small;
 /// What a query may take before it is heavy.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
-    /// Rows of all that it reads.
+    /// Rows of all that it reads, of series as a whole.
     pub rows: u64,
+    /// The same for what cannot move once it has begun: operators of SQL compute in tasks.
+    pub fixed_rows: u64,
     /// Time that it computes, on all threads together: much costs what reads little, as many steps
     /// over few rows do.
     pub computing: Duration,
@@ -31,11 +33,13 @@ impl Allowance {
     /// For what its client said something of: about 90 ms of a processor.
     pub const LARGE: Self = Self {
         rows: 1 << 20,
+        fixed_rows: 1 << 20,
         computing: Duration::from_millis(250),
     };
-    /// For all else, so that what is small does not wait for what is not: about 11 ms.
+    /// For all else, so that what is small does not wait for what is not.
     pub const SMALL: Self = Self {
-        rows: 128 << 10,
+        rows: 1 << 20,
+        fixed_rows: 128 << 10,
         computing: Duration::from_millis(50),
     };
 }
@@ -90,6 +94,14 @@ impl Lane {
         let before = self.taken.rows.fetch_add(rows, Ordering::Relaxed);
         let is_much = |(_, most): &(_, Allowance)| before.saturating_add(rows) > most.rows;
         self.heavy.as_ref().is_some_and(is_much) && self.becomes_heavy()
+    }
+
+    /// The query is about to start what will read so many rows, and cannot move then.
+    pub fn starts(&self, rows: u64) {
+        let is_much = |(_, most): &(_, Allowance)| rows > most.fixed_rows;
+        if self.heavy.as_ref().is_some_and(is_much) {
+            self.becomes_heavy();
+        }
     }
 
     /// The query has computed for so long.
@@ -229,6 +241,8 @@ mod tests {
             assert!(!lane.reads(MOST.rows) && lane.reads(1) && !lane.reads(1));
         };
         check(twice, "heavy").await;
+        check(|lane| lane.starts(MOST.fixed_rows), "usual").await;
+        check(|lane| lane.starts(MOST.fixed_rows + 1), "heavy").await;
         check(|lane| lane.computed(MOST.computing / 2), "usual").await;
         check(|lane| lane.computed(MOST.computing * 2), "heavy").await;
     }
