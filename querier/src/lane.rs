@@ -123,22 +123,24 @@ impl Lane {
     ///
     /// # Errors
     /// If the threads end, or the work panics there.
-    pub async fn here_first<T: Send + 'static>(
+    pub fn here_first<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, JoinError> {
-        small::here_first(self.threads(), self.onward(work)).await?
+    ) -> impl Future<Output = Result<T, JoinError>> + Send {
+        let work = self.onward(work);
+        async { small::here_first(self.threads(), work).await? }
     }
 
     /// Does work, and nothing of it here.
     ///
     /// # Errors
     /// As those of [`here_first`](Self::here_first).
-    pub async fn there<T: Send + 'static>(
+    pub fn there<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, JoinError> {
-        small::there(self.threads(), self.onward(work)).await?
+    ) -> impl Future<Output = Result<T, JoinError>> + Send {
+        let work = self.onward(work);
+        async { small::there(self.threads(), work).await? }
     }
 
     /// Work that moves on to the threads for heavy queries when the query is one.
@@ -147,12 +149,14 @@ impl Lane {
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> + Send + 'static {
         let lane = self.clone();
+        // Large futures are not to be copied from one to the next.
+        let work = Box::pin(work);
         async move {
             if lane.heavy.is_none() || lane.is_heavy() {
                 return Ok(work.await);
             }
             let until_heavy = UntilHeavy {
-                work: Some(Box::pin(work)),
+                work: Some(work),
                 lane: lane.clone(),
             };
             match until_heavy.await {
