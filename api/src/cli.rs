@@ -1,6 +1,7 @@
-//! The command line. `serve`, `catalog dump`, `verify` and `token` work on a store; `query`, `sql`,
+//! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store; `query`, `sql`,
 //! `status`, `cluster`, `import` and `export` ask a running server.
 mod cluster;
+mod doctor;
 mod export;
 mod import;
 mod output;
@@ -20,6 +21,7 @@ use tidelake_catalog::panics;
 use tracing_subscriber::EnvFilter;
 
 use self::cluster::ClusterArgs;
+use self::doctor::DoctorArgs;
 use self::export::ExportArgs;
 use self::import::ImportArgs;
 use self::query::QueryArgs;
@@ -50,6 +52,8 @@ enum Command {
     Token(TokenCommand),
     /// Check everything on the store and report what is damaged; reads only, also beside a server
     Verify(ConfigArgs),
+    /// Check a store before or beside a server: what it can, rights, clock, speed, orphans, its price
+    Doctor(DoctorArgs),
     /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps of
     /// promtool, line protocol, CSV, Parquet
     Import(ImportArgs),
@@ -95,6 +99,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         | Command::Catalog(CatalogCommand::Dump(args))
         | Command::Verify(args) => Some(args),
         Command::Token(command) => Some(command.config()),
+        Command::Doctor(args) => Some(args.config()),
         // They ask a server, which has the settings.
         _ => None,
     };
@@ -110,7 +115,12 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     if let Some(text) = printed {
         return print(&text);
     }
-    start_log(&config);
+    // What a check sees is in its answer.
+    let log = match &command {
+        Command::Doctor(_) => "off",
+        _ => "info",
+    };
+    start_log(&config, log);
     panics::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -123,6 +133,10 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Command::Serve(_) => runtime.block_on(crate::server::serve(config, give_back)),
         Command::Catalog(CatalogCommand::Dump(_)) => runtime.block_on(dump_catalog(config)),
         Command::Verify(_) => runtime.block_on(verify(config)),
+        Command::Doctor(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(doctor::run(&args, &config, out))
+        }
         Command::Token(command) => {
             let out = &mut std::io::stdout();
             runtime.block_on(token::run(command, &config, out))
@@ -207,13 +221,13 @@ async fn verify(config: Config) -> anyhow::Result<u8> {
     Ok(if is_clean { 0 } else { 1 })
 }
 
-fn start_log(config: &Config) {
+fn start_log(config: &Config, default: &str) {
     // A filter given as a setting beats RUST_LOG, and that beats the default.
     let given = (config.log != Config::default().log).then_some(config.log.as_str());
     let filter = given.and_then(|log| EnvFilter::try_new(log).ok());
     let filter = filter
         .or_else(|| EnvFilter::try_from_default_env().ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .unwrap_or_else(|| EnvFilter::new(default));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A second start in one process (tests) keeps the first log.
     let _ = tracing_subscriber::fmt()

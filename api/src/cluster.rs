@@ -15,20 +15,25 @@
 //! A process answers queries and takes writes only on a catalog that it has followed within the
 //! time of a lease ([`Cluster::refresh_if_stale`]). A new ingester acknowledges nothing before every
 //! other process has said that it knows it, or that time and half of it again is over
-//! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges.
+//! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges. In the
+//! same way whoever creates, drops or deletes something is answered when all others know it
+//! ([`Cluster::announce`]): nobody writes into a table that is gone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use parking_lot::{Mutex, RwLock};
 use tidelake_catalog::background::supervised;
-use tidelake_catalog::{Catalog, CatalogError, Node, Registration, Roles, Snapshot, StoreError};
-use tidelake_ingest::Ingester;
+use tidelake_catalog::snapshot::knows;
+use tidelake_catalog::{
+    Announcer, Catalog, CatalogError, Node, Registration, Roles, Snapshot, StoreError,
+};
 use tidelake_ingest::write_clock::WriteClock;
+use tidelake_ingest::{IngestOptions, Ingester};
 use tokio::time::Instant;
 
 pub mod adoption;
@@ -45,7 +50,7 @@ pub use self::write_orders::{Interleaved, OtherIngesters};
 
 use self::calls::{CallError, Calls};
 use self::members::Members;
-use self::messages::Hello;
+use self::messages::{Hello, Recorded};
 
 /// How long another process may take to answer what takes no time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -85,6 +90,9 @@ pub struct Cluster {
     followed: Mutex<Instant>,
     is_leaving: AtomicBool,
     adopting: Mutex<BTreeSet<String>>,
+    announcer: OnceLock<Arc<Announced>>,
+    /// How logs of other nodes are replayed.
+    adopts_with: OnceLock<IngestOptions>,
     ingester: RwLock<Option<Arc<Ingester>>>,
 }
 
@@ -94,6 +102,21 @@ impl std::fmt::Debug for Cluster {
             .field("node", &self.node)
             .field("epoch", &self.epoch)
             .finish_non_exhaustive()
+    }
+}
+
+/// Tells the other processes of commits.
+#[derive(Debug)]
+struct Announced(Weak<Cluster>);
+
+impl Announcer for Announced {
+    fn announce(&self, sequence: u64, is_urgent: bool) -> BoxFuture<'static, ()> {
+        let cluster = self.0.upgrade();
+        Box::pin(async move {
+            if let Some(cluster) = cluster {
+                cluster.announce(sequence, is_urgent).await;
+            }
+        })
     }
 }
 
@@ -138,9 +161,15 @@ impl Cluster {
             followed: Mutex::new(began),
             is_leaving: AtomicBool::new(false),
             adopting: Mutex::default(),
+            announcer: OnceLock::new(),
+            adopts_with: OnceLock::new(),
             ingester: RwLock::default(),
         });
         cluster.look_at_catalog();
+        let announcer = Arc::new(Announced(Arc::downgrade(&cluster)));
+        let weak = Arc::downgrade(&announcer);
+        let _ = cluster.announcer.set(announcer);
+        cluster.catalog.announce_by(weak);
         let weak = Arc::downgrade(&cluster);
         tokio::spawn(supervised("cluster", move || {
             let weak = weak.clone();
@@ -193,11 +222,15 @@ impl Cluster {
         self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Nodes that may be running, without this one and commands.
+    /// Nodes that may be running, without this one, commands, and older programs, which answer
+    /// nothing of what is asked here.
     fn others(&self, snapshot: &Snapshot) -> Vec<Arc<Node>> {
-        let nodes = snapshot
-            .nodes()
-            .filter(|node| !node.has_left && *node.name != *self.node && node.roles != Roles::NONE);
+        let nodes = snapshot.nodes().filter(|node| {
+            !node.has_left
+                && *node.name != *self.node
+                && node.roles != Roles::NONE
+                && node.knows >= knows::CLOCK_ORDER
+        });
         nodes.cloned().collect()
     }
 
@@ -214,7 +247,9 @@ impl Cluster {
         let snapshot = self.catalog.snapshot();
         let orders = snapshot.nodes().map(|node| node.order);
         self.clock.observe(orders.max().unwrap_or(0));
-        let others_write = !self.other_writers(&snapshot).is_empty();
+        // An older program could not read what keeps the orders of rows.
+        let others_write =
+            snapshot.all_know(knows::CLOCK_ORDER) && !self.other_writers(&snapshot).is_empty();
         self.others_write.store(others_write, Ordering::SeqCst);
     }
 
@@ -232,7 +267,7 @@ impl Cluster {
 
     /// Whether others may have rows that are in no segment.
     pub fn has_other_writers(&self) -> bool {
-        self.others_write.load(Ordering::SeqCst)
+        !self.other_writers(&self.catalog.snapshot()).is_empty()
     }
 
     fn is_stale(&self) -> bool {
@@ -369,6 +404,24 @@ impl Cluster {
         }
     }
 
+    /// Returns when every other process knows a commit, or would find it before it answers anything.
+    /// What is not urgent is left to those that do not answer at once.
+    async fn announce(&self, sequence: u64, is_urgent: bool) {
+        let began = Instant::now();
+        let mut pending = self.others(&self.catalog.snapshot());
+        while !pending.is_empty() {
+            let asked = pending.iter().map(|node| self.knows(node, sequence));
+            let mut known = join_all(asked).await.into_iter();
+            pending.retain(|node| !known.next().unwrap_or(false) && !self.is_dead(node));
+            if !is_urgent || began.elapsed() > self.lease {
+                return;
+            }
+            if !pending.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
     async fn knows(&self, node: &Node, sequence: u64) -> bool {
         let answer = self.calls.seen(&node.address, sequence, PATIENCE).await;
         answer.is_ok_and(|hello| *hello.node == *node.name && hello.sequence >= sequence)
@@ -408,6 +461,19 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Writes what the server records about itself at a process that takes writes, for one that takes
+    /// none.
+    pub async fn record_elsewhere(&self, record: &Recorded) -> Result<(), String> {
+        let mut last = self.who_has(Roles::INGEST);
+        for node in self.other_writers(&self.catalog.snapshot()) {
+            match self.calls.record(&node.address, record).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
     }
 
     /// Whether a node's log is being put into segments by the process at its address.

@@ -14,7 +14,7 @@
 //!    retention. `audit` records those.
 //! 5. `error`: a few codes, each defined by what the caller can do.
 //! 6. `metrics`: what is counted of all that. `self_monitoring` writes it as samples of `_internal`, which
-//!    `own_samples` makes of it.
+//!    `own_samples` makes of it; `record` writes there, or has another process do it.
 
 pub mod audit;
 pub mod class;
@@ -32,6 +32,7 @@ mod own_samples;
 pub mod promql;
 pub mod push;
 pub mod read;
+pub mod record;
 pub mod running;
 pub mod samples;
 pub mod self_monitoring;
@@ -161,7 +162,7 @@ impl Service {
     /// Reads the present state, or one of the past within `time_travel_window_ms`.
     pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ServiceError> {
         let backend = self.backend()?;
-        let querier = backend.querier().map_err(missing_role)?;
+        let querier = &backend.querier;
         let Some(as_of) = as_of else {
             let met = backend.cluster().meet().await;
             met.map_err(|error| self.refuse_commit(error))?;

@@ -9,9 +9,10 @@
 //! race each other on the store, and each lost race is two more requests. Readers never take it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -150,6 +151,36 @@ impl From<WalPosition> for Covered {
     }
 }
 
+/// Tells other processes of commits that they must know before whoever asked for them is answered.
+pub trait Announcer: std::fmt::Debug + Send + Sync {
+    /// Has them know a commit. What is not urgent may be left to those that do not answer at once.
+    fn announce(&self, sequence: u64, is_urgent: bool) -> BoxFuture<'static, ()>;
+}
+
+/// Whether others must know of changes at once, and if so whether it is urgent: nothing may be done
+/// any more on what was before.
+fn urgency(changes: &[Kind]) -> Option<bool> {
+    let of_change = |change: &Kind| match change {
+        Kind::RegisterNode(_)
+        | Kind::AdvanceWal(_)
+        | Kind::ChangeSegments(_)
+        | Kind::ForgetSegments(_)
+        | Kind::ForgetTombstones(_)
+        | Kind::UseTokens(_) => None,
+        Kind::CreateTable(_) | Kind::AddColumns(_) | Kind::SetMetadata(_) => Some(false),
+        Kind::CreateDatabase(_)
+        | Kind::SetRetention(_)
+        | Kind::DropTable(_)
+        | Kind::DropDatabase(_)
+        | Kind::AddTombstones(_)
+        | Kind::CreateToken(_)
+        | Kind::RevokeToken(_)
+        | Kind::SetLimits(_)
+        | Kind::SetPolicies(_) => Some(true),
+    };
+    changes.iter().filter_map(of_change).max()
+}
+
 /// Who this process is.
 #[derive(Debug, Clone)]
 struct Identity {
@@ -175,6 +206,7 @@ pub struct Catalog {
     past: time_travel::Past,
     /// How many names this process adds.
     limits: RwLock<NameLimits>,
+    announcer: OnceLock<Weak<dyn Announcer>>,
 }
 
 /// What an operation wants to commit.
@@ -248,6 +280,7 @@ impl Catalog {
             landed: parking_lot::Mutex::default(),
             past: time_travel::Past::default(),
             limits: RwLock::default(),
+            announcer: OnceLock::new(),
             options,
         };
         if replayed >= catalog.options.checkpoint_every {
@@ -395,6 +428,11 @@ impl Catalog {
         let _writing = self.writing.lock().await;
         self.catch_up().await?;
         Ok(self.snapshot())
+    }
+
+    /// From now on others are told of what they must know. Once.
+    pub fn announce_by(&self, announcer: Weak<dyn Announcer>) {
+        let _ = self.announcer.set(announcer);
     }
 
     /// From now on this process creates no database, table or column beyond these limits. What is
@@ -600,23 +638,32 @@ impl Catalog {
         let Some(Identity { node, epoch }) = self.identity.read().clone() else {
             return Err(CatalogError::NotRegistered);
         };
-        self.commit(|snapshot| {
-            let newest = newest_epoch(snapshot, &node);
-            if newest != epoch {
-                return Err(Refusal::Fenced {
+        let mut committed = None;
+        let snapshot = self
+            .commit(|snapshot| {
+                let newest = newest_epoch(snapshot, &node);
+                if newest != epoch {
+                    return Err(Refusal::Fenced {
+                        node: node.clone(),
+                        epoch,
+                        newest,
+                    });
+                }
+                let changes = changes(snapshot)?;
+                committed = urgency(&changes);
+                Ok((!changes.is_empty()).then(|| Draft {
                     node: node.clone(),
                     epoch,
-                    newest,
-                });
-            }
-            let changes = changes(snapshot)?;
-            Ok((!changes.is_empty()).then(|| Draft {
-                node: node.clone(),
-                epoch,
-                changes,
-            }))
-        })
-        .await
+                    changes,
+                }))
+            })
+            .await?;
+        if let Some(is_urgent) = committed
+            && let Some(announcer) = self.announcer.get().and_then(Weak::upgrade)
+        {
+            announcer.announce(snapshot.sequence, is_urgent).await;
+        }
+        Ok(snapshot)
     }
 
     /// Commits what `draft` makes of the present snapshot; nothing if it makes nothing. Returns the

@@ -22,6 +22,8 @@ pub const LEASES: &str = "lease";
 pub const CLUSTER_SECRET: &str = "cluster/secret";
 /// Where the data of all tables lie.
 pub const DATA: &str = "data";
+/// Where `tidelake doctor` puts objects to see what the store does, and deletes them.
+pub const PROBES: &str = "doctor";
 
 /// Longest folder name in bytes. File systems allow 255, and a temporary name is longer than its
 /// final one.
@@ -89,6 +91,11 @@ pub fn data_file(database: &str, table: &str, day: Day, id: SegmentId) -> String
 /// The key of a series index file.
 pub fn series_index(database: &str, table: &str, day: Day, id: SegmentId) -> String {
     format!("{}/{day}/{id}.series.parquet", self::table(database, table))
+}
+
+/// Where one run of `tidelake doctor` puts its objects.
+pub fn probes(run: u128) -> String {
+    format!("{PROBES}/{run:032x}")
 }
 
 /// The segment that a key under `data/` belongs to; `None` if it is none of our names.

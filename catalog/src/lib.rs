@@ -45,7 +45,8 @@ pub mod verify;
 
 pub use apply::Refusal;
 pub use catalog::{
-    AsOf, Catalog, CatalogError, CatalogOptions, Covered, NameLimits, NewToken, TableColumns,
+    Announcer, AsOf, Catalog, CatalogError, CatalogOptions, Covered, NameLimits, NewToken,
+    TableColumns,
 };
 pub use environment::Environment;
 pub use snapshot::{

@@ -6,6 +6,7 @@
 //! and in memory.
 //!
 //! - [`local`]: a folder, with every put synced to disk (`object_store`'s own never syncs).
+//! - [`bucket`]: questions about a bucket of S3 as a whole.
 //! - `counted`: counts requests by operation and purpose.
 //! - [`faulty`]: wraps another store and fails as real ones do, by a seed; for tests.
 
@@ -26,6 +27,7 @@ use object_store::{
     BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
 };
 
+pub mod bucket;
 mod counted;
 pub mod faulty;
 pub mod local;
@@ -106,6 +108,8 @@ impl StoreError {
             Some("create the bucket, or correct its name in the setting store")
         } else if has(&["InvalidBucketName"]) {
             Some("correct the name of the bucket in the setting store")
+        } else if has(&["RequestTimeTooSkewed"]) {
+            Some("set the clock of this machine")
         } else if has(&[
             "AccessDenied",
             "InvalidAccessKeyId",
@@ -575,6 +579,18 @@ fn open_s3(
     bucket: &str,
     settings: &S3Settings,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let builder = s3_builder(address, bucket, settings)?;
+    match builder.build() {
+        Ok(s3) => Ok(Arc::new(s3)),
+        Err(error) => Err(other(address, chain_text(&error))),
+    }
+}
+
+fn s3_builder(
+    address: &str,
+    bucket: &str,
+    settings: &S3Settings,
+) -> Result<AmazonS3Builder, StoreError> {
     if bucket.is_empty() {
         return Err(other(
             address,
@@ -608,8 +624,5 @@ fn open_s3(
     {
         builder = builder.with_region("us-east-1");
     }
-    match builder.build() {
-        Ok(s3) => Ok(Arc::new(s3)),
-        Err(error) => Err(other(address, chain_text(&error))),
-    }
+    Ok(builder)
 }

@@ -11,7 +11,7 @@ use crate::server::{self, Server};
 
 const WRITES: i64 = 8;
 /// An object of the write-ahead log without requests, such as a mark.
-const EMPTY_WAL_OBJECT_BYTES: u64 = 68;
+const EMPTY_WAL_OBJECT_BYTES: u64 = 76;
 /// Longest time until an idle log has its mark; a second by default.
 const PATIENCE: Duration = Duration::from_secs(60);
 

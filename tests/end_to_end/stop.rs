@@ -8,7 +8,7 @@ use crate::server::Server;
 on_durable_places!(interrupted, super::ctrl_c_leaves_nothing_to_replay);
 
 /// An object of the write-ahead log without requests: only a header and a checksum.
-const EMPTY_WAL_OBJECT_BYTES: u64 = 68;
+const EMPTY_WAL_OBJECT_BYTES: u64 = 76;
 
 async fn ctrl_c_leaves_nothing_to_replay(place: &Place) {
     let mut server = Server::start(place).await;

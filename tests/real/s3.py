@@ -14,9 +14,15 @@ KEY, SECRET, BUCKET = "testkey", "testsecret", "tidelake-test"
 TESTS_SECONDS = 1800
 
 
+READER, READER_SECRET = "readerkey", "readersecret"
+
+
 def identities():
-    actions = ["Admin", "Read", "List", "Tagging", "Write"]
-    return {"identities": [{"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": actions}]}
+    def identity(name, key, secret, actions):
+        return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+
+    everything = ["Admin", "Read", "List", "Tagging", "Write"]
+    return {"identities": [identity("test", KEY, SECRET, everything), identity("reader", READER, READER_SECRET, ["Read", "List"])]}
 
 
 def seaweedfs(place):

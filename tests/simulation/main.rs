@@ -19,6 +19,7 @@ mod figures;
 mod model;
 mod network;
 mod panics;
+mod peers;
 mod process;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../end_to_end/protobuf.rs"]

@@ -8,15 +8,19 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::segment::ValueLayout;
-use tidelake_catalog::{Catalog, CatalogError, CatalogOptions, Environment, Store};
+use tidelake_catalog::{
+    Catalog, CatalogError, CatalogOptions, Environment, Registration, Roles, Store,
+};
 use tidelake_compactor::{Compactor, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::write_clock::{Orders, WriteClock};
 use tidelake_ingest::{IngestError, IngestOptions, Ingester};
 use tidelake_querier::Querier;
 use tidelake_querier::promql::exec::EngineOptions;
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::Tables;
 
+use crate::peers::{Clocks, Others};
 use crate::read::OwnRows;
 
 /// Memory that is never short, with a cache that is.
@@ -128,6 +132,8 @@ impl Process {
         direct: Store,
         environment: Environment,
         settings: Settings,
+        nodes: usize,
+        clocks: Arc<Clocks>,
     ) -> Result<Self, StartError> {
         let options = CatalogOptions {
             checkpoint_every: settings.checkpoint_every,
@@ -136,8 +142,28 @@ impl Process {
             ..CatalogOptions::default()
         };
         let catalog = Arc::new(Catalog::load(store.clone(), options).await?);
-        let epoch = catalog.register(&node_name(node), "here:1").await?;
-        let ingester = Ingester::start(Arc::clone(&catalog), settings.ingest).await?;
+        let name = node_name(node);
+        let registration = Registration {
+            address: "here:1".to_owned(),
+            roles: Roles::ALL,
+        };
+        let epoch = catalog.register(&name, registration).await?;
+        let clock = Arc::new(WriteClock::new(&environment, &name));
+        let others = Others {
+            node,
+            nodes,
+            catalog: Arc::clone(&catalog),
+            clocks: Arc::clone(&clocks),
+        };
+        let options = IngestOptions {
+            orders: Some(Orders {
+                clock: Arc::clone(&clock),
+                peers: Arc::new(others),
+            }),
+            ..settings.ingest
+        };
+        let ingester = Ingester::start(Arc::clone(&catalog), options).await?;
+        clocks.add(node, epoch, &clock);
         let judged = querier(&catalog, &ingester, direct, &environment)?;
         let querier = querier(&catalog, &ingester, store, &environment)?;
         let compactor = Compactor::start(Arc::clone(&catalog), settings.compactor);

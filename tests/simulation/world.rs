@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::figures::Figures;
 use crate::model::{Cells, Model};
 use crate::network::{Faults, Gate, Network};
+use crate::peers::Clocks;
 use crate::process::{Process, Settings, StartError, node_name};
 use crate::trace::note;
 use crate::workload::Client;
@@ -48,6 +49,7 @@ struct Shared {
     observer: Mutex<Arc<Catalog>>,
     /// By node, the newest epoch that takes requests.
     ready: Mutex<Vec<u64>>,
+    clocks: Arc<Clocks>,
     /// How long files of removed segments stay.
     kept: Duration,
 }
@@ -179,6 +181,7 @@ impl World {
             figures: Mutex::default(),
             observer: Mutex::new(observer),
             ready: Mutex::new(vec![0; nodes]),
+            clocks: Arc::default(),
             kept: settings.compactor.grace + settings.compactor.time_travel_window,
         };
         note!(

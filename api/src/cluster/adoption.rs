@@ -21,6 +21,10 @@ const FORGOTTEN_AFTER: u32 = 20;
 /// Looks for dead nodes for as long as the cluster is there. `options` are those of the process's own
 /// ingester.
 pub async fn adopt_the_dead(cluster: Weak<Cluster>, options: IngestOptions) {
+    if let Some(cluster) = cluster.upgrade() {
+        // It is there already if this begins anew after a panic.
+        let _ = cluster.adopts_with.set(options);
+    }
     loop {
         let Some(cluster) = cluster.upgrade() else {
             return;
@@ -32,7 +36,7 @@ pub async fn adopt_the_dead(cluster: Weak<Cluster>, options: IngestOptions) {
                 false => cluster.lease * FORGOTTEN_AFTER,
             };
             if cluster.members.is_dead(&node, patience)
-                && let Err(error) = cluster.adopt(&node, &options).await
+                && let Err(error) = cluster.adopt(&node).await
             {
                 tracing::error!(
                     node = %node.name,
@@ -48,7 +52,27 @@ pub async fn adopt_the_dead(cluster: Weak<Cluster>, options: IngestOptions) {
 }
 
 impl Cluster {
-    async fn adopt(&self, node: &Node, options: &IngestOptions) -> Result<(), String> {
+    /// Adopts a node that is gone for good, whatever it is: also an older program, of which nobody can
+    /// tell whether it lives.
+    pub async fn adopt_named(&self, name: &str) -> Result<(), String> {
+        let snapshot = self.refresh().await.map_err(|error| error.to_string())?;
+        let node = snapshot.node(name).filter(|node| !node.has_left);
+        let node = node.ok_or_else(|| format!("no node {name:?} is registered"))?;
+        if name == self.node {
+            return Err(format!("node {name:?} is this process"));
+        }
+        if self.hello(node).await.is_ok() {
+            return Err(format!(
+                "node {name:?} lives: it answers at {}",
+                node.address
+            ));
+        }
+        self.adopt(node).await
+    }
+
+    async fn adopt(&self, node: &Node) -> Result<(), String> {
+        let options = self.adopts_with.get();
+        let options = options.ok_or("this process takes no writes, so it adopts no logs")?;
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let name = node.name.to_string();
         // Of a process that was paused, what it thinks of others may be old.

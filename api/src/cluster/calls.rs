@@ -11,19 +11,24 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tidelake_catalog::{Environment, PutOutcome, Store, StoreError, keys};
 
-use super::messages::{self, Hello, RecentAsked, Seen};
+use super::messages::{self, Hello, RecentAsked, Recorded, Seen};
 
 /// How long a flush may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a write may take.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long rows may take to come.
 const ROWS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why another process did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It does not answer.
+    /// Nobody is there.
     #[error("{0}")]
     Unreachable(String),
+    /// It has not answered in time.
+    #[error("{0}")]
+    Late(String),
     /// Another process answers, or another life of the one that is meant.
     #[error("{0}")]
     Another(String),
@@ -109,6 +114,11 @@ impl Calls {
         answer.await.map(drop)
     }
 
+    pub async fn record(&self, address: &str, record: &Recorded) -> Result<(), CallError> {
+        let answer = self.ask(address, messages::RECORD, record, RECORD_PATIENCE);
+        answer.await.map(drop)
+    }
+
     async fn ask(
         &self,
         address: &str,
@@ -127,8 +137,12 @@ impl Calls {
             .json(body)
             .timeout(patience);
         let unreachable = |error: reqwest::Error| {
-            let error = anyhow::Error::from(error.without_url());
-            CallError::Unreachable(format!("{error:#}"))
+            let is_late = error.is_timeout();
+            let text = format!("{:#}", anyhow::Error::from(error.without_url()));
+            match is_late {
+                true => CallError::Late(text),
+                false => CallError::Unreachable(text),
+            }
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();

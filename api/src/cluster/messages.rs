@@ -10,8 +10,10 @@ pub const SEEN: &str = "/internal/v1/seen";
 pub const RECENT: &str = "/internal/v1/recent";
 /// Put everything into segments.
 pub const FLUSH: &str = "/internal/v1/flush";
+/// Write what I record about myself.
+pub const RECORD: &str = "/internal/v1/record";
 /// All paths.
-pub const PATHS: [&str; 4] = [HELLO, SEEN, RECENT, FLUSH];
+pub const PATHS: [&str; 5] = [HELLO, SEEN, RECENT, FLUSH, RECORD];
 
 /// The answer to [`HELLO`] and [`SEEN`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,15 @@ pub struct Hello {
 pub struct Seen {
     /// The commit.
     pub sequence: u64,
+}
+
+/// The body of [`RECORD`]: goes into the database of what servers record about themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recorded {
+    /// Line protocol, with times in nanoseconds.
+    Lines(String),
+    /// A compressed message of remote write 2.0.
+    Samples(Vec<u8>),
 }
 
 /// The body of [`RECENT`].

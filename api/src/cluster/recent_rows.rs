@@ -28,7 +28,9 @@ use super::rows_codec;
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
 const FEW_UNSORTED: usize = 4 << 10;
 /// How long to wait for a node that starts, or whose log is put into segments.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long to wait for one that lives and does not answer in time.
+const LATE_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Chunks that nobody asked for in this time are let go.
@@ -136,7 +138,7 @@ impl ClusterRows {
             Ok(answer) => self.read(node, &asked, &answer).map_err(CallError::Another),
             Err(error) => Err(error),
         };
-        if let Err(error @ CallError::Unreachable(_)) = &read {
+        if let Err(error @ (CallError::Unreachable(_) | CallError::Late(_))) = &read {
             cluster.members.note(node, &Err(error.clone()));
         }
         read
@@ -285,7 +287,15 @@ impl RecentRows for ClusterRows {
             let is_as_it_was =
                 now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
             let is_dead = self.cluster.is_dead(&node);
-            let passes = !is_as_it_was || is_dead || !matches!(error, CallError::Unreachable(_));
+            let waited = give_up - PATIENCE;
+            let passes = !is_as_it_was
+                || is_dead
+                || match error {
+                    CallError::Unreachable(_) => false,
+                    // It may only be busy.
+                    CallError::Late(_) => waited.elapsed() < LATE_PATIENCE,
+                    CallError::Another(_) | CallError::Refused(_) => true,
+                };
             if !passes || Instant::now() >= give_up {
                 let state = if is_dead {
                     "is dead and not adopted yet"

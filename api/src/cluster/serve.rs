@@ -1,6 +1,10 @@
 //! What this process answers to others.
 
+use std::sync::Arc;
+
+use tidelake_catalog::Roles;
 use tidelake_catalog::model::TimeRange;
+use tidelake_ingest::Ingester;
 
 use super::Cluster;
 use super::messages::{ChunkHead, Hello, RecentAsked, RecentHead};
@@ -60,10 +64,7 @@ impl Cluster {
                 self.node, self.epoch
             )));
         }
-        let ingester = self.ingester.read().clone();
-        let ingester = ingester.ok_or_else(|| {
-            NotServed::Unavailable(format!("node {:?} is reading its log", self.node))
-        })?;
+        let ingester = self.own_ingester()?;
         let range = TimeRange::new(asked.min, asked.max);
         let recent = ingester.recent(&asked.database, &asked.table, range);
         // After the rows were taken: what is in none of them is in segments that it has.
@@ -102,12 +103,19 @@ impl Cluster {
         Ok(out)
     }
 
+    fn own_ingester(&self) -> Result<Arc<Ingester>, NotServed> {
+        let ingester = self.ingester.read().clone();
+        ingester.ok_or_else(|| {
+            NotServed::Unavailable(match self.roles.has(Roles::INGEST) {
+                true => format!("node {:?} is reading its log", self.node),
+                false => format!("node {:?} takes no writes", self.node),
+            })
+        })
+    }
+
     /// Puts everything that this process has into segments.
     pub async fn serve_flush(&self) -> Result<(), NotServed> {
-        let ingester = self.ingester.read().clone();
-        let ingester = ingester.ok_or_else(|| {
-            NotServed::Unavailable(format!("node {:?} is reading its log", self.node))
-        })?;
+        let ingester = self.own_ingester()?;
         let flushed = ingester.flush().await;
         flushed.map_err(|error| NotServed::Unavailable(error.to_string()))
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
@@ -15,10 +15,11 @@ use axum::{Extension, Json, Router};
 use serde_json::json;
 use tidelake_catalog::Environment;
 
-use crate::cluster::messages::{self, RecentAsked, Seen};
+use crate::cluster::messages::{self, RecentAsked, Recorded, Seen};
 use crate::cluster::{Cluster, NotServed};
 use crate::http::app::App;
 use crate::http::error::Dialect;
+use crate::http::params::Params;
 use crate::service::context::RequestContext;
 use crate::service::error::{Code, ServiceError};
 
@@ -29,10 +30,12 @@ pub fn routes() -> Router<Arc<App>> {
         .route(messages::SEEN, post(seen))
         .route(messages::RECENT, post(recent))
         .route(messages::FLUSH, post(flush))
+        .route(messages::RECORD, post(record))
         .layer(middleware::from_fn(with_secret));
     Router::new()
         .merge(internal)
         .route("/api/v1/status/cluster", get(status))
+        .route("/admin/adopt", post(adopt))
 }
 
 /// Whether a path is only for processes of the same store.
@@ -97,10 +100,36 @@ async fn flush(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
     }
 }
 
+async fn record(State(app): State<Arc<App>>, Json(record): Json<Recorded>) -> Response {
+    match app.service.record(&record).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.respond(Dialect::Text),
+    }
+}
+
 fn refused(error: NotServed) -> Response {
     match error {
         NotServed::Another(text) => (StatusCode::CONFLICT, text).into_response(),
         NotServed::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+    }
+}
+
+/// Puts the log of a node that is gone into segments.
+async fn adopt(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<RequestContext>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let adopted = async {
+        let access = caller.server()?;
+        let params = Params::from_query(query.as_deref());
+        let node = params.get("node");
+        let node = node.ok_or_else(|| ServiceError::bad_request("node must name a node"))?;
+        app.service.adopt(&access, node).await
+    };
+    match adopted.await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.respond(Dialect::Text),
     }
 }
 

@@ -16,6 +16,7 @@ use tidelake_catalog::panics;
 use tidelake_catalog::segment::disk_cache::DiskCache;
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
+use tidelake_catalog::store::bucket::Bucket;
 use tidelake_catalog::{
     Catalog, CatalogError, CatalogOptions, NameLimits, Registration, Roles, S3Settings, Store,
     StoreError,
@@ -662,25 +663,41 @@ pub(crate) fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
     open_store_by(config, Store::open_to_read)
 }
 
+/// The bucket as a whole and the prefix in it, if the store is S3.
+pub(crate) fn open_bucket(config: &Config) -> Result<Option<(Bucket, String)>, OpenError> {
+    let StoreLocation::S3 { prefix, .. } = location(config)? else {
+        return Ok(None);
+    };
+    let bucket = Bucket::open(&address(config)?, &s3_settings(config))?;
+    Ok(Some((bucket, prefix)))
+}
+
 fn open_store_by(
     config: &Config,
     open: fn(&str, &S3Settings) -> Result<Store, StoreError>,
 ) -> Result<Store, OpenError> {
-    let location = config
+    Ok(open(&address(config)?, &s3_settings(config))?)
+}
+
+fn location(config: &Config) -> Result<StoreLocation, OpenError> {
+    config
         .store_location()
-        .map_err(|error| OpenError::Fatal(error.to_string()))?;
-    let address = match location {
+        .map_err(|error| OpenError::Fatal(error.to_string()))
+}
+
+fn address(config: &Config) -> Result<String, OpenError> {
+    Ok(match location(config)? {
         StoreLocation::Folder(path) => path.to_string_lossy().into_owned(),
         StoreLocation::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
         StoreLocation::Memory => "memory:".to_owned(),
-    };
-    Ok(open(
-        &address,
-        &S3Settings {
-            endpoint: config.s3_endpoint.clone(),
-            allow_http: config.s3_allow_http,
-        },
-    )?)
+    })
+}
+
+fn s3_settings(config: &Config) -> S3Settings {
+    S3Settings {
+        endpoint: config.s3_endpoint.clone(),
+        allow_http: config.s3_allow_http,
+    }
 }
 
 /// The cache on disk. Without one reads are slower, and nothing else.

@@ -7,12 +7,10 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tidelake_catalog::model::INTERNAL_DATABASE;
-
 use super::Service;
 use super::context::Principal;
 use super::error::ServiceError;
-use crate::node::backend::{ContentEncoding, Precision, Protocol, WriteRequest};
+use crate::cluster::messages::Recorded;
 
 /// Characters of a target or an error that are kept.
 const MAX_CHARS: usize = 1000;
@@ -48,7 +46,7 @@ impl Service {
         let principal = principal.name();
         tracing::info!(principal, action, target, outcome, "audit");
         let line = self.line(action, principal, target, &outcome);
-        if let Err(error) = self.record(line).await {
+        if let Err(error) = self.record_anywhere(Recorded::Lines(line)).await {
             // It is done, and the log has it.
             tracing::error!(%error, action, "an entry of the audit table cannot be written");
         }
@@ -74,29 +72,11 @@ impl Service {
         let _ = write!(line, " {time}");
         line
     }
-
-    async fn record(&self, line: String) -> Result<(), ServiceError> {
-        let request = WriteRequest {
-            database: INTERNAL_DATABASE.to_owned(),
-            protocol: Protocol::LineProtocol {
-                precision: Precision::Nanosecond,
-            },
-            encoding: ContentEncoding::Identity,
-            accept_partial: false,
-            body: line.into(),
-        };
-        let written = self.backend()?.write(request).await;
-        let outcome = written.map_err(|error| self.refuse(error))?;
-        match outcome.errors.into_iter().next() {
-            None => Ok(()),
-            Some(error) => Err(ServiceError::bad_request(error.message)),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tidelake_catalog::model::LimitsOf;
+    use tidelake_catalog::model::{INTERNAL_DATABASE, LimitsOf};
 
     use super::*;
     use crate::config::Config;

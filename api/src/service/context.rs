@@ -91,6 +91,8 @@ pub struct Access<A> {
     principal: Principal,
     until: Option<Instant>,
     class: QueryClass,
+    /// Whether nothing of it goes into an answer.
+    is_inside: bool,
     action: PhantomData<A>,
 }
 
@@ -101,6 +103,7 @@ impl<A> Clone for Access<A> {
             principal: self.principal.clone(),
             until: self.until,
             class: self.class,
+            is_inside: self.is_inside,
             action: PhantomData,
         }
     }
@@ -133,6 +136,11 @@ impl<A> Access<A> {
         self.class
     }
 
+    /// Whether it is for the server's own work: a process of any role does that.
+    pub(super) fn is_inside(&self) -> bool {
+        self.is_inside
+    }
+
     /// When an answer is of no more use, if its client said so.
     pub fn until(&self) -> Option<Instant> {
         self.until
@@ -151,6 +159,7 @@ impl Access<Write> {
             principal: self.principal.clone(),
             until: self.until,
             class: self.class,
+            is_inside: true,
             action: PhantomData,
         }
     }
@@ -164,6 +173,7 @@ impl Access<Nothing> {
             principal: context.principal.clone(),
             until: context.until,
             class: context.class,
+            is_inside: false,
             action: PhantomData,
         }
     }
@@ -223,6 +233,7 @@ impl RequestContext {
             principal: self.principal.clone(),
             until: self.until,
             class: self.class,
+            is_inside: false,
             action: PhantomData,
         })
     }

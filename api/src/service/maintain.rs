@@ -250,6 +250,17 @@ impl Service {
         compacted.map_err(|error| ServiceError::of(Code::Internal, error))
     }
 
+    /// Puts the log of a node that is gone for good into segments, and lets it leave.
+    pub async fn adopt(&self, access: &ServerAccess, node: &str) -> Result<(), ServiceError> {
+        let adopt = async {
+            let backend = self.backend()?;
+            backend.ingester().map_err(missing_role)?;
+            let adopted = backend.cluster().adopt_named(node).await;
+            adopted.map_err(|error| ServiceError::new(Code::Conflict, error))
+        };
+        self.audited(access.principal(), "adopt", node, adopt).await
+    }
+
     /// Flushes if rows of any of these tables are in no segment yet.
     async fn flush_rows_of(&self, database: &str, tables: &[&str]) -> Result<(), ServiceError> {
         let backend = self.backend()?;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tidelake_querier::lane::Lane;
 use tokio::time::Instant;
 
-use super::Service;
 use super::context::{Access, Read};
 use super::error::{Code, ServiceError};
 use super::running::Running;
 use super::slots::{Language, QuerySlot};
+use super::{Service, missing_role};
 use crate::node::backend::{AsOf, Querier};
 
 /// A query that may run.
@@ -126,7 +126,11 @@ impl Service {
     ) -> Result<Admitted, ServiceError> {
         let limits = self.limits_of(access)?;
         let tenants = self.admit_query(access)?;
-        let lane = self.backend()?.lane(access.class().threads());
+        let backend = self.backend()?;
+        if language != Language::Tail && !access.is_inside() {
+            backend.querier().map_err(missing_role)?;
+        }
+        let lane = backend.lane(access.class().threads());
         let mut querier = self.querier(as_of).await?.on(&lane);
         if limits.query_read_bytes.is_some() || limits.query_samples.is_some() {
             let or_none = |limit: Option<u64>| limit.unwrap_or(u64::MAX);

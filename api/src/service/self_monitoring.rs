@@ -16,12 +16,13 @@ use tidelake_catalog::model::{INTERNAL_DATABASE, METRICS_TABLE};
 use tidelake_catalog::{Environment, Retention};
 use tokio::time::MissedTickBehavior;
 
-use super::error::ServiceError;
+use super::Service;
+use super::error::{Code, ServiceError};
 use super::metrics::as_plain_text;
 use super::own_samples::OwnSamples;
-use super::{Service, missing_role};
+use crate::cluster::messages::Recorded;
 use crate::config::StoreLocation;
-use crate::node::backend::{ContentEncoding, Protocol, WalState, WriteRequest};
+use crate::node::backend::WalState;
 
 /// How long the samples are kept, if nobody says otherwise.
 const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
@@ -68,13 +69,10 @@ impl Service {
 
     async fn monitor_once(&self, held: &mut Unwritten) -> Result<(), ServiceError> {
         let backend = self.backend()?;
-        // There is nowhere to write to.
-        let Some(ingester) = &backend.ingester else {
-            return Ok(());
-        };
         let buffer = self.memory.state(Share::Buffer);
         let is_tight = buffer.used >= self.memory.limit(Share::Buffer) / 4 * 3;
-        if is_tight || ingester.puts_off_writes() {
+        let ingester = backend.ingester.as_ref();
+        if is_tight || ingester.is_some_and(|ingester| ingester.puts_off_writes()) {
             return Ok(());
         }
         let metrics = Arc::clone(&self.metrics);
@@ -93,15 +91,14 @@ impl Service {
         if !self.is_due(held)? {
             return Ok(());
         }
-        let request = WriteRequest {
-            database: INTERNAL_DATABASE.to_owned(),
-            protocol: Protocol::RemoteWrite2,
-            encoding: ContentEncoding::Snappy,
-            accept_partial: true,
-            body: held.samples.encode()?.into(),
-        };
-        let written = backend.write(request).await;
-        let outcome = written.map_err(|error| self.refuse(error))?;
+        let samples = Recorded::Samples(held.samples.encode()?);
+        let written = self.record_anywhere(samples).await;
+        // What is refused once is refused again.
+        if let Err(error) = &written
+            && error.code != Code::BadRequest
+        {
+            return written;
+        }
         held.samples.clear();
         held.rounds = 0;
         held.has_written = true;
@@ -110,19 +107,17 @@ impl Service {
             self.bound_own_samples().await?;
             held.is_bound = true;
         }
-        match outcome.errors.into_iter().next() {
-            None => Ok(()),
-            Some(error) => Err(ServiceError::bad_request(error.message)),
-        }
+        written
     }
 
     /// Whether the time has come to write what is held. On S3 a lone round waits for others, unless
     /// clients write too.
     fn is_due(&self, held: &Unwritten) -> Result<bool, ServiceError> {
-        let ingester = self.backend()?.ingester().map_err(missing_role)?;
-        let log = ingester.watch_log_state();
-        if !matches!(*log.borrow(), WalState::Open) {
-            return Ok(false);
+        if let Some(ingester) = &self.backend()?.ingester {
+            let log = ingester.watch_log_state();
+            if !matches!(*log.borrow(), WalState::Open) {
+                return Ok(false);
+            }
         }
         let is_dear = matches!(self.config.store_location(), Ok(StoreLocation::S3 { .. }));
         let interval_ms = self.config.self_monitoring_interval_ms.max(1);
@@ -134,9 +129,11 @@ impl Service {
     }
 
     fn log_objects(&self) -> Result<u64, ServiceError> {
-        let ingester = self.backend()?.ingester().map_err(missing_role)?;
-        let log = ingester.log_metrics();
-        Ok(log.groups.load(std::sync::atomic::Ordering::Relaxed))
+        let ingester = self.backend()?.ingester.as_ref();
+        Ok(ingester.map_or(0, |ingester| {
+            let log = ingester.log_metrics();
+            log.groups.load(std::sync::atomic::Ordering::Relaxed)
+        }))
     }
 
     /// Bounds how long the samples stay, unless that was set for them or for the whole database. What

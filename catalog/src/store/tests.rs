@@ -267,6 +267,10 @@ fn refusals_of_settings_have_advice() {
         Some("AWS_ACCESS_KEY_ID"),
     );
     check(
+        "403 Forbidden: <Code>RequestTimeTooSkewed</Code>",
+        Some("clock of this machine"),
+    );
+    check(
         "<Code>SignatureDoesNotMatch</Code>",
         Some("AWS_SECRET_ACCESS_KEY"),
     );

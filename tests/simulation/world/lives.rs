@@ -38,6 +38,8 @@ impl World {
             direct,
             environment,
             self.settings.clone(),
+            self.nodes,
+            Arc::clone(&self.shared.clocks),
         ));
         self.lives.push(Life {
             number,

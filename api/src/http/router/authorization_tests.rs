@@ -227,7 +227,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 70] = [
+const OTHERS: [Row; 72] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -437,6 +437,8 @@ const OTHERS: [Row; 70] = [
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
     ("GET", "/api/v1/status/cluster", "", "", Needs::Server),
+    ("POST", "/admin/adopt", "?node=x", "", Needs::Server),
+    ("POST", "/internal/v1/record", "", "{}", Needs::Secret),
     ("POST", "/internal/v1/hello", "", "null", Needs::Secret),
     (
         "POST",

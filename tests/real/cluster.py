@@ -1,0 +1,171 @@
+"""Processes with roles over one folder: two ingesters, two queriers, a compactor.
+
+What one acknowledges every querier answers at once; of two writes of one series and time the later one counts,
+whoever took them; what a dead or stopped ingester had acknowledged is there."""
+import random
+import signal
+import time
+
+from harness import Tidelake, eventually, folder, free_ports, prometheus_api, request
+
+BEGIN = 1_790_000_000
+LEASE_MS = 2000
+
+
+class Node(Tidelake):
+    def __init__(self, options, place, name, roles, port):
+        self.name, self.roles = name, roles
+        where = place / name
+        where.mkdir(exist_ok=True)
+        more = ["--node", name, "--roles", roles, "--lease-ms", str(LEASE_MS), "--pg-listen", ""]
+        super().__init__(options.bin, where, ["--data-dir", place / "store"], port, more)
+
+    def cells(self, table):
+        """{(host, time, field): value} of a wide table."""
+        rows = self.sql(f"SELECT host, CAST(time AS BIGINT) AS t, v, u FROM {table}")
+        found = {(r["host"], r["t"] // 10**9, f): r[f] for r in rows for f in ("v", "u") if r.get(f) is not None}
+        assert len(rows) == len({(r["host"], r["t"]) for r in rows}), f"{self.name} answers a row twice"
+        return found
+
+
+class Cluster:
+    def __init__(self, options, place, stack):
+        self.options, self.place = options, place
+        self.ports = iter(free_ports(8))
+        self.ingesters = [stack.enter_context(self.node(f"ing{i}", "ingest")) for i in (1, 2)]
+        self.queriers = [stack.enter_context(self.node(f"qry{i}", "query")) for i in (1, 2)]
+        self.compactor = stack.enter_context(self.node("comp1", "compact"))
+
+    def node(self, name, roles):
+        return Node(self.options, self.place, name, roles, next(self.ports))
+
+    def states(self):
+        data = prometheus_api(self.queriers[0].url, "status/cluster")
+        return {node["node"]: node["state"] for node in data["nodes"]}
+
+
+def run(options):
+    import contextlib
+    from pathlib import Path
+
+    with folder() as place, contextlib.ExitStack() as stack:
+        cluster = Cluster(options, Path(place), stack)
+        roles(cluster)
+        seen = at_once(cluster)
+        cells = overlapping(cluster)
+        deleted(cluster)
+        waited = adopted(cluster, stack)
+        stopped(cluster)
+    return f"{seen} points seen at once, {cells} cells of which the last write counts, a dead node adopted after {waited:.1f} s"
+
+
+def roles(cluster):
+    """Who has not a role says so, and who has it."""
+    status, text = request(f"{cluster.queriers[0].url}/api/v2/write?bucket=default", "m v=1")
+    assert status == 503 and "ingest" in text and "ing1" in text, f"{status} {text}"
+    status, text = request(f"{cluster.ingesters[0].url}/api/v1/query?query=up")
+    assert status == 503 and "query" in text and "qry2" in text, f"{status} {text}"
+    status, text = request(f"{cluster.ingesters[0].url}/admin/compact", b"", method="POST")
+    assert status == 503 and "comp1" in text, f"{status} {text}"
+    assert cluster.states() == {name: "alive" for name in ("ing1", "ing2", "qry1", "qry2", "comp1")}, cluster.states()
+    status, _ = request(f"{cluster.ingesters[0].url}/internal/v1/hello", "null", {"Authorization": "Bearer x"})
+    assert status == 401, status
+
+
+def at_once(cluster):
+    """New tables, columns and series too."""
+    rounds = 60
+    for i in range(rounds):
+        table, field = f"t{i % 7}", f"f{i % 5}"
+        cluster.ingesters[i % 2].lines(f"{table},host=h{i} {field}={i} {(BEGIN + i) * 10**9}")
+        for querier in cluster.queriers:
+            rows = querier.sql(f"SELECT {field} AS v FROM {table} WHERE host = 'h{i}'")
+            assert rows == [{"v": float(i)}], f"round {i}, {querier.name}: {rows}"
+            found = prometheus_api(querier.url, "query", query=f'{table}_{field}{{host="h{i}"}}', time=BEGIN + i)["result"]
+            assert [x["value"][1] for x in found] == [str(i)], f"round {i}, {querier.name}: {found}"
+    return rounds * 2
+
+
+def overlapping(cluster):
+    """Fields of the same rows through both ingesters, one write after the other."""
+    chance, want = random.Random(7), {}
+    for i in range(300):
+        ingester, host, t = chance.choice(cluster.ingesters), f"h{chance.randrange(3)}", BEGIN + chance.randrange(20)
+        fields = chance.choice([["v"], ["u"], ["v", "u"]])
+        ingester.lines(f"ov,host={host} {','.join(f'{f}={i}' for f in fields)} {t * 10**9}")
+        want.update({(host, t, f): float(i) for f in fields})
+        if chance.random() < 0.04:
+            chance.choice(cluster.ingesters).post("/admin/flush")
+        if chance.random() < 0.02:
+            cluster.compactor.post("/admin/compact")
+        if i % 10 == 0:
+            same(chance.choice(cluster.queriers).cells("ov"), want, f"after write {i}")
+    for what in ("before", "flushed", "merged"):
+        if what == "flushed":
+            [ingester.post("/admin/flush") for ingester in cluster.ingesters]
+        if what == "merged":
+            cluster.compactor.post("/admin/compact")
+        for querier in cluster.queriers:
+            same(querier.cells("ov"), want, f"{what}, {querier.name}")
+    return len(want)
+
+
+def same(found, want, when):
+    wrong = [(cell, found.get(cell), value) for cell, value in want.items() if found.get(cell) != value]
+    assert not wrong and len(found) == len(want), f"{when}: cell, found, expected: {wrong[:3]}"
+
+
+def deleted(cluster):
+    """A delete at a querier finds what no segment has yet."""
+    for i, ingester in enumerate(cluster.ingesters):
+        ingester.lines(f"gone,host=h{i} v=1 {BEGIN * 10**9}")
+    span = {"start": "2020-01-01T00:00:00Z", "stop": "2040-01-01T00:00:00Z"}
+    import json
+
+    status, text = request(f"{cluster.queriers[1].url}/api/v2/delete?bucket=default", json.dumps({**span, "predicate": '_measurement="gone"'}))
+    assert status == 204, f"{status} {text}"
+    for querier in cluster.queriers:
+        assert querier.sql("SELECT count(*) AS n FROM gone") == [{"n": 0}], querier.name
+
+
+def adopted(cluster, stack):
+    """Killed with points in its log only; the other one puts them into segments."""
+    dead, other = cluster.ingesters
+    for i in range(50):
+        cluster.ingesters[i % 2].lines(f"kept,host=h{i} v={i} {BEGIN * 10**9}")
+    dead.stop(signal.SIGKILL)
+    began = time.monotonic()
+    status, text = request(f"{cluster.queriers[0].url}/api/v1/query?query=kept_v&time={BEGIN}")
+    assert status == 503 and "ing1" in text, f"{status} {text}"
+    partial = f"{cluster.queriers[0].url}/api/v1/query?query=kept_v&time={BEGIN}&partial_response=true"
+    status, text = request(partial)
+    assert status == 200 and "ing1" in text, f"{status} {text}"
+
+    def whole():
+        return all(q.sql("SELECT count(*) AS n, sum(v) AS s FROM kept") == [{"n": 50, "s": 1225.0}] for q in cluster.queriers)
+
+    eventually("the adoption", whole, seconds=LEASE_MS / 1000 + 30)
+    waited = time.monotonic() - began
+    assert cluster.states().get("ing1", "gone") in ("dead", "adopted", "gone"), cluster.states()
+    cluster.ingesters = [other, stack.enter_context(cluster.node("ing1", "ingest"))]
+    for i, ingester in enumerate(cluster.ingesters):
+        ingester.lines(f"kept,host=h{i} v=1000 {BEGIN * 10**9}")
+    assert whole_sum(cluster) == 1225 - 0 - 1 + 2000, whole_sum(cluster)
+    return waited
+
+
+def whole_sum(cluster):
+    (row,) = cluster.queriers[0].sql("SELECT sum(v) AS s FROM kept")
+    return row["s"]
+
+
+def stopped(cluster):
+    """A clean stop hands over."""
+    leaving, other = cluster.ingesters
+    leaving.lines(f"last,host=a v=1 {BEGIN * 10**9}")
+    assert leaving.stop() == 0, leaving.tail()
+    for querier in cluster.queriers:
+        assert querier.sql("SELECT v FROM last") == [{"v": 1.0}], querier.name
+        assert leaving.name not in cluster.states()
+    other.lines(f"last,host=a v=2 {BEGIN * 10**9}")
+    assert cluster.queriers[1].sql("SELECT v FROM last") == [{"v": 2.0}]
