@@ -20,8 +20,10 @@ use crate::small;
 /// What a query may take before it is heavy.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
-    /// Rows of all that it reads.
+    /// Rows of all that it reads, of series as a whole.
     pub rows: u64,
+    /// The same for what cannot move once it has begun: operators of SQL compute in tasks.
+    pub fixed_rows: u64,
     /// Time that it computes, on all threads together: much costs what reads little, as many steps
     /// over few rows do.
     pub computing: Duration,
@@ -31,11 +33,13 @@ impl Allowance {
     /// For what its client said something of: about 90 ms of a processor.
     pub const LARGE: Self = Self {
         rows: 1 << 20,
+        fixed_rows: 1 << 20,
         computing: Duration::from_millis(250),
     };
-    /// For all else, so that what is small does not wait for what is not: about 11 ms.
+    /// For all else, so that what is small does not wait for what is not.
     pub const SMALL: Self = Self {
-        rows: 128 << 10,
+        rows: 1 << 20,
+        fixed_rows: 128 << 10,
         computing: Duration::from_millis(50),
     };
 }
@@ -92,6 +96,14 @@ impl Lane {
         self.heavy.as_ref().is_some_and(is_much) && self.becomes_heavy()
     }
 
+    /// The query is about to start what will read so many rows, and cannot move then.
+    pub fn starts(&self, rows: u64) {
+        let is_much = |(_, most): &(_, Allowance)| rows > most.fixed_rows;
+        if self.heavy.as_ref().is_some_and(is_much) {
+            self.becomes_heavy();
+        }
+    }
+
     /// The query has computed for so long.
     pub fn computed(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -111,22 +123,24 @@ impl Lane {
     ///
     /// # Errors
     /// If the threads end, or the work panics there.
-    pub async fn here_first<T: Send + 'static>(
+    pub fn here_first<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, JoinError> {
-        small::here_first(self.threads(), self.onward(work)).await?
+    ) -> impl Future<Output = Result<T, JoinError>> + Send {
+        let work = self.onward(work);
+        async { small::here_first(self.threads(), work).await? }
     }
 
     /// Does work, and nothing of it here.
     ///
     /// # Errors
     /// As those of [`here_first`](Self::here_first).
-    pub async fn there<T: Send + 'static>(
+    pub fn there<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, JoinError> {
-        small::there(self.threads(), self.onward(work)).await?
+    ) -> impl Future<Output = Result<T, JoinError>> + Send {
+        let work = self.onward(work);
+        async { small::there(self.threads(), work).await? }
     }
 
     /// Work that moves on to the threads for heavy queries when the query is one.
@@ -135,12 +149,14 @@ impl Lane {
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> + Send + 'static {
         let lane = self.clone();
+        // Large futures are not to be copied from one to the next.
+        let work = Box::pin(work);
         async move {
             if lane.heavy.is_none() || lane.is_heavy() {
                 return Ok(work.await);
             }
             let until_heavy = UntilHeavy {
-                work: Some(Box::pin(work)),
+                work: Some(work),
                 lane: lane.clone(),
             };
             match until_heavy.await {
@@ -229,6 +245,8 @@ mod tests {
             assert!(!lane.reads(MOST.rows) && lane.reads(1) && !lane.reads(1));
         };
         check(twice, "heavy").await;
+        check(|lane| lane.starts(MOST.fixed_rows), "usual").await;
+        check(|lane| lane.starts(MOST.fixed_rows + 1), "heavy").await;
         check(|lane| lane.computed(MOST.computing / 2), "usual").await;
         check(|lane| lane.computed(MOST.computing * 2), "heavy").await;
     }

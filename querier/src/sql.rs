@@ -247,7 +247,7 @@ impl SqlEngine {
         let (planned, remarks) = until(deadline, self.plan(planning, text, params, promql)).await?;
         let lane = &self.options.lane;
         // What is not known shows while it is computed.
-        lane.reads(planned.rows.unwrap_or(0));
+        lane.starts(planned.rows.unwrap_or(0));
         let stream = panics::caught_call(|| match lane.threads() {
             Some(threads) if !planned.is_small => {
                 // Operators may spawn when they are started.
