@@ -179,7 +179,7 @@ impl<'a> Versions<'a> {
 
     /// Rows of one time, the last one last, in groups of one order: of those that have a field
     /// which no later one has.
-    fn of_time<'r>(self, rows: &'r [u32]) -> Vec<&'r [u32]> {
+    fn of_time(self, rows: &[u32]) -> Vec<&[u32]> {
         let mut taken = vec![false; self.columns.len()];
         let order = |row: u32| self.orders.get(row as usize);
         let mut groups = Vec::new();
