@@ -36,7 +36,7 @@ use crate::wal::{
     FIRST_SEQ, Frame, Protocol, Replay, ReplayOptions, Truncator, WalError, WalMetrics, WalOptions,
     WalPosition, WalState, WalWriter, WriterId,
 };
-use crate::write_clock::{NoPeers, Orders, WriteClock};
+use crate::write_clock::{NoPeers, Orders, WriteClock, order_in_group};
 
 /// Samples of a body of remote write. An empty one is two bytes in the body and twenty in memory;
 /// senders put some thousands into a body.
@@ -331,11 +331,12 @@ impl Ingester {
                 position: group.position,
                 order: replayed_order,
             };
-            for frame in &group.frames {
+            for (number, frame) in group.frames.iter().enumerate() {
                 // Groups that were written before they had an order get theirs in their own order.
                 replayed_order = match group.order {
-                    0 => replayed_order.max(orders.clock.of_time(frame.received_ns)),
-                    order => order,
+                    0 => order_in_group(replayed_order, 1)
+                        .max(orders.clock.of_time(frame.received_ns)),
+                    first => order_in_group(first, number),
                 };
                 let prepared = match preparer.prepare(frame, true).await {
                     Err(IngestError::Unavailable { .. }) if buffer.rows() > 0 => {
@@ -405,11 +406,12 @@ impl Ingester {
                 {
                     let mut applied = applied.lock();
                     let keeps_orders = peers.are_there();
-                    for tables in groups {
+                    for (number, tables) in groups.into_iter().enumerate() {
+                        let order = order_in_group(order, number);
                         apply(&buffer, tables, order, keeps_orders);
+                        applied.order = applied.order.max(order);
                     }
                     applied.position = position.next();
-                    applied.order = applied.order.max(order);
                 }
                 tap.send(arrivals);
                 if buffer.bytes() >= flush_bytes

@@ -1,4 +1,5 @@
-//! Gives every group of the write-ahead log its place in the order of all writes.
+//! Gives every request of the write-ahead log its place in the order of all writes: a group gets the
+//! order of its first request, and each next one is a microsecond later.
 //!
 //! An order is a reading of a hybrid logical clock: microseconds since 1970, shifted, so that the
 //! lowest bits tell nodes apart that read the same microsecond. A node's clock never goes back, and
@@ -21,6 +22,11 @@ use xxhash_rust::xxh3::xxh3_64;
 const NODE_BITS: u32 = 8;
 /// A clock before 1990 is wrong, and its orders would not be told from sequences of commits.
 const LEAST_US: u64 = 20 * 365 * 86_400 * 1_000_000;
+
+/// The order of a request of a group, counted from 0.
+pub fn order_in_group(first: u64, request: usize) -> u64 {
+    first.saturating_add((request as u64) << NODE_BITS)
+}
 
 /// Other processes that take writes for the same store.
 pub trait Peers: Debug + Send + Sync {
@@ -78,12 +84,13 @@ impl WriteClock {
         read.last = read.last.max(order);
     }
 
-    /// The order of the next group.
-    pub fn next(&self) -> u64 {
+    /// The order of the first request of the next group, which has so many.
+    pub fn next(&self, requests: usize) -> u64 {
         let mut read = self.read.lock();
-        read.given = self.reading(read.last);
+        let first = self.reading(read.last);
+        read.given = order_in_group(first, requests.saturating_sub(1));
         read.last = read.given;
-        read.given
+        first
     }
 
     fn reading(&self, last: u64) -> u64 {
@@ -125,17 +132,17 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// The order of a group, if nobody has to be asked for it.
-    pub fn alone(&self) -> Option<u64> {
-        (!self.peers.are_there()).then(|| self.clock.next())
+    /// The order of a group of so many requests, if nobody has to be asked for it.
+    pub fn alone(&self, requests: usize) -> Option<u64> {
+        (!self.peers.are_there()).then(|| self.clock.next(requests))
     }
 
     /// The order of a group whose requests have all come.
-    pub fn ask(&self) -> BoxFuture<'static, Result<u64, String>> {
+    pub fn ask(&self, requests: usize) -> BoxFuture<'static, Result<u64, String>> {
         let (clock, latest) = (Arc::clone(&self.clock), self.peers.latest());
         Box::pin(async move {
             clock.observe(latest.await?);
-            Ok(clock.next())
+            Ok(clock.next(requests))
         })
     }
 }
@@ -148,22 +155,25 @@ mod tests {
     fn a_clock_never_goes_back_and_is_never_behind_what_it_saw() {
         let environment = Environment::simulated(1, 1_790_000_000_000);
         let clock = WriteClock::new(&environment, "n");
-        let first = clock.next();
+        let first = clock.next(1);
         assert!(first >> NODE_BITS >= 1_790_000_000_000_000);
         // The machine's clock stands still.
-        let second = clock.next();
+        let second = clock.next(3);
         assert!(second > first);
+        assert_eq!(clock.last(), order_in_group(second, 2));
+        assert!(clock.next(1) > order_in_group(second, 2));
         clock.observe(second + (1 << 40));
-        assert!(clock.next() > second + (1 << 40));
+        assert!(clock.next(1) > second + (1 << 40));
     }
 
     #[test]
     fn nothing_lies_between_groups_while_one_is_under_way() {
         let environment = Environment::simulated(1, 1_790_000_000_000);
         let clock = WriteClock::new(&environment, "n");
-        let given = clock.next();
-        assert_eq!(clock.between_groups(given - 1), None);
-        let between = clock.between_groups(given).unwrap();
-        assert!(given < between && between < clock.next());
+        let first = clock.next(2);
+        assert_eq!(clock.between_groups(first), None);
+        let last = order_in_group(first, 1);
+        let between = clock.between_groups(last).unwrap();
+        assert!(last < between && between < clock.next(1));
     }
 }

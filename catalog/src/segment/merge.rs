@@ -80,6 +80,8 @@ struct Contested {
 struct Picks {
     copies: Vec<Copy>,
     contested: Vec<Contested>,
+    /// Whether the latest candidate of a row is not always the last of the inputs.
+    is_interleaved: bool,
     rows: usize,
 }
 
@@ -109,6 +111,7 @@ impl Picks {
         let Some(&(input, row)) = candidates.first() else {
             return;
         };
+        self.is_interleaved |= !candidates.is_sorted_by(|a, b| a > b);
         self.rows += 1;
         self.copies.push(Copy {
             input,
@@ -461,7 +464,8 @@ fn gather(
         return Ok(fields[only.input].slice(only.start, only.len));
     }
     let values: usize = fields.iter().map(|field| field.value_count()).sum();
-    if is_sparse(values, picks.rows) {
+    // Of few values those of the later input replace others, which must be right.
+    if is_sparse(values, picks.rows) && !picks.is_interleaved {
         let places = known_places.get_or_init(|| places(inputs, picks));
         return FieldArray::gather_sparse(&fields, places, picks.rows)
             .map_err(|error| SegmentError::Encode(error.to_string()));

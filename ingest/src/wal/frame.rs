@@ -20,6 +20,7 @@ use tidelake_catalog::Environment;
 use super::MAX_IN_FLIGHT;
 use crate::exposition::TextFormat;
 use crate::label_limits::LabelLimits;
+use crate::write_clock::order_in_group;
 
 /// First bytes of every WAL object.
 pub const MAGIC: [u8; 8] = *b"TLKWAL\r\n";
@@ -297,8 +298,8 @@ pub struct ObjectHeader {
     /// Every object of the epoch with a lower sequence was durable when this one was composed. At
     /// most `seq`, and at least so much that the distance fits 32 bits.
     pub durable_end: u64,
-    /// When its requests were written, in the order of all writes; of a mark that of the last group
-    /// before it; 0 in a fence and up to version 3.
+    /// When its first request was written, in the order of all writes; of a mark the last one before
+    /// it; 0 in a fence and up to version 3.
     pub order: u64,
 }
 
@@ -445,6 +446,15 @@ pub(super) fn encode_empty(header: &ObjectHeader) -> Bytes {
 /// What the header says, by its own checksum. The rest of the object may be damaged or missing.
 pub(super) fn decode_header(object: &[u8]) -> Result<ObjectHeader, DecodeError> {
     decode_head(object).map(|head| head.header)
+}
+
+/// The highest write order of an object, by its header; 0 if it has none.
+pub(super) fn decode_last_order(object: &[u8]) -> Result<u64, DecodeError> {
+    let head = decode_head(object)?;
+    Ok(match head.header.order {
+        0 => 0,
+        first => order_in_group(first, head.frames.saturating_sub(1)),
+    })
 }
 
 /// The header, and what it says about the frames.

@@ -34,8 +34,8 @@ pub async fn latest_order(store: &Store, node: &str, from: WalPosition) -> Resul
             Err(StoreError::NotFound { .. }) => continue,
             Err(error) => return Err(error),
         };
-        match frame::decode_header(&head) {
-            Ok(header) if header.order > 0 => return Ok(header.order),
+        match frame::decode_last_order(&head) {
+            Ok(order) if order > 0 => return Ok(order),
             // A fence, or an object that ends early.
             _ => {}
         }

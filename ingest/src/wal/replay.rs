@@ -141,7 +141,7 @@ pub struct ReplayedGroup {
     pub position: WalPosition,
     /// Who wrote them.
     pub writer: WriterId,
-    /// When, in the order of all writes; 0 if it is not known.
+    /// When its first frame was written, in the order of all writes; 0 if it is not known.
     pub order: u64,
     /// The requests, in their order.
     pub frames: Vec<Frame>,

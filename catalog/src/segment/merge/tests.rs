@@ -227,3 +227,32 @@ proptest! {
         prop_assert_eq!(found, model);
     }
 }
+
+/// A field that few rows have, of rows of which the later write is in the earlier input.
+#[test]
+fn the_order_of_each_row_counts_in_sparse_fields() {
+    let times: Vec<i64> = (0..40).collect();
+    let input = |rows: &[i64], value: f64, order: i64| {
+        let values = rows.iter().map(|time| (*time == 7).then_some(value));
+        Input {
+            time: rows.to_vec().into(),
+            columns: vec![FieldArray::new(values.collect::<Float64Array>())],
+            orders: RowOrders::Each(vec![order; rows.len()].into()),
+        }
+    };
+    let run = |input, rows| Run {
+        input,
+        rows,
+        deleted: Vec::new(),
+    };
+    let inputs = [input(&[7], 2.0, 20), input(&times, 1.0, 10)];
+    let runs = SeriesRuns {
+        series: series(1),
+        runs: vec![run(0, 0..1), run(1, 0..40)],
+    };
+    let fields = fields(&["a"]);
+    let out = merge(TableKind::Wide, fields, &inputs, vec![runs], TimeRange::ALL).unwrap();
+    let array = out.columns[0].to_array();
+    let array = array.as_primitive::<Float64Type>();
+    assert_eq!((out.len(), array.value(7)), (40, 2.0));
+}

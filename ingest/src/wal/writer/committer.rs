@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::super::frame::{self, ObjectHeader, ObjectKind, PreparedFrame, WriterId};
 use super::super::{WalPosition, metrics};
 use super::{Pending, Queue, Shared, Sink, WalError, WalState};
-use crate::write_clock::Orders;
+use crate::write_clock::{Orders, order_in_group};
 
 /// A group or a mark that is in flight, or durable and waiting for an earlier one.
 struct Group<T> {
@@ -292,10 +292,10 @@ impl<T: Send + 'static> Committer<T> {
                 take_group(&mut queue, options.group_bytes)
             };
             self.last_launch = Some(now);
-            match self.orders.alone() {
+            match self.orders.alone(taken.len()) {
                 Some(order) => self.put_group(taken, order, now),
                 None => {
-                    let order = self.orders.ask();
+                    let order = self.orders.ask(taken.len());
                     self.ordering = Some(NextGroup { taken, order });
                 }
             }
@@ -330,9 +330,10 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     fn put_group(&mut self, taken: Vec<Pending<T>>, order: u64, now: Duration) {
-        self.last_order = order;
+        let last = order_in_group(order, taken.len().saturating_sub(1));
         let frames = taken.iter().map(|pending| &pending.frame);
-        let mut group = self.compose(ObjectKind::Group, frames, now);
+        let mut group = self.compose(ObjectKind::Group, order, frames, now);
+        self.last_order = last;
         self.groups_end = self.next.seq;
         group.deadline = taken.first().map_or(now, |pending| pending.deadline);
         for pending in taken {
@@ -345,7 +346,7 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     fn launch_mark(&mut self, now: Duration) {
-        let mark = self.compose(ObjectKind::Mark, [].iter(), now);
+        let mark = self.compose(ObjectKind::Mark, self.last_order, [].iter(), now);
         self.tries.push(self.try_put(&mark, Duration::ZERO));
         self.groups.push_back(mark);
     }
@@ -354,6 +355,7 @@ impl<T: Send + 'static> Committer<T> {
     fn compose<'a>(
         &mut self,
         kind: ObjectKind,
+        order: u64,
         frames: impl ExactSizeIterator<Item = &'a PreparedFrame> + Clone,
         now: Duration,
     ) -> Group<T> {
@@ -369,11 +371,11 @@ impl<T: Send + 'static> Committer<T> {
             epoch: position.epoch,
             seq: position.seq,
             durable_end: durable_end.seq,
-            order: self.last_order,
+            order,
         };
         Group {
             position,
-            order: self.last_order,
+            order,
             kind,
             object: frame::encode_prepared(&header, frames),
             payloads: Vec::new(),
