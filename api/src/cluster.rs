@@ -17,7 +17,7 @@
 //! other process has said that it knows it, or that time and half of it again is over
 //! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges. In the
 //! same way whoever creates, drops or deletes something is answered when all others know it
-//! ([`Cluster::announce`]): nobody writes into a table that is gone.
+//! (`Cluster::announce`): nobody writes into a table that is gone.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

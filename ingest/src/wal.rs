@@ -8,7 +8,7 @@
 //! - [`frame`]: how a group lies in an object; specified in `FORMAT.md`.
 //! - [`writer`]: group commit in strict order, with 503 instead of waiting while the store is gone.
 //! - [`replay`]: what is in the log after a position, and the fences that stop older processes.
-//! - [`latest_order`]: what others must know of a log whose node does not answer.
+//! - [`mod@latest_order`]: what others must know of a log whose node does not answer.
 //! - [`durable_end`]: how later objects tell that an earlier one was acknowledged and is lost.
 //! - [`truncate`]: deletes what segments cover.
 //! - [`verify`]: whether a replay would succeed, for `tidelake verify`.

@@ -69,7 +69,7 @@ pub struct RecentAsked {
 }
 
 /// What the answer to [`RECENT`] begins with: its length in 4 bytes, and this. The rows of the chunks
-/// follow, as [`rows_codec`](super::rows_codec) has them.
+/// follow, as `rows_codec` has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentHead {
     /// All rows that were acknowledged before and are in no chunk are in segments that this commit
