@@ -7,7 +7,8 @@
 //! **Order.** A row in level 0 was written after every row of level 1 with its series and time, and
 //! that after every row of level 2. It stays so because a merge into level 1 takes *all* of level
 //! 0, and a merge within level 0 takes neighbours in write order. A flush that comes meanwhile has
-//! a higher order than all of them.
+//! a higher order than all of them. Flushes of several processes overlap in order: each row then has
+//! its own (`orders`), which counts whatever level it is in.
 //!
 //! **Damage.** A segment that cannot be read is *held*: it stays, and so does what cannot pass it.
 //! Level 0 that is not older than all of held level 0 stays in level 0, where what lies between two

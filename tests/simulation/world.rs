@@ -288,15 +288,14 @@ impl World {
             .expect("there are some");
         note!(self.network.trace, "{minutes} minutes go by");
         tokio::time::advance(Duration::from_secs(minutes * 60)).await;
-        // Whoever wakes up looks at the catalog first.
-        tokio::time::sleep(
-            self.settings
-                .ingest
-                .fence_check_interval
-                .unwrap_or_default()
-                + Duration::from_secs(2),
-        )
-        .await;
+        self.look_at_catalogs().await;
+    }
+
+    /// Whoever wakes up looks at the catalog first.
+    async fn look_at_catalogs(&self) {
+        let interval = self.settings.ingest.fence_check_interval;
+        let interval = interval.unwrap_or_default();
+        tokio::time::sleep(interval + Duration::from_secs(2)).await;
     }
 
     /// Waits until nothing is on the network.
@@ -345,14 +344,7 @@ impl World {
     async fn jump_by(&mut self, duration: Duration) {
         self.drain().await;
         tokio::time::advance(duration).await;
-        tokio::time::sleep(
-            self.settings
-                .ingest
-                .fence_check_interval
-                .unwrap_or_default()
-                + Duration::from_secs(2),
-        )
-        .await;
+        self.look_at_catalogs().await;
     }
 }
 

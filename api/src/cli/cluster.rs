@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::Value;
 
+use super::output::Format;
 use super::remote::{Remote, RemoteArgs};
 
 /// Which server.
@@ -18,15 +19,6 @@ pub struct ClusterArgs {
     format: Format,
     #[command(flatten)]
     remote: RemoteArgs,
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A line for each process
-    Table,
-    /// A list of objects
-    Json,
 }
 
 /// Asks and prints; gives the exit code: 1 if a process is dead and its log not adopted.

@@ -2,6 +2,17 @@
 
 use std::io;
 
+use clap::ValueEnum;
+
+/// How commands that show the state of a server print it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line for each figure
+    Table,
+    /// JSON
+    Json,
+}
+
 /// Columns of a terminal that does not say how many it has.
 const WIDTH: usize = 80;
 

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
+use super::output::Format;
 use super::remote::{Remote, RemoteArgs};
 
 /// Which server.
@@ -15,15 +16,6 @@ pub struct StatusArgs {
     format: Format,
     #[command(flatten)]
     remote: RemoteArgs,
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A line for each figure
-    Table,
-    /// One object
-    Json,
 }
 
 /// Figures that are shown, and the metrics whose series they are the sum of.
