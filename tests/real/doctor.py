@@ -2,6 +2,7 @@
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,11 +18,11 @@ CONTENTS = ["catalog", "segments", "orphans", "write-ahead log"]
 MAX_SECONDS = 20
 
 
-def doctor(options, *flags, env=None, user=None):
+def doctor(options, *flags, env=None, user=None, program=None):
     """(exit status, checks by name, seconds)."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TIDELAKE_", "AWS_"))}
     began = time.monotonic()
-    command = [options.bin, "doctor", "--format", "json", *map(str, flags)]
+    command = [program or options.bin, "doctor", "--format", "json", *map(str, flags)]
     done = subprocess.run(command, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=120, user=user)
     seconds = time.monotonic() - began
     assert done.stdout, f"{command}: {done.returncode} {done.stderr}"
@@ -66,10 +67,11 @@ def on_a_folder(options, place):
     stopped(options, empty)
     if os.getuid() != 0:
         return "a folder is left as it was"
-    # Root may write everywhere: another user may not.
+    # Root may write everywhere: another user may not, nor may it run a program below root's own folder.
     Path(place).chmod(0o755)
     empty.chmod(0o555)
-    code, checks, _ = doctor(options, "--data-dir", empty, user=pwd.getpwnam("nobody").pw_uid)
+    program = shutil.copy(options.bin, Path(place) / "tidelake")
+    code, checks, _ = doctor(options, "--data-dir", empty, user=pwd.getpwnam("nobody").pw_uid, program=program)
     expect(checks, "error", ["put"])
     expect(checks, "ok", ["store", *CONTENTS])
     assert code == 1 and "Permission denied" in checks["put"]["seen"] and "user" in checks["put"]["advice"], checks
