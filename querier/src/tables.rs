@@ -26,6 +26,7 @@ use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
 pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows};
+use self::state::TableState;
 pub use self::state::{State, StateNotes};
 
 use crate::damage::{Damaged, LeftOut};
@@ -281,15 +282,26 @@ impl Tables {
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<(Vec<RecentChunk>, Arc<Snapshot>), SegmentError> {
+    ) -> Result<TableState, SegmentError> {
         if let Some(state) = &self.at {
             let chunks = state.chunks(database, table);
             return Ok((chunks, Arc::clone(&state.snapshot)));
         }
-        let notes = self.notes.as_ref();
-        if let Some(noted) = notes.and_then(|notes| notes.get(database, table, range)) {
-            return Ok(noted);
-        }
+        let Some(notes) = &self.notes else {
+            return self.present(database, table, range).await;
+        };
+        let noted = notes.of(database, table, range);
+        let present = noted.get_or_try_init(|| self.present(database, table, range));
+        present.await.cloned()
+    }
+
+    /// The same of the present state.
+    async fn present(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<TableState, SegmentError> {
         let removals = |snapshot: &Snapshot| {
             let table = snapshot.table(database, table)?;
             Some((
@@ -303,9 +315,6 @@ impl Tables {
             let snapshot = self.snapshot();
             if removals(&snapshot) == before {
                 self.note_missing(&recent.missing)?;
-                if let Some(notes) = notes {
-                    notes.note((database, table), range, &recent.chunks, &snapshot);
-                }
                 return Ok((recent.chunks, snapshot));
             }
         }

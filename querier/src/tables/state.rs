@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::snapshot::Snapshot;
+use tokio::sync::OnceCell;
 
 use super::recent::RecentChunk;
 
@@ -42,14 +43,17 @@ pub struct StateNotes {
     tables: Mutex<Vec<Noted>>,
 }
 
+/// What is read of a table: all that ask for it get the same.
 #[derive(Debug)]
 struct Noted {
     database: String,
     table: String,
     range: TimeRange,
-    snapshot: Arc<Snapshot>,
-    chunks: Vec<RecentChunk>,
+    read: Arc<OnceCell<TableState>>,
 }
+
+/// Chunks of recent rows of a table, and a catalog that has all its other rows.
+pub(super) type TableState = (Vec<RecentChunk>, Arc<Snapshot>);
 
 impl StateNotes {
     /// Nothing yet.
@@ -60,35 +64,28 @@ impl StateNotes {
         }
     }
 
-    /// What was noted of a table for the same range.
-    pub(super) fn get(
+    /// What is read of a table in a range, once it is.
+    pub(super) fn of(
         &self,
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Option<(Vec<RecentChunk>, Arc<Snapshot>)> {
-        let tables = self.tables.lock();
+    ) -> Arc<OnceCell<TableState>> {
+        let mut tables = self.tables.lock();
         let is_it = |noted: &&Noted| {
             (&*noted.database, &*noted.table, noted.range) == (database, table, range)
         };
-        let noted = tables.iter().find(is_it)?;
-        Some((noted.chunks.clone(), Arc::clone(&noted.snapshot)))
-    }
-
-    pub(super) fn note(
-        &self,
-        (database, table): (&str, &str),
-        range: TimeRange,
-        chunks: &[RecentChunk],
-        snapshot: &Arc<Snapshot>,
-    ) {
-        self.tables.lock().push(Noted {
+        if let Some(noted) = tables.iter().find(is_it) {
+            return Arc::clone(&noted.read);
+        }
+        let read = Arc::<OnceCell<_>>::default();
+        tables.push(Noted {
             database: database.to_owned(),
             table: table.to_owned(),
             range,
-            snapshot: Arc::clone(snapshot),
-            chunks: chunks.to_vec(),
+            read: Arc::clone(&read),
         });
+        read
     }
 
     /// What was read. `None` if a table was read for several ranges: there may be several states of
@@ -99,8 +96,9 @@ impl StateNotes {
         let mut recent = HashMap::new();
         for noted in &*tables {
             let (database, table) = (&noted.database, &noted.table);
-            snapshot.add_table(&noted.snapshot, database, table, noted.range);
-            let known = recent.insert((database.clone(), table.clone()), noted.chunks.clone());
+            let (chunks, there) = noted.read.get()?;
+            snapshot.add_table(there, database, table, noted.range);
+            let known = recent.insert((database.clone(), table.clone()), chunks.clone());
             if known.is_some() {
                 return None;
             }
