@@ -9,6 +9,7 @@
 //! - [`exemplars`]: exemplars of the series that an expression selects;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`memory`]: what each query holds of the process' memory;
+//! - [`parts`]: what processes compute of each other's queries;
 //! - [`small`]: where work is done, [`lane`]: on which threads that of a query;
 //! - [`labels`]: series and their labels, from series indexes alone; [`cardinality`]: how many
 //!   there are, and of what.
@@ -20,6 +21,7 @@ pub mod influxql;
 pub mod labels;
 pub mod lane;
 pub mod memory;
+pub mod parts;
 mod processors;
 pub mod promql;
 pub mod querier;

@@ -16,10 +16,10 @@ use crate::influxql::{self, InfluxqlAnswer, InfluxqlError, Scope, Statement};
 use crate::labels::{self, LabelError, Search};
 use crate::lane::Lane;
 use crate::memory::QueryBytes;
+use crate::parts::{NoPart, PartKind, PartRequest};
 use crate::promql::exec::part::compute;
 use crate::promql::exec::{
-    EngineOptions, Explained, PartError, PartRequest, QueryError, QueryOutput, QueryParams,
-    evaluate, explain_analyze,
+    EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze,
 };
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
@@ -161,16 +161,25 @@ impl Querier {
     }
 
     /// Computes a part of a query of another process, over the state of the tables that it reads;
-    /// frames come as [`crate::promql::exec::Workers::ask`] hands them on.
+    /// frames come as [`crate::parts::Workers::ask`] hands them on.
     ///
     /// # Errors
     /// If it cannot be begun; what fails later is said in the last frame.
-    pub fn part(&self, request: PartRequest) -> Result<BoxStream<'static, Bytes>, PartError> {
+    pub fn part(&self, request: PartRequest) -> Result<BoxStream<'static, Bytes>, NoPart> {
         let database = request.state.snapshot.databases().next();
         let database = database.map_or_else(String::new, |database| database.name.to_string());
         let tables = self.tables.fixed(request.state);
-        let source = Arc::new(DatabaseSamples::new(tables, &database));
-        compute(&request.head, source, &self.promql)
+        Ok(match request.kind {
+            PartKind::Promql => {
+                let source = Arc::new(DatabaseSamples::new(tables, &database));
+                compute(&request.head, source, &self.promql)?
+            }
+            PartKind::Sql => {
+                let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+                let tables = Arc::new(tables.counted(&meter));
+                self.sql.over(tables).part(&database, &request.head)?
+            }
+        })
     }
 
     /// Has the samples of a database worked on; all tries together take no longer than one may.
@@ -244,6 +253,8 @@ impl Querier {
             .tables
             .counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
         let tables = if partial { tables.partial() } else { tables };
+        let workers = self.promql.workers.as_ref();
+        let tables = tables.noting(workers.is_some_and(|workers| workers.has_any()));
         let mut answer = self
             .sql
             .over(Arc::new(tables.clone()))

@@ -38,6 +38,7 @@ mod information;
 mod limits;
 mod long_constants;
 mod outline;
+mod part;
 mod planning;
 pub mod postgres;
 mod promql;
@@ -49,6 +50,7 @@ mod scan_exec;
 mod session;
 mod shapes;
 mod source;
+mod spread;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::parser::Statement;
 use tidelake_catalog::{Environment, panics};
@@ -75,16 +78,19 @@ use self::postgres::{Description, PgSession};
 use self::promql::{PromqlCalls, Remarks};
 use self::session::{Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
+use self::spread::Spread;
 use crate::lane::Lane;
 use crate::memory::QueryMemory;
 use crate::promql::exec::EngineOptions;
 use crate::small;
+use crate::tables::State;
 
 pub use catalog::{INFORMATION_SCHEMA, METRICS_SCHEMA, PUBLIC_SCHEMA};
 pub use command::Command;
 pub use error::SqlError;
 pub use limits::Held;
 pub use outline::SqlOutline;
+pub use part::SqlPartError;
 pub use retention::{Retention, RetentionSetting, parse_retention, settings, show_retention};
 pub use source::{RowRequest, RowSource, RowUnit};
 pub use text::SqlText;
@@ -243,8 +249,17 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = self.planning(db, text.session(), &limits)?;
-        let (planned, remarks) = until(deadline, self.plan(planning, text, params, promql)).await?;
+        let started = Utc::now();
+        let spread = self.spread(db, &text, &params, started, deadline);
+        let planning = self.planning(db, text.session(), &limits, started)?;
+        let (mut planned, remarks) =
+            until(deadline, self.plan(planning, text, params, promql)).await?;
+        if let Some(spread) = spread.filter(|spread| planned.reads(spread.least_rows))
+            && let Some(state) = self.source.noted()
+        {
+            let state = Arc::new(state);
+            planned.plan = Spread { state, ..spread }.over(&planned.plan)?;
+        }
         let lane = &self.options.lane;
         // What is not known shows while it is computed.
         lane.starts(planned.rows.unwrap_or(0));
@@ -289,7 +304,7 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = self.planning(db, text.session(), &limits)?;
+        let planning = self.planning(db, text.session(), &limits, Utc::now())?;
         let threads = self.options.lane.threads();
         let work = move || async move { planning.describe(text, &promql).await };
         let work = self.planners.run(&self.options.environment, threads, work);
@@ -301,6 +316,7 @@ impl SqlEngine {
         db: &str,
         session: Option<Arc<PgSession>>,
         limits: &Arc<QueryLimits>,
+        started: DateTime<Utc>,
     ) -> Result<Planning, SqlError> {
         let shapes = match session {
             Some(_) => &self.postgres_shapes,
@@ -313,6 +329,34 @@ impl SqlEngine {
             db: db.to_owned(),
             session,
             limits: Arc::clone(limits),
+            started,
+        })
+    }
+
+    /// How others could help with a query: one that they can read as it was written.
+    fn spread(
+        &self,
+        db: &str,
+        text: &SqlText,
+        params: &HashMap<String, SqlParam>,
+        started: DateTime<Utc>,
+        deadline: Option<Instant>,
+    ) -> Option<Spread> {
+        let promql = &self.options.promql;
+        let workers = promql.workers.as_ref()?;
+        let is_plain = text.is_short && params.is_empty() && text.postgres.is_none();
+        if !is_plain || !workers.has_any() {
+            return None;
+        }
+        Some(Spread {
+            workers: Arc::clone(workers),
+            state: Arc::new(State::of(Arc::default())),
+            database: db.to_owned(),
+            text: text.shown().to_owned(),
+            started_ns: started.timestamp_nanos_opt()?,
+            deadline,
+            least_rows: promql.distributed_query_rows,
+            partitions: self.options.target_partitions,
         })
     }
 

@@ -10,7 +10,7 @@ use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError, Series, Sor
 use crate::promql::source::SampleSource;
 use crate::samples::{DatabaseSamples, too_many_bytes};
 use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
-use crate::tables::Tables;
+use crate::tables::{State, Tables};
 
 fn sql_error(error: SegmentError) -> SqlError {
     match error {
@@ -99,6 +99,10 @@ impl RowSource for Tables {
         Tables::series(self, db, table, matchers, range)
             .await
             .map_err(sql_error)
+    }
+
+    fn noted(&self) -> Option<State> {
+        Tables::noted(self)
     }
 
     async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError> {

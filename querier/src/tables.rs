@@ -26,7 +26,7 @@ use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
 pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows, TableRange};
-pub use self::state::State;
+pub use self::state::{State, StateChunks};
 use self::state::{StateNotes, TableState};
 
 use crate::damage::{Damaged, LeftOut};
@@ -289,7 +289,7 @@ impl Tables {
         range: TimeRange,
     ) -> Result<TableState, SegmentError> {
         if let Some(state) = &self.at {
-            let chunks = state.chunks(database, table);
+            let chunks = state.chunks(database, table, range);
             return Ok((chunks, Arc::clone(&state.snapshot)));
         }
         let Some(notes) = &self.notes else {

@@ -20,8 +20,8 @@ use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::WriteOrder;
 use tidelake_catalog::snapshot::{Node, Snapshot};
 use tidelake_catalog::{Roles, StoreError};
-use tidelake_querier::promql::exec::{MAX_FRAME_BYTES, PartError, PartRequest, Worker, Workers};
-use tidelake_querier::tables::{ChunkKey, RecentChunk, State};
+use tidelake_querier::parts::{MAX_FRAME_BYTES, NoPart, PartKind, PartRequest, Worker, Workers};
+use tidelake_querier::tables::{ChunkKey, RecentChunk, State, StateChunks};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cluster;
@@ -32,9 +32,14 @@ use super::rows_codec::{self, RowsError};
 /// Most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 512 << 20;
 
+const PROMQL: &str = "promql";
+const SQL: &str = "sql";
+
 /// What a body begins with.
 #[derive(Debug, Serialize, Deserialize)]
 struct PartAsked {
+    /// `promql` or `sql`.
+    kind: String,
     head_bytes: usize,
     state_bytes: usize,
     chunks: Vec<PartChunk>,
@@ -45,6 +50,8 @@ struct PartAsked {
 struct PartChunk {
     database: String,
     table: String,
+    /// The times that were asked for.
+    range: (i64, i64),
     node: String,
     epoch: u64,
     id: u64,
@@ -74,7 +81,7 @@ pub enum PartRefused {
     Rows(#[from] RowsError),
     /// What it asks for cannot be begun.
     #[error(transparent)]
-    Part(#[from] PartError),
+    Part(#[from] NoPart),
 }
 
 /// What another process answers when it is asked for a part.
@@ -154,13 +161,14 @@ impl Workers for ClusterWorkers {
 /// All chunks of a state, in an order; `None` if any is of no process.
 fn chunks_of(state: &State) -> Option<Vec<(PartChunk, &RecentChunk)>> {
     let mut found = Vec::new();
-    for ((database, table), chunks) in &state.recent {
-        for chunk in chunks {
+    for of in &state.recent {
+        for chunk in &of.chunks {
             let key = chunk.key.as_ref()?;
             let (first, last, part) = (chunk.order.first, chunk.order.last, chunk.order.part);
             let named = PartChunk {
-                database: database.clone(),
-                table: table.clone(),
+                database: of.database.clone(),
+                table: of.table.clone(),
+                range: (of.range.min, of.range.max),
                 node: key.node.to_string(),
                 epoch: key.epoch,
                 id: key.id,
@@ -190,7 +198,12 @@ fn body(
         bytes: rows.get(&at).map(Vec::len),
         ..chunk.clone()
     });
+    let kind = match request.kind {
+        PartKind::Promql => PROMQL,
+        PartKind::Sql => SQL,
+    };
     let asked = PartAsked {
+        kind: kind.to_owned(),
         head_bytes: request.head.len(),
         state_bytes: state.len(),
         chunks: named.collect(),
@@ -219,7 +232,12 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
     let asked: PartAsked = serde_json::from_slice(&take(len as usize)?)?;
     let head = take(asked.head_bytes)?;
     let snapshot = Snapshot::from_bytes(&take(asked.state_bytes)?)?;
-    let mut recent: HashMap<(String, String), Vec<RecentChunk>> = HashMap::new();
+    let kind = match &*asked.kind {
+        PROMQL => PartKind::Promql,
+        SQL => PartKind::Sql,
+        _ => return Err(PartRefused::Malformed("is of an unknown kind")),
+    };
+    let mut recent: Vec<StateChunks> = Vec::new();
     let mut missing = Vec::new();
     for (at, chunk) in asked.chunks.into_iter().enumerate() {
         let key = ChunkKey {
@@ -241,12 +259,25 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
             continue;
         };
         let (first, last, part) = chunk.order;
-        let of_table = recent.entry((chunk.database, chunk.table)).or_default();
-        of_table.push(RecentChunk {
+        let found = RecentChunk {
             key: Some(key),
             order: WriteOrder::of((first, last)).part(part),
             rows: found,
-        });
+        };
+        let range = TimeRange::new(chunk.range.0, chunk.range.1);
+        // Those of a table follow each other.
+        let is_it = |of: &&mut StateChunks| {
+            (&of.database, &of.table, of.range) == (&chunk.database, &chunk.table, range)
+        };
+        match recent.last_mut().filter(is_it) {
+            Some(of) => of.chunks.push(found),
+            None => recent.push(StateChunks {
+                database: chunk.database,
+                table: chunk.table,
+                range,
+                chunks: vec![found],
+            }),
+        }
     }
     if !missing.is_empty() {
         return Err(PartRefused::Missing(missing));
@@ -254,6 +285,7 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
     let snapshot = Arc::new(snapshot);
     Ok(PartRequest {
         head,
+        kind,
         state: Arc::new(State { snapshot, recent }),
     })
 }

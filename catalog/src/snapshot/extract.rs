@@ -1,44 +1,76 @@
 //! States with a few tables only, for another process that reads them as they are here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Snapshot, Table};
+use super::{Database, Snapshot, Table};
 use crate::model::TimeRange;
 use crate::record::{Checkpoint, envelope};
 use crate::store::StoreError;
 
 impl Snapshot {
-    /// Adds a table of another state, with the segments that may hold rows of a range.
-    pub fn add_table(&mut self, from: &Snapshot, database: &str, table: &str, range: TimeRange) {
+    /// Adds a table of another state, with the segments that may hold rows of a range. False if it
+    /// is there already and was another one then.
+    pub fn add_table(
+        &mut self,
+        from: &Snapshot,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> bool {
         let Some(there) = from.database(database) else {
-            return;
+            return true;
         };
         let Some(found) = there.table(table) else {
-            return;
+            return true;
         };
-        let mut part = Table {
-            days: Default::default(),
-            ..Table::clone(found)
-        };
-        for segment in found.segments(range) {
-            let day = part.days.entry(segment.day).or_default();
-            Arc::make_mut(day).push(Arc::clone(segment));
-        }
         let here = self
             .databases
             .entry(Arc::clone(&there.name))
             .or_insert_with(|| {
-                Arc::new(super::Database {
-                    tables: Default::default(),
+                Arc::new(Database {
+                    tables: BTreeMap::new(),
                     metadata: Arc::default(),
-                    ..super::Database::clone(there)
+                    ..Database::clone(there)
                 })
             });
         let tables = &mut Arc::make_mut(here).tables;
-        tables.insert(Arc::clone(&part.name), Arc::new(part));
+        let part = tables.entry(Arc::clone(&found.name)).or_insert_with(|| {
+            Arc::new(Table {
+                days: BTreeMap::new(),
+                ..Table::clone(found)
+            })
+        });
+        let (id, schema) = (part.id, &part.schema);
+        if (id, schema, &part.tombstones) != (found.id, &found.schema, &found.tombstones) {
+            return false;
+        }
+        let days = &mut Arc::make_mut(part).days;
+        for segment in found.segments(range) {
+            let day = days.entry(segment.day).or_default();
+            if !day.iter().any(|known| known.id == segment.id) {
+                Arc::make_mut(day).push(Arc::clone(segment));
+            }
+        }
+        // Of another state there may be segments that replace these.
+        let is_whole = days.iter().all(|(day, segments)| {
+            let there = found.days.get(day);
+            let is_there = |segment: &Arc<super::SegmentMeta>| {
+                there.is_some_and(|there| there.iter().any(|other| other.id == segment.id))
+            };
+            segments.iter().all(is_there)
+        });
+        for segments in days.values_mut() {
+            // The order of the table's own list.
+            Arc::make_mut(segments).sort_by_key(|segment| {
+                let there = found.days.get(&segment.day);
+                there.and_then(|there| there.iter().position(|other| other.id == segment.id))
+            });
+        }
         self.sequence = self.sequence.max(from.sequence);
+        is_whole
     }
 
     /// A state without tables, as if its last commit had been made then (ms since 1970).

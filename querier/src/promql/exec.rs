@@ -59,9 +59,8 @@ use tidelake_catalog::model::Matcher;
 use tidelake_catalog::panics::{self, Panicked};
 
 pub use annotations::Annotations;
-pub use part::{MAX_FRAME_BYTES, PartError};
+pub use part::PartError;
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
-pub use spread::{PartRequest, Worker, Workers};
 pub use stats::QueryStats;
 
 use tokio::time::Instant;
@@ -73,6 +72,7 @@ use super::plan::{PromExec, explain as explained, lower::Planner};
 use super::source::{SampleSource, SourceError};
 use crate::lane::Lane;
 use crate::memory::{MemoryExceeded, QueryBytes, QueryMemory, QueryPool};
+use crate::parts::Workers;
 
 /// Settings of the engine that hold for all queries.
 #[derive(Debug, Clone)]
@@ -131,7 +131,7 @@ impl Default for EngineOptions {
             partitions: 1,
             undivided_values: 16 << 20,
             workers: None,
-            distributed_query_rows: spread::FEW_ROWS,
+            distributed_query_rows: crate::parts::FEW_ROWS,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::Utc;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
@@ -147,7 +148,17 @@ async fn delete(
         state,
         plan,
         tables,
-    } = session::logical(template, database, db, select, None, None, limits).await?;
+    } = session::logical(
+        template,
+        database,
+        db,
+        select,
+        None,
+        None,
+        limits,
+        Utc::now(),
+    )
+    .await?;
     let plan = session::with_params(plan, params)?;
     let [name] = tables.as_slice() else {
         return Err(refused("more than one table"));

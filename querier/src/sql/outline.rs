@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
+use chrono::Utc;
 
 use super::error::SqlError;
 use super::limits::QueryLimits;
@@ -46,9 +47,17 @@ impl SqlEngine {
             let statement = statement::parse(text)?;
             let template = &templates.usual;
             let promql = Some(&promql);
-            let Session { state, plan, .. } =
-                session::logical(template, &database, &db, statement, promql, None, &limits)
-                    .await?;
+            let Session { state, plan, .. } = session::logical(
+                template,
+                &database,
+                &db,
+                statement,
+                promql,
+                None,
+                &limits,
+                Utc::now(),
+            )
+            .await?;
             let mut parameters = BTreeMap::new();
             for (name, kind) in plan.get_parameter_types()? {
                 if let Some(kind) = kind {

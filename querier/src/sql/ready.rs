@@ -44,7 +44,7 @@ impl ReadyPlan {
 }
 
 /// Operators with another scan, and with nothing in them of an earlier run.
-fn on_scan(
+pub(super) fn on_scan(
     plan: &Arc<dyn ExecutionPlan>,
     change: &dyn Fn(&ScanExec) -> ScanExec,
 ) -> Result<Arc<dyn ExecutionPlan>> {

@@ -27,6 +27,7 @@ use datafusion::physical_plan::{
 use futures::stream;
 use tidelake_catalog::model::{Column, TimeRange};
 use tidelake_catalog::panics;
+use tidelake_catalog::segment::ReadCounts;
 use tidelake_catalog::segment::scan::Edge;
 use tokio::task::JoinSet;
 
@@ -35,6 +36,7 @@ use super::error::SqlError;
 use super::pushdown::Pushed;
 use super::source::RowUnit;
 use super::view::TableView;
+use crate::promql::source::Part;
 use crate::read_metrics;
 
 /// Fewer rows than this are not worth another partition.
@@ -83,6 +85,8 @@ impl ScanSummary {
 pub(super) struct ScanExec {
     layout: Arc<Layout>,
     partitions: Vec<Vec<Arc<dyn RowUnit>>>,
+    /// The units of all partitions in the order of their series.
+    units: Vec<Arc<dyn RowUnit>>,
     summary: ScanSummary,
     /// Rows after which a partition may stop.
     limit: Option<usize>,
@@ -100,7 +104,7 @@ impl ScanExec {
         limit: Option<usize>,
         target_partitions: usize,
     ) -> Self {
-        let partitions = spread(units, target_partitions);
+        let partitions = spread(units.clone(), target_partitions);
         // The units are sorted, but neither across units nor by columns that every query selects:
         // no order is promised.
         let properties = PlanProperties::new(
@@ -112,6 +116,7 @@ impl ScanExec {
         Self {
             layout: Arc::new(layout),
             partitions,
+            units,
             summary,
             limit,
             is_filtered: false,
@@ -133,13 +138,49 @@ impl ScanExec {
     pub fn over(&self, units: Vec<Arc<dyn RowUnit>>, summary: ScanSummary) -> Self {
         Self {
             layout: Arc::clone(&self.layout),
-            partitions: vec![units],
+            partitions: vec![units.clone()],
+            units,
             summary,
             limit: self.limit,
             is_filtered: self.is_filtered,
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::clone(&self.properties),
         }
+    }
+
+    /// The same over a part of the series, in at most so many partitions.
+    pub fn part(&self, part: Part, partitions: usize) -> Self {
+        let units = self.units[part.range(self.units.len())].to_vec();
+        let partitions = spread(units.clone(), partitions);
+        let properties = PlanProperties::clone(&self.properties)
+            .with_partitioning(Partitioning::UnknownPartitioning(partitions.len()));
+        Self {
+            layout: Arc::clone(&self.layout),
+            partitions,
+            units,
+            summary: self.summary.clone(),
+            limit: self.limit,
+            is_filtered: self.is_filtered,
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties: Arc::new(properties),
+        }
+    }
+
+    /// How many units there are.
+    pub fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Most rows that they hold together.
+    pub fn rows(&self) -> u64 {
+        total_rows(&self.units)
+    }
+
+    /// What was read for it so far.
+    pub fn reads(&self) -> ReadCounts {
+        // All units are of one scan.
+        let first = self.units.first();
+        first.map(|unit| unit.reads().0).unwrap_or_default()
     }
 
     /// The same below a filter. First and last times are of no use to it, and DataFusion fails over

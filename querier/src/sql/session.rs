@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::common::ParamValues;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -53,11 +54,16 @@ pub(super) struct Planned {
     pub is_small: bool,
     /// To read, at most, if that is known; as many as can be if rows may be made of few.
     pub rows: Option<u64>,
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
+    pub plan: Arc<dyn ExecutionPlan>,
+    pub context: Arc<TaskContext>,
 }
 
 impl Planned {
+    /// Whether it reads at least so many rows.
+    pub fn reads(&self, rows: u64) -> bool {
+        self.rows.is_none_or(|all| all >= rows)
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<SendableRecordBatchStream, SqlError> {
         Ok(execute_stream(self.plan, self.context)?)
@@ -155,6 +161,8 @@ pub(super) struct Planning {
     /// Of a client of PostgreSQL.
     pub session: Option<Arc<PgSession>>,
     pub limits: Arc<QueryLimits>,
+    /// As of when `now()` is.
+    pub started: DateTime<Utc>,
 }
 
 impl Planning {
@@ -209,12 +217,14 @@ impl Planning {
             promql,
             session,
             limits,
+            self.started,
         )
         .await
     }
 
     fn state(&self, template: &SessionState) -> SessionState {
-        state(template, &self.db, self.session.as_ref(), &self.limits)
+        let session = self.session.as_ref();
+        state(template, &self.db, session, &self.limits, self.started)
     }
 
     /// Plans a statement of a shape whose plan is kept; `None` if there is none.
@@ -255,7 +265,8 @@ impl Planning {
         let size = size(&plan).await?;
         let nobody = QueryLimits::new(QueryMemory::unlimited().pool(), None, None);
         let small = &self.templates.small;
-        let state = state(small, &self.db, self.session.as_ref(), &nobody);
+        let session = self.session.as_ref();
+        let state = state(small, &self.db, session, &nobody, self.started);
         let Planned { plan, context, .. } = physical(state, plan, size, &nobody).await?;
         known.keep(|| ReadyPlan::of(&plan, context.session_config().clone()));
         Ok(())
@@ -498,6 +509,7 @@ fn state(
     db: &str,
     session: Option<&Arc<PgSession>>,
     limits: &Arc<QueryLimits>,
+    started: DateTime<Utc>,
 ) -> SessionState {
     let mut state = template.clone();
     let options = state.config_mut().options_mut();
@@ -509,6 +521,7 @@ fn state(
     let limits = LimitsExtension(Arc::clone(limits));
     options.extensions.insert(limits);
     state.mark_start_execution();
+    state.execution_props_mut().query_execution_start_time = Some(started);
     state
 }
 
@@ -526,8 +539,9 @@ pub(super) async fn logical(
     promql: Option<&Arc<PromqlCalls>>,
     session: Option<&Arc<PgSession>>,
     limits: &Arc<QueryLimits>,
+    started: DateTime<Utc>,
 ) -> Result<Session, SqlError> {
-    let mut state = state(template, db, session, limits);
+    let mut state = state(template, db, session, limits, started);
     if let Some(promql) = promql {
         state.register_udtf(
             PROMQL_FUNCTION,

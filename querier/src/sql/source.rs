@@ -14,6 +14,7 @@ use tidelake_catalog::segment::{ReadCounts, Series, SortedRows};
 use super::error::SqlError;
 use super::retention::RetentionSetting;
 use crate::promql::source::SampleSource;
+use crate::tables::State;
 
 /// Rows of one table that a query asks for.
 #[derive(Debug, Clone)]
@@ -62,6 +63,11 @@ pub trait RowSource: Debug + Send + Sync + 'static {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<Arc<Series>>, SqlError>;
+
+    /// What another process needs to read the same as was read so far; `None` if it cannot.
+    fn noted(&self) -> Option<State> {
+        None
+    }
 
     /// The distinct names in the metrics table of a database.
     async fn metric_names(&self, db: &str) -> Result<Vec<String>, SqlError>;

@@ -20,8 +20,8 @@ const COMMANDS: [&str; 3] = ["DELETE", "DROP", "ALTER"];
 /// Bytes of a text that is short.
 const SHORT_BYTES: usize = 2 << 10;
 
-/// Characters of a text that are kept to be shown.
-const MAX_SHOWN_CHARS: usize = 2000;
+/// Characters of a text that are kept to be shown: all of a short one.
+const MAX_SHOWN_CHARS: usize = SHORT_BYTES;
 
 /// A text of one statement, cut into tokens and within the limits that can be seen from these.
 #[derive(Debug, Clone)]

@@ -1,6 +1,5 @@
 //! States of tables that do not move: of the past, or as another process sees them now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,8 +14,8 @@ use super::recent::RecentChunk;
 pub struct State {
     /// The catalog. What is expired is expired as of its time.
     pub snapshot: Arc<Snapshot>,
-    /// Chunks of recent rows, by database and table.
-    pub recent: HashMap<(String, String), Vec<RecentChunk>>,
+    /// Chunks of recent rows of tables.
+    pub recent: Vec<StateChunks>,
 }
 
 impl State {
@@ -24,15 +23,30 @@ impl State {
     pub fn of(snapshot: Arc<Snapshot>) -> Self {
         Self {
             snapshot,
-            recent: HashMap::new(),
+            recent: Vec::new(),
         }
     }
 
     /// The chunks of a table.
-    pub(super) fn chunks(&self, database: &str, table: &str) -> Vec<RecentChunk> {
-        let key = (database.to_owned(), table.to_owned());
-        self.recent.get(&key).cloned().unwrap_or_default()
+    pub(super) fn chunks(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentChunk> {
+        let is_it =
+            |of: &&StateChunks| (&*of.database, &*of.table, of.range) == (database, table, range);
+        let found = self.recent.iter().find(is_it);
+        found.map(|of| of.chunks.clone()).unwrap_or_default()
     }
+}
+
+/// Chunks of recent rows of a table, with times in a range.
+#[derive(Debug, Clone)]
+pub struct StateChunks {
+    /// Of which table.
+    pub database: String,
+    /// Of which table.
+    pub table: String,
+    /// What was asked for.
+    pub range: TimeRange,
+    /// What there was.
+    pub chunks: Vec<RecentChunk>,
 }
 
 /// Notes what a query reads, so that another process can read the same.
@@ -88,20 +102,23 @@ impl StateNotes {
         read
     }
 
-    /// What was read. `None` if a table was read for several ranges: there may be several states of
-    /// it.
+    /// What was read. `None` if a table changed between readings of several ranges.
     pub(crate) fn state(&self) -> Option<State> {
         let tables = self.tables.lock();
         let mut snapshot = Snapshot::empty_at(self.now_ms);
-        let mut recent = HashMap::new();
+        let mut recent = Vec::with_capacity(tables.len());
         for noted in &*tables {
             let (database, table) = (&noted.database, &noted.table);
             let (chunks, there) = noted.read.get()?;
-            snapshot.add_table(there, database, table, noted.range);
-            let known = recent.insert((database.clone(), table.clone()), chunks.clone());
-            if known.is_some() {
+            if !snapshot.add_table(there, database, table, noted.range) {
                 return None;
             }
+            recent.push(StateChunks {
+                database: database.clone(),
+                table: table.clone(),
+                range: noted.range,
+                chunks: chunks.clone(),
+            });
         }
         Some(State {
             snapshot: Arc::new(snapshot),

@@ -60,6 +60,17 @@ pub(crate) fn row(series: &str, time: i64, cells: &[(&'static str, Cell)]) -> Ro
     }
 }
 
+impl Row {
+    /// A row of the same series.
+    pub(crate) fn at(&self, time: i64, cells: &[(&'static str, Cell)]) -> Self {
+        Self {
+            labels: self.labels.clone(),
+            time,
+            cells: cells.to_vec(),
+        }
+    }
+}
+
 /// A row with one float in the field `value`.
 pub(crate) fn sample(series: &str, time: i64, value: f64) -> Row {
     row(series, time, &[("value", Cell::Float(value))])

@@ -45,6 +45,42 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
+    /// Adds what the next batch came to, whose first rows go into the last block of this. Gives it
+    /// back if only a [`Folder`] can do that.
+    pub fn append(
+        &mut self,
+        next: Self,
+        spec: &Aggregate,
+        steps: usize,
+        limits: &Arc<Limits>,
+    ) -> Result<Option<Self>, QueryError> {
+        let is_folded = !next.head.list.iter().any(begins_block);
+        let Some(block) = self.blocks.last_mut() else {
+            return Ok(Some(next));
+        };
+        if !is_folded || next.head.list.iter().any(Row::has_histograms) {
+            return Ok(Some(next));
+        }
+        let mut charge = match self.charge.take() {
+            Some(charge) => charge,
+            None => limits.charge(0)?,
+        };
+        let known = block.iter().zip(0..);
+        let mut positions = known
+            .map(|(group, at)| (group.labels.clone(), at))
+            .collect();
+        for row in &next.head.list {
+            limits.check()?;
+            fold(row, spec, steps, block, &mut positions, &mut charge)?;
+        }
+        self.blocks.extend(next.blocks);
+        if let Some(more) = next.charge {
+            charge.merge(more);
+        }
+        self.charge = Some(charge);
+        Ok(None)
+    }
+
     /// How many rows and groups it has.
     pub fn groups(&self) -> usize {
         self.head.list.len() + self.blocks.iter().map(Vec::len).sum::<usize>()
@@ -85,25 +121,9 @@ pub(crate) fn partial(
             positions.clear();
             blocks.push(Vec::new());
         }
-        let Some(block) = blocks.last_mut() else {
-            continue;
-        };
-        charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
-        let key = group_labels(&row.labels, &spec.grouping, spec.without);
-        let position = match positions.entry(key) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                charge.take(state_bytes(spec.op, steps) + GROUP_BYTES + labels_bytes(new.key()))?;
-                block.push(PartialGroup {
-                    labels: new.key().clone(),
-                    drop_name: false,
-                    floats: Accumulator::new(spec.op, steps),
-                });
-                *new.insert(block.len() - 1)
-            }
-        };
-        block[position].drop_name |= row.drop_name;
-        block[position].floats.add(row);
+        if let Some(block) = blocks.last_mut() {
+            fold(row, spec, steps, block, &mut positions, &mut charge)?;
+        }
     }
     let head = rows.map(|mut rows| {
         rows.truncate(first);
@@ -114,6 +134,34 @@ pub(crate) fn partial(
         blocks,
         charge: Some(charge),
     })
+}
+
+/// Folds a row into a block, whose groups have these positions.
+fn fold(
+    row: &Row,
+    spec: &Aggregate,
+    steps: usize,
+    block: &mut Vec<PartialGroup>,
+    positions: &mut HashMap<Labels, usize>,
+    charge: &mut Charge,
+) -> Result<(), QueryError> {
+    charge.reserve(labels_in_work_bytes(row.labels.as_str().len()))?;
+    let key = group_labels(&row.labels, &spec.grouping, spec.without);
+    let position = match positions.entry(key) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(new) => {
+            charge.take(state_bytes(spec.op, steps) + GROUP_BYTES + labels_bytes(new.key()))?;
+            block.push(PartialGroup {
+                labels: new.key().clone(),
+                drop_name: false,
+                floats: Accumulator::new(spec.op, steps),
+            });
+            *new.insert(block.len() - 1)
+        }
+    };
+    block[position].drop_name |= row.drop_name;
+    block[position].floats.add(row);
+    Ok(())
 }
 
 fn state_bytes(op: AggregateOp, steps: usize) -> usize {

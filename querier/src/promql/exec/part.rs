@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
 use prost::Message;
 use tidelake_catalog::panics;
 use tidelake_catalog::segment::ReadCounts;
-use tokio::sync::mpsc;
 
 use super::super::plan::aggregate::Aggregation;
 use super::super::plan::codec::{CodecError, Fragment, numbered};
 use super::super::plan::{Stage, Unit};
 use super::super::source::{Part, SampleSource};
 use super::annotations::Remark;
+use super::fold::Partial;
 use super::grid::{Grid, Place};
 use super::limits::Limits;
 use super::profile::Profile;
@@ -24,15 +24,12 @@ use super::spread::{Extent, Shape};
 use super::stats::StepCounts;
 use super::work::Work;
 use super::{EngineOptions, QueryError};
+use crate::parts::{Frame, Frames, MAX_FRAME_BYTES, answer};
 
 /// The version of these messages.
 pub(crate) const VERSION: u32 = 1;
-/// Frames that wait for their reader.
-const WAITING: usize = 4;
-/// How often whoever waits hears that something is going on.
-const ALIVE: Duration = Duration::from_secs(1);
-/// Most bytes of a frame.
-pub const MAX_FRAME_BYTES: usize = 256 << 20;
+/// Rows and groups beyond which a unit takes no more batches.
+const UNIT_GROUPS: usize = 16 << 10;
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Message)]
@@ -131,6 +128,17 @@ impl GridMessage {
             is_divisible: false,
         })
     }
+}
+
+/// What some batches came to.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UnitMessage {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub batches: u32,
+    /// See [`Partial::encode`].
+    #[prost(bytes = "vec", tag = "2")]
+    pub partial: Vec<u8>,
 }
 
 /// What is said at the end of a part.
@@ -241,53 +249,6 @@ impl ProfileMessage {
     }
 }
 
-/// A piece of the answer: a byte that says of what kind it is, and its content.
-pub(crate) enum Frame {
-    /// It goes on.
-    Alive,
-    /// What a batch came to, see [`super::fold::Partial::encode`].
-    Unit(Bytes),
-    /// There is no more.
-    End(EndMessage),
-    /// There is no more, and some of it is missing.
-    Error(String),
-}
-
-impl Frame {
-    fn bytes(&self) -> Bytes {
-        let (kind, content) = match self {
-            Self::Alive => (0, Bytes::new()),
-            Self::Unit(unit) => (1, unit.clone()),
-            Self::End(end) => (2, end.encode_to_vec().into()),
-            Self::Error(error) => (3, Bytes::copy_from_slice(error.as_bytes())),
-        };
-        let mut bytes = BytesMut::with_capacity(1 + content.len());
-        bytes.extend_from_slice(&[kind]);
-        bytes.extend_from_slice(&content);
-        bytes.freeze()
-    }
-
-    /// The frame that bytes are.
-    ///
-    /// # Errors
-    /// If they are none.
-    pub fn read(mut bytes: Bytes) -> Result<Self, String> {
-        if bytes.is_empty() {
-            return Err("a frame is empty".to_owned());
-        }
-        let kind = bytes.split_to(1)[0];
-        match kind {
-            0 => Ok(Self::Alive),
-            1 => Ok(Self::Unit(bytes)),
-            2 => EndMessage::decode(bytes)
-                .map(Self::End)
-                .map_err(|error| format!("the end of its answer cannot be read: {error}")),
-            3 => Ok(Self::Error(String::from_utf8_lossy(&bytes).into_owned())),
-            _ => Err(format!("a frame is of the unknown kind {kind}")),
-        }
-    }
-}
-
 /// Why a part cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
@@ -335,12 +296,12 @@ pub(crate) fn compute(
     };
     let fragment = Fragment::decode(&message.fragment, &options)?;
     let node = Arc::clone(fragment.node());
-    let is_partial = node
+    let spec = node
         .operator_as::<Aggregation>()
-        .is_some_and(Aggregation::is_partial);
-    if !is_partial {
+        .and_then(Aggregation::partial);
+    let Some(spec) = spec.cloned() else {
         return Err(PartError::Refused("only partial aggregations are computed"));
-    }
+    };
     let grid = message
         .grid
         .as_ref()
@@ -378,31 +339,38 @@ pub(crate) fn compute(
         batches: message.batches,
     });
     let work = Arc::new(work);
-    let (to, frames) = mpsc::channel(WAITING);
     let lane = work.lane.clone();
-    let running = async move {
+    let run = async move |to: Frames| {
         let extent = Extent {
             part,
             fragment: None,
         };
-        let stage: Stage = Arc::new(|unit, _| match unit {
-            Unit::Partial(partial) => Ok(Unit::Bytes(partial.encode().into())),
-            unit => Ok(unit),
-        });
+        let stage: Stage = Arc::new(|unit, _| Ok(unit));
         let mut units = node.units(grid, extent, &work, stage).await?;
+        // Batches that go into the same blocks are one unit.
+        let mut pending: Option<(Partial, u32)> = None;
         while let Some(unit) = units.next().await {
-            let Unit::Bytes(bytes) = unit? else {
+            let Unit::Partial(next) = unit? else {
                 return Err(QueryError::Execution("a part has rows".to_owned()));
             };
-            if bytes.len() >= MAX_FRAME_BYTES {
-                let error = format!("a batch came to {} bytes", bytes.len());
-                return Err(QueryError::Execution(error));
-            }
-            if to.send(Frame::Unit(bytes)).await.is_err() {
-                return Err(QueryError::Canceled);
+            let next = match &mut pending {
+                Some((partial, batches)) if partial.groups() < UNIT_GROUPS => {
+                    let left = partial.append(next, &spec, grid.count, &work.limits)?;
+                    *batches += u32::from(left.is_none());
+                    left
+                }
+                _ => Some(next),
+            };
+            if let Some(next) = next
+                && let Some((partial, batches)) = pending.replace((next, 1))
+            {
+                send(&to, &partial, batches).await?;
             }
         }
         drop(units);
+        if let Some((partial, batches)) = pending {
+            send(&to, &partial, batches).await?;
+        }
         let operators = numbered(&node);
         let profiles = operators.iter().filter_map(|node| node.profile());
         let end = EndMessage {
@@ -414,48 +382,33 @@ pub(crate) fn compute(
                 .map(|profile| ProfileMessage::of(profile))
                 .collect(),
         };
-        let _ = to.send(Frame::End(end)).await;
+        let _ = to.send(Frame::End(end.encode_to_vec().into())).await;
         Ok(())
     };
-    let running = async move { lane.there(panics::caught(running)).await };
-    Ok(answer(frames, running).boxed())
+    Ok(answer(async move |to| {
+        let done = lane.there(panics::caught(run(to))).await;
+        match done {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(error.to_string()),
+            Ok(Err(panicked)) => Err(panicked.to_string()),
+            Err(_) => Err("the server stops".to_owned()),
+        }
+    }))
 }
 
-/// Frames as they come, signs of life between them, and at last the error of what makes them.
-fn answer<E: std::fmt::Display>(
-    frames: mpsc::Receiver<Frame>,
-    running: impl Future<Output = Result<Result<Result<(), QueryError>, panics::Panicked>, E>>
-    + Send
-    + 'static,
-) -> impl stream::Stream<Item = Bytes> + Send {
-    let running = Box::pin(running);
-    stream::unfold(
-        (frames, Some(running)),
-        async |(mut frames, mut running)| {
-            loop {
-                let Some(work) = running.as_mut() else {
-                    let frame = frames.recv().await?;
-                    return Some((frame.bytes(), (frames, running)));
-                };
-                tokio::select! {
-                    biased;
-                    Some(frame) = frames.recv() => return Some((frame.bytes(), (frames, running))),
-                    ended = work => {
-                        running = None;
-                        let error = match ended {
-                            Ok(Ok(Ok(()))) => continue,
-                            Ok(Ok(Err(error))) => error.to_string(),
-                            Ok(Err(panicked)) => panicked.to_string(),
-                            Err(error) => error.to_string(),
-                        };
-                        frames.close();
-                        return Some((Frame::Error(error).bytes(), (frames, running)));
-                    }
-                    () = tokio::time::sleep(ALIVE) => {
-                        return Some((Frame::Alive.bytes(), (frames, running)));
-                    }
-                }
-            }
-        },
-    )
+/// Sends what so many batches came to.
+async fn send(to: &Frames, partial: &Partial, batches: u32) -> Result<(), QueryError> {
+    let unit = UnitMessage {
+        batches,
+        partial: partial.encode(),
+    };
+    let bytes = unit.encode_to_vec();
+    if bytes.len() >= MAX_FRAME_BYTES {
+        return Err(QueryError::Execution(format!(
+            "a batch came to {} bytes",
+            bytes.len()
+        )));
+    }
+    let sent = to.send(Frame::Unit(bytes.into())).await;
+    sent.map_err(|_| QueryError::Canceled)
 }

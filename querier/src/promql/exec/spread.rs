@@ -9,13 +9,9 @@
 //! done here: a lost process costs time, and never changes an answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use datafusion::common::runtime::SpawnedTask;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt};
+use futures::{StreamExt, stream};
 use prost::Message;
 use tidelake_catalog::panics;
 use tokio::sync::mpsc;
@@ -26,58 +22,16 @@ use super::super::plan::codec::{encode_operator, numbered};
 use super::super::plan::{Input, Inputs, PromExec, Unit, Units};
 use super::super::source::{Part, SelectedSeries, SeriesParts};
 use super::annotations::Collector;
-use super::part::{EndMessage, Frame, GridMessage, PartMessage, VERSION};
+use super::part::{EndMessage, GridMessage, PartMessage, UnitMessage, VERSION};
 use super::profile::TaskRun;
 use super::work::{Computing, Work};
 use super::{EngineOptions, QueryError, QueryParams};
+use crate::parts::{self, Asked, Frame, PartKind, PartRequest, Worker, Workers};
 use crate::samples::source_error;
 use crate::tables::State;
 
-/// What has fewer rows is computed where it is asked for: about 100 ms of a processor.
-pub(super) const FEW_ROWS: u64 = 1 << 20;
 /// Batches of a part that wait for those of the parts before it.
 const WAITING: usize = 16;
-/// A process that is silent for so long is given up.
-const SILENCE: Duration = Duration::from_secs(4);
-
-/// Who takes a part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Worker {
-    /// This process.
-    Here,
-    /// The process of this name.
-    Node(Arc<str>),
-}
-
-/// What another process is asked for.
-#[derive(Debug, Clone)]
-pub struct PartRequest {
-    /// What is to be done, for [`crate::Querier::part`].
-    pub head: Bytes,
-    /// What is to be read.
-    pub state: Arc<State>,
-}
-
-/// Other processes that compute parts of queries.
-#[async_trait]
-pub trait Workers: std::fmt::Debug + Send + Sync {
-    /// Whether there is any.
-    fn has_any(&self) -> bool;
-
-    /// Who takes the parts of the series of a database, one after the other; this process is one of
-    /// them. The same process gets the same part as far as that is possible: it has it in its cache.
-    fn order(&self, database: &str) -> Vec<Worker>;
-
-    /// Has a part computed: frames as [`crate::Querier::part`] makes them.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    async fn ask(
-        &self,
-        node: &str,
-        request: PartRequest,
-    ) -> Result<BoxStream<'static, Result<Bytes, String>>, String>;
-}
 
 /// Which series an operator reads, and whether others may read some of them.
 #[derive(Debug, Clone, Copy)]
@@ -161,17 +115,10 @@ impl Spread {
         if selected.rows < spread.options.distributed_query_rows || selected.batches < 2 {
             return None;
         }
-        let parts = Arc::clone(selected.parts.as_ref()?);
-        let state = parts.state()?;
+        let series = Arc::clone(selected.parts.as_ref()?);
+        let state = series.state()?;
         let database = state.snapshot.databases().next()?;
-        let mut workers = spread.workers.order(&database.name);
-        while workers.len() > selected.batches {
-            let last_other = workers.iter().rposition(|worker| *worker != Worker::Here);
-            workers.remove(last_other?);
-        }
-        if workers.len() < 2 {
-            return None;
-        }
+        let workers = parts::takers(&*spread.workers, &database.name, selected.batches)?;
         let operators = numbered(&spread.root);
         let node = operators.get(fragment as usize)?;
         let options = &spread.options;
@@ -197,7 +144,7 @@ impl Spread {
             workers,
             message,
             state,
-            parts,
+            series,
             // From the operator down to the selector.
             operators: chain(node),
             work: Arc::clone(work),
@@ -223,8 +170,7 @@ impl Work {
     /// one selector and nothing else.
     pub fn fragment(&self, node: &PromExec) -> Option<u32> {
         let spread = self.spread.as_ref()?;
-        node.operator_as::<Aggregation>()
-            .filter(|operator| operator.is_partial())?;
+        node.operator_as::<Aggregation>()?.partial()?;
         let mut below = node;
         loop {
             let mut inputs = below.inputs().iter().filter_map(Input::node);
@@ -245,7 +191,7 @@ pub(crate) struct Parts {
     workers: Vec<Worker>,
     message: PartMessage,
     state: Arc<State>,
-    parts: Arc<dyn SeriesParts>,
+    series: Arc<dyn SeriesParts>,
     operators: Vec<PromExec>,
     work: Arc<Work>,
     spread: Spread,
@@ -326,7 +272,7 @@ impl Parts {
                 }
             }
         }
-        let mut units = computing.run(self.parts.read(part)).skip(sent);
+        let mut units = computing.run(self.series.read(part)).skip(sent);
         while let Some(unit) = units.next().await {
             run.batches += 1;
             let is_last = unit.is_err();
@@ -363,34 +309,31 @@ impl Parts {
         };
         let request = PartRequest {
             head: message.encode_to_vec().into(),
+            kind: PartKind::Promql,
             state: Arc::clone(&self.state),
         };
-        let silent = |_| format!("it is silent for {} s", SILENCE.as_secs());
-        let asked = self.spread.workers.ask(node, request);
-        let frames = tokio::time::timeout(SILENCE, asked).await;
-        let mut frames = frames.map_err(silent)??;
-        let mut bytes = 0;
+        let mut asked = Asked::ask(&*self.spread.workers, node, request).await?;
         loop {
-            let frame = tokio::time::timeout(SILENCE, frames.next()).await;
-            let frame = frame.map_err(silent)?;
-            let frame = frame.ok_or("its answer ends early")??;
-            bytes += frame.len() as u64;
-            match Frame::read(frame)? {
-                Frame::Alive => {}
+            match asked.next().await? {
                 Frame::Unit(unit) => {
-                    *sent += 1;
-                    if to.send(Ok(Unit::Bytes(unit))).await.is_err() {
-                        return Ok(bytes);
+                    let unit = UnitMessage::decode(unit);
+                    let unit = unit.map_err(|error| format!("a unit cannot be read: {error}"))?;
+                    *sent += unit.batches as usize;
+                    let unit = Unit::Bytes(unit.partial.into());
+                    if to.send(Ok(unit)).await.is_err() {
+                        return Ok(asked.bytes);
                     }
                 }
-                Frame::Error(error) => return Err(error),
                 Frame::End(end) => {
+                    let end = EndMessage::decode(end);
+                    let end = end.map_err(|error| format!("its end cannot be read: {error}"))?;
                     if let Err(error) = self.ended(end) {
                         // More was read than may be.
-                        let _ = to.send(Err(error)).boxed().await;
+                        let _ = to.send(Err(error)).await;
                     }
-                    return Ok(bytes);
+                    return Ok(asked.bytes);
                 }
+                frame => return Err(format!("it says {frame:?}")),
             }
         }
     }

@@ -182,9 +182,9 @@ impl Operator for Aggregation {
 }
 
 impl Aggregation {
-    /// Whether it is the part of an aggregation that other processes can do.
-    pub fn is_partial(&self) -> bool {
-        self.mode == Mode::Partial
+    /// What it does, if it is the part of an aggregation that other processes can do.
+    pub fn partial(&self) -> Option<&Arc<Aggregate>> {
+        (self.mode == Mode::Partial).then_some(&self.spec)
     }
 
     /// Puts together what the partial operator made of all batches, in the order of their series.
