@@ -5,6 +5,7 @@ whoever took them; what a dead or stopped ingester had acknowledged is there."""
 import random
 import signal
 import time
+from urllib.parse import quote
 
 from harness import Tidelake, eventually, folder, free_ports, prometheus_api, request
 
@@ -18,6 +19,7 @@ class Node(Tidelake):
         where = place / name
         where.mkdir(exist_ok=True)
         more = ["--node", name, "--roles", roles, "--lease-ms", str(LEASE_MS), "--pg-listen", ""]
+        more += ["--distributed-query-rows", "1"]
         super().__init__(options.bin, where, ["--data-dir", place / "store"], port, more)
 
     def cells(self, table):
@@ -53,10 +55,11 @@ def run(options):
         roles(cluster)
         seen = at_once(cluster)
         cells = overlapping(cluster)
+        parts = spread(cluster, stack)
         deleted(cluster)
         waited = adopted(cluster, stack)
         stopped(cluster)
-    return f"{seen} points seen at once, {cells} cells of which the last write counts, a dead node adopted after {waited:.1f} s"
+    return f"{seen} points seen at once, {cells} cells of which the last write counts, {parts}, a dead node adopted after {waited:.1f} s"
 
 
 def roles(cluster):
@@ -116,6 +119,40 @@ def overlapping(cluster):
 def same(found, want, when):
     wrong = [(cell, found.get(cell), value) for cell, value in want.items() if found.get(cell) != value]
     assert not wrong and len(found) == len(want), f"{when}: cell, found, expected: {wrong[:3]}"
+
+
+def spread(cluster, stack):
+    """Queriers compute parts of each other's aggregations, and all of them where one is stopped or killed."""
+    asked, helper = cluster.queriers
+    # Each field is a batch, and there are two queriers.
+    query, at = 'sum by (host) ({__name__=~"ov_[uv]"})', BEGIN + 19
+
+    def answer(querier):
+        return prometheus_api(querier.url, "query", query=query, time=at)["result"]
+
+    def task():
+        path = f"/api/v1/explain?analyze=1&format=text&time={at}&query={quote(query)}"
+        status, text = request(f"{asked.url}{path}")
+        assert status == 200, text
+        lines = [line.strip() for line in text.splitlines() if "task on qry2" in line]
+        assert len(lines) == 1, text
+        return lines[0]
+
+    want = answer(helper)
+    assert len(want) == 3 and answer(asked) == want, f"{want} {answer(asked)}"
+    eventually("a part that the other querier computes", lambda: "bytes=0" not in task() and "because" not in task(), 10)
+    helper.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    assert answer(asked) == want
+    stopped_for = time.monotonic() - began
+    assert stopped_for < 7, stopped_for
+    helper.process.send_signal(signal.SIGCONT)
+    helper.stop(signal.SIGKILL)
+    assert answer(asked) == want
+    assert "here because" in task(), task()
+    cluster.queriers[1] = stack.enter_context(cluster.node("qry2", "query"))
+    eventually("a part that the new querier computes", lambda: "because" not in task(), 10)
+    return f"answers of two queriers alike with one of them stopped ({stopped_for:.1f} s) and killed"
 
 
 def deleted(cluster):
