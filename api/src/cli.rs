@@ -1,11 +1,13 @@
 //! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store; `status`,
-//! `cluster` and `import` ask a running server; `query`, `sql` and `export` do, or read a store.
+//! `cluster` and `import` ask a running server; `query`, `sql` and `export` do, or read a store; `pull`
+//! reads one.
 mod cluster;
 mod doctor;
 mod export;
 mod import;
 mod opened_store;
 mod output;
+mod pull;
 mod query;
 mod remote;
 mod sql;
@@ -25,6 +27,7 @@ use self::cluster::ClusterArgs;
 use self::doctor::DoctorArgs;
 use self::export::ExportArgs;
 use self::import::ImportArgs;
+use self::pull::PullArgs;
 use self::query::QueryArgs;
 use self::sql::SqlArgs;
 use self::status::StatusArgs;
@@ -60,6 +63,8 @@ enum Command {
     Import(ImportArgs),
     /// Export what a running server, or a store without one, holds: OpenMetrics, line protocol, Parquet, CSV, JSON lines
     Export(ExportArgs),
+    /// Copy a time range of tables or series from a store into a folder that a local server then serves
+    Pull(PullArgs),
     /// Ask a running server, or a store without one, in PromQL: a table, CSV, JSON or a graph
     Query(QueryArgs),
     /// Run SQL on a running server, or on a store without one, at a prompt if no statement is given
@@ -120,7 +125,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     let log = match &command {
         Command::Doctor(_) => "off",
         // Of a store that is read without a server.
-        Command::Query(_) | Command::Sql(_) | Command::Export(_) => "error",
+        Command::Query(_) | Command::Sql(_) | Command::Export(_) | Command::Pull(_) => "error",
         _ => "info",
     };
     start_log(&config, log);
@@ -151,6 +156,10 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
         Command::Export(args) => {
             let out = &mut std::io::stdout();
             runtime.block_on(export::run(&args, out))
+        }
+        Command::Pull(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(pull::run(&args, out))
         }
         Command::Query(args) => {
             let out = &mut std::io::stdout();

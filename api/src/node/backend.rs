@@ -464,6 +464,11 @@ impl Querier {
         Self(self.0.limited(max_read_bytes, max_samples))
     }
 
+    /// What there is to read.
+    pub(crate) fn tables(&self) -> &Tables {
+        self.0.tables()
+    }
+
     /// Most samples that a query may hold.
     pub fn max_samples(&self) -> u64 {
         self.0.promql_options().max_samples
