@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1, Chromium and Python from Debian, Python packages into
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1, Chromium, tmux and Python from Debian, Python packages into
 # a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
 # elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
@@ -15,6 +15,8 @@ done
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
+command -v tmux >/dev/null || missing+=(tmux)
+command -v less >/dev/null || missing+=(less)
 command -v collectd >/dev/null || missing+=(collectd-core libyajl2 libcurl3-gnutls)
 # pgJDBC, where there is a Java to run it.
 if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
