@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def run(options):
             pipes(tidelake, place)
             store(options, tidelake, place, server)
         without_server(tidelake, server)
-    return "prompt, completion, paging, history, graph, Ctrl-C, pipes, a server that is gone, a store without one"
+        reads = beside_writes(options, tidelake, Path(place) / "busy")
+    return f"prompt, completion, paging, history, graph, Ctrl-C, pipes, a server that is gone, a store without one; {reads}"
 
 
 def prompt(terminal, tidelake):
@@ -247,3 +249,29 @@ def without_server(tidelake, server):
     """The server has ended, and the store is read all the same."""
     code, out, error = shell(f"{tidelake} sql --format csv 'SELECT count(*) AS n FROM measured' --data-dir {server.data}", server.data.parent)
     assert (code, out.split(), error) == (0, ["n", str(ROWS)], ""), (code, out, error)
+
+
+def beside_writes(options, tidelake, place):
+    """While a server writes, and flushes five times a second, a reader of its folder sees what was acknowledged before it began."""
+    place.mkdir()
+    acknowledged, ended = [0], threading.Event()
+
+    def write(server):
+        while not ended.is_set():
+            server.lines("\n".join(f"busy n={n}i {n + 1}" for n in range(acknowledged[0], acknowledged[0] + 10)))
+            acknowledged[0] += 10
+
+    with Tidelake(options.bin, place, more=["--flush-interval-ms", "200"]) as server:
+        server.lines("busy n=0i 1")
+        writer = threading.Thread(target=write, args=[server])
+        writer.start()
+        try:
+            for _ in range(10):
+                before = acknowledged[0]
+                code, out, error = shell(f"{tidelake} sql --format csv 'SELECT count(*) AS n FROM busy' --data-dir {server.data}", place)
+                assert (code, error) == (0, ""), (code, error)
+                assert before <= int(out.split()[1]) <= acknowledged[0] + 10, (before, out, acknowledged)
+        finally:
+            ended.set()
+            writer.join()
+    return f"10 reads beside {acknowledged[0]} writes"

@@ -191,7 +191,7 @@ async fn a_frozen_store_changes_nothing_below_and_shows_no_later_commit() {
             frozen.get(hidden).await,
             Err(StoreError::NotFound { .. })
         ));
-        assert!(frozen.get_ranges(hidden, &[0..1]).await.is_err());
+        assert!(frozen.get_ranges(hidden, &[0..1, 1..2]).await.is_err());
         let put = frozen.put_if_absent(hidden, "above").await.unwrap();
         assert_eq!(put, PutOutcome::Created, "{hidden}");
         assert_eq!(frozen.get(hidden).await.unwrap(), "above");
