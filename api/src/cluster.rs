@@ -7,6 +7,7 @@
 //! - `members`: a node lives as long as it answers, or changes its lease, an object of the store.
 //!   That is judged by the asking process's own clock, from change to change.
 //! - `recent_rows`: what all ingesters have in no segment yet, for queries of this process.
+//! - `parts`: parts of large queries, which other processes compute;
 //! - `write_orders`: the clocks of the other ingesters, for the writes of this one.
 //! - `adoption`: the log of a node that is dead is put into segments.
 //!
@@ -40,6 +41,7 @@ pub mod adoption;
 mod calls;
 mod members;
 pub mod messages;
+pub mod parts;
 pub mod recent_rows;
 mod rows_codec;
 mod serve;

@@ -12,6 +12,7 @@ use crate::model::{
     Tokens, Tombstone,
 };
 
+mod extract;
 mod node;
 mod segment;
 

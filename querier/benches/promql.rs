@@ -60,7 +60,9 @@ impl SampleSource for Samples {
         Ok(SelectedSeries {
             series,
             rows: 0,
+            batches: batches.len(),
             stream: futures::stream::iter(batches).boxed(),
+            parts: None,
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
 use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
@@ -14,8 +16,10 @@ use crate::influxql::{self, InfluxqlAnswer, InfluxqlError, Scope, Statement};
 use crate::labels::{self, LabelError, Search};
 use crate::lane::Lane;
 use crate::memory::QueryBytes;
+use crate::promql::exec::part::compute;
 use crate::promql::exec::{
-    EngineOptions, Explained, QueryError, QueryOutput, QueryParams, evaluate, explain_analyze,
+    EngineOptions, Explained, PartError, PartRequest, QueryError, QueryOutput, QueryParams,
+    evaluate, explain_analyze,
 };
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
@@ -154,6 +158,19 @@ impl Querier {
         let (mut explained, warnings) = self.computed(database, options, partial, work).await?;
         explained.annotations.warnings.extend(warnings);
         Ok(explained)
+    }
+
+    /// Computes a part of a query of another process, over the state of the tables that it reads;
+    /// frames come as [`crate::promql::exec::Workers::ask`] hands them on.
+    ///
+    /// # Errors
+    /// If it cannot be begun; what fails later is said in the last frame.
+    pub fn part(&self, request: PartRequest) -> Result<BoxStream<'static, Bytes>, PartError> {
+        let database = request.state.snapshot.databases().next();
+        let database = database.map_or_else(String::new, |database| database.name.to_string());
+        let tables = self.tables.fixed(request.state);
+        let source = Arc::new(DatabaseSamples::new(tables, &database));
+        compute(&request.head, source, &self.promql)
     }
 
     /// Has the samples of a database worked on; all tries together take no longer than one may.

@@ -32,11 +32,11 @@ use crate::labels::{self, LabelError, Search};
 use crate::memory::{QueryBytes, QueryPool};
 use crate::processors::processors;
 use crate::promql::source::{
-    SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples, SeriesShape,
-    SourceError, series_bytes,
+    Part, SampleSource, SelectRequest, SelectedSeries, SeriesBatch, SeriesParts, SeriesSamples,
+    SeriesShape, SeriesStream, SourceError, series_bytes,
 };
 use crate::small::{self, FEW_ROWS, FEW_SERIES};
-use crate::tables::Tables;
+use crate::tables::{State, StateNotes, Tables};
 
 /// The field of the metrics table that holds histograms.
 const HISTOGRAM_FIELD: &str = "histogram";
@@ -311,7 +311,7 @@ pub(crate) fn hold_plan(
 /// as a series is cut to its range after it was read.
 async fn read_here(
     tables: Tables,
-    unit: ScanUnit,
+    unit: Arc<ScanUnit>,
     name: Option<Arc<str>>,
     pool: Arc<QueryPool>,
 ) -> Result<SeriesBatch, SourceError> {
@@ -354,7 +354,7 @@ fn samples_bytes(rows: &SortedRows) -> usize {
 /// Reads a unit of a feed, in a task of its own.
 pub(crate) async fn read_unit(
     tables: Tables,
-    unit: ScanUnit,
+    unit: Arc<ScanUnit>,
     name: Option<Arc<str>>,
     pool: Arc<QueryPool>,
 ) -> Result<SeriesBatch, SourceError> {
@@ -390,9 +390,14 @@ impl SampleSource for DatabaseSamples {
             pool,
             alone,
             part,
+            is_shared,
             is_ordered,
         } = request;
-        let tables = self.tables.counted(&meter);
+        let mut tables = self.tables.counted(&meter);
+        let mut notes = None;
+        if is_shared && let Some((noting, notes_of_it)) = tables.noted() {
+            (tables, notes) = (noting, Some(notes_of_it));
+        }
         let order = match is_ordered {
             true => FeedOrder::Stored,
             false => FeedOrder::Any,
@@ -410,31 +415,24 @@ impl SampleSource for DatabaseSamples {
             small::large().await;
         }
         let jobs = feeds.into_iter().flat_map(|Feed { units, name, .. }| {
-            units.into_iter().map(move |unit| (unit, name.clone()))
+            units
+                .into_iter()
+                .map(move |unit| (Arc::new(unit), name.clone()))
         });
-        let mut jobs: Vec<_> = jobs.collect();
-        let wanted = part.range(jobs.len());
-        let jobs: Vec<_> = jobs.drain(wanted).collect();
-        // To hand over all there is to another thread gains nothing.
-        let is_single = alone && jobs.len() == 1;
-        let read = move |(unit, name)| {
-            // The plan is counted as long as units are left.
-            let _ = &planned;
-            let (tables, pool) = (tables.clone(), Arc::clone(&pool));
-            match is_single {
-                true => read_here(tables, unit, name, pool).left_future(),
-                false => read_unit(tables, unit, name, pool).right_future(),
-            }
-        };
-        let stream = stream::iter(jobs)
-            .map(read)
-            .buffered(processors())
-            .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
-            .boxed();
+        let selected = Arc::new(Selected {
+            jobs: jobs.collect(),
+            tables,
+            pool,
+            alone,
+            notes,
+            _planned: planned,
+        });
         Ok(SelectedSeries {
             series,
             rows,
-            stream,
+            batches: selected.jobs.len(),
+            stream: selected.part(part),
+            parts: selected.notes.is_some().then(|| Arc::new(selected) as _),
         })
     }
 
@@ -457,6 +455,51 @@ impl SampleSource for DatabaseSamples {
             label_names: label_names.into_iter().collect(),
             may_have_histograms,
         }))
+    }
+}
+
+/// Series that were found and can be read.
+struct Selected {
+    jobs: Vec<(Arc<ScanUnit>, Option<Arc<str>>)>,
+    tables: Tables,
+    pool: Arc<QueryPool>,
+    /// Whether nothing else of the query is read at the same time.
+    alone: bool,
+    notes: Option<Arc<StateNotes>>,
+    /// The plan is counted as long as anybody may read units of it.
+    _planned: QueryBytes,
+}
+
+impl Selected {
+    fn part(self: &Arc<Self>, part: Part) -> SeriesStream {
+        let jobs = part.range(self.jobs.len());
+        // To hand over all there is to another thread gains nothing.
+        let is_single = self.alone && jobs.len() == 1;
+        let selected = Arc::clone(self);
+        let read = move |job: usize| {
+            let (unit, name) = selected.jobs[job].clone();
+            let (tables, pool) = (selected.tables.clone(), Arc::clone(&selected.pool));
+            match is_single {
+                true => read_here(tables, unit, name, pool).left_future(),
+                false => read_unit(tables, unit, name, pool).right_future(),
+            }
+        };
+        stream::iter(jobs)
+            .map(read)
+            .buffered(processors())
+            .try_filter(|batch| futures::future::ready(!batch.series.is_empty()))
+            .boxed()
+    }
+}
+
+/// The same for whoever shares them with others.
+impl SeriesParts for Arc<Selected> {
+    fn read(&self, part: Part) -> SeriesStream {
+        self.part(part)
+    }
+
+    fn state(&self) -> Option<Arc<State>> {
+        self.notes.as_ref()?.state().map(Arc::new)
     }
 }
 

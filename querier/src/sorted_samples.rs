@@ -114,7 +114,7 @@ impl SortedSamples {
                 // Some of its series may have no samples; what comes first is known only now.
                 let (tables, pool) = (self.tables.clone(), Arc::clone(&self.pool));
                 let SeriesBatch { series: read, held } =
-                    read_unit(tables, unit, feed.name.clone(), pool).await?;
+                    read_unit(tables, Arc::new(unit), feed.name.clone(), pool).await?;
                 self.bytes.merge(held);
                 self.held = self
                     .held

@@ -3,13 +3,14 @@
 //! Recent rows are taken before the catalog's snapshot: a flush in between then shows its rows
 //! twice, which the merge undoes, and never not at all.
 
+mod recent;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::memory::MemoryBudget;
@@ -24,44 +25,15 @@ use tidelake_catalog::segment::{
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
+pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows};
+use self::state::TableState;
+pub use self::state::{State, StateNotes};
+
 use crate::damage::{Damaged, LeftOut};
 use crate::segment_cache::SegmentCache;
 
 /// Segments that are opened at a time.
 const OPEN_AT_ONCE: usize = 16;
-
-/// What there is of a table that is acknowledged but not yet in a segment.
-#[derive(Debug, Default)]
-pub struct Recent {
-    /// Sorted rows, each with its place in the order of writes.
-    pub rows: Vec<(WriteOrder, Arc<SortedRows>)>,
-    /// Who cannot be asked, and why, as sentences.
-    pub missing: Vec<String>,
-}
-
-/// Rows that are acknowledged but not yet in a segment.
-#[async_trait]
-pub trait RecentRows: Send + Sync + 'static {
-    /// Those of a table whose times may lie in the range. When this returns, the catalog has every
-    /// segment that holds other rows which were acknowledged before the call.
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Recent, SegmentError>;
-}
-
-/// A process that only reads what is on the store.
-#[derive(Debug)]
-pub struct NoRecentRows;
-
-#[async_trait]
-impl RecentRows for NoRecentRows {
-    async fn recent(&self, _: &str, _: &str, _: TimeRange) -> Result<Recent, SegmentError> {
-        Ok(Recent::default())
-    }
-}
 
 /// A table and where its rows are.
 #[derive(Debug)]
@@ -89,7 +61,9 @@ struct Inner {
 pub struct Tables {
     inner: Arc<Inner>,
     /// The state that is read; the present one, and recent rows, if there is none.
-    at: Option<Arc<Snapshot>>,
+    at: Option<Arc<State>>,
+    /// Where what is read is noted.
+    notes: Option<Arc<StateNotes>>,
     /// What was left out, if damaged segments may be.
     left_out: Option<Arc<LeftOut>>,
     /// Who counts what is read.
@@ -126,6 +100,7 @@ impl Tables {
         Self {
             inner,
             at: None,
+            notes: None,
             left_out: None,
             meter: None,
             request_price: 0.0,
@@ -186,17 +161,38 @@ impl Tables {
 
     /// The tables as they were in a state of the past: what was in segments then, and nothing else.
     pub fn at(&self, snapshot: Arc<Snapshot>) -> Self {
+        self.fixed(Arc::new(State::of(snapshot)))
+    }
+
+    /// The tables of a state, and nothing else.
+    pub fn fixed(&self, state: Arc<State>) -> Self {
         Self {
-            at: Some(snapshot),
+            at: Some(state),
             ..self.clone()
         }
     }
 
+    /// The same tables, and where it is noted what is read of them; `None` if that may not be the
+    /// same elsewhere.
+    pub(crate) fn noted(&self) -> Option<(Self, Arc<StateNotes>)> {
+        if self.at.is_some() || self.left_out.is_some() {
+            return None;
+        }
+        let notes = StateNotes::new(self.inner.catalog.environment().now_ms());
+        let notes = Arc::new(notes);
+        let tables = Self {
+            notes: Some(Arc::clone(&notes)),
+            ..self.clone()
+        };
+        Some((tables, notes))
+    }
+
     /// The catalog as it is read.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.at
-            .clone()
-            .unwrap_or_else(|| self.inner.catalog.snapshot())
+        match &self.at {
+            Some(state) => Arc::clone(&state.snapshot),
+            None => self.inner.catalog.snapshot(),
+        }
     }
 
     /// Random bits.
@@ -241,10 +237,10 @@ impl Tables {
         };
         let schema = Arc::clone(&table.schema);
         // A state of the past had the rows that were not expired then.
-        let now_ms = if self.at.is_some() {
-            snapshot.time_ms()
-        } else {
-            self.inner.catalog.environment().now_ms()
+        let now_ms = match (&self.at, &self.notes) {
+            (Some(_), _) => snapshot.time_ms(),
+            (None, Some(notes)) => notes.now_ms,
+            (None, None) => self.inner.catalog.environment().now_ms(),
         };
         let kept = database.kept(table, now_ms);
         let metas: Vec<Arc<SegmentMeta>> =
@@ -269,7 +265,7 @@ impl Tables {
         sources.extend(
             recent
                 .into_iter()
-                .map(|(order, rows)| Source::Rows(order, rows)),
+                .map(|chunk| Source::Rows(chunk.order, chunk.rows)),
         );
         Ok(Some(TableSources {
             schema,
@@ -286,10 +282,26 @@ impl Tables {
         database: &str,
         table: &str,
         range: TimeRange,
-    ) -> Result<(Vec<(WriteOrder, Arc<SortedRows>)>, Arc<Snapshot>), SegmentError> {
-        if let Some(snapshot) = &self.at {
-            return Ok((Vec::new(), Arc::clone(snapshot)));
+    ) -> Result<TableState, SegmentError> {
+        if let Some(state) = &self.at {
+            let chunks = state.chunks(database, table);
+            return Ok((chunks, Arc::clone(&state.snapshot)));
         }
+        let Some(notes) = &self.notes else {
+            return self.present(database, table, range).await;
+        };
+        let noted = notes.of(database, table, range);
+        let present = noted.get_or_try_init(|| self.present(database, table, range));
+        present.await.cloned()
+    }
+
+    /// The same of the present state.
+    async fn present(
+        &self,
+        database: &str,
+        table: &str,
+        range: TimeRange,
+    ) -> Result<TableState, SegmentError> {
         let removals = |snapshot: &Snapshot| {
             let table = snapshot.table(database, table)?;
             Some((
@@ -303,7 +315,7 @@ impl Tables {
             let snapshot = self.snapshot();
             if removals(&snapshot) == before {
                 self.note_missing(&recent.missing)?;
-                return Ok((recent.rows, snapshot));
+                return Ok((recent.chunks, snapshot));
             }
         }
     }

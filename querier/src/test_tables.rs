@@ -21,7 +21,7 @@ use tidelake_catalog::snapshot::{SegmentMeta, WalPosition};
 use tidelake_catalog::store::faulty::{Faults, FaultyStore};
 use tidelake_catalog::{Catalog, CatalogOptions, Environment, Store, TableColumns};
 
-use crate::tables::{Recent, RecentRows, Tables};
+use crate::tables::{Recent, RecentChunk, RecentRows, Tables};
 
 pub(crate) use rows::{Cell, Row, labels, matchers, row, sample, words};
 use rows::{fields_of, sorted};
@@ -68,14 +68,18 @@ impl RecentRows for TestRecent {
         // Later than every commit.
         let found = (1 << 60..).zip(chunks);
         let found = found.filter(|(_, (name, rows))| is_asked_for(name, rows));
-        let found = found.map(|(order, (_, rows))| (WriteOrder::of((order, order)), rows));
-        let rows = found.collect();
+        let found = found.map(|(order, (_, rows))| RecentChunk {
+            key: None,
+            order: WriteOrder::of((order, order)),
+            rows,
+        });
+        let chunks = found.collect();
         let event = self.meanwhile.lock().take();
         if let Some(event) = event {
             event.await;
         }
         Ok(Recent {
-            rows,
+            chunks,
             missing: Vec::new(),
         })
     }

@@ -283,8 +283,13 @@ impl RecentRows for OwnRows {
         range: TimeRange,
     ) -> Result<Recent, SegmentError> {
         let recent = self.0.recent(database, table, range).into_iter();
+        let chunks = recent.map(|chunk| RecentChunk {
+            key: None,
+            order: chunk.order,
+            rows: chunk.rows,
+        });
         Ok(Recent {
-            rows: recent.map(|chunk| (chunk.order, chunk.rows)).collect(),
+            chunks: chunks.collect(),
             missing: Vec::new(),
         })
     }

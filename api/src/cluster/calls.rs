@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, StatusCode};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use subtle::ConstantTimeEq;
 use tidelake_catalog::{Environment, PutOutcome, Store, StoreError, keys};
 
 use super::messages::{self, Hello, RecentAsked, Recorded, Seen};
+use super::parts::PartAnswer;
 
 /// How long a flush may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(120);
@@ -119,6 +121,29 @@ impl Calls {
         answer.await.map(drop)
     }
 
+    /// Has a part of a query computed. The answer takes as long as it takes.
+    pub async fn part(&self, address: &str, body: Bytes) -> Result<PartAnswer, CallError> {
+        let request = self
+            .http
+            .post(url(address, messages::PART))
+            .header(AUTHORIZATION, format!("Bearer {}", self.secret))
+            .body(body);
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        if status == StatusCode::OK {
+            let pieces = answer.bytes_stream().map_err(unreachable);
+            return Ok(PartAnswer::Frames(pieces.boxed()));
+        }
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        if status == StatusCode::PRECONDITION_FAILED {
+            let missing = serde_json::from_slice(&bytes);
+            return missing.map(PartAnswer::Missing).map_err(|error| {
+                CallError::Another(format!("it answers something else: {error}"))
+            });
+        }
+        Err(CallError::Refused(format!("{status}: {}", shown(&bytes))))
+    }
+
     async fn ask(
         &self,
         address: &str,
@@ -126,33 +151,40 @@ impl Calls {
         body: &impl Serialize,
         patience: Duration,
     ) -> Result<Bytes, CallError> {
-        let url = match address.contains("://") {
-            true => format!("{address}{path}"),
-            false => format!("http://{address}{path}"),
-        };
         let request = self
             .http
-            .post(url)
+            .post(url(address, path))
             .header(AUTHORIZATION, format!("Bearer {}", self.secret))
             .json(body)
             .timeout(patience);
-        let unreachable = |error: reqwest::Error| {
-            let is_late = error.is_timeout();
-            let text = format!("{:#}", anyhow::Error::from(error.without_url()));
-            match is_late {
-                true => CallError::Late(text),
-                false => CallError::Unreachable(text),
-            }
-        };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(unreachable)?;
-        let text = || String::from_utf8_lossy(&bytes).chars().take(500).collect();
         match status {
             StatusCode::OK | StatusCode::NO_CONTENT => Ok(bytes),
-            StatusCode::CONFLICT => Err(CallError::Another(text())),
-            _ => Err(CallError::Refused(format!("{status}: {}", text()))),
+            StatusCode::CONFLICT => Err(CallError::Another(shown(&bytes))),
+            _ => Err(CallError::Refused(format!("{status}: {}", shown(&bytes)))),
         }
+    }
+}
+
+fn url(address: &str, path: &str) -> String {
+    match address.contains("://") {
+        true => format!("{address}{path}"),
+        false => format!("http://{address}{path}"),
+    }
+}
+
+fn shown(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).chars().take(500).collect()
+}
+
+fn unreachable(error: reqwest::Error) -> CallError {
+    let is_late = error.is_timeout();
+    let text = format!("{:#}", anyhow::Error::from(error.without_url()));
+    match is_late {
+        true => CallError::Late(text),
+        false => CallError::Unreachable(text),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What processes of one store ask each other, by HTTP with bodies of JSON.
+//! What processes of one store ask each other, by HTTP with bodies of JSON, except for [`PART`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,10 @@ pub const RECENT: &str = "/internal/v1/recent";
 pub const FLUSH: &str = "/internal/v1/flush";
 /// Write what I record about myself.
 pub const RECORD: &str = "/internal/v1/record";
+/// Compute a part of a query.
+pub const PART: &str = "/internal/v1/part";
 /// All paths.
-pub const PATHS: [&str; 5] = [HELLO, SEEN, RECENT, FLUSH, RECORD];
+pub const PATHS: [&str; 6] = [HELLO, SEEN, RECENT, FLUSH, RECORD, PART];
 
 /// The answer to [`HELLO`] and [`SEEN`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::{SegmentError, SortedRows, WriteOrder};
 use tidelake_catalog::{CatalogError, Node};
 use tidelake_ingest::Ingester;
-use tidelake_querier::tables::{Recent, RecentRows};
+use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows};
 use tokio::time::Instant;
 
 use super::Cluster;
@@ -45,14 +45,6 @@ pub struct ClusterRows {
     kept: Mutex<HashMap<ChunkKey, Kept>>,
 }
 
-/// A chunk of a life of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct ChunkKey {
-    node: Arc<str>,
-    epoch: u64,
-    id: u64,
-}
-
 #[derive(Debug)]
 struct Kept {
     rows: Arc<SortedRows>,
@@ -65,7 +57,7 @@ struct Kept {
 struct OfNode {
     sequence: u64,
     table_id: u64,
-    rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+    chunks: Vec<RecentChunk>,
 }
 
 impl ClusterRows {
@@ -83,12 +75,7 @@ impl ClusterRows {
         }
     }
 
-    async fn of_own(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Vec<(WriteOrder, Arc<SortedRows>)> {
+    async fn of_own(&self, database: &str, table: &str, range: TimeRange) -> Vec<RecentChunk> {
         let Some(ingester) = &self.own else {
             return Vec::new();
         };
@@ -102,8 +89,17 @@ impl ClusterRows {
             // Matchers are compared with the series of each.
             tokio::task::yield_now().await;
         }
-        let rows = recent.into_iter().map(|chunk| (chunk.order, chunk.rows));
-        rows.collect()
+        let node: Arc<str> = self.cluster.node.as_str().into();
+        let chunks = recent.into_iter().map(|chunk| RecentChunk {
+            key: Some(ChunkKey {
+                node: Arc::clone(&node),
+                epoch: self.cluster.epoch,
+                id: chunk.id,
+            }),
+            order: chunk.order,
+            rows: chunk.rows,
+        });
+        chunks.collect()
     }
 
     /// The rows of another node.
@@ -160,7 +156,7 @@ impl ClusterRows {
         let len = u32::from_le_bytes(*len) as usize;
         let (head, mut rest) = rest.split_at_checked(len).ok_or_else(malformed)?;
         let head: RecentHead = serde_json::from_slice(head).map_err(|error| error.to_string())?;
-        let mut rows = Vec::with_capacity(head.chunks.len());
+        let mut chunks = Vec::with_capacity(head.chunks.len());
         for chunk in head.chunks {
             let key = ChunkKey {
                 node: Arc::clone(&node.name),
@@ -169,11 +165,7 @@ impl ClusterRows {
             };
             let found = match chunk.bytes {
                 None => {
-                    let mut kept = self.kept.lock();
-                    let found = kept.get_mut(&key).map(|kept| {
-                        kept.used = Instant::now();
-                        Arc::clone(&kept.rows)
-                    });
+                    let found = self.kept(&key);
                     found.ok_or("rows that it thinks are here were let go")?
                 }
                 Some(len) => {
@@ -181,22 +173,44 @@ impl ClusterRows {
                     rest = others;
                     let decoded = rows_codec::decode(bytes).map_err(|error| error.to_string())?;
                     let decoded = Arc::new(decoded);
-                    self.keep(key, asked, &decoded);
+                    self.keep(&key, (&asked.database, &asked.table), &decoded);
                     decoded
                 }
             };
             let (first, last, part) = chunk.order;
-            rows.push((WriteOrder::of((first, last)).part(part), found));
+            chunks.push(RecentChunk {
+                key: Some(key),
+                order: WriteOrder::of((first, last)).part(part),
+                rows: found,
+            });
         }
         Ok(OfNode {
             sequence: head.sequence,
             table_id: head.table_id,
-            rows,
+            chunks,
         })
     }
 
+    /// The ingester of this process.
+    pub(super) fn own(&self) -> Option<&Arc<Ingester>> {
+        self.own.as_ref()
+    }
+
+    /// Whether a chunk is one of this process.
+    pub(super) fn is_own(&self, key: &ChunkKey) -> bool {
+        *key.node == *self.cluster.node && key.epoch == self.cluster.epoch
+    }
+
+    /// The rows of a chunk that is kept.
+    pub(super) fn kept(&self, key: &ChunkKey) -> Option<Arc<SortedRows>> {
+        let mut kept = self.kept.lock();
+        let chunk = kept.get_mut(key)?;
+        chunk.used = Instant::now();
+        Some(Arc::clone(&chunk.rows))
+    }
+
     /// Keeps rows if there is memory for them.
-    fn keep(&self, key: ChunkKey, asked: &RecentAsked, rows: &Arc<SortedRows>) {
+    pub(super) fn keep(&self, key: &ChunkKey, table: (&str, &str), rows: &Arc<SortedRows>) {
         let mut kept = self.kept.lock();
         kept.retain(|_, chunk| chunk.used.elapsed() < KEPT);
         // Series have their labels.
@@ -210,10 +224,10 @@ impl ClusterRows {
             let chunk = Kept {
                 rows: Arc::clone(rows),
                 used: Instant::now(),
-                table: (asked.database.clone(), asked.table.clone()),
+                table: (table.0.to_owned(), table.1.to_owned()),
                 _memory: memory,
             };
-            kept.insert(key, chunk);
+            kept.insert(key.clone(), chunk);
         }
     }
 
@@ -229,13 +243,16 @@ impl ClusterRows {
         let snapshot = cluster.catalog.snapshot();
         let writers = cluster.other_writers(&snapshot);
         if writers.is_empty() {
-            let rows = self.of_own(database, table, range).await;
-            return Ok(Tried { rows, failed: None });
+            let chunks = self.of_own(database, table, range).await;
+            return Ok(Tried {
+                chunks,
+                failed: None,
+            });
         }
         let asked = writers
             .iter()
             .map(|node| self.of_node(node, database, table, range));
-        let (mut rows, answers) =
+        let (mut chunks, answers) =
             futures::future::join(self.of_own(database, table, range), join_all(asked)).await;
         let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
         cluster.refresh_to(newest.unwrap_or(0)).await?;
@@ -244,18 +261,18 @@ impl ClusterRows {
         let mut failed = None;
         for (node, answer) in writers.iter().zip(answers) {
             match answer {
-                Ok(answer) if answer.table_id == table_id => rows.extend(answer.rows),
+                Ok(answer) if answer.table_id == table_id => chunks.extend(answer.chunks),
                 // It was dropped, and perhaps made anew.
                 Ok(_) => {}
                 Err(error) => failed = Some((Arc::clone(node), error)),
             }
         }
-        Ok(Tried { rows, failed })
+        Ok(Tried { chunks, failed })
     }
 }
 
 struct Tried {
-    rows: Vec<(WriteOrder, Arc<SortedRows>)>,
+    chunks: Vec<RecentChunk>,
     failed: Option<(Arc<Node>, CallError)>,
 }
 
@@ -274,10 +291,10 @@ impl RecentRows for ClusterRows {
         let give_up = Instant::now() + PATIENCE;
         loop {
             let tried = self.of_all(database, table, range).await;
-            let Tried { rows, failed } = tried.map_err(unavailable)?;
+            let Tried { chunks, failed } = tried.map_err(unavailable)?;
             let Some((node, error)) = failed else {
                 return Ok(Recent {
-                    rows,
+                    chunks,
                     missing: Vec::new(),
                 });
             };
@@ -307,7 +324,7 @@ impl RecentRows for ClusterRows {
                     node.name, node.address
                 );
                 return Ok(Recent {
-                    rows,
+                    chunks,
                     missing: vec![missing],
                 });
             }

@@ -31,6 +31,7 @@ impl Config {
             ("max_query_samples", self.max_query_samples),
             ("max_query_series", self.max_query_series as u64),
             ("max_query_read_bytes", self.max_query_read_bytes),
+            ("distributed_query_rows", self.distributed_query_rows),
             ("lookback_ms", self.lookback_ms),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {

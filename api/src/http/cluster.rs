@@ -2,6 +2,7 @@
 //!
 //! The first need the secret of the store's processes, whatever tokens there are, and are answered
 //! from the registration of the process on.
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,10 +13,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use futures::StreamExt;
 use serde_json::json;
 use tidelake_catalog::Environment;
 
 use crate::cluster::messages::{self, RecentAsked, Recorded, Seen};
+use crate::cluster::parts::{MAX_BODY_BYTES, PartRefused, framed};
 use crate::cluster::{Cluster, NotServed};
 use crate::http::app::App;
 use crate::http::error::Dialect;
@@ -31,6 +34,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route(messages::RECENT, post(recent))
         .route(messages::FLUSH, post(flush))
         .route(messages::RECORD, post(record))
+        .route(messages::PART, post(part))
         .layer(middleware::from_fn(with_secret));
     Router::new()
         .merge(internal)
@@ -103,6 +107,24 @@ async fn flush(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
 async fn record(State(app): State<Arc<App>>, Json(record): Json<Recorded>) -> Response {
     match app.service.record(&record).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.respond(Dialect::Text),
+    }
+}
+
+async fn part(State(app): State<Arc<App>>, body: Body) -> Response {
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
+        let text = format!("a part may have at most {MAX_BODY_BYTES} bytes");
+        return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    };
+    match app.service.part(body).await {
+        Ok(Ok(frames)) => {
+            let frames = frames.map(|frame| Ok::<_, Infallible>(framed(&frame)));
+            Body::from_stream(frames).into_response()
+        }
+        Ok(Err(PartRefused::Missing(missing))) => {
+            (StatusCode::PRECONDITION_FAILED, Json(missing)).into_response()
+        }
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         Err(error) => error.respond(Dialect::Text),
     }
 }

@@ -9,6 +9,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
@@ -37,6 +40,7 @@ use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::small;
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::Tables;
+use tokio::sync::Semaphore;
 
 pub use tidelake_ingest::column::{FieldColumn, FieldValues};
 pub use tidelake_ingest::exposition::{
@@ -68,12 +72,16 @@ pub use tidelake_querier::sql::{
 pub use tidelake_querier::{Answer, PARTIAL_TRIES};
 
 use crate::cluster::adoption::adopt_the_dead;
+use crate::cluster::parts::{self, ClusterWorkers, PartRefused};
 use crate::cluster::recent_rows::ClusterRows;
 use crate::cluster::{Cluster, ClusterError, OtherIngesters};
 use crate::config::{Config, StoreLocation};
 use crate::node::class_threads::{Class, ClassThreads, ClassTimes};
 use crate::node::decode_threads::{self, DecodeThreads};
 use crate::node::ingest_threads::IngestThreads;
+
+/// Parts of queries of other processes that are computed at a time.
+const PARTS_AT_ONCE: usize = 16;
 
 /// The steps of a range query; an instant query has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -614,6 +622,9 @@ pub struct Backend {
     /// Merges segments, if the process has this role.
     pub compactor: Option<Arc<Compactor>>,
     cluster: Arc<Cluster>,
+    rows: Arc<ClusterRows>,
+    /// Parts of queries of other processes that may be computed at a time.
+    parts: Arc<Semaphore>,
     catalog: Arc<Catalog>,
     class_threads: ClassThreads,
     decode_threads: DecodeThreads,
@@ -816,6 +827,7 @@ impl Backend {
         let recent = Arc::new(rows);
         let disk = disk_cache(config).await;
         let request_price = config.store_dollars_per_million_reads / 1e6;
+        let rows = Arc::clone(&recent);
         let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
             .with_request_price(request_price);
         let threads = ClassThreads::start().map_err(|e| no_threads("queries", e))?;
@@ -835,6 +847,8 @@ impl Backend {
             experimental: config.promql_experimental,
             lane: lane.clone(),
             request_price,
+            workers: Some(Arc::new(ClusterWorkers(Arc::clone(&cluster)))),
+            distributed_query_rows: config.distributed_query_rows,
             ..EngineOptions::default()
         };
         let sql = SqlOptions {
@@ -871,6 +885,8 @@ impl Backend {
             querier: Arc::new(Querier(querier)),
             compactor: compactor.map(|compactor| Arc::new(Compactor(compactor))),
             cluster,
+            rows,
+            parts: Arc::new(Semaphore::new(PARTS_AT_ONCE)),
             catalog,
             class_threads: threads,
             decode_threads,
@@ -885,6 +901,24 @@ impl Backend {
     ) -> Result<Self, OpenError> {
         let joined = Self::join(config, &config.listen).await?;
         Self::open(config, memory, joined).await
+    }
+
+    /// Computes a part of a query of another process. `None` if too many are being computed: the
+    /// other process does it itself then.
+    ///
+    /// # Errors
+    /// If the body asks for nothing that can be computed here.
+    pub fn part(&self, body: Bytes) -> Result<Option<BoxStream<'static, Bytes>>, PartRefused> {
+        let Ok(place) = Arc::clone(&self.parts).try_acquire_owned() else {
+            return Ok(None);
+        };
+        let request = parts::read(body, &self.rows)?;
+        let lane = self.lane(Class::Adhoc);
+        let frames = self.querier.0.on(&lane).part(request)?;
+        let held = frames.inspect(move |_| {
+            let _ = &place;
+        });
+        Ok(Some(held.boxed()))
     }
 
     /// Where a query of a class computes.

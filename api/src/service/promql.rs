@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::Service;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
 use super::context::{Access, Read};
 use super::error::ServiceError;
 use super::slots::{Language, QuerySlot};
+use super::{Service, missing_role};
+use crate::cluster::parts::PartRefused;
 use crate::node::backend::{AsOf, Explained, PromqlOptions, QueryOutput, Steps};
 
 /// When an expression is evaluated.
@@ -99,6 +103,26 @@ impl Service {
             slot: admitted.slot,
             queued: admitted.queued,
         })
+    }
+
+    /// Computes a part of a query of another process; frames come as they are to be sent.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](super::error::Code::Unavailable) while the server starts, and when too
+    /// many parts are being computed.
+    pub async fn part(
+        &self,
+        body: Bytes,
+    ) -> Result<Result<BoxStream<'static, Bytes>, PartRefused>, ServiceError> {
+        let backend = self.backend()?;
+        backend.querier().map_err(missing_role)?;
+        match backend.part(body) {
+            Ok(Some(frames)) => Ok(Ok(frames)),
+            Ok(None) => Err(ServiceError::unavailable(
+                "as many parts of queries are being computed as may be",
+            )),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     /// Says how a query is evaluated, and with `analyze` what each operator did.

@@ -147,6 +147,26 @@ impl ReadMeter {
             .try_for_each(|meter| meter.request(requests, bytes))
     }
 
+    /// Counts what another process has read.
+    ///
+    /// # Errors
+    /// If that was more than may be read.
+    pub fn add(&self, counts: ReadCounts) -> Result<(), SegmentError> {
+        let whole = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        self.looked_at(whole(counts.segments), whole(counts.chunks));
+        self.read(whole(counts.rows));
+        self.found_in_memory(whole(counts.memory_hits));
+        self.found_on_disk(whole(counts.disk_hits));
+        self.add_rounds(counts.rounds);
+        self.request(counts.requests, counts.bytes)
+    }
+
+    fn add_rounds(&self, rounds: u64) {
+        self.rounds.fetch_add(rounds, Ordering::Relaxed);
+        let parts_of = self.parts_of.iter();
+        parts_of.for_each(|meter| meter.add_rounds(rounds));
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> ReadCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);

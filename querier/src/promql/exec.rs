@@ -32,6 +32,7 @@ pub(crate) mod info;
 pub(crate) mod limits;
 pub(crate) mod matching;
 pub(crate) mod number;
+pub(crate) mod part;
 pub(crate) mod profile;
 pub(crate) mod range;
 pub(crate) mod rank;
@@ -43,6 +44,7 @@ pub(crate) mod scalar;
 pub(crate) mod selector;
 pub(crate) mod series;
 pub(crate) mod set;
+pub(crate) mod spread;
 pub(crate) mod stats;
 pub(crate) mod subquery;
 #[cfg(test)]
@@ -57,7 +59,9 @@ use tidelake_catalog::model::Matcher;
 use tidelake_catalog::panics::{self, Panicked};
 
 pub use annotations::Annotations;
+pub use part::{MAX_FRAME_BYTES, PartError};
 pub use row::{ABSENT, RangeSeries, SeriesRow, is_absent};
+pub use spread::{PartRequest, Worker, Workers};
 pub use stats::QueryStats;
 
 use tokio::time::Instant;
@@ -104,6 +108,10 @@ pub struct EngineOptions {
     /// Values of the rows of a selector, at all their steps, up to which an aggregation that looks
     /// at all of them at once does so at all steps at once.
     pub undivided_values: usize,
+    /// Other processes that compute parts of large aggregations.
+    pub workers: Option<Arc<dyn Workers>>,
+    /// Rows that the selector of an aggregation finds at least where they do.
+    pub distributed_query_rows: u64,
 }
 
 impl Default for EngineOptions {
@@ -122,6 +130,8 @@ impl Default for EngineOptions {
             request_price: 0.0,
             partitions: 1,
             undivided_values: 16 << 20,
+            workers: None,
+            distributed_query_rows: spread::FEW_ROWS,
         }
     }
 }
@@ -334,6 +344,7 @@ pub(crate) struct Query {
     pub plan: Arc<PromExec>,
     /// At which steps.
     pub grid: grid::Grid,
+    params: QueryParams,
     /// Unless its selectors find much, it takes no time.
     is_small: bool,
     /// How far instant selectors look back, in milliseconds.
@@ -377,6 +388,7 @@ impl Query {
                 .filter(|ms| *ms > 0)
                 .unwrap_or(options.lookback_delta_ms),
             grid,
+            params,
             begun,
             is_small: is_small(expr, &params),
             plan: Arc::new(planner.plan(expr, grid)?),
@@ -414,7 +426,9 @@ impl Query {
             .then(|| stats::StepCounts::new(self.grid.count));
         let grid = self.grid;
         let work = work::Work::new(source, options, limits, grid, self.lookback, profiled);
-        let work = Arc::new(work.counting(counts.clone()));
+        let mut work = work.counting(counts.clone());
+        work.spread = spread::Spread::of(&self.plan, query_text, self.params, options);
+        let work = Arc::new(work);
         let _cancel = limits::CancelOnDrop(Arc::clone(&work.limits));
         let query_text = query_text.to_owned();
         let is_small = self.is_small && query_text.len() <= FEW_BYTES;

@@ -35,6 +35,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, exec_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -57,8 +58,8 @@ use super::exec::grid::Grid;
 use super::exec::profile::Profile;
 use super::exec::row::Rows;
 use super::exec::scalar::Scalar;
+use super::exec::spread::Extent;
 use super::exec::work::{Evaluated, Work};
-use super::source::Part;
 use labels::{LabelNames, Lookup, Selected};
 
 /// What an operator does.
@@ -112,6 +113,8 @@ pub(crate) enum Unit {
     Rows(Rows),
     /// What they came to in an aggregation.
     Partial(Partial),
+    /// The same as bytes, from or for another process.
+    Bytes(Bytes),
 }
 
 /// Work on a batch.
@@ -202,13 +205,24 @@ impl PromExec {
         self.properties.partitioning.partition_count()
     }
 
-    fn inputs_at<'a>(&'a self, grid: Grid, part: Part, work: &'a Arc<Work>) -> Inputs<'a> {
+    fn inputs_at<'a>(&'a self, grid: Grid, extent: Extent, work: &'a Arc<Work>) -> Inputs<'a> {
         Inputs {
             node: self,
             grid,
-            part,
+            extent,
             work,
         }
+    }
+
+    /// Whether two are one and the same operator.
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.operator), Arc::as_ptr(&other.operator))
+    }
+
+    /// Where it is noted what it did; it is noted from now on.
+    pub fn noting(&self, work: &Work) -> &Arc<Profile> {
+        let new = || Arc::new(Profile::new(&work.meter, work.request_price));
+        self.profile.get_or_init(new)
     }
 
     /// Its value at the steps of a grid. Operators nest as deeply as the parser lets them, and
@@ -221,7 +235,7 @@ impl PromExec {
         if let Err(error) = work.limits.check() {
             return ready(Err(error)).boxed();
         }
-        let on = self.inputs_at(grid, Part::WHOLE, work);
+        let on = self.inputs_at(grid, Extent::WHOLE, work);
         let mut value = self.operator.evaluate(on);
         if !work.drops_names_late {
             value = value.map(|value| work.without_names(value?)).boxed();
@@ -245,11 +259,11 @@ impl PromExec {
     pub fn units<'a>(
         &'a self,
         grid: Grid,
-        part: Part,
+        extent: Extent,
         work: &'a Arc<Work>,
         stage: Stage,
     ) -> BoxFuture<'a, Result<Units<'a>, QueryError>> {
-        let on = self.inputs_at(grid, part, work);
+        let on = self.inputs_at(grid, extent, work);
         let Some(profile) = on.profile() else {
             return self.operator.units(on, stage);
         };
@@ -258,6 +272,7 @@ impl PromExec {
             match &unit {
                 Unit::Rows(rows) => counted.answered_rows(rows),
                 Unit::Partial(partial) => counted.answered_groups(partial.groups()),
+                Unit::Bytes(_) => {}
             }
             stage(unit, remarks)
         });
@@ -284,8 +299,8 @@ pub(crate) struct Inputs<'a> {
     node: &'a PromExec,
     /// The steps.
     pub grid: Grid,
-    /// Which of the series are read, where batches are.
-    pub part: Part,
+    /// Which of the series are read, where batches are, and by whom.
+    pub extent: Extent,
     /// The query.
     pub work: &'a Arc<Work>,
 }
@@ -298,10 +313,8 @@ impl<'a> Inputs<'a> {
 
     /// Where it is noted what the operator does, if it is.
     pub fn profile(&self) -> Option<Arc<Profile>> {
-        self.work.is_profiled.then(|| {
-            let new = || Arc::new(Profile::new(&self.work.meter, self.work.request_price));
-            Arc::clone(self.node.profile.get_or_init(new))
-        })
+        let is_profiled = self.work.is_profiled;
+        is_profiled.then(|| Arc::clone(self.node.noting(self.work)))
     }
 
     /// An operator among the inputs.

@@ -20,6 +20,7 @@ use tidelake_catalog::segment::ReadMeter;
 use super::exec::row::labels_bytes;
 use super::histogram::{bytes as histogram_bytes, weight};
 use crate::memory::{MemoryExceeded, QueryBytes, QueryPool};
+use crate::tables::State;
 
 /// The samples of one series in ascending time, without duplicates. Stale markers are among them
 /// with their exact bits (see `model::is_stale`), because the engine decides what they end.
@@ -118,6 +119,8 @@ pub struct SelectRequest {
     pub alone: bool,
     /// Which of the series.
     pub part: Part,
+    /// Whether other processes may read some of them.
+    pub is_shared: bool,
     /// Whether batches, and the series of each, have to come in one order, which depends on the
     /// labels of all selected series only.
     pub is_ordered: bool,
@@ -159,8 +162,21 @@ pub struct SelectedSeries {
     pub series: usize,
     /// How many rows are read for them, about.
     pub rows: u64,
-    /// Their samples.
+    /// In how many batches all of them come, whichever part was asked for.
+    pub batches: usize,
+    /// Their samples; nothing is read before they are asked for.
     pub stream: SeriesStream,
+    /// The same, part by part; `None` if nobody else can read them.
+    pub parts: Option<Arc<dyn SeriesParts>>,
+}
+
+/// Selected series that can be read in parts, here and by other processes.
+pub trait SeriesParts: Send + Sync {
+    /// The batches of a part.
+    fn read(&self, part: Part) -> SeriesStream;
+
+    /// What another process needs to find the same series.
+    fn state(&self) -> Option<Arc<State>>;
 }
 
 /// Why samples could not be delivered.

@@ -24,6 +24,7 @@ fn request(selector: &str) -> SelectRequest {
         pool: QueryMemory::unlimited().pool(),
         alone: true,
         part: Part::WHOLE,
+        is_shared: false,
         is_ordered: true,
     }
 }

@@ -449,6 +449,7 @@ const OTHERS: [Row; 73] = [
     ),
     ("POST", "/internal/v1/recent", "", "{}", Needs::Secret),
     ("POST", "/internal/v1/flush", "", "null", Needs::Secret),
+    ("POST", "/internal/v1/part", "", "", Needs::Secret),
     ("GET", "/metrics", "", "", Needs::Internal),
     ("GET", "/api/openapi.json", "", "", Needs::Token),
     // A name of another database, said in another way.

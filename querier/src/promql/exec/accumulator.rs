@@ -217,6 +217,81 @@ impl Accumulator {
         }
     }
 
+    /// The state as floats, for another process: all steps of one of its parts after those of
+    /// another.
+    pub fn columns(&self) -> Vec<f64> {
+        let concat = |columns: &[&[f64]]| columns.concat();
+        match self {
+            Self::Sum {
+                total,
+                compensation,
+            } => concat(&[total, compensation]),
+            Self::Mean(means) => {
+                let parts: Vec<[f64; 4]> = means
+                    .iter()
+                    .map(|mean| mean.map_or([0.0; 4], |mean| mean.parts()))
+                    .collect();
+                let column = |at: usize| parts.iter().map(move |parts| parts[at]);
+                (0..4).flat_map(column).collect()
+            }
+            Self::Extreme { best, .. } => best.clone(),
+            // A group has fewer series than floats count exactly.
+            Self::Count(counts) => counts.iter().map(|count| *count as f64).collect(),
+            Self::Group(seen) => seen.clone(),
+            Self::Variance {
+                count,
+                mean,
+                squares,
+                ..
+            } => concat(&[count, mean, squares]),
+        }
+    }
+
+    /// The state that floats of [`columns`](Self::columns) say; `None` if they are too few or too
+    /// many.
+    pub fn of_columns(op: AggregateOp, steps: usize, columns: &[f64]) -> Option<Self> {
+        let mut state = Self::new(op, steps);
+        let parts = match &mut state {
+            Self::Sum {
+                total,
+                compensation,
+            } => vec![total, compensation],
+            Self::Extreme { best, .. } => vec![best],
+            Self::Group(seen) => vec![seen],
+            Self::Variance {
+                count,
+                mean,
+                squares,
+                ..
+            } => vec![count, mean, squares],
+            Self::Mean(means) => {
+                if columns.len() != 4 * steps {
+                    return None;
+                }
+                for (step, mean) in means.iter_mut().enumerate() {
+                    let part = |at: usize| columns[at * steps + step];
+                    *mean = (part(0) != 0.0).then(|| Mean::of([0, 1, 2, 3].map(part)));
+                }
+                return Some(state);
+            }
+            Self::Count(counts) => {
+                if columns.len() != steps {
+                    return None;
+                }
+                let all = counts.iter_mut().zip(columns);
+                all.for_each(|(count, column)| *count = *column as u64);
+                return Some(state);
+            }
+        };
+        if columns.len() != parts.len() * steps {
+            return None;
+        }
+        for (part, at) in parts.into_iter().zip(0..) {
+            part.copy_from_slice(&columns[at * steps..(at + 1) * steps]);
+        }
+        Some(state)
+    }
+
     /// The value at each step.
     pub fn finish(self) -> Vec<f64> {
         match self {

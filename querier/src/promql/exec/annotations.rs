@@ -4,10 +4,13 @@
 //! Annotations with one text are one annotation, whatever their positions; the first position is
 //! shown.
 
+mod message;
+
 use std::collections::BTreeMap;
 
 use super::super::parse::ast::Span;
 use super::number::general;
+pub(crate) use message::Remark;
 
 /// Warnings and infos as text, with line and column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,6 +8,8 @@
 //! that begin in its batch, and hands over as they are the rows before the first of them: they
 //! belong to a block that another batch began.
 
+mod message;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;

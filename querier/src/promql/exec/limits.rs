@@ -109,6 +109,17 @@ impl Limits {
         Ok(charge)
     }
 
+    /// How long the query may still run.
+    pub fn time_left(&self) -> Duration {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        self.deadline.map_or(Duration::MAX, left)
+    }
+
+    /// Counts samples that another process has read for the query.
+    pub fn read_elsewhere(&self, samples: u64) {
+        self.read.fetch_add(samples, Ordering::Relaxed);
+    }
+
     /// Samples that came from the source so far, and most that were held at a time.
     pub fn samples(&self) -> (u64, u64) {
         (

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidelake_catalog::segment::ReadMeter;
 
 use super::super::source::SeriesSamples;
@@ -36,6 +37,22 @@ pub(crate) struct Profile {
     pub rows: AtomicU64,
     /// Values in these rows, histograms included.
     pub values: AtomicU64,
+    /// Who computed it, if several processes did.
+    pub tasks: Mutex<Vec<TaskRun>>,
+}
+
+/// What one process did of an operator.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskRun {
+    pub worker: String,
+    /// Batches of series.
+    pub batches: u64,
+    /// Bytes that another process sent.
+    pub bytes: u64,
+    /// From its beginning to its end.
+    pub micros: u64,
+    /// Why it was computed here in place of the worker.
+    pub failed: Option<String>,
 }
 
 impl Profile {
@@ -52,6 +69,7 @@ impl Profile {
             waited_nanos: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             values: AtomicU64::new(0),
+            tasks: Mutex::default(),
         }
     }
 

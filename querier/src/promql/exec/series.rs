@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
+use futures::StreamExt;
 use tidelake_catalog::model::TimeRange;
 
+use super::super::plan::{Inputs, Stage, Unit, Units};
 use super::super::source::{Part, SeriesSamples};
 use super::QueryError;
 use super::annotations::Collector;
@@ -13,6 +14,7 @@ use super::limits::Charge;
 use super::profile::Profile;
 use super::row::{Row, Rows, rows_bytes};
 use super::selector::Select;
+use super::spread::Spread;
 use super::work::{Scan, Work, sort_rows};
 
 /// What becomes of the samples of one series.
@@ -60,31 +62,43 @@ pub(crate) async fn rows(
     Ok(Rows::charged(rows, charge))
 }
 
-/// The rows batch by batch in the order of the series, with a stage of work on each batch.
-pub(crate) async fn batches<U: Send + 'static>(
-    work: &Work,
+/// The rows batch by batch in the order of the series, with a stage of work on each batch. Other
+/// processes make those of a part of the series, if the operator allows it and there are many.
+pub(crate) async fn batches<'a>(
+    on: Inputs<'a>,
     kernel: impl SeriesKernel,
-    part: Part,
-    profile: Option<Arc<Profile>>,
-    stage: impl Fn(Rows, &mut Collector) -> Result<U, QueryError> + Send + Sync + 'static,
-) -> Result<BoxStream<'_, Result<U, QueryError>>, QueryError> {
+    stage: Stage,
+) -> Result<Units<'a>, QueryError> {
+    let work = on.work;
     let kernel = Arc::new(kernel);
     let (needing, making) = (Arc::clone(&kernel), Arc::clone(&kernel));
+    let profile = on.profile();
     let scan = Scan {
         select: kernel.select(),
         range: kernel.time_range(),
-        part,
+        part: on.extent.part,
         is_ordered: true,
         divided: None,
-        profile,
+        profile: profile.clone(),
     };
-    work.batches(
-        scan,
+    if scan.range.is_empty() {
+        return Ok(futures::stream::empty().boxed());
+    }
+    let is_shared = on.extent.fragment.is_some() && work.spread.is_some();
+    let selected = work.select(&scan, is_shared).await?;
+    if let Some(expected) = work.expected {
+        expected.check(&selected)?;
+    }
+    let computing = work.computing(
+        &scan,
         move |samples| needing.need(samples),
         move |samples, remarks| making.row(samples, remarks),
         move |rows: Vec<Row>, charge: Charge, remarks: &mut Collector| {
-            stage(Rows::charged(rows, charge), remarks)
+            stage(Unit::Rows(Rows::charged(rows, charge)), remarks)
         },
-    )
-    .await
+    );
+    match Spread::plan(on, &selected) {
+        Some(parts) => Ok(parts.run(computing)),
+        None => Ok(computing.run(selected.stream)),
+    }
 }

@@ -41,6 +41,14 @@ impl StepCounts {
         })
     }
 
+    /// Adds what another process has counted.
+    pub fn add(&self, more: &[u64]) {
+        let both = self.steps.iter().zip(more);
+        both.for_each(|(count, more)| {
+            count.fetch_add(*more, Ordering::Relaxed);
+        });
+    }
+
     /// The counts of all steps.
     pub fn all(&self) -> Vec<u64> {
         self.steps

@@ -9,6 +9,7 @@ mod histograms;
 mod limits;
 mod memory;
 mod partitions;
+mod spread;
 mod windows;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidelake_catalog::model::{Histogram, LabelsBuilder, METRIC_NAME};
+use tidelake_catalog::snapshot::Snapshot;
 
 use super::super::parse::{ast::Expr, parse};
 use super::super::source::SelectRequest;

@@ -18,6 +18,7 @@ use crate::small;
 
 use super::super::source::{
     Part, SampleSource, SelectLimits, SelectRequest, SelectedSeries, SeriesBatch, SeriesSamples,
+    SeriesStream,
 };
 use super::annotations::Collector;
 use super::finish::{merge_rows, without_metadata};
@@ -27,6 +28,7 @@ use super::profile::Profile;
 use super::row::{Row, Rows, labels_bytes, labels_in_work_bytes};
 use super::scalar::Scalar;
 use super::selector::{Points, Select};
+use super::spread::{Shape, Spread};
 use super::stats::{Counter, StepCounts};
 use super::{EngineOptions, QueryError, reset_hints};
 
@@ -48,7 +50,7 @@ pub(crate) struct Work {
     source: Arc<dyn SampleSource>,
     /// Time and memory of the query.
     pub limits: Arc<Limits>,
-    annotations: Mutex<Collector>,
+    annotations: Arc<Mutex<Collector>>,
     /// The steps of the query.
     pub grid: Grid,
     /// How far instant selectors look back, in milliseconds.
@@ -67,6 +69,10 @@ pub(crate) struct Work {
     /// Whether metric names are removed at the end only.
     pub drops_names_late: bool,
     counts: Option<Arc<StepCounts>>,
+    /// Who else may take a part.
+    pub spread: Option<Spread>,
+    /// What the only selector has to find.
+    pub expected: Option<Shape>,
     /// Pairs of operators that are being evaluated at the same time.
     pairs: AtomicUsize,
     /// Time that it took to put the answer into its order.
@@ -93,6 +99,55 @@ pub(crate) struct Scan<'a> {
     pub profile: Option<Arc<Profile>>,
 }
 
+impl Scan<'_> {
+    /// Samples before this time are only there to be compared with.
+    fn since(&self) -> Option<i64> {
+        let min = self.range.min;
+        self.select.counts_only.then(|| min.saturating_sub(1))
+    }
+}
+
+/// See [`Work::computing`]. It may outlive the query's operators, not its limits.
+pub(crate) struct Computing<U> {
+    compute: Arc<dyn Fn(SeriesBatch) -> Result<(U, Collector), QueryError> + Send + Sync>,
+    annotations: Arc<Mutex<Collector>>,
+    lane: Lane,
+    alone: bool,
+}
+
+impl<U: Send + 'static> Computing<U> {
+    /// What comes out of batches, in their order.
+    pub fn run(&self, stream: SeriesStream) -> BoxStream<'static, Result<U, QueryError>> {
+        // To hand over all there is to another thread gains nothing.
+        let is_only = self.alone && stream.size_hint().1 == Some(1);
+        let (compute, lane) = (Arc::clone(&self.compute), self.lane.clone());
+        let annotations = Arc::clone(&self.annotations);
+        let tasks = stream.map(move |batch| {
+            let (compute, lane) = (Arc::clone(&compute), lane.clone());
+            async move {
+                let batch = batch?;
+                if is_only {
+                    return compute(batch);
+                }
+                let task = tokio::spawn(async move {
+                    let begun = Instant::now();
+                    let computed = panics::caught_call(|| compute(batch));
+                    lane.computed(begun.elapsed());
+                    computed
+                });
+                // Its threads end.
+                task.await.map_err(|_| QueryError::Canceled)??
+            }
+        });
+        let merged = tasks.buffered(processors() + 1).map(move |done| {
+            let (result, remarks) = done?;
+            annotations.lock().merge(remarks);
+            Ok(result)
+        });
+        merged.boxed()
+    }
+}
+
 impl Work {
     /// With `is_profiled`, what each operator does is noted.
     pub fn new(
@@ -111,7 +166,9 @@ impl Work {
             drops_names_late: options.experimental,
             source,
             limits,
-            annotations: Mutex::default(),
+            annotations: Arc::default(),
+            spread: None,
+            expected: None,
             lookback: lookback.max(1),
             lane: options.lane.clone(),
             max_series: options.max_series,
@@ -131,6 +188,11 @@ impl Work {
     /// Counts samples for an operator that is evaluated at these steps.
     pub fn counter(&self, grid: Grid) -> Counter {
         Counter::new(self.counts.as_ref(), grid)
+    }
+
+    /// The samples that steps looked at so far, if they are counted.
+    pub fn counts(&self) -> Option<&Arc<StepCounts>> {
+        self.counts.as_ref()
     }
 
     /// What was remarked so far.
@@ -166,9 +228,96 @@ impl Work {
         values
     }
 
+    /// Finds the series of a scan.
+    pub async fn select(
+        &self,
+        scan: &Scan<'_>,
+        is_shared: bool,
+    ) -> Result<SelectedSeries, QueryError> {
+        let Scan { select, range, .. } = *scan;
+        let range = match scan.since() {
+            // The first sample that counts is compared with the one before it.
+            Some(_) => TimeRange::new(range.min.saturating_sub(self.lookback), range.max),
+            None => range,
+        };
+        let meter = scan
+            .profile
+            .as_ref()
+            .map_or(&self.meter, |profile| &profile.read);
+        let request = SelectRequest {
+            matchers: select.matchers.clone(),
+            range,
+            limits: SelectLimits {
+                max_series: self.max_series,
+            },
+            meter: Arc::clone(meter),
+            pool: Arc::clone(self.limits.pool()),
+            alone: self.is_alone(),
+            part: scan.part,
+            is_shared,
+            is_ordered: scan.is_ordered,
+        };
+        let selected = self.source.select(request).await?;
+        if self.lane.reads(selected.rows) {
+            // The query moves to the threads for heavy ones at this pause.
+            small::large().await;
+        }
+        if let Some(steps) = scan.divided {
+            let most = (self.undivided_values / selected.series.max(1)).max(1);
+            if steps > most {
+                return Err(QueryError::Divide(most));
+            }
+        }
+        Ok(selected)
+    }
+
+    /// Whether no other operator is being evaluated at the same time.
+    pub fn is_alone(&self) -> bool {
+        self.pairs.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is done with each batch of the series of a scan: `work` with every series, and `stage`
+    /// with all that comes out. `need` tells how many bytes the work on a series allocates, its
+    /// result included.
+    pub fn computing<T, U>(
+        &self,
+        scan: &Scan<'_>,
+        need: impl Fn(&SeriesSamples) -> usize + Send + Sync + 'static,
+        work: impl Fn(SeriesSamples, &mut Collector) -> Result<Option<T>, QueryError>
+        + Send
+        + Sync
+        + 'static,
+        stage: impl Fn(Vec<T>, Charge, &mut Collector) -> Result<U, QueryError> + Send + Sync + 'static,
+    ) -> Computing<U>
+    where
+        T: Weighed + Send + 'static,
+        U: Send + 'static,
+    {
+        let (limits, profile) = (Arc::clone(&self.limits), scan.profile.clone());
+        let since = scan.since();
+        let compute = move |batch: SeriesBatch| -> Result<_, QueryError> {
+            let mut remarks = Collector::default();
+            let begun = profile.as_ref().map(|profile| {
+                profile.batch(&batch.series);
+                Instant::now()
+            });
+            // The raw samples are gone before the next stage.
+            let (results, charge) = of_batch(batch, &limits, since, &need, &work, &mut remarks)?;
+            if let Some((profile, begun)) = profile.as_ref().zip(begun) {
+                profile.computed(begun.elapsed());
+            }
+            Ok((stage(results, charge, &mut remarks)?, remarks))
+        };
+        Computing {
+            compute: Arc::new(compute),
+            annotations: Arc::clone(&self.annotations),
+            lane: self.lane.clone(),
+            alone: self.is_alone(),
+        }
+    }
+
     /// Runs `work` over every series that matches, and `stage` over what comes out of each batch;
-    /// several batches at a time, each in a task of its own. `need` tells how many bytes the work
-    /// on a series allocates, its result included.
+    /// several batches at a time, each in a task of its own.
     ///
     /// Results come in the order of the source's batches.
     pub async fn batches<T: Weighed + Send + 'static, U: Send + 'static>(
@@ -180,99 +329,14 @@ impl Work {
         + Sync
         + 'static,
         stage: impl Fn(Vec<T>, Charge, &mut Collector) -> Result<U, QueryError> + Send + Sync + 'static,
-    ) -> Result<BoxStream<'_, Result<U, QueryError>>, QueryError> {
-        let Scan {
-            select,
-            range,
-            part,
-            is_ordered,
-            divided,
-            profile,
-        } = scan;
-        if range.is_empty() {
+    ) -> Result<BoxStream<'static, Result<U, QueryError>>, QueryError> {
+        if scan.range.is_empty() {
             return Ok(futures::stream::empty().boxed());
         }
-        // The first sample that counts is compared with the one before it.
-        let since = select.counts_only.then(|| range.min.saturating_sub(1));
-        let range = if since.is_some() {
-            TimeRange::new(range.min.saturating_sub(self.lookback), range.max)
-        } else {
-            range
-        };
-        let meter = profile
-            .as_ref()
-            .map_or(&self.meter, |profile| &profile.read);
-        let alone = self.pairs.load(Ordering::Relaxed) == 0;
-        let request = SelectRequest {
-            matchers: select.matchers.clone(),
-            range,
-            limits: SelectLimits {
-                max_series: self.max_series,
-            },
-            meter: Arc::clone(meter),
-            pool: Arc::clone(self.limits.pool()),
-            alone,
-            part,
-            is_ordered,
-        };
-        let SelectedSeries {
-            series,
-            rows,
-            stream,
-        } = self.source.select(request).await?;
-        if self.lane.reads(rows) {
-            // The query moves to the threads for heavy ones at this pause.
-            small::large().await;
-        }
-        if let Some(steps) = divided {
-            let most = (self.undivided_values / series.max(1)).max(1);
-            if steps > most {
-                return Err(QueryError::Divide(most));
-            }
-        }
-        // To hand over all there is to another thread gains nothing.
-        let is_only = alone && stream.size_hint().1 == Some(1);
-        let work = Arc::new((need, work, stage));
-        let (limits, lane) = (Arc::clone(&self.limits), self.lane.clone());
-        let tasks = stream.map(move |batch| {
-            let (work, limits, profile) = (Arc::clone(&work), Arc::clone(&limits), profile.clone());
-            let lane = lane.clone();
-            async move {
-                let batch = batch?;
-                let compute = move || -> Result<_, QueryError> {
-                    let (need, work, stage) = &*work;
-                    let mut remarks = Collector::default();
-                    let begun = profile.as_ref().map(|profile| {
-                        profile.batch(&batch.series);
-                        Instant::now()
-                    });
-                    // The raw samples are gone before the next stage.
-                    let (results, charge) =
-                        of_batch(batch, &limits, since, need, work, &mut remarks)?;
-                    if let Some((profile, begun)) = profile.zip(begun) {
-                        profile.computed(begun.elapsed());
-                    }
-                    Ok((stage(results, charge, &mut remarks)?, remarks))
-                };
-                if is_only {
-                    return compute();
-                }
-                let task = tokio::spawn(async move {
-                    let begun = Instant::now();
-                    let computed = panics::caught_call(compute);
-                    lane.computed(begun.elapsed());
-                    computed
-                });
-                // Its threads end.
-                task.await.map_err(|_| QueryError::Canceled)??
-            }
-        });
-        let merged = tasks.buffered(processors() + 1).map(|done| {
-            let (result, remarks) = done?;
-            self.annotations.lock().merge(remarks);
-            Ok(result)
-        });
-        Ok(merged.boxed())
+        let selected = self.select(&scan, false).await?;
+        Ok(self
+            .computing(&scan, need, work, stage)
+            .run(selected.stream))
     }
 
     /// The same for results that are wanted all together; callers sort them.

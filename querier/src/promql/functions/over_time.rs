@@ -105,6 +105,23 @@ pub(crate) struct Mean {
 }
 
 impl Mean {
+    /// What it is made of: the count of values, their sum or mean and what that lost, and 1 if it
+    /// is a mean.
+    pub fn parts(&self) -> [f64; 4] {
+        let incremental = f64::from(u8::from(self.incremental));
+        [self.count, self.total, self.compensation, incremental]
+    }
+
+    /// The mean that [`parts`](Self::parts) make.
+    pub fn of([count, total, compensation, incremental]: [f64; 4]) -> Self {
+        Self {
+            count,
+            total,
+            compensation,
+            incremental: incremental != 0.0,
+        }
+    }
+
     /// Takes one more value in.
     #[inline]
     pub fn add(&mut self, value: f64) {

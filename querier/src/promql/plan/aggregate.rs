@@ -12,11 +12,12 @@ use tidelake_catalog::model::{Labels, METRIC_NAME};
 
 use super::super::exec::aggregate::{Aggregate, count_values, quantiles};
 use super::super::exec::annotations::Collector;
-use super::super::exec::fold::{Folder, partial};
+use super::super::exec::fold::{Folder, Partial, partial};
 use super::super::exec::grid::Grid;
 use super::super::exec::limits::{Charge, Limits};
 use super::super::exec::row::{Row, Rows, labels_bytes};
 use super::super::exec::scalar::Scalar;
+use super::super::exec::spread::Extent;
 use super::super::exec::work::{Evaluated, Work};
 use super::super::exec::{QueryError, rank};
 use super::super::parse::ast::AggregateOp;
@@ -173,7 +174,7 @@ impl Operator for Aggregation {
             };
             let input = on.node(0)?;
             input
-                .units(on.grid, on.part, on.work, Arc::new(stage))
+                .units(on.grid, on.extent, on.work, Arc::new(stage))
                 .await
         }
         .boxed()
@@ -181,21 +182,36 @@ impl Operator for Aggregation {
 }
 
 impl Aggregation {
+    /// Whether it is the part of an aggregation that other processes can do.
+    pub fn is_partial(&self) -> bool {
+        self.mode == Mode::Partial
+    }
+
     /// Puts together what the partial operator made of all batches, in the order of their series.
     async fn finish(&self, on: Inputs<'_>) -> Result<Rows, QueryError> {
         let input = on.node(0)?;
         let limits = &on.work.limits;
         let mut folder = Folder::new(&self.spec, on.grid.count, limits)?;
         let of = input.partitions();
+        let fragment = (of == 1).then(|| on.work.fragment(input)).flatten();
         for index in 0..of {
             let stage: Stage = Arc::new(|unit, _| Ok(unit));
-            let part = Part { index, of };
-            let units = input.units(on.grid, part, on.work, stage);
+            let extent = Extent {
+                part: Part { index, of },
+                fragment,
+            };
+            let units = input.units(on.grid, extent, on.work, stage);
             let mut units = on.waited(units).await?;
             while let Some(unit) = on.waited(units.next()).await {
                 match unit? {
                     Unit::Rows(rows) => folder.add_rows(&rows)?,
                     Unit::Partial(partial) => folder.add_partial(partial)?,
+                    Unit::Bytes(bytes) => {
+                        let limits = &on.work.limits;
+                        let partial = Partial::decode(&bytes, &self.spec, on.grid.count, limits)?;
+                        drop(bytes);
+                        folder.add_partial(partial)?;
+                    }
                 }
             }
         }

@@ -88,18 +88,7 @@ impl Fragment {
         params: QueryParams,
         options: &EngineOptions,
     ) -> Result<Vec<Self>, QueryError> {
-        let message = FragmentMessage {
-            version: VERSION,
-            text: text.to_owned(),
-            start_ms: params.start_ms,
-            end_ms: params.end_ms,
-            step_ms: params.step_ms,
-            default_step_ms: options.default_step_ms,
-            experimental: options.experimental,
-            partitions: u32::try_from(options.partitions).unwrap_or(u32::MAX),
-            operator: 0,
-            shown: String::new(),
-        };
+        let message = FragmentMessage::new(text, params, options);
         let nodes = message.operators(options)?.into_iter().zip(0..);
         let fragments = nodes.map(|(node, operator)| Self {
             message: FragmentMessage {
@@ -142,13 +131,58 @@ impl Fragment {
         }
     }
 
+    /// The operator, among those of PromQL.
+    pub(crate) fn node(&self) -> &Arc<PromExec> {
+        &self.node
+    }
+
     /// The operator.
     pub fn plan(&self) -> Arc<dyn ExecutionPlan> {
         Arc::clone(&self.node) as _
     }
 }
 
+/// An operator of a plan that is there, as bytes.
+pub(crate) fn encode_operator(
+    (operator, node): (u32, &PromExec),
+    text: &str,
+    params: QueryParams,
+    options: &EngineOptions,
+) -> Vec<u8> {
+    let message = FragmentMessage {
+        operator,
+        shown: shown(node),
+        ..FragmentMessage::new(text, params, options)
+    };
+    message.encode_to_vec()
+}
+
+/// All operators of a plan in the order of their numbers.
+pub(crate) fn numbered(root: &PromExec) -> Vec<PromExec> {
+    let (mut found, mut left) = (Vec::new(), vec![root.clone()]);
+    while let Some(node) = left.pop() {
+        left.extend(node.inputs().iter().rev().filter_map(Input::node).cloned());
+        found.push(node);
+    }
+    found
+}
+
 impl FragmentMessage {
+    fn new(text: &str, params: QueryParams, options: &EngineOptions) -> Self {
+        Self {
+            version: VERSION,
+            text: text.to_owned(),
+            start_ms: params.start_ms,
+            end_ms: params.end_ms,
+            step_ms: params.step_ms,
+            default_step_ms: options.default_step_ms,
+            experimental: options.experimental,
+            partitions: u32::try_from(options.partitions).unwrap_or(u32::MAX),
+            operator: 0,
+            shown: String::new(),
+        }
+    }
+
     fn operators(&self, options: &EngineOptions) -> Result<Vec<PromExec>, QueryError> {
         let options = EngineOptions {
             default_step_ms: self.default_step_ms,
@@ -160,12 +194,7 @@ impl FragmentMessage {
         let expr = parse_with(&self.text, self.experimental);
         let expr = expr.map_err(|error| QueryError::BadData(error.to_string()))?;
         let query = Query::new(&expr, params, &options)?;
-        let (mut found, mut left) = (Vec::new(), vec![PromExec::clone(&query.plan)]);
-        while let Some(node) = left.pop() {
-            left.extend(node.inputs().iter().rev().filter_map(Input::node).cloned());
-            found.push(node);
-        }
-        Ok(found)
+        Ok(numbered(&query.plan))
     }
 }
 

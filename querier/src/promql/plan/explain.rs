@@ -12,7 +12,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable};
 use serde::Serialize;
 use tidelake_catalog::model::{METRIC_NAME, MatchOp, Matcher};
 
-use super::super::exec::profile::Profile;
+use super::super::exec::profile::{Profile, TaskRun};
 use super::super::exec::selector::{RangeSelect, Select};
 use super::super::exec::subquery::Subquery;
 use super::super::parse::ast::Reach;
@@ -34,9 +34,29 @@ pub struct Operator {
     /// What it read, if it is a selector that was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<Read>,
+    /// Who did it, if several processes did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Task>,
     /// Its operands.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Operator>,
+}
+
+/// What one process did of an operator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// The name of its node; `here` for the process that was asked.
+    pub worker: String,
+    /// Batches of series.
+    pub batches: u64,
+    /// Bytes that it sent.
+    pub bytes: u64,
+    /// From its beginning to its end, in ms.
+    pub total_ms: f64,
+    /// Why the process that was asked did it itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// What an operator did.
@@ -97,6 +117,7 @@ pub(crate) fn describe(plan: &Arc<dyn ExecutionPlan>) -> Operator {
         detail: detail.to_owned(),
         measured: profile.map(|profile| measured(profile)),
         read: profile.and_then(|profile| read(profile)),
+        tasks: profile.map(|profile| tasks(profile)).unwrap_or_default(),
         children: children.map(describe).collect(),
     }
 }
@@ -113,10 +134,44 @@ pub(crate) fn text(plan: &Arc<dyn ExecutionPlan>, is_analyzed: bool) -> String {
         };
         text.push_str(&"  ".repeat(depth));
         text.push_str(&shown.one_line().to_string());
+        let profile = node.downcast_ref().and_then(PromExec::profile);
+        for task in profile.map(|profile| tasks(profile)).unwrap_or_default() {
+            text.push_str(&"  ".repeat(depth + 2));
+            text.push_str(&task.shown());
+            text.push('\n');
+        }
         let children = node.children().into_iter().rev();
         nodes.extend(children.map(|child| (child, depth + 1)));
     }
     text
+}
+
+fn tasks(profile: &Profile) -> Vec<Task> {
+    let task = |run: &TaskRun| Task {
+        worker: run.worker.clone(),
+        batches: run.batches,
+        bytes: run.bytes,
+        total_ms: millis(Duration::from_micros(run.micros)),
+        failed: run.failed.clone(),
+    };
+    let mut all: Vec<Task> = profile.tasks.lock().iter().map(task).collect();
+    all.sort_by(|a, b| a.worker.cmp(&b.worker));
+    all
+}
+
+impl Task {
+    fn shown(&self) -> String {
+        let Self {
+            worker,
+            batches,
+            bytes,
+            total_ms,
+            failed,
+        } = self;
+        let failed = failed.as_ref();
+        let failed = failed.map_or_else(String::new, |error| format!(", here because: {error}"));
+        format!("task on {worker}: batches={batches}, bytes={bytes}, total={total_ms} ms{failed}")
+    }
 }
 
 /// What an operator did, as a plan of DataFusion's has it.

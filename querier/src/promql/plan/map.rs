@@ -149,7 +149,7 @@ impl Operator for Map {
                 unit => stage(unit, remarks),
             };
             let input = on.node(0)?;
-            input.units(grid, on.part, on.work, Arc::new(stage)).await
+            input.units(grid, on.extent, on.work, Arc::new(stage)).await
         }
         .boxed()
     }

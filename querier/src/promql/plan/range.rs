@@ -6,7 +6,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::super::exec::QueryError;
-use super::super::exec::annotations::Collector;
 use super::super::exec::grid::Grid;
 use super::super::exec::range::{RangeCall, SelectorWindows, over_subquery};
 use super::super::exec::row::Rows;
@@ -16,7 +15,7 @@ use super::super::exec::subquery::Subquery;
 use super::super::exec::work::Evaluated;
 use super::explain::{call, range_selector};
 use super::labels::{LabelNames, Lookup, Selected, names_of, without_metadata};
-use super::{Input, Inputs, Operator, Stage, Unit, Units};
+use super::{Input, Inputs, Operator, Stage, Units};
 
 /// A function over the windows of a selector. Its inputs are the scalar arguments.
 #[derive(Debug)]
@@ -73,8 +72,7 @@ impl Operator for SelectorFunction {
         async move {
             let params = on.scalars_from(0).await?;
             let kernel = SelectorWindows::new(on.work, &self.call, &self.matrix, params, on.grid);
-            let stage = move |rows: Rows, remarks: &mut Collector| stage(Unit::Rows(rows), remarks);
-            series::batches(on.work, kernel, on.part, on.profile(), stage).await
+            series::batches(on, kernel, stage).await
         }
         .boxed()
     }

@@ -6,16 +6,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::super::exec::QueryError;
-use super::super::exec::annotations::Collector;
 use super::super::exec::grid::Grid;
 use super::super::exec::range::raw;
-use super::super::exec::row::Rows;
 use super::super::exec::selector::{Instant, Output, RangeSelect, Select};
 use super::super::exec::series;
 use super::super::exec::work::Evaluated;
 use super::explain::{range_selector, selector};
 use super::labels::{LabelNames, Lookup, Selected, without_metadata};
-use super::{Input, Inputs, Operator, Stage, Unit, Units};
+use super::{Input, Inputs, Operator, Stage, Units};
 
 /// For every step the last sample of each series.
 #[derive(Debug)]
@@ -69,8 +67,7 @@ impl Operator for InstantSelector {
         stage: Stage,
     ) -> BoxFuture<'a, Result<Units<'a>, QueryError>> {
         let kernel = Instant::new(on.work, &self.select, on.grid, self.output);
-        let stage = move |rows: Rows, remarks: &mut Collector| stage(Unit::Rows(rows), remarks);
-        series::batches(on.work, kernel, on.part, on.profile(), stage).boxed()
+        series::batches(on, kernel, stage).boxed()
     }
 }
 

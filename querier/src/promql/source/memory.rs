@@ -124,7 +124,9 @@ impl SampleSource for MemorySource {
         Ok(SelectedSeries {
             series: selected.len(),
             rows: 0,
+            batches: batches.len(),
             stream: futures::stream::iter(batches).boxed(),
+            parts: None,
         })
     }
 }

@@ -268,7 +268,9 @@ impl SampleSource for Many {
         Ok(SelectedSeries {
             series,
             rows: 0,
+            batches: series.div_ceil(1000),
             stream: futures::stream::iter(batches).boxed(),
+            parts: None,
         })
     }
 }
