@@ -82,6 +82,7 @@ def run(options):
                 leave_and_return(terminal, tidelake)
                 graph(terminal, tidelake)
                 gone(terminal, tidelake, server)
+                prompt_on_store(terminal, tidelake, server)
             pipes(tidelake, place)
             store(options, tidelake, place, server)
         without_server(tidelake, server)
@@ -183,6 +184,23 @@ def gone(terminal, tidelake, server):
         terminal.shows("ended", 5)
     finally:
         os.kill(server.child.pid, signal.SIGCONT)
+    terminal.types("\\q", "Enter")
+    terminal.last_line("shell>")
+
+
+def prompt_on_store(terminal, tidelake, server):
+    """The prompt is the same without a server."""
+    terminal.clear()
+    terminal.types(f"{tidelake} sql --data-dir {server.data}", "Enter")
+    terminal.last_line("default=>")
+    terminal.types("SELECT max(usage) AS most FROM mea", "Tab")
+    terminal.shows("FROM measured")
+    terminal.types(";", "Enter")
+    terminal.shows("| 6.5")
+    terminal.types("\\d measured", "Enter")
+    terminal.shows("usage")
+    terminal.types("DROP TABLE measured;", "Enter")
+    terminal.shows("a store is only read without a server")
     terminal.types("\\q", "Enter")
     terminal.last_line("shell>")
 
