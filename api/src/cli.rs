@@ -61,7 +61,8 @@ enum Command {
     /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps of
     /// promtool, line protocol, CSV, Parquet
     Import(ImportArgs),
-    /// Export what a running server, or a store without one, holds: OpenMetrics, line protocol, Parquet, CSV, JSON lines
+    /// Export what a running server, or a store without one, holds: OpenMetrics, line protocol,
+    /// Parquet, CSV, JSON lines
     Export(ExportArgs),
     /// Copy a time range of tables or series from a store into a folder that a local server then serves
     Pull(PullArgs),

@@ -54,7 +54,8 @@ pub struct PullArgs {
     /// Database; may be given several times
     #[arg(long, default_value = "default")]
     database: Vec<String>,
-    /// Only this table, by its name in SQL; may be given several times
+    /// Only this table, where `metrics` are all metrics and `exemplars` theirs; may be given several
+    /// times
     #[arg(long)]
     table: Vec<String>,
     /// Only series that a selector such as 'up{job="a"}' selects; of tables their whole rows. May be
@@ -374,7 +375,7 @@ async fn pull(args: &PullArgs, slice: &Slice, view: &View, to: &Target) -> anyho
     Ok(pulled)
 }
 
-/// As SQL names a table.
+/// As users name a table.
 fn shown_name(table: &Table) -> &str {
     match table.schema.kind {
         TableKind::Metrics => "metrics",

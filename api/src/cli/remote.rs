@@ -277,14 +277,13 @@ impl Remote {
         request: impl Fn() -> RequestBuilder,
         on_wait: &dyn Fn(&str),
     ) -> anyhow::Result<Response> {
+        if let Some(opened) = &self.opened {
+            return opened.answer(request().build()?).await;
+        }
         let until = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT;
         loop {
-            let answered = match &self.opened {
-                Some(opened) => Ok(opened.answer(request().build()?).await?),
-                None => request().send().await,
-            };
-            let (reason, asked) = match answered {
+            let (reason, asked) = match request().send().await {
                 Ok(response) if is_later(response.status()) => {
                     let asked = response.headers().get(RETRY_AFTER);
                     let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -299,7 +298,6 @@ impl Remote {
             if Instant::now() + pause > until {
                 let url = &self.url;
                 match self.patience.as_secs() / 60 {
-                    _ if self.opened.is_some() => bail!("{reason}"),
                     0 => bail!("{url} does not answer: {reason}"),
                     minutes => bail!("{url} did not take it for {minutes} minutes: {reason}"),
                 }

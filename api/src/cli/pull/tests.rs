@@ -142,7 +142,9 @@ async fn answers(folder: &Path) -> Vec<String> {
     for sql in [
         "SELECT * FROM wide ORDER BY time, job",
         "SELECT * FROM other ORDER BY time",
-        "SELECT * FROM metrics ORDER BY time, __name__, job",
+        "SELECT * FROM metrics.level ORDER BY time, job",
+        "SELECT * FROM promql('latency_seconds', '2026-01-01T01:00:00Z') ORDER BY job",
+        "SELECT * FROM exemplars ORDER BY time, job",
         "SELECT table_name, column_name, data_type FROM information_schema.columns ORDER BY 1, 2",
     ] {
         let asked = serde_json::json!({ "db": "default", "q": sql, "format": "jsonl" });
@@ -151,6 +153,7 @@ async fn answers(folder: &Path) -> Vec<String> {
         let answer = remote.query("/api/v3/query_sql", &[], &headers, body).await;
         found.push(match answer {
             Ok(answer) => answer.text().await.unwrap(),
+            // A slice may lack the table.
             Err(error) => error.to_string(),
         });
     }
@@ -188,6 +191,11 @@ async fn what_is_pulled_answers_as_its_source_and_takes_writes() {
         (5, "trace_id"),
         (6, "How long"),
         (7, "late"),
+        (8, "7.0"),
+        (9, "\"job\":\"b\""),
+        (10, "\"job\":\"b\""),
+        (11, "0102030405060708090a0b0c0d0e0f10"),
+        (12, "host"),
     ] {
         assert!(expected[number].contains(part), "{}", expected[number]);
     }

@@ -227,7 +227,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 73] = [
+const OTHERS: [Row; 74] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
