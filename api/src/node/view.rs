@@ -58,7 +58,7 @@ pub async fn open(
 async fn load(store: Store) -> Result<Catalog, OpenError> {
     let options = CatalogOptions {
         load_timeout: LOAD_TIMEOUT,
-        // What is not in the store below can only be above.
+        // The store below must not be written to, and above it a checkpoint is of no use.
         checkpoint_every: u64::MAX,
         ..CatalogOptions::default()
     };
