@@ -36,7 +36,7 @@ use crate::promql::source::{
     SeriesShape, SeriesStream, SourceError, series_bytes,
 };
 use crate::small::{self, FEW_ROWS, FEW_SERIES};
-use crate::tables::{State, StateNotes, Tables};
+use crate::tables::{State, TableRange, Tables};
 
 /// The field of the metrics table that holds histograms.
 const HISTOGRAM_FIELD: &str = "histogram";
@@ -223,6 +223,15 @@ pub(crate) async fn feeds(
     order: FeedOrder,
 ) -> Result<Vec<Feed>, SegmentError> {
     let mut feeds = Vec::new();
+    // As far as the tables are known here.
+    let mut ahead: Vec<TableRange> = vec![(METRICS_TABLE.into(), range)];
+    for metric in field_metrics(tables, database, matchers) {
+        if ahead.last().is_none_or(|(table, _)| *table != metric.table) {
+            let range = to_unit(range, metric.schema.kind.time_unit());
+            ahead.push((metric.table, range));
+        }
+    }
+    tables.ask_ahead(database, &ahead).await?;
     if let Some(found) = tables.sources(database, METRICS_TABLE, range).await? {
         // Most databases have no histograms and no start times: these columns are read only where
         // one is.
@@ -393,11 +402,7 @@ impl SampleSource for DatabaseSamples {
             is_shared,
             is_ordered,
         } = request;
-        let mut tables = self.tables.counted(&meter);
-        let mut notes = None;
-        if is_shared && let Some((noting, notes_of_it)) = tables.noted() {
-            (tables, notes) = (noting, Some(notes_of_it));
-        }
+        let tables = self.tables.counted(&meter).noting(is_shared);
         let order = match is_ordered {
             true => FeedOrder::Stored,
             false => FeedOrder::Any,
@@ -424,7 +429,6 @@ impl SampleSource for DatabaseSamples {
             tables,
             pool,
             alone,
-            notes,
             _planned: planned,
         });
         Ok(SelectedSeries {
@@ -432,7 +436,7 @@ impl SampleSource for DatabaseSamples {
             rows,
             batches: selected.jobs.len(),
             stream: selected.part(part),
-            parts: selected.notes.is_some().then(|| Arc::new(selected) as _),
+            parts: is_shared.then(|| Arc::new(selected) as _),
         })
     }
 
@@ -465,7 +469,6 @@ struct Selected {
     pool: Arc<QueryPool>,
     /// Whether nothing else of the query is read at the same time.
     alone: bool,
-    notes: Option<Arc<StateNotes>>,
     /// The plan is counted as long as anybody may read units of it.
     _planned: QueryBytes,
 }
@@ -499,7 +502,7 @@ impl SeriesParts for Arc<Selected> {
     }
 
     fn state(&self) -> Option<Arc<State>> {
-        self.notes.as_ref()?.state().map(Arc::new)
+        self.tables.noted().map(Arc::new)
     }
 }
 

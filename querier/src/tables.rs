@@ -25,9 +25,9 @@ use tidelake_catalog::segment::{
 use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
-pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows};
-use self::state::TableState;
-pub use self::state::{State, StateNotes};
+pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows, TableRange};
+pub use self::state::State;
+use self::state::{StateNotes, TableState};
 
 use crate::damage::{Damaged, LeftOut};
 use crate::segment_cache::SegmentCache;
@@ -172,19 +172,24 @@ impl Tables {
         }
     }
 
-    /// The same tables, and where it is noted what is read of them; `None` if that may not be the
-    /// same elsewhere.
-    pub(crate) fn noted(&self) -> Option<(Self, Arc<StateNotes>)> {
-        if self.at.is_some() || self.left_out.is_some() {
-            return None;
-        }
-        let notes = StateNotes::new(self.inner.catalog.environment().now_ms());
-        let notes = Arc::new(notes);
-        let tables = Self {
-            notes: Some(Arc::clone(&notes)),
+    /// The same tables for one selection, which notes what it reads if that is of use.
+    pub(crate) fn noting(&self, is_shared: bool) -> Self {
+        let is_of_use = is_shared || self.inner.recent.is_remote();
+        let notes = (is_of_use && self.at.is_none()).then(|| {
+            let now_ms = self.inner.catalog.environment().now_ms();
+            Arc::new(StateNotes::new(now_ms))
+        });
+        Self {
+            notes,
             ..self.clone()
-        };
-        Some((tables, notes))
+        }
+    }
+
+    /// What another process needs to read the same as was noted; `None` if it may not be the same
+    /// there.
+    pub(crate) fn noted(&self) -> Option<State> {
+        let notes = self.notes.as_ref()?;
+        self.left_out.is_none().then(|| notes.state()).flatten()
     }
 
     /// The catalog as it is read.
@@ -288,36 +293,72 @@ impl Tables {
             return Ok((chunks, Arc::clone(&state.snapshot)));
         }
         let Some(notes) = &self.notes else {
-            return self.present(database, table, range).await;
+            return self.present_of(database, table, range).await;
         };
         let noted = notes.of(database, table, range);
-        let present = noted.get_or_try_init(|| self.present(database, table, range));
+        let present = noted.get_or_try_init(|| self.present_of(database, table, range));
         present.await.cloned()
     }
 
-    /// The same of the present state.
-    async fn present(
+    async fn present_of(
         &self,
         database: &str,
         table: &str,
         range: TimeRange,
     ) -> Result<TableState, SegmentError> {
-        let removals = |snapshot: &Snapshot| {
-            let table = snapshot.table(database, table)?;
-            Some((
-                table.id,
-                table.tombstones.last().map(|tombstone| tombstone.sequence),
-            ))
+        let tables = [(Arc::from(table), range)];
+        let states = self.present(database, &tables).await?;
+        Ok(states
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| (Vec::new(), self.snapshot())))
+    }
+
+    /// Recent rows of tables, and a state from just after they were taken.
+    async fn present(
+        &self,
+        database: &str,
+        tables: &[TableRange],
+    ) -> Result<Vec<TableState>, SegmentError> {
+        let removals = |snapshot: &Snapshot| -> Vec<_> {
+            let of_table = |(table, _): &TableRange| {
+                let table = snapshot.table(database, table)?;
+                let last = table.tombstones.last();
+                Some((table.id, last.map(|tombstone| tombstone.sequence)))
+            };
+            tables.iter().map(of_table).collect()
         };
         loop {
             let before = removals(&self.snapshot());
-            let recent = self.inner.recent.recent(database, table, range).await?;
+            let recent = self.inner.recent.recent(database, tables).await?;
             let snapshot = self.snapshot();
             if removals(&snapshot) == before {
                 self.note_missing(&recent.missing)?;
-                return Ok((recent.chunks, snapshot));
+                let with_snapshot = |chunks| (chunks, Arc::clone(&snapshot));
+                return Ok(recent.tables.into_iter().map(with_snapshot).collect());
             }
         }
+    }
+
+    /// Asks other processes for the recent rows of all these tables at once, before each of them is
+    /// read, if there are any others.
+    pub(crate) async fn ask_ahead(
+        &self,
+        database: &str,
+        tables: &[TableRange],
+    ) -> Result<(), SegmentError> {
+        let (Some(notes), None) = (&self.notes, &self.at) else {
+            return Ok(());
+        };
+        if !self.inner.recent.is_remote() {
+            return Ok(());
+        }
+        let states = self.present(database, tables).await?;
+        for ((table, range), state) in tables.iter().zip(states) {
+            // Nobody else asks yet.
+            let _ = notes.of(database, table, *range).set(state);
+        }
+        Ok(())
     }
 
     /// An answer without rows that may be somewhere else is partial.

@@ -21,7 +21,7 @@ use tidelake_catalog::snapshot::{SegmentMeta, WalPosition};
 use tidelake_catalog::store::faulty::{Faults, FaultyStore};
 use tidelake_catalog::{Catalog, CatalogOptions, Environment, Store, TableColumns};
 
-use crate::tables::{Recent, RecentChunk, RecentRows, Tables};
+use crate::tables::{Recent, RecentChunk, RecentRows, TableRange, Tables};
 
 pub(crate) use rows::{Cell, Row, labels, matchers, row, sample, words};
 use rows::{fields_of, sorted};
@@ -54,32 +54,31 @@ impl TestRecent {
 
 #[async_trait]
 impl RecentRows for TestRecent {
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Recent, SegmentError> {
-        let is_asked_for = |name: &str, rows: &SortedRows| {
-            let time = rows.time_range();
-            (database, table) == (DATABASE, name) && time.is_some_and(|time| time.overlaps(&range))
+    async fn recent(&self, database: &str, tables: &[TableRange]) -> Result<Recent, SegmentError> {
+        let all = self.chunks.lock().clone();
+        let of_table = |(table, range): &TableRange| {
+            let is_asked_for = |name: &str, rows: &SortedRows| {
+                let time = rows.time_range();
+                (database, &**table) == (DATABASE, name)
+                    && time.is_some_and(|time| time.overlaps(range))
+            };
+            // Later than every commit.
+            let found = (1 << 60..).zip(&all);
+            let found = found.filter(|(_, (name, rows))| is_asked_for(name, rows));
+            let found = found.map(|(order, (_, rows))| RecentChunk {
+                key: None,
+                order: WriteOrder::of((order, order)),
+                rows: Arc::clone(rows),
+            });
+            found.collect()
         };
-        let chunks = self.chunks.lock().clone();
-        // Later than every commit.
-        let found = (1 << 60..).zip(chunks);
-        let found = found.filter(|(_, (name, rows))| is_asked_for(name, rows));
-        let found = found.map(|(order, (_, rows))| RecentChunk {
-            key: None,
-            order: WriteOrder::of((order, order)),
-            rows,
-        });
-        let chunks = found.collect();
+        let tables = tables.iter().map(of_table).collect();
         let event = self.meanwhile.lock().take();
         if let Some(event) = event {
             event.await;
         }
         Ok(Recent {
-            chunks,
+            tables,
             missing: Vec::new(),
         })
     }

@@ -16,7 +16,7 @@ use tidelake_querier::promql::exec::{EngineOptions, QueryError, QueryParams, Val
 use tidelake_querier::promql::parse::parse;
 use tidelake_querier::promql::source::SourceError;
 use tidelake_querier::sql::SqlError;
-use tidelake_querier::tables::{Recent, RecentRows, Tables};
+use tidelake_querier::tables::{Recent, RecentChunk, RecentRows, TableRange, Tables};
 
 use crate::model::{CellKey, Cells};
 use crate::workload::DATABASE;
@@ -276,20 +276,18 @@ pub struct OwnRows(pub Arc<tidelake_ingest::Ingester>);
 
 #[async_trait::async_trait]
 impl RecentRows for OwnRows {
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Recent, SegmentError> {
-        let recent = self.0.recent(database, table, range).into_iter();
-        let chunks = recent.map(|chunk| RecentChunk {
-            key: None,
-            order: chunk.order,
-            rows: chunk.rows,
-        });
+    async fn recent(&self, database: &str, tables: &[TableRange]) -> Result<Recent, SegmentError> {
+        let of_table = |(table, range): &TableRange| {
+            let recent = self.0.recent(database, table, *range).into_iter();
+            let chunks = recent.map(|chunk| RecentChunk {
+                key: None,
+                order: chunk.order,
+                rows: chunk.rows,
+            });
+            chunks.collect()
+        };
         Ok(Recent {
-            chunks: chunks.collect(),
+            tables: tables.iter().map(of_table).collect(),
             missing: Vec::new(),
         })
     }

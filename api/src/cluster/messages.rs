@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const HELLO: &str = "/internal/v1/hello";
 /// Have you seen this commit?
 pub const SEEN: &str = "/internal/v1/seen";
-/// What have you of a table that is in no segment?
+/// What have you of some tables that is in no segment?
 pub const RECENT: &str = "/internal/v1/recent";
 /// Put everything into segments.
 pub const FLUSH: &str = "/internal/v1/flush";
@@ -60,7 +60,14 @@ pub struct RecentAsked {
     pub epoch: u64,
     /// Database.
     pub database: String,
-    /// Table.
+    /// Some of its tables.
+    pub tables: Vec<TableAsked>,
+}
+
+/// A table of [`RecentAsked`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableAsked {
+    /// Its name.
     pub table: String,
     /// First time, in the table's unit.
     pub min: i64,
@@ -77,6 +84,13 @@ pub struct RecentHead {
     /// All rows that were acknowledged before and are in no chunk are in segments that this commit
     /// has.
     pub sequence: u64,
+    /// The tables in the order in which they were asked for.
+    pub tables: Vec<TableHead>,
+}
+
+/// A table of [`RecentHead`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableHead {
     /// Which table of this name.
     pub table_id: u64,
     /// All chunks with rows in the range.

@@ -17,12 +17,12 @@ use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::{SegmentError, SortedRows, WriteOrder};
 use tidelake_catalog::{CatalogError, Node};
 use tidelake_ingest::Ingester;
-use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows};
+use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows, TableRange};
 use tokio::time::Instant;
 
 use super::Cluster;
 use super::calls::CallError;
-use super::messages::{RecentAsked, RecentHead};
+use super::messages::{RecentAsked, RecentHead, TableAsked};
 use super::rows_codec;
 
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
@@ -56,8 +56,8 @@ struct Kept {
 /// What one node has.
 struct OfNode {
     sequence: u64,
-    table_id: u64,
-    chunks: Vec<RecentChunk>,
+    /// Which table of each name, and its chunks.
+    tables: Vec<(u64, Vec<RecentChunk>)>,
 }
 
 impl ClusterRows {
@@ -107,22 +107,23 @@ impl ClusterRows {
         &self,
         node: &Node,
         database: &str,
-        table: &str,
-        range: TimeRange,
+        tables: &[TableRange],
     ) -> Result<OfNode, CallError> {
         let cluster = &self.cluster;
         if let Some(error) = cluster.members.failed_just_now(node) {
             return Err(error);
         }
-        let have = self.have(node, (database, table));
+        let asked = tables.iter().map(|(table, range)| TableAsked {
+            table: table.to_string(),
+            min: range.min,
+            max: range.max,
+            have: self.have(node, (database, table)),
+        });
         let asked = RecentAsked {
             node: node.name.to_string(),
             epoch: node.epoch,
             database: database.to_owned(),
-            table: table.to_owned(),
-            min: range.min,
-            max: range.max,
-            have,
+            tables: asked.collect(),
         };
         // One that has not answered lately is not waited for long.
         let patience = cluster
@@ -156,38 +157,45 @@ impl ClusterRows {
         let len = u32::from_le_bytes(*len) as usize;
         let (head, mut rest) = rest.split_at_checked(len).ok_or_else(malformed)?;
         let head: RecentHead = serde_json::from_slice(head).map_err(|error| error.to_string())?;
-        let mut chunks = Vec::with_capacity(head.chunks.len());
-        for chunk in head.chunks {
-            let key = ChunkKey {
-                node: Arc::clone(&node.name),
-                epoch: node.epoch,
-                id: chunk.id,
-            };
-            let found = match chunk.bytes {
-                None => {
-                    let found = self.kept(&key);
-                    found.ok_or("rows that it thinks are here were let go")?
-                }
-                Some(len) => {
-                    let (bytes, others) = rest.split_at_checked(len).ok_or_else(malformed)?;
-                    rest = others;
-                    let decoded = rows_codec::decode(bytes).map_err(|error| error.to_string())?;
-                    let decoded = Arc::new(decoded);
-                    self.keep(&key, (&asked.database, &asked.table), &decoded);
-                    decoded
-                }
-            };
-            let (first, last, part) = chunk.order;
-            chunks.push(RecentChunk {
-                key: Some(key),
-                order: WriteOrder::of((first, last)).part(part),
-                rows: found,
-            });
+        if head.tables.len() != asked.tables.len() {
+            return Err("it answers for other tables".to_owned());
+        }
+        let mut tables = Vec::with_capacity(head.tables.len());
+        for (table, asked_table) in head.tables.into_iter().zip(&asked.tables) {
+            let mut chunks = Vec::with_capacity(table.chunks.len());
+            for chunk in table.chunks {
+                let key = ChunkKey {
+                    node: Arc::clone(&node.name),
+                    epoch: node.epoch,
+                    id: chunk.id,
+                };
+                let found = match chunk.bytes {
+                    None => {
+                        let found = self.kept(&key);
+                        found.ok_or("rows that it thinks are here were let go")?
+                    }
+                    Some(len) => {
+                        let (bytes, others) = rest.split_at_checked(len).ok_or_else(malformed)?;
+                        rest = others;
+                        let decoded =
+                            rows_codec::decode(bytes).map_err(|error| error.to_string())?;
+                        let decoded = Arc::new(decoded);
+                        self.keep(&key, (&asked.database, &asked_table.table), &decoded);
+                        decoded
+                    }
+                };
+                let (first, last, part) = chunk.order;
+                chunks.push(RecentChunk {
+                    key: Some(key),
+                    order: WriteOrder::of((first, last)).part(part),
+                    rows: found,
+                });
+            }
+            tables.push((table.table_id, chunks));
         }
         Ok(OfNode {
             sequence: head.sequence,
-            table_id: head.table_id,
-            chunks,
+            tables,
         })
     }
 
@@ -232,69 +240,72 @@ impl ClusterRows {
     }
 
     /// One try: what there is, or the first node that does not tell.
-    async fn of_all(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Tried, CatalogError> {
+    async fn of_all(&self, database: &str, tables: &[TableRange]) -> Result<Tried, CatalogError> {
         let cluster = &self.cluster;
         cluster.refresh_if_stale().await?;
         let snapshot = cluster.catalog.snapshot();
         let writers = cluster.other_writers(&snapshot);
-        if writers.is_empty() {
-            let chunks = self.of_own(database, table, range).await;
-            return Ok(Tried {
-                chunks,
-                failed: None,
-            });
-        }
+        let own = async {
+            let mut all = Vec::with_capacity(tables.len());
+            for (table, range) in tables {
+                all.push(self.of_own(database, table, *range).await);
+            }
+            all
+        };
         let asked = writers
             .iter()
-            .map(|node| self.of_node(node, database, table, range));
-        let (mut chunks, answers) =
-            futures::future::join(self.of_own(database, table, range), join_all(asked)).await;
+            .map(|node| self.of_node(node, database, tables));
+        let (mut all, answers) = futures::future::join(own, join_all(asked)).await;
         let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
         cluster.refresh_to(newest.unwrap_or(0)).await?;
         let snapshot = cluster.catalog.snapshot();
-        let table_id = snapshot.table(database, table).map_or(0, |table| table.id);
         let mut failed = None;
         for (node, answer) in writers.iter().zip(answers) {
-            match answer {
-                Ok(answer) if answer.table_id == table_id => chunks.extend(answer.chunks),
-                // It was dropped, and perhaps made anew.
-                Ok(_) => {}
-                Err(error) => failed = Some((Arc::clone(node), error)),
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => {
+                    failed = Some((Arc::clone(node), error));
+                    continue;
+                }
+            };
+            for ((of_table, (table, _)), (id, chunks)) in
+                all.iter_mut().zip(tables).zip(answer.tables)
+            {
+                // If not, it was dropped, and perhaps made anew.
+                if snapshot
+                    .table(database, table)
+                    .is_some_and(|table| table.id == id)
+                {
+                    of_table.extend(chunks);
+                }
             }
         }
-        Ok(Tried { chunks, failed })
+        Ok(Tried {
+            tables: all,
+            failed,
+        })
     }
 }
 
 struct Tried {
-    chunks: Vec<RecentChunk>,
+    tables: Vec<Vec<RecentChunk>>,
     failed: Option<(Arc<Node>, CallError)>,
 }
 
 #[async_trait]
 impl RecentRows for ClusterRows {
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Recent, SegmentError> {
+    async fn recent(&self, database: &str, tables: &[TableRange]) -> Result<Recent, SegmentError> {
         let unavailable = |error: CatalogError| SegmentError::Unavailable {
             object: "the catalog".to_owned(),
             message: error.to_string(),
         };
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let tried = self.of_all(database, table, range).await;
-            let Tried { chunks, failed } = tried.map_err(unavailable)?;
+            let tried = self.of_all(database, tables).await;
+            let Tried { tables, failed } = tried.map_err(unavailable)?;
             let Some((node, error)) = failed else {
                 return Ok(Recent {
-                    chunks,
+                    tables,
                     missing: Vec::new(),
                 });
             };
@@ -324,11 +335,15 @@ impl RecentRows for ClusterRows {
                     node.name, node.address
                 );
                 return Ok(Recent {
-                    chunks,
+                    tables,
                     missing: vec![missing],
                 });
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn is_remote(&self) -> bool {
+        self.cluster.has_other_writers()
     }
 }

@@ -7,7 +7,7 @@ use tidelake_catalog::model::TimeRange;
 use tidelake_ingest::Ingester;
 
 use super::Cluster;
-use super::messages::{ChunkHead, Hello, RecentAsked, RecentHead};
+use super::messages::{ChunkHead, Hello, RecentAsked, RecentHead, TableHead};
 use super::rows_codec;
 
 /// Why something is not served.
@@ -49,7 +49,7 @@ impl Cluster {
         Ok(self.serve_hello())
     }
 
-    /// Rows of a table that are in no segment, as the bytes that [`messages`](super::messages)
+    /// Rows of tables that are in no segment, as the bytes that [`messages`](super::messages)
     /// describe.
     pub fn serve_recent(&self, asked: &RecentAsked) -> Result<Vec<u8>, NotServed> {
         if self.adopting.lock().contains(&asked.node) {
@@ -65,37 +65,44 @@ impl Cluster {
             )));
         }
         let ingester = self.own_ingester()?;
-        let range = TimeRange::new(asked.min, asked.max);
-        let recent = ingester.recent(&asked.database, &asked.table, range);
+        let unavailable = |error: &dyn std::fmt::Display| NotServed::Unavailable(error.to_string());
+        let mut tables = Vec::with_capacity(asked.tables.len());
+        let mut rows = Vec::new();
+        for table in &asked.tables {
+            let range = TimeRange::new(table.min, table.max);
+            let recent = ingester.recent(&asked.database, &table.table, range);
+            let mut chunks = Vec::with_capacity(recent.len());
+            for chunk in recent {
+                let bytes = match table.have.contains(&chunk.id) {
+                    true => None,
+                    false => {
+                        let encoded = rows_codec::encode(&chunk.rows);
+                        rows.push(encoded.map_err(|error| unavailable(&error))?);
+                        rows.last().map(Vec::len)
+                    }
+                };
+                chunks.push(ChunkHead {
+                    id: chunk.id,
+                    order: (chunk.order.first, chunk.order.last, chunk.order.part),
+                    bytes,
+                });
+            }
+            tables.push(TableHead {
+                table_id: 0,
+                chunks,
+            });
+        }
         // After the rows were taken: what is in none of them is in segments that it has.
         let snapshot = self.catalog.snapshot();
-        let table = snapshot.table(&asked.database, &asked.table);
-        let mut chunks = Vec::with_capacity(recent.len());
-        let mut rows = Vec::new();
-        for chunk in recent {
-            let bytes = match asked.have.contains(&chunk.id) {
-                true => None,
-                false => {
-                    let encoded = rows_codec::encode(&chunk.rows)
-                        .map_err(|error| NotServed::Unavailable(error.to_string()))?;
-                    let len = encoded.len();
-                    rows.push(encoded);
-                    Some(len)
-                }
-            };
-            chunks.push(ChunkHead {
-                id: chunk.id,
-                order: (chunk.order.first, chunk.order.last, chunk.order.part),
-                bytes,
-            });
+        for (head, table) in tables.iter_mut().zip(&asked.tables) {
+            let table = snapshot.table(&asked.database, &table.table);
+            head.table_id = table.map_or(0, |table| table.id);
         }
         let head = RecentHead {
             sequence: snapshot.sequence(),
-            table_id: table.map_or(0, |table| table.id),
-            chunks,
+            tables,
         };
-        let head =
-            serde_json::to_vec(&head).map_err(|error| NotServed::Unavailable(error.to_string()))?;
+        let head = serde_json::to_vec(&head).map_err(|error| unavailable(&error))?;
         let mut out = Vec::with_capacity(4 + head.len() + rows.iter().map(Vec::len).sum::<usize>());
         out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&head);

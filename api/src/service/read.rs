@@ -131,7 +131,12 @@ impl Service {
             backend.querier().map_err(missing_role)?;
         }
         let lane = backend.lane(access.class().threads());
-        let mut querier = Box::pin(self.querier(as_of)).await?.on(&lane);
+        let querier = match (language, as_of) {
+            // Its selectors hear from all ingesters before they look at the catalog.
+            (Language::Promql, None) => Arc::clone(&backend.querier),
+            _ => Box::pin(self.querier(as_of)).await?,
+        };
+        let mut querier = querier.on(&lane);
         if limits.query_read_bytes.is_some() || limits.query_samples.is_some() {
             let or_none = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
             let (bytes, samples) = (limits.query_read_bytes, limits.query_samples);

@@ -28,11 +28,14 @@ pub struct RecentChunk {
     pub rows: Arc<SortedRows>,
 }
 
-/// What there is of a table that is acknowledged but not yet in a segment.
+/// A table, and the times of rows that are asked for, in its unit.
+pub type TableRange = (Arc<str>, TimeRange);
+
+/// What there is of some tables that is acknowledged but not yet in a segment.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// Its chunks.
-    pub chunks: Vec<RecentChunk>,
+    /// The chunks of each.
+    pub tables: Vec<Vec<RecentChunk>>,
     /// Who cannot be asked, and why, as sentences.
     pub missing: Vec<String>,
 }
@@ -40,14 +43,15 @@ pub struct Recent {
 /// Rows that are acknowledged but not yet in a segment.
 #[async_trait]
 pub trait RecentRows: Send + Sync + 'static {
-    /// Those of a table whose times may lie in the range. When this returns, the catalog has every
-    /// segment that holds other rows which were acknowledged before the call.
-    async fn recent(
-        &self,
-        database: &str,
-        table: &str,
-        range: TimeRange,
-    ) -> Result<Recent, SegmentError>;
+    /// Those of tables of a database whose times may lie in the ranges. When this returns, the
+    /// catalog has every segment that holds other rows which were acknowledged before the call, and
+    /// all else that is needed to find any such row.
+    async fn recent(&self, database: &str, tables: &[TableRange]) -> Result<Recent, SegmentError>;
+
+    /// Whether other processes are asked, which takes as long for many tables as for one.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// A process that only reads what is on the store.
@@ -56,7 +60,10 @@ pub struct NoRecentRows;
 
 #[async_trait]
 impl RecentRows for NoRecentRows {
-    async fn recent(&self, _: &str, _: &str, _: TimeRange) -> Result<Recent, SegmentError> {
-        Ok(Recent::default())
+    async fn recent(&self, _: &str, tables: &[TableRange]) -> Result<Recent, SegmentError> {
+        Ok(Recent {
+            tables: vec![Vec::new(); tables.len()],
+            missing: Vec::new(),
+        })
     }
 }

@@ -37,9 +37,9 @@ impl State {
 
 /// Notes what a query reads, so that another process can read the same.
 #[derive(Debug)]
-pub struct StateNotes {
+pub(super) struct StateNotes {
     /// As of when what is expired is expired, in ms since 1970.
-    pub(super) now_ms: i64,
+    pub now_ms: i64,
     tables: Mutex<Vec<Noted>>,
 }
 
