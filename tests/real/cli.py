@@ -30,9 +30,13 @@ class Terminal:
         subprocess.run(shell, env=env, cwd=place, check=True)
 
     def __enter__(self):
-        self.shows("#" if os.getuid() == 0 else "$")
-        self.types("PS1='shell> '", "Enter")
-        self.clear()
+        try:
+            self.shows("#" if os.getuid() == 0 else "$")
+            self.types("PS1='shell> '", "Enter")
+            self.clear()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
