@@ -1,10 +1,13 @@
-//! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store; `query`, `sql`,
-//! `status`, `cluster`, `import` and `export` ask a running server.
+//! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store; `status`,
+//! `cluster` and `import` ask a running server; `query`, `sql` and `export` do, or read a store; `pull`
+//! reads one.
 mod cluster;
 mod doctor;
 mod export;
 mod import;
+mod opened_store;
 mod output;
+mod pull;
 mod query;
 mod remote;
 mod sql;
@@ -24,6 +27,7 @@ use self::cluster::ClusterArgs;
 use self::doctor::DoctorArgs;
 use self::export::ExportArgs;
 use self::import::ImportArgs;
+use self::pull::PullArgs;
 use self::query::QueryArgs;
 use self::sql::SqlArgs;
 use self::status::StatusArgs;
@@ -57,11 +61,14 @@ enum Command {
     /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps of
     /// promtool, line protocol, CSV, Parquet
     Import(ImportArgs),
-    /// Export what a running server holds: OpenMetrics, line protocol, Parquet, CSV, JSON lines
+    /// Export what a running server, or a store without one, holds: OpenMetrics, line protocol,
+    /// Parquet, CSV, JSON lines
     Export(ExportArgs),
-    /// Ask a running server in PromQL: a table, CSV, JSON or a graph
+    /// Copy a time range of tables or series from a store into a folder that a local server then serves
+    Pull(PullArgs),
+    /// Ask a running server, or a store without one, in PromQL: a table, CSV, JSON or a graph
     Query(QueryArgs),
-    /// Run SQL on a running server, at a prompt if no statement is given
+    /// Run SQL on a running server, or on a store without one, at a prompt if no statement is given
     Sql(SqlArgs),
     /// Show how a running server does
     Status(StatusArgs),
@@ -118,6 +125,8 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     // What a check sees is in its answer.
     let log = match &command {
         Command::Doctor(_) => "off",
+        // Of a store that is read without a server.
+        Command::Query(_) | Command::Sql(_) | Command::Export(_) | Command::Pull(_) => "error",
         _ => "info",
     };
     start_log(&config, log);
@@ -149,6 +158,10 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
             let out = &mut std::io::stdout();
             runtime.block_on(export::run(&args, out))
         }
+        Command::Pull(args) => {
+            let out = &mut std::io::stdout();
+            runtime.block_on(pull::run(&args, out))
+        }
         Command::Query(args) => {
             let out = &mut std::io::stdout();
             runtime.block_on(query::run(&args, out))
@@ -173,6 +186,7 @@ pub fn run_from(args: impl IntoIterator<Item = OsString>, give_back: fn()) -> u8
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
+        Err(error) if output::is_unread(&error) => 0,
         Err(error) => complain(1, &format!("{error:#}")),
     }
 }
@@ -203,8 +217,8 @@ fn manual() -> Vec<u8> {
 }
 
 fn print(text: &[u8]) -> u8 {
-    match std::io::stdout().write_all(text) {
-        Err(error) if !output::is_closed(&error) => complain(1, &error.to_string()),
+    match std::io::stdout().write_all(text).map_err(Into::into) {
+        Err(error) if !output::is_unread(&error) => complain(1, &error.to_string()),
         _ => 0,
     }
 }

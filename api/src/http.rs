@@ -2,7 +2,7 @@
 //! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
 //! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
 //! `grpc` is how methods of gRPC become paths of the same router.
-//! `admin`, `queries` and `metrics` answer what belongs to no other protocol, `cluster` what other processes of
+//! `admin`, `queries` and `metrics` answer what belongs to no other protocol, `openapi` describes all of it, `cluster` what other processes of
 //! the store ask.
 
 pub mod app;
@@ -22,6 +22,7 @@ mod cluster;
 pub mod json_stream;
 pub mod malformed;
 mod metrics;
+mod openapi;
 mod origin;
 mod panics;
 mod queries;

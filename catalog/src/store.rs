@@ -8,6 +8,7 @@
 //! - [`local`]: a folder, with every put synced to disk (`object_store`'s own never syncs).
 //! - [`bucket`]: questions about a bucket of S3 as a whole.
 //! - `counted`: counts requests by operation and purpose.
+//! - `frozen`: a store as it was at a commit, with everything that is put kept in memory.
 //! - [`faulty`]: wraps another store and fails as real ones do, by a seed; for tests.
 
 use std::error::Error as StdError;
@@ -30,12 +31,14 @@ use object_store::{
 pub mod bucket;
 mod counted;
 pub mod faulty;
+mod frozen;
 pub mod local;
 #[cfg(test)]
 mod tests;
 
 use self::counted::CountedStore;
 pub use self::counted::{StoreCounts, StoreOperation, StorePurpose};
+use self::frozen::FrozenStore;
 
 /// What went wrong with the store, by what the caller can do about it.
 ///
@@ -294,6 +297,17 @@ impl Store {
     /// The folder that it is in, if it is in one.
     pub fn folder(&self) -> Option<&std::path::Path> {
         self.folder.as_deref()
+    }
+
+    /// This store as of the commit `sequence` of its catalog, without logs and leases. What is put or
+    /// deleted from now on stays in memory: nothing below is changed.
+    pub fn frozen_at(&self, sequence: u64) -> Self {
+        let (below, prefix) = (Arc::clone(&self.inner), self.prefix.clone());
+        Self {
+            inner: Arc::new(FrozenStore::new(below, prefix, sequence)),
+            folder: None,
+            ..self.clone()
+        }
     }
 
     /// A store in memory, gone with the last handle.

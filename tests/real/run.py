@@ -16,7 +16,7 @@ from harness import ROOT, VENV, Skipped  # noqa: E402
 TESTS = [
     "bombs", "influx_client", "influx_clients", "remote_writers", "overload", "pushgateway", "imports", "otlp_sdk", "otlp_random",
     "flight", "postgres", "postgres_door", "parquet_readers", "promql_syntax", "promql_fuzz",
-    "influxql_fuzz", "cluster", "upgrade", "s3", "doctor", "helm", "front_door", "ui", "operators", "grafana", "refusals", "remote_read", "prometheus",
+    "influxql_fuzz", "cluster", "upgrade", "s3", "doctor", "helm", "front_door", "openapi", "cli", "ui", "operators", "grafana", "refusals", "remote_read", "prometheus",
 ]
 
 

@@ -139,6 +139,7 @@ def killed(options, place, endpoint, bucket, env):
         acknowledged, sent = write_until_killed(server, enough)
         killer.join()
     assert len(acknowledged) >= 200 and len(sent) == len(acknowledged) + 1, (len(acknowledged), len(sent))
+    without_server(options, store[:5], objects(bucket, "own"), lambda: objects(bucket, "own"), (len(acknowledged), len(sent)))
     with Tidelake(options.bin, place, store, env=env) as server:
         for step in (None, "/admin/flush", "/admin/compact"):
             if step:
@@ -151,6 +152,16 @@ def killed(options, place, endpoint, bucket, env):
     files = objects(bucket, "own")
     assert any(path.endswith(".parquet") for path in files), files
     return f"{len(acknowledged)} acknowledged points there after kill -9"
+
+
+def without_server(options, flags, before, now, possible):
+    """What the killed server acknowledged is in its log only, and read from there with keys that may not write."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TIDELAKE_", "AWS_"))}
+    keys = {"AWS_ACCESS_KEY_ID": READER, "AWS_SECRET_ACCESS_KEY": READER_SECRET, "AWS_REGION": "us-east-1"}
+    command = [options.bin, "sql", "SELECT count(*) AS n FROM m", "--format", "json", *flags]
+    done = subprocess.run(command, env={**clean, **keys}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and json.loads(done.stdout)[0]["n"] in possible, (done, possible)
+    assert before == now(), "reading has changed the bucket"
 
 
 def figure(server, name):

@@ -23,7 +23,7 @@ pub struct ClusterArgs {
 
 /// Asks and prints; gives the exit code: 1 if a process is dead and its log not adopted.
 pub async fn run(args: &ClusterArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let remote = Remote::impatient(&args.remote)?;
+    let remote = Remote::new(&args.remote)?.impatient();
     let answer = remote.get("/api/v1/status/cluster").await?;
     let answer: Value = serde_json::from_str(&answer)?;
     let nodes = answer.pointer("/data/nodes").and_then(Value::as_array);

@@ -16,7 +16,7 @@ use tidelake_catalog::model::{Labels, MatchOp};
 use tidelake_ingest::exposition::render;
 
 use self::frames::Frames;
-use super::remote::{Remote, RemoteArgs};
+use super::remote::{Remote, SourceArgs};
 use crate::node::backend::parse_selector;
 use crate::prometheus::chunks::{Encoding, read};
 use crate::prometheus::params::parse_time;
@@ -58,7 +58,7 @@ pub struct ExportArgs {
     #[arg(long)]
     skip_histograms: bool,
     #[command(flatten)]
-    remote: RemoteArgs,
+    source: SourceArgs,
 }
 
 /// How something is written.
@@ -151,7 +151,7 @@ pub async fn run(args: &ExportArgs, stdout: &mut dyn Write) -> anyhow::Result<u8
     if (format == Format::Openmetrics) == args.selectors.is_empty() {
         bail!("--match and the format openmetrics go together; rows have the other formats");
     }
-    let remote = Remote::new(&args.remote)?;
+    let remote = Remote::of(&args.source)?;
     let mut output = Output::new(args.output.as_deref(), stdout)?;
     match format {
         Format::Openmetrics => series(args, &remote, &mut output.out).await?,

@@ -267,7 +267,7 @@ impl Found {
 async fn import(args: &ImportArgs, remote: &Remote, path: &Path) -> anyhow::Result<Done> {
     let (found, size) = Found::new(path, args.format)?;
     let (format, unit) = (found.format(), found.unit());
-    let target = format!("{} {} {format:?}", args.remote.url, args.remote.database);
+    let target = format!("{} {} {format:?}", remote.url(), remote.database());
     let mut state = State::of(args.resume.as_deref(), path, size, target)?;
     let start = state.start();
     let mut source = found.source(args, start)?;

@@ -1,5 +1,6 @@
 //! What commands know about the place where they print.
 
+use std::error::Error;
 use std::io;
 
 use clap::ValueEnum;
@@ -16,9 +17,19 @@ pub enum Format {
 /// Columns of a terminal that does not say how many it has.
 const WIDTH: usize = 80;
 
-/// Whether a failure to print means that nobody reads any more, as of `tidelake ... | head`.
+/// Whether nobody reads any more what is printed.
 pub fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// Whether a command failed because nobody reads any more what it prints, as of `tidelake ... | head`.
+/// A connection that ends is another thing.
+pub fn is_unread(error: &anyhow::Error) -> bool {
+    let is_of_output = |cause: &(dyn Error + 'static)| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(is_closed)
+    };
+    error.chain().any(is_of_output) && !error.chain().any(|cause| cause.is::<reqwest::Error>())
 }
 
 /// Columns of the terminal.
@@ -30,4 +41,21 @@ pub fn width() -> usize {
 pub fn size() -> Option<(usize, usize)> {
     let size = console::Term::stdout().size_checked()?;
     Some((usize::from(size.1), usize::from(size.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn only_a_pipe_that_nobody_reads_is_unread() {
+        let failed = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind));
+        let closed = failed(io::ErrorKind::BrokenPipe).context("cannot write");
+        assert!(is_unread(&closed.unwrap_err()));
+        let full = failed(io::ErrorKind::StorageFull).context("cannot write");
+        assert!(!is_unread(&full.unwrap_err()));
+        assert!(!is_unread(&anyhow::anyhow!("Broken pipe")));
+    }
 }

@@ -11,8 +11,7 @@ use clap::{Args, ValueEnum};
 use tidelake_catalog::Environment;
 
 use self::answer::Answer;
-use super::output::is_closed;
-use super::remote::{Remote, RemoteArgs};
+use super::remote::{Remote, SourceArgs};
 use crate::prometheus::params::{parse_duration, parse_time};
 
 /// Steps of a range that names none, on something that is no terminal.
@@ -42,7 +41,7 @@ pub struct QueryArgs {
     #[arg(long)]
     format: Option<Format>,
     #[command(flatten)]
-    remote: RemoteArgs,
+    source: SourceArgs,
 }
 
 /// How an answer is printed.
@@ -82,7 +81,7 @@ pub async fn run(args: &QueryArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     if format == Format::Graph && range.is_none() {
         bail!("a graph needs a range: give --since or --start");
     }
-    let remote = Remote::impatient(&args.remote)?;
+    let remote = Remote::of(&args.source)?.impatient();
     let seconds = |ms: i64| format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000));
     let mut form = vec![("query", args.expression.clone())];
     let path = match range {
@@ -110,14 +109,8 @@ pub async fn run(args: &QueryArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
             }
         }
     };
-    match printed {
-        // Whoever reads has seen enough.
-        Err(error) if is_closed(&error) => Ok(0),
-        printed => {
-            printed?;
-            Ok(0)
-        }
-    }
+    printed?;
+    Ok(0)
 }
 
 /// The range that is asked for; `width` is that of the terminal on which it is drawn.

@@ -1,14 +1,21 @@
-//! A running server, as `tidelake import` and `tidelake export` reach it.
+//! What commands ask: a running server, or a store without one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::opened_store::{OpenedStore, StoreArgs};
+
+/// Where a server is asked if nothing else is said.
+const DEFAULT_URL: &str = "http://127.0.0.1:7070";
+/// The variable that says otherwise. Unlike a flag it does not exclude flags that name a store.
+const URL_VARIABLE: &str = "TIDELAKE_URL";
 /// How long a server may be away before a command gives up.
 const PATIENCE: Duration = Duration::from_secs(600);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -21,9 +28,9 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Which server and database.
 #[derive(Debug, Clone, Args)]
 pub struct RemoteArgs {
-    /// Address of the server
-    #[arg(long, default_value = "http://127.0.0.1:7070", env = "TIDELAKE_URL")]
-    pub url: String,
+    /// Address of the server [env: TIDELAKE_URL] [default: http://127.0.0.1:7070]
+    #[arg(long)]
+    url: Option<String>,
     /// Token, if the server asks for one; better given as the variable
     #[arg(long, env = "TIDELAKE_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -32,11 +39,25 @@ pub struct RemoteArgs {
     pub database: String,
 }
 
-/// A server.
+/// A server, or a store that is read without one.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("place").args(["url", "store", "data_dir"]))]
+pub struct SourceArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// A server, or what stands for one.
 #[derive(Debug, Clone)]
 pub struct Remote {
     http: Client,
-    args: RemoteArgs,
+    url: String,
+    token: Option<String>,
+    database: String,
+    /// Answers instead of a server.
+    opened: Option<Arc<OpenedStore>>,
     /// How long it may be away.
     patience: Duration,
 }
@@ -64,29 +85,59 @@ struct Refusal {
 impl Remote {
     /// Connects when something is sent.
     pub fn new(args: &RemoteArgs) -> anyhow::Result<Self> {
-        url::Url::parse(&args.url).with_context(|| format!("invalid --url {:?}", args.url))?;
+        let given = args
+            .url
+            .clone()
+            .or_else(|| std::env::var(URL_VARIABLE).ok());
+        let url = given.unwrap_or_else(|| DEFAULT_URL.to_owned());
+        url::Url::parse(&url).with_context(|| format!("invalid --url {url:?}"))?;
         let http = Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .build()
             .context("cannot make a client")?;
         Ok(Self {
             http,
-            args: args.clone(),
+            url: url.trim_end_matches('/').to_owned(),
+            token: args.token.clone(),
+            database: args.database.clone(),
+            opened: None,
             patience: PATIENCE,
         })
     }
 
-    /// The same for somebody who looks at the answer: what fails, fails at once.
-    pub fn impatient(args: &RemoteArgs) -> anyhow::Result<Self> {
+    /// The same of a store, if one is named.
+    pub fn of(source: &SourceArgs) -> anyhow::Result<Self> {
+        let SourceArgs { remote, store } = source;
+        if !store.is_named() {
+            return Self::new(remote);
+        }
         Ok(Self {
-            patience: Duration::ZERO,
-            ..Self::new(args)?
+            opened: Some(Arc::new(OpenedStore::new(store)?)),
+            // Its own token and its own name count.
+            ..Self::new(&RemoteArgs {
+                url: Some("http://localhost".to_owned()),
+                token: None,
+                database: remote.database.clone(),
+            })?
         })
+    }
+
+    /// The same for somebody who looks at the answer: what fails, fails at once.
+    pub fn impatient(self) -> Self {
+        Self {
+            patience: Duration::ZERO,
+            ..self
+        }
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Means another database from now on.
     pub fn set_database(&mut self, name: &str) {
-        name.clone_into(&mut self.args.database);
+        name.clone_into(&mut self.database);
     }
 
     /// The answer to a form.
@@ -94,18 +145,18 @@ impl Remote {
         let response = self
             .send(|| self.request(path, &[]).form(fields), &|_| ())
             .await?;
-        whole(response).await
+        self.whole(response).await
     }
 
     /// The answer to a request that only reads.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
         let response = self.send(|| self.begin(Method::GET, path), &|_| ()).await?;
-        whole(response).await
+        self.whole(response).await
     }
 
     /// The database that is meant.
     pub fn database(&self) -> &str {
-        &self.args.database
+        &self.database
     }
 
     fn request(&self, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
@@ -113,12 +164,12 @@ impl Remote {
     }
 
     fn begin(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{path}", self.args.url.trim_end_matches('/'));
+        let url = format!("{}{path}", self.url);
         let request = self
             .http
             .request(method, url)
-            .header("x-scope-orgid", &self.args.database);
-        match &self.args.token {
+            .header("x-scope-orgid", &self.database);
+        match &self.token {
             Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
             None => request,
         }
@@ -168,7 +219,7 @@ impl Remote {
                     original_line: String::new(),
                 }])
             }
-            _ => Err(refused(status, &text)),
+            _ => Err(self.refused(status, &text)),
         }
     }
 
@@ -190,9 +241,34 @@ impl Remote {
         let response = self.send(request, &|_| ()).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(status, &text_of(response).await));
+            return Err(self.refused(status, &text_of(response).await));
         }
         Ok(response)
+    }
+
+    /// A whole answer that is no refusal.
+    async fn whole(&self, response: Response) -> anyhow::Result<String> {
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.refused(status, &text_of(response).await));
+        }
+        response.text().await.context("the answer broke off")
+    }
+
+    fn refused(&self, status: StatusCode, text: &str) -> anyhow::Error {
+        let message = serde_json::from_str::<serde_json::Value>(text)
+            .ok()
+            .and_then(|answer| Some(answer.get("error")?.as_str()?.to_owned()));
+        let message = message.unwrap_or_else(|| text.trim().to_owned());
+        let message: String = message.chars().take(QUOTED_CHARS).collect();
+        match (&self.opened, status) {
+            (Some(_), StatusCode::FORBIDDEN) => anyhow::anyhow!(
+                "a store is only read without a server: to change it, start one and name it with \
+                 --url ({message})"
+            ),
+            (Some(_), _) => anyhow::anyhow!("{message}"),
+            (None, _) => anyhow::anyhow!("the server answers {status}: {message}"),
+        }
     }
 
     /// Sends until there is an answer that is not "later".
@@ -201,6 +277,9 @@ impl Remote {
         request: impl Fn() -> RequestBuilder,
         on_wait: &dyn Fn(&str),
     ) -> anyhow::Result<Response> {
+        if let Some(opened) = &self.opened {
+            return opened.answer(request().build()?).await;
+        }
         let until = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT;
         loop {
@@ -217,7 +296,7 @@ impl Remote {
             };
             let pause = asked.unwrap_or(wait).min(LONGEST_WAIT);
             if Instant::now() + pause > until {
-                let url = &self.args.url;
+                let url = &self.url;
                 match self.patience.as_secs() / 60 {
                     0 => bail!("{url} does not answer: {reason}"),
                     minutes => bail!("{url} did not take it for {minutes} minutes: {reason}"),
@@ -234,15 +313,6 @@ fn is_later(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502 | 503 | 504)
 }
 
-/// A whole answer that is no refusal.
-async fn whole(response: Response) -> anyhow::Result<String> {
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refused(status, &text_of(response).await));
-    }
-    response.text().await.context("the answer broke off")
-}
-
 /// The beginning of an answer.
 async fn text_of(mut response: Response) -> String {
     let mut bytes = Vec::new();
@@ -253,13 +323,4 @@ async fn text_of(mut response: Response) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn refused(status: StatusCode, text: &str) -> anyhow::Error {
-    let message = serde_json::from_str::<serde_json::Value>(text)
-        .ok()
-        .and_then(|answer| Some(answer.get("error")?.as_str()?.to_owned()));
-    let message = message.unwrap_or_else(|| text.trim().to_owned());
-    let message: String = message.chars().take(QUOTED_CHARS).collect();
-    anyhow::anyhow!("the server answers {status}: {message}")
 }

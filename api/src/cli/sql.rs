@@ -10,8 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::output::is_closed;
-use super::remote::{Remote, RemoteArgs};
+use super::remote::{Remote, SourceArgs};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -25,7 +24,7 @@ pub struct SqlArgs {
     #[arg(long)]
     timing: bool,
     #[command(flatten)]
-    remote: RemoteArgs,
+    source: SourceArgs,
 }
 
 /// How rows are printed.
@@ -56,7 +55,7 @@ impl Format {
 /// Runs statements, or a prompt; gives the exit code.
 pub async fn run(args: &SqlArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let mut session = Session {
-        remote: Remote::impatient(&args.remote)?,
+        remote: Remote::of(&args.source)?.impatient(),
         format: args.format,
         timing: args.timing,
     };
@@ -77,13 +76,7 @@ pub async fn run(args: &SqlArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
         bail!("there is no statement");
     }
     for statement in statements {
-        let printed = session.run(statement, out).await;
-        if let Err(error) = printed {
-            match error.downcast_ref::<std::io::Error>() {
-                Some(closed) if is_closed(closed) => return Ok(0),
-                _ => return Err(error),
-            }
-        }
+        session.run(statement, out).await?;
     }
     Ok(0)
 }

@@ -32,7 +32,7 @@ const SHOWN: [(&str, &str); 8] = [
 
 /// Asks and prints; gives the exit code: 1 if the server is not ready.
 pub async fn run(args: &StatusArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
-    let remote = Remote::impatient(&args.remote)?;
+    let remote = Remote::new(&args.remote)?.impatient();
     let build: Value = serde_json::from_str(&remote.get("/api/v1/status/buildinfo").await?)?;
     let version = build.pointer("/data/version").and_then(Value::as_str);
     let ready = remote.get("/ready").await;

@@ -15,7 +15,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::http::app::App;
 use crate::http::error::Dialect;
 use crate::http::{
-    admin, authenticate, cluster, grpc, malformed, metrics, origin, panics, queries,
+    admin, authenticate, cluster, grpc, malformed, metrics, openapi, origin, panics, queries,
 };
 use crate::service::error::{Code, ServiceError};
 use crate::{collectd, flight, influx, otlp, prometheus, sql, ui};
@@ -66,6 +66,7 @@ fn routes() -> Router<Arc<App>> {
         .merge(admin::routes())
         .merge(queries::routes())
         .merge(cluster::routes())
+        .merge(openapi::routes())
         .merge(ui::routes())
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)
@@ -123,5 +124,7 @@ async fn wrong_method(method: Method) -> Response {
 mod authorization_tests;
 #[cfg(test)]
 mod incident_tests;
+#[cfg(test)]
+mod openapi_tests;
 #[cfg(test)]
 mod tests;

@@ -102,10 +102,16 @@ fn read_retention(text: Option<&str>) -> Result<Retention, ServiceError> {
 }
 
 fn read_format(params: &Params, headers: &HeaderMap) -> Result<Format, ServiceError> {
-    Format::choose(
+    let format = Format::choose(
         params.get("format"),
         headers.get(ACCEPT).and_then(|v| v.to_str().ok()),
-    )
+    )?;
+    match format {
+        Format::LineProtocol => Err(ServiceError::bad_request(
+            "a list cannot be line protocol; use json, jsonl, csv, parquet or pretty",
+        )),
+        format => Ok(format),
+    }
 }
 
 fn table_of(columns: Vec<(&str, Vec<String>)>, format: Format) -> Result<Response, ServiceError> {

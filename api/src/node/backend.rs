@@ -472,6 +472,11 @@ impl Querier {
         Self(self.0.limited(max_read_bytes, max_samples))
     }
 
+    /// What there is to read.
+    pub(crate) fn tables(&self) -> &Tables {
+        self.0.tables()
+    }
+
     /// Most samples that a query may hold.
     pub fn max_samples(&self) -> u64 {
         self.0.promql_options().max_samples
@@ -725,7 +730,7 @@ async fn disk_cache(config: &Config) -> Option<Arc<DiskCache>> {
         .ok()
 }
 
-fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions {
+pub(super) fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> IngestOptions {
     let is_remote = matches!(config.store_location(), Ok(StoreLocation::S3 { .. }));
     let mut wal = if is_remote {
         WalOptions::remote()
@@ -771,7 +776,17 @@ impl Backend {
     /// Opens the store, loads the catalog and registers the process, which others reach at `address`.
     pub async fn join(config: &Config, address: &str) -> Result<Joined, OpenError> {
         let store = open_store(config)?;
-        let catalog = Arc::new(Catalog::load(store.clone(), CatalogOptions::default()).await?);
+        let catalog = Catalog::load(store, CatalogOptions::default()).await?;
+        Self::join_with(config, Arc::new(catalog), address).await
+    }
+
+    /// The same with a catalog that is loaded already.
+    pub(super) async fn join_with(
+        config: &Config,
+        catalog: Arc<Catalog>,
+        address: &str,
+    ) -> Result<Joined, OpenError> {
+        let store = catalog.store().clone();
         let roles = config.roles.parse().map_err(OpenError::Fatal)?;
         let registration = Registration {
             address: address.to_owned(),

@@ -144,6 +144,76 @@ async fn check(store: &Store) {
     }
 }
 
+/// What the store below holds, and what it shows of it.
+async fn objects(store: &Store) -> Vec<(String, Bytes)> {
+    let mut objects = Vec::new();
+    for key in keys(store.list("")).await {
+        let bytes = store.get(&key).await.unwrap();
+        objects.push((key, bytes));
+    }
+    objects
+}
+
+#[tokio::test]
+async fn a_frozen_store_conforms() {
+    for prefix in ["", "in/a/bucket"] {
+        let below = Store::new(Arc::new(InMemory::new()), prefix).unwrap();
+        check(&below.frozen_at(7)).await;
+        assert!(keys(below.list("")).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_store_changes_nothing_below_and_shows_no_later_commit() {
+    let below = Store::new(Arc::new(InMemory::new()), "p").unwrap();
+    let (old, new) = (crate::keys::log_record(7), crate::keys::log_record(8));
+    let log = crate::keys::wal_object("n", 1, 1);
+    for key in [
+        old.as_str(),
+        "data/a",
+        "data/b",
+        "walled/x",
+        &log,
+        "lease/n",
+    ] {
+        below.put(key, format!("below {key}")).await.unwrap();
+    }
+    let before = objects(&below).await;
+    let frozen = below.frozen_at(7);
+    below.put(&new, "a commit of a server").await.unwrap();
+
+    assert_eq!(
+        keys(frozen.list("")).await,
+        [&old, "data/a", "data/b", "walled/x"]
+    );
+    for hidden in [&new, &log, "lease/n"] {
+        assert!(matches!(
+            frozen.get(hidden).await,
+            Err(StoreError::NotFound { .. })
+        ));
+        assert!(frozen.get_ranges(hidden, &[0..1, 1..2]).await.is_err());
+        let put = frozen.put_if_absent(hidden, "above").await.unwrap();
+        assert_eq!(put, PutOutcome::Created, "{hidden}");
+        assert_eq!(frozen.get(hidden).await.unwrap(), "above");
+    }
+    assert_eq!(
+        frozen.put_if_absent(&old, "above").await.unwrap(),
+        PutOutcome::AlreadyExists
+    );
+    frozen.put("data/a", "above").await.unwrap();
+    frozen.delete("data/b").await.unwrap();
+    assert_eq!(frozen.get("data/a").await.unwrap(), "above");
+    assert!(frozen.get("data/b").await.is_err());
+    assert_eq!(keys(frozen.list("data")).await, ["data/a"]);
+    assert_eq!(keys(frozen.list_from("catalog/log", &old)).await, [&*new]);
+    // Put again, it is there again.
+    frozen.put_if_absent("data/b", "anew").await.unwrap();
+    assert_eq!(frozen.get("data/b").await.unwrap(), "anew");
+
+    below.delete(&new).await.unwrap();
+    assert_eq!(objects(&below).await, before);
+}
+
 #[tokio::test]
 async fn memory_conforms() {
     check(&Store::memory()).await;

@@ -59,11 +59,20 @@ pub fn print(answer: &Answer, width: Option<usize>, out: &mut dyn Write) -> io::
 /// Writes CSV (RFC 4180).
 pub fn csv(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(head(answer))?;
+    writer.write_record(head(answer)).map_err(of_output)?;
     for row in rows(answer) {
-        writer.write_record(row)?;
+        writer.write_record(row).map_err(of_output)?;
     }
     writer.flush()
+}
+
+/// Records are as long as the head, so that only writing can fail. The conversion of the library hides
+/// the kind.
+fn of_output(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        kind => io::Error::other(format!("{kind:?}")),
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ pub async fn run(session: &mut Session) -> anyhow::Result<u8> {
         .build();
     let mut editor: Editor<Names, DefaultHistory> =
         Editor::with_config(config).context("cannot read from the terminal")?;
-    let names = names(session).await.context("cannot reach the server")?;
+    let names = names(session)
+        .await
+        .context("cannot read the names of tables")?;
     editor.set_helper(Some(Names(names)));
     let history = history_file();
     if let Some(file) = &history {

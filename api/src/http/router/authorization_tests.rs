@@ -227,7 +227,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 73] = [
+const OTHERS: [Row; 74] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -451,6 +451,7 @@ const OTHERS: [Row; 73] = [
     ("POST", "/internal/v1/flush", "", "null", Needs::Secret),
     ("POST", "/internal/v1/part", "", "", Needs::Secret),
     ("GET", "/metrics", "", "", Needs::Internal),
+    ("GET", "/api/openapi.json", "", "", Needs::Token),
     // A name of another database, said in another way.
     ("GET", "/api/v1/query", "?query=up&db=b", "", Needs::Token),
     (
@@ -474,7 +475,7 @@ const OTHERS: [Row; 73] = [
 ];
 
 /// The paths of a router, as it describes itself.
-fn paths() -> BTreeSet<String> {
+pub(super) fn paths() -> BTreeSet<String> {
     let text = format!("{:?}", routes());
     let quoted = text.split('"').skip(1).step_by(2);
     quoted

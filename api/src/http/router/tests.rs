@@ -270,6 +270,10 @@ async fn bad_requests_are_refused_in_the_words_of_the_protocol() {
     )
     .await;
     check("POST", "/api/v3/configure/database", &[], 400, "JSON").await;
+    for path in ["database?", "table?db=default&"] {
+        let path = format!("/api/v3/configure/{path}format=line_protocol");
+        check("GET", &path, &[], 400, "list cannot be line protocol").await;
+    }
     check(
         "DELETE",
         "/api/v3/configure/table?db=d&table=t&hard_delete_at=never",

@@ -1,0 +1,159 @@
+//! A store without a server: what a server would answer that starts on a copy of it now.
+//!
+//! The catalog is read up to a commit, and the write-ahead logs of all nodes that have not left are
+//! copied into memory as they are at that commit. The logs are then adopted, as those of dead nodes
+//! are, in a store that keeps what is put in memory. The store itself is only read, and servers go on
+//! working on it. Such a view is as old as its opening, and its files may be deleted after a while.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tidelake_catalog::memory::MemoryBudget;
+use tidelake_catalog::{
+    Catalog, CatalogOptions, Node, Registration, Roles, Snapshot, Store, StoreError, keys,
+};
+use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::write_clock::{Orders, WriteClock};
+use tidelake_ingest::{IngestOptions, Ingester};
+
+use super::backend::{Backend, OpenError, ingest_options, open_store_to_read};
+use crate::cluster::Interleaved;
+use crate::config::Config;
+
+/// A store that does not answer for so long is an error.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Objects of logs that are read at a time.
+const READS_AT_ONCE: usize = 32;
+/// Flushes that may come while the logs are copied; each begins anew.
+const MAX_TRIES: u32 = 10;
+
+/// A store as of one commit.
+pub struct View {
+    /// Answers queries, and takes no writes.
+    pub backend: Backend,
+    /// Objects of write-ahead logs that are left out.
+    pub left_out: usize,
+}
+
+/// Opens a store to read it. Without `with_logs` only what is in segments is there.
+pub async fn open(
+    config: &Config,
+    memory: &Arc<MemoryBudget>,
+    with_logs: bool,
+) -> Result<View, OpenError> {
+    let store = open_store_to_read(config)?;
+    let (frozen, left_out) = freeze(&store, with_logs).await?;
+    let catalog = Arc::new(load(frozen).await?);
+    for node in catalog.snapshot().nodes() {
+        adopt(config, memory, &catalog, node, with_logs).await?;
+    }
+    let joined = Backend::join_with(config, catalog, "").await?;
+    Ok(View {
+        backend: Backend::open(config, memory, joined).await?,
+        left_out,
+    })
+}
+
+async fn load(store: Store) -> Result<Catalog, OpenError> {
+    let options = CatalogOptions {
+        load_timeout: LOAD_TIMEOUT,
+        // The store below must not be written to, and above it a checkpoint is of no use.
+        checkpoint_every: u64::MAX,
+        ..CatalogOptions::default()
+    };
+    Ok(Catalog::load(store, options).await?)
+}
+
+/// The store at its newest commit with the logs of that commit, and how many objects of logs are
+/// left out.
+async fn freeze(store: &Store, with_logs: bool) -> Result<(Store, usize), OpenError> {
+    let catalog = load(store.clone()).await?;
+    for _ in 0..MAX_TRIES {
+        let snapshot = catalog.snapshot();
+        let frozen = store.frozen_at(snapshot.sequence());
+        let mut left_out = 0;
+        let mut is_whole = true;
+        for node in snapshot.nodes().filter(|node| node.takes_writes()) {
+            let logged = log_of(store, node).await?;
+            if !with_logs {
+                left_out += logged.len();
+                continue;
+            }
+            let copies = logged.iter().map(|key| copy(store, &frozen, key));
+            let copied = stream::iter(copies).buffer_unordered(READS_AT_ONCE);
+            let copied: Vec<bool> = copied.try_collect().await?;
+            is_whole &= copied.into_iter().all(|is_there| is_there);
+        }
+        // A flush, or a start of a node, that came meanwhile may have deleted what had to be copied.
+        let now = catalog.refresh().await?;
+        if is_whole && positions(&now) == positions(&snapshot) {
+            return Ok((frozen, left_out));
+        }
+    }
+    Err(OpenError::Transient(format!(
+        "its servers have flushed {MAX_TRIES} times while the write-ahead logs were read"
+    )))
+}
+
+/// How far the logs of all nodes are in segments, and who writes them.
+fn positions(snapshot: &Snapshot) -> Vec<(Arc<str>, u64, tidelake_catalog::WalPosition)> {
+    let nodes = snapshot.nodes().filter(|node| node.takes_writes());
+    nodes
+        .map(|node| (Arc::clone(&node.name), node.epoch, node.wal))
+        .collect()
+}
+
+/// The objects of a node's log that are not covered by segments.
+async fn log_of(store: &Store, node: &Node) -> Result<Vec<String>, StoreError> {
+    let covered = (node.wal.epoch, node.wal.next_seq);
+    let objects = store.list(&keys::wal_node(&node.name));
+    let keys = objects.map_ok(|object| object.key);
+    let is_left = |key: &String| {
+        let position = keys::parse_wal_object(&node.name, key);
+        futures::future::ready(position.is_some_and(|position| position >= covered))
+    };
+    keys.try_filter(is_left).try_collect().await
+}
+
+/// Copies an object of a log; false if it is gone.
+async fn copy(store: &Store, frozen: &Store, key: &str) -> Result<bool, StoreError> {
+    match store.get(key).await {
+        Ok(bytes) => frozen.put(key, bytes).await.map(|()| true),
+        Err(StoreError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts the log of a node into segments, in memory, and lets the node leave.
+async fn adopt(
+    config: &Config,
+    memory: &Arc<MemoryBudget>,
+    catalog: &Arc<Catalog>,
+    node: &Node,
+    with_log: bool,
+) -> Result<(), OpenError> {
+    if node.has_left || node.roles == Roles::NONE {
+        return Ok(());
+    }
+    let registration = Registration {
+        address: String::new(),
+        roles: node.roles,
+    };
+    catalog.register(&node.name, registration).await?;
+    if with_log && node.takes_writes() {
+        let clock = Arc::new(WriteClock::new(catalog.environment(), &node.name));
+        let orders = Orders {
+            clock,
+            peers: Arc::new(Interleaved),
+        };
+        let options = IngestOptions {
+            orders: Some(orders),
+            wal: WalOptions::local(),
+            ..ingest_options(config, memory)
+        };
+        let ingester = Ingester::start(Arc::clone(catalog), options).await?;
+        ingester.shutdown().await?;
+    }
+    Ok(catalog.leave().await?)
+}
