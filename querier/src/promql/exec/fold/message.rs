@@ -276,7 +276,7 @@ mod tests {
             let job = format!("j{}", i % 3);
             let labels = Labels::from_pairs([("instance", name.as_str()), ("job", &job)]);
             let values = vec![i as f64 / 3.0, odd[i % 4], ABSENT];
-            Row::floats(labels, i % 2 == 0, values)
+            Row::floats(labels, i.is_multiple_of(2), values)
         };
         let mut list: Vec<Row> = (0..300).map(row).collect();
         if with_histogram {
