@@ -24,6 +24,7 @@ use crate::promql::exec::{
 use crate::promql::parse::ast::Expr;
 use crate::promql::source::{SampleSource, SourceError};
 use crate::samples::DatabaseSamples;
+use crate::sql::part::read_limit;
 use crate::sql::postgres::Description;
 use crate::sql::{
     Command, Held, SqlAnswer, SqlEngine, SqlError, SqlOptions, SqlOutline, SqlParam, SqlText,
@@ -175,8 +176,8 @@ impl Querier {
                 compute(&request.head, source, &self.promql)?
             }
             PartKind::Sql => {
-                let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
-                let tables = Arc::new(tables.counted(&meter));
+                let most = read_limit(&request.head)?.min(self.promql.max_read_bytes);
+                let tables = Arc::new(tables.counted(&ReadMeter::new(most, Vec::new())));
                 self.sql.over(tables).part(&database, &request.head)?
             }
         })
@@ -249,15 +250,15 @@ impl Querier {
         partial: bool,
         held: Option<Held>,
     ) -> Result<SqlAnswer, SqlError> {
-        let tables = self
-            .tables
-            .counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+        let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+        let tables = self.tables.counted(&meter);
         let tables = if partial { tables.partial() } else { tables };
         let workers = self.promql.workers.as_ref();
         let tables = tables.noting(workers.is_some_and(|workers| workers.has_any()));
         let mut answer = self
             .sql
             .over(Arc::new(tables.clone()))
+            .metered(meter)
             .query(database, text, params, held)
             .await?;
         // Everything is opened while the query is planned.

@@ -38,7 +38,7 @@ mod information;
 mod limits;
 mod long_constants;
 mod outline;
-mod part;
+pub(crate) mod part;
 mod planning;
 pub mod postgres;
 mod promql;
@@ -66,9 +66,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::parser::Statement;
+use tidelake_catalog::segment::ReadMeter;
 use tidelake_catalog::{Environment, panics};
 use tokio::time::Instant;
 
@@ -76,7 +77,7 @@ use self::limits::{QueryLimits, StopOnDrop};
 use self::planning::Planners;
 use self::postgres::{Description, PgSession};
 use self::promql::{PromqlCalls, Remarks};
-use self::session::{Planned, Planning, Templates};
+use self::session::{Basis, Planned, Planning, Templates};
 use self::shapes::{Shape, Shapes};
 use self::spread::Spread;
 use crate::lane::Lane;
@@ -157,6 +158,8 @@ pub enum SqlParam {
 #[derive(Debug, Clone)]
 pub struct SqlEngine {
     source: Arc<dyn RowSource>,
+    /// What a query reads, also where other processes read it.
+    meter: Option<Arc<ReadMeter>>,
     options: Arc<SqlOptions>,
     templates: Arc<Templates>,
     shapes: Arc<Shapes>,
@@ -172,6 +175,7 @@ impl SqlEngine {
         let templates = Arc::new(session::templates(&options)?);
         Ok(Self {
             source,
+            meter: None,
             options: Arc::new(options),
             templates,
             shapes: Arc::default(),
@@ -191,11 +195,20 @@ impl SqlEngine {
     pub fn over(&self, source: Arc<dyn RowSource>) -> Self {
         Self {
             source,
+            meter: None,
             options: Arc::clone(&self.options),
             templates: Arc::clone(&self.templates),
             shapes: Arc::clone(&self.shapes),
             postgres_shapes: Arc::clone(&self.postgres_shapes),
             planners: self.planners.clone(),
+        }
+    }
+
+    /// The same for a query whose reads a meter counts.
+    pub fn metered(self, meter: Arc<ReadMeter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
         }
     }
 
@@ -249,9 +262,15 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let started = Utc::now();
-        let spread = self.spread(db, &text, &params, started, deadline);
-        let planning = self.planning(db, text.session(), &limits, started)?;
+        let spread = self.spread(db, &text, &params, deadline);
+        let basis = Basis {
+            // Others have to plan as of the same time.
+            started: spread
+                .as_ref()
+                .and_then(|spread| DateTime::from_timestamp_millis(spread.started_ms)),
+            partitions: None,
+        };
+        let planning = self.planning(db, text.session(), &limits, basis)?;
         let (mut planned, remarks) =
             until(deadline, self.plan(planning, text, params, promql)).await?;
         if let Some(spread) = spread.filter(|spread| planned.reads(spread.least_rows))
@@ -304,7 +323,7 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let planning = self.planning(db, text.session(), &limits, Utc::now())?;
+        let planning = self.planning(db, text.session(), &limits, Basis::default())?;
         let threads = self.options.lane.threads();
         let work = move || async move { planning.describe(text, &promql).await };
         let work = self.planners.run(&self.options.environment, threads, work);
@@ -316,7 +335,7 @@ impl SqlEngine {
         db: &str,
         session: Option<Arc<PgSession>>,
         limits: &Arc<QueryLimits>,
-        started: DateTime<Utc>,
+        basis: Basis,
     ) -> Result<Planning, SqlError> {
         let shapes = match session {
             Some(_) => &self.postgres_shapes,
@@ -329,7 +348,7 @@ impl SqlEngine {
             db: db.to_owned(),
             session,
             limits: Arc::clone(limits),
-            started,
+            basis,
         })
     }
 
@@ -339,7 +358,6 @@ impl SqlEngine {
         db: &str,
         text: &SqlText,
         params: &HashMap<String, SqlParam>,
-        started: DateTime<Utc>,
         deadline: Option<Instant>,
     ) -> Option<Spread> {
         let promql = &self.options.promql;
@@ -353,7 +371,9 @@ impl SqlEngine {
             state: Arc::new(State::of(Arc::default())),
             database: db.to_owned(),
             text: text.shown().to_owned(),
-            started_ns: started.timestamp_nanos_opt()?,
+            started_ms: self.options.environment.now_ms(),
+            meter: self.meter.clone(),
+            max_read_bytes: promql.max_read_bytes,
             deadline,
             least_rows: promql.distributed_query_rows,
             partitions: self.options.target_partitions,

@@ -12,7 +12,7 @@ use crate::samples::{DatabaseSamples, too_many_bytes};
 use crate::sql::{RetentionSetting, RowRequest, RowSource, RowUnit, SqlError, settings};
 use crate::tables::{State, Tables};
 
-fn sql_error(error: SegmentError) -> SqlError {
+pub(crate) fn sql_error(error: SegmentError) -> SqlError {
     match error {
         SegmentError::Corrupt { object, message } => SqlError::Damaged { object, message },
         SegmentError::ReadLimit(limit) => SqlError::ResourcesExhausted(too_many_bytes(limit)),

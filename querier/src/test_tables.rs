@@ -5,7 +5,7 @@ mod rows;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -38,12 +38,18 @@ pub(crate) const HOUR_MS: i64 = 3_600_000;
 pub(crate) struct TestRecent {
     chunks: Mutex<Vec<(String, Arc<SortedRows>)>>,
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+    is_remote: AtomicBool,
 }
 
 impl TestRecent {
     /// Forgets all rows, as the end of a flush does.
     pub(crate) fn clear(&self) {
         self.chunks.lock().clear();
+    }
+
+    /// From now on the rows are those of another process.
+    pub(crate) fn set_remote(&self) {
+        self.is_remote.store(true, Ordering::Relaxed);
     }
 
     /// The next reader waits for `event` after it was given recent rows.
@@ -81,6 +87,10 @@ impl RecentRows for TestRecent {
             tables,
             missing: Vec::new(),
         })
+    }
+
+    fn is_remote(&self) -> bool {
+        self.is_remote.load(Ordering::Relaxed)
     }
 }
 

@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tidelake_catalog::model::TimeRange;
-use tidelake_catalog::segment::WriteOrder;
+use tidelake_catalog::segment::{SortedRows, WriteOrder};
 use tidelake_catalog::snapshot::{Node, Snapshot};
 use tidelake_catalog::{Roles, StoreError};
 use tidelake_querier::parts::{MAX_FRAME_BYTES, NoPart, PartKind, PartRequest, Worker, Workers};
@@ -238,6 +238,7 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
         _ => return Err(PartRefused::Malformed("is of an unknown kind")),
     };
     let mut recent: Vec<StateChunks> = Vec::new();
+    let mut own = HashMap::new();
     let mut missing = Vec::new();
     for (at, chunk) in asked.chunks.into_iter().enumerate() {
         let key = ChunkKey {
@@ -247,7 +248,7 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
         };
         let table = (&*chunk.database, &*chunk.table);
         let found = match chunk.bytes {
-            None => rows.find(&key, table),
+            None => rows.find(&key, table, &mut own),
             Some(len) => {
                 let decoded = Arc::new(rows_codec::decode(&take(len)?)?);
                 rows.keep(&key, table, &decoded);
@@ -296,17 +297,22 @@ impl ClusterRows {
         &self,
         key: &ChunkKey,
         (database, table): (&str, &str),
-    ) -> Option<Arc<tidelake_catalog::segment::SortedRows>> {
-        if let Some(rows) = self.kept(key) {
-            return Some(rows);
+        own: &mut HashMap<(String, String), HashMap<u64, Arc<SortedRows>>>,
+    ) -> Option<Arc<SortedRows>> {
+        if !self.is_own(key) {
+            return self.kept(key);
         }
-        let (ingester, is_own) = (self.own()?, self.is_own(key));
-        let recent = match is_own {
-            true => ingester.recent(database, table, TimeRange::ALL),
-            false => Vec::new(),
-        };
-        let chunk = recent.into_iter().find(|chunk| chunk.id == key.id)?;
-        Some(chunk.rows)
+        let ingester = self.own()?;
+        let of_table = own
+            .entry((database.to_owned(), table.to_owned()))
+            .or_insert_with(|| {
+                let recent = ingester.recent(database, table, TimeRange::ALL);
+                recent
+                    .into_iter()
+                    .map(|chunk| (chunk.id, chunk.rows))
+                    .collect()
+            });
+        of_table.get(&key.id).cloned()
     }
 }
 

@@ -112,11 +112,21 @@ async fn record(State(app): State<Arc<App>>, Json(record): Json<Recorded>) -> Re
 }
 
 async fn part(State(app): State<Arc<App>>, body: Body) -> Response {
+    let place = match app.service.place_of_part() {
+        Ok(place) => place,
+        Err(error) => return error.respond(Dialect::Text),
+    };
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
         let text = format!("a part may have at most {MAX_BODY_BYTES} bytes");
         return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     };
-    match app.service.part(body).await {
+    // Rows of this process may have to be sorted.
+    let machine = Environment::system();
+    let begun = machine.run_blocking(move || app.service.part(place, body));
+    let begun = begun
+        .await
+        .unwrap_or_else(|error| Err(ServiceError::unavailable(error.to_string())));
+    match begun {
         Ok(Ok(frames)) => {
             let frames = frames.map(|frame| Ok::<_, Infallible>(framed(&frame)));
             Body::from_stream(frames).into_response()

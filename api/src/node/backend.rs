@@ -40,7 +40,7 @@ use tidelake_querier::promql::source::{SelectLimits, SourceError};
 use tidelake_querier::small;
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::Tables;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use tidelake_ingest::column::{FieldColumn, FieldValues};
 pub use tidelake_ingest::exposition::{
@@ -903,22 +903,28 @@ impl Backend {
         Self::open(config, memory, joined).await
     }
 
-    /// Computes a part of a query of another process. `None` if too many are being computed: the
+    /// A place for a part of a query of another process. `None` if too many are being computed: the
     /// other process does it itself then.
+    pub fn place_of_part(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.parts).try_acquire_owned().ok()
+    }
+
+    /// Computes a part of a query of another process.
     ///
     /// # Errors
     /// If the body asks for nothing that can be computed here.
-    pub fn part(&self, body: Bytes) -> Result<Option<BoxStream<'static, Bytes>>, PartRefused> {
-        let Ok(place) = Arc::clone(&self.parts).try_acquire_owned() else {
-            return Ok(None);
-        };
+    pub fn part(
+        &self,
+        place: OwnedSemaphorePermit,
+        body: Bytes,
+    ) -> Result<BoxStream<'static, Bytes>, PartRefused> {
         let request = parts::read(body, &self.rows)?;
         let lane = self.lane(Class::Adhoc);
         let frames = self.querier.0.on(&lane).part(request)?;
         let held = frames.inspect(move |_| {
             let _ = &place;
         });
-        Ok(Some(held.boxed()))
+        Ok(held.boxed())
     }
 
     /// Where a query of a class computes.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Access, Read};
 use super::error::ServiceError;
@@ -105,24 +106,29 @@ impl Service {
         })
     }
 
-    /// Computes a part of a query of another process; frames come as they are to be sent.
+    /// A place for a part of a query of another process.
     ///
     /// # Errors
     /// [`Code::Unavailable`](super::error::Code::Unavailable) while the server starts, and when too
     /// many parts are being computed.
-    pub async fn part(
-        &self,
-        body: Bytes,
-    ) -> Result<Result<BoxStream<'static, Bytes>, PartRefused>, ServiceError> {
+    pub fn place_of_part(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
         let backend = self.backend()?;
         backend.querier().map_err(missing_role)?;
-        match backend.part(body) {
-            Ok(Some(frames)) => Ok(Ok(frames)),
-            Ok(None) => Err(ServiceError::unavailable(
-                "as many parts of queries are being computed as may be",
-            )),
-            Err(error) => Ok(Err(error)),
-        }
+        let place = backend.place_of_part();
+        let too_many = "as many parts of queries are being computed as may be";
+        place.ok_or_else(|| ServiceError::unavailable(too_many))
+    }
+
+    /// Computes a part of a query of another process; frames come as they are to be sent.
+    ///
+    /// # Errors
+    /// As those of [`place_of_part`](Self::place_of_part).
+    pub fn part(
+        &self,
+        place: OwnedSemaphorePermit,
+        body: Bytes,
+    ) -> Result<Result<BoxStream<'static, Bytes>, PartRefused>, ServiceError> {
+        Ok(self.backend()?.part(place, body))
     }
 
     /// Says how a query is evaluated, and with `analyze` what each operator did.

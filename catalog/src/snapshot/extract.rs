@@ -36,6 +36,9 @@ impl Snapshot {
                     ..Database::clone(there)
                 })
             });
+        if (here.retention, &here.policies) != (there.retention, &there.policies) {
+            return false;
+        }
         let tables = &mut Arc::make_mut(here).tables;
         let part = tables.entry(Arc::clone(&found.name)).or_insert_with(|| {
             Arc::new(Table {
@@ -43,8 +46,11 @@ impl Snapshot {
                 ..Table::clone(found)
             })
         });
-        let (id, schema) = (part.id, &part.schema);
-        if (id, schema, &part.tombstones) != (found.id, &found.schema, &found.tombstones) {
+        let of = |table: &Table| (table.id, table.retention);
+        let is_same = of(part) == of(found)
+            && part.schema == found.schema
+            && part.tombstones == found.tombstones;
+        if !is_same {
             return false;
         }
         let days = &mut Arc::make_mut(part).days;

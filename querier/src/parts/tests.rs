@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
@@ -27,6 +28,7 @@ enum Behaviour {
 struct Other {
     behaviour: Behaviour,
     querier: OnceLock<Querier>,
+    asked: AtomicUsize,
 }
 
 #[async_trait]
@@ -44,6 +46,7 @@ impl Workers for Other {
         _: &str,
         mut request: PartRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, String>>, String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         match self.behaviour {
             Behaviour::IsAway => return Err("connection refused".to_owned()),
             Behaviour::SeesLess => {
@@ -102,18 +105,41 @@ async fn tables() -> TestTables {
     test
 }
 
-const QUERIES: [&str; 6] = [
-    "SELECT zone, count(*), sum(usage), avg(usage), min(usage), max(time) FROM cpu GROUP BY zone \
+/// Queries, and how many aggregations of each are over several units.
+const QUERIES: [(&str, usize); 7] = [
+    (
+        "SELECT zone, count(*), sum(usage), avg(usage), min(usage), max(time) FROM cpu GROUP BY zone \
      ORDER BY zone",
-    "SELECT count(DISTINCT host) AS hosts FROM cpu WHERE usage > 90",
-    "SELECT date_bin(INTERVAL '5 minutes', time) AS t, count(usage) FROM cpu WHERE time < now() \
+        1,
+    ),
+    (
+        "SELECT count(DISTINCT host) AS hosts FROM cpu WHERE usage > 90",
+        1,
+    ),
+    (
+        "SELECT date_bin(INTERVAL '5 minutes', time) AS t, count(usage) FROM cpu WHERE time < now() \
      GROUP BY t ORDER BY t",
-    "SELECT zone, n FROM (SELECT zone, host, count(*) AS n FROM cpu WHERE usage < 5 GROUP BY zone, \
+        1,
+    ),
+    (
+        "SELECT zone, n FROM (SELECT zone, host, count(*) AS n FROM cpu WHERE usage < 5 GROUP BY zone, \
      host) WHERE host IN ('h1', 'h299') ORDER BY host",
-    "SELECT a.zone, a.s - b.s AS d FROM (SELECT zone, sum(usage) AS s FROM cpu GROUP BY zone) a \
+        0,
+    ),
+    (
+        "SELECT a.zone, a.s - b.s AS d FROM (SELECT zone, sum(usage) AS s FROM cpu GROUP BY zone) a \
      JOIN (SELECT zone, sum(usage + 1) AS s FROM cpu GROUP BY zone) b ON a.zone = b.zone ORDER BY \
      a.zone",
-    "SELECT host FROM cpu WHERE usage = 96 ORDER BY host, time LIMIT 3",
+        2,
+    ),
+    (
+        "SELECT host FROM cpu WHERE usage > (SELECT 95.5) AND host = 'h9' ORDER BY time LIMIT 2",
+        0,
+    ),
+    (
+        "SELECT host FROM cpu WHERE usage = 96 ORDER BY host, time LIMIT 3",
+        0,
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,24 +148,25 @@ async fn answers_do_not_depend_on_who_computes_them() {
     let test = tables().await;
     let alone = querier(&test, None);
     let mut expected = Vec::new();
-    for sql in QUERIES {
+    for (sql, _) in QUERIES {
         expected.push(answer_of(&alone, sql).await);
     }
     for behaviour in [DoesIt, IsAway, DiesAfter(0), DiesAfter(1), SeesLess] {
         let other = Arc::new(Other {
             behaviour,
             querier: OnceLock::new(),
+            asked: AtomicUsize::new(0),
         });
         let _ = other.querier.set(querier(&test, None));
-        let helped = querier(&test, Some(other));
-        for (sql, expected) in QUERIES.iter().zip(&expected) {
-            assert_eq!(
-                &answer_of(&helped, sql).await,
-                expected,
-                "{sql} {behaviour:?}"
-            );
+        let helped = querier(&test, Some(other.clone()));
+        for ((sql, aggregations), expected) in QUERIES.iter().zip(&expected) {
+            let before = other.asked.load(Ordering::Relaxed);
+            let answer = answer_of(&helped, sql).await;
+            assert_eq!(&answer, expected, "{sql} {behaviour:?}");
+            let asked = other.asked.load(Ordering::Relaxed) - before;
+            assert_eq!(asked, *aggregations, "{sql}");
         }
-        let explained = answer_of(&helped, &format!("EXPLAIN ANALYZE {}", QUERIES[0])).await;
+        let explained = answer_of(&helped, &format!("EXPLAIN ANALYZE {}", QUERIES[0].0)).await;
         let parts = explained.lines().find(|line| line.contains("PartsExec"));
         let parts = parts.unwrap_or_else(|| panic!("{explained}"));
         assert!(parts.contains("parts=2, others=[other: "), "{parts}");

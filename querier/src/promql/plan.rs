@@ -35,7 +35,6 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, exec_err, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -113,8 +112,6 @@ pub(crate) enum Unit {
     Rows(Rows),
     /// What they came to in an aggregation.
     Partial(Partial),
-    /// The same as bytes, from or for another process.
-    Bytes(Bytes),
 }
 
 /// Work on a batch.
@@ -214,6 +211,12 @@ impl PromExec {
         }
     }
 
+    /// Whether it reads series.
+    pub fn is_selector(&self) -> bool {
+        let once = Grid::new(0, 0, 1, 1);
+        once.is_ok_and(|once| self.operator.selected(once, 1).is_some())
+    }
+
     /// Whether two are one and the same operator.
     pub fn is_same(&self, other: &Self) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(&self.operator), Arc::as_ptr(&other.operator))
@@ -272,7 +275,6 @@ impl PromExec {
             match &unit {
                 Unit::Rows(rows) => counted.answered_rows(rows),
                 Unit::Partial(partial) => counted.answered_groups(partial.groups()),
-                Unit::Bytes(_) => {}
             }
             stage(unit, remarks)
         });

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::Utc;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
@@ -16,7 +15,7 @@ use super::command::{Command, Draft, TableDraft};
 use super::error::SqlError;
 use super::limits::QueryLimits;
 use super::pushdown::{Pushed, contains, translate};
-use super::session::{self, Session};
+use super::session::{self, Basis, Session};
 use super::source::RowSource;
 use super::view::TableView;
 
@@ -156,7 +155,7 @@ async fn delete(
         None,
         None,
         limits,
-        Utc::now(),
+        Basis::default(),
     )
     .await?;
     let plan = session::with_params(plan, params)?;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use chrono::Utc;
 
 use super::error::SqlError;
 use super::limits::QueryLimits;
 use super::promql::PromqlCalls;
-use super::session::{self, Session};
+use super::session::{self, Basis, Session};
 use super::text::SqlText;
 use super::{SqlEngine, SqlParam, catalog, statement, until};
 use crate::promql::exec::EngineOptions;
@@ -55,7 +54,7 @@ impl SqlEngine {
                 promql,
                 None,
                 &limits,
-                Utc::now(),
+                Basis::default(),
             )
             .await?;
             let mut parameters = BTreeMap::new();

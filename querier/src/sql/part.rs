@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use bytes::{Buf, Bytes};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -23,6 +23,7 @@ use super::SqlEngine;
 use super::error::SqlError;
 use super::limits::{QueryLimits, StopOnDrop};
 use super::promql::PromqlCalls;
+use super::session::Basis;
 use super::spread::Fragment;
 use super::threads;
 use crate::parts::{Frame, Frames, MAX_FRAME_BYTES, answer};
@@ -30,6 +31,8 @@ use crate::promql::source::Part;
 
 /// The version of these messages.
 pub(super) const VERSION: u32 = 1;
+/// Most partitions that a query is planned in for another process.
+const MAX_PARTITIONS: u64 = 1024;
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Message)]
@@ -38,9 +41,9 @@ pub(super) struct SqlPartMessage {
     pub version: u32,
     #[prost(string, tag = "2")]
     pub text: String,
-    /// As of when `now()` is, in ns since 1970.
+    /// As of when `now()` is, in ms since 1970.
     #[prost(int64, tag = "3")]
-    pub started_ns: i64,
+    pub started_ms: i64,
     /// The number of the operator in its plan.
     #[prost(uint32, tag = "4")]
     pub operator: u32,
@@ -53,6 +56,16 @@ pub(super) struct SqlPartMessage {
     pub parts: u64,
     #[prost(uint64, tag = "8")]
     pub timeout_ms: u64,
+    /// In how many partitions the query was planned.
+    #[prost(uint64, tag = "9")]
+    pub partitions: u64,
+    #[prost(uint64, tag = "10")]
+    pub max_read_bytes: u64,
+}
+
+/// Most bytes that a part may read.
+pub(crate) fn read_limit(head: &[u8]) -> Result<u64, SqlPartError> {
+    Ok(SqlPartMessage::decode(head)?.max_read_bytes)
 }
 
 /// What is said at the end of a part.
@@ -132,8 +145,11 @@ impl SqlEngine {
             self.options.environment.now_ms(),
             Arc::clone(limits.pool()),
         );
-        let started: DateTime<Utc> = DateTime::from_timestamp_nanos(message.started_ns);
-        let planning = self.planning(&db, None, &limits, started)?;
+        let basis = Basis {
+            started: DateTime::from_timestamp_millis(message.started_ms),
+            partitions: Some(message.partitions.min(MAX_PARTITIONS) as usize),
+        };
+        let planning = self.planning(&db, None, &limits, basis)?;
         let (planned, _) = self.plan(planning, text, HashMap::new(), promql).await?;
         let fragment = Fragment::find(&planned.plan, message.operator);
         let fragment = fragment.filter(|fragment| fragment.shown == message.shown);

@@ -161,8 +161,16 @@ pub(super) struct Planning {
     /// Of a client of PostgreSQL.
     pub session: Option<Arc<PgSession>>,
     pub limits: Arc<QueryLimits>,
-    /// As of when `now()` is.
-    pub started: DateTime<Utc>,
+    pub basis: Basis,
+}
+
+/// What plans depend on beside their texts, tables and settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Basis {
+    /// As of when `now()` is, if not as of the planning.
+    pub started: Option<DateTime<Utc>>,
+    /// Partitions that a query runs in, if not as many as there are processors here.
+    pub partitions: Option<usize>,
 }
 
 impl Planning {
@@ -217,14 +225,14 @@ impl Planning {
             promql,
             session,
             limits,
-            self.started,
+            self.basis,
         )
         .await
     }
 
     fn state(&self, template: &SessionState) -> SessionState {
         let session = self.session.as_ref();
-        state(template, &self.db, session, &self.limits, self.started)
+        state(template, &self.db, session, &self.limits, self.basis)
     }
 
     /// Plans a statement of a shape whose plan is kept; `None` if there is none.
@@ -266,7 +274,7 @@ impl Planning {
         let nobody = QueryLimits::new(QueryMemory::unlimited().pool(), None, None);
         let small = &self.templates.small;
         let session = self.session.as_ref();
-        let state = state(small, &self.db, session, &nobody, self.started);
+        let state = state(small, &self.db, session, &nobody, self.basis);
         let Planned { plan, context, .. } = physical(state, plan, size, &nobody).await?;
         known.keep(|| ReadyPlan::of(&plan, context.session_config().clone()));
         Ok(())
@@ -509,7 +517,7 @@ fn state(
     db: &str,
     session: Option<&Arc<PgSession>>,
     limits: &Arc<QueryLimits>,
-    started: DateTime<Utc>,
+    basis: Basis,
 ) -> SessionState {
     let mut state = template.clone();
     let options = state.config_mut().options_mut();
@@ -521,7 +529,12 @@ fn state(
     let limits = LimitsExtension(Arc::clone(limits));
     options.extensions.insert(limits);
     state.mark_start_execution();
-    state.execution_props_mut().query_execution_start_time = Some(started);
+    if let Some(started) = basis.started {
+        state.execution_props_mut().query_execution_start_time = Some(started);
+    }
+    if let Some(partitions) = basis.partitions {
+        state.config_mut().options_mut().execution.target_partitions = partitions.max(1);
+    }
     state
 }
 
@@ -539,9 +552,9 @@ pub(super) async fn logical(
     promql: Option<&Arc<PromqlCalls>>,
     session: Option<&Arc<PgSession>>,
     limits: &Arc<QueryLimits>,
-    started: DateTime<Utc>,
+    basis: Basis,
 ) -> Result<Session, SqlError> {
-    let mut state = state(template, db, session, limits, started);
+    let mut state = state(template, db, session, limits, basis);
     if let Some(promql) = promql {
         state.register_udtf(
             PROMQL_FUNCTION,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -23,7 +23,9 @@ use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, replace_children_if_necessary,
 };
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -34,6 +36,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use prost::Message;
+use tidelake_catalog::segment::{ReadCounts, ReadMeter};
 use tokio::time::Instant;
 
 use super::part::{SqlEndMessage, SqlPartMessage, VERSION, decode};
@@ -41,6 +44,7 @@ use super::ready::on_scan;
 use super::scan_exec::ScanExec;
 use crate::parts::{self, Asked, Frame, PartKind, PartRequest, Worker, Workers};
 use crate::promql::source::Part;
+use crate::sql_rows::sql_error;
 use crate::tables::State;
 
 /// A partial aggregation over one scan, in a plan.
@@ -123,7 +127,9 @@ fn replace(
             shown: displayable(&**plan).indent(false).to_string(),
             plan: Arc::clone(plan),
         };
-        if let Some(changed) = change(fragment)? {
+        // The value of a subquery is computed beside the operator.
+        let is_alone = !fragment.shown.contains("scalar_subquery(");
+        if is_alone && let Some(changed) = change(fragment)? {
             return Ok(changed);
         }
     }
@@ -144,7 +150,11 @@ pub(super) struct Spread {
     pub state: Arc<State>,
     pub database: String,
     pub text: String,
-    pub started_ns: i64,
+    /// As of when `now()` is.
+    pub started_ms: i64,
+    /// What counts that which is read for the query, and how much it lets through.
+    pub meter: Option<Arc<ReadMeter>>,
+    pub max_read_bytes: u64,
     pub deadline: Option<Instant>,
     /// A scan of fewer rows is not cut.
     pub least_rows: u64,
@@ -330,6 +340,7 @@ impl ExecutionPlan for PartsExec {
                 .register(context.memory_pool()),
             requests: MetricBuilder::new(&self.metrics).counter("remote_requests", partition),
             read: MetricBuilder::new(&self.metrics).counter("remote_bytes_read", partition),
+            counts: ReadCounts::default(),
         };
         let batches = stream::once(async move {
             match elsewhere {
@@ -354,8 +365,9 @@ struct PartRun {
     fragment: Fragment,
     runs: Arc<Mutex<Vec<TaskRun>>>,
     memory: MemoryReservation,
-    requests: datafusion::physical_plan::metrics::Count,
-    read: datafusion::physical_plan::metrics::Count,
+    requests: Count,
+    read: Count,
+    counts: ReadCounts,
 }
 
 type Batches = stream::BoxStream<'static, Result<RecordBatch>>;
@@ -374,6 +386,10 @@ impl PartRun {
         };
         self.runs.lock().push(run);
         let Err(error) = asked else {
+            if let Some(meter) = &self.spread.meter {
+                let added = meter.add(self.counts);
+                added.map_err(|error| DataFusionError::from(sql_error(error)))?;
+            }
             let memory = self.memory;
             return Ok(stream::iter(batches)
                 .map(move |batch| {
@@ -402,12 +418,14 @@ impl PartRun {
         let message = SqlPartMessage {
             version: VERSION,
             text: spread.text.clone(),
-            started_ns: spread.started_ns,
+            started_ms: spread.started_ms,
             operator: self.fragment.number,
             shown: self.fragment.shown.clone(),
             part: of.part.index as u64,
             parts: of.part.of as u64,
             timeout_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            partitions: spread.partitions as u64,
+            max_read_bytes: spread.max_read_bytes,
         };
         let request = PartRequest {
             head: message.encode_to_vec().into(),
@@ -436,6 +454,11 @@ impl PartRun {
                     self.requests
                         .add(usize::try_from(end.requests).unwrap_or(0));
                     self.read.add(usize::try_from(end.bytes).unwrap_or(0));
+                    self.counts = ReadCounts {
+                        requests: end.requests,
+                        bytes: end.bytes,
+                        ..ReadCounts::default()
+                    };
                     return Ok(());
                 }
                 frame => return Err(format!("it says {frame:?}")),

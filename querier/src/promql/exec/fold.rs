@@ -81,6 +81,11 @@ impl Partial {
         Ok(None)
     }
 
+    /// About how many bytes it takes.
+    pub fn bytes(&self, spec: &Aggregate, steps: usize) -> usize {
+        self.groups().saturating_mul(state_bytes(spec.op, steps))
+    }
+
     /// How many rows and groups it has.
     pub fn groups(&self) -> usize {
         self.head.list.len() + self.blocks.iter().map(Vec::len).sum::<usize>()

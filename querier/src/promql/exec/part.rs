@@ -28,8 +28,8 @@ use crate::parts::{Frame, Frames, MAX_FRAME_BYTES, answer};
 
 /// The version of these messages.
 pub(crate) const VERSION: u32 = 1;
-/// Rows and groups beyond which a unit takes no more batches.
-const UNIT_GROUPS: usize = 16 << 10;
+/// Bytes beyond which a unit takes no more batches.
+const UNIT_BYTES: usize = 4 << 20;
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Message)]
@@ -354,7 +354,7 @@ pub(crate) fn compute(
                 return Err(QueryError::Execution("a part has rows".to_owned()));
             };
             let next = match &mut pending {
-                Some((partial, batches)) if partial.groups() < UNIT_GROUPS => {
+                Some((partial, batches)) if partial.bytes(&spec, grid.count) < UNIT_BYTES => {
                     let left = partial.append(next, &spec, grid.count, &work.limits)?;
                     *batches += u32::from(left.is_none());
                     left

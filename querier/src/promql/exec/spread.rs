@@ -21,7 +21,9 @@ use super::super::plan::aggregate::Aggregation;
 use super::super::plan::codec::{encode_operator, numbered};
 use super::super::plan::{Input, Inputs, PromExec, Unit, Units};
 use super::super::source::{Part, SelectedSeries, SeriesParts};
+use super::aggregate::Aggregate;
 use super::annotations::Collector;
+use super::fold::Partial;
 use super::part::{EndMessage, GridMessage, PartMessage, UnitMessage, VERSION};
 use super::profile::TaskRun;
 use super::work::{Computing, Work};
@@ -147,6 +149,8 @@ impl Spread {
             series,
             // From the operator down to the selector.
             operators: chain(node),
+            spec: Arc::clone(node.operator_as::<Aggregation>()?.partial()?),
+            steps: on.grid.count,
             work: Arc::clone(work),
             spread: spread.clone(),
         })
@@ -174,10 +178,11 @@ impl Work {
         let mut below = node;
         loop {
             let mut inputs = below.inputs().iter().filter_map(Input::node);
-            match (inputs.next(), inputs.next()) {
-                (None, _) => break,
-                (Some(input), None) => below = input,
-                (Some(_), Some(_)) => return None,
+            // A scalar argument may read what is not sent along.
+            match (below.is_selector(), inputs.next(), inputs.next()) {
+                (true, None, _) => break,
+                (false, Some(input), None) => below = input,
+                _ => return None,
             }
         }
         let operators = numbered(&spread.root);
@@ -193,6 +198,8 @@ pub(crate) struct Parts {
     state: Arc<State>,
     series: Arc<dyn SeriesParts>,
     operators: Vec<PromExec>,
+    spec: Arc<Aggregate>,
+    steps: usize,
     work: Arc<Work>,
     spread: Spread,
 }
@@ -318,9 +325,11 @@ impl Parts {
                 Frame::Unit(unit) => {
                     let unit = UnitMessage::decode(unit);
                     let unit = unit.map_err(|error| format!("a unit cannot be read: {error}"))?;
+                    let (spec, limits) = (&self.spec, &self.work.limits);
+                    let partial = Partial::decode(&unit.partial, spec, self.steps, limits);
+                    let partial = partial.map_err(|error| error.to_string())?;
                     *sent += unit.batches as usize;
-                    let unit = Unit::Bytes(unit.partial.into());
-                    if to.send(Ok(unit)).await.is_err() {
+                    if to.send(Ok(Unit::Partial(partial))).await.is_err() {
                         return Ok(asked.bytes);
                     }
                 }

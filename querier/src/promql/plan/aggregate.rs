@@ -12,7 +12,7 @@ use tidelake_catalog::model::{Labels, METRIC_NAME};
 
 use super::super::exec::aggregate::{Aggregate, count_values, quantiles};
 use super::super::exec::annotations::Collector;
-use super::super::exec::fold::{Folder, Partial, partial};
+use super::super::exec::fold::{Folder, partial};
 use super::super::exec::grid::Grid;
 use super::super::exec::limits::{Charge, Limits};
 use super::super::exec::row::{Row, Rows, labels_bytes};
@@ -206,12 +206,6 @@ impl Aggregation {
                 match unit? {
                     Unit::Rows(rows) => folder.add_rows(&rows)?,
                     Unit::Partial(partial) => folder.add_partial(partial)?,
-                    Unit::Bytes(bytes) => {
-                        let limits = &on.work.limits;
-                        let partial = Partial::decode(&bytes, &self.spec, on.grid.count, limits)?;
-                        drop(bytes);
-                        folder.add_partial(partial)?;
-                    }
                 }
             }
         }

@@ -85,9 +85,10 @@ impl Workers for Others {
     }
 }
 
-/// Series of three tables, in segments and in memory, enough for several blocks of sums.
+/// Series of three tables, in segments and in memory of another process, enough for several blocks of sums.
 async fn tables() -> TestTables {
     let test = TestTables::new().await;
+    test.recent.set_remote();
     let mut rows: Vec<(&str, Vec<Row>)> = vec![
         (METRICS_TABLE, Vec::new()),
         ("cpu", Vec::new()),
@@ -118,7 +119,7 @@ async fn tables() -> TestTables {
     test
 }
 
-const QUERIES: [&str; 9] = [
+const QUERIES: [&str; 11] = [
     r#"sum by (zone) ({__name__=~".+"})"#,
     r#"avg({__name__=~".+"})"#,
     r#"stddev by (zone) ({__name__=~".+", host!="h3"})"#,
@@ -128,6 +129,9 @@ const QUERIES: [&str; 9] = [
     r#"sum(quantile_over_time(2, {__name__=~".+"}[2m] @ end()))"#,
     r#"group by (zone) ({__name__=~".+"} offset 1m) + on (zone) sum by (zone) (up)"#,
     r#"topk(3, sum by (host) (irate({__name__=~".+"}[5m])))"#,
+    // A scalar that reads something else, which others do not get.
+    r#"sum(quantile_over_time(scalar(up{host="h1"}), {__name__=~".+"}[2m]))"#,
+    r#"sum(predict_linear({__name__=~".+"}[2m], scalar(up{host="h7"} @ 0)))"#,
 ];
 
 /// What is computed with the help of others, and who was asked.
@@ -204,7 +208,7 @@ async fn answers_do_not_depend_on_who_computes_them() {
     let test = tables().await;
     let parts = check(&test, [Behaviour::DoesIt; 2]).await;
     // One query has two aggregations.
-    assert_eq!(parts, [2, 2, 2, 2, 4, 2, 2, 2, 2]);
+    assert_eq!(parts, [2, 2, 2, 2, 4, 2, 2, 2, 2, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
