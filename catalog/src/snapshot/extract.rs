@@ -106,3 +106,122 @@ impl Snapshot {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Day, TableKind, TableSchema};
+    use crate::snapshot::{Policies, Retention, SegmentId, SegmentMeta};
+
+    const DAY_MS: i64 = 86_400_000;
+
+    fn segment(id: u128, day: i64) -> Arc<SegmentMeta> {
+        Arc::new(SegmentMeta {
+            id: SegmentId::from_parts(1, id),
+            database: "db".into(),
+            table: "t".into(),
+            table_id: 7,
+            day: Day(day),
+            level: 0,
+            order: (1, 1),
+            time: TimeRange::new(day * DAY_MS, day * DAY_MS + 9),
+            rows: 10,
+            series: 1,
+            data_bytes: 1,
+            index_bytes: 1,
+            data_checksum: 1,
+            index_tail_bytes: 1,
+            index_checksum: 1,
+            sort_tags: Arc::from([]),
+            deletes_applied: 0,
+        })
+    }
+
+    /// Table `t` with segments of days 1 to 3, two a day.
+    fn state() -> Snapshot {
+        let mut days = BTreeMap::new();
+        for day in 1..=3 {
+            let of_day = vec![
+                segment(2 * day as u128, day),
+                segment(2 * day as u128 + 1, day),
+            ];
+            days.insert(Day(day), Arc::new(of_day));
+        }
+        let table = Table {
+            name: "t".into(),
+            id: 7,
+            schema: Arc::new(TableSchema::new(TableKind::Metrics)),
+            retention: Retention::Inherit,
+            tombstones: Arc::default(),
+            days,
+        };
+        let database = Database {
+            name: "db".into(),
+            tables: BTreeMap::from([(Arc::from("t"), Arc::new(table))]),
+            metadata: Arc::default(),
+            retention: Retention::Forever,
+            policies: Policies::default(),
+        };
+        Snapshot {
+            sequence: 5,
+            databases: BTreeMap::from([(Arc::from("db"), Arc::new(database))]),
+            ..Snapshot::default()
+        }
+    }
+
+    fn change(state: &Snapshot, change: impl FnOnce(&mut Database)) -> Snapshot {
+        let mut state = state.clone();
+        let database = state.databases.get_mut("db").unwrap();
+        change(Arc::make_mut(database));
+        state
+    }
+
+    fn ids(state: &Snapshot) -> Vec<SegmentId> {
+        state.segments().map(|segment| segment.id).collect()
+    }
+
+    #[test]
+    fn a_part_has_the_segments_of_its_ranges_and_survives_bytes() {
+        let all = state();
+        let mut part = Snapshot::empty_at(99);
+        let days = |first: i64, last: i64| TimeRange::new(first * DAY_MS, last * DAY_MS);
+        assert!(part.add_table(&all, "db", "t", days(2, 2)));
+        assert!(part.add_table(&all, "db", "t", days(2, 3)));
+        assert!(part.add_table(&all, "db", "unknown", days(1, 1)));
+        let expected: Vec<_> = (4..=7).map(|id| SegmentId::from_parts(1, id)).collect();
+        assert_eq!(ids(&part), expected);
+        assert_eq!((part.sequence(), part.time_ms()), (5, 99));
+        let bytes = part.to_bytes();
+        assert_eq!(Snapshot::from_bytes(&bytes).unwrap(), part);
+        assert!(Snapshot::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn a_table_that_changed_meanwhile_is_no_part_of_it() {
+        let all = state();
+        let day = TimeRange::new(DAY_MS, 2 * DAY_MS);
+        let check = |later: &Snapshot, expected| {
+            let mut part = Snapshot::empty_at(0);
+            assert!(part.add_table(&all, "db", "t", day));
+            assert_eq!(part.add_table(later, "db", "t", day), expected);
+        };
+        check(&all, true);
+        check(
+            &change(&all, |db| db.retention = Retention::Millis(1)),
+            false,
+        );
+        let in_table = |change: fn(&mut Table)| {
+            move |db: &mut Database| change(Arc::make_mut(db.tables.get_mut("t").unwrap()))
+        };
+        check(&change(&all, in_table(|t| t.id = 8)), false);
+        check(
+            &change(&all, in_table(|t| t.retention = Retention::Forever)),
+            false,
+        );
+        // A merge: what is there from before is there no more.
+        let merged = in_table(|t| {
+            t.days.insert(Day(1), Arc::new(vec![segment(100, 1)]));
+        });
+        check(&change(&all, merged), false);
+    }
+}
