@@ -384,43 +384,39 @@ impl Cluster {
 
     /// Returns when every other process knows this one, or would find it before it answers anything.
     pub async fn until_known(&self) {
-        let began = Instant::now();
         let sequence = self.catalog.snapshot().sequence();
-        let mut pending = self.others(&self.catalog.snapshot());
-        loop {
-            let asked = pending.iter().map(|node| self.knows(node, sequence));
-            let known = join_all(asked).await;
-            let mut known = known.into_iter();
-            pending.retain(|node| !known.next().unwrap_or(false) && !self.is_dead(node));
-            if pending.is_empty() {
-                return;
-            }
-            if began.elapsed() > self.lease + self.lease / 2 {
-                tracing::warn!(
-                    nodes = ?pending.iter().map(|node| &node.name).collect::<Vec<_>>(),
-                    "these nodes do not answer; they find out about this one by the catalog"
-                );
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let left = self.tell(sequence, self.lease + self.lease / 2).await;
+        if !left.is_empty() {
+            tracing::warn!(
+                nodes = ?left.iter().map(|node| &node.name).collect::<Vec<_>>(),
+                "these nodes do not answer; they find out about this one by the catalog"
+            );
         }
     }
 
     /// Returns when every other process knows a commit, or would find it before it answers anything.
     /// What is not urgent is left to those that do not answer at once.
     async fn announce(&self, sequence: u64, is_urgent: bool) {
+        let patience = match is_urgent {
+            true => self.lease,
+            false => Duration::ZERO,
+        };
+        self.tell(sequence, patience).await;
+    }
+
+    /// Tells every other process of a commit, again and again for so long; returns those that live and
+    /// have not said that they know it.
+    async fn tell(&self, sequence: u64, patience: Duration) -> Vec<Arc<Node>> {
         let began = Instant::now();
         let mut pending = self.others(&self.catalog.snapshot());
-        while !pending.is_empty() {
+        loop {
             let asked = pending.iter().map(|node| self.knows(node, sequence));
             let mut known = join_all(asked).await.into_iter();
             pending.retain(|node| !known.next().unwrap_or(false) && !self.is_dead(node));
-            if !is_urgent || began.elapsed() > self.lease {
-                return;
+            if pending.is_empty() || began.elapsed() >= patience {
+                return pending;
             }
-            if !pending.is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -99,7 +99,8 @@ pub fn decode(bytes: &[u8]) -> Result<SortedRows, RowsError> {
         let rows = input.number()?;
         let labels = std::str::from_utf8(input.take()?)
             .map_err(|_| RowsError::Malformed("labels are not UTF-8"))?;
-        let labels = Labels::from_sorted(Labels::iter_canonical(labels));
+        let labels = Labels::try_canonical(labels)
+            .ok_or(RowsError::Malformed("labels are not in canonical form"))?;
         let end = at + rows;
         if u32::try_from(end).is_err() {
             return Err(RowsError::Malformed("there are too many rows"));

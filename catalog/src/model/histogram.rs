@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 
 mod array;
 mod bounds;
+mod layout;
 
 pub use array::{HistogramArray, HistogramArrayBuilder};
 pub use bounds::exponential_bound;

@@ -64,6 +64,21 @@ impl Labels {
         Self(out.into())
     }
 
+    /// The set of a text that may be anything; `None` if it is not in canonical form.
+    pub fn try_canonical(text: &str) -> Option<Self> {
+        let mut rest = text;
+        let mut last = None;
+        while !rest.is_empty() {
+            let name = take_text(&mut rest)?;
+            let value = take_text(&mut rest)?;
+            if name.is_empty() || value.is_empty() || last.is_some_and(|last| last >= name) {
+                return None;
+            }
+            last = Some(name);
+        }
+        Some(Self(text.into()))
+    }
+
     /// The canonical bytes.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -234,6 +249,27 @@ impl<'a> IntoIterator for &'a Labels {
     }
 }
 
+/// The text at the beginning, with its length before it.
+fn take_text<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    let (mut len, mut shift) = (0usize, 0u32);
+    for (at, byte) in rest.bytes().enumerate() {
+        let group = usize::from(byte & 0x3f);
+        let is_last = byte & 0x40 == 0;
+        let has_zeros = is_last && at > 0 && group == 0;
+        if !byte.is_ascii() || has_zeros || shift > 30 {
+            return None;
+        }
+        len |= group << shift;
+        shift += 6;
+        if is_last {
+            let text = rest.get(at + 1..(at + 1).checked_add(len)?)?;
+            *rest = &rest[at + 1 + len..];
+            return Some(text);
+        }
+    }
+    None
+}
+
 fn push_str(out: &mut String, text: &str) {
     let mut len = text.len();
     loop {
@@ -348,6 +384,29 @@ mod tests {
             let (set, other) = (set(&pairs), set(&others));
             prop_assert_eq!(set.cmp(&other), set.iter().cmp(other.iter()));
             prop_assert_eq!(set.cmp(&set.clone()), Ordering::Equal);
+        }
+
+        #[test]
+        fn canonical_texts_are_told_from_others(
+            pairs in proptest::collection::btree_map("[a-z]{1,70}", ".{1,70}", 0..4),
+            at: proptest::sample::Index,
+            byte in 0u8..128,
+            any in "\\PC{0,20}",
+        ) {
+            let set = Labels::from_pairs(pairs.iter());
+            let again = Labels::try_canonical(set.as_str());
+            prop_assert_eq!(again.as_ref(), Some(&set));
+            let mut bytes = set.as_str().as_bytes().to_vec();
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for text in [String::from_utf8(bytes).unwrap_or_default(), any] {
+                if let Some(read) = Labels::try_canonical(&text) {
+                    let again = Labels::from_sorted(&read);
+                    prop_assert_eq!(again.as_str(), text);
+                }
+            }
         }
 
         #[test]

@@ -4,7 +4,6 @@
 //! The checks are those of Prometheus, so that whatever is stored can be computed with: spans that
 //! agree with the counts, no negative buckets, a total that agrees with its parts.
 
-use tidelake_catalog::model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use tidelake_catalog::model::{Histogram, ResetHint, Span, is_stale};
 
 use super::DecodeError;
@@ -151,82 +150,19 @@ fn counts(deltas: &[i64], total: &mut i128) -> Result<Vec<f64>, String> {
 
 /// Whether what there is can be computed with.
 pub(crate) fn check(h: &Histogram) -> Result<(), String> {
-    let custom = h.schema == CUSTOM_BUCKETS_SCHEMA;
-    if !custom && !(-4..=8).contains(&h.schema) {
-        return Err(format!(
-            "a histogram has the schema {}; supported are -4 to 8 and {CUSTOM_BUCKETS_SCHEMA}",
-            h.schema
-        ));
+    h.check_layout()?;
+    for (side, counts) in [
+        ("positive", &h.positive_counts),
+        ("negative", &h.negative_counts),
+    ] {
+        if let Some(count) = counts.iter().find(|c| **c < 0.0) {
+            return Err(format!(
+                "a histogram has a {side} bucket with the negative count {count}"
+            ));
+        }
     }
-    check_buckets("positive", &h.positive_spans, &h.positive_counts)?;
-    check_buckets("negative", &h.negative_spans, &h.negative_counts)?;
     if h.count < 0.0 || h.zero_count < 0.0 {
         return Err("a histogram has a negative count".to_owned());
     }
-    if !custom {
-        return if h.custom_values.is_empty() {
-            Ok(())
-        } else {
-            Err("a histogram without custom buckets has custom bounds".to_owned())
-        };
-    }
-    if h.zero_count != 0.0
-        || h.zero_threshold != 0.0
-        || !h.negative_spans.is_empty()
-        || !h.negative_counts.is_empty()
-    {
-        return Err(
-            "a histogram with custom buckets has a zero bucket or negative buckets".to_owned(),
-        );
-    }
-    if h.custom_values.iter().any(|v| !v.is_finite())
-        || h.custom_values.windows(2).any(|pair| pair[0] >= pair[1])
-    {
-        return Err("a histogram's custom bounds are not finite and ascending".to_owned());
-    }
-    let buckets: i64 = h
-        .positive_spans
-        .iter()
-        .map(|s| i64::from(s.offset) + i64::from(s.length))
-        .sum();
-    if buckets > h.custom_values.len() as i64 + 1
-        || h.positive_spans.first().is_some_and(|s| s.offset < 0)
-    {
-        return Err(format!(
-            "a histogram has {} custom bounds and a bucket beyond them",
-            h.custom_values.len()
-        ));
-    }
     Ok(())
-}
-
-fn check_buckets(side: &str, spans: &[Span], counts: &[f64]) -> Result<(), String> {
-    if let Some(span) = spans.iter().skip(1).find(|s| s.offset < 0) {
-        return Err(format!(
-            "a histogram's {side} span has the negative offset {}",
-            span.offset
-        ));
-    }
-    let buckets: u64 = spans.iter().map(|s| u64::from(s.length)).sum();
-    if buckets != counts.len() as u64 {
-        return Err(format!(
-            "a histogram's {side} spans have {buckets} buckets, but there are {} counts",
-            counts.len()
-        ));
-    }
-    let end: i64 = spans
-        .iter()
-        .map(|s| i64::from(s.offset) + i64::from(s.length))
-        .sum();
-    if i32::try_from(end).is_err() {
-        return Err(format!(
-            "a histogram's {side} spans go beyond the last bucket that there can be"
-        ));
-    }
-    match counts.iter().find(|c| **c < 0.0) {
-        Some(count) => Err(format!(
-            "a histogram has a {side} bucket with the negative count {count}"
-        )),
-        None => Ok(()),
-    }
 }

@@ -316,11 +316,15 @@ pub(crate) fn compute(
     };
     let pool = options.memory.pool();
     let limits = Limits::new(options.max_samples, options.timeout, pool, head.len())?;
-    let counts = message
-        .counts_samples
-        .then(|| StepCounts::new(message.steps as usize));
+    let steps = message.steps as usize;
+    // Counted while they are made, and once more as a part of the end.
+    let counters = limits.charge(match message.counts_samples {
+        true => steps.saturating_mul(2 * size_of::<u64>()),
+        false => 0,
+    })?;
+    let counts = message.counts_samples.then(|| StepCounts::new(steps));
     let whole = Grid {
-        count: message.steps as usize,
+        count: steps,
         ..grid
     };
     let lookback = message.lookback_ms;
@@ -383,6 +387,7 @@ pub(crate) fn compute(
                 .collect(),
         };
         let _ = to.send(Frame::End(end.encode_to_vec().into())).await;
+        drop(counters);
         Ok(())
     };
     Ok(answer(async move |to| {

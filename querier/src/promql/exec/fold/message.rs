@@ -150,15 +150,12 @@ fn row_message(row: &Row) -> RowMessage {
     }
 }
 
-fn labels(text: &str) -> Labels {
-    Labels::from_sorted(Labels::iter_canonical(text))
-}
-
 fn row(message: RowMessage, steps: usize) -> Option<Row> {
     if message.values.len() != steps {
         return None;
     }
-    let mut row = Row::floats(labels(&message.labels), message.drop_name, message.values);
+    let labels = Labels::try_canonical(&message.labels)?;
+    let mut row = Row::floats(labels, message.drop_name, message.values);
     for run in message.histograms {
         let first = run.first as usize;
         let all = row.histograms.get_or_insert_with(|| vec![None; steps]);
@@ -176,6 +173,7 @@ fn row(message: RowMessage, steps: usize) -> Option<Row> {
             custom_values: run.custom_values,
             reset_hint: *HINTS.get(run.reset_hint as usize)?,
         };
+        histogram.check_layout().ok()?;
         places.fill(Some(Arc::new(histogram)));
     }
     Some(row)
@@ -220,7 +218,7 @@ impl Partial {
         for block in message.blocks {
             let mut groups = Vec::with_capacity(block.groups.len());
             for group in block.groups {
-                let labels = labels(&group.labels);
+                let labels = Labels::try_canonical(&group.labels).ok_or_else(damaged)?;
                 charge.take(state_bytes(spec.op, steps) + GROUP_BYTES + labels_bytes(&labels))?;
                 let floats = Accumulator::of_columns(spec.op, steps, &group.state);
                 groups.push(PartialGroup {
@@ -243,7 +241,10 @@ impl Partial {
 mod tests {
     use std::time::Duration;
 
-    use super::super::partial;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::super::{Folder, partial};
     use super::*;
     use crate::memory::QueryMemory;
     use crate::promql::exec::row::ABSENT;
@@ -313,6 +314,29 @@ mod tests {
                     format!("{:?}", back.head.list),
                     format!("{:?}", made.head.list)
                 );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bytes_are_refused_or_another_part(
+            with_histogram: bool,
+            changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let (limits, spec) = (limits(), spec(AggregateOp::Avg));
+            let _ = Partial::decode(&bytes, &spec, 3, &limits);
+            let made = partial(&spec, rows(&limits, with_histogram), 3, &limits).unwrap();
+            let mut bytes = made.encode();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(part) = Partial::decode(&bytes, &spec, 3, &limits) {
+                let mut folder = Folder::new(&spec, 3, &limits).unwrap();
+                folder.add_partial(part).unwrap();
+                folder.finish().unwrap();
             }
         }
     }
