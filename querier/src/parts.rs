@@ -3,7 +3,7 @@
 //! A process that has a large query cuts the series that it reads into as many ranges as there are
 //! processes, see [`crate::promql::source::Part`]. Each plans the query anew over the same state of
 //! the tables ([`State`]), so that it finds the same series, and computes its range as far as
-//! that goes. What comes back are [`Frame`]s.
+//! that goes. What comes back are frames.
 //!
 //! Whoever asks must be able to do it all itself: another process may be gone, or of another version.
 
