@@ -17,7 +17,7 @@
 //! time of a lease ([`Cluster::refresh_if_stale`]). A new ingester acknowledges nothing before every
 //! other process has said that it knows it, or that time and half of it again is over
 //! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges. In the
-//! same way whoever creates, drops or deletes something is answered when all others know it
+//! same way a request that creates, drops or deletes is answered when all other processes know it
 //! (`Cluster::announce`): nobody writes into a table that is gone.
 
 use std::collections::BTreeSet;

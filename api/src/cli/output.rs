@@ -17,12 +17,12 @@ pub enum Format {
 /// Columns of a terminal that does not say how many it has.
 const WIDTH: usize = 80;
 
-/// Whether nobody reads any more what is printed.
+/// Whether the reader of the output has closed it.
 pub fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Whether a command failed because nobody reads any more what it prints, as of `tidelake ... | head`.
+/// Whether a command failed because the reader of its output has closed it (`tidelake ... | head`).
 /// A connection that ends is another thing.
 pub fn is_unread(error: &anyhow::Error) -> bool {
     let is_of_output = |cause: &(dyn Error + 'static)| {

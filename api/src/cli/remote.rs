@@ -122,7 +122,7 @@ impl Remote {
         })
     }
 
-    /// The same for somebody who looks at the answer: what fails, fails at once.
+    /// The same for interactive use: a request that fails is not tried again.
     pub fn impatient(self) -> Self {
         Self {
             patience: Duration::ZERO,

@@ -11,14 +11,14 @@ use crate::record::{Checkpoint, envelope};
 use crate::store::StoreError;
 
 impl Snapshot {
-    /// Adds a table of another state, with the segments that may hold rows of a range. False if it
-    /// is there already and was another one then.
+    /// Adds a table of another state, with the segments that may hold rows of any of these ranges.
+    /// False if there is another state of its database already.
     pub fn add_table(
         &mut self,
         from: &Snapshot,
         database: &str,
         table: &str,
-        range: TimeRange,
+        ranges: &[TimeRange],
     ) -> bool {
         let Some(there) = from.database(database) else {
             return true;
@@ -39,44 +39,16 @@ impl Snapshot {
         if (here.retention, &here.policies) != (there.retention, &there.policies) {
             return false;
         }
+        let mut part = Table::clone(found);
+        part.days.retain(|_, segments| {
+            Arc::make_mut(segments)
+                .retain(|segment| ranges.iter().any(|range| segment.time.overlaps(range)));
+            !segments.is_empty()
+        });
         let tables = &mut Arc::make_mut(here).tables;
-        let part = tables.entry(Arc::clone(&found.name)).or_insert_with(|| {
-            Arc::new(Table {
-                days: BTreeMap::new(),
-                ..Table::clone(found)
-            })
-        });
-        let of = |table: &Table| (table.id, table.retention);
-        let is_same = of(part) == of(found)
-            && part.schema == found.schema
-            && part.tombstones == found.tombstones;
-        if !is_same {
-            return false;
-        }
-        let days = &mut Arc::make_mut(part).days;
-        for segment in found.segments(range) {
-            let day = days.entry(segment.day).or_default();
-            if !day.iter().any(|known| known.id == segment.id) {
-                Arc::make_mut(day).push(Arc::clone(segment));
-            }
-        }
-        // Of another state there may be segments that replace these.
-        let is_whole = days.iter().all(|(day, segments)| {
-            let there = found.days.get(day);
-            let is_there = |segment: &Arc<super::SegmentMeta>| {
-                there.is_some_and(|there| there.iter().any(|other| other.id == segment.id))
-            };
-            segments.iter().all(is_there)
-        });
-        for segments in days.values_mut() {
-            // The order of the table's own list.
-            Arc::make_mut(segments).sort_by_key(|segment| {
-                let there = found.days.get(&segment.day);
-                there.and_then(|there| there.iter().position(|other| other.id == segment.id))
-            });
-        }
+        tables.insert(Arc::clone(&part.name), Arc::new(part));
         self.sequence = self.sequence.max(from.sequence);
-        is_whole
+        true
     }
 
     /// A state without tables, as if its last commit had been made then (ms since 1970).
@@ -169,13 +141,6 @@ mod tests {
         }
     }
 
-    fn change(state: &Snapshot, change: impl FnOnce(&mut Database)) -> Snapshot {
-        let mut state = state.clone();
-        let database = state.databases.get_mut("db").unwrap();
-        change(Arc::make_mut(database));
-        state
-    }
-
     fn ids(state: &Snapshot) -> Vec<SegmentId> {
         state.segments().map(|segment| segment.id).collect()
     }
@@ -185,9 +150,8 @@ mod tests {
         let all = state();
         let mut part = Snapshot::empty_at(99);
         let days = |first: i64, last: i64| TimeRange::new(first * DAY_MS, last * DAY_MS);
-        assert!(part.add_table(&all, "db", "t", days(2, 2)));
-        assert!(part.add_table(&all, "db", "t", days(2, 3)));
-        assert!(part.add_table(&all, "db", "unknown", days(1, 1)));
+        assert!(part.add_table(&all, "db", "t", &[days(2, 2), days(2, 3)]));
+        assert!(part.add_table(&all, "db", "unknown", &[days(1, 1)]));
         let expected: Vec<_> = (4..=7).map(|id| SegmentId::from_parts(1, id)).collect();
         assert_eq!(ids(&part), expected);
         assert_eq!((part.sequence(), part.time_ms()), (5, 99));
@@ -197,31 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_changed_meanwhile_is_no_part_of_it() {
+    fn a_database_has_one_state() {
         let all = state();
-        let day = TimeRange::new(DAY_MS, 2 * DAY_MS);
-        let check = |later: &Snapshot, expected| {
-            let mut part = Snapshot::empty_at(0);
-            assert!(part.add_table(&all, "db", "t", day));
-            assert_eq!(part.add_table(later, "db", "t", day), expected);
-        };
-        check(&all, true);
-        check(
-            &change(&all, |db| db.retention = Retention::Millis(1)),
-            false,
-        );
-        let in_table = |change: fn(&mut Table)| {
-            move |db: &mut Database| change(Arc::make_mut(db.tables.get_mut("t").unwrap()))
-        };
-        check(&change(&all, in_table(|t| t.id = 8)), false);
-        check(
-            &change(&all, in_table(|t| t.retention = Retention::Forever)),
-            false,
-        );
-        // A merge: what is there from before is there no more.
-        let merged = in_table(|t| {
-            t.days.insert(Day(1), Arc::new(vec![segment(100, 1)]));
-        });
-        check(&change(&all, merged), false);
+        let mut later = all.clone();
+        let database = later.databases.get_mut("db").unwrap();
+        Arc::make_mut(database).retention = Retention::Millis(1);
+        let mut part = Snapshot::empty_at(0);
+        assert!(part.add_table(&all, "db", "t", &[TimeRange::ALL]));
+        assert!(!part.add_table(&later, "db", "t", &[TimeRange::ALL]));
     }
 }

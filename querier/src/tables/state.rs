@@ -1,5 +1,6 @@
 //! States of tables that do not move: of the past, or as another process sees them now.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -105,20 +106,31 @@ impl StateNotes {
     /// What was read. `None` if a table changed between readings of several ranges.
     pub(crate) fn state(&self) -> Option<State> {
         let tables = self.tables.lock();
-        let mut snapshot = Snapshot::empty_at(self.now_ms);
+        let mut found: BTreeMap<_, (&Arc<Snapshot>, Vec<TimeRange>)> = BTreeMap::new();
         let mut recent = Vec::with_capacity(tables.len());
         for noted in &*tables {
-            let (database, table) = (&noted.database, &noted.table);
+            let (database, table) = (&*noted.database, &*noted.table);
             let (chunks, there) = noted.read.get()?;
-            if !snapshot.add_table(there, database, table, noted.range) {
+            let (first, ranges) = found
+                .entry((database, table))
+                .or_insert_with(|| (there, Vec::new()));
+            let as_in = |snapshot: &Snapshot| snapshot.table(database, table).map(Arc::as_ptr);
+            if as_in(first) != as_in(there) {
                 return None;
             }
+            ranges.push(noted.range);
             recent.push(StateChunks {
-                database: database.clone(),
-                table: table.clone(),
+                database: database.to_owned(),
+                table: table.to_owned(),
                 range: noted.range,
                 chunks: chunks.clone(),
             });
+        }
+        let mut snapshot = Snapshot::empty_at(self.now_ms);
+        for ((database, table), (there, ranges)) in found {
+            if !snapshot.add_table(there, database, table, &ranges) {
+                return None;
+            }
         }
         Some(State {
             snapshot: Arc::new(snapshot),

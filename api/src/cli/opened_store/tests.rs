@@ -116,7 +116,7 @@ async fn a_store_answers_with_what_servers_have_acknowledged_and_stays_as_it_is(
     assert_eq!(sql(&whole, ROWS).await.unwrap(), expected);
     assert!(files(folder.path()) == before, "the store has changed");
 
-    // The servers go on, and what they write is seen by whoever looks again.
+    // The servers go on; the next opening sees what they write.
     write(&first, "t,host=z v=9 1").await;
     first.flush().await.unwrap();
     write(&second, "t,host=zz v=9 1").await;
