@@ -39,6 +39,7 @@ use tokio::time::Instant;
 
 mod adoption;
 mod calls;
+pub mod log_rows;
 mod members;
 pub mod messages;
 pub mod parts;

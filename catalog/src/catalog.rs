@@ -75,8 +75,8 @@ pub enum CatalogError {
     /// No state of the past that can be read: too long ago, or not yet.
     #[error("{0}")]
     NoSuchState(String),
-    /// This process only reads: it has not registered as a node.
-    #[error("this process has not registered as a node, so it can only read the catalog")]
+    /// This process only reads: it has not registered as a node, or has left.
+    #[error("this process is no node of the store, or has left, so it can only read the catalog")]
     NotRegistered,
     /// The store: its kinds say what to do. After `Unavailable` the commit may be in the log all
     /// the same; asking again for the same finds out.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 use futures::FutureExt;
+use tidelake_api::cluster::log_rows::LogRows;
 use tidelake_api::cluster::recent_rows::ClusterRows;
 use tidelake_api::cluster::{Cluster, ClusterError};
 use tidelake_catalog::memory::{MemoryBudget, Share};
@@ -21,6 +22,7 @@ use tidelake_querier::Querier;
 use tidelake_querier::promql::exec::EngineOptions;
 use tidelake_querier::sql::SqlOptions;
 use tidelake_querier::tables::{NoRecentRows, RecentRows, Tables};
+use tokio::runtime::Handle;
 
 use crate::calls::CallNetwork;
 use crate::network::{Gate, Network};
@@ -208,6 +210,7 @@ impl Process {
         let cluster = joined.await?;
         calls.listen(&address, node, &gate, &cluster);
         let epoch = catalog.node().map_or(0, |(_, epoch)| epoch);
+        let of_logs = settings.ingest.clone();
         let ingester = match roles.has(Roles::INGEST) {
             true => Some(cluster.start_ingester(settings.ingest).await?),
             false => None,
@@ -217,7 +220,8 @@ impl Process {
             None => Arc::new(NoRecentRows),
         };
         let judged = querier(&catalog, own, network.direct(), &environment)?;
-        let everybodys = ClusterRows::new(ingester.clone(), Arc::clone(&cluster), &memory());
+        let logs = LogRows::new(of_logs, Handle::current());
+        let everybodys = ClusterRows::new(ingester.clone(), Arc::clone(&cluster), &memory(), logs);
         let querier = querier(&catalog, Arc::new(everybodys), store, &environment)?;
         let compactor = roles
             .has(Roles::COMPACT)

@@ -35,6 +35,9 @@ const SKEW_MS: i64 = 2000;
 /// of commits.
 const MARGIN: Duration = Duration::from_secs(15);
 
+/// No process waits longer for another: an answer to a flush may be lost.
+const LONGEST_CALL: Duration = Duration::from_secs(150);
+
 /// What a process does last.
 const SHUTDOWN: &str = "shutdown";
 

@@ -15,12 +15,13 @@ use parking_lot::Mutex;
 use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
 use tidelake_catalog::model::TimeRange;
 use tidelake_catalog::segment::{SegmentError, SortedRows, WriteOrder};
-use tidelake_catalog::{CatalogError, Node};
+use tidelake_catalog::{CatalogError, Node, Snapshot};
 use tidelake_ingest::Ingester;
 use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows, TableRange};
 use tokio::time::Instant;
 
 use super::Cluster;
+use super::log_rows::{LogError, LogRows};
 use super::messages::{RecentAsked, RecentHead, TableAsked};
 use super::rows_codec;
 use super::transport::CallError;
@@ -42,6 +43,7 @@ pub struct ClusterRows {
     own: Option<Arc<Ingester>>,
     cluster: Arc<Cluster>,
     memory: Arc<MemoryBudget>,
+    logs: LogRows,
     kept: Mutex<HashMap<ChunkKey, Kept>>,
 }
 
@@ -61,16 +63,18 @@ struct OfNode {
 }
 
 impl ClusterRows {
-    /// Rows of these, kept in the share of caches.
+    /// Rows of these, kept in the share of caches, and out of the logs of those that cannot be asked.
     pub fn new(
         own: Option<Arc<Ingester>>,
         cluster: Arc<Cluster>,
         memory: &Arc<MemoryBudget>,
+        logs: LogRows,
     ) -> Self {
         Self {
             own,
             cluster,
             memory: Arc::clone(memory),
+            logs,
             kept: Mutex::default(),
         }
     }
@@ -239,7 +243,7 @@ impl ClusterRows {
         }
     }
 
-    /// One try: what there is, or the first node that does not tell.
+    /// One try: what there is, and which nodes do not tell.
     async fn of_all(&self, database: &str, tables: &[TableRange]) -> Result<Tried, CatalogError> {
         let cluster = &self.cluster;
         cluster.refresh_if_stale().await?;
@@ -259,12 +263,12 @@ impl ClusterRows {
         let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
         cluster.refresh_to(newest.unwrap_or(0)).await?;
         let snapshot = cluster.catalog.snapshot();
-        let mut failed = None;
+        let mut failed = Vec::new();
         for (node, answer) in writers.iter().zip(answers) {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    failed = Some((Arc::clone(node), error));
+                    failed.push((Arc::clone(node), error));
                     continue;
                 }
             };
@@ -289,7 +293,65 @@ impl ClusterRows {
 
 struct Tried {
     tables: Vec<Vec<RecentChunk>>,
-    failed: Option<(Arc<Node>, CallError)>,
+    failed: Vec<(Arc<Node>, CallError)>,
+}
+
+/// What to do about a node that does not tell.
+enum Next {
+    /// It may tell in a moment, or somebody else for it.
+    Wait,
+    ReadLog,
+}
+
+impl ClusterRows {
+    async fn next(&self, node: &Node, error: &CallError, waited: Duration) -> Result<Next, CatalogError> {
+        // It may have stopped, or been adopted, or started anew.
+        let snapshot = self.cluster.refresh().await?;
+        let now = snapshot.node(&node.name);
+        let is_as_it_was =
+            now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
+        let patience = match error {
+            _ if !is_as_it_was => PATIENCE,
+            _ if self.cluster.is_dead(node) => Duration::ZERO,
+            CallError::Unreachable(_) => Duration::ZERO,
+            // It may only be busy.
+            CallError::Late(_) => LATE_PATIENCE,
+            CallError::Another(_) | CallError::Refused(_) => PATIENCE,
+        };
+        Ok(match waited < patience {
+            true => Next::Wait,
+            false => Next::ReadLog,
+        })
+    }
+
+    /// Adds the rows of a node that are in its log.
+    async fn add_of_log(
+        &self,
+        node: &Node,
+        database: &str,
+        asked: &[TableRange],
+        all: &mut [Vec<RecentChunk>],
+    ) -> Result<(), LogError> {
+        let rows = self.logs.of(&self.cluster.catalog, node).await?;
+        let (copy, snapshot) = (rows.catalog.snapshot(), self.cluster.refresh().await?);
+        let now = snapshot.node(&node.name);
+        if now.is_none_or(|now| now.epoch != node.epoch || now.has_left) {
+            return Err(LogError::Changed);
+        }
+        for ((table, range), of_table) in asked.iter().zip(all) {
+            let id = |snapshot: &Snapshot| Some(snapshot.table(database, table)?.id);
+            // If not, it was dropped, and perhaps made anew.
+            if id(&copy) == id(&snapshot) {
+                let recent = rows.ingester.recent(database, table, *range);
+                of_table.extend(recent.into_iter().map(|chunk| RecentChunk {
+                    key: None,
+                    order: chunk.order,
+                    rows: chunk.rows,
+                }));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -299,44 +361,36 @@ impl RecentRows for ClusterRows {
             object: "the catalog".to_owned(),
             message: error.to_string(),
         };
-        let give_up = Instant::now() + PATIENCE;
+        let begun = Instant::now();
         loop {
             let tried = self.of_all(database, tables).await;
-            let Tried { tables, failed } = tried.map_err(unavailable)?;
-            let Some((node, error)) = failed else {
+            let mut tried = tried.map_err(unavailable)?;
+            let mut missing = Vec::new();
+            let mut waits = false;
+            for (node, error) in &tried.failed {
+                let next = self.next(node, error, begun.elapsed()).await;
+                if matches!(next.map_err(unavailable)?, Next::Wait) {
+                    waits = true;
+                    break;
+                }
+                let added = self.add_of_log(node, database, tables, &mut tried.tables);
+                match added.await {
+                    Ok(()) => {}
+                    Err(LogError::Changed) if begun.elapsed() < PATIENCE => {
+                        waits = true;
+                        break;
+                    }
+                    Err(unread) => missing.push(format!(
+                        "node {} at {} cannot be asked for what it acknowledged last ({error}), \
+                         and its log cannot be read: {unread}",
+                        node.name, node.address
+                    )),
+                }
+            }
+            if !waits {
                 return Ok(Recent {
-                    tables,
-                    missing: Vec::new(),
-                });
-            };
-            // It may have stopped, or been adopted, or started anew.
-            let snapshot = self.cluster.refresh().await.map_err(unavailable)?;
-            let now = snapshot.node(&node.name);
-            let is_as_it_was =
-                now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
-            let is_dead = self.cluster.is_dead(&node);
-            let waited = give_up - PATIENCE;
-            let passes = !is_as_it_was
-                || is_dead
-                || match error {
-                    CallError::Unreachable(_) => false,
-                    // It may only be busy.
-                    CallError::Late(_) => waited.elapsed() < LATE_PATIENCE,
-                    CallError::Another(_) | CallError::Refused(_) => true,
-                };
-            if !passes || Instant::now() >= give_up {
-                let state = if is_dead {
-                    "is dead and not adopted yet"
-                } else {
-                    "cannot be asked"
-                };
-                let missing = format!(
-                    "node {} at {} {state}, and what it acknowledged last is missing: {error}",
-                    node.name, node.address
-                );
-                return Ok(Recent {
-                    tables,
-                    missing: vec![missing],
+                    tables: tried.tables,
+                    missing,
                 });
             }
             tokio::time::sleep(PAUSE).await;

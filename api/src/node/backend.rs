@@ -65,6 +65,7 @@ pub use self::querier::{
     PromqlOptions, Querier, QueryError, Steps, parse_selector, parse_selectors,
 };
 
+use crate::cluster::log_rows::LogRows;
 use crate::cluster::parts::{self, ClusterWorkers, PartRefused};
 use crate::cluster::recent_rows::ClusterRows;
 use crate::cluster::{Cluster, ClusterError};
@@ -346,7 +347,12 @@ impl Backend {
             }
             false => None,
         };
-        let rows = ClusterRows::new(ingester.clone(), Arc::clone(&cluster), memory);
+        let rows = ClusterRows::new(
+            ingester.clone(),
+            Arc::clone(&cluster),
+            memory,
+            LogRows::new(ingest_options(config, memory), ingest_threads.handle()),
+        );
         let recent = Arc::new(rows);
         let disk = disk_cache(config).await;
         let request_price = config.store_dollars_per_million_reads / 1e6;

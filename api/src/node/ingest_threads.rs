@@ -4,7 +4,7 @@
 //! connections all that it serves would wait for that.
 use std::io;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinError;
 
 /// One applies rows while the other flushes, looks for fences, or talks to the store.
@@ -24,6 +24,15 @@ impl IngestThreads {
                 .enable_all()
                 .build()?,
         )))
+    }
+
+    /// What spawns work there.
+    pub fn handle(&self) -> Handle {
+        match &self.0 {
+            Some(runtime) => runtime.handle().clone(),
+            // Only while this is dropped.
+            None => Handle::current(),
+        }
     }
 
     /// Runs work there; what it spawns stays there.

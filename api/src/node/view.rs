@@ -8,23 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use tidelake_catalog::memory::MemoryBudget;
-use tidelake_catalog::{
-    Catalog, CatalogOptions, Node, Registration, Roles, Snapshot, Store, StoreError, keys,
-};
+use tidelake_catalog::{Catalog, CatalogOptions, Node, Registration, Roles, Snapshot, Store};
 use tidelake_ingest::wal::WalOptions;
 use tidelake_ingest::write_clock::{Orders, WriteClock};
 use tidelake_ingest::{IngestOptions, Ingester};
 
 use super::backend::{Backend, OpenError, ingest_options, open_store_to_read};
 use crate::cluster::Interleaved;
+use crate::cluster::log_rows::{copy_log, log_of};
 use crate::config::Config;
 
 /// A store that does not answer for so long is an error.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Objects of logs that are read at a time.
-const READS_AT_ONCE: usize = 32;
 /// Flushes that may come while the logs are copied; each begins anew.
 const MAX_TRIES: u32 = 10;
 
@@ -80,10 +76,7 @@ async fn freeze(store: &Store, with_logs: bool) -> Result<(Store, usize), OpenEr
                 left_out += logged.len();
                 continue;
             }
-            let copies = logged.iter().map(|key| copy(store, &frozen, key));
-            let copied = stream::iter(copies).buffer_unordered(READS_AT_ONCE);
-            let copied: Vec<bool> = copied.try_collect().await?;
-            is_whole &= copied.into_iter().all(|is_there| is_there);
+            is_whole &= copy_log(store, &frozen, &logged).await?;
         }
         // A flush, or a start of a node, that came meanwhile may have deleted what had to be copied.
         let now = catalog.refresh().await?;
@@ -102,27 +95,6 @@ fn positions(snapshot: &Snapshot) -> Vec<(Arc<str>, u64, tidelake_catalog::WalPo
     nodes
         .map(|node| (Arc::clone(&node.name), node.epoch, node.wal))
         .collect()
-}
-
-/// The objects of a node's log that are not covered by segments.
-async fn log_of(store: &Store, node: &Node) -> Result<Vec<String>, StoreError> {
-    let covered = (node.wal.epoch, node.wal.next_seq);
-    let objects = store.list(&keys::wal_node(&node.name));
-    let keys = objects.map_ok(|object| object.key);
-    let is_left = |key: &String| {
-        let position = keys::parse_wal_object(&node.name, key);
-        futures::future::ready(position.is_some_and(|position| position >= covered))
-    };
-    keys.try_filter(is_left).try_collect().await
-}
-
-/// Copies an object of a log; false if it is gone.
-async fn copy(store: &Store, frozen: &Store, key: &str) -> Result<bool, StoreError> {
-    match store.get(key).await {
-        Ok(bytes) => frozen.put(key, bytes).await.map(|()| true),
-        Err(StoreError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Puts the log of a node into segments, in memory, and lets the node leave.

@@ -213,8 +213,8 @@ impl From<InfluxqlError> for ServiceError {
 impl From<CatalogError> for ServiceError {
     fn from(error: CatalogError) -> Self {
         let code = match &error {
-            // The process ends now; its successor on this node will answer.
-            CatalogError::Fenced { .. } => UNAVAILABLE,
+            // The process ends now; its successor on this node, or another, will answer.
+            CatalogError::Fenced { .. } | CatalogError::NotRegistered => UNAVAILABLE,
             CatalogError::Refused(
                 Refusal::NoDatabase { .. } | Refusal::NoTable { .. } | Refusal::NoToken { .. },
             ) => Code::NotFound,
@@ -225,7 +225,7 @@ impl From<CatalogError> for ServiceError {
             }
             CatalogError::Refused(_) | CatalogError::NoSuchState(_) => Code::BadRequest,
             CatalogError::Store(error) if error.is_transient() => UNAVAILABLE,
-            CatalogError::Store(_) | CatalogError::NotRegistered => Code::Internal,
+            CatalogError::Store(_) => Code::Internal,
         };
         Self::of(code, error)
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::outcomes::{finished, start_failed};
 use super::ways::{Way, check_table, is_number};
-use super::{Checked, Held, MARGIN, Past, SHUTDOWN, SKEW_MS, Verdict, World, observe};
+use super::{Checked, Held, LONGEST_CALL, MARGIN, Past, SHUTDOWN, SKEW_MS, Verdict, World, observe};
 use crate::calls::CallFaults;
 use crate::model::Cells;
 use crate::network::{Faults, HANG};
@@ -337,7 +337,7 @@ impl World {
         for number in doomed {
             self.bury(number, "the end");
         }
-        tokio::time::sleep(HANG + Duration::from_secs(10)).await;
+        tokio::time::sleep(HANG + LONGEST_CALL).await;
         self.collect_finished().await?;
         self.check().await?;
         let mut processes = Vec::new();

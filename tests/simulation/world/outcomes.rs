@@ -118,6 +118,8 @@ pub(super) async fn catalog_failed(
 ) -> Verdict {
     match error {
         CatalogError::Store(error) if error.is_transient() => Ok(()),
+        // It has stopped.
+        CatalogError::NotRegistered => Ok(()),
         CatalogError::Fenced { .. }
             if shared.is_superseded(process.node, process.epoch).await? =>
         {

@@ -11,7 +11,7 @@ use crate::model::{Cells, Floor, Model};
 use crate::process::Process;
 use crate::read;
 use crate::read::ReadError;
-use crate::workload::METRICS;
+use crate::workload::{DATABASE, METRICS};
 
 /// A way out of the database.
 #[derive(Debug, Clone)]
@@ -67,12 +67,24 @@ impl Way {
         table: &str,
         now_ms: i64,
     ) -> Result<Cells, ReadError> {
-        // An expression asks for rows before it looks at the catalog.
-        if !matches!(self, Self::Promql(_)) {
-            let met = process.cluster.meet().await;
-            met.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let columns = || {
+            let snapshot = process.catalog.snapshot();
+            let table = snapshot.table(DATABASE, table)?;
+            Some(table.schema.fields().count())
+        };
+        loop {
+            // An expression asks for rows before it looks at the catalog.
+            if !matches!(self, Self::Promql(_)) {
+                let met = process.cluster.meet().await;
+                met.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            }
+            let before = columns();
+            let cells = self.read(&process.querier, table, now_ms).await?;
+            // Of a row that has come meanwhile it shows the columns that it began with.
+            if columns() == before {
+                return Ok(cells);
+            }
         }
-        self.read(&process.querier, table, now_ms).await
     }
 }
 

@@ -1,0 +1,231 @@
+//! Rows of nodes that cannot be asked, out of their logs.
+//!
+//! All that a node has acknowledged and has in no segment is in its log, from the position on that its
+//! last flush covered. These objects are copied into memory, over a store that keeps what is put, and
+//! an ingester replays them there, as at a start of the node. Nothing is put on the store itself: the
+//! node may live, and go on.
+//!
+//! A query reads what was acknowledged before it began: it lists the log, and what was replayed before
+//! serves as long as the list is the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tidelake_catalog::{
+    Catalog, CatalogError, CatalogOptions, Environment, Node, Registration, Store, StoreError,
+    WalPosition, keys,
+};
+use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::write_clock::{Orders, WriteClock};
+use tidelake_ingest::{IngestError, IngestOptions, Ingester};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::Interleaved;
+
+/// Objects of a log that are read at a time.
+const READS_AT_ONCE: usize = 32;
+/// A store that does not answer for so long is an error.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that nobody asked for in this time are let go.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Why the log of a node cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its rows cannot be had out of it.
+    #[error(transparent)]
+    Replay(#[from] IngestError),
+    /// The node flushes, or somebody adopts it: what is asked for is in segments now.
+    #[error("its log changes while it is read")]
+    Changed,
+    /// There is not enough memory.
+    #[error("the rows of its log do not fit into memory")]
+    TooLarge,
+    /// The process ends.
+    #[error("the log is not read to its end: {0}")]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+/// The objects of a node's log that are not covered by segments.
+pub async fn log_of(store: &Store, node: &Node) -> Result<Vec<String>, StoreError> {
+    let covered = (node.wal.epoch, node.wal.next_seq);
+    let objects = store.list(&keys::wal_node(&node.name));
+    let keys = objects.map_ok(|object| object.key);
+    let is_left = |key: &String| {
+        let position = keys::parse_wal_object(&node.name, key);
+        futures::future::ready(position.is_some_and(|position| position >= covered))
+    };
+    let mut left: Vec<String> = keys.try_filter(is_left).try_collect().await?;
+    left.sort_unstable();
+    Ok(left)
+}
+
+/// Copies objects of a log; false if any is gone.
+pub async fn copy_log(from: &Store, to: &Store, log: &[String]) -> Result<bool, StoreError> {
+    let keys = log.iter().cloned();
+    let copies = keys.map(|key| copy(from.clone(), to.clone(), key));
+    let mut copied = stream::iter(copies).buffered(READS_AT_ONCE);
+    while let Some(is_there) = copied.try_next().await? {
+        if !is_there {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn copy(from: Store, to: Store, key: String) -> Result<bool, StoreError> {
+    match from.get(&key).await {
+        Ok(bytes) => to.put(&key, bytes).await.map(|()| true),
+        Err(StoreError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a log was replayed into.
+#[derive(Debug)]
+struct Replayed {
+    epoch: u64,
+    log: Vec<String>,
+    used: Instant,
+    covered: WalPosition,
+    ingester: Arc<Ingester>,
+    /// Of the copy.
+    catalog: Arc<Catalog>,
+}
+
+type Kept = Arc<tokio::sync::Mutex<Option<Replayed>>>;
+
+/// Rows of nodes that cannot be asked.
+#[derive(Debug)]
+pub struct LogRows {
+    options: IngestOptions,
+    threads: Handle,
+    /// One query reads a log, and the others wait for it.
+    kept: Mutex<HashMap<Arc<str>, Kept>>,
+}
+
+/// The rows of a node.
+pub struct RowsOfLog {
+    /// Has the rows.
+    pub ingester: Arc<Ingester>,
+    /// Knows the tables that they belong to.
+    pub catalog: Arc<Catalog>,
+}
+
+impl LogRows {
+    /// Logs are replayed on these threads, with the options of an ingester.
+    pub fn new(options: IngestOptions, threads: Handle) -> Self {
+        let options = IngestOptions {
+            // Rows that leave its buffer would be seen by nobody.
+            buffer_bytes: usize::MAX,
+            flush_bytes: usize::MAX,
+            flush_interval: Duration::from_secs(1 << 30),
+            fence_check_interval: None,
+            wal: WalOptions::local(),
+            ..options
+        };
+        Self {
+            options,
+            threads,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// All that a node has acknowledged before and has in no segment that the catalog has.
+    ///
+    /// # Errors
+    /// If its log cannot be read, or changes meanwhile.
+    pub async fn of(&self, catalog: &Catalog, node: &Node) -> Result<RowsOfLog, LogError> {
+        let kept = {
+            let mut kept = self.kept.lock();
+            kept.retain(|_, kept| {
+                let kept = kept.try_lock();
+                kept.map_or(true, |kept| {
+                    kept.as_ref().is_some_and(|kept| kept.used.elapsed() < KEPT)
+                })
+            });
+            Arc::clone(kept.entry(Arc::clone(&node.name)).or_default())
+        };
+        let mut kept = kept.lock().await;
+        let log = log_of(catalog.store(), node).await?;
+        let is_same = |kept: &&mut Replayed| kept.epoch == node.epoch && kept.log == log;
+        if kept.as_mut().filter(is_same).is_none() {
+            // Two copies at a time would take twice the memory.
+            *kept = None;
+            let (store, sequence) = (catalog.store().clone(), catalog.snapshot().sequence());
+            let replayed = replay(
+                store,
+                sequence,
+                node.clone(),
+                log,
+                self.options.clone(),
+                catalog.environment().clone(),
+            );
+            *kept = Some(self.threads.spawn(replayed).await??);
+        }
+        let replayed = kept.as_mut().ok_or(LogError::Changed)?;
+        replayed.used = Instant::now();
+        let copy = replayed.catalog.snapshot();
+        match copy.node(&node.name).map(|node| node.wal) == Some(replayed.covered) {
+            true => Ok(RowsOfLog {
+                ingester: Arc::clone(&replayed.ingester),
+                catalog: Arc::clone(&replayed.catalog),
+            }),
+            false => Err(LogError::TooLarge),
+        }
+    }
+}
+
+async fn replay(
+    store: Store,
+    sequence: u64,
+    node: Node,
+    log: Vec<String>,
+    options: IngestOptions,
+    environment: Environment,
+) -> Result<Replayed, LogError> {
+    let copy = store.frozen_at(sequence);
+    if !copy_log(&store, &copy, &log).await? {
+        return Err(LogError::Changed);
+    }
+    let catalog_options = CatalogOptions {
+        load_timeout: LOAD_TIMEOUT,
+        // Over a copy a checkpoint is of no use.
+        checkpoint_every: u64::MAX,
+        environment,
+        ..CatalogOptions::default()
+    };
+    let catalog = Arc::new(Catalog::load(copy, catalog_options).await?);
+    let registration = Registration {
+        address: String::new(),
+        roles: node.roles,
+    };
+    catalog.register(&node.name, registration).await?;
+    let orders = Orders {
+        clock: Arc::new(WriteClock::new(catalog.environment(), &node.name)),
+        peers: Arc::new(Interleaved),
+    };
+    let options = IngestOptions {
+        orders: Some(orders),
+        ..options
+    };
+    let ingester = Ingester::start(Arc::clone(&catalog), options).await?;
+    Ok(Replayed {
+        epoch: node.epoch,
+        log,
+        used: Instant::now(),
+        covered: node.wal,
+        ingester,
+        catalog,
+    })
+}
