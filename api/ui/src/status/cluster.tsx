@@ -50,9 +50,9 @@ function Nodes({ nodes, own }: { nodes: Node[]; own: string | undefined }) {
         <tbody>
           {nodes.map((node) => (
             <tr key={node.node}>
-              <td>
+              <td class="nowrap">
                 {node.node}
-                {node.node === own && <span class="soft nowrap"> this one</span>}
+                {node.node === own && <span class="soft"> this one</span>}
               </td>
               <td>
                 <State node={node} />
