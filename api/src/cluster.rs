@@ -33,11 +33,11 @@ use tidelake_catalog::snapshot::knows;
 use tidelake_catalog::{
     Announcer, Catalog, CatalogError, Node, Registration, Roles, Snapshot, StoreError,
 };
-use tidelake_ingest::write_clock::WriteClock;
-use tidelake_ingest::{IngestOptions, Ingester};
+use tidelake_ingest::write_clock::{Orders, WriteClock};
+use tidelake_ingest::{IngestError, IngestOptions, Ingester};
 use tokio::time::Instant;
 
-pub mod adoption;
+mod adoption;
 mod calls;
 mod members;
 pub mod messages;
@@ -45,14 +45,18 @@ pub mod parts;
 pub mod recent_rows;
 mod rows_codec;
 mod serve;
+pub mod transport;
 mod write_orders;
 
 pub use self::serve::NotServed;
-pub use self::write_orders::{Interleaved, OtherIngesters};
+pub use self::write_orders::Interleaved;
 
-use self::calls::{CallError, Calls};
+use self::adoption::adopt_the_dead;
+use self::calls::Calls;
 use self::members::Members;
 use self::messages::{Hello, Recorded};
+use self::transport::{CallError, Http, Transport};
+use self::write_orders::OtherIngesters;
 
 /// How long another process may take to answer what takes no time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -83,6 +87,7 @@ pub struct Cluster {
     roles: Roles,
     address: String,
     clock: Arc<WriteClock>,
+    secret: String,
     calls: Calls,
     lease: Duration,
     members: Members,
@@ -146,7 +151,19 @@ impl Cluster {
         lease: Duration,
     ) -> Result<Arc<Self>, ClusterError> {
         let secret = calls::secret(catalog.store(), catalog.environment()).await?;
-        let calls = Calls::new(&secret).map_err(ClusterError::Client)?;
+        let http = Arc::new(Http::new(&secret).map_err(ClusterError::Client)?);
+        Self::join_over(http, secret, catalog, node, registration, lease).await
+    }
+
+    /// The same over a transport. Who shows the secret may ask.
+    pub async fn join_over(
+        transport: Arc<dyn Transport>,
+        secret: String,
+        catalog: Arc<Catalog>,
+        node: &str,
+        registration: Registration,
+        lease: Duration,
+    ) -> Result<Arc<Self>, ClusterError> {
         let began = Instant::now();
         let epoch = catalog.register(node, registration.clone()).await?;
         let cluster = Arc::new(Self {
@@ -156,7 +173,8 @@ impl Cluster {
             epoch,
             roles: registration.roles,
             address: registration.address,
-            calls,
+            secret,
+            calls: Calls::over(transport),
             lease,
             members: Members::default(),
             others_write: AtomicBool::new(false),
@@ -196,9 +214,31 @@ impl Cluster {
         self.roles
     }
 
-    /// The ingester of this process has replayed its log: others may ask for its rows.
-    pub fn serve_rows_of(&self, ingester: &Arc<Ingester>) {
-        *self.ingester.write() = Some(Arc::clone(ingester));
+    /// Starts the ingester of this process: it replays the node's log while the other processes get to
+    /// know this one. From now on this process adopts nodes that are dead.
+    ///
+    /// # Errors
+    /// If the log cannot be replayed.
+    pub async fn start_ingester(
+        self: &Arc<Self>,
+        options: IngestOptions,
+    ) -> Result<Arc<Ingester>, IngestError> {
+        let options = IngestOptions {
+            orders: Some(Orders {
+                clock: Arc::clone(&self.clock),
+                peers: Arc::new(OtherIngesters(Arc::downgrade(self))),
+            }),
+            ..options
+        };
+        let _ = self.adopts_with.set(options.clone());
+        let weak = Arc::downgrade(self);
+        tokio::spawn(supervised("adoption", move || adopt_the_dead(weak.clone())));
+        let started = Ingester::start(Arc::clone(&self.catalog), options);
+        let (started, ()) = futures::future::join(started, self.until_known()).await;
+        let ingester = started?;
+        // Others may ask for its rows.
+        *self.ingester.write() = Some(Arc::clone(&ingester));
+        Ok(ingester)
     }
 
     /// From now on this process is shown as leaving.

@@ -46,12 +46,28 @@ figures! {
     fenced "fenced",
     /// Requests to the store.
     requests "requests to the store",
+    /// Calls between processes.
+    calls "calls between processes",
+    /// Of these, questions or answers that were lost.
+    calls_lost "lost",
+    /// Questions that arrived twice.
+    calls_twice "asked twice",
+    /// Those between nodes that were cut off from each other.
+    calls_cut "cut off",
+    /// Logs of dead nodes that others put into segments.
+    adoptions "adoptions",
+    /// Writes of a client to another node than its last one.
+    moves "clients that moved",
     /// Write requests that were acknowledged.
     acknowledged "acknowledged writes",
     /// Different fields of points in them.
     points "acknowledged points",
     /// Tables read and judged.
     queries "queries judged",
+    /// Of these, those that showed the rows of all processes.
+    everybodys "of everybody's rows",
+    /// Such queries that were refused, because somebody could not be asked.
+    unanswered "queries without an answer",
     /// Queries that were held open over other steps.
     held "held queries",
     /// States of the past that were read again.

@@ -2,7 +2,8 @@
 //! course of events.
 //!
 //! - [`network`]: the store, what goes wrong on the way to it, and how a process dies
-//! - [`process`]: one life: catalog, ingester, compactor, querier, put together as the server does
+//! - [`calls`]: the network between processes
+//! - [`process`]: one life: catalog, cluster, ingester, compactor, querier, put together as the server does
 //! - [`workload`]: what clients write; [`read`]: how it is read back, by a scan, PromQL and SQL
 //! - [`model`]: what must be readable, may be, and must not
 //! - [`world`]: the steps, and what is checked after each
@@ -15,11 +16,11 @@
     reason = "seeds, traces and figures are for people"
 )]
 
+mod calls;
 mod figures;
 mod model;
 mod network;
 mod panics;
-mod peers;
 mod process;
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 #[path = "../end_to_end/protobuf.rs"]
@@ -62,7 +63,8 @@ fn simulate(seed: u64, keep_events: bool) -> Outcome {
             let trace = Arc::new(trace::Trace::new(keep_events));
             let network =
                 network::Network::new(seed ^ 0x5EED, seed.is_multiple_of(3), Arc::clone(&trace));
-            let (verdict, figures) = match world::World::new(seed, network).await {
+            let calls = calls::CallNetwork::new(seed ^ 0xCA11, Arc::clone(&trace));
+            let (verdict, figures) = match world::World::new(seed, network, calls).await {
                 Ok(mut world) => {
                     let verdict = world.run().await;
                     (verdict, world.figures())

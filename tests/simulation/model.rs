@@ -36,12 +36,16 @@ struct Request {
 }
 
 impl Request {
-    /// Whether a read on a node that shows all of its own has to show it, if it is confirmed. A
-    /// delete is seen by other nodes as soon as its record is there; its own may learn that only
-    /// when it acknowledges it.
-    fn is_known_to(&self, reader: Option<usize>) -> bool {
-        let is_unsure = self.is_delete && !self.acknowledged && reader == Some(self.node);
-        !is_unsure || self.seen_by.contains(&self.node)
+    /// Whether a read has to show it, if it is confirmed. A process learns of a delete that nobody
+    /// has acknowledged when it next looks at the catalog, and the one that deletes only when it
+    /// acknowledges it.
+    fn is_known_to(&self, floor: &Floor) -> bool {
+        let Some(reader) = floor.reader else {
+            return true;
+        };
+        let is_unsure =
+            self.is_delete && !self.acknowledged && (floor.of_all || reader == self.node);
+        !is_unsure || self.seen_by.contains(&reader)
     }
 }
 
@@ -68,8 +72,10 @@ struct Version {
 pub struct Floor {
     /// By node, until when they were confirmed.
     until: Vec<u64>,
-    /// The node that reads, if it shows all of its own.
+    /// The node that reads, if it shows all of its own,
     reader: Option<usize>,
+    /// and of all others.
+    of_all: bool,
 }
 
 /// All that clients know.
@@ -283,6 +289,7 @@ impl Model {
         Floor {
             until: floors,
             reader: own,
+            of_all: false,
         }
     }
 
@@ -292,6 +299,16 @@ impl Model {
         Floor {
             until: vec![now; self.flushes.len()],
             reader: None,
+            of_all: false,
+        }
+    }
+
+    /// The same for a node that asks all others.
+    pub fn whole_of(&mut self, reader: usize) -> Floor {
+        Floor {
+            reader: Some(reader),
+            of_all: true,
+            ..self.whole()
         }
     }
 
@@ -320,7 +337,7 @@ impl Model {
                 let request = &self.requests[version.request];
                 let until = floor.until[request.node];
                 matches!(request.state, State::Confirmed(at) if at <= until)
-                    && request.is_known_to(floor.reader)
+                    && request.is_known_to(floor)
             };
             let due = versions.iter().rposition(is_due);
             let found = match cells.get(key) {

@@ -339,7 +339,7 @@ impl Gate {
         self.changed.notify_waiters();
     }
 
-    async fn until_running(&self) {
+    pub async fn until_running(&self) {
         loop {
             let changed = self.changed.notified();
             let now = *self.phase.lock();

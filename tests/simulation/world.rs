@@ -7,6 +7,7 @@ mod outcomes;
 mod ways;
 mod work;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +16,15 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use tidelake_catalog::segment::scan::ScanUnit;
-use tidelake_catalog::{Catalog, CatalogOptions, Environment};
+use tidelake_catalog::{Catalog, CatalogOptions, Environment, Roles};
 use tidelake_querier::tables::{NoRecentRows, Tables};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::calls::{CallFaults, CallNetwork};
 use crate::figures::Figures;
-use crate::model::{Cells, Model};
+use crate::model::{Cells, Model, RequestId};
 use crate::network::{Faults, Gate, Network};
-use crate::peers::Clocks;
 use crate::process::{Process, Settings, StartError, node_name};
 use crate::trace::note;
 use crate::workload::Client;
@@ -49,7 +50,8 @@ struct Shared {
     observer: Mutex<Arc<Catalog>>,
     /// By node, the newest epoch that takes requests.
     ready: Mutex<Vec<u64>>,
-    clocks: Arc<Clocks>,
+    /// By client, requests that it has no answer to: the node and the epoch that they went to.
+    unsettled: Mutex<BTreeMap<usize, Vec<(RequestId, usize, u64)>>>,
     /// How long files of removed segments stay.
     kept: Duration,
 }
@@ -69,6 +71,28 @@ impl Shared {
         Ok(snapshot
             .node(&node_name(node))
             .is_some_and(|newest| newest.epoch > epoch))
+    }
+
+    /// A request has its answer.
+    fn settle(&self, id: RequestId) {
+        for requests in self.unsettled.lock().values_mut() {
+            requests.retain(|(other, _, _)| *other != id);
+        }
+    }
+
+    /// Whether what a client asked of other nodes than this has been done, or never will be.
+    fn is_settled(&self, client: usize, node: usize) -> bool {
+        let snapshot = self.observer().snapshot();
+        let mut unsettled = self.unsettled.lock();
+        let requests = unsettled.entry(client).or_default();
+        // Whoever has replayed the log of the process has all of it that there will ever be.
+        requests.retain(|(_, node, epoch)| {
+            let is_adopted = snapshot
+                .node(&node_name(*node))
+                .is_some_and(|now| now.epoch > *epoch && now.has_left);
+            !is_adopted && !self.is_replaced(*node, *epoch)
+        });
+        requests.iter().all(|(_, other, _)| *other == node)
     }
 
     /// Whether a newer process of the node takes requests.
@@ -129,6 +153,7 @@ struct Past {
 pub struct World {
     shared: Arc<Shared>,
     network: Arc<Network>,
+    calls: Arc<CallNetwork>,
     random: StdRng,
     settings: Settings,
     base_ms: i64,
@@ -139,6 +164,10 @@ pub struct World {
     numbers: u64,
     lives: Vec<Life>,
     next_life: usize,
+    /// By node, until when nobody starts it.
+    away: Vec<Instant>,
+    /// Nodes whose logs others have put into segments, with the epochs of that.
+    adopted: BTreeSet<(usize, u64)>,
     activities: Vec<Activity>,
     held: Vec<Held>,
     past: Vec<Past>,
@@ -158,12 +187,19 @@ struct Checked {
 }
 
 impl World {
-    pub async fn new(seed: u64, network: Arc<Network>) -> Result<Self, String> {
+    pub async fn new(
+        seed: u64,
+        network: Arc<Network>,
+        calls: Arc<CallNetwork>,
+    ) -> Result<Self, String> {
         let mut random = StdRng::seed_from_u64(seed);
         let settings = Settings::draw(&mut random, network.is_folder());
-        let nodes = random.random_range(1..=2);
-        let clients = (0..random.random_range(nodes..=4))
-            .map(|number| Client::new(number, number % nodes))
+        let nodes = settings.roles.len();
+        let writers: Vec<usize> = (0..nodes)
+            .filter(|node| settings.roles[*node].has(Roles::INGEST))
+            .collect();
+        let clients = (0..random.random_range(writers.len()..=4))
+            .map(|number| Client::new(number, writers[number % writers.len()]))
             .collect();
         // Some day of 2026, at any time of the day.
         let base_ms = 1_767_225_600_000 + random.random_range(0..300 * 86_400_000i64);
@@ -181,7 +217,7 @@ impl World {
             figures: Mutex::default(),
             observer: Mutex::new(observer),
             ready: Mutex::new(vec![0; nodes]),
-            clocks: Arc::default(),
+            unsettled: Mutex::default(),
             kept: settings.compactor.grace + settings.compactor.time_travel_window,
         };
         note!(
@@ -192,6 +228,7 @@ impl World {
         Ok(Self {
             shared: Arc::new(shared),
             network,
+            calls,
             random,
             settings,
             base_ms,
@@ -201,6 +238,8 @@ impl World {
             numbers: 0,
             lives: Vec::new(),
             next_life: 0,
+            away: vec![Instant::now(); nodes],
+            adopted: BTreeSet::new(),
             activities: Vec::new(),
             held: Vec::new(),
             past: Vec::new(),
@@ -211,7 +250,12 @@ impl World {
 
     pub fn figures(&self) -> Figures {
         let model = self.shared.model.lock();
+        let calls = self.calls.figures();
         Figures {
+            calls: calls.calls,
+            calls_lost: calls.lost,
+            calls_twice: calls.twice,
+            calls_cut: calls.cut,
             requests: self
                 .network
                 .requests
@@ -246,15 +290,21 @@ impl World {
         self.start_missing();
         match self.random.random_range(0..100) {
             0 => self.write_and_flush(),
-            1..=33 => self.write(),
-            34..=46 => self.pass(3000).await,
-            47..=56 => self.change_faults(),
-            57..=63 => self.flush(),
-            64..=68 => self.compact(),
-            69..=71 => self.collect_garbage(),
-            72..=76 => self.query(),
-            77..=79 => self.hold().await?,
-            80..=82 => self.delete(),
+            1..=26 => self.write(),
+            27..=29 => {
+                self.write();
+                self.pass(500).await;
+                self.query();
+            }
+            30..=38 => self.pass(3000).await,
+            39..=45 => self.change_faults(),
+            46..=49 => self.change_call_faults(),
+            50..=55 => self.flush(),
+            56..=60 => self.compact(),
+            61..=63 => self.collect_garbage(),
+            64..=74 => self.query(),
+            75..=77 => self.hold().await?,
+            78..=82 => self.delete(),
             83..=84 => self.remember().await?,
             85..=88 => self.kill_one(),
             89..=90 => self.take_over(),
@@ -293,9 +343,7 @@ impl World {
 
     /// Whoever wakes up looks at the catalog first.
     async fn look_at_catalogs(&self) {
-        let interval = self.settings.ingest.fence_check_interval;
-        let interval = interval.unwrap_or_default();
-        tokio::time::sleep(interval + Duration::from_secs(2)).await;
+        tokio::time::sleep(self.settings.most_stale()).await;
     }
 
     /// Waits until nothing is on the network.
@@ -339,6 +387,46 @@ impl World {
         };
         note!(self.network.trace, "{faults:?}");
         self.network.set_faults(faults);
+    }
+
+    fn change_call_faults(&mut self) {
+        let random = &mut self.random;
+        let delay_ms = *[0, 5, 100, 1500].choose(random).expect("there are some");
+        let well = CallFaults {
+            delay_ms,
+            ..CallFaults::default()
+        };
+        let mut faults = match random.random_range(0..8) {
+            0..=2 => well,
+            3 => CallFaults { lost: 0.3, ..well },
+            4 => CallFaults {
+                answer_lost: 0.3,
+                twice: 0.3,
+                ..well
+            },
+            5 => CallFaults {
+                lost: 0.1,
+                answer_lost: 0.1,
+                twice: 0.1,
+                ..well
+            },
+            6 => CallFaults { lost: 1.0, ..well },
+            _ => CallFaults { twice: 0.5, ..well },
+        };
+        if self.nodes > 1 && random.random_bool(0.5) {
+            let one = random.random_range(0..self.nodes);
+            for other in (0..self.nodes).filter(|other| *other != one) {
+                // Some links, and most of them both ways.
+                if random.random_bool(0.6) {
+                    faults.cut.insert((one, other));
+                }
+                if random.random_bool(0.6) {
+                    faults.cut.insert((other, one));
+                }
+            }
+        }
+        note!(self.network.trace, "{faults:?}");
+        self.calls.set_faults(faults);
     }
 
     async fn jump_by(&mut self, duration: Duration) {

@@ -18,13 +18,8 @@ use super::write_orders::Interleaved;
 /// A node that only read or merged is forgotten after so many leases without a sign of life.
 const FORGOTTEN_AFTER: u32 = 20;
 
-/// Looks for dead nodes for as long as the cluster is there. `options` are those of the process's own
-/// ingester.
-pub async fn adopt_the_dead(cluster: Weak<Cluster>, options: IngestOptions) {
-    if let Some(cluster) = cluster.upgrade() {
-        // It is there already if this begins anew after a panic.
-        let _ = cluster.adopts_with.set(options);
-    }
+/// Looks for dead nodes for as long as the cluster is there.
+pub async fn adopt_the_dead(cluster: Weak<Cluster>) {
     loop {
         let Some(cluster) = cluster.upgrade() else {
             return;

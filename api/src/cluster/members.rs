@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tidelake_catalog::Node;
 use tokio::time::Instant;
 
-use super::calls::CallError;
 use super::messages::Hello;
+use super::transport::CallError;
 
 /// So long after a failed call the same node is not waited for again.
 const REMEMBERED: Duration = Duration::from_millis(500);

@@ -14,6 +14,8 @@ pub const FLUSH: &str = "/internal/v1/flush";
 pub const RECORD: &str = "/internal/v1/record";
 /// Compute a part of a query.
 pub const PART: &str = "/internal/v1/part";
+/// What `Cluster::serve` answers.
+pub const SERVED: [&str; 4] = [HELLO, SEEN, RECENT, FLUSH];
 /// All paths.
 pub const PATHS: [&str; 6] = [HELLO, SEEN, RECENT, FLUSH, RECORD, PART];
 

@@ -25,9 +25,9 @@ use tidelake_querier::tables::{ChunkKey, RecentChunk, State, StateChunks};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cluster;
-use super::calls::CallError;
 use super::recent_rows::ClusterRows;
 use super::rows_codec::{self, RowsError};
+use super::transport::{CallError, PartAnswer};
 
 /// Most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 512 << 20;
@@ -82,14 +82,6 @@ pub enum PartRefused {
     /// What it asks for cannot be begun.
     #[error(transparent)]
     Part(#[from] NoPart),
-}
-
-/// What another process answers when it is asked for a part.
-pub(super) enum PartAnswer {
-    /// Pieces of frames.
-    Frames(BoxStream<'static, Result<Bytes, CallError>>),
-    /// These chunks have to come along.
-    Missing(Vec<usize>),
 }
 
 /// The other processes that answer queries.

@@ -21,9 +21,9 @@ use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows, TableR
 use tokio::time::Instant;
 
 use super::Cluster;
-use super::calls::CallError;
 use super::messages::{RecentAsked, RecentHead, TableAsked};
 use super::rows_codec;
+use super::transport::CallError;
 
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
 const FEW_UNSORTED: usize = 4 << 10;

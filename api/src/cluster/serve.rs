@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq;
 use tidelake_catalog::Roles;
 use tidelake_catalog::model::TimeRange;
 use tidelake_ingest::Ingester;
 
 use super::Cluster;
-use super::messages::{ChunkHead, Hello, RecentAsked, RecentHead, TableHead};
+use super::messages::{self, ChunkHead, Hello, RecentAsked, RecentHead, Seen, TableHead};
 use super::rows_codec;
 
 /// Why something is not served.
@@ -19,16 +23,54 @@ pub enum NotServed {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
+    /// It is no question.
+    #[error("the body cannot be read: {0}")]
+    Malformed(#[from] Arc<serde_json::Error>),
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, NotServed> {
+    Ok(serde_json::from_slice(body).map_err(Arc::new)?)
+}
+
+fn json(answer: &impl Serialize) -> Result<Bytes, NotServed> {
+    let answer = serde_json::to_vec(answer);
+    let answer = answer.map_err(|error| NotServed::Unavailable(error.to_string()))?;
+    Ok(answer.into())
 }
 
 impl Cluster {
     /// Whether a request shows the secret of this store's processes.
     pub fn is_secret(&self, shown: &str) -> bool {
-        self.calls.is_secret(shown)
+        shown.as_bytes().ct_eq(self.secret.as_bytes()).into()
+    }
+
+    /// Answers what another process asks at one of [`SERVED`](messages::SERVED), as [`messages`]
+    /// describes it.
+    ///
+    /// # Errors
+    /// If another is meant, the body cannot be read, or this process cannot do it now.
+    pub async fn serve(self: &Arc<Self>, path: &str, body: &[u8]) -> Result<Bytes, NotServed> {
+        match path {
+            messages::HELLO => json(&self.serve_hello()),
+            messages::SEEN => {
+                let asked: Seen = read(body)?;
+                json(&self.serve_seen(asked.sequence).await?)
+            }
+            messages::RECENT => {
+                let asked: RecentAsked = read(body)?;
+                // Rows may have to be sorted, and are encoded.
+                let (machine, cluster) = (self.catalog.environment(), Arc::clone(self));
+                let rows = machine.run_blocking(move || cluster.serve_recent(&asked));
+                let rows = rows.await;
+                rows.unwrap_or_else(|error| Err(NotServed::Unavailable(error.to_string())))
+            }
+            messages::FLUSH => self.serve_flush().await.map(|()| Bytes::new()),
+            path => Err(NotServed::Unavailable(format!("nothing is asked at {path}"))),
+        }
     }
 
     /// Who this is.
-    pub fn serve_hello(&self) -> Hello {
+    fn serve_hello(&self) -> Hello {
         // The commit first: what comes after it is found by a newer one.
         let sequence = self.catalog.snapshot().sequence();
         Hello {
@@ -42,7 +84,7 @@ impl Cluster {
     }
 
     /// Makes sure that this process knows a commit, and with it who writes.
-    pub async fn serve_seen(&self, sequence: u64) -> Result<Hello, NotServed> {
+    async fn serve_seen(&self, sequence: u64) -> Result<Hello, NotServed> {
         let seen = self.refresh_to(sequence).await;
         seen.map_err(|error| NotServed::Unavailable(error.to_string()))?;
         self.look_at_catalog();
@@ -51,7 +93,7 @@ impl Cluster {
 
     /// Rows of tables that are in no segment, as the bytes that [`messages`](super::messages)
     /// describe.
-    pub fn serve_recent(&self, asked: &RecentAsked) -> Result<Vec<u8>, NotServed> {
+    fn serve_recent(&self, asked: &RecentAsked) -> Result<Bytes, NotServed> {
         if self.adopting.lock().contains(&asked.node) {
             return Err(NotServed::Unavailable(format!(
                 "the log of node {:?} is being put into segments",
@@ -107,7 +149,7 @@ impl Cluster {
         out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&head);
         rows.iter().for_each(|rows| out.extend_from_slice(rows));
-        Ok(out)
+        Ok(out.into())
     }
 
     fn own_ingester(&self) -> Result<Arc<Ingester>, NotServed> {
@@ -121,7 +163,7 @@ impl Cluster {
     }
 
     /// Puts everything that this process has into segments.
-    pub async fn serve_flush(&self) -> Result<(), NotServed> {
+    async fn serve_flush(&self) -> Result<(), NotServed> {
         let ingester = self.own_ingester()?;
         let flushed = ingester.flush().await;
         flushed.map_err(|error| NotServed::Unavailable(error.to_string()))

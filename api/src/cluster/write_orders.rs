@@ -1,6 +1,6 @@
 //! The clocks of the other ingesters, for the order of this one's writes.
 
-use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use futures::future::{BoxFuture, join_all};
@@ -12,17 +12,20 @@ use super::Cluster;
 
 /// The ingesters that this process knows besides its own.
 #[derive(Debug, Clone)]
-pub struct OtherIngesters(pub Arc<Cluster>);
+pub struct OtherIngesters(pub Weak<Cluster>);
 
 impl Peers for OtherIngesters {
     fn are_there(&self) -> bool {
         // Somebody may have come that this process has not heard of.
-        self.0.others_write.load(Ordering::SeqCst) || self.0.is_stale()
+        self.0.upgrade().is_none_or(|cluster| {
+            cluster.others_write.load(Ordering::SeqCst) || cluster.is_stale()
+        })
     }
 
     fn latest(&self) -> BoxFuture<'static, Result<u64, String>> {
-        let cluster = Arc::clone(&self.0);
+        let cluster = self.0.upgrade();
         Box::pin(async move {
+            let cluster = cluster.ok_or("this process ends")?;
             let fresh = cluster.refresh_if_stale().await;
             fresh.map_err(|error| format!("the catalog cannot be read: {error}"))?;
             let writers = cluster.other_writers(&cluster.catalog.snapshot());

@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use futures::StreamExt;
 use serde_json::json;
 use tidelake_catalog::Environment;
 
-use crate::cluster::messages::{self, RecentAsked, Recorded, Seen};
+use crate::cluster::messages::{self, Recorded};
 use crate::cluster::parts::{MAX_BODY_BYTES, PartRefused, framed};
 use crate::cluster::{Cluster, NotServed};
 use crate::http::app::App;
@@ -28,11 +28,9 @@ use crate::service::error::{Code, ServiceError};
 
 /// The paths of this module.
 pub fn routes() -> Router<Arc<App>> {
-    let internal = Router::new()
-        .route(messages::HELLO, post(hello))
-        .route(messages::SEEN, post(seen))
-        .route(messages::RECENT, post(recent))
-        .route(messages::FLUSH, post(flush))
+    let served = messages::SERVED.into_iter();
+    let internal = served
+        .fold(Router::new(), |router, path| router.route(path, post(answer)))
         .route(messages::RECORD, post(record))
         .route(messages::PART, post(part))
         .layer(middleware::from_fn(with_secret));
@@ -72,35 +70,22 @@ async fn with_secret(request: Request, next: Next) -> Response {
     }
 }
 
-async fn hello(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
-    Json(cluster.serve_hello()).into_response()
-}
-
-async fn seen(Extension(cluster): Extension<Arc<Cluster>>, Json(asked): Json<Seen>) -> Response {
-    match cluster.serve_seen(asked.sequence).await {
-        Ok(hello) => Json(hello).into_response(),
-        Err(error) => refused(error),
-    }
-}
-
-async fn recent(
+async fn answer(
     Extension(cluster): Extension<Arc<Cluster>>,
-    Json(asked): Json<RecentAsked>,
+    uri: Uri,
+    body: Bytes,
 ) -> Response {
-    // Rows may have to be sorted, and are encoded.
-    let machine = Environment::system();
-    let rows = machine.run_blocking(move || cluster.serve_recent(&asked));
-    match rows.await {
-        Ok(Ok(rows)) => Body::from(rows).into_response(),
-        Ok(Err(error)) => refused(error),
-        Err(error) => refused(NotServed::Unavailable(error.to_string())),
-    }
-}
-
-async fn flush(Extension(cluster): Extension<Arc<Cluster>>) -> Response {
-    match cluster.serve_flush().await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => refused(error),
+    match cluster.serve(uri.path(), &body).await {
+        Ok(answer) if answer.is_empty() => StatusCode::NO_CONTENT.into_response(),
+        Ok(answer) => Body::from(answer).into_response(),
+        Err(error) => {
+            let status = match error {
+                NotServed::Another(_) => StatusCode::CONFLICT,
+                NotServed::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+                NotServed::Malformed(_) => StatusCode::BAD_REQUEST,
+            };
+            (status, error.to_string()).into_response()
+        }
     }
 }
 
@@ -136,13 +121,6 @@ async fn part(State(app): State<Arc<App>>, body: Body) -> Response {
         }
         Ok(Err(error)) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         Err(error) => error.respond(Dialect::Text),
-    }
-}
-
-fn refused(error: NotServed) -> Response {
-    match error {
-        NotServed::Another(text) => (StatusCode::CONFLICT, text).into_response(),
-        NotServed::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
     }
 }
 

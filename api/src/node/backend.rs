@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tidelake_catalog::background::supervised;
 use tidelake_catalog::memory::{MemoryBudget, Share};
 use tidelake_catalog::panics;
 use tidelake_catalog::segment::disk_cache::DiskCache;
@@ -24,7 +23,6 @@ use tidelake_catalog::{
 use tidelake_compactor::policy::Goal;
 use tidelake_compactor::{CompactError, CompactorOptions};
 use tidelake_ingest::wal::WalOptions;
-use tidelake_ingest::write_clock::Orders;
 use tidelake_ingest::{IngestOptions, LabelLimits};
 use tidelake_querier::lane::Lane;
 use tidelake_querier::memory::QueryMemory;
@@ -67,10 +65,9 @@ pub use self::querier::{
     PromqlOptions, Querier, QueryError, Steps, parse_selector, parse_selectors,
 };
 
-use crate::cluster::adoption::adopt_the_dead;
 use crate::cluster::parts::{self, ClusterWorkers, PartRefused};
 use crate::cluster::recent_rows::ClusterRows;
-use crate::cluster::{Cluster, ClusterError, OtherIngesters};
+use crate::cluster::{Cluster, ClusterError};
 use crate::config::{Config, StoreLocation};
 use crate::node::class_threads::{Class, ClassThreads, ClassTimes};
 use crate::node::decode_threads::{self, DecodeThreads};
@@ -188,33 +185,6 @@ pub struct MissingRole {
     role: Roles,
     what: &'static str,
     others: String,
-}
-
-/// Replays the node's log, while the other processes get to know this one.
-async fn start_ingester(
-    config: &Config,
-    memory: &Arc<MemoryBudget>,
-    catalog: &Arc<Catalog>,
-    cluster: &Arc<Cluster>,
-    threads: &IngestThreads,
-) -> Result<Arc<Ingester>, OpenError> {
-    let options = IngestOptions {
-        orders: Some(Orders {
-            clock: Arc::clone(cluster.clock()),
-            peers: Arc::new(OtherIngesters(Arc::clone(cluster))),
-        }),
-        ..ingest_options(config, memory)
-    };
-    let (weak, of_others) = (Arc::downgrade(cluster), options.clone());
-    threads.spawn(supervised("adoption", move || {
-        adopt_the_dead(weak.clone(), of_others.clone())
-    }));
-    let started = threads.run(Ingester::start(Arc::clone(catalog), options));
-    let (started, ()) = tokio::join!(started, cluster.until_known());
-    let ingester = started
-        .map_err(|error| OpenError::Fatal(format!("the ingester did not start: {error}")))??;
-    cluster.serve_rows_of(&ingester);
-    Ok(ingester)
 }
 
 /// The store, to read and to write.
@@ -367,7 +337,12 @@ impl Backend {
         let decode_threads = DecodeThreads::start().map_err(|e| no_threads("large writes", e))?;
         let ingester = match cluster.roles().has(Roles::INGEST) {
             true => {
-                Some(start_ingester(config, memory, &catalog, &cluster, &ingest_threads).await?)
+                let (joined, options) = (Arc::clone(&cluster), ingest_options(config, memory));
+                let started = ingest_threads.run(async move { joined.start_ingester(options).await });
+                let started = started.await.map_err(|error| {
+                    OpenError::Fatal(format!("the ingester did not start: {error}"))
+                })?;
+                Some(started?)
             }
             false => None,
         };

@@ -26,14 +26,6 @@ impl IngestThreads {
         )))
     }
 
-    /// Has work done there in the background.
-    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        match &self.0 {
-            Some(runtime) => drop(runtime.spawn(work)),
-            None => drop(tokio::spawn(work)),
-        }
-    }
-
     /// Runs work there; what it spawns stays there.
     ///
     /// # Errors

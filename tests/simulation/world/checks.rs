@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use super::outcomes::{finished, start_failed};
 use super::ways::{Way, check_table, is_number};
 use super::{Checked, Held, MARGIN, Past, SHUTDOWN, SKEW_MS, Verdict, World, observe};
+use crate::calls::CallFaults;
 use crate::model::Cells;
 use crate::network::{Faults, HANG};
-use crate::process::Process;
+use crate::process::{Process, node_name};
 use crate::read;
 use crate::trace::note;
 use crate::workload::METRICS;
@@ -147,7 +148,7 @@ impl World {
             if life.gate.is_dead() && self.random.random_bool(0.5) {
                 ended.push((life.number, "it died".to_owned()));
             } else if let Some(process) = &life.process
-                && process.ingester.fenced().now_or_never().is_some()
+                && process.is_fenced()
                 && self.random.random_bool(0.3)
             {
                 // The server ends when it is told so, sooner or later.
@@ -186,12 +187,17 @@ impl World {
             let (number, Some(process)) = (life.number, life.process.clone()) else {
                 continue;
             };
+            // What it has may be deleted elsewhere.
+            if process.catalog.is_fenced() {
+                continue;
+            }
             if self.shared.sure_for(&process.catalog).is_zero() {
                 self.shared.figures.lock().stale += 1;
                 continue;
             }
             let sequence = process.catalog.snapshot().sequence();
-            let buffered = process.ingester.buffered();
+            let ingester = process.ingester.as_ref();
+            let buffered = ingester.map_or((0, 0), |ingester| ingester.buffered());
             let acknowledged = self.shared.model.lock().acknowledged();
             let now = Some(Checked {
                 life: number,
@@ -237,7 +243,7 @@ impl World {
     }
 
     /// Every file that the catalog names is there, and those that went not long ago.
-    pub(super) async fn check_files(&self) -> Verdict {
+    pub(super) async fn check_files(&mut self) -> Verdict {
         let snapshot = self
             .shared
             .observer()
@@ -257,6 +263,16 @@ impl World {
                 )
             })
         };
+        for node in 0..self.nodes {
+            let started = self.shared.ready.lock()[node];
+            if let Some(now) = snapshot.node(&node_name(node))
+                && now.has_left
+                && now.epoch > started
+                && self.adopted.insert((node, now.epoch))
+            {
+                self.shared.figures.lock().adoptions += 1;
+            }
+        }
         {
             let mut figures = self.shared.figures.lock();
             figures.windows += u64::from(snapshot.segments().any(|segment| segment.level == 1));
@@ -307,6 +323,10 @@ impl World {
         self.network.set_faults(Faults {
             delay_ms: 5,
             ..Faults::default()
+        });
+        self.calls.set_faults(CallFaults {
+            delay_ms: 5,
+            ..CallFaults::default()
         });
         let doomed: Vec<usize> = self
             .lives

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use rand::Rng;
 use rand::seq::IteratorRandom;
 use tidelake_catalog::Environment;
+use tokio::time::Instant;
 
 use super::outcomes::flushed;
 use super::{Life, SHUTDOWN, SKEW_MS, Verdict, World, observe};
 use crate::network::Gate;
-use crate::process::Process;
+use crate::process::{Place, Process};
 use crate::trace::note;
 
 impl World {
@@ -31,16 +31,13 @@ impl World {
             self.network.trace,
             "L{number} starts as node {node}, dies at request {dies_at}"
         );
-        let (store, direct) = (self.network.store(&gate), self.network.direct());
-        let starting = tokio::spawn(Process::start(
+        let place = Place {
             node,
-            store,
-            direct,
-            environment,
-            self.settings.clone(),
-            self.nodes,
-            Arc::clone(&self.shared.clocks),
-        ));
+            gate: Arc::clone(&gate),
+            network: Arc::clone(&self.network),
+            calls: Arc::clone(&self.calls),
+        };
+        let starting = tokio::spawn(Process::start(place, environment, self.settings.clone()));
         self.lives.push(Life {
             number,
             node,
@@ -57,6 +54,7 @@ impl World {
                 .lives
                 .iter()
                 .any(|life| life.node == node && !life.gate.is_dead())
+                && self.away[node] <= Instant::now()
                 && self.random.random_bool(0.7)
             {
                 self.start(node);
@@ -93,6 +91,12 @@ impl World {
         let life = self.lives.swap_remove(at);
         note!(self.network.trace, "L{number} ends: {why}");
         life.gate.bury();
+        self.calls.hang_up(number);
+        // Sometimes nobody starts it until another has adopted its log.
+        if self.nodes > 1 && self.random.random_bool(0.3) {
+            let away = Duration::from_secs(self.random.random_range(1..60));
+            self.away[life.node] = Instant::now() + away;
+        }
         if let Some(starting) = life.starting {
             starting.abort();
         }
@@ -143,7 +147,7 @@ impl World {
         let shared = Arc::clone(&self.shared);
         self.spawn(life, SHUTDOWN, None, async move {
             let began = shared.model.lock().now();
-            let result = process.ingester.shutdown().await;
+            let result = process.stop().await;
             flushed(&shared, &process, result, began).await
         });
     }
@@ -174,7 +178,7 @@ impl World {
         for _ in 0..20 {
             if let Some(life) = self.current(node).filter(|life| !life.gate.is_dead())
                 && let Some(process) = &life.process
-                && process.ingester.fenced().now_or_never().is_none()
+                && !process.is_fenced()
             {
                 life.gate.make_immortal();
                 return Ok((life.number, Arc::clone(process)));

@@ -1,5 +1,6 @@
 //! Which answers are right, by what was asked and when.
 
+use tidelake_api::cluster::ClusterError;
 use tidelake_catalog::CatalogError;
 use tidelake_catalog::segment_upload::UploadError;
 use tidelake_compactor::CompactError;
@@ -36,8 +37,14 @@ pub(super) async fn send(
         shared.model.lock().refuse(id)?;
     }
     let (body, accept_partial) = (write.request.body.clone(), write.request.accept_partial);
-    let result = process.ingester.write(write.request).await;
+    let Some(ingester) = &process.ingester else {
+        return Err(format!("request {id} went to a process that takes no writes"));
+    };
+    let result = ingester.write(write.request).await;
     note!(shared.network.trace, "request {id}: {}", brief(&result));
+    if result.is_ok() {
+        shared.settle(id);
+    }
     match result {
         Ok(outcome) => acknowledged(
             shared,
@@ -175,9 +182,13 @@ pub(super) async fn flushed(
 pub(super) async fn start_failed(shared: &Shared, node: usize, error: &StartError) -> Verdict {
     let text = error.to_string();
     let is_transient = match error {
-        StartError::Catalog(CatalogError::Store(error)) => error.is_transient(),
+        StartError::Catalog(CatalogError::Store(error))
+        | StartError::Cluster(ClusterError::Catalog(CatalogError::Store(error))) => {
+            error.is_transient()
+        }
         // Another process of the node started meanwhile: it fences, covers and deletes.
         StartError::Catalog(CatalogError::Fenced { .. })
+        | StartError::Cluster(ClusterError::Catalog(CatalogError::Fenced { .. }))
         | StartError::Ingest(IngestError::Fenced(_)) => true,
         StartError::Ingest(IngestError::Unavailable { .. }) => true,
         StartError::Ingest(IngestError::Internal(text)) => {

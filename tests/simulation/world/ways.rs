@@ -8,6 +8,7 @@ use tidelake_querier::Querier;
 
 use super::{Shared, Verdict};
 use crate::model::{Cells, Floor, Model};
+use crate::process::Process;
 use crate::read;
 use crate::read::ReadError;
 use crate::workload::METRICS;
@@ -55,6 +56,23 @@ impl Way {
             Self::Promql(field) => read::promql(querier, table, field, now_ms).await,
             Self::Sql(metric) => read::sql(querier, table, metric).await,
         }
+    }
+}
+
+impl Way {
+    /// The rows of all processes, as the service has a process read them.
+    pub(super) async fn read_all(
+        &self,
+        process: &Process,
+        table: &str,
+        now_ms: i64,
+    ) -> Result<Cells, ReadError> {
+        // An expression asks for rows before it looks at the catalog.
+        if !matches!(self, Self::Promql(_)) {
+            let met = process.cluster.meet().await;
+            met.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        }
+        self.read(&process.querier, table, now_ms).await
     }
 }
 

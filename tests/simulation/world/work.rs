@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::Rng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use tidelake_catalog::model::Matcher;
-use tidelake_catalog::{CatalogError, Refusal};
+use tidelake_catalog::{CatalogError, Refusal, Roles};
 use tidelake_compactor::garbage::CollectError;
 use tidelake_compactor::policy::Goal;
 use tokio::time::Instant;
@@ -46,10 +46,12 @@ impl World {
     /// Some clients write.
     pub(super) fn write(&mut self) {
         for at in 0..self.clients.len() {
-            let (client, node) = (self.clients[at].number, self.clients[at].node);
+            let client = self.clients[at].number;
             if self.is_busy(client) || self.random.random_bool(0.3) {
                 continue;
             }
+            self.may_move(at);
+            let node = self.clients[at].node;
             let current = self.current(node).map(|life| life.number);
             // Somebody may still know the old address.
             let old = self.lives.iter().filter(|life| {
@@ -75,6 +77,22 @@ impl World {
         }
     }
 
+    /// A client that knows what became of its requests may go on at another node.
+    fn may_move(&mut self, at: usize) {
+        let writers: Vec<usize> = (0..self.nodes)
+            .filter(|node| self.settings.roles[*node].has(Roles::INGEST))
+            .filter(|node| self.current(*node).is_some())
+            .collect();
+        let Some(&node) = writers.choose(&mut self.random) else {
+            return;
+        };
+        let client = &mut self.clients[at];
+        if client.node != node && self.shared.is_settled(client.number, node) {
+            client.node = node;
+            self.shared.figures.lock().moves += 1;
+        }
+    }
+
     /// A client writes, and all is flushed after each request: so many segments come that two hours
     /// are merged.
     pub(super) fn write_and_flush(&mut self) {
@@ -95,7 +113,7 @@ impl World {
             for (id, write) in writes {
                 send(&shared, &process, id, write).await?;
                 let began = shared.model.lock().now();
-                let result = process.ingester.flush().await;
+                let result = process.flush().await;
                 flushed(&shared, &process, result, began).await?;
             }
             Ok(())
@@ -110,12 +128,17 @@ impl World {
         count: usize,
     ) -> Vec<(RequestId, Write)> {
         let now_ms = self.now_ms();
+        let epoch = self.shared.ready.lock()[node];
         let client = &self.clients[at];
         let mut model = self.shared.model.lock();
         let mut writes = Vec::new();
         for _ in 0..count {
             let write = client.write(&mut self.random, &model, now_ms, &mut self.numbers);
             let id = model.begin(node, write.cells.clone());
+            let mut unsettled = self.shared.unsettled.lock();
+            let requests = unsettled.entry(client.number).or_default();
+            requests.push((id, node, epoch));
+            drop(unsettled);
             note!(
                 self.network.trace,
                 "client {} has request {id} with {} cells",
@@ -169,7 +192,7 @@ impl World {
         let shared = Arc::clone(&self.shared);
         self.spawn(life, "flush", None, async move {
             let began = shared.model.lock().now();
-            let result = process.ingester.flush().await;
+            let result = process.flush().await;
             flushed(&shared, &process, result, began).await
         });
     }
@@ -177,16 +200,18 @@ impl World {
     /// A client deletes some of what it wrote: as the server does it, after a flush.
     pub(super) fn delete(&mut self) {
         let at = self.random.random_range(0..self.clients.len());
-        let (client, node) = (self.clients[at].number, self.clients[at].node);
+        let client = self.clients[at].number;
+        if self.is_busy(client) {
+            return;
+        }
+        self.may_move(at);
+        let node = self.clients[at].node;
         let Some((life, process)) = self
             .current(node)
             .and_then(|life| Some((life.number, life.process.clone()?)))
         else {
             return;
         };
-        if self.is_busy(client) {
-            return;
-        }
         let shared = Arc::clone(&self.shared);
         let (delete, id) = {
             let mut model = shared.model.lock();
@@ -196,6 +221,10 @@ impl World {
             let id = model.begin_delete(node, &delete.table, |key| delete.takes(key));
             (delete, id)
         };
+        let mut unsettled = shared.unsettled.lock();
+        let requests = unsettled.entry(client).or_default();
+        requests.push((id, node, process.epoch));
+        drop(unsettled);
         note!(
             self.network.trace,
             "client {client} deletes as request {id}: {delete:?}"
@@ -203,11 +232,12 @@ impl World {
         self.spawn(life, "delete", Some(client), async move {
             let began = shared.model.lock().now();
             let is_replaced = shared.is_replaced(process.node, process.epoch);
-            let result = process.ingester.flush().await;
+            let result = process.flush().await;
             let is_flushed = result.is_ok();
             flushed(&shared, &process, result, began).await?;
-            if !is_flushed {
+            if !is_flushed || process.cluster.flush_others().await.is_err() {
                 // Nothing was deleted.
+                shared.settle(id);
                 return shared.model.lock().refuse(id);
             }
             let matchers = delete
@@ -224,6 +254,7 @@ impl World {
                     "delete {id} was acknowledged by a process that had been replaced"
                 )),
                 Ok(_) => {
+                    shared.settle(id);
                     shared.model.lock().acknowledge(id);
                     shared.figures.lock().deletes += 1;
                     Ok(())
@@ -231,7 +262,10 @@ impl World {
                 // Nobody has written to it yet.
                 Err(CatalogError::Refused(
                     Refusal::NoTable { .. } | Refusal::NoDatabase { .. },
-                )) => shared.model.lock().refuse(id),
+                )) => {
+                    shared.settle(id);
+                    shared.model.lock().refuse(id)
+                }
                 Err(error) => catalog_failed(&shared, &process, "delete", error).await,
             }
         });
@@ -251,10 +285,13 @@ impl World {
 
     pub(super) fn compact_on(&mut self, life: usize, process: Arc<Process>, goal: Goal) {
         let shared = Arc::clone(&self.shared);
+        let Some(compactor) = process.compactor.clone() else {
+            return;
+        };
         self.spawn(life, "compact", None, async move {
             let sure = shared.sure_for(&process.catalog);
             let began = Instant::now();
-            match process.compactor.compact(goal).await {
+            match compactor.compact(goal).await {
                 Ok(merges) => {
                     shared.figures.lock().merges += merges as u64;
                     Ok(())
@@ -274,8 +311,11 @@ impl World {
 
     pub(super) fn collect_garbage_on(&mut self, life: usize, process: Arc<Process>) {
         let shared = Arc::clone(&self.shared);
+        let Some(compactor) = process.compactor.clone() else {
+            return;
+        };
         self.spawn(life, "collect garbage", None, async move {
-            match process.compactor.collect().await {
+            match compactor.collect().await {
                 Ok(()) => Ok(()),
                 Err(CollectError::Store(error)) if error.is_transient() => Ok(()),
                 Err(CollectError::Catalog(error)) => {
@@ -286,13 +326,20 @@ impl World {
         });
     }
 
-    /// A query over the store that fails.
+    /// Some processes are asked, over a store and a network that fail.
     pub(super) fn query(&mut self) {
+        for node in 0..self.nodes {
+            if self.random.random_bool(0.6) {
+                self.query_at(node);
+            }
+        }
+    }
+
+    fn query_at(&mut self, node: usize) {
         let tables = self.shared.model.lock().tables();
         let Some(table) = tables.choose(&mut self.random).cloned() else {
             return;
         };
-        let node = self.random.random_range(0..self.nodes);
         let Some((life, process)) = self
             .current(node)
             .and_then(|life| Some((life.number, life.process.clone()?)))
@@ -307,22 +354,28 @@ impl World {
             }
             let began = Instant::now();
             let sure = shared.sure_for(&process.catalog);
-            let floor = shared
-                .model
-                .lock()
-                .floor(Some(process.node), process.catalog.snapshot().sequence());
-            let result = way.read(&process.querier, &table, now_ms).await;
+            let floor = shared.model.lock().whole_of(process.node);
+            let result = way.read_all(&process, &table, now_ms).await;
+            note!(
+                shared.network.trace,
+                "{way:?} of {table} at node {}: {}",
+                process.node,
+                match &result {
+                    Ok(cells) => format!("{} cells", cells.len()),
+                    Err(error) => error.to_string(),
+                }
+            );
             shared.figures.lock().queries += 1;
             match result {
-                Ok(cells) => judge(
-                    &shared,
-                    &way,
-                    &table,
-                    &cells,
-                    &floor,
-                    &format!("a query of node {}", process.node),
-                ),
-                Err(ReadError::Unavailable(_)) => Ok(()),
+                Ok(cells) => {
+                    shared.figures.lock().everybodys += 1;
+                    let what = format!("a query of node {}", process.node);
+                    judge(&shared, &way, &table, &cells, &floor, &what)
+                }
+                Err(ReadError::Unavailable(_)) => {
+                    shared.figures.lock().unanswered += 1;
+                    Ok(())
+                }
                 Err(ReadError::Missing(_)) if began.elapsed() >= sure => Ok(()),
                 Err(error) => Err(format!("{way:?} of {table}: {error}")),
             }
