@@ -286,6 +286,8 @@ const steps = {
     assert.ok(Number(puts) > 0, `${puts}`);
     const expected = (Number(puts) * 5 + Number(gets) * 0.4) / 1e6;
     assert.ok(Math.abs(Number(sum.replace("$", "")) / expected - 1) < 0.06, `${sum} is not ${expected}`);
+    await page.goto(address(open, "explore", [["part", "tables"], ["name", "load"]]));
+    await page.getByText(/^100,000 rows in \d+ segments?, [\d.]+ [KM]iB, \$[\d,.]+ a month, kept for ever$/).waitFor();
     await checkQuiet(session);
   },
 

@@ -6,6 +6,7 @@ import { loadDays, RANKS } from "./churn";
 import { formatDollars, requestDollars, STANDARD, storageDollars } from "./prices";
 import { described } from "./read_cost";
 import { byPurpose } from "./requests";
+import { sizeOf } from "./tables";
 
 const DAY_MS = 86_400_000;
 
@@ -124,4 +125,17 @@ test("the cost of reading a metric is that of the plan", () => {
     described(plan),
     "14,398 samples of 44 series: 92.48 KiB of the store in 2 requests, $8.0e-7, and 5 parts from caches",
   );
+});
+
+test("the size of a table is that of its data and indexes", () => {
+  const sums = { segments: 3, rows: 1234, dataBytes: 3 * 1024 ** 3, indexBytes: 1024 ** 3 };
+  const days = { firstDay: null, lastDay: null };
+  const tables = [
+    { ...sums, ...days, table: "a", retentionMs: 86_400_000 },
+    { ...sums, ...days, table: "b", segments: 1, retentionMs: null },
+  ];
+  const found = { levels: [], days: [], tables };
+  assert.equal(sizeOf(found, "a", STANDARD), "1,234 rows in 3 segments, 4 GiB, $0.092 a month, kept for 1d");
+  assert.equal(sizeOf(found, "b", STANDARD), "1,234 rows in 1 segment, 4 GiB, $0.092 a month, kept for ever");
+  assert.equal(sizeOf(found, "c", STANDARD), "Nothing is in segments yet");
 });
