@@ -32,10 +32,11 @@ export function Cost({ database }: { database: string }) {
     link("explore", new URLSearchParams({ ...(database === "default" ? {} : { db: database }), name }));
   return (
     <div class="cards">
-      <Card title="Prices" error={settings.error} wide>
+      <Card title="Prices" wide>
         <PriceFields prices={prices} onChange={change} />
         <p class="soft note">
           At first those of S3 Standard.
+          {settings.error && ` What reads cost is a setting of the server: ${settings.error.message}.`}
           {reads !== undefined && ` A million reads cost $${reads}, as the server is set.`}
           {settings.data?.["store"] === "" &&
             " This server keeps its files in a folder: dollars are those of a bucket."}

@@ -105,7 +105,7 @@ export function TableDetail({ table, database }: { table: string; database: stri
 /** What a table takes on the store, and how long it is kept. */
 export function sizeOf({ tables }: Segments, table: string, prices: Prices): string {
   const found = tables.find((each) => each.table === table);
-  if (!found) return "Nothing is in segments yet";
+  if (!found || found.segments === 0) return "Nothing is in segments yet";
   const { segments, rows, dataBytes, indexBytes, retentionMs } = found;
   const bytes = dataBytes + indexBytes;
   const counted = `${rows.toLocaleString("en")} rows in ${segments.toLocaleString("en")} ${segments === 1 ? "segment" : "segments"}`;
