@@ -7,7 +7,7 @@ import type { Line, Stats } from "../worker/protocol";
 
 /** Rows that are made without being asked for: a row costs more than a line. */
 const FIRST_ROWS = 60;
-/** Of these, those that are made in the frame that also makes the axes. */
+/** Of these, those that are made in the first frame. */
 const ROWS_AT_ONCE = 12;
 const NUMBERS = ["last", "min", "mean", "max"] as const;
 type NumberName = (typeof NUMBERS)[number];
