@@ -1,49 +1,64 @@
-// What makes a database large: series by metric and label, bytes by table.
-import { Card, Facts, Share } from "../card";
+// What makes a database large and dear: series by metric and label, bytes by table, requests to the store.
+import { useState } from "preact/hooks";
+import { Card, Facts } from "../card";
 import { formatValue } from "../graph/units";
 import { link } from "../address";
 import { getJson } from "../server/http";
+import { loadCardinality } from "../server/cardinality";
 import { loadSegments } from "../server/segments";
 import { useData } from "../use_data";
-
-type Ranking = { name: string; value: number }[];
-
-interface Cardinality {
-  headStats: { numSeries: number; numLabelPairs: number };
-  seriesCountByMetricName: Ranking;
-  labelValueCountByLabelName: Ranking;
-  memoryInBytesByLabelName: Ranking;
-  seriesCountByLabelValuePair: Ranking;
-}
+import { formatDollars, loadPrices, savePrices, STANDARD, storageDollars, type Prices } from "./prices";
+import { RankingTable } from "./ranking";
+import { Requests } from "./requests";
 
 const RANKS = 20;
 
 export function Cost({ database }: { database: string }) {
-  const { data, error } = useData(
-    async (signal) =>
-      (await getJson<{ data: Cardinality }>("/api/v1/status/tsdb", { limit: RANKS }, database, signal)).data,
-    [database],
-  );
+  const { data, error } = useData((signal) => loadCardinality(database, { limit: RANKS }, signal), [database]);
   const stored = useData((signal) => loadSegments(database, signal), [database]);
+  const settings = useData(
+    async (signal) =>
+      (await getJson<{ data: Record<string, string> }>("/api/v1/status/flags", {}, undefined, signal)).data,
+    [],
+  );
+  const [prices, setPrices] = useState(loadPrices);
+  const change = (next: Prices) => {
+    setPrices(next);
+    savePrices(next);
+  };
+  const reads = settings.data?.["store-dollars-per-million-reads"];
   const series = data?.headStats.numSeries ?? 0;
   const exploring = (name: string) =>
     link("explore", new URLSearchParams({ ...(database === "default" ? {} : { db: database }), name }));
   return (
     <div class="cards">
-      <Card title="Series of the last three hours" error={error}>
-        <Facts
-          facts={[
-            ["Series", series.toLocaleString("en")],
-            ["Pairs of label and value", (data?.headStats.numLabelPairs ?? 0).toLocaleString("en")],
-          ]}
-        />
+      <Card title="Prices" wide>
+        <PriceFields prices={prices} onChange={change} />
+        <p class="soft note">
+          At first those of S3 Standard.
+          {settings.error && ` What reads cost is a setting of the server: ${settings.error.message}.`}
+          {reads !== undefined && ` A million reads cost $${reads}, as the server is set.`}
+          {settings.data?.["store"] === "" &&
+            " This server keeps its files in a folder: dollars are those of a bucket."}
+        </p>
       </Card>
       <Card title="Tables by bytes on the store" error={stored.error}>
         <RankingTable
           ranking={(stored.data?.tables ?? [])
             .slice(0, RANKS)
             .map(({ table, dataBytes, indexBytes }) => ({ name: table, value: dataBytes + indexBytes }))}
+          title="bytes"
           format={(value) => formatValue(value, "bytes")}
+          second={{ title: "a month", of: (value) => formatDollars(storageDollars(value, prices)) }}
+        />
+      </Card>
+      <Requests prices={prices} millionReads={reads === undefined ? undefined : Number(reads)} />
+      <Card title="Series of the last three hours" error={error}>
+        <Facts
+          facts={[
+            ["Series", series.toLocaleString("en")],
+            ["Pairs of label and value", (data?.headStats.numLabelPairs ?? 0).toLocaleString("en")],
+          ]}
         />
       </Card>
       <Card title="Metrics by series" error={error}>
@@ -62,29 +77,26 @@ export function Cost({ database }: { database: string }) {
   );
 }
 
-interface RankingProps {
-  ranking: Ranking;
-  total?: number;
-  format?(value: number): string;
-  href?(name: string): string;
-}
-
-function RankingTable({ ranking, total, format, href }: RankingProps) {
-  const most = total ?? Math.max(1, ...ranking.map(({ value }) => value));
-  if (ranking.length === 0) return <p class="soft">None.</p>;
+function PriceFields({ prices, onChange }: { prices: Prices; onChange(prices: Prices): void }) {
+  const field = (name: keyof Prices, label: string) => (
+    <label>
+      {label} <span class="soft">$</span>
+      <input
+        class="short"
+        type="number"
+        min="0"
+        step="any"
+        value={prices[name]}
+        onChange={({ currentTarget: { valueAsNumber } }) =>
+          onChange({ ...prices, [name]: valueAsNumber >= 0 ? valueAsNumber : STANDARD[name] })
+        }
+      />
+    </label>
+  );
   return (
-    <table class="ranking">
-      <tbody>
-        {ranking.map(({ name, value }) => (
-          <tr key={name}>
-            <td>{href ? <a href={href(name)}>{name}</a> : name}</td>
-            <td class="number">{format ? format(value) : value.toLocaleString("en")}</td>
-            <td class="share">
-              <Share share={value / most} />
-            </td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <p class="prices">
+      {field("gibMonth", "A GiB for a month")}
+      {field("millionWrites", "A million puts or lists")}
+    </p>
   );
 }

@@ -5,6 +5,7 @@ import { prometheus } from "../server/http";
 import { useData } from "../use_data";
 import { Share } from "../card";
 import { familyOf, type Metadata } from "./metrics";
+import { ReadCost } from "./read_cost";
 
 const MOST_SERIES = 10_000;
 const MOST_VALUES = 50;
@@ -44,6 +45,7 @@ export function MetricDetail({ metric, database, metadata }: { metric: string; d
           </a>
         ))}
       </p>
+      <ReadCost selector={selector(metric)} database={database} />
       {error && <p class="error-text">{error.message}</p>}
       {data && (
         <div class="labels-list">

@@ -1,9 +1,13 @@
 // The wide tables of a database, and the columns of one.
 import { useMemo } from "preact/hooks";
 import { link } from "../address";
+import { formatValue } from "../graph/units";
 import { sql } from "../server/http";
+import { loadSegments, type Segments } from "../server/segments";
+import { formatDuration } from "../time/duration";
 import { useData } from "../use_data";
 import { List } from "./list";
+import { formatDollars, loadPrices, storageDollars, type Prices } from "./prices";
 
 export function TableList({
   tables,
@@ -29,6 +33,7 @@ interface Column {
 
 export function TableDetail({ table, database }: { table: string; database: string }) {
   const { data, error } = useData((signal) => columns(table, database, signal), [table, database]);
+  const stored = useData((signal) => loadSegments(database, signal), [database]);
   const rows = useData((signal) => count(table, database, signal), [table, database]);
   const name = quoted(table);
   const fields = (query: string, language: string) =>
@@ -48,6 +53,7 @@ export function TableDetail({ table, database }: { table: string; database: stri
           ? `${Number(rows.data.rows).toLocaleString("en")} rows in the last 24 hours, the latest ${rows.data.last ?? "never"}`
           : " "}
       </p>
+      <p class="soft">{stored.data ? sizeOf(stored.data, table, loadPrices()) : " "}</p>
       <p class="links">
         <a class="button" href={link("query", fields(`SELECT * FROM ${name} ORDER BY time DESC LIMIT 100`, "sql"))}>
           Latest rows
@@ -94,6 +100,17 @@ export function TableDetail({ table, database }: { table: string; database: stri
       )}
     </section>
   );
+}
+
+/** What a table takes on the store, and how long it is kept. */
+export function sizeOf({ tables }: Segments, table: string, prices: Prices): string {
+  const found = tables.find((each) => each.table === table);
+  if (!found || found.segments === 0) return "Nothing is in segments yet";
+  const { segments, rows, dataBytes, indexBytes, retentionMs } = found;
+  const bytes = dataBytes + indexBytes;
+  const counted = `${rows.toLocaleString("en")} rows in ${segments.toLocaleString("en")} ${segments === 1 ? "segment" : "segments"}`;
+  const kept = retentionMs === null ? "for ever" : `for ${formatDuration(retentionMs)}`;
+  return `${counted}, ${formatValue(bytes, "bytes")}, ${formatDollars(storageDollars(bytes, prices))} a month, kept ${kept}`;
 }
 
 function kindOf({ name, type }: Column): string {

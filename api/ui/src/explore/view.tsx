@@ -1,14 +1,15 @@
-// What is in a database: metrics with their labels, tables with their columns, and what is large.
+// What is in a database: metrics with their labels, tables with their columns, what is large, what comes and goes.
 import { useMemo } from "preact/hooks";
 import { go } from "../address";
 import { completionOf } from "../query/completion";
 import { useData } from "../use_data";
+import { Churn } from "./churn_view";
 import { Cost } from "./cost";
 import { MetricDetail } from "./metric";
 import { MetricList } from "./metrics";
 import { TableDetail, TableList } from "./tables";
 
-const PARTS = { metrics: "Metrics", tables: "Tables", cost: "What is large" } as const;
+const PARTS = { metrics: "Metrics", tables: "Tables", cost: "What is large", churn: "Churn" } as const;
 type Part = keyof typeof PARTS;
 
 export function ExploreView({ fields }: { fields: URLSearchParams }) {
@@ -62,6 +63,7 @@ export function ExploreView({ fields }: { fields: URLSearchParams }) {
         </div>
       )}
       {part === "cost" && <Cost database={database} />}
+      {part === "churn" && <Churn database={database} fields={fields} />}
     </main>
   );
 }

@@ -1,8 +1,10 @@
 // Paints lines into the canvas of a plot, a few milliseconds a frame, so that thousands do not freeze the page.
 import type { Line } from "../worker/protocol";
 
-/** Milliseconds of a frame that may go into painting. */
-const FRAME_MS = 24;
+/** Milliseconds that a whole frame should take: to the time of painting comes that of the browser, which may be twice as long. */
+const FRAME_MS = 45;
+/** Milliseconds of painting: in the first frame, and least and most in those that follow. */
+const BUDGET_MS = { first: 4, least: 2, most: 24 };
 /** Pieces that are little work. */
 const AT_ONCE = 50;
 
@@ -26,23 +28,33 @@ export interface Painting {
   stacked: boolean;
 }
 
+/** The time for painting in the next frame, of that in the one before and of how long that frame took. */
+export function nextBudget(budget: number, frameMs: number): number {
+  return Math.min(BUDGET_MS.most, Math.max(BUDGET_MS.least, budget * Math.min(1.5, FRAME_MS / frameMs)));
+}
+
 /** Does `count` pieces of work, as many a frame as there is time for; returns what stops it. */
 export function inFrames(ground: Ground, count: number, work: (piece: number) => void, done: () => void): () => void {
   let next = 0;
   let frame = 0;
-  const step = () => {
-    const end = performance.now() + FRAME_MS;
+  let budget = BUDGET_MS.first;
+  let begun: number | undefined;
+  const step = (now?: number) => {
+    if (now !== undefined && begun !== undefined) budget = nextBudget(budget, now - begun);
+    begun = now;
+    const end = performance.now() + budget;
     clip(ground, () => {
-      while (next < count && performance.now() < end) {
+      do {
         work(next);
         next += 1;
-      }
+      } while (next < count && performance.now() < end);
     });
     if (next < count) frame = requestAnimationFrame(step);
     else done();
   };
   // Much work begins with the next frame: this one has made the axes and the legend.
-  if (count > AT_ONCE) frame = requestAnimationFrame(step);
+  if (count === 0) done();
+  else if (count > AT_ONCE) frame = requestAnimationFrame(step);
   else step();
   return () => cancelAnimationFrame(frame);
 }

@@ -32,25 +32,41 @@ export function Graph({ graph, nameless, unit, isLog, zone, exemplars, onSelect,
   const picture: Picture = { graph, hidden, unit, isLog, isDark, zone, exemplars };
   const callbacks = useRef({ onSelect, onPan });
   callbacks.current = { onSelect, onPan };
+  const latest = useRef(picture);
+  latest.current = picture;
+  const isMade = useRef(false);
 
   // uPlot chooses scales and clocks when it is made.
   const made = `${isLog} ${zone} ${graph.heat !== undefined}`;
   useLayoutEffect(() => {
     const element = host.current;
     if (!element) return;
-    const listener = {
-      point: setPointed,
-      select: (from: number, to: number) => callbacks.current.onSelect(from, to),
-      painted: () => element.setAttribute("data-painted", String(Math.round(performance.now()))),
+    const make = () => {
+      const listener = {
+        point: setPointed,
+        select: (from: number, to: number) => callbacks.current.onSelect(from, to),
+        painted: () => element.setAttribute("data-painted", String(Math.round(performance.now()))),
+      };
+      const created = new Plot(element, HEIGHT, latest.current, listener);
+      plot.current = created;
+      const watch = new ResizeObserver(() => created.resize(element.clientWidth, HEIGHT));
+      watch.observe(element);
+      return () => {
+        watch.disconnect();
+        created.destroy();
+        plot.current = undefined;
+      };
     };
-    const created = new Plot(element, HEIGHT, picture, listener);
-    plot.current = created;
-    const watch = new ResizeObserver(() => created.resize(element.clientWidth, HEIGHT));
-    watch.observe(element);
+    if (isMade.current) return make();
+    // The first frame has the legend to make.
+    let stop = () => {};
+    const frame = requestAnimationFrame(() => {
+      isMade.current = true;
+      stop = make();
+    });
     return () => {
-      watch.disconnect();
-      created.destroy();
-      plot.current = undefined;
+      cancelAnimationFrame(frame);
+      stop();
     };
   }, [made]);
   useEffect(() => plot.current?.show(picture), [graph, hidden, unit, isDark, exemplars]);

@@ -1,12 +1,14 @@
 // The names of the lines with their numbers: a click shows one alone, with Ctrl it hides or shows one.
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { seriesColour } from "../graph/colours";
 import { formatValue, type Unit } from "../graph/units";
 import { useTheme } from "../use_theme";
 import type { Line, Stats } from "../worker/protocol";
 
-/** Rows that are made at first: a row costs more than a line. */
+/** Rows that are made without being asked for: a row costs more than a line. */
 const FIRST_ROWS = 60;
+/** Of these, those that are made in the first frame. */
+const ROWS_AT_ONCE = 12;
 const NUMBERS = ["last", "min", "mean", "max"] as const;
 type NumberName = (typeof NUMBERS)[number];
 
@@ -29,11 +31,16 @@ export function Legend({ lines, nameless, hidden, onHide, onPoint, unit }: Props
   const [sort, setSort] = useState<NumberName>();
   const [filter, setFilter] = useState("");
   const [isWhole, setIsWhole] = useState(false);
+  const [isFirst, setIsFirst] = useState(true);
+  useEffect(() => {
+    const frame = requestAnimationFrame(() => setIsFirst(false));
+    return () => cancelAnimationFrame(frame);
+  }, []);
   const isDark = useTheme();
   const common = useMemo(() => commonLabels(lines), [lines]);
   const rows = useMemo(() => ordered(lines, sort, filter), [lines, sort, filter]);
   if (lines.length === 0) return null;
-  const shown = isWhole ? rows : rows.slice(0, FIRST_ROWS);
+  const shown = isWhole ? rows : rows.slice(0, isFirst ? ROWS_AT_ONCE : FIRST_ROWS);
   const pick = (name: string, isAdding: boolean) =>
     onHide(isAdding ? toggled(hidden, name) : alone(lines, hidden, name));
   return (
@@ -105,7 +112,7 @@ export function Legend({ lines, nameless, hidden, onHide, onPoint, unit }: Props
           ))}
         </tbody>
       </table>
-      {shown.length < rows.length && (
+      {shown.length < rows.length && !isFirst && (
         <button class="small" onClick={() => setIsWhole(true)}>
           {rows.length - shown.length} more
         </button>

@@ -1,6 +1,6 @@
-// The queries that run, each with a button to stop it, and how queries ended.
+// The queries that run, longest first, each with a button to stop it, how queries ended, and what classes took.
 import { useState } from "preact/hooks";
-import { Card } from "../card";
+import { Card, Share } from "../card";
 import { formatValue } from "../graph/units";
 import type { Figures } from "../server/figures";
 import { getJson, send } from "../server/http";
@@ -11,6 +11,7 @@ interface Running {
   language: string;
   database: string;
   principal: string;
+  class: string;
   begun_ms: number;
   running_ms: number;
   text: string;
@@ -18,7 +19,8 @@ interface Running {
 
 export function Queries({ figures }: { figures: Figures | undefined }) {
   const { data, error, again } = useData(
-    (signal) => getJson<Running[]>("/admin/queries", {}, undefined, signal),
+    async (signal) =>
+      (await getJson<Running[]>("/admin/queries", {}, undefined, signal)).sort((a, b) => b.running_ms - a.running_ms),
     [],
     1000,
   );
@@ -46,6 +48,7 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
                   <th scope="col">Language</th>
                   <th scope="col">Database</th>
                   <th scope="col">Token</th>
+                  <th scope="col">Class</th>
                   <th scope="col" class="number">
                     runs for
                   </th>
@@ -61,6 +64,7 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
                     <td>{query.language}</td>
                     <td>{query.database}</td>
                     <td>{query.principal}</td>
+                    <td>{query.class}</td>
                     <td class="number">{formatValue(query.running_ms / 1000, "seconds")}</td>
                     <td>
                       <button
@@ -79,6 +83,7 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
         )}
       </Card>
       {figures && <Ended figures={figures} />}
+      {figures && <Classes figures={figures} />}
     </>
   );
 }
@@ -117,4 +122,47 @@ function Ended({ figures }: { figures: Figures }) {
       </div>
     </Card>
   );
+}
+
+/** What each class took: the processors of queries and merges are shared by class. */
+function Classes({ figures }: { figures: Figures }) {
+  const name = "tidelake_class_cpu_seconds_total";
+  const classes = figures.all(name).map(({ labels, value }) => ({ name: labels["class"] ?? "", seconds: value }));
+  const all = classes.reduce((sum, { seconds }) => sum + seconds, 0);
+  return (
+    <Card title="Processor time by class">
+      <table class="ranking">
+        <thead>
+          <tr>
+            <th scope="col">Class</th>
+            <th scope="col" class="number">
+              since the start
+            </th>
+            <th scope="col" aria-label="Share of all" />
+            <th scope="col" class="number">
+              became heavy
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {classes.map(({ name, seconds }) => (
+            <tr key={name}>
+              <td>{name}</td>
+              <td class="number">{formatValue(seconds, "seconds")}</td>
+              <td class="share">
+                <Share share={all > 0 ? seconds / all : 0} />
+              </td>
+              <td class="number">{heavy(figures, name)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Card>
+  );
+}
+
+/** Queries that began in a class and went on as heavy ones; merges and heavy ones have no such number. */
+function heavy(figures: Figures, name: string): string {
+  const counted = figures.all("tidelake_queries_heavy_total").find(({ labels }) => labels["class"] === name);
+  return counted ? counted.value.toLocaleString("en") : "–";
 }

@@ -1,9 +1,10 @@
-// How the server does: health, storage, queries, memory, limits, tokens, settings.
+// How the server does: health, cluster, storage, queries, memory, limits, tokens, settings.
 import { go } from "../address";
 import { useData } from "../use_data";
 import { Figures, loadFigures } from "../server/figures";
 import { Activity } from "./activity";
 import { Audit } from "./audit";
+import { Cluster } from "./cluster";
 import { Health } from "./health";
 import { Limits } from "./limits";
 import { Queries } from "./queries";
@@ -13,6 +14,7 @@ import { Tokens } from "./tokens";
 
 const PARTS = {
   overview: "Overview",
+  cluster: "Cluster",
   storage: "Storage",
   queries: "Queries",
   access: "Access",
@@ -43,6 +45,7 @@ export function StatusView({ fields }: { fields: URLSearchParams }) {
       <div class="cards">
         {part === "overview" && <Health figures={figures.data} database={database} />}
         {part === "overview" && <Activity figures={figures.data} error={figures.error} />}
+        {part === "cluster" && <Cluster />}
         {part === "storage" && <Segments database={database} />}
         {part === "queries" && <Queries figures={figures.data} />}
         {part === "access" && <Tokens />}

@@ -1,34 +1,44 @@
-// Moves many lines to the page as two buffers: thousands of small ones take longer to receive than to draw.
+// Moves many lines to the page as a few buffers and a text: thousands of small objects take longer to receive than to draw.
 import type { Graph, Line, PackedGraph } from "./protocol";
 
+/** Numbers of a line beside its points. */
+const STATS = ["count", "min", "max", "mean", "last"] as const;
+
+type Names = [name: string, labels: [string, string][]];
+
 /** Puts the points of all lines one after the other. */
-export function pack(graph: Graph): PackedGraph {
-  const total = graph.lines.reduce((sum, { times }) => sum + times.length, 0);
+export function pack({ lines, ...graph }: Graph): PackedGraph {
+  const total = lines.reduce((sum, { times }) => sum + times.length, 0);
   const times = new Float64Array(total);
   const values = new Float64Array(total);
+  const lengths = new Uint32Array(lines.length);
+  const stats = new Float64Array(lines.length * STATS.length);
   let start = 0;
-  const lines = graph.lines.map((line) => {
+  lines.forEach((line, i) => {
     times.set(line.times, start);
     values.set(line.values, start);
     start += line.times.length;
-    return { name: line.name, labels: line.labels, stats: line.stats, length: line.times.length };
+    lengths[i] = line.times.length;
+    STATS.forEach((name, place) => (stats[i * STATS.length + place] = line.stats[name]));
   });
-  return { ...graph, lines, times, values };
+  const names = JSON.stringify(lines.map(({ name, labels }): Names => [name, labels]));
+  return { ...graph, names, lengths, stats, times, values };
 }
 
-/** The lines again, as views into the two buffers. */
-export function unpack({ times, values, ...packed }: PackedGraph): Graph {
+/** The lines again, as views into the buffers. */
+export function unpack({ names, lengths, stats, times, values, ...graph }: PackedGraph): Graph {
   let start = 0;
-  const lines = packed.lines.map(({ length, ...line }): Line => {
-    const end = start + length;
-    const found = { ...line, times: times.subarray(start, end), values: values.subarray(start, end) };
+  const lines = (JSON.parse(names) as Names[]).map(([name, labels], i): Line => {
+    const end = start + (lengths[i] ?? 0);
+    const [count = 0, min = NaN, max = NaN, mean = NaN, last = NaN] = stats.subarray(i * STATS.length);
+    const line = { name, labels, times: times.subarray(start, end), values: values.subarray(start, end) };
     start = end;
-    return found;
+    return { ...line, stats: { count, min, max, mean, last } };
   });
-  return { ...packed, lines };
+  return { ...graph, lines };
 }
 
 /** What is moved and not copied. */
-export function buffers(graph: PackedGraph): Transferable[] {
-  return [graph.times.buffer, graph.values.buffer, ...(graph.heat ? [graph.heat.cells.buffer] : [])];
+export function buffers({ lengths, stats, times, values, heat }: PackedGraph): Transferable[] {
+  return [lengths.buffer, stats.buffer, times.buffer, values.buffer, ...(heat ? [heat.cells.buffer] : [])];
 }

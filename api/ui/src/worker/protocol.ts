@@ -82,7 +82,12 @@ export interface Graph {
 
 /** A graph on its way to the page. */
 export interface PackedGraph extends Omit<Graph, "lines"> {
-  lines: (Omit<Line, "times" | "values"> & { length: number })[];
+  /** Names and labels of the lines, as JSON. */
+  names: string;
+  /** Points of each line. */
+  lengths: Uint32Array<ArrayBuffer>;
+  /** Five numbers a line: count, min, max, mean, last. */
+  stats: Float64Array<ArrayBuffer>;
   times: Float64Array<ArrayBuffer>;
   values: Float64Array<ArrayBuffer>;
 }
