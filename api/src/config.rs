@@ -145,7 +145,7 @@ pub struct Config {
     /// A query fails when it would read more bytes from the store, SQL or PromQL. What the index
     /// cache holds does not count.
     pub max_query_read_bytes: u64,
-    /// Of an aggregation whose selector finds so many rows other queriers compute parts.
+    /// Queriers compute parts of large aggregations, each of so many rows or more.
     pub distributed_query_rows: u64,
     /// Whether PromQL takes what Prometheus takes only with a feature flag: experimental functions
     /// and aggregations, duration expressions, `anchored` and `smoothed`, `fill`, metric names
@@ -267,7 +267,7 @@ impl Default for Config {
             max_query_samples: 50_000_000,
             max_query_series: 2_000_000,
             max_query_read_bytes: 64 << 30,
-            distributed_query_rows: 1 << 20,
+            distributed_query_rows: 1 << 22,
             promql_experimental: true,
             query_memory_bytes: None,
             max_query_memory_bytes: None,

@@ -36,8 +36,9 @@ const FAN_IN: usize = 16;
 /// index. A day of more segments than this never rests while two of level 0 can become one.
 pub const MAX_INPUTS: usize = 64;
 
-/// Sizes of level 0 differ if one is so many times the other.
-const SIZE_CLASS: u64 = 8;
+/// Neighbours of level 0 differ in size if one is more than so many times the other: what sixteen
+/// became is not merged again with the next fifteen.
+const ALIKE: u64 = 4;
 
 /// Segments of level 1 cover so many milliseconds.
 const WINDOW_MS: i64 = 2 * 3_600_000;
@@ -381,9 +382,9 @@ impl<'a> Levels<'a> {
     /// Neighbours in level 0 become one: the youngest run of at least `enough` that are alike in
     /// size. Of fewer than [`FAN_IN`] the size does not matter.
     fn merge_neighbours(&self, enough: usize) -> Option<Plan> {
-        let class = |s: &Arc<SegmentMeta>| (s.data_bytes + s.index_bytes).max(1).ilog(SIZE_CLASS);
         let are_alike = |a: &&Arc<SegmentMeta>, b: &&Arc<SegmentMeta>| {
-            enough < FAN_IN || class(a).abs_diff(class(b)) <= 1
+            let (a, b) = (bytes([a]), bytes([b]));
+            enough < FAN_IN || a.max(b) <= a.min(b).saturating_mul(ALIKE)
         };
         let run = self
             .runs()

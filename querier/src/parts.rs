@@ -24,8 +24,9 @@ use crate::promql::exec::PartError;
 use crate::sql::SqlPartError;
 use crate::tables::State;
 
-/// What has fewer rows is computed where it is asked for: about 100 ms of a processor.
-pub const FEW_ROWS: u64 = 1 << 20;
+/// Rows of a part, at least: about 100 ms of a processor, beside which planning it once more, which
+/// takes 5 to 10 ms, is little.
+pub const PART_ROWS: u64 = 1 << 22;
 /// Most bytes of a frame.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
 /// A process that is silent for so long is given up.
@@ -96,10 +97,22 @@ pub trait Workers: std::fmt::Debug + Send + Sync {
     ) -> Result<BoxStream<'static, Result<Bytes, String>>, String>;
 }
 
-/// Those who take parts of so many batches. `None` if this process is the only one.
-pub(crate) fn takers(workers: &dyn Workers, database: &str, batches: usize) -> Option<Vec<Worker>> {
+/// Those who take parts of so many batches, with so many rows of which each has its share. `None` if
+/// this process is the only one.
+pub(crate) fn takers(
+    workers: &dyn Workers,
+    database: &str,
+    batches: usize,
+    rows: u64,
+    part_rows: u64,
+) -> Option<Vec<Worker>> {
+    let shares = usize::try_from(rows / part_rows.max(1)).unwrap_or(usize::MAX);
+    let most = batches.min(shares);
+    if most < 2 {
+        return None;
+    }
     let mut takers = workers.order(database);
-    while takers.len() > batches {
+    while takers.len() > most {
         let last_other = takers.iter().rposition(|taker| *taker != Worker::Here);
         takers.remove(last_other?);
     }

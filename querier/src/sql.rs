@@ -273,7 +273,8 @@ impl SqlEngine {
         let planning = self.planning(db, text.session(), &limits, basis)?;
         let (mut planned, remarks) =
             until(deadline, self.plan(planning, text, params, promql)).await?;
-        if let Some(spread) = spread.filter(|spread| planned.reads(spread.least_rows))
+        if let Some(spread) =
+            spread.filter(|spread| planned.reads(spread.part_rows.saturating_mul(2)))
             && let Some(state) = self.source.noted()
         {
             let state = Arc::new(state);
@@ -375,7 +376,7 @@ impl SqlEngine {
             meter: self.meter.clone(),
             max_read_bytes: promql.max_read_bytes,
             deadline,
-            least_rows: promql.distributed_query_rows,
+            part_rows: promql.distributed_query_rows,
             partitions: self.options.target_partitions,
         })
     }

@@ -143,11 +143,7 @@ impl CallNetwork {
 }
 
 /// Asks a process; what it does for that ends when it does.
-async fn serve(
-    listener: &Listener,
-    path: &'static str,
-    body: &Bytes,
-) -> Result<Bytes, CallError> {
+async fn serve(listener: &Listener, path: &'static str, body: &Bytes) -> Result<Bytes, CallError> {
     listener.gate.until_running().await;
     let answer = listener.cluster.serve(path, body).await;
     listener.gate.until_running().await;
@@ -177,7 +173,14 @@ impl Transport for Line {
         async move {
             gate.until_running().await;
             let (sender, receiver) = oneshot::channel();
-            let carried = carry(Arc::clone(&network), from, address.clone(), path, body, sender);
+            let carried = carry(
+                Arc::clone(&network),
+                from,
+                address.clone(),
+                path,
+                body,
+                sender,
+            );
             tokio::spawn(carried);
             let answer = match tokio::time::timeout(patience, receiver).await {
                 Ok(Ok(answer)) => answer,
@@ -192,7 +195,11 @@ impl Transport for Line {
                 Err(CallError::Another(_)) => "another",
                 Err(CallError::Refused(_)) => "refused",
             };
-            note!(network.trace, "  L{} {path} of {address}: {outcome}", gate.life);
+            note!(
+                network.trace,
+                "  L{} {path} of {address}: {outcome}",
+                gate.life
+            );
             gate.until_running().await;
             answer
         }
@@ -222,7 +229,9 @@ async fn carry(
     tokio::time::sleep(fate.before).await;
     let listener = network.listeners.lock().get(&address).cloned();
     let Some(listener) = listener else {
-        let _ = sender.send(Err(CallError::Unreachable(format!("nobody is at {address}"))));
+        let _ = sender.send(Err(CallError::Unreachable(format!(
+            "nobody is at {address}"
+        ))));
         return;
     };
     if fate.lost || network.is_cut(from, listener.node) {

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rand::Rng;
 use rand::rngs::StdRng;
-use futures::FutureExt;
 use tidelake_api::cluster::log_rows::LogRows;
 use tidelake_api::cluster::recent_rows::ClusterRows;
 use tidelake_api::cluster::{Cluster, ClusterError};

@@ -304,7 +304,12 @@ enum Next {
 }
 
 impl ClusterRows {
-    async fn next(&self, node: &Node, error: &CallError, waited: Duration) -> Result<Next, CatalogError> {
+    async fn next(
+        &self,
+        node: &Node,
+        error: &CallError,
+        waited: Duration,
+    ) -> Result<Next, CatalogError> {
         // It may have stopped, or been adopted, or started anew.
         let snapshot = self.cluster.refresh().await?;
         let now = snapshot.node(&node.name);

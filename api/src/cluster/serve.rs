@@ -65,7 +65,9 @@ impl Cluster {
                 rows.unwrap_or_else(|error| Err(NotServed::Unavailable(error.to_string())))
             }
             messages::FLUSH => self.serve_flush().await.map(|()| Bytes::new()),
-            path => Err(NotServed::Unavailable(format!("nothing is asked at {path}"))),
+            path => Err(NotServed::Unavailable(format!(
+                "nothing is asked at {path}"
+            ))),
         }
     }
 

@@ -17,9 +17,9 @@ pub struct OtherIngesters(pub Weak<Cluster>);
 impl Peers for OtherIngesters {
     fn are_there(&self) -> bool {
         // Somebody may have come that this process has not heard of.
-        self.0.upgrade().is_none_or(|cluster| {
-            cluster.others_write.load(Ordering::SeqCst) || cluster.is_stale()
-        })
+        self.0
+            .upgrade()
+            .is_none_or(|cluster| cluster.others_write.load(Ordering::SeqCst) || cluster.is_stale())
     }
 
     fn latest(&self) -> BoxFuture<'static, Result<u64, String>> {

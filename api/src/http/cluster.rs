@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, Request, State};
-use axum::http::{StatusCode, Uri};
 use axum::http::header::AUTHORIZATION;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -30,7 +30,9 @@ use crate::service::error::{Code, ServiceError};
 pub fn routes() -> Router<Arc<App>> {
     let served = messages::SERVED.into_iter();
     let internal = served
-        .fold(Router::new(), |router, path| router.route(path, post(answer)))
+        .fold(Router::new(), |router, path| {
+            router.route(path, post(answer))
+        })
         .route(messages::RECORD, post(record))
         .route(messages::PART, post(part))
         .layer(middleware::from_fn(with_secret));
@@ -70,11 +72,7 @@ async fn with_secret(request: Request, next: Next) -> Response {
     }
 }
 
-async fn answer(
-    Extension(cluster): Extension<Arc<Cluster>>,
-    uri: Uri,
-    body: Bytes,
-) -> Response {
+async fn answer(Extension(cluster): Extension<Arc<Cluster>>, uri: Uri, body: Bytes) -> Response {
     match cluster.serve(uri.path(), &body).await {
         Ok(answer) if answer.is_empty() => StatusCode::NO_CONTENT.into_response(),
         Ok(answer) => Body::from(answer).into_response(),

@@ -339,7 +339,8 @@ impl Backend {
         let ingester = match cluster.roles().has(Roles::INGEST) {
             true => {
                 let (joined, options) = (Arc::clone(&cluster), ingest_options(config, memory));
-                let started = ingest_threads.run(async move { joined.start_ingester(options).await });
+                let started =
+                    ingest_threads.run(async move { joined.start_ingester(options).await });
                 let started = started.await.map_err(|error| {
                     OpenError::Fatal(format!("the ingester did not start: {error}"))
                 })?;

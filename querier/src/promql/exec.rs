@@ -110,7 +110,7 @@ pub struct EngineOptions {
     pub undivided_values: usize,
     /// Other processes that compute parts of large aggregations.
     pub workers: Option<Arc<dyn Workers>>,
-    /// Rows that the selector of an aggregation finds at least where they do.
+    /// Rows that each of them, and this one, takes at least.
     pub distributed_query_rows: u64,
 }
 
@@ -131,7 +131,7 @@ impl Default for EngineOptions {
             partitions: 1,
             undivided_values: 16 << 20,
             workers: None,
-            distributed_query_rows: crate::parts::FEW_ROWS,
+            distributed_query_rows: crate::parts::PART_ROWS,
         }
     }
 }

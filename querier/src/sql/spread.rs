@@ -156,8 +156,8 @@ pub(super) struct Spread {
     pub meter: Option<Arc<ReadMeter>>,
     pub max_read_bytes: u64,
     pub deadline: Option<Instant>,
-    /// A scan of fewer rows is not cut.
-    pub least_rows: u64,
+    /// Rows that a part has at least.
+    pub part_rows: u64,
     pub partitions: usize,
 }
 
@@ -169,10 +169,13 @@ impl Spread {
             let Some(scan) = fragment.scan() else {
                 return Ok(None);
             };
-            if scan.rows() < spread.least_rows {
-                return Ok(None);
-            }
-            let takers = parts::takers(&*spread.workers, &spread.database, scan.units());
+            let takers = parts::takers(
+                &*spread.workers,
+                &spread.database,
+                scan.units(),
+                scan.rows(),
+                spread.part_rows,
+            );
             let Some(takers) = takers else {
                 return Ok(None);
             };

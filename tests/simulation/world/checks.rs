@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use super::outcomes::{finished, start_failed};
 use super::ways::{Way, check_table, is_number};
-use super::{Checked, Held, LONGEST_CALL, MARGIN, Past, SHUTDOWN, SKEW_MS, Verdict, World, observe};
+use super::{
+    Checked, Held, LONGEST_CALL, MARGIN, Past, SHUTDOWN, SKEW_MS, Verdict, World, observe,
+};
 use crate::calls::CallFaults;
 use crate::model::Cells;
 use crate::network::{Faults, HANG};

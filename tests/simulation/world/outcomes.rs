@@ -38,7 +38,9 @@ pub(super) async fn send(
     }
     let (body, accept_partial) = (write.request.body.clone(), write.request.accept_partial);
     let Some(ingester) = &process.ingester else {
-        return Err(format!("request {id} went to a process that takes no writes"));
+        return Err(format!(
+            "request {id} went to a process that takes no writes"
+        ));
     };
     let result = ingester.write(write.request).await;
     note!(shared.network.trace, "request {id}: {}", brief(&result));

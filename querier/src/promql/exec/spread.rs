@@ -114,13 +114,16 @@ impl Spread {
         let (work, extent) = (on.work, on.extent);
         let spread = work.spread.as_ref()?;
         let fragment = extent.fragment?;
-        if selected.rows < spread.options.distributed_query_rows || selected.batches < 2 {
-            return None;
-        }
         let series = Arc::clone(selected.parts.as_ref()?);
         let state = series.state()?;
         let database = state.snapshot.databases().next()?;
-        let workers = parts::takers(&*spread.workers, &database.name, selected.batches)?;
+        let workers = parts::takers(
+            &*spread.workers,
+            &database.name,
+            selected.batches,
+            selected.rows,
+            spread.options.distributed_query_rows,
+        )?;
         let operators = numbered(&spread.root);
         let node = operators.get(fragment as usize)?;
         let options = &spread.options;
