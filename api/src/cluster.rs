@@ -260,6 +260,30 @@ impl Cluster {
         }
     }
 
+    /// Whether nobody has the node of this process, which was taken over, any more: it was adopted,
+    /// and has left. Waits for the end of an adoption, but not longer than `patience`.
+    pub async fn until_adopted(&self, patience: Duration) -> bool {
+        let give_up = Instant::now() + patience;
+        while Instant::now() < give_up {
+            if let Ok(snapshot) = self.refresh().await {
+                let Some(own) = snapshot.node(&self.node) else {
+                    return false;
+                };
+                if own.has_left {
+                    return true;
+                }
+                // Who adopts registers the node at the address of its own.
+                let mut others = self.others(&snapshot).into_iter();
+                if *own.address == *self.address || !others.any(|node| node.address == own.address)
+                {
+                    return false;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+
     /// Whether this process is about to stop.
     pub fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Relaxed)

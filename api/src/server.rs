@@ -40,6 +40,8 @@ const EXIT_IMPATIENT: u8 = 130;
 /// So long requests are still answered, all writes with 503, before a process ends that cannot go
 /// on: clients that are only cut off do not know what became of their writes.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
+/// How long a process that was adopted waits until its log is in segments.
+const ADOPTION_PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -81,7 +83,12 @@ pub async fn serve(config: Config, give_back: fn()) -> anyhow::Result<u8> {
 
     tokio::select! {
         () = signals.next() => {}
-        reason = app.service.until_fenced() => return Ok(leave_to_successor(&reason).await),
+        reason = app.service.until_fenced() => {
+            return tokio::select! {
+                code = make_way(&app, &reason) => Ok(code),
+                () = signals.next() => Ok(EXIT_FENCED),
+            };
+        }
         () = log_ended(&app) => return Ok(leave_to_restart().await),
         ended = &mut http => bail!("the HTTP server ended by itself: {ended:?}"),
     }
@@ -356,6 +363,35 @@ async fn leave_to_restart() -> u8 {
     );
     tokio::time::sleep(LAST_ANSWERS).await;
     EXIT_LOG_ENDED
+}
+
+/// A process that others took for dead begins anew when they have put its log into segments; one
+/// whose node another process has ends.
+async fn make_way(app: &App, reason: &str) -> u8 {
+    let is_free = match app.service.cluster() {
+        Ok(cluster) => cluster.until_adopted(ADOPTION_PATIENCE).await,
+        Err(_) => false,
+    };
+    if is_free {
+        tracing::warn!(
+            "others took this process for dead and have put its log into segments; it begins anew"
+        );
+        tokio::time::sleep(LAST_ANSWERS).await;
+        let error = begin_anew();
+        tracing::error!(%error, "the process cannot begin anew, so it ends");
+    }
+    leave_to_successor(reason).await
+}
+
+/// Runs the program in place of itself. Returns only if that fails.
+fn begin_anew() -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .exec(),
+        Err(error) => error,
+    }
 }
 
 async fn leave_to_successor(reason: &str) -> u8 {
