@@ -9,7 +9,7 @@
 //! serves as long as the list is the same.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -103,7 +103,7 @@ struct Replayed {
     catalog: Arc<Catalog>,
 }
 
-type Kept = Arc<tokio::sync::Mutex<Option<Replayed>>>;
+type Slot = tokio::sync::Mutex<Option<Replayed>>;
 
 /// Rows of nodes that cannot be asked.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub struct LogRows {
     options: IngestOptions,
     threads: Handle,
     /// One query reads a log, and the others wait for it.
-    kept: Mutex<HashMap<Arc<str>, Kept>>,
+    slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
 }
 
 /// The rows of a node.
@@ -137,7 +137,7 @@ impl LogRows {
         Self {
             options,
             threads,
-            kept: Mutex::default(),
+            slots: Mutex::default(),
         }
     }
 
@@ -146,17 +146,11 @@ impl LogRows {
     /// # Errors
     /// If its log cannot be read, or changes meanwhile.
     pub async fn of(&self, catalog: &Catalog, node: &Node) -> Result<RowsOfLog, LogError> {
-        let kept = {
-            let mut kept = self.kept.lock();
-            kept.retain(|_, kept| {
-                let kept = kept.try_lock();
-                kept.map_or(true, |kept| {
-                    kept.as_ref().is_some_and(|kept| kept.used.elapsed() < KEPT)
-                })
-            });
-            Arc::clone(kept.entry(Arc::clone(&node.name)).or_default())
+        let slot = {
+            let mut slots = self.slots.lock();
+            Arc::clone(slots.entry(Arc::clone(&node.name)).or_default())
         };
-        let mut kept = kept.lock().await;
+        let mut kept = slot.lock().await;
         let log = log_of(catalog.store(), node).await?;
         let is_same = |kept: &&mut Replayed| kept.epoch == node.epoch && kept.log == log;
         if kept.as_mut().filter(is_same).is_none() {
@@ -172,6 +166,7 @@ impl LogRows {
                 catalog.environment().clone(),
             );
             *kept = Some(self.threads.spawn(replayed).await??);
+            self.threads.spawn(let_go(Arc::downgrade(&slot)));
         }
         let replayed = kept.as_mut().ok_or(LogError::Changed)?;
         replayed.used = Instant::now();
@@ -182,6 +177,21 @@ impl LogRows {
                 catalog: Arc::clone(&replayed.catalog),
             }),
             false => Err(LogError::TooLarge),
+        }
+    }
+}
+
+/// Lets go of rows that nobody has asked for.
+async fn let_go(slot: Weak<Slot>) {
+    loop {
+        tokio::time::sleep(KEPT).await;
+        let Some(slot) = slot.upgrade() else {
+            return;
+        };
+        let mut kept = slot.lock().await;
+        if kept.as_ref().is_none_or(|kept| kept.used.elapsed() >= KEPT) {
+            *kept = None;
+            return;
         }
     }
 }

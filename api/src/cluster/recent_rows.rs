@@ -28,8 +28,10 @@ use super::transport::CallError;
 
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
 const FEW_UNSORTED: usize = 4 << 10;
-/// How long to wait for a node that starts, or whose log is put into segments.
+/// How long to wait in all: what is asked for may change again and again.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How long to wait for one that reads its log, or whose log is put into segments.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait for one that lives and does not answer in time.
 const LATE_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries.
@@ -321,7 +323,7 @@ impl ClusterRows {
             CallError::Unreachable(_) => Duration::ZERO,
             // It may only be busy.
             CallError::Late(_) => LATE_PATIENCE,
-            CallError::Another(_) | CallError::Refused(_) => PATIENCE,
+            CallError::Another(_) | CallError::Refused(_) => START_PATIENCE,
         };
         Ok(match waited < patience {
             true => Next::Wait,
