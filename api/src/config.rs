@@ -267,7 +267,7 @@ impl Default for Config {
             max_query_samples: 50_000_000,
             max_query_series: 2_000_000,
             max_query_read_bytes: 64 << 30,
-            distributed_query_rows: 1 << 22,
+            distributed_query_rows: 1 << 23,
             promql_experimental: true,
             query_memory_bytes: None,
             max_query_memory_bytes: None,

@@ -24,9 +24,9 @@ use crate::promql::exec::PartError;
 use crate::sql::SqlPartError;
 use crate::tables::State;
 
-/// Rows of a part, at least: about 100 ms of a processor, beside which planning it once more, which
+/// Rows of a part, at least: about 200 ms of a processor, beside which planning it once more, which
 /// takes 5 to 10 ms, is little.
-pub const PART_ROWS: u64 = 1 << 22;
+pub const PART_ROWS: u64 = 1 << 23;
 /// Most bytes of a frame.
 pub const MAX_FRAME_BYTES: usize = 256 << 20;
 /// A process that is silent for so long is given up.
