@@ -84,8 +84,8 @@ pub fn failure_of_rows(error: DataFusionError) -> ServiceError {
     let kind = match error.find_root() {
         DataFusionError::ObjectStore(_)
         | DataFusionError::IoError(_)
-        | DataFusionError::Internal(_) => Code::Internal,
-        DataFusionError::ParquetError(_) | DataFusionError::External(_) => Code::Internal,
+        | DataFusionError::Internal(_)
+        | DataFusionError::External(_) => Code::Internal,
         // Division by zero, casts that fail, overflows: the query meets data that it was not
         // written for.
         _ => Code::Execution,
