@@ -357,8 +357,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Before a query: the catalog as it is known to all that acknowledge writes. An ingester that does
-    /// not answer is noticed when its rows are asked for.
+    /// Before a query: the catalog as it is known to all that acknowledge writes, and as it is now if
+    /// one of them does not tell.
     pub async fn meet(&self) -> Result<(), CatalogError> {
         self.refresh_if_stale().await?;
         let writers = self.other_writers(&self.catalog.snapshot());
@@ -366,6 +366,9 @@ impl Cluster {
             return Ok(());
         }
         let hellos = join_all(writers.iter().map(|node| self.hello(node))).await;
+        if hellos.iter().any(Result::is_err) {
+            return self.refresh().await.map(drop);
+        }
         let newest = hellos.iter().flatten().map(|hello| hello.sequence).max();
         self.refresh_to(newest.unwrap_or(0)).await
     }

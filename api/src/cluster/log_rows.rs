@@ -216,6 +216,9 @@ async fn replay(
         ..CatalogOptions::default()
     };
     let catalog = Arc::new(Catalog::load(copy, catalog_options).await?);
+    // A flush may have come since the node was looked at.
+    let covered = catalog.snapshot().node(&node.name).map(|node| node.wal);
+    let covered = covered.ok_or(LogError::Changed)?;
     let registration = Registration {
         address: String::new(),
         roles: node.roles,
@@ -234,7 +237,7 @@ async fn replay(
         epoch: node.epoch,
         log,
         used: Instant::now(),
-        covered: node.wal,
+        covered,
         ingester,
         catalog,
     })
