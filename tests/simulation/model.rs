@@ -30,22 +30,19 @@ struct Request {
     acknowledged: bool,
     /// The columns that it needs.
     columns: BTreeSet<(String, String)>,
-    is_delete: bool,
     /// Nodes whose reads have shown it.
     seen_by: BTreeSet<usize>,
 }
 
 impl Request {
-    /// Whether a read has to show it, if it is confirmed. A process learns of a delete that nobody
-    /// has acknowledged when it next looks at the catalog, and the one that deletes only when it
-    /// acknowledges it.
+    /// Whether a read has to show it, if it is confirmed. What nobody has acknowledged may have been
+    /// seen in the catalog or in the log of a process that stands still, before that shows it.
     fn is_known_to(&self, floor: &Floor) -> bool {
         let Some(reader) = floor.reader else {
             return true;
         };
-        let is_unsure =
-            self.is_delete && !self.acknowledged && (floor.of_all || reader == self.node);
-        !is_unsure || self.seen_by.contains(&reader)
+        let is_seen_here = reader != self.node || self.seen_by.contains(&reader);
+        self.acknowledged || (!floor.of_all && is_seen_here)
     }
 }
 
@@ -117,7 +114,6 @@ impl Model {
             state: State::Unknown,
             acknowledged: false,
             columns,
-            is_delete: false,
             seen_by: BTreeSet::new(),
         });
         for (table, key, value) in cells {
@@ -151,7 +147,6 @@ impl Model {
             state: State::Unknown,
             acknowledged: false,
             columns: BTreeSet::new(),
-            is_delete: true,
             seen_by: BTreeSet::new(),
         });
         let cells = self
