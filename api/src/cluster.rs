@@ -50,7 +50,7 @@ pub mod transport;
 mod write_orders;
 
 pub use self::serve::NotServed;
-pub use self::write_orders::Interleaved;
+pub use self::write_orders::replay_of_other;
 
 use self::adoption::adopt_the_dead;
 use self::calls::Calls;
@@ -260,8 +260,8 @@ impl Cluster {
         }
     }
 
-    /// Whether nobody has the node of this process, which was taken over, any more: it was adopted,
-    /// and has left. Waits for the end of an adoption, but not longer than `patience`.
+    /// Whether the node of this process was adopted and has left, so that no process has it. The call
+    /// waits for the end of an adoption, at most for `patience`.
     pub async fn until_adopted(&self, patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
         while Instant::now() < give_up {
@@ -599,5 +599,69 @@ impl Cluster {
             true => "no process has it at present".to_owned(),
             false => format!("those that have it: {}", have.join(", ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tidelake_catalog::{CatalogOptions, Store};
+
+    use super::transport::PartAnswer;
+    use super::*;
+
+    /// Reaches nobody.
+    struct Nowhere;
+
+    impl Transport for Nowhere {
+        fn call(
+            &self,
+            address: &str,
+            _path: &'static str,
+            _body: Bytes,
+            _patience: Duration,
+        ) -> BoxFuture<'static, Result<Bytes, CallError>> {
+            let error = CallError::Unreachable(address.to_owned());
+            async move { Err(error) }.boxed()
+        }
+
+        fn part(
+            &self,
+            address: &str,
+            _body: Bytes,
+        ) -> BoxFuture<'static, Result<PartAnswer, CallError>> {
+            let error = CallError::Unreachable(address.to_owned());
+            async move { Err(error) }.boxed()
+        }
+    }
+
+    async fn join(store: &Store, node: &str) -> Arc<Cluster> {
+        let catalog = Catalog::load(store.clone(), CatalogOptions::default()).await;
+        let registration = Registration {
+            address: node.to_owned(),
+            roles: Roles::ALL,
+        };
+        let (catalog, lease) = (Arc::new(catalog.unwrap()), Duration::from_secs(3600));
+        let joined = Cluster::join_over(
+            Arc::new(Nowhere),
+            String::new(),
+            catalog,
+            node,
+            registration,
+            lease,
+        );
+        joined.await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_catalog_is_followed_when_an_ingester_does_not_tell_how_far_it_is() {
+        let store = Store::memory();
+        let one = join(&store, "one").await;
+        let other = join(&store, "other").await;
+        one.refresh().await.unwrap();
+        other.catalog.create_database("new").await.unwrap();
+        assert!(one.catalog.snapshot().database("new").is_none());
+        one.meet().await.unwrap();
+        assert!(one.catalog.snapshot().database("new").is_some());
     }
 }

@@ -9,11 +9,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidelake_catalog::{Catalog, CatalogOptions, Node, Registration, Roles};
-use tidelake_ingest::write_clock::{Orders, WriteClock};
-use tidelake_ingest::{IngestOptions, Ingester};
 
 use super::Cluster;
-use super::write_orders::Interleaved;
+use super::write_orders::replay_of_other;
 
 /// A node that only read or merged is forgotten after so many leases without a sign of life.
 const FORGOTTEN_AFTER: u32 = 20;
@@ -101,16 +99,7 @@ impl Cluster {
             }
             tracing::warn!(node = %name, "a node is dead; its log is put into segments");
             if node.roles.has(Roles::INGEST) {
-                let clock = Arc::new(WriteClock::new(catalog.environment(), &name));
-                let orders = Orders {
-                    clock,
-                    peers: Arc::new(Interleaved),
-                };
-                let options = IngestOptions {
-                    orders: Some(orders),
-                    ..options.clone()
-                };
-                let ingester = Ingester::start(Arc::clone(&catalog), options).await;
+                let ingester = replay_of_other(&catalog, &name, options.clone()).await;
                 let ingester = ingester.map_err(|error| text(&error))?;
                 ingester.shutdown().await.map_err(|error| text(&error))?;
             }

@@ -14,23 +14,23 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
+use tidelake_catalog::memory::{Reservation, Share};
 use tidelake_catalog::{
-    Catalog, CatalogError, CatalogOptions, Environment, Node, Registration, Store, StoreError,
-    WalPosition, keys,
+    Catalog, CatalogError, CatalogOptions, Environment, Node, ObjectInfo, Registration, Store,
+    StoreError, WalPosition, keys,
 };
 use tidelake_ingest::wal::WalOptions;
-use tidelake_ingest::write_clock::{Orders, WriteClock};
 use tidelake_ingest::{IngestError, IngestOptions, Ingester};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::Interleaved;
+use super::write_orders::replay_of_other;
 
 /// Objects of a log that are read at a time.
 const READS_AT_ONCE: usize = 32;
 /// A store that does not answer for so long is an error.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Rows that nobody asked for in this time are let go.
+/// A replayed log is dropped when no query has used it for so long.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Why the log of a node cannot be read.
@@ -45,7 +45,7 @@ pub enum LogError {
     /// Its rows cannot be had out of it.
     #[error(transparent)]
     Replay(#[from] IngestError),
-    /// The node flushes, or somebody adopts it: what is asked for is in segments now.
+    /// The node flushes or is being adopted, so its rows move into segments.
     #[error("its log changes while it is read")]
     Changed,
     /// There is not enough memory.
@@ -57,23 +57,24 @@ pub enum LogError {
 }
 
 /// The objects of a node's log that are not covered by segments.
-pub async fn log_of(store: &Store, node: &Node) -> Result<Vec<String>, StoreError> {
+pub async fn log_of(store: &Store, node: &Node) -> Result<Vec<ObjectInfo>, StoreError> {
     let covered = (node.wal.epoch, node.wal.next_seq);
     let objects = store.list(&keys::wal_node(&node.name));
-    let keys = objects.map_ok(|object| object.key);
-    let is_left = |key: &String| {
-        let position = keys::parse_wal_object(&node.name, key);
+    let is_left = |object: &ObjectInfo| {
+        let position = keys::parse_wal_object(&node.name, &object.key);
         futures::future::ready(position.is_some_and(|position| position >= covered))
     };
-    let mut left: Vec<String> = keys.try_filter(is_left).try_collect().await?;
-    left.sort_unstable();
+    let mut left: Vec<ObjectInfo> = objects.try_filter(is_left).try_collect().await?;
+    left.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     Ok(left)
 }
 
 /// Copies objects of a log; false if any is gone.
-pub async fn copy_log(from: &Store, to: &Store, log: &[String]) -> Result<bool, StoreError> {
-    let keys = log.iter().cloned();
-    let copies = keys.map(|key| copy(from.clone(), to.clone(), key));
+pub async fn copy_log(from: &Store, to: &Store, log: &[ObjectInfo]) -> Result<bool, StoreError> {
+    let keys: Vec<String> = log.iter().map(|object| object.key.clone()).collect();
+    let copies = keys
+        .into_iter()
+        .map(|key| copy(from.clone(), to.clone(), key));
     let mut copied = stream::iter(copies).buffered(READS_AT_ONCE);
     while let Some(is_there) = copied.try_next().await? {
         if !is_there {
@@ -95,12 +96,14 @@ async fn copy(from: Store, to: Store, key: String) -> Result<bool, StoreError> {
 #[derive(Debug)]
 struct Replayed {
     epoch: u64,
-    log: Vec<String>,
+    log: Vec<ObjectInfo>,
     used: Instant,
     covered: WalPosition,
     ingester: Arc<Ingester>,
     /// Of the copy.
     catalog: Arc<Catalog>,
+    /// For the copy of the log.
+    _memory: Reservation,
 }
 
 type Slot = tokio::sync::Mutex<Option<Replayed>>;
@@ -126,7 +129,7 @@ impl LogRows {
     /// Logs are replayed on these threads, with the options of an ingester.
     pub fn new(options: IngestOptions, threads: Handle) -> Self {
         let options = IngestOptions {
-            // Rows that leave its buffer would be seen by nobody.
+            // A flush would move rows out of the buffer that queries read.
             buffer_bytes: usize::MAX,
             flush_bytes: usize::MAX,
             flush_interval: Duration::from_secs(1 << 30),
@@ -166,7 +169,7 @@ impl LogRows {
                 catalog.environment().clone(),
             );
             *kept = Some(self.threads.spawn(replayed).await??);
-            self.threads.spawn(let_go(Arc::downgrade(&slot)));
+            self.threads.spawn(drop_unused(Arc::downgrade(&slot)));
         }
         let replayed = kept.as_mut().ok_or(LogError::Changed)?;
         replayed.used = Instant::now();
@@ -181,8 +184,8 @@ impl LogRows {
     }
 }
 
-/// Lets go of rows that nobody has asked for.
-async fn let_go(slot: Weak<Slot>) {
+/// Drops a replayed log when no query has used it for a while.
+async fn drop_unused(slot: Weak<Slot>) {
     loop {
         tokio::time::sleep(KEPT).await;
         let Some(slot) = slot.upgrade() else {
@@ -200,10 +203,14 @@ async fn replay(
     store: Store,
     sequence: u64,
     node: Node,
-    log: Vec<String>,
+    log: Vec<ObjectInfo>,
     options: IngestOptions,
     environment: Environment,
 ) -> Result<Replayed, LogError> {
+    let bytes: u64 = log.iter().map(|object| object.bytes).sum();
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let memory = options.memory.try_reserve(Share::Caches, bytes);
+    let memory = memory.map_err(|_| LogError::TooLarge)?;
     let copy = store.frozen_at(sequence);
     if !copy_log(&store, &copy, &log).await? {
         return Err(LogError::Changed);
@@ -224,15 +231,7 @@ async fn replay(
         roles: node.roles,
     };
     catalog.register(&node.name, registration).await?;
-    let orders = Orders {
-        clock: Arc::new(WriteClock::new(catalog.environment(), &node.name)),
-        peers: Arc::new(Interleaved),
-    };
-    let options = IngestOptions {
-        orders: Some(orders),
-        ..options
-    };
-    let ingester = Ingester::start(Arc::clone(&catalog), options).await?;
+    let ingester = replay_of_other(&catalog, &node.name, options).await?;
     Ok(Replayed {
         epoch: node.epoch,
         log,
@@ -240,5 +239,6 @@ async fn replay(
         covered,
         ingester,
         catalog,
+        _memory: memory,
     })
 }

@@ -298,20 +298,14 @@ struct Tried {
     failed: Vec<(Arc<Node>, CallError)>,
 }
 
-/// What to do about a node that does not tell.
-enum Next {
-    /// It may tell in a moment, or somebody else for it.
-    Wait,
-    ReadLog,
-}
-
 impl ClusterRows {
-    async fn next(
+    /// Whether a node that does not tell may do so in a moment, or another process for it.
+    async fn is_worth_waiting(
         &self,
         node: &Node,
         error: &CallError,
         waited: Duration,
-    ) -> Result<Next, CatalogError> {
+    ) -> Result<bool, CatalogError> {
         // It may have stopped, or been adopted, or started anew.
         let snapshot = self.cluster.refresh().await?;
         let now = snapshot.node(&node.name);
@@ -319,16 +313,13 @@ impl ClusterRows {
             now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
         let patience = match error {
             _ if !is_as_it_was => PATIENCE,
-            _ if self.cluster.is_dead(node) => Duration::ZERO,
             CallError::Unreachable(_) => Duration::ZERO,
+            _ if self.cluster.is_dead(node) => Duration::ZERO,
             // It may only be busy.
             CallError::Late(_) => LATE_PATIENCE,
             CallError::Another(_) | CallError::Refused(_) => START_PATIENCE,
         };
-        Ok(match waited < patience {
-            true => Next::Wait,
-            false => Next::ReadLog,
-        })
+        Ok(waited < patience)
     }
 
     /// Adds the rows of a node that are in its log.
@@ -375,8 +366,8 @@ impl RecentRows for ClusterRows {
             let mut missing = Vec::new();
             let mut waits = false;
             for (node, error) in &tried.failed {
-                let next = self.next(node, error, begun.elapsed()).await;
-                if matches!(next.map_err(unavailable)?, Next::Wait) {
+                let waiting = self.is_worth_waiting(node, error, begun.elapsed()).await;
+                if waiting.map_err(unavailable)? {
                     waits = true;
                     break;
                 }

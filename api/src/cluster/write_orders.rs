@@ -1,12 +1,13 @@
 //! The clocks of the other ingesters, for the order of this one's writes.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use futures::future::{BoxFuture, join_all};
-use tidelake_catalog::Node;
+use tidelake_catalog::{Catalog, Node};
 use tidelake_ingest::wal::{WalPosition, latest_order};
-use tidelake_ingest::write_clock::Peers;
+use tidelake_ingest::write_clock::{Orders, Peers, WriteClock};
+use tidelake_ingest::{IngestError, IngestOptions, Ingester};
 
 use super::Cluster;
 
@@ -67,9 +68,29 @@ impl Cluster {
     }
 }
 
+/// Replays the log of another node, as which `catalog` is registered.
+///
+/// # Errors
+/// If the log cannot be replayed.
+pub async fn replay_of_other(
+    catalog: &Arc<Catalog>,
+    node: &str,
+    options: IngestOptions,
+) -> Result<Arc<Ingester>, IngestError> {
+    let orders = Orders {
+        clock: Arc::new(WriteClock::new(catalog.environment(), node)),
+        peers: Arc::new(Interleaved),
+    };
+    let options = IngestOptions {
+        orders: Some(orders),
+        ..options
+    };
+    Ingester::start(Arc::clone(catalog), options).await
+}
+
 /// For the log of another node: its rows lie between those of others.
 #[derive(Debug)]
-pub struct Interleaved;
+struct Interleaved;
 
 impl Peers for Interleaved {
     fn are_there(&self) -> bool {

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::{Catalog, CatalogOptions, Node, Registration, Roles, Snapshot, Store};
+use tidelake_ingest::IngestOptions;
 use tidelake_ingest::wal::WalOptions;
-use tidelake_ingest::write_clock::{Orders, WriteClock};
-use tidelake_ingest::{IngestOptions, Ingester};
 
 use super::backend::{Backend, OpenError, ingest_options, open_store_to_read};
-use crate::cluster::Interleaved;
 use crate::cluster::log_rows::{copy_log, log_of};
+use crate::cluster::replay_of_other;
 use crate::config::Config;
 
 /// A store that does not answer for so long is an error.
@@ -114,17 +113,11 @@ async fn adopt(
     };
     catalog.register(&node.name, registration).await?;
     if with_log && node.takes_writes() {
-        let clock = Arc::new(WriteClock::new(catalog.environment(), &node.name));
-        let orders = Orders {
-            clock,
-            peers: Arc::new(Interleaved),
-        };
         let options = IngestOptions {
-            orders: Some(orders),
             wal: WalOptions::local(),
             ..ingest_options(config, memory)
         };
-        let ingester = Ingester::start(Arc::clone(catalog), options).await?;
+        let ingester = replay_of_other(catalog, &node.name, options).await?;
         ingester.shutdown().await?;
     }
     Ok(catalog.leave().await?)

@@ -230,3 +230,14 @@ impl From<CatalogError> for ServiceError {
         Self::of(code, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_left_says_that_another_may_do_it() {
+        let error = ServiceError::from(CatalogError::NotRegistered);
+        assert_eq!(error.code, UNAVAILABLE);
+    }
+}
