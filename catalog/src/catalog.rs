@@ -157,6 +157,12 @@ pub trait Announcer: std::fmt::Debug + Send + Sync {
     fn announce(&self, sequence: u64, is_urgent: bool) -> BoxFuture<'static, ()>;
 }
 
+/// Whoever reads segments in this process, and gets ready for new ones.
+pub trait Readers: std::fmt::Debug + Send + Sync {
+    /// Gets ready for segments whose files are there, and which a commit is about to add.
+    fn prepare(&self, added: &[SegmentMeta]) -> BoxFuture<'static, ()>;
+}
+
 /// Whether others must know of changes at once, and if so whether it is urgent: nothing may be done
 /// any more on what was before.
 fn urgency(changes: &[Kind]) -> Option<bool> {
@@ -207,6 +213,7 @@ pub struct Catalog {
     /// How many names this process adds.
     limits: RwLock<NameLimits>,
     announcer: OnceLock<Weak<dyn Announcer>>,
+    readers: OnceLock<Box<dyn Readers>>,
 }
 
 /// What an operation wants to commit.
@@ -281,6 +288,7 @@ impl Catalog {
             past: time_travel::Past::default(),
             limits: RwLock::default(),
             announcer: OnceLock::new(),
+            readers: OnceLock::new(),
             options,
         };
         if replayed >= catalog.options.checkpoint_every {
@@ -435,6 +443,17 @@ impl Catalog {
         let _ = self.announcer.set(announcer);
     }
 
+    /// From now on commits wait until readers are ready for the segments that they add. Once.
+    pub fn prepare_by(&self, readers: Box<dyn Readers>) {
+        let _ = self.readers.set(readers);
+    }
+
+    async fn prepare(&self, added: &[SegmentMeta]) {
+        if let Some(readers) = self.readers.get() {
+            readers.prepare(added).await;
+        }
+    }
+
     /// From now on this process creates no database, table or column beyond these limits. What is
     /// there already stays.
     pub fn limit_names(&self, limits: NameLimits) {
@@ -524,6 +543,7 @@ impl Catalog {
         segments: &[SegmentMeta],
     ) -> Result<Arc<Snapshot>, CatalogError> {
         let Covered { wal, order } = covered.into();
+        self.prepare(segments).await;
         self.commit_as_node(|snapshot| {
             let has_table = |s: &&SegmentMeta| {
                 snapshot
@@ -575,6 +595,7 @@ impl Catalog {
         removed: &[SegmentRef],
         added: &[SegmentMeta],
     ) -> Result<Arc<Snapshot>, CatalogError> {
+        self.prepare(added).await;
         self.commit_as_node(|snapshot| {
             let done = !added.is_empty() && self.is_committed(snapshot, added);
             Ok(if done {

@@ -45,7 +45,7 @@ pub mod verify;
 
 pub use apply::Refusal;
 pub use catalog::{
-    Announcer, AsOf, Catalog, CatalogError, CatalogOptions, Covered, NameLimits, NewToken,
+    Announcer, AsOf, Catalog, CatalogError, CatalogOptions, Covered, NameLimits, NewToken, Readers,
     TableColumns,
 };
 pub use environment::Environment;

@@ -7,6 +7,7 @@
 //! - [`sql`]: text -> DataFusion plan -> record batches over the same tables;
 //! - [`influxql`]: text -> plan -> series of rows, over the same units of scans;
 //! - [`exemplars`]: exemplars of the series that an expression selects;
+//! - `warm`: has new segments read as queries lately read, before anybody waits for it;
 //! - [`as_of`]: which earlier state a query asks for;
 //! - [`memory`]: what each query holds of the process' memory;
 //! - [`parts`]: what processes compute of each other's queries;
@@ -35,4 +36,5 @@ mod sql_rows;
 pub mod tables;
 #[cfg(test)]
 mod test_tables;
+mod warm;
 pub use querier::{Answer, PARTIAL_TRIES, Querier};

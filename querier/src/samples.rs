@@ -198,7 +198,7 @@ async fn field_feed(
         range,
         edge: None,
     };
-    let (kind, meter) = (found.schema.kind, tables.meter());
+    let (kind, late, meter) = (found.schema.kind, scan.clone(), tables.meter());
     let plan = match order {
         FeedOrder::Labels => {
             let key = |tags: &Labels| named(tags, &metric.name);
@@ -207,6 +207,9 @@ async fn field_feed(
         FeedOrder::Stored => plan_stored(kind, found.sources, scan, meter).await?,
         FeedOrder::Any => plan(kind, found.sources, scan, meter).await?,
     };
+    tables
+        .late_scans()
+        .note(&database, &metric.table, late, &plan);
     Ok(Some(Feed {
         units: plan.units,
         found: plan.held,
@@ -254,12 +257,15 @@ pub(crate) async fn feeds(
             range: range.intersect(&found.kept),
             edge: None,
         };
-        let (kind, meter) = (TableKind::Metrics, tables.meter());
+        let (kind, late, meter) = (TableKind::Metrics, scan.clone(), tables.meter());
         let plan = match order {
             FeedOrder::Labels => plan_by(kind, found.sources, scan, Labels::clone, meter).await?,
             FeedOrder::Stored => plan_stored(kind, found.sources, scan, meter).await?,
             FeedOrder::Any => plan(kind, found.sources, scan, meter).await?,
         };
+        tables
+            .late_scans()
+            .note(database, METRICS_TABLE, late, &plan);
         feeds.push(Feed {
             units: plan.units,
             found: plan.held,

@@ -96,6 +96,11 @@ impl SegmentCache {
         opened
     }
 
+    /// Whether a segment is open, or being opened.
+    pub(crate) fn has(&self, id: SegmentId) -> bool {
+        self.inner.lock().entries.contains_key(&id)
+    }
+
     /// Has a segment opened anew.
     pub(crate) fn forget(&self, id: SegmentId) {
         self.inner.lock().remove(id);

@@ -22,7 +22,7 @@ use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, ScanUnit, Source, p
 use tidelake_catalog::segment::{
     LabelTexts, OpenSegment, ReadCache, ReadMeter, SegmentError, Series, SortedRows, WriteOrder,
 };
-use tidelake_catalog::snapshot::{SegmentMeta, Snapshot};
+use tidelake_catalog::snapshot::{SegmentId, SegmentMeta, Snapshot};
 use tidelake_catalog::store::Store;
 
 pub use self::recent::{ChunkKey, NoRecentRows, Recent, RecentChunk, RecentRows, TableRange};
@@ -31,6 +31,7 @@ use self::state::{StateNotes, TableState};
 
 use crate::damage::{Damaged, LeftOut};
 use crate::segment_cache::SegmentCache;
+use crate::warm::{LateScans, WarmReaders, warm_followed};
 
 /// Segments that are opened at a time.
 const OPEN_AT_ONCE: usize = 16;
@@ -54,6 +55,8 @@ struct Inner {
     /// What was decoded of them.
     cache: Arc<ReadCache>,
     damaged: Damaged,
+    late_scans: LateScans,
+    memory: Arc<MemoryBudget>,
 }
 
 /// All tables of all databases. Cheap to clone.
@@ -89,22 +92,16 @@ impl Tables {
         disk: Option<Arc<DiskCache>>,
     ) -> Self {
         let segments = SegmentCache::new(memory);
-        let inner = Arc::new(Inner {
+        Self::of(Arc::new(Inner {
             catalog,
             store,
             recent,
             segments,
             cache: ReadCache::new(memory, disk),
             damaged: Damaged::default(),
-        });
-        Self {
-            inner,
-            at: None,
-            notes: None,
-            left_out: None,
-            meter: None,
-            request_price: 0.0,
-        }
+            late_scans: LateScans::default(),
+            memory: Arc::clone(memory),
+        }))
     }
 
     /// The same tables for one query that may be answered in part: damaged segments that are known
@@ -150,6 +147,41 @@ impl Tables {
     /// What was decoded of segments and is kept.
     pub fn cache(&self) -> &ReadCache {
         &self.inner.cache
+    }
+
+    /// Scans that were made of late.
+    pub(crate) fn late_scans(&self) -> &LateScans {
+        &self.inner.late_scans
+    }
+
+    /// Whether a segment is open, or being opened.
+    pub(crate) fn is_open(&self, id: SegmentId) -> bool {
+        self.inner.segments.has(id)
+    }
+
+    /// From now on caches know of the segments of this process before commits add them, and of those
+    /// of others soon after: as long as the future is polled, and there are tables.
+    pub fn keep_warm(&self) -> impl Future<Output = ()> + Send + use<> {
+        let inner = Arc::downgrade(&self.inner);
+        let tables = move || inner.upgrade().map(Self::of);
+        let (readers, catalog) = (WarmReaders(Box::new(tables.clone())), &self.inner.catalog);
+        catalog.prepare_by(Box::new(readers));
+        warm_followed(catalog.subscribe(), tables)
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            at: None,
+            notes: None,
+            left_out: None,
+            meter: None,
+            request_price: 0.0,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.inner.memory
     }
 
     /// What was left out, as sentences.
@@ -378,7 +410,7 @@ impl Tables {
     }
 
     /// An open segment; `None` if it is damaged and may be left out.
-    async fn open(
+    pub(crate) async fn open(
         &self,
         meta: &SegmentMeta,
         kind: TableKind,
@@ -433,8 +465,10 @@ impl Tables {
         match self.sources(database, table, request.range).await? {
             Some(found) => {
                 request.range = request.range.intersect(&found.kept);
-                let meter = self.meter.as_ref();
-                plan(found.schema.kind, found.sources, request, meter).await
+                let (late, meter) = (request.clone(), self.meter.as_ref());
+                let plan = plan(found.schema.kind, found.sources, request, meter).await?;
+                self.late_scans().note(database, table, late, &plan);
+                Ok(plan)
             }
             None => Ok(ScanPlan {
                 units: Vec::new(),

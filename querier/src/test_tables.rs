@@ -134,6 +134,24 @@ impl TestTables {
         }
     }
 
+    /// Another process that reads the same store.
+    pub(crate) async fn reader(&self) -> (Arc<Catalog>, Tables) {
+        let options = CatalogOptions {
+            environment: Environment::simulated(2, NOW_MS),
+            ..CatalogOptions::default()
+        };
+        let catalog = Catalog::load(self.store.clone(), options).await.unwrap();
+        let catalog = Arc::new(catalog);
+        let tables = Tables::new(
+            Arc::clone(&catalog),
+            self.store.clone(),
+            Arc::new(TestRecent::default()),
+            &MemoryBudget::unlimited(),
+            None,
+        );
+        (catalog, tables)
+    }
+
     /// Commits rows as segments, one for each day.
     pub(crate) async fn flush(&self, table: &str, rows: &[Row]) -> Vec<SegmentMeta> {
         let table_id = self.create(table, rows).await;

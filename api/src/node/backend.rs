@@ -361,6 +361,10 @@ impl Backend {
         let tables = Tables::new(Arc::clone(&catalog), store, recent, memory, disk)
             .with_request_price(request_price);
         let threads = ClassThreads::start().map_err(|e| no_threads("queries", e))?;
+        match threads.handle(Class::Adhoc) {
+            Some(threads) => drop(threads.spawn(tables.keep_warm())),
+            None => drop(tokio::spawn(tables.keep_warm())),
+        }
         let query_memory = QueryMemory::new(
             Arc::clone(memory),
             crate::node::memory::max_query_bytes(config, memory),

@@ -1,5 +1,7 @@
 //! What aggregations remember of the floats of a group.
 
+use std::borrow::Cow;
+
 use super::super::functions::over_time::Mean;
 use super::super::parse::ast::AggregateOp;
 use super::number::kahan_add;
@@ -217,79 +219,79 @@ impl Accumulator {
         }
     }
 
-    /// The state as floats, for another process: all steps of one of its parts after those of
-    /// another.
-    pub fn columns(&self) -> Vec<f64> {
-        let concat = |columns: &[&[f64]]| columns.concat();
+    /// The state as columns of floats, one of each step, for another process.
+    pub fn columns(&self) -> Vec<Cow<'_, [f64]>> {
         match self {
             Self::Sum {
                 total,
                 compensation,
-            } => concat(&[total, compensation]),
+            } => vec![total.into(), compensation.into()],
             Self::Mean(means) => {
-                let parts: Vec<[f64; 4]> = means
-                    .iter()
-                    .map(|mean| mean.map_or([0.0; 4], |mean| mean.parts()))
-                    .collect();
-                let column = |at: usize| parts.iter().map(move |parts| parts[at]);
-                (0..4).flat_map(column).collect()
+                let part = |at: usize| {
+                    let parts = |mean: &Option<Mean>| mean.map_or(0.0, |mean| mean.parts()[at]);
+                    means.iter().map(parts).collect()
+                };
+                (0..4).map(part).collect()
             }
-            Self::Extreme { best, .. } => best.clone(),
+            Self::Extreme { best, .. } => vec![best.into()],
             // A group has fewer series than floats count exactly.
-            Self::Count(counts) => counts.iter().map(|count| *count as f64).collect(),
-            Self::Group(seen) => seen.clone(),
+            Self::Count(counts) => vec![counts.iter().map(|count| *count as f64).collect()],
+            Self::Group(seen) => vec![seen.into()],
             Self::Variance {
                 count,
                 mean,
                 squares,
                 ..
-            } => concat(&[count, mean, squares]),
+            } => vec![count.into(), mean.into(), squares.into()],
         }
     }
 
-    /// The state that floats of [`columns`](Self::columns) say; `None` if they are too few or too
-    /// many.
-    pub fn of_columns(op: AggregateOp, steps: usize, columns: &[f64]) -> Option<Self> {
-        let mut state = Self::new(op, steps);
-        let parts = match &mut state {
-            Self::Sum {
-                total,
-                compensation,
-            } => vec![total, compensation],
-            Self::Extreme { best, .. } => vec![best],
-            Self::Group(seen) => vec![seen],
-            Self::Variance {
-                count,
-                mean,
-                squares,
-                ..
-            } => vec![count, mean, squares],
-            Self::Mean(means) => {
-                if columns.len() != 4 * steps {
-                    return None;
+    /// The state that columns of [`columns`](Self::columns), each of all steps, say; `None` if they
+    /// are too few or too many.
+    pub fn of_columns(op: AggregateOp, columns: Vec<Vec<f64>>) -> Option<Self> {
+        let is_max = op == AggregateOp::Max;
+        let root = op == AggregateOp::Stddev;
+        Some(match op {
+            AggregateOp::Sum => {
+                let [total, compensation] = columns.try_into().ok()?;
+                Self::Sum {
+                    total,
+                    compensation,
                 }
-                for (step, mean) in means.iter_mut().enumerate() {
-                    let part = |at: usize| columns[at * steps + step];
-                    *mean = (part(0) != 0.0).then(|| Mean::of([0, 1, 2, 3].map(part)));
-                }
-                return Some(state);
             }
-            Self::Count(counts) => {
-                if columns.len() != steps {
-                    return None;
-                }
-                let all = counts.iter_mut().zip(columns);
-                all.for_each(|(count, column)| *count = *column as u64);
-                return Some(state);
+            AggregateOp::Avg => {
+                let [counts, totals, compensations, incremental]: [Vec<f64>; 4] =
+                    columns.try_into().ok()?;
+                let parts = counts.into_iter().zip(totals);
+                let parts = parts.zip(compensations.into_iter().zip(incremental));
+                let mean = |((count, total), (compensation, incremental))| {
+                    let parts = [count, total, compensation, incremental];
+                    (count != 0.0).then(|| Mean::of(parts))
+                };
+                Self::Mean(parts.map(mean).collect())
             }
-        };
-        if columns.len() != parts.len() * steps {
-            return None;
-        }
-        for (part, at) in parts.into_iter().zip(0..) {
-            part.copy_from_slice(&columns[at * steps..(at + 1) * steps]);
-        }
-        Some(state)
+            AggregateOp::Min | AggregateOp::Max => {
+                let [best] = columns.try_into().ok()?;
+                Self::Extreme { best, is_max }
+            }
+            AggregateOp::Count => {
+                let [counts]: [Vec<f64>; 1] = columns.try_into().ok()?;
+                Self::Count(counts.into_iter().map(|count| count as u64).collect())
+            }
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
+                let [count, mean, squares] = columns.try_into().ok()?;
+                Self::Variance {
+                    count,
+                    mean,
+                    squares,
+                    root,
+                }
+            }
+            _ => {
+                let [seen] = columns.try_into().ok()?;
+                Self::Group(seen)
+            }
+        })
     }
 
     /// The value at each step.

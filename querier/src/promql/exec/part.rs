@@ -27,7 +27,7 @@ use super::{EngineOptions, QueryError};
 use crate::parts::{Frame, Frames, MAX_FRAME_BYTES, answer};
 
 /// The version of these messages.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes beyond which a unit takes no more batches.
 const UNIT_BYTES: usize = 4 << 20;
 
@@ -137,8 +137,8 @@ pub(crate) struct UnitMessage {
     #[prost(uint32, tag = "1")]
     pub batches: u32,
     /// See [`Partial::encode`].
-    #[prost(bytes = "vec", tag = "2")]
-    pub partial: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub partial: Bytes,
 }
 
 /// What is said at the end of a part.
@@ -405,7 +405,7 @@ pub(crate) fn compute(
 async fn send(to: &Frames, partial: &Partial, batches: u32) -> Result<(), QueryError> {
     let unit = UnitMessage {
         batches,
-        partial: partial.encode(),
+        partial: partial.encode().into(),
     };
     let bytes = unit.encode_to_vec();
     if bytes.len() >= MAX_FRAME_BYTES {

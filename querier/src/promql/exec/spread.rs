@@ -329,9 +329,10 @@ impl Parts {
                     let unit = UnitMessage::decode(unit);
                     let unit = unit.map_err(|error| format!("a unit cannot be read: {error}"))?;
                     let (spec, limits) = (&self.spec, &self.work.limits);
-                    let partial = Partial::decode(&unit.partial, spec, self.steps, limits);
+                    let batches = unit.batches as usize;
+                    let partial = Partial::decode(unit.partial, spec, self.steps, limits);
                     let partial = partial.map_err(|error| error.to_string())?;
-                    *sent += unit.batches as usize;
+                    *sent += batches;
                     if to.send(Ok(Unit::Partial(partial))).await.is_err() {
                         return Ok(asked.bytes);
                     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prost::Message;
 use tidelake_catalog::model::Labels;
 use tidelake_catalog::model::histogram::{Histogram, ResetHint, Span};
@@ -30,8 +31,9 @@ struct RowMessage {
     labels: String,
     #[prost(bool, tag = "2")]
     drop_name: bool,
-    #[prost(double, repeated, tag = "3")]
-    values: Vec<f64>,
+    /// See [`column`].
+    #[prost(bytes = "bytes", tag = "3")]
+    values: Bytes,
     #[prost(message, repeated, tag = "4")]
     histograms: Vec<HistogramRun>,
 }
@@ -80,9 +82,36 @@ struct GroupMessage {
     labels: String,
     #[prost(bool, tag = "2")]
     drop_name: bool,
-    /// See [`Accumulator::columns`].
-    #[prost(double, repeated, tag = "3")]
-    state: Vec<f64>,
+    /// See [`Accumulator::columns`] and [`column`].
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    state: Vec<Bytes>,
+}
+
+/// The floats of all steps, little-endian; a single one if all have the same bits, as most columns
+/// of a group of one series have.
+fn column(floats: &[f64]) -> Bytes {
+    let floats = match floats.split_first() {
+        Some((first, rest)) if rest.iter().all(|other| other.to_bits() == first.to_bits()) => {
+            &floats[..1]
+        }
+        _ => floats,
+    };
+    let mut bytes = vec![0; size_of_val(floats)];
+    let (places, _) = bytes.as_chunks_mut();
+    for (place, float) in places.iter_mut().zip(floats) {
+        *place = float.to_le_bytes();
+    }
+    bytes.into()
+}
+
+fn floats_of(column: &[u8], steps: usize) -> Option<Vec<f64>> {
+    match column.as_chunks() {
+        ([only], []) => Some(vec![f64::from_le_bytes(*only); steps]),
+        (floats, []) if floats.len() == steps => {
+            Some(floats.iter().copied().map(f64::from_le_bytes).collect())
+        }
+        _ => None,
+    }
 }
 
 fn spans(spans: &[Span]) -> Vec<i64> {
@@ -145,17 +174,15 @@ fn row_message(row: &Row) -> RowMessage {
     RowMessage {
         labels: row.labels.as_str().to_owned(),
         drop_name: row.drop_name,
-        values: row.values.clone(),
+        values: column(&row.values),
         histograms: runs.into_iter().map(|(run, _)| run).collect(),
     }
 }
 
 fn row(message: RowMessage, steps: usize) -> Option<Row> {
-    if message.values.len() != steps {
-        return None;
-    }
     let labels = Labels::try_canonical(&message.labels)?;
-    let mut row = Row::floats(labels, message.drop_name, message.values);
+    let values = floats_of(&message.values, steps)?;
+    let mut row = Row::floats(labels, message.drop_name, values);
     for run in message.histograms {
         let first = run.first as usize;
         let all = row.histograms.get_or_insert_with(|| vec![None; steps]);
@@ -185,7 +212,12 @@ impl Partial {
         let group = |group: &PartialGroup| GroupMessage {
             labels: group.labels.as_str().to_owned(),
             drop_name: group.drop_name,
-            state: group.floats.columns(),
+            state: group
+                .floats
+                .columns()
+                .iter()
+                .map(|one| column(one))
+                .collect(),
         };
         let block = |groups: &Vec<PartialGroup>| BlockMessage {
             groups: groups.iter().map(group).collect(),
@@ -202,17 +234,21 @@ impl Partial {
     /// # Errors
     /// If they say nothing of the kind, and if there is no memory for it.
     pub fn decode(
-        bytes: &[u8],
+        bytes: Bytes,
         spec: &Aggregate,
         steps: usize,
         limits: &Arc<Limits>,
     ) -> Result<Self, QueryError> {
         let damaged = || QueryError::Execution("a part of an aggregation is damaged".to_owned());
         // While they are read they are there twice.
-        let mut charge = limits.charge(bytes.len())?;
+        let len = bytes.len();
+        let mut charge = limits.charge(len)?;
         let message = PartialMessage::decode(bytes).map_err(|_| damaged())?;
+        // A float may stand for all steps.
+        let values = message.head.len().saturating_mul(steps * size_of::<f64>());
+        let of_head = limits.charge(len.saturating_add(values))?;
         let head: Option<Vec<Row>> = message.head.into_iter().map(|m| row(m, steps)).collect();
-        let head = Rows::new(head.ok_or_else(damaged)?, limits.charge(bytes.len())?)?;
+        let head = Rows::new(head.ok_or_else(damaged)?, of_head)?;
         let mut blocks = Vec::with_capacity(message.blocks.len());
         charge.settle(0)?;
         for block in message.blocks {
@@ -220,7 +256,10 @@ impl Partial {
             for group in block.groups {
                 let labels = Labels::try_canonical(&group.labels).ok_or_else(damaged)?;
                 charge.take(state_bytes(spec.op, steps) + GROUP_BYTES + labels_bytes(&labels))?;
-                let floats = Accumulator::of_columns(spec.op, steps, &group.state);
+                // No state has more, and none is charged for more.
+                let columns = group.state.iter().take(5);
+                let columns: Option<_> = columns.map(|one| floats_of(one, steps)).collect();
+                let floats = columns.and_then(|all| Accumulator::of_columns(spec.op, all));
                 groups.push(PartialGroup {
                     labels,
                     drop_name: group.drop_name,
@@ -306,7 +345,7 @@ mod tests {
                 let made = partial(&spec, rows(&limits, with_histogram), 3, &limits).unwrap();
                 assert!(with_histogram || made.blocks.len() > 1, "{op:?}");
                 let bytes = made.encode();
-                let back = Partial::decode(&bytes, &spec, 3, &limits).unwrap();
+                let back = Partial::decode(bytes.clone().into(), &spec, 3, &limits).unwrap();
                 assert_eq!(back.encode(), bytes, "{op:?}");
                 // NaNs of the same bits are shown alike.
                 assert_eq!(format!("{:?}", back.blocks), format!("{:?}", made.blocks));
@@ -326,14 +365,14 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
             let (limits, spec) = (limits(), spec(AggregateOp::Avg));
-            let _ = Partial::decode(&bytes, &spec, 3, &limits);
+            let _ = Partial::decode(bytes.into(), &spec, 3, &limits);
             let made = partial(&spec, rows(&limits, with_histogram), 3, &limits).unwrap();
             let mut bytes = made.encode();
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            if let Ok(part) = Partial::decode(&bytes, &spec, 3, &limits) {
+            if let Ok(part) = Partial::decode(bytes.into(), &spec, 3, &limits) {
                 let mut folder = Folder::new(&spec, 3, &limits).unwrap();
                 folder.add_partial(part).unwrap();
                 folder.finish().unwrap();
@@ -345,10 +384,11 @@ mod tests {
     fn what_is_of_another_number_of_steps_or_cut_is_refused() {
         let (limits, spec) = (limits(), spec(AggregateOp::Sum));
         let made = partial(&spec, rows(&limits, false), 3, &limits).unwrap();
-        let bytes = made.encode();
-        assert!(Partial::decode(&bytes, &spec, 4, &limits).is_err());
-        assert!(Partial::decode(&bytes[..bytes.len() - 1], &spec, 3, &limits).is_err());
-        let bytes = partial(&spec, rows(&limits, true), 3, &limits).unwrap();
-        assert!(Partial::decode(&bytes.encode(), &spec, 2, &limits).is_err());
+        let bytes = Bytes::from(made.encode());
+        let check = |bytes: Bytes, steps| Partial::decode(bytes, &spec, steps, &limits).is_ok();
+        assert!(check(bytes.clone(), 3) && !check(bytes.clone(), 4));
+        assert!(!check(bytes.slice(..bytes.len() - 1), 3));
+        let made = partial(&spec, rows(&limits, true), 3, &limits).unwrap();
+        assert!(!check(made.encode().into(), 2));
     }
 }
