@@ -42,6 +42,7 @@ mod calls;
 pub mod log_rows;
 mod members;
 pub mod messages;
+mod node_rows;
 pub mod parts;
 pub mod recent_rows;
 mod rows_codec;
@@ -93,6 +94,8 @@ pub struct Cluster {
     lease: Duration,
     members: Members,
     /// Whether any other node takes writes, or may have rows in its log.
+    /// Whether nodes of older programs were told of in the log.
+    has_older: AtomicBool,
     others_write: AtomicBool,
     /// When the catalog was followed to its end last.
     followed: Mutex<Instant>,
@@ -178,6 +181,7 @@ impl Cluster {
             calls: Calls::over(transport),
             lease,
             members: Members::default(),
+            has_older: AtomicBool::default(),
             others_write: AtomicBool::new(false),
             followed: Mutex::new(began),
             is_leaving: AtomicBool::new(false),
@@ -260,8 +264,9 @@ impl Cluster {
         }
     }
 
-    /// Whether the node of this process was adopted and has left, so that no process has it. The call
-    /// waits for the end of an adoption, at most for `patience`.
+    /// Whether the node of this process was adopted, and not taken over by another process of its
+    /// name. The call waits for the end of the adoption, at most for `patience`: a process that begins
+    /// anew before is right as well, as it takes the rest of its log over from whoever adopts it.
     pub async fn until_adopted(&self, patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
         while Instant::now() < give_up {
@@ -273,15 +278,16 @@ impl Cluster {
                     return true;
                 }
                 // Who adopts registers the node at the address of its own.
-                let mut others = self.others(&snapshot).into_iter();
-                if *own.address == *self.address || !others.any(|node| node.address == own.address)
+                let hello = self.calls.hello(&own.address, PATIENCE.min(self.lease / 2));
+                if *own.address == *self.address
+                    || hello.await.is_ok_and(|hello| hello.node == self.node)
                 {
                     return false;
                 }
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        false
+        true
     }
 
     /// Whether this process is about to stop.
@@ -315,20 +321,32 @@ impl Cluster {
         let orders = snapshot.nodes().map(|node| node.order);
         self.clock.observe(orders.max().unwrap_or(0));
         // An older program could not read what keeps the orders of rows.
-        let others_write =
-            snapshot.all_know(knows::CLOCK_ORDER) && !self.other_writers(&snapshot).is_empty();
+        let are_all_new = snapshot.all_know(knows::CLOCK_ORDER);
+        let others_write = are_all_new && !self.other_writers(&snapshot).is_empty();
         self.others_write.store(others_write, Ordering::SeqCst);
+        if !are_all_new && !self.has_older.swap(true, Ordering::SeqCst) {
+            let nodes = self.older(&snapshot).map(|node| &node.name);
+            tracing::warn!(
+                nodes = ?nodes.collect::<Vec<_>>(),
+                "nodes of an older program are registered: until they are upgraded, or adopted with \
+                 POST /admin/adopt?node=NAME if they are gone for good, the order of writes at \
+                 several processes is that of their flushes"
+            );
+        }
+        if are_all_new {
+            self.has_older.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Follows the catalog to its end.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, CatalogError> {
         let began = Instant::now();
         let snapshot = self.catalog.refresh().await?;
-        {
-            let mut followed = self.followed.lock();
-            *followed = followed.max(began);
-        }
+        // Whoever finds the catalog fresh also finds who writes.
         self.look_at_catalog();
+        let mut followed = self.followed.lock();
+        *followed = followed.max(began);
+        drop(followed);
         Ok(snapshot)
     }
 
@@ -352,7 +370,10 @@ impl Cluster {
     /// Follows the catalog at least up to a commit.
     async fn refresh_to(&self, sequence: u64) -> Result<(), CatalogError> {
         if self.catalog.snapshot().sequence() < sequence {
-            self.refresh().await?;
+            let found = self.refresh().await?.sequence();
+            if found < sequence {
+                return Err(CatalogError::OtherStore { found, sequence });
+            }
         }
         Ok(())
     }
@@ -547,6 +568,14 @@ impl Cluster {
         self.members.is_adopted(node)
     }
 
+    /// Nodes of programs that are so old that others cannot ask them. Until they have left, nobody
+    /// writes what they could not read.
+    fn older<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Node>> {
+        snapshot.nodes().filter(|node| {
+            !node.has_left && node.roles != Roles::NONE && node.knows < knows::CLOCK_ORDER
+        })
+    }
+
     /// All nodes, as they are now.
     pub async fn status(&self) -> Vec<NodeStatus> {
         // What is known already is better than nothing.
@@ -572,9 +601,11 @@ impl Cluster {
             };
             (node, state)
         });
+        let older = self.older(&snapshot).map(|node| (node, "older"));
         let mut shown: Vec<NodeStatus> = own
             .into_iter()
             .chain(others)
+            .chain(older)
             .map(|(node, state)| NodeStatus {
                 node: node.name.to_string(),
                 roles: node.roles.names(),

@@ -159,13 +159,19 @@ impl Service {
         })
     }
 
+    /// Has this process know what others committed before they acknowledged it: before anything is
+    /// chosen by the tables that there are.
+    pub async fn meet(&self) -> Result<(), ServiceError> {
+        let met = self.backend()?.cluster().meet().await;
+        met.map_err(|error| self.refuse_commit(error))
+    }
+
     /// Reads the present state, or one of the past within `time_travel_window_ms`.
     pub async fn querier(&self, as_of: Option<AsOf>) -> Result<Arc<Querier>, ServiceError> {
         let backend = self.backend()?;
         let querier = &backend.querier;
         let Some(as_of) = as_of else {
-            let met = backend.cluster().meet().await;
-            met.map_err(|error| self.refuse_commit(error))?;
+            self.meet().await?;
             return Ok(Arc::clone(querier));
         };
         let window = Duration::from_millis(self.config.time_travel_window_ms);

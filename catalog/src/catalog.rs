@@ -9,6 +9,7 @@
 //! race each other on the store, and each lost race is two more requests. Readers never take it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -75,6 +76,17 @@ pub enum CatalogError {
     /// No state of the past that can be read: too long ago, or not yet.
     #[error("{0}")]
     NoSuchState(String),
+    /// Another process knows of a commit that is not there.
+    #[error(
+        "another process knows commit {sequence}, and this store ends at {found}: it works on \
+         another store, perhaps the one that this is a copy of"
+    )]
+    OtherStore {
+        /// The last commit of this store.
+        found: u64,
+        /// The one of which it tells.
+        sequence: u64,
+    },
     /// This process only reads: it has not registered as a node, or has left.
     #[error("this process is no node of the store, or has left, so it can only read the catalog")]
     NotRegistered,
@@ -157,6 +169,15 @@ pub trait Announcer: std::fmt::Debug + Send + Sync {
     fn announce(&self, sequence: u64, is_urgent: bool) -> BoxFuture<'static, ()>;
 }
 
+/// Numbers of calls of [`Catalog::refresh`] that asked the store.
+#[derive(Debug, Default)]
+struct Refreshes {
+    /// How many have begun.
+    begun: AtomicU64,
+    /// The last one that has ended well.
+    done: AtomicU64,
+}
+
 /// Whoever reads segments in this process, and gets ready for new ones.
 pub trait Readers: std::fmt::Debug + Send + Sync {
     /// Gets ready for segments whose files are there, and which a commit is about to add.
@@ -214,6 +235,7 @@ pub struct Catalog {
     limits: RwLock<NameLimits>,
     announcer: OnceLock<Weak<dyn Announcer>>,
     readers: OnceLock<Box<dyn Readers>>,
+    refreshes: Refreshes,
 }
 
 /// What an operation wants to commit.
@@ -289,6 +311,7 @@ impl Catalog {
             limits: RwLock::default(),
             announcer: OnceLock::new(),
             readers: OnceLock::new(),
+            refreshes: Refreshes::default(),
             options,
         };
         if replayed >= catalog.options.checkpoint_every {
@@ -431,10 +454,17 @@ impl Catalog {
         })
     }
 
-    /// Applies what others have committed; one request if there is nothing new.
+    /// Applies what others have committed; one request if there is nothing new, however many ask at
+    /// a time.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        let begun_before = self.refreshes.begun.load(Ordering::SeqCst);
         let _writing = self.writing.lock().await;
-        self.catch_up().await?;
+        // Somebody may have begun and ended one meanwhile.
+        if self.refreshes.done.load(Ordering::SeqCst) <= begun_before {
+            let own = self.refreshes.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            self.catch_up().await?;
+            self.refreshes.done.store(own, Ordering::SeqCst);
+        }
         Ok(self.snapshot())
     }
 

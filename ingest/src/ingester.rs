@@ -554,6 +554,9 @@ impl Ingester {
             WalState::Fenced { key } => return Err(wal_error(WalError::Fenced { key })),
             WalState::Closed => return Err(wal_error(WalError::Closed)),
         }
+        if let Some(caught_up) = self.orders.peers.catch_up() {
+            caught_up.await.map_err(IngestError::unavailable)?;
+        }
         let (request, accumulated, _memory) = match request.protocol {
             Protocol::Otlp { format } if self.options.otlp.delta == Delta::Accumulate => {
                 let now_ms = self.catalog.environment().now_ms();
@@ -884,6 +887,11 @@ impl Ingester {
     /// How many series databases have and may have, of those that were written to lately.
     pub fn series_quotas(&self) -> Vec<(Arc<str>, Arc<SeriesQuota>)> {
         self.registries.quotas()
+    }
+
+    /// The memory of the process, as rows are counted in it.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.options.memory
     }
 
     /// Series that are known at present.

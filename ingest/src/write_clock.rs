@@ -33,6 +33,12 @@ pub trait Peers: Debug + Send + Sync {
     /// Whether there are any: then rows keep their orders, as those of others lie between them.
     fn are_there(&self) -> bool;
 
+    /// What has to be waited for before rows are prepared, if this process may have missed that others
+    /// dropped their table.
+    fn catch_up(&self) -> Option<BoxFuture<'static, Result<(), String>>> {
+        None
+    }
+
     /// The highest order that any of them has given, from the call on; or why one of them cannot
     /// be asked, nor its log be read.
     fn latest(&self) -> BoxFuture<'static, Result<u64, String>>;

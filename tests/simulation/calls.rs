@@ -193,7 +193,7 @@ impl Transport for Line {
                 Err(CallError::Unreachable(_)) => "unreachable",
                 Err(CallError::Late(_)) => "late",
                 Err(CallError::Another(_)) => "another",
-                Err(CallError::Refused(_)) => "refused",
+                Err(CallError::Refused(_) | CallError::TooLarge(_)) => "refused",
             };
             note!(
                 network.trace,

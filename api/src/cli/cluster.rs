@@ -21,7 +21,8 @@ pub struct ClusterArgs {
     remote: RemoteArgs,
 }
 
-/// Asks and prints; gives the exit code: 1 if a process is dead and its log not adopted.
+/// Asks and prints; gives the exit code: 1 if a process that takes writes is dead
+/// and its log not adopted, or of an older program.
 pub async fn run(args: &ClusterArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     let remote = Remote::new(&args.remote)?.impatient();
     let answer = remote.get("/api/v1/status/cluster").await?;
@@ -38,7 +39,7 @@ pub async fn run(args: &ClusterArgs, out: &mut dyn Write) -> anyhow::Result<u8> 
     };
     let is_missing = nodes
         .iter()
-        .any(|node| node["state"] == "dead" && writes(node));
+        .any(|node| (node["state"] == "dead" || node["state"] == "older") && writes(node));
     Ok(u8::from(is_missing))
 }
 

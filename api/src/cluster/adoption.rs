@@ -47,7 +47,7 @@ pub async fn adopt_the_dead(cluster: Weak<Cluster>) {
 impl Cluster {
     /// Adopts a node that is gone for good, whatever it is: also an older program, of which nobody can
     /// tell whether it lives.
-    pub async fn adopt_named(&self, name: &str) -> Result<(), String> {
+    pub async fn adopt_named(self: &Arc<Self>, name: &str) -> Result<(), String> {
         let snapshot = self.refresh().await.map_err(|error| error.to_string())?;
         let node = snapshot.node(name).filter(|node| !node.has_left);
         let node = node.ok_or_else(|| format!("no node {name:?} is registered"))?;
@@ -60,7 +60,10 @@ impl Cluster {
                 node.address
             ));
         }
-        self.adopt(node).await
+        // Whoever asked may go away: what has begun goes on.
+        let (cluster, node) = (Arc::clone(self), Arc::clone(node));
+        let adopted = tokio::spawn(async move { cluster.adopt(&node).await });
+        adopted.await.map_err(|error| error.to_string())?
     }
 
     async fn adopt(&self, node: &Node) -> Result<(), String> {
@@ -86,7 +89,7 @@ impl Cluster {
             roles: node.roles,
         };
         // Others may ask as soon as the epoch is theirs to see.
-        self.adopting.lock().insert(name.clone());
+        let _adopting = Adopting::begin(self, &name);
         let adopted = async {
             let is_as_it_was = |now: Option<&Node>| {
                 now.is_some_and(|now| now.epoch == node.epoch && !now.has_left)
@@ -108,7 +111,26 @@ impl Cluster {
         let adopted = adopted.await;
         // Who sees that the process does not adopt it any more must also see that it has left.
         let _ = self.refresh().await;
-        self.adopting.lock().remove(&name);
         adopted
+    }
+}
+
+/// The node whose log this process puts into segments, as others are told.
+struct Adopting<'a> {
+    cluster: &'a Cluster,
+    node: &'a str,
+}
+
+impl<'a> Adopting<'a> {
+    fn begin(cluster: &'a Cluster, node: &'a str) -> Self {
+        cluster.adopting.lock().insert(node.to_owned());
+        Self { cluster, node }
+    }
+}
+
+/// Also if it is broken off or panics: then another may try.
+impl Drop for Adopting<'_> {
+    fn drop(&mut self) {
+        self.cluster.adopting.lock().remove(self.node);
     }
 }

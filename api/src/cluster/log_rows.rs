@@ -153,13 +153,15 @@ impl LogRows {
             let mut slots = self.slots.lock();
             Arc::clone(slots.entry(Arc::clone(&node.name)).or_default())
         };
-        let mut kept = slot.lock().await;
+        let mut kept = Arc::clone(&slot).lock_owned().await;
         let log = log_of(catalog.store(), node).await?;
         let is_same = |kept: &&mut Replayed| kept.epoch == node.epoch && kept.log == log;
         if kept.as_mut().filter(is_same).is_none() {
+            // After the list: it has the columns of all rows in these objects.
+            let sequence = catalog.refresh().await?.sequence();
             // Two copies at a time would take twice the memory.
             *kept = None;
-            let (store, sequence) = (catalog.store().clone(), catalog.snapshot().sequence());
+            let store = catalog.store().clone();
             let replayed = replay(
                 store,
                 sequence,
@@ -168,8 +170,14 @@ impl LogRows {
                 self.options.clone(),
                 catalog.environment().clone(),
             );
-            *kept = Some(self.threads.spawn(replayed).await??);
-            self.threads.spawn(drop_unused(Arc::downgrade(&slot)));
+            // If the query ends before, the next one finds it.
+            let unused = Arc::downgrade(&slot);
+            let replayed = self.threads.spawn(async move {
+                *kept = Some(replayed.await?);
+                tokio::spawn(drop_unused(unused));
+                Ok::<_, LogError>(kept)
+            });
+            kept = replayed.await??;
         }
         let replayed = kept.as_mut().ok_or(LogError::Changed)?;
         replayed.used = Instant::now();

@@ -64,6 +64,10 @@ pub struct RecentAsked {
     pub database: String,
     /// Some of its tables.
     pub tables: Vec<TableAsked>,
+    /// If there are more bytes of rows than this which the asking process has not, it wants to hear
+    /// how many, and nothing else. Older programs take whatever comes.
+    #[serde(default)]
+    pub most_bytes: Option<usize>,
 }
 
 /// A table of [`RecentAsked`].
@@ -88,6 +92,9 @@ pub struct RecentHead {
     pub sequence: u64,
     /// The tables in the order in which they were asked for.
     pub tables: Vec<TableHead>,
+    /// Bytes of the rows, if there are more than the asking process takes; then there are no tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_bytes: Option<usize>,
 }
 
 /// A table of [`RecentHead`].

@@ -32,6 +32,9 @@ use super::transport::{CallError, PartAnswer};
 /// Most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 512 << 20;
 
+/// Most bytes of rows that are sent along: with more the part is computed where they are.
+const MAX_ATTACHED_BYTES: usize = 64 << 20;
+
 const PROMQL: &str = "promql";
 const SQL: &str = "sql";
 
@@ -180,9 +183,15 @@ fn body(
     attached: &[usize],
 ) -> Result<Bytes, RowsError> {
     let mut rows = HashMap::with_capacity(attached.len());
+    let mut bytes = 0;
     for at in attached {
         if let Some((_, chunk)) = chunks.get(*at) {
-            rows.insert(*at, rows_codec::encode(&chunk.rows)?);
+            let encoded = rows_codec::encode(&chunk.rows)?;
+            bytes += encoded.len();
+            if bytes > MAX_ATTACHED_BYTES {
+                return Err(RowsError::Malformed("there are too many to be sent along"));
+            }
+            rows.insert(*at, encoded);
         }
     }
     let state = request.state.snapshot.to_bytes();
@@ -243,7 +252,7 @@ pub fn read(mut body: Bytes, rows: &ClusterRows) -> Result<PartRequest, PartRefu
             None => rows.find(&key, table, &mut own),
             Some(len) => {
                 let decoded = Arc::new(rows_codec::decode(&take(len)?)?);
-                rows.keep(&key, table, &decoded);
+                rows.others.keep(&key, table, &decoded);
                 Some(decoded)
             }
         };
@@ -292,7 +301,7 @@ impl ClusterRows {
         own: &mut HashMap<(String, String), HashMap<u64, Arc<SortedRows>>>,
     ) -> Option<Arc<SortedRows>> {
         if !self.is_own(key) {
-            return self.kept(key);
+            return self.others.kept(key);
         }
         let ingester = self.own()?;
         let of_table = own

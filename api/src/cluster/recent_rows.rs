@@ -1,20 +1,16 @@
 //! What all ingesters have in no segment yet.
 //!
-//! An ingester's chunks never change, so each is fetched once and kept while it is asked for. With its
-//! rows an ingester says which commit it knows: rows that it let go before are in segments that this
+//! With its rows ([`super::node_rows`]) an ingester says which commit it knows: rows that it let go before are in segments that this
 //! commit has, and the catalog is followed up to it before anything is read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::future::join_all;
-use parking_lot::Mutex;
-use tidelake_catalog::memory::{MemoryBudget, Reservation, Share};
+use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::TimeRange;
-use tidelake_catalog::segment::{SegmentError, SortedRows, WriteOrder};
+use tidelake_catalog::segment::SegmentError;
 use tidelake_catalog::{CatalogError, Node, Snapshot};
 use tidelake_ingest::Ingester;
 use tidelake_querier::tables::{ChunkKey, Recent, RecentChunk, RecentRows, TableRange};
@@ -22,8 +18,7 @@ use tokio::time::Instant;
 
 use super::Cluster;
 use super::log_rows::{LogError, LogRows};
-use super::messages::{RecentAsked, RecentHead, TableAsked};
-use super::rows_codec;
+use super::node_rows::NodeRows;
 use super::transport::CallError;
 
 /// So few rows are sorted in no time, and the series of so few runs compared with matchers.
@@ -36,32 +31,15 @@ const START_PATIENCE: Duration = Duration::from_secs(1);
 const LATE_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Chunks that nobody asked for in this time are let go.
-const KEPT: Duration = Duration::from_secs(60);
 
 /// Recent rows of the ingester of the same process, and of all others.
 #[derive(Debug)]
 pub struct ClusterRows {
     own: Option<Arc<Ingester>>,
     cluster: Arc<Cluster>,
-    memory: Arc<MemoryBudget>,
     logs: LogRows,
-    kept: Mutex<HashMap<ChunkKey, Kept>>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    rows: Arc<SortedRows>,
-    used: Instant,
-    table: (String, String),
-    _memory: Reservation,
-}
-
-/// What one node has.
-struct OfNode {
-    sequence: u64,
-    /// Which table of each name, and its chunks.
-    tables: Vec<(u64, Vec<RecentChunk>)>,
+    /// Chunks of others.
+    pub(super) others: NodeRows,
 }
 
 impl ClusterRows {
@@ -75,9 +53,8 @@ impl ClusterRows {
         Self {
             own,
             cluster,
-            memory: Arc::clone(memory),
             logs,
-            kept: Mutex::default(),
+            others: NodeRows::new(memory),
         }
     }
 
@@ -108,103 +85,6 @@ impl ClusterRows {
         chunks.collect()
     }
 
-    /// The rows of another node.
-    async fn of_node(
-        &self,
-        node: &Node,
-        database: &str,
-        tables: &[TableRange],
-    ) -> Result<OfNode, CallError> {
-        let cluster = &self.cluster;
-        if let Some(error) = cluster.members.failed_just_now(node) {
-            return Err(error);
-        }
-        let asked = tables.iter().map(|(table, range)| TableAsked {
-            table: table.to_string(),
-            min: range.min,
-            max: range.max,
-            have: self.have(node, (database, table)),
-        });
-        let asked = RecentAsked {
-            node: node.name.to_string(),
-            epoch: node.epoch,
-            database: database.to_owned(),
-            tables: asked.collect(),
-        };
-        // One that has not answered lately is not waited for long.
-        let patience = cluster
-            .members
-            .is_suspect(node)
-            .then_some(super::PATIENCE.min(cluster.lease / 2));
-        let answer = cluster.calls.recent(&node.address, &asked, patience).await;
-        let read = match answer {
-            Ok(answer) => self.read(node, &asked, &answer).map_err(CallError::Another),
-            Err(error) => Err(error),
-        };
-        if let Err(error @ (CallError::Unreachable(_) | CallError::Late(_))) = &read {
-            cluster.members.note(node, &Err(error.clone()));
-        }
-        read
-    }
-
-    fn have(&self, node: &Node, table: (&str, &str)) -> Vec<u64> {
-        let kept = self.kept.lock();
-        let of_table = kept.iter().filter(|(key, chunk)| {
-            key.node == node.name
-                && key.epoch == node.epoch
-                && (&*chunk.table.0, &*chunk.table.1) == table
-        });
-        of_table.map(|(key, _)| key.id).collect()
-    }
-
-    fn read(&self, node: &Node, asked: &RecentAsked, answer: &Bytes) -> Result<OfNode, String> {
-        let malformed = || "its answer ends early".to_owned();
-        let (len, rest) = answer.split_first_chunk::<4>().ok_or_else(malformed)?;
-        let len = u32::from_le_bytes(*len) as usize;
-        let (head, mut rest) = rest.split_at_checked(len).ok_or_else(malformed)?;
-        let head: RecentHead = serde_json::from_slice(head).map_err(|error| error.to_string())?;
-        if head.tables.len() != asked.tables.len() {
-            return Err("it answers for other tables".to_owned());
-        }
-        let mut tables = Vec::with_capacity(head.tables.len());
-        for (table, asked_table) in head.tables.into_iter().zip(&asked.tables) {
-            let mut chunks = Vec::with_capacity(table.chunks.len());
-            for chunk in table.chunks {
-                let key = ChunkKey {
-                    node: Arc::clone(&node.name),
-                    epoch: node.epoch,
-                    id: chunk.id,
-                };
-                let found = match chunk.bytes {
-                    None => {
-                        let found = self.kept(&key);
-                        found.ok_or("rows that it thinks are here were let go")?
-                    }
-                    Some(len) => {
-                        let (bytes, others) = rest.split_at_checked(len).ok_or_else(malformed)?;
-                        rest = others;
-                        let decoded =
-                            rows_codec::decode(bytes).map_err(|error| error.to_string())?;
-                        let decoded = Arc::new(decoded);
-                        self.keep(&key, (&asked.database, &asked_table.table), &decoded);
-                        decoded
-                    }
-                };
-                let (first, last, part) = chunk.order;
-                chunks.push(RecentChunk {
-                    key: Some(key),
-                    order: WriteOrder::of((first, last)).part(part),
-                    rows: found,
-                });
-            }
-            tables.push((table.table_id, chunks));
-        }
-        Ok(OfNode {
-            sequence: head.sequence,
-            tables,
-        })
-    }
-
     /// The ingester of this process.
     pub(super) fn own(&self) -> Option<&Arc<Ingester>> {
         self.own.as_ref()
@@ -213,36 +93,6 @@ impl ClusterRows {
     /// Whether a chunk is one of this process.
     pub(super) fn is_own(&self, key: &ChunkKey) -> bool {
         *key.node == *self.cluster.node && key.epoch == self.cluster.epoch
-    }
-
-    /// The rows of a chunk that is kept.
-    pub(super) fn kept(&self, key: &ChunkKey) -> Option<Arc<SortedRows>> {
-        let mut kept = self.kept.lock();
-        let chunk = kept.get_mut(key)?;
-        chunk.used = Instant::now();
-        Some(Arc::clone(&chunk.rows))
-    }
-
-    /// Keeps rows if there is memory for them.
-    pub(super) fn keep(&self, key: &ChunkKey, table: (&str, &str), rows: &Arc<SortedRows>) {
-        let mut kept = self.kept.lock();
-        kept.retain(|_, chunk| chunk.used.elapsed() < KEPT);
-        // Series have their labels.
-        let series: usize = rows
-            .runs
-            .iter()
-            .map(|run| run.series.labels.as_str().len())
-            .sum();
-        let bytes = rows.memory_size() + series + rows.runs.len() * 64;
-        if let Ok(memory) = self.memory.try_reserve(Share::Caches, bytes) {
-            let chunk = Kept {
-                rows: Arc::clone(rows),
-                used: Instant::now(),
-                table: (table.0.to_owned(), table.1.to_owned()),
-                _memory: memory,
-            };
-            kept.insert(key.clone(), chunk);
-        }
     }
 
     /// One try: what there is, and which nodes do not tell.
@@ -260,7 +110,7 @@ impl ClusterRows {
         };
         let asked = writers
             .iter()
-            .map(|node| self.of_node(node, database, tables));
+            .map(|node| self.others.of(cluster, node, database, tables));
         let (mut all, answers) = futures::future::join(own, join_all(asked)).await;
         let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
         cluster.refresh_to(newest.unwrap_or(0)).await?;
@@ -313,7 +163,7 @@ impl ClusterRows {
             now.is_some_and(|now| now.epoch == node.epoch && now.has_left == node.has_left);
         let patience = match error {
             _ if !is_as_it_was => PATIENCE,
-            CallError::Unreachable(_) => Duration::ZERO,
+            CallError::Unreachable(_) | CallError::TooLarge(_) => Duration::ZERO,
             _ if self.cluster.is_dead(node) => Duration::ZERO,
             // It may only be busy.
             CallError::Late(_) => LATE_PATIENCE,
@@ -370,6 +220,10 @@ impl RecentRows for ClusterRows {
                 if waiting.map_err(unavailable)? {
                     waits = true;
                     break;
+                }
+                if matches!(error, CallError::TooLarge(_)) {
+                    missing.push(format!("node {} at {}: {error}", node.name, node.address));
+                    continue;
                 }
                 let added = self.add_of_log(node, database, tables, &mut tried.tables);
                 match added.await {

@@ -39,9 +39,15 @@ struct FieldHead {
     is_sparse: bool,
 }
 
+/// About how many bytes [`encode`] makes.
+pub fn size(rows: &SortedRows) -> usize {
+    let labels = rows.runs.iter().map(|run| run.series.labels.as_str().len());
+    rows.memory_size() + labels.map(|len| len + 8).sum::<usize>()
+}
+
 /// Rows as bytes.
 pub fn encode(rows: &SortedRows) -> Result<Vec<u8>, RowsError> {
-    let mut out = Vec::with_capacity(rows.memory_size());
+    let mut out = Vec::with_capacity(size(rows));
     let heads: Vec<FieldHead> = rows
         .fields
         .iter()

@@ -1,18 +1,28 @@
 //! What this process answers to others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
-use tidelake_catalog::Roles;
+use tidelake_catalog::memory::{Reservation, Share};
 use tidelake_catalog::model::TimeRange;
+use tidelake_catalog::{Roles, Snapshot};
 use tidelake_ingest::Ingester;
+use tidelake_ingest::buffer::RecentRows;
 
 use super::Cluster;
-use super::messages::{self, ChunkHead, Hello, RecentAsked, RecentHead, Seen, TableHead};
+use super::messages::{
+    self, ChunkHead, Hello, RecentAsked, RecentHead, Seen, TableAsked, TableHead,
+};
 use super::rows_codec;
+
+/// Bytes of rows for which no memory is reserved.
+const FEW_BYTES: usize = 1 << 20;
+/// How long to wait for memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why something is not served.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -58,11 +68,7 @@ impl Cluster {
             }
             messages::RECENT => {
                 let asked: RecentAsked = read(body)?;
-                // Rows may have to be sorted, and are encoded.
-                let (machine, cluster) = (self.catalog.environment(), Arc::clone(self));
-                let rows = machine.run_blocking(move || cluster.serve_recent(&asked));
-                let rows = rows.await;
-                rows.unwrap_or_else(|error| Err(NotServed::Unavailable(error.to_string())))
+                self.serve_recent(Arc::new(asked)).await
             }
             messages::FLUSH => self.serve_flush().await.map(|()| Bytes::new()),
             path => Err(NotServed::Unavailable(format!(
@@ -95,7 +101,40 @@ impl Cluster {
 
     /// Rows of tables that are in no segment, as the bytes that [`messages`](super::messages)
     /// describe.
-    fn serve_recent(&self, asked: &RecentAsked) -> Result<Bytes, NotServed> {
+    async fn serve_recent(self: &Arc<Self>, asked: Arc<RecentAsked>) -> Result<Bytes, NotServed> {
+        let machine = self.catalog.environment();
+        let stopped = |error: tokio::task::JoinError| NotServed::Unavailable(error.to_string());
+        let (cluster, of) = (Arc::clone(self), Arc::clone(&asked));
+        // Rows may have to be sorted.
+        let found = machine.run_blocking(move || cluster.find_recent(&of));
+        let found = found.await.map_err(stopped)??;
+        let bytes = found.bytes(&asked);
+        if asked.most_bytes.is_some_and(|most| bytes > most) {
+            return found.announce(bytes);
+        }
+        let memory = match bytes > FEW_BYTES {
+            true => Some(self.memory_for(bytes).await?),
+            false => None,
+        };
+        let encoded = machine.run_blocking(move || found.encode(&asked, memory));
+        encoded.await.map_err(stopped)?
+    }
+
+    async fn memory_for(&self, bytes: usize) -> Result<Reservation, NotServed> {
+        let ingester = self.own_ingester()?;
+        // A chunk is encoded apart before it is part of the answer.
+        let memory = ingester
+            .memory()
+            .reserve(Share::Queries, bytes.saturating_mul(2));
+        match tokio::time::timeout(MEMORY_PATIENCE, memory).await {
+            Ok(Ok(memory)) => Ok(memory),
+            _ => Err(NotServed::Unavailable(format!(
+                "there is no memory to send {bytes} bytes of rows"
+            ))),
+        }
+    }
+
+    fn find_recent(&self, asked: &RecentAsked) -> Result<FoundRows, NotServed> {
         if self.adopting.lock().contains(&asked.node) {
             return Err(NotServed::Unavailable(format!(
                 "the log of node {:?} is being put into segments",
@@ -109,49 +148,14 @@ impl Cluster {
             )));
         }
         let ingester = self.own_ingester()?;
-        let unavailable = |error: &dyn std::fmt::Display| NotServed::Unavailable(error.to_string());
-        let mut tables = Vec::with_capacity(asked.tables.len());
-        let mut rows = Vec::new();
-        for table in &asked.tables {
+        let of_table = |table: &TableAsked| {
             let range = TimeRange::new(table.min, table.max);
-            let recent = ingester.recent(&asked.database, &table.table, range);
-            let mut chunks = Vec::with_capacity(recent.len());
-            for chunk in recent {
-                let bytes = match table.have.contains(&chunk.id) {
-                    true => None,
-                    false => {
-                        let encoded = rows_codec::encode(&chunk.rows);
-                        rows.push(encoded.map_err(|error| unavailable(&error))?);
-                        rows.last().map(Vec::len)
-                    }
-                };
-                chunks.push(ChunkHead {
-                    id: chunk.id,
-                    order: (chunk.order.first, chunk.order.last, chunk.order.part),
-                    bytes,
-                });
-            }
-            tables.push(TableHead {
-                table_id: 0,
-                chunks,
-            });
-        }
+            ingester.recent(&asked.database, &table.table, range)
+        };
+        let tables = asked.tables.iter().map(of_table).collect();
         // After the rows were taken: what is in none of them is in segments that it has.
         let snapshot = self.catalog.snapshot();
-        for (head, table) in tables.iter_mut().zip(&asked.tables) {
-            let table = snapshot.table(&asked.database, &table.table);
-            head.table_id = table.map_or(0, |table| table.id);
-        }
-        let head = RecentHead {
-            sequence: snapshot.sequence(),
-            tables,
-        };
-        let head = serde_json::to_vec(&head).map_err(|error| unavailable(&error))?;
-        let mut out = Vec::with_capacity(4 + head.len() + rows.iter().map(Vec::len).sum::<usize>());
-        out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
-        out.extend_from_slice(&head);
-        rows.iter().for_each(|rows| out.extend_from_slice(rows));
-        Ok(out.into())
+        Ok(FoundRows { tables, snapshot })
     }
 
     fn own_ingester(&self) -> Result<Arc<Ingester>, NotServed> {
@@ -169,5 +173,103 @@ impl Cluster {
         let ingester = self.own_ingester()?;
         let flushed = ingester.flush().await;
         flushed.map_err(|error| NotServed::Unavailable(error.to_string()))
+    }
+}
+
+/// Rows that were asked for, and a commit that has all others.
+struct FoundRows {
+    tables: Vec<Vec<RecentRows>>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl FoundRows {
+    /// Bytes of the rows that the asking process has not.
+    fn bytes(&self, asked: &RecentAsked) -> usize {
+        let tables = self.tables.iter().zip(&asked.tables);
+        let new = tables.flat_map(|(chunks, table)| {
+            let new = chunks
+                .iter()
+                .filter(|chunk| !table.have.contains(&chunk.id));
+            new.map(|chunk| rows_codec::size(&chunk.rows))
+        });
+        new.sum()
+    }
+
+    fn announce(&self, bytes: usize) -> Result<Bytes, NotServed> {
+        let head = RecentHead {
+            sequence: self.snapshot.sequence(),
+            tables: Vec::new(),
+            announced_bytes: Some(bytes),
+        };
+        let head = json(&head)?;
+        let mut out = Vec::with_capacity(4 + head.len());
+        put_head(&mut out, &head);
+        Ok(out.into())
+    }
+
+    /// Its memory stays reserved until the answer is sent.
+    fn encode(&self, asked: &RecentAsked, memory: Option<Reservation>) -> Result<Bytes, NotServed> {
+        let mut heads = Vec::with_capacity(self.tables.len());
+        let mut rows = Vec::new();
+        for (found, table) in self.tables.iter().zip(&asked.tables) {
+            let mut chunks = Vec::with_capacity(found.len());
+            for chunk in found {
+                let bytes = match table.have.contains(&chunk.id) {
+                    true => None,
+                    false => {
+                        let encoded = rows_codec::encode(&chunk.rows);
+                        let encoded =
+                            encoded.map_err(|error| NotServed::Unavailable(error.to_string()))?;
+                        rows.push(encoded);
+                        rows.last().map(Vec::len)
+                    }
+                };
+                chunks.push(ChunkHead {
+                    id: chunk.id,
+                    order: (chunk.order.first, chunk.order.last, chunk.order.part),
+                    bytes,
+                });
+            }
+            let table = self.snapshot.table(&asked.database, &table.table);
+            heads.push(TableHead {
+                table_id: table.map_or(0, |table| table.id),
+                chunks,
+            });
+        }
+        let head = json(&RecentHead {
+            sequence: self.snapshot.sequence(),
+            tables: heads,
+            announced_bytes: None,
+        })?;
+        let len = 4 + head.len() + rows.iter().map(Vec::len).sum::<usize>();
+        let mut out = Vec::with_capacity(len);
+        put_head(&mut out, &head);
+        // One after the other is let go.
+        rows.into_iter()
+            .for_each(|rows| out.extend_from_slice(&rows));
+        Ok(match memory {
+            Some(memory) => Bytes::from_owner(Held {
+                bytes: out,
+                _memory: memory,
+            }),
+            None => out.into(),
+        })
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, head: &[u8]) {
+    out.extend_from_slice(&u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(head);
+}
+
+/// Bytes and their memory.
+struct Held {
+    bytes: Vec<u8>,
+    _memory: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }

@@ -26,6 +26,9 @@ pub enum CallError {
     /// It cannot do it now.
     #[error("{0}")]
     Refused(String),
+    /// There is no memory here for its answer.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 /// What another process answers when it is asked for a part.

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use futures::future::{BoxFuture, join_all};
-use tidelake_catalog::{Catalog, Node};
+use futures::{FutureExt, TryFutureExt};
+use tidelake_catalog::{Catalog, CatalogError, Node};
 use tidelake_ingest::wal::{WalPosition, latest_order};
 use tidelake_ingest::write_clock::{Orders, Peers, WriteClock};
 use tidelake_ingest::{IngestError, IngestOptions, Ingester};
@@ -23,18 +24,28 @@ impl Peers for OtherIngesters {
             .is_none_or(|cluster| cluster.others_write.load(Ordering::SeqCst) || cluster.is_stale())
     }
 
+    fn catch_up(&self) -> Option<BoxFuture<'static, Result<(), String>>> {
+        let cluster = self.0.upgrade().filter(|cluster| cluster.is_stale())?;
+        let fresh = async move { cluster.refresh_if_stale().await };
+        Some(fresh.map_err(|error| unread_catalog(&error)).boxed())
+    }
+
     fn latest(&self) -> BoxFuture<'static, Result<u64, String>> {
         let cluster = self.0.upgrade();
         Box::pin(async move {
             let cluster = cluster.ok_or("this process ends")?;
             let fresh = cluster.refresh_if_stale().await;
-            fresh.map_err(|error| format!("the catalog cannot be read: {error}"))?;
+            fresh.map_err(|error| unread_catalog(&error))?;
             let writers = cluster.other_writers(&cluster.catalog.snapshot());
             let clocks = join_all(writers.iter().map(|node| cluster.clock_of(node))).await;
             let clocks: Vec<u64> = clocks.into_iter().collect::<Result<_, _>>()?;
             Ok(clocks.into_iter().max().unwrap_or(0))
         })
     }
+}
+
+fn unread_catalog(error: &CatalogError) -> String {
+    format!("the catalog cannot be read: {error}")
 }
 
 impl Cluster {
@@ -53,18 +64,17 @@ impl Cluster {
                 node.name, node.address
             )
         };
-        let snapshot = self.refresh().await;
-        let snapshot = snapshot.map_err(|error| unread(error.to_string()))?;
-        let Some(node) = snapshot.node(&node.name) else {
-            return Ok(0);
-        };
         let covered = WalPosition {
             epoch: node.wal.epoch.max(1),
             seq: node.wal.next_seq,
         };
         let in_log = latest_order(self.catalog.store(), &node.name, covered).await;
         let in_log = in_log.map_err(|error| unread(error.to_string()))?;
-        Ok(in_log.max(node.order))
+        // After the log: what a flush has taken out of it meanwhile is here.
+        let snapshot = self.refresh().await;
+        let snapshot = snapshot.map_err(|error| unread(error.to_string()))?;
+        let in_segments = snapshot.node(&node.name).map_or(0, |node| node.order);
+        Ok(in_log.max(in_segments))
     }
 }
 

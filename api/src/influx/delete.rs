@@ -88,6 +88,7 @@ async fn receive(
         return Err(ServiceError::bad_request("stop must not be before start"));
     }
     let comparisons = predicate::parse(&asked.predicate).map_err(ServiceError::bad_request)?;
+    app.service.meet().await?;
     let backend = app.service.backend()?;
     let snapshot = backend.catalog().snapshot();
     let no_bucket = || ServiceError::new(Code::NotFound, format!("bucket {bucket:?} not found"));

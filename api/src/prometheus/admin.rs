@@ -81,6 +81,7 @@ async fn delete(
     if selectors.is_empty() {
         return Err(ServiceError::bad_request("no match[] parameter provided"));
     }
+    app.service.meet().await?;
     let backend = app.service.backend()?;
     for selector in &selectors {
         if let Some((table, metric)) = backend

@@ -214,7 +214,9 @@ impl From<CatalogError> for ServiceError {
     fn from(error: CatalogError) -> Self {
         let code = match &error {
             // The process ends now; its successor on this node, or another, will answer.
-            CatalogError::Fenced { .. } | CatalogError::NotRegistered => UNAVAILABLE,
+            CatalogError::Fenced { .. }
+            | CatalogError::NotRegistered
+            | CatalogError::OtherStore { .. } => UNAVAILABLE,
             CatalogError::Refused(
                 Refusal::NoDatabase { .. } | Refusal::NoTable { .. } | Refusal::NoToken { .. },
             ) => Code::NotFound,

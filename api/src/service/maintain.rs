@@ -53,8 +53,7 @@ impl Service {
         deletions: Vec<Deletion>,
     ) -> Result<u64, ServiceError> {
         let (backend, database) = (self.backend()?, access.database());
-        let met = backend.cluster().meet().await;
-        met.map_err(|error| self.refuse_commit(error))?;
+        self.meet().await?;
         let mut last = backend.catalog().snapshot().sequence();
         if deletions.is_empty() {
             return Ok(last);
@@ -168,6 +167,7 @@ impl Service {
         table: &str,
     ) -> Result<bool, ServiceError> {
         let (backend, database) = (self.backend()?, access.database());
+        self.meet().await?;
         let everything = |table: &str, matchers| Deletion {
             table: table.to_owned(),
             matchers,
