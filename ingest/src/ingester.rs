@@ -900,6 +900,13 @@ impl Ingester {
     }
 }
 
+/// Who flushes when it is due sees that there is nothing to flush any more.
+impl Drop for Ingester {
+    fn drop(&mut self) {
+        self.full.notify_one();
+    }
+}
+
 async fn encode(
     catalog: &Catalog,
     node: &str,

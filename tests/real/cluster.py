@@ -2,9 +2,11 @@
 
 What one acknowledges every querier answers at once; of two writes of one series and time the later one counts,
 whoever took them; what a dead or stopped ingester had acknowledged is there."""
+import http.client
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 from harness import Tidelake, eventually, folder, free_ports, prometheus_api, request
@@ -33,7 +35,7 @@ class Node(Tidelake):
 class Cluster:
     def __init__(self, options, place, stack):
         self.options, self.place = options, place
-        self.ports = iter(free_ports(8))
+        self.ports = iter(free_ports(9))
         self.ingesters = [stack.enter_context(self.node(f"ing{i}", "ingest")) for i in (1, 2)]
         self.queriers = [stack.enter_context(self.node(f"qry{i}", "query")) for i in (1, 2)]
         self.compactor = stack.enter_context(self.node("comp1", "compact"))
@@ -57,10 +59,12 @@ def run(options):
         cells = overlapping(cluster)
         parts = spread(cluster, stack)
         deleted(cluster)
+        rows = many(cluster)
         waited = adopted(cluster, stack)
+        broken_off(cluster, stack)
         woken(cluster)
         stopped(cluster)
-    return f"{seen} points seen at once, {cells} cells of which the last write counts, {parts}, a dead node adopted after {waited:.1f} s"
+    return f"{seen} points seen at once, {rows} rows fetched by several at a time, {cells} cells of which the last write counts, {parts}, a dead node adopted after {waited:.1f} s"
 
 
 def roles(cluster):
@@ -165,6 +169,37 @@ def deleted(cluster):
     assert status == 204, f"{status} {text}"
     for querier in cluster.queriers:
         assert querier.sql("SELECT count(*) AS n FROM gone") == [{"n": 0}], querier.name
+
+
+def many(cluster):
+    """Megabytes of rows that are in no segment, which several queries want at the same time."""
+    rows, step = 60_000, 5_000
+    for first in range(0, rows, step):
+        lines = [f"many,host=h{i % 100} v={i},u={i % 7} {(BEGIN + i // 100) * 10**9}" for i in range(first, first + step)]
+        cluster.ingesters[first // step % 2].lines("\n".join(lines))
+    querier = cluster.queriers[1]
+    ask = lambda _: querier.sql("SELECT count(*) AS n, sum(v) AS s FROM many")
+    with ThreadPoolExecutor(8) as threads:
+        for found in threads.map(ask, range(16)):
+            assert found == [{"n": rows, "s": rows * (rows - 1) / 2}], found
+    return rows
+
+
+def broken_off(cluster, stack):
+    """Whoever asks for an adoption goes away before it ends; it ends all the same."""
+    dead = cluster.ingesters[0]
+    for i in range(200):
+        dead.lines(f"off,host=h{i} v=1 {BEGIN * 10**9}")
+    dead.stop(signal.SIGKILL)
+    adopter = cluster.ingesters[1]
+    client = http.client.HTTPConnection("127.0.0.1", adopter.port, timeout=5)
+    client.request("POST", f"/admin/adopt?node={dead.name}")
+    time.sleep(0.03)
+    client.close()
+    gone = lambda: cluster.states().get(dead.name, "gone") == "gone"
+    eventually("the end of an adoption that nobody waits for", gone, seconds=LEASE_MS / 1000 + 30)
+    assert cluster.queriers[0].sql("SELECT count(*) AS n FROM off") == [{"n": 200}]
+    cluster.ingesters = [adopter, stack.enter_context(cluster.node(dead.name, "ingest"))]
 
 
 def adopted(cluster, stack):

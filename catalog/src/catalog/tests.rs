@@ -5,7 +5,7 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::model::{Day, TimeRange};
-use crate::record::{Segment, envelope};
+use crate::record::{ChangeSegments, CreateTable, Segment, envelope};
 use crate::snapshot::MetricKind;
 use crate::store::faulty::{Faults, FaultyStore};
 
