@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use tidelake_catalog::catalog::AsOf;
 use tidelake_catalog::model::METRICS_TABLE;
-use tidelake_catalog::{Snapshot, StoreError};
+use tidelake_catalog::{SegmentRef, Snapshot, StoreError, keys};
 use tidelake_compactor::policy::Goal;
 use tidelake_querier::Querier;
 use tidelake_querier::tables::{NoRecentRows, Tables};
@@ -489,10 +489,27 @@ impl World {
             .refresh()
             .await
             .map_err(|error| error.to_string())?;
-        let named: BTreeSet<String> = snapshot
+        let mut named: BTreeSet<String> = snapshot
             .segments()
             .flat_map(|segment| [segment.data_key(), segment.index_key()])
             .collect();
+        // What was merged after the last rest may still be read.
+        let (now_ms, kept) = (self.now_ms(), self.shared.kept.as_millis() as i64);
+        let recent = snapshot
+            .retired()
+            .filter(|retired| retired.time_ms + kept > now_ms);
+        named.extend(recent.flat_map(|retired| {
+            let SegmentRef {
+                database,
+                table,
+                day,
+                id,
+            } = &retired.segment;
+            [
+                keys::data_file(database, table, *day, *id),
+                keys::series_index(database, table, *day, *id),
+            ]
+        }));
         let listed: Vec<_> = self
             .network
             .direct()
