@@ -31,6 +31,9 @@ use crate::sql::{
 };
 use crate::tables::Tables;
 
+/// Times that a query of SQL is planned.
+const PLAN_TRIES: usize = 5;
+
 /// Times that a query which may be answered in part is run: each but the last has met damage that
 /// was not known before.
 pub const PARTIAL_TRIES: usize = 16;
@@ -238,10 +241,10 @@ impl Querier {
         self.sql.command(database, text, params).await
     }
 
-    /// Plans a SQL query and starts it. If `partial`, segments that are known to be damaged are
-    /// left out. One that is met later breaks the stream off; then the query can be asked
-    /// again, up to [`PARTIAL_TRIES`] times, if nothing was answered yet. `held` is dropped when all
-    /// that computes for the query has ended.
+    /// Plans a SQL query and starts it, once more if its tables got tags meanwhile. If `partial`,
+    /// segments that are known to be damaged are left out. One that is met later breaks the stream
+    /// off; then the query can be asked again, up to [`PARTIAL_TRIES`] times, if nothing was
+    /// answered yet. `held` is dropped when all that computes for the query has ended.
     pub async fn sql(
         &self,
         database: &str,
@@ -255,12 +258,16 @@ impl Querier {
         let tables = if partial { tables.partial() } else { tables };
         let workers = self.promql.workers.as_ref();
         let tables = tables.noting(workers.is_some_and(|workers| workers.has_any()));
-        let mut answer = self
-            .sql
-            .over(Arc::new(tables.clone()))
-            .metered(meter)
-            .query(database, text, params, held)
-            .await?;
+        let sql = self.sql.over(Arc::new(tables.clone())).metered(meter);
+        let mut tries = 1;
+        let mut answer = loop {
+            let asked = (text.clone(), params.clone(), held.clone());
+            let answer = sql.query(database, asked.0, asked.1, asked.2).await;
+            match answer {
+                Err(SqlError::NewTags(_)) if tries < PLAN_TRIES => tries += 1,
+                answer => break answer?,
+            }
+        };
         // Everything is opened while the query is planned.
         answer.warnings.leave_out(tables.warnings());
         Ok(answer)
@@ -432,3 +439,6 @@ fn is_damage(error: &LabelError) -> bool {
 fn is_damaged_source(error: &QueryError) -> bool {
     matches!(error, QueryError::Source(SourceError::Corrupt { .. }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,7 @@ impl RowSource for Tables {
         table: &str,
         request: RowRequest,
     ) -> Result<Vec<Arc<dyn RowUnit>>, SqlError> {
+        let tags = request.tags;
         let request = ScanRequest {
             fields: request.fields.into(),
             matchers: request.matchers,
@@ -72,9 +73,11 @@ impl RowSource for Tables {
         };
         let meter = ReadMeter::unlimited(Vec::new());
         let tables = self.counted(&meter);
-        let plan = Tables::scan(&tables, db, table, request)
+        let plan = tables
+            .scan_with_tags(db, table, request, tags)
             .await
-            .map_err(sql_error)?;
+            .map_err(sql_error)?
+            .ok_or_else(|| SqlError::NewTags(table.to_owned()))?;
         Ok(plan
             .units
             .into_iter()

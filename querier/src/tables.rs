@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tidelake_catalog::Catalog;
 use tidelake_catalog::memory::MemoryBudget;
 use tidelake_catalog::model::{
@@ -460,20 +460,31 @@ impl Tables {
         &self,
         database: &str,
         table: &str,
-        mut request: ScanRequest,
+        request: ScanRequest,
     ) -> Result<ScanPlan, SegmentError> {
+        // In a box, as futures around it are deep.
+        let plan = self.scan_with_tags(database, table, request, None).boxed();
+        Ok(plan.await?.unwrap_or_default())
+    }
+
+    /// The same, or `None` if so many tags are expected and the table has more.
+    pub async fn scan_with_tags(
+        &self,
+        database: &str,
+        table: &str,
+        mut request: ScanRequest,
+        tags: Option<usize>,
+    ) -> Result<Option<ScanPlan>, SegmentError> {
         match self.sources(database, table, request.range).await? {
+            Some(found) if tags.is_some_and(|tags| found.schema.tags().count() > tags) => Ok(None),
             Some(found) => {
                 request.range = request.range.intersect(&found.kept);
                 let (late, meter) = (request.clone(), self.meter.as_ref());
                 let plan = plan(found.schema.kind, found.sources, request, meter).await?;
                 self.late_scans().note(database, table, late, &plan);
-                Ok(plan)
+                Ok(Some(plan))
             }
-            None => Ok(ScanPlan {
-                units: Vec::new(),
-                held: Vec::new(),
-            }),
+            None => Ok(Some(ScanPlan::default())),
         }
     }
 

@@ -180,7 +180,7 @@ impl From<SqlError> for ServiceError {
             // Sent again, the same query would hit the same limit: not a 503.
             SqlError::ResourcesExhausted(_) => Code::Limited,
             SqlError::Timeout => Code::Timeout,
-            SqlError::Unavailable(_) => UNAVAILABLE,
+            SqlError::Unavailable(_) | SqlError::NewTags(_) => UNAVAILABLE,
             SqlError::Damaged { .. } => Code::Damaged,
             SqlError::Internal(_) => Code::Internal,
         };

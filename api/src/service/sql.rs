@@ -76,6 +76,7 @@ impl SqlRows {
 pub fn failure_of_rows(error: DataFusionError) -> ServiceError {
     if let found @ (SqlError::Damaged { .. }
     | SqlError::Unavailable(_)
+    | SqlError::NewTags(_)
     | SqlError::ResourcesExhausted(_)
     | SqlError::Timeout) = SqlError::from_ref(&error)
     {

@@ -144,7 +144,7 @@ impl Slot {
 }
 
 /// The units of a scan.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ScanPlan {
     /// In the order of the series.
     pub units: Vec<ScanUnit>,

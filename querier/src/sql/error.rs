@@ -33,6 +33,9 @@ pub enum SqlError {
     /// The store does not answer: ask again later.
     #[error("{0}")]
     Unavailable(String),
+    /// A table has rows with tags that it did not have when the query was planned: plan it again.
+    #[error("tags of table {0:?} were added while the query was planned; ask again")]
+    NewTags(String),
     /// An object that the query needs is damaged or gone: restore it.
     #[error("object {object} is corrupt: {message}")]
     Damaged {

@@ -159,6 +159,7 @@ impl ViewProvider {
                 matchers: own.chain(pushed.matchers).collect(),
                 range: pushed.range,
                 edge,
+                tags: self.view.tags(),
             };
             self.source
                 .scan(&self.db, &self.view.table, request)

@@ -27,6 +27,9 @@ pub struct RowRequest {
     pub range: TimeRange,
     /// If one end of each series is enough, which. More may come.
     pub edge: Option<Edge>,
+    /// How many tags the query knows of, if it is a wide table: rows with others would be shown
+    /// without them.
+    pub tags: Option<usize>,
 }
 
 /// Tables to query.

@@ -73,6 +73,12 @@ impl TableView {
         }
     }
 
+    /// How many tags it shows, if these are columns of its table.
+    pub fn tags(&self) -> Option<usize> {
+        let tags = |origin: &&Origin| matches!(origin, Origin::Tag(_));
+        (self.kind == TableKind::Wide).then(|| self.origins.iter().filter(tags).count())
+    }
+
     /// A metric: `time`, the labels of its series in order of their names, `value`, and
     /// `start_time` if the stored table has it.
     ///

@@ -71,6 +71,7 @@ async fn taken(matchers: Vec<Matcher>, range: TimeRange) -> usize {
                 matchers,
                 range,
                 edge: None,
+                tags: None,
             },
         )
         .await
