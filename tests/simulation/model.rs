@@ -307,6 +307,17 @@ impl Model {
         }
     }
 
+    /// A process that died while it wrote may have left an object that others have read, and that is
+    /// not on disk: what nobody has acknowledged may be gone, although it was seen.
+    pub fn lose_power(&mut self) {
+        for request in &mut self.requests {
+            if !request.acknowledged && matches!(request.state, State::Confirmed(_)) {
+                request.state = State::Unknown;
+                request.seen_by.clear();
+            }
+        }
+    }
+
     /// Judges what was read of a table. `is_read` says which cells the read was about.
     pub fn judge(
         &mut self,

@@ -167,6 +167,7 @@ impl World {
         let sequence = observer.snapshot().sequence();
         *self.shared.observer.lock() = observer;
         self.past.retain(|past| past.sequence <= sequence);
+        self.shared.model.lock().lose_power();
         Ok(())
     }
 
