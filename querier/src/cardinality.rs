@@ -1,16 +1,20 @@
 //! How many series there are, and of what: which metrics, labels and label values make a database
-//! large.
+//! large. All is told by series indexes and the ends of data files; no sample is read.
+
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
-use tidelake_catalog::model::{METRIC_NAME, METRICS_TABLE, TimeRange};
+use tidelake_catalog::model::{Column, Labels, METRIC_NAME, METRICS_TABLE, TimeRange};
 use tidelake_catalog::segment::SegmentError;
-use tidelake_catalog::segment::scan::Source;
+use tidelake_catalog::segment::scan::{ScanPlan, ScanRequest, Source};
 
-use crate::labels::{LabelError, Search, visit};
+use crate::labels::{LabelError, Search};
 use crate::memory::QueryBytes;
-use crate::samples::to_unit;
+use crate::samples::{FieldMetric, field_metrics, to_unit};
 use crate::tables::Tables;
 
 /// Names with counts, the largest first.
@@ -35,6 +39,45 @@ pub struct Cardinality {
     pub bytes_by_label: Ranking,
     /// Series with a label's value, named `name=value`.
     pub by_pair: Ranking,
+    /// What is stored of these series, where anything of them lies in the range.
+    pub stored: Size,
+    /// Bytes of a metric's samples in data files.
+    pub stored_bytes_by_metric: Ranking,
+    /// Samples of a metric.
+    pub samples_by_metric: Ranking,
+}
+
+/// What is stored of series: in each segment and chunk of recent rows that has any rows of a
+/// series in the range, all of them, also those that another overwrites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Samples. Those of the fields of a table are an estimate where some rows lack a field: that
+    /// all series lack it as often.
+    pub samples: u64,
+    /// Bytes in data files, an estimate: each row takes as much, and fields share it as their
+    /// columns do. Recent rows are in none.
+    pub bytes: u64,
+}
+
+/// The same while it is summed up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    samples: f64,
+    bytes: f64,
+}
+
+impl Share {
+    fn add(&mut self, more: Share) {
+        self.samples += more.samples;
+        self.bytes += more.bytes;
+    }
+
+    fn rounded(self) -> Size {
+        Size {
+            samples: self.samples.round() as u64,
+            bytes: self.bytes.round() as u64,
+        }
+    }
 }
 
 /// Bytes of a value and its count in a table that doubles when it is full, without its text.
@@ -52,6 +95,8 @@ pub(crate) async fn cardinality(
     mut search: Search,
 ) -> Result<(Cardinality, QueryBytes), LabelError> {
     let mut series = 0;
+    let mut all = Share::default();
+    let mut sizes: HashMap<String, Share> = HashMap::new();
     let mut counts: HashMap<String, HashMap<String, u64>> = HashMap::new();
     let mut count = |label: &str, value: &str| {
         let mut bytes = 0;
@@ -71,13 +116,29 @@ pub(crate) async fn cardinality(
         }
         bytes
     };
-    // Without selectors every series is visited once.
-    visit(tables, database, &[], range, &mut search, |labels, name| {
-        series += 1;
-        let named = name.map_or(0, |name| count(METRIC_NAME, name));
-        let labels = labels.iter().map(|(label, value)| count(label, value));
-        named + labels.sum::<usize>()
-    })
+    let mut size = |metric: &str, share: Share| {
+        all.add(share);
+        if let Some(known) = sizes.get_mut(metric) {
+            known.add(share);
+            return 0;
+        }
+        sizes.insert(metric.to_owned(), share);
+        VALUE_BYTES + metric.len()
+    };
+    visit(
+        tables,
+        database,
+        range,
+        &mut search,
+        |labels, name, share| {
+            series += 1;
+            let metric = name.or_else(|| labels.get(METRIC_NAME));
+            let sized = size(metric.unwrap_or_default(), share);
+            let named = name.map_or(0, |name| count(METRIC_NAME, name));
+            let labels = labels.iter().map(|(label, value)| count(label, value));
+            sized + named + labels.sum::<usize>()
+        },
+    )
     .await?;
     let (pieces, times) = extent(tables, database, range).await?;
     let bytes = |values: &HashMap<String, u64>| {
@@ -92,7 +153,17 @@ pub(crate) async fn cardinality(
             .iter()
             .map(move |(value, count)| ((label, value), *count))
     });
+    let sized = |of: fn(Size) -> u64| {
+        let sizes = sizes.iter();
+        let sizes = sizes.map(|(name, share)| (name, of(share.rounded())));
+        // What is only recent has no bytes.
+        let sizes = sizes.filter(|(_, size)| *size > 0);
+        top(sizes, most, |name| (*name).clone())
+    };
     let found = Cardinality {
+        stored: all.rounded(),
+        stored_bytes_by_metric: sized(|size| size.bytes),
+        samples_by_metric: sized(|size| size.samples),
         series,
         label_pairs: counts.values().map(|values| values.len() as u64).sum(),
         pieces,
@@ -115,6 +186,111 @@ pub(crate) async fn cardinality(
         by_pair: top(pairs, most, |(label, value)| format!("{label}={value}")),
     };
     Ok((found, search.finish()?))
+}
+
+/// Calls `visit` with the labels of each series that may have samples in a range of milliseconds,
+/// with the name of the metric if it is a field, and with what is stored of it. `visit` tells how
+/// many bytes it has collected.
+async fn visit(
+    tables: &Tables,
+    database: &str,
+    range: TimeRange,
+    search: &mut Search,
+    mut visit: impl FnMut(&Labels, Option<&str>, Share) -> usize,
+) -> Result<(), LabelError> {
+    let (plan, planned) = scan(tables, database, METRICS_TABLE, range, search).await?;
+    for (series, stored) in plan.stored() {
+        let share = Share {
+            samples: stored.rows as f64,
+            bytes: stored.bytes,
+        };
+        search.collected(visit(&series.labels, None, share))?;
+    }
+    drop((plan, planned));
+    let metrics = field_metrics(tables, database, &[]);
+    for metrics in metrics.chunk_by(|a, b| a.table == b.table) {
+        let Some(FieldMetric { table, schema, .. }) = metrics.first() else {
+            continue;
+        };
+        let range = to_unit(range, schema.kind.time_unit());
+        let (plan, _planned) = scan(tables, database, table, range, search).await?;
+        let shares = FieldShares::of(&plan, schema.fields());
+        for metric in metrics {
+            let of_field = shares.of_field(&metric.field.name);
+            for (series, stored) in plan.stored() {
+                let share = Share {
+                    samples: stored.rows as f64 * of_field.samples,
+                    bytes: stored.bytes * of_field.bytes,
+                };
+                search.collected(visit(&series.labels, Some(&metric.name), share))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The series of a table, and what is counted for them.
+async fn scan(
+    tables: &Tables,
+    database: &str,
+    table: &str,
+    range: TimeRange,
+    search: &mut Search,
+) -> Result<(ScanPlan, QueryBytes), LabelError> {
+    search.check()?;
+    let request = ScanRequest {
+        fields: Arc::<[Column]>::from([]),
+        matchers: Vec::new(),
+        range,
+        edge: None,
+    };
+    let mut plan = tables.scan(database, table, request).await?;
+    let series = plan.units.iter().map(|unit| unit.series().len()).sum();
+    let planned = search.hold_plan(series)?;
+    plan.held.clear();
+    Ok((plan, planned))
+}
+
+/// What fields of a table have of its rows.
+struct FieldShares<'a> {
+    /// Bytes and values by name, of all segments.
+    sizes: HashMap<&'a str, (u64, u64)>,
+    /// Bytes of all fields.
+    bytes: u64,
+    rows: u64,
+}
+
+impl<'a> FieldShares<'a> {
+    fn of(plan: &'a ScanPlan, fields: impl Iterator<Item = &'a Column>) -> Self {
+        let mut shares = Self {
+            sizes: fields.map(|field| (&*field.name, (0, 0))).collect(),
+            bytes: 0,
+            rows: 0,
+        };
+        for segment in plan.segments() {
+            shares.rows += segment.rows().unwrap_or(0);
+            for (name, bytes, values) in segment.field_sizes() {
+                if let Some(size) = shares.sizes.get_mut(name) {
+                    *size = (size.0 + bytes, size.1 + values);
+                    shares.bytes += bytes;
+                }
+            }
+        }
+        shares
+    }
+
+    /// The part of the rows that have the field, and its part of the bytes.
+    fn of_field(&self, name: &str) -> Share {
+        let part = |part: u64, all: u64| match all {
+            0 => 1.0,
+            all => part as f64 / all as f64,
+        };
+        let (bytes, values) = self.sizes.get(name).copied().unwrap_or_default();
+        Share {
+            samples: part(values, self.rows),
+            bytes: part(bytes, self.bytes),
+        }
+    }
 }
 
 /// How many segments and chunks of recent rows reach into a range, and from when to when these are.
@@ -174,28 +350,4 @@ fn top<T: Ord>(
         .into_iter()
         .map(|(Reverse(count), name)| (text(&name), count))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rankings_have_the_largest_first_and_no_more_than_asked_for() {
-        let check = |most: usize, expected: &[(&str, u64)]| {
-            let counts = [("b", 2), ("a", 2), ("d", 9), ("c", 1)];
-            let expected: Ranking = expected
-                .iter()
-                .map(|(name, count)| ((*name).to_owned(), *count))
-                .collect();
-            assert_eq!(
-                top(counts.into_iter(), most, |name| (*name).to_owned()),
-                expected
-            );
-        };
-        check(0, &[]);
-        check(1, &[("d", 9)]);
-        check(2, &[("d", 9), ("a", 2)]);
-        check(9, &[("d", 9), ("a", 2), ("b", 2), ("c", 1)]);
-    }
 }

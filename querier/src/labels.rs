@@ -55,7 +55,14 @@ impl Search {
         })
     }
 
-    fn check(&self) -> Result<(), LabelError> {
+    /// Counts the plan of a scan that so many series were found for.
+    pub fn hold_plan(&mut self, series: usize) -> Result<QueryBytes, LabelError> {
+        let bytes = series.saturating_mul(PLANNED_SERIES_BYTES);
+        Ok(self.held.another(bytes)?)
+    }
+
+    /// Fails if it has taken too long.
+    pub fn check(&self) -> Result<(), LabelError> {
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(LabelError::Timeout),
             _ => Ok(()),
@@ -63,7 +70,7 @@ impl Search {
     }
 
     /// Counts what was collected of one more series.
-    fn collected(&mut self, bytes: usize) -> Result<(), LabelError> {
+    pub fn collected(&mut self, bytes: usize) -> Result<(), LabelError> {
         self.pending += bytes;
         self.seen += 1;
         if self.seen >= SERIES_PER_STEP || self.pending >= STEP_BYTES {
@@ -155,9 +162,7 @@ async fn list(
 ) -> Result<Listed, LabelError> {
     search.check()?;
     let series = tables.series(database, table, matchers, range).await?;
-    let listed = search
-        .held
-        .another(series.len().saturating_mul(PLANNED_SERIES_BYTES))?;
+    let listed = search.hold_plan(series.len())?;
     Ok((series, listed))
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tidelake_catalog::segment::{ReadCounts, ReadMeter};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -53,11 +54,24 @@ pub struct Lane {
     taken: Arc<Taken>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    /// Of series as a whole, before it reads them.
     rows: AtomicU64,
     nanos: AtomicU64,
     is_heavy: AtomicBool,
+    read: Arc<ReadMeter>,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            rows: AtomicU64::default(),
+            nanos: AtomicU64::default(),
+            is_heavy: AtomicBool::default(),
+            read: ReadMeter::unlimited(Vec::new()),
+        }
+    }
 }
 
 impl Lane {
@@ -115,6 +129,22 @@ impl Lane {
         }
     }
 
+    /// How long the query has computed so far, without operators of SQL that do so in tasks of their
+    /// own.
+    pub fn computing(&self) -> Duration {
+        Duration::from_nanos(self.taken.nanos.load(Ordering::Relaxed))
+    }
+
+    /// Counts what a part of the query reads, which may be so many bytes.
+    pub fn meter(&self, max_bytes: u64) -> Arc<ReadMeter> {
+        ReadMeter::new(max_bytes, vec![Arc::clone(&self.taken.read)])
+    }
+
+    /// What the query has read so far.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.taken.read.counts()
+    }
+
     fn becomes_heavy(&self) -> bool {
         !self.taken.is_heavy.swap(true, Ordering::Relaxed)
     }
@@ -143,23 +173,27 @@ impl Lane {
         async { small::there(self.threads(), work).await? }
     }
 
+    /// Work whose time is counted.
+    pub(crate) fn counted<F: Future>(&self, work: F) -> Counted<F> {
+        Counted {
+            // Large futures are not to be copied from one to the next.
+            work: Box::pin(work),
+            lane: self.clone(),
+        }
+    }
+
     /// Work that moves on to the threads for heavy queries when the query is one.
     pub(crate) fn onward<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = Result<T, JoinError>> + Send + 'static {
         let lane = self.clone();
-        // Large futures are not to be copied from one to the next.
-        let work = Box::pin(work);
+        let work = self.counted(work);
         async move {
             if lane.heavy.is_none() || lane.is_heavy() {
                 return Ok(work.await);
             }
-            let until_heavy = UntilHeavy {
-                work: Some(work),
-                lane: lane.clone(),
-            };
-            match until_heavy.await {
+            match (UntilHeavy { work: Some(work) }).await {
                 Ok(done) => Ok(done),
                 Err(rest) => small::there(lane.threads(), rest).await,
             }
@@ -167,26 +201,39 @@ impl Lane {
     }
 }
 
+/// See [`Lane::counted`].
+pub(crate) struct Counted<F> {
+    work: Pin<Box<F>>,
+    lane: Lane,
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let begun = Instant::now();
+        let polled = self.work.as_mut().poll(cx);
+        self.lane.computed(begun.elapsed());
+        polled
+    }
+}
+
 /// Work until it is done or its query heavy.
 struct UntilHeavy<F> {
-    work: Option<Pin<Box<F>>>,
-    lane: Lane,
+    work: Option<Counted<F>>,
 }
 
 impl<F: Future> Future for UntilHeavy<F> {
     /// What was done, or what is left to do.
-    type Output = Result<F::Output, Pin<Box<F>>>;
+    type Output = Result<F::Output, Counted<F>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(work) = self.work.as_mut() else {
             return Poll::Pending;
         };
-        let begun = Instant::now();
-        let polled = work.as_mut().poll(cx);
-        self.lane.computed(begun.elapsed());
-        match polled {
+        match Pin::new(&mut *work).poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if self.lane.is_heavy() => self
+            Poll::Pending if work.lane.is_heavy() => self
                 .work
                 .take()
                 .map_or(Poll::Pending, |work| Poll::Ready(Err(work))),
@@ -261,9 +308,15 @@ mod tests {
                 std::hint::spin_loop();
             }
             small::large().await;
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(10) {
+                std::hint::spin_loop();
+            }
             name()
         };
         assert_eq!(lane.here_first(computing).await.unwrap(), "heavy");
+        // There it is counted as well.
+        assert!(lane.computing() >= MOST.computing + Duration::from_millis(10));
         assert_eq!(lane.threads().map(Handle::id), Some(heavy.handle().id()));
         heavy.shutdown_background();
     }
@@ -277,5 +330,18 @@ mod tests {
         });
         assert_eq!(done.await.unwrap(), 7);
         assert!(lane.threads().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_its_meters_count_the_query_has_read() {
+        let lane = Lane::default();
+        let meters = [lane.meter(100), lane.clone().meter(50)];
+        for meter in &meters {
+            meter.request(1, 40).unwrap();
+        }
+        assert!(meters[1].request(1, 40).is_err());
+        let counts = lane.read_counts();
+        assert_eq!((counts.requests, counts.bytes), (2, 80));
+        assert_eq!(Lane::default().read_counts(), ReadCounts::default());
     }
 }

@@ -113,6 +113,11 @@ impl Querier {
         }
     }
 
+    /// Counts what one query reads, as far as it may.
+    fn query_meter(&self) -> Arc<ReadMeter> {
+        self.promql.lane.meter(self.promql.max_read_bytes)
+    }
+
     /// The tables that are read.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -180,7 +185,7 @@ impl Querier {
             }
             PartKind::Sql => {
                 let most = read_limit(&request.head)?.min(self.promql.max_read_bytes);
-                let tables = Arc::new(tables.counted(&ReadMeter::new(most, Vec::new())));
+                let tables = Arc::new(tables.counted(&self.promql.lane.meter(most)));
                 self.sql.over(tables).part(&database, &request.head)?
             }
         })
@@ -217,7 +222,7 @@ impl Querier {
         text: SqlText,
         params: HashMap<String, SqlParam>,
     ) -> Result<SqlOutline, SqlError> {
-        let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+        let meter = self.query_meter();
         let tables = Arc::new(self.tables.counted(&meter));
         self.sql.over(tables).outline(database, text, params).await
     }
@@ -253,7 +258,7 @@ impl Querier {
         partial: bool,
         held: Option<Held>,
     ) -> Result<SqlAnswer, SqlError> {
-        let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+        let meter = self.query_meter();
         let tables = self.tables.counted(&meter);
         let tables = if partial { tables.partial() } else { tables };
         let workers = self.promql.workers.as_ref();
@@ -283,7 +288,7 @@ impl Querier {
         partial: bool,
     ) -> Result<(InfluxqlAnswer, Vec<String>), InfluxqlError> {
         let run = |tables: Tables| async move {
-            let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+            let tables = tables.counted(&self.query_meter());
             influxql::answer(&tables, &self.promql, statement, scope, now).await
         };
         let is_damage = |error: &InfluxqlError| {
@@ -321,7 +326,7 @@ impl Querier {
         let pool = self.promql.memory.pool();
         let deadline = Instant::now().checked_add(self.promql.timeout);
         let run = |tables: Tables| {
-            let meter = ReadMeter::new(self.promql.max_read_bytes, Vec::new());
+            let meter = self.query_meter();
             let tables = tables.counted(&meter);
             let search = Search::new(&pool, deadline).map(|search| run(tables, search));
             async move { search?.await }
@@ -396,7 +401,7 @@ impl Querier {
     ) -> Result<Answer<Vec<SeriesExemplars>>, QueryError> {
         let pool = &self.promql.memory.pool();
         let run = |tables: Tables| async move {
-            let tables = tables.counted(&ReadMeter::new(self.promql.max_read_bytes, Vec::new()));
+            let tables = tables.counted(&self.query_meter());
             exemplars::exemplars(&tables, database, sets, range, limit, pool).await
         };
         let ((value, held), warnings) = self.answer(partial, run, is_damaged_source).await?;

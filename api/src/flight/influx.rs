@@ -76,6 +76,7 @@ async fn influxql(
         database: Some(database.to_owned()),
         policy: None,
         statements,
+        text: ticket.sql_query.clone(),
         partial: None,
     };
     let rows = app.service.influxql_rows(&caller.context, request);

@@ -115,7 +115,7 @@ impl Pace {
                     head.push(item);
                 }
                 Some(Err(error)) => {
-                    slot.end(Outcome::of(&error));
+                    slot.fail(&error);
                     return Err(error);
                 }
                 None => {

@@ -127,13 +127,11 @@ async fn run(
                 database: params.get("db").map(str::to_owned),
                 policy: params.get("rp").map(str::to_owned),
                 statements,
+                text: text.to_owned(),
                 partial: flag("partial_response")?,
             },
         )
         .await?;
-    if let Some(slot) = session.slot() {
-        slot.shows(text);
-    }
     let accept = headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())

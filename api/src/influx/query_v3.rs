@@ -78,6 +78,7 @@ async fn run(
         database: asked.db,
         policy: None,
         statements: parse(&text, &bound).map_err(InfluxqlError::from)?,
+        text,
         partial: asked.partial_response,
     };
     let rows = app.service.influxql_rows(caller, request);

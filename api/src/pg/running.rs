@@ -80,7 +80,9 @@ impl Running {
                     return Ok(false);
                 }
                 Err(error) => {
-                    self.end(Outcome::of(&error));
+                    if let Some(rows) = self.rows.take() {
+                        rows.slot.fail(&error);
+                    }
                     return Err(error);
                 }
             }

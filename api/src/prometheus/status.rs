@@ -214,6 +214,9 @@ async fn tsdb(
             "labelValueCountByLabelName": ranking(found.values_by_label),
             "memoryInBytesByLabelName": ranking(found.bytes_by_label),
             "seriesCountByLabelValuePair": ranking(found.by_pair),
+            "storedStats": { "numSamples": found.stored.samples, "bytes": found.stored.bytes },
+            "storedBytesByMetricName": ranking(found.stored_bytes_by_metric),
+            "sampleCountByMetricName": ranking(found.samples_by_metric),
         });
         Ok(success_with(data, answer.warnings))
     };

@@ -3,7 +3,7 @@
 use super::Service;
 use super::context::{Access, Read};
 use super::error::ServiceError;
-use super::labels::{Found, Selection};
+use super::labels::{Found, Selection, shown};
 use super::slots::Language;
 use crate::node::backend::SeriesExemplars;
 
@@ -15,6 +15,7 @@ impl Service {
         asked: Selection,
     ) -> Result<Found<Vec<SeriesExemplars>>, ServiceError> {
         let admitted = self.admit(access, Language::Exemplars, asked.as_of).await?;
+        admitted.slot.shows(&shown("exemplars", &asked.matchers));
         let (database, querier) = (access.database().clone(), admitted.querier);
         let most = querier.max_samples();
         let find = Box::pin(async move {

@@ -29,6 +29,8 @@ pub struct InfluxqlRequest {
     pub policy: Option<String>,
     /// The statements.
     pub statements: Vec<Statement>,
+    /// What they were parsed from.
+    pub text: String,
     /// Whether damaged segments may be left out, if it says so.
     pub partial: Option<bool>,
 }
@@ -88,6 +90,7 @@ impl Service {
         let (admitted, slot) = match read {
             Some(access) => {
                 let admitted = self.admit(&access, Language::Influxql, None).await?;
+                admitted.slot.shows(&request.text);
                 let read = (admitted.querier, admitted.deadline);
                 (Some(read), Some(Arc::new(admitted.slot)))
             }
@@ -124,7 +127,11 @@ impl Service {
             ));
         }
         let session = self.influxql(context, request).await?;
-        let StatementAnswer { answer, warnings } = session.run(self, 0).await?;
+        let answered = session.run(self, 0).await;
+        if let (Err(error), Some(slot)) = (&answered, &session.slot) {
+            slot.fail(error);
+        }
+        let StatementAnswer { answer, warnings } = answered?;
         let (deadline, slot) = match (session.admitted, session.slot) {
             (Some((_, deadline)), Some(slot)) => (deadline, slot),
             // What needs no database was answered without a place.

@@ -1,5 +1,6 @@
 //! Label names, label values, series, and how many there are of what.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use tidelake_catalog::model::{Labels, Matcher, TimeRange};
@@ -9,6 +10,9 @@ use super::context::{Access, Read};
 use super::error::ServiceError;
 use super::slots::{Language, QuerySlot};
 use crate::node::backend::{Answer, AsOf, Cardinality, Querier, QueryError};
+
+/// Selectors of a request that are shown.
+const MAX_SHOWN_SELECTORS: usize = 8;
 
 /// Which series are asked for.
 #[derive(Debug, Clone)]
@@ -40,7 +44,7 @@ impl Service {
             let found = querier.label_names(&db, matchers, range, asked.limit, asked.partial);
             found.await
         };
-        self.find(access, asked, look).await
+        self.find(access, "label names", asked, look).await
     }
 
     /// Sorted values of one label of series.
@@ -50,13 +54,14 @@ impl Service {
         name: String,
         asked: &Selection,
     ) -> Result<Found<Vec<String>>, ServiceError> {
+        let named = format!("values of {name}");
         let look = |querier: Arc<Querier>, db: Arc<str>, asked: Selection| async move {
             let (matchers, range) = (&asked.matchers, asked.range);
             let found =
                 querier.label_values(&db, &name, matchers, range, asked.limit, asked.partial);
             found.await
         };
-        self.find(access, asked, look).await
+        self.find(access, &named, asked, look).await
     }
 
     /// Series.
@@ -71,7 +76,7 @@ impl Service {
                 .series(&db, matchers, range, asked.limit, asked.partial)
                 .await
         };
-        self.find(access, asked, look).await
+        self.find(access, "series", asked, look).await
     }
 
     /// How many series there are, and of what most; rankings have at most `asked.limit` entries.
@@ -85,7 +90,7 @@ impl Service {
                 .cardinality(&db, asked.range, asked.limit, asked.partial)
                 .await
         };
-        let (found, _) = self.find(access, asked, look).await?;
+        let (found, _) = self.find(access, "cardinality", asked, look).await?;
         Ok(found)
     }
 
@@ -93,6 +98,7 @@ impl Service {
     async fn find<T, F>(
         &self,
         access: &Access<Read>,
+        what: &str,
         asked: &Selection,
         look: impl FnOnce(Arc<Querier>, Arc<str>, Selection) -> F,
     ) -> Result<Found<T>, ServiceError>
@@ -101,6 +107,7 @@ impl Service {
         F: Future<Output = Result<Answer<T>, QueryError>> + Send + 'static,
     {
         let admitted = self.admit(access, Language::Labels, asked.as_of).await?;
+        admitted.slot.shows(&shown(what, &asked.matchers));
         let database = Arc::clone(access.database());
         let found = Box::pin(look(admitted.querier, database, asked.clone()));
         let found = admitted
@@ -109,4 +116,22 @@ impl Service {
         let found = admitted.slot.watch(async { found.await? }).await?;
         Ok((found, admitted.slot))
     }
+}
+
+/// What is asked, and of which series, to be shown.
+pub(super) fn shown<'a>(
+    what: &str,
+    selectors: impl IntoIterator<Item = &'a Vec<Matcher>>,
+) -> String {
+    let mut text = what.to_owned();
+    for matchers in selectors.into_iter().take(MAX_SHOWN_SELECTORS) {
+        text.push_str(" {");
+        for (i, matcher) in matchers.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            // A text takes everything.
+            let _ = write!(text, "{comma}{matcher}");
+        }
+        text.push('}');
+    }
+    text
 }

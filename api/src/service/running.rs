@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelake_querier::lane::Lane;
@@ -15,8 +16,9 @@ use tokio::time::Instant;
 use super::Service;
 use super::class::QueryClass;
 use super::context::{Access, Principal, ServerAccess};
+use super::ended::{Cost, EndedQueries, EndedQuery, cut_name, cut_text};
 use super::error::{Code, ServiceError};
-use super::slots::Language;
+use super::slots::{Language, Outcome};
 use crate::node::class_threads::Class;
 
 /// Characters of a query's text that are kept to show.
@@ -27,6 +29,7 @@ const MAX_TEXT_CHARS: usize = 2000;
 pub struct RunningQueries {
     last: AtomicU64,
     queries: Mutex<BTreeMap<u64, Arc<Running>>>,
+    ended: EndedQueries,
 }
 
 /// A query that runs.
@@ -57,8 +60,8 @@ pub struct Listed {
 pub struct RunningQuery {
     /// To stop it by; counts up from the start of the process.
     pub id: u64,
-    /// As figures name it.
-    pub language: &'static str,
+    /// Its language.
+    pub language: Language,
     /// Its database.
     pub database: Arc<str>,
     /// Who asks.
@@ -67,8 +70,8 @@ pub struct RunningQuery {
     pub class: &'static str,
     /// When it got its place, in milliseconds since 1970.
     pub begun_ms: i64,
-    /// How long it has had it, in milliseconds.
-    pub running_ms: u64,
+    /// What it took so far.
+    pub cost: Cost,
     /// Its text, cut off; empty if it has none.
     pub text: String,
 }
@@ -103,6 +106,11 @@ impl RunningQueries {
         }
     }
 
+    /// Those that ran before.
+    pub fn ended(&self) -> &EndedQueries {
+        &self.ended
+    }
+
     /// All of them, the oldest first.
     pub fn list(&self) -> Vec<RunningQuery> {
         let queries = self.queries.lock();
@@ -130,6 +138,14 @@ impl Listed {
     /// The query.
     pub fn running(&self) -> &Arc<Running> {
         &self.running
+    }
+
+    /// Notes what the query took, which has ended. What only waits for points takes nothing.
+    pub fn note_end(&self, outcome: Outcome, code: Option<Code>) {
+        if self.running.language != Language::Tail {
+            let ended = self.running.ended(outcome, code);
+            self.queries.ended.note(ended);
+        }
     }
 }
 
@@ -198,16 +214,55 @@ impl Running {
     fn show(&self) -> RunningQuery {
         RunningQuery {
             id: self.id,
-            language: self.language.name(),
+            language: self.language,
             database: Arc::clone(&self.database),
             principal: self.principal.name().to_owned(),
-            class: match self.lane.is_heavy() {
-                true => Class::Heavy.name(),
-                false => self.class.name(),
-            },
+            class: self.class_name(),
             begun_ms: self.begun_ms,
-            running_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            cost: self.cost(),
             text: self.text.lock().clone(),
+        }
+    }
+
+    fn ended(&self, outcome: Outcome, code: Option<Code>) -> EndedQuery {
+        EndedQuery {
+            id: self.id,
+            language: self.language,
+            database: cut_name(&self.database),
+            principal: cut_name(self.principal.name()),
+            class: self.class_name(),
+            begun_ms: self.begun_ms,
+            outcome: match self.is_stopped() {
+                true => "stopped",
+                false => outcome.name(),
+            },
+            code: code.map(Code::name),
+            text: cut_text(&self.text.lock()),
+            cost: Cost {
+                failed: u64::from(outcome != Outcome::Answered),
+                ..self.cost()
+            },
+        }
+    }
+
+    fn class_name(&self) -> &'static str {
+        match self.lane.is_heavy() {
+            true => Class::Heavy.name(),
+            false => self.class.name(),
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            queries: 1,
+            failed: 0,
+            running: self.begun.elapsed(),
+            computing: match self.language {
+                // Its operators compute in tasks that do not know whose they are.
+                Language::Sql => Duration::ZERO,
+                _ => self.lane.computing(),
+            },
+            read: self.lane.read_counts(),
         }
     }
 }
@@ -247,7 +302,12 @@ mod tests {
         let [shown] = &queries.list()[..] else {
             panic!("one query runs");
         };
-        let what = (shown.id, shown.language, &*shown.database, shown.begun_ms);
+        let what = (
+            shown.id,
+            shown.language.name(),
+            &*shown.database,
+            shown.begun_ms,
+        );
         assert_eq!(what, (1, "sql", "a", 5));
         assert_eq!(shown.principal, "anyone");
         assert_eq!(shown.text.len(), MAX_TEXT_CHARS);

@@ -8,6 +8,7 @@ use tidelake_catalog::model::{Matcher, TimeRange};
 use super::Service;
 use super::context::{Access, Read};
 use super::error::ServiceError;
+use super::labels::shown;
 use super::read::Deadline;
 use super::slots::{Language, QuerySlot};
 use crate::node::backend::{Querier, QueryError, SeriesSamples, SortedSamples};
@@ -35,6 +36,8 @@ impl Service {
         queries: VecDeque<SampleQuery>,
     ) -> Result<(SampleReader, QuerySlot), ServiceError> {
         let admitted = self.admit(access, Language::RemoteRead, None).await?;
+        let selectors = queries.iter().map(|(matchers, _)| matchers);
+        admitted.slot.shows(&shown("samples", selectors));
         let reader = SampleReader {
             max_samples: admitted.querier.max_samples(),
             querier: admitted.querier,

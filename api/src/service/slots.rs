@@ -1,9 +1,10 @@
 //! How many queries run at once: the others wait for a bounded time and are then told to come back.
 //! And how they end.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidelake_querier::lane::Lane;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -13,7 +14,7 @@ use crate::service::running::{Listed, Running};
 use crate::service::tenants::TenantQuery;
 
 /// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Language {
     /// An expression of PromQL, with or without its answer.
     Promql,
@@ -127,7 +128,8 @@ impl Ended {
 #[derive(Debug)]
 pub struct QuerySlot {
     language: Language,
-    outcome: AtomicUsize,
+    /// With the code of the failure, if it is known.
+    ending: Mutex<(Outcome, Option<Code>)>,
     ended: Arc<Ended>,
     #[allow(dead_code, reason = "held for its drop")]
     tenants: Option<TenantQuery>,
@@ -174,13 +176,20 @@ impl QuerySlot {
 
     /// Notes how the query ends; the last word counts, but what was stopped stays so.
     pub fn end(&self, outcome: Outcome) {
+        self.note((outcome, None));
+    }
+
+    /// The same for a query that fails.
+    pub fn fail(&self, error: &ServiceError) {
+        self.note((Outcome::of(error), Some(error.code)));
+    }
+
+    fn note(&self, ending: (Outcome, Option<Code>)) {
         let is_stopped = self.running().is_some_and(|running| running.is_stopped());
-        let outcome = if is_stopped {
-            Outcome::Cancelled
-        } else {
-            outcome
+        *self.ending.lock() = match is_stopped {
+            true => (Outcome::Cancelled, None),
+            false => ending,
         };
-        self.outcome.store(outcome as usize, Ordering::Relaxed);
     }
 
     /// Waits for what the query computes, until it is stopped, and notes how that ends.
@@ -193,22 +202,21 @@ impl QuerySlot {
             None => Ok(work.await),
         };
         let answer = answer.and_then(|done| done.map_err(Into::into));
-        self.end(
-            answer
-                .as_ref()
-                .map_or_else(Outcome::of, |_| Outcome::Answered),
-        );
+        match &answer {
+            Ok(_) => self.end(Outcome::Answered),
+            Err(error) => self.fail(error),
+        }
         answer
     }
 }
 
 impl Drop for QuerySlot {
     fn drop(&mut self) {
-        let outcome = Outcome::ALL
-            .get(self.outcome.load(Ordering::Relaxed))
-            .copied()
-            .unwrap_or(Outcome::Cancelled);
+        let (outcome, code) = *self.ending.get_mut();
         self.ended.count(self.language, outcome);
+        if let Some(listed) = &self.listed {
+            listed.note_end(outcome, code);
+        }
         let running = self.running().filter(|running| running.lane().is_heavy());
         if let Some(running) = running {
             self.ended.heavy[running.class() as usize].fetch_add(1, Ordering::Relaxed);
@@ -242,7 +250,7 @@ impl QuerySlots {
         match tokio::time::timeout(self.wait, self.places.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(QuerySlot {
                 language,
-                outcome: AtomicUsize::new(Outcome::Cancelled as usize),
+                ending: Mutex::new((Outcome::Cancelled, None)),
                 ended: Arc::clone(&self.ended),
                 tenants: None,
                 listed: None,

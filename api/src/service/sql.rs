@@ -14,7 +14,7 @@ use super::context::{Access, Admin, Delete, Read, RequestContext};
 use super::error::{Code, ServiceError};
 use super::maintain::Deletion;
 use super::read::Deadline;
-use super::slots::{Language, Outcome, QuerySlot};
+use super::slots::{Language, QuerySlot};
 use crate::node::backend::{
     AsOf, Command, Description, Held, PARTIAL_TRIES, SqlAnswer, SqlError, SqlOutline, SqlParam,
     SqlText,
@@ -102,6 +102,9 @@ impl Service {
         request: SqlRequest,
     ) -> Result<SqlOutline, ServiceError> {
         let admitted = self.admit(access, Language::Sql, request.as_of).await?;
+        admitted
+            .slot
+            .shows(&format!("DESCRIBE {}", request.text.shown()));
         let (querier, deadline) = (admitted.querier, admitted.deadline);
         let outline = querier.sql_outline(access.database(), request.text, request.params);
         let in_time = async {
@@ -160,7 +163,7 @@ impl Service {
                     ..
                 }) if tries > 0 => {}
                 Err(error) => {
-                    slot.end(Outcome::of(&error));
+                    slot.fail(&error);
                     return Err(error);
                 }
                 begun => return begun,
@@ -176,6 +179,7 @@ impl Service {
         text: SqlText,
     ) -> Result<Description, ServiceError> {
         let admitted = self.admit(access, Language::Sql, text.as_of()).await?;
+        admitted.slot.shows(&format!("DESCRIBE {}", text.shown()));
         let work = admitted.querier.describe_sql(access.database(), text);
         let described = admitted.deadline.within(admitted.slot.watch(work)).await;
         described?

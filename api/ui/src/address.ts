@@ -25,6 +25,11 @@ export function link(view: string, fields: URLSearchParams): string {
   return text ? `#/${view}?${text}` : `#/${view}`;
 }
 
+/** The fields of a view of a database, and others. */
+export function fieldsOf(database: string, others: Record<string, string> = {}): URLSearchParams {
+  return new URLSearchParams({ ...(database === "default" ? {} : { db: database }), ...others });
+}
+
 /** Goes to an address; `replace` leaves no step for the back button. */
 export function go(view: string, fields: URLSearchParams, how: "push" | "replace" = "push"): void {
   const target = link(view, fields);

@@ -1,6 +1,6 @@
 // The frame of all views: their names, the database, the token, the colours, and help.
 import { useEffect, useState } from "preact/hooks";
-import { address, go, link, useAddress, VIEWS } from "./address";
+import { address, fieldsOf, go, link, useAddress, VIEWS } from "./address";
 import { ExploreView } from "./explore/view";
 import { HelpDialog } from "./help";
 import { MoonIcon, SunIcon, SystemIcon } from "./icons";
@@ -35,7 +35,7 @@ export function Shell() {
   }, [view]);
   useKeys(() => setIsHelping(true));
   const database = fields.get("db") ?? "default";
-  const ofDatabase = new URLSearchParams(database === "default" ? {} : { db: database });
+  const ofDatabase = fieldsOf(database);
   const key = `${session.token} ${view}`;
   return (
     <>

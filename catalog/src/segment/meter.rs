@@ -1,5 +1,6 @@
 //! What a reader has asked of the store, and how much it may.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +57,19 @@ pub struct ReadCounts {
     /// Rows that came out of segments and chunks, after overwritten and deleted ones were left
     /// out.
     pub rows: u64,
+}
+
+impl AddAssign for ReadCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.segments += more.segments;
+        self.chunks += more.chunks;
+        self.requests += more.requests;
+        self.bytes += more.bytes;
+        self.rounds += more.rounds;
+        self.memory_hits += more.memory_hits;
+        self.disk_hits += more.disk_hits;
+        self.rows += more.rows;
+    }
 }
 
 impl ReadMeter {

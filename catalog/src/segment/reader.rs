@@ -142,6 +142,37 @@ impl OpenSegment {
         })
     }
 
+    /// Rows of the data file, if it is not damaged.
+    pub fn rows(&self) -> Option<u64> {
+        let footer = self.footer.as_ref().ok()?;
+        let rows = footer.metadata().file_metadata().num_rows();
+        u64::try_from(rows).ok()
+    }
+
+    /// What each column takes in the data file, by the name of its field: its bytes, and the rows
+    /// that have a value there. A field with parts has several columns.
+    pub fn field_sizes(&self) -> Vec<(&str, u64, u64)> {
+        let Ok(footer) = &self.footer else {
+            return Vec::new();
+        };
+        let positive = |count: i64| u64::try_from(count).unwrap_or(0);
+        let mut sizes = Vec::new();
+        for (at, column) in footer.parquet_schema().columns().iter().enumerate() {
+            let Some(name) = column.path().parts().first() else {
+                continue;
+            };
+            let (mut bytes, mut values) = (0, 0);
+            for group in footer.metadata().row_groups() {
+                let column = group.column(at);
+                let nulls = column.statistics().and_then(|found| found.null_count_opt());
+                bytes += positive(column.compressed_size());
+                values += positive(group.num_rows()).saturating_sub(nulls.unwrap_or(0));
+            }
+            sizes.push((name.as_str(), bytes, values));
+        }
+        sizes
+    }
+
     /// Where it lies.
     pub fn location(&self) -> &SegmentLocation {
         &self.location

@@ -70,6 +70,17 @@ impl Source {
         }
     }
 
+    /// Bytes of the data file for each row; rows in memory are in none, and a damaged one has none.
+    fn bytes_of_row(&self) -> f64 {
+        match self {
+            Source::Segment(_, _, segment) => match segment.rows() {
+                Some(rows) if rows > 0 => segment.location().data_bytes as f64 / rows as f64,
+                _ => 0.0,
+            },
+            Source::Rows(..) => 0.0,
+        }
+    }
+
     fn order(&self) -> WriteOrder {
         match self {
             Source::Segment(order, ..) | Source::Rows(order, _) => *order,
@@ -143,6 +154,15 @@ impl Slot {
     }
 }
 
+/// What sources hold of a series, whatever of it is overwritten, deleted or out of the range.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StoredRows {
+    /// Rows.
+    pub rows: u64,
+    /// Their part of the data files, if each row of a file takes as much.
+    pub bytes: f64,
+}
+
 /// The units of a scan.
 #[derive(Debug, Default)]
 pub struct ScanPlan {
@@ -165,6 +185,35 @@ impl ScanPlan {
             }
         }
         self.units.retain(|unit| !unit.slots.is_empty());
+    }
+
+    /// The series, with what is stored of them.
+    pub fn stored(&self) -> impl Iterator<Item = (&Arc<Series>, StoredRows)> {
+        let bytes_of_row: Vec<f64> = self.sources().iter().map(Source::bytes_of_row).collect();
+        let slots = self.units.iter().flat_map(|unit| &unit.slots);
+        slots.map(move |slot| {
+            let mut stored = StoredRows::default();
+            for run in &slot.runs {
+                let rows = run.rows.end - run.rows.start;
+                stored.rows += rows;
+                let bytes = bytes_of_row.get(run.source as usize);
+                stored.bytes += bytes.map_or(0.0, |bytes| rows as f64 * bytes);
+            }
+            (&slot.series, stored)
+        })
+    }
+
+    /// The segments that are read.
+    pub fn segments(&self) -> impl Iterator<Item = &OpenSegment> {
+        self.sources().iter().filter_map(|source| match source {
+            Source::Segment(_, _, segment) => Some(&**segment),
+            Source::Rows(..) => None,
+        })
+    }
+
+    /// All units have the same.
+    fn sources(&self) -> &[Source] {
+        self.units.first().map_or(&[], |unit| &unit.sources)
     }
 }
 

@@ -93,6 +93,7 @@ impl Context {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> SpawnedTask<T> {
+        let work = self.lane.counted(work);
         match self.lane.threads() {
             Some(threads) => {
                 let _entered = threads.enter();

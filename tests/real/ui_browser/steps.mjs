@@ -246,6 +246,53 @@ const steps = {
     await page.locator(".running").waitFor({ state: "detached" });
   },
 
+  async "what queries cost is shown, and as text"() {
+    const evil = "<img src=x onerror='window.hacked=1'>";
+    const sql = (statement) => fetch(`${open}/api/v3/query_sql?${new URLSearchParams({ db: "default", q: statement })}`);
+    const statements = [1, 2, 3].map((least) => `SELECT count(*) FROM load WHERE field_1 > ${least}`);
+    for (const statement of [...statements, `SELECT "${evil}" FROM load`]) await (await sql(statement)).text();
+    const session = await visit("status", [["part", "queries"]]);
+    const { page } = session;
+    const card = page.getByRole("region", { name: "What queries cost", exact: true });
+    await card.getByText(/^Since .*: [\d,]+ queries, .*of them without a whole answer, .* requests?, /).waitFor();
+    const rows = async () => {
+      const heads = (await card.locator("th").allInnerTexts()).map((head) => head.replace(" ↓", ""));
+      const cells = await card.locator("tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.innerText)));
+      return cells.map((row) => Object.fromEntries(row.map((cell, i) => [heads[i], cell])));
+    };
+    const row = async (text) => (await rows()).find(({ Query }) => Query === text);
+    const same = await row("SELECT count(*) FROM load WHERE field_1 > ?");
+    assert.deepEqual([same.Queries, same.Failed, same.Language, same.Database], ["3", "0", "sql", "default"]);
+    await card.getByRole("button", { name: "Requests" }).click();
+    assert.equal(await card.locator("th[aria-sort=descending]").innerText(), "Requests ↓");
+    const requests = (await rows()).map(({ Requests }) => Number(Requests.replaceAll(",", "")));
+    assert.ok(requests.length > 1 && requests[0] > 0, `${requests}`);
+    assert.deepEqual(requests, [...requests].sort((a, b) => b - a));
+    await card.getByRole("button", { name: "Each query" }).click();
+    assert.match((await row(`SELECT "${evil}" FROM load`)).Outcome, /^failed: bad request$/);
+    assert.equal((await row(statements[1])).Outcome, "answered");
+    assert.equal(await page.evaluate(() => window.hacked), undefined);
+    await checkQuiet(session);
+  },
+
+  async "what metrics take is shown"() {
+    const session = await visit("explore", [["part", "cost"]]);
+    const { page } = session;
+    const { data } = await (await fetch(`${open}/api/v1/status/tsdb?limit=20`)).json();
+    const bytes = page.getByRole("region", { name: "Metrics by bytes on the store" });
+    const [first] = data.storedBytesByMetricName;
+    assert.ok(first.value > 1000, JSON.stringify(first));
+    const cells = await bytes.locator("tbody tr").first().locator("td").allInnerTexts();
+    assert.equal(cells[0], first.name);
+    assert.match(`${cells[1]} ${cells[2]}`, /^[\d.]+ [KM]iB (\$|< \$)/);
+    const samples = page.getByRole("region", { name: "Metrics by samples" });
+    assert.match(await samples.locator("tr", { hasText: "load_field_1" }).first().innerText(), /100,000/);
+    await page.getByRole("combobox", { name: "Series of the last" }).selectOption("30d");
+    await page.waitForURL(/last=30d/);
+    await samples.locator("tr", { hasText: "churn" }).waitFor();
+    await checkQuiet(session);
+  },
+
   async "processes of a cluster are shown alive and dead"() {
     const session = await newPage(browser);
     const { page } = session;

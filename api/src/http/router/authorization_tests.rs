@@ -227,7 +227,7 @@ fn of_grpc() -> Vec<Row> {
     rows.into_iter().map(row).chain([otlp]).collect()
 }
 
-const OTHERS: [Row; 74] = [
+const OTHERS: [Row; 75] = [
     ("GET", "/query", "?db=a&q=SHOW+SERIES", "", Needs::Read),
     ("GET", "/query", "?q=SHOW+DATABASES", "", Needs::Token),
     ("POST", "/query", "?db=a&q=DELETE+FROM+t", "", Needs::Delete),
@@ -434,6 +434,7 @@ const OTHERS: [Row; 74] = [
     ("GET", "/api/v2/buckets", "?name=b", "", Needs::Token),
     ("GET", "/admin/queries", "", "", Needs::Server),
     ("DELETE", "/admin/queries", "?id=0", "", Needs::Server),
+    ("GET", "/admin/queries/ended", "", "", Needs::Server),
     ("POST", "/admin/flush", "", "", Needs::Server),
     ("POST", "/admin/compact", "", "", Needs::Server),
     ("GET", "/api/v1/status/cluster", "", "", Needs::Server),

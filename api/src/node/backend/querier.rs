@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use tidelake_catalog::model::{Labels, METRICS_TABLE, Matcher, TimeRange};
-use tidelake_catalog::segment::{ReadCounts, ReadMeter, SegmentError};
+use tidelake_catalog::segment::{ReadCounts, SegmentError};
 use tidelake_catalog::snapshot::{MetricMetadata, Snapshot};
 use tidelake_querier::Answer;
 use tidelake_querier::cardinality::Cardinality;
@@ -351,10 +351,8 @@ impl Querier {
         let limits = SelectLimits {
             max_series: options.max_series,
         };
-        let tables = self
-            .0
-            .tables()
-            .counted(&ReadMeter::new(options.max_read_bytes, Vec::new()));
+        let meter = options.lane.meter(options.max_read_bytes);
+        let tables = self.0.tables().counted(&meter);
         let pool = options.memory.pool();
         let samples =
             SortedSamples::select(tables, db, matchers, range, limits, max_samples, pool).await?;

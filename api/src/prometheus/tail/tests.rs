@@ -100,7 +100,7 @@ async fn a_watch_has_a_place_and_can_be_stopped() {
     let (_, mut all) = watch(&app, "?match[]=up").await;
     let running = app.service.running.list();
     assert_eq!(
-        (running.len(), running[0].language, &*running[0].text),
+        (running.len(), running[0].language.name(), &*running[0].text),
         (1, "tail", "up")
     );
     app.service.running.stop(running[0].id).unwrap();

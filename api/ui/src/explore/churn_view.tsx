@@ -1,6 +1,7 @@
 // New and gone series by day, and the metrics and labels that they are of.
-import { go, link } from "../address";
-import { Card, Share } from "../card";
+import { fieldsOf, go, link } from "../address";
+import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { loadCardinality } from "../server/cardinality";
 import { useData } from "../use_data";
 import { loadDays, RANKS, type Day } from "./churn";
@@ -22,8 +23,7 @@ export function Churn({ database, fields }: { database: string; fields: URLSearc
     to.set("day", day);
     go("explore", to, "replace");
   };
-  const exploring = (name: string) =>
-    link("explore", new URLSearchParams({ ...(database === "default" ? {} : { db: database }), name }));
+  const exploring = (name: string) => link("explore", fieldsOf(database, { name }));
   return (
     <div class="cards">
       <Card title="Series by day" error={error} wide>
@@ -36,12 +36,17 @@ export function Churn({ database, fields }: { database: string; fields: URLSearc
       </Card>
       {chosen && (
         <Card title={`Metrics by new series, ${chosen.name}`}>
-          <RankingTable ranking={chosen.metrics.slice(0, SHOWN)} total={Math.max(1, chosen.added)} href={exploring} />
+          <RankingTable
+            ranking={chosen.metrics.slice(0, SHOWN)}
+            title="new series"
+            total={Math.max(1, chosen.added)}
+            href={exploring}
+          />
         </Card>
       )}
       {chosen && (
         <Card title={`Labels by new values, ${chosen.name}`}>
-          <RankingTable ranking={chosen.labels.slice(0, SHOWN)} />
+          <RankingTable ranking={chosen.labels.slice(0, SHOWN)} title="new values" />
         </Card>
       )}
     </div>
@@ -51,42 +56,27 @@ export function Churn({ database, fields }: { database: string; fields: URLSearc
 function Days({ days, chosen, onChoose }: { days: Day[]; chosen: Day; onChoose(day: string): void }) {
   const most = Math.max(1, ...days.map(({ added }) => added));
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="New and gone series by day">
-      <table class="ranking days">
-        <thead>
-          <tr>
-            <th scope="col">Day</th>
-            <th scope="col" class="number">
-              series
-            </th>
-            <th scope="col" class="number">
-              new
-            </th>
-            <th scope="col" class="number">
-              gone
-            </th>
-            <th scope="col" aria-label="New series beside the day with most" />
-          </tr>
-        </thead>
-        <tbody>
-          {days.map((day, i) => (
-            <tr key={day.name} class={day === chosen ? "is-chosen" : ""}>
-              <td>
-                <button class="plain" aria-pressed={day === chosen} onClick={() => onChoose(day.name)}>
-                  {day.name}
-                  {i === 0 && <span class="soft"> so far</span>}
-                </button>
-              </td>
-              <td class="number">{day.series.toLocaleString("en")}</td>
-              <td class="number">{day.added.toLocaleString("en")}</td>
-              <td class="number">{day.gone.toLocaleString("en")}</td>
-              <td class="share">
-                <Share share={day.added / most} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      label="New and gone series by day"
+      look="ranking days"
+      rows={days}
+      keyOf={(day) => day.name}
+      isChosen={(day) => day === chosen}
+      columns={[
+        {
+          head: "Day",
+          cell: (day) => (
+            <button class="plain" aria-pressed={day === chosen} onClick={() => onChoose(day.name)}>
+              {day.name}
+              {day === days[0] && <span class="soft"> so far</span>}
+            </button>
+          ),
+        },
+        { head: "series", look: "count", cell: (day) => day.series },
+        { head: "new", look: "count", cell: (day) => day.added },
+        { head: "gone", look: "count", cell: (day) => day.gone },
+        { head: "New series beside the day with most", look: "share", cell: (day) => day.added / most },
+      ]}
+    />
   );
 }

@@ -3,10 +3,16 @@ import { test } from "node:test";
 import type { Cardinality } from "../server/cardinality";
 import type { Plan } from "../query/plan";
 import { loadDays, RANKS } from "./churn";
-import { formatDollars, requestDollars, STANDARD, storageDollars } from "./prices";
+import { formatDollars, formatSmallDollars, requestDollars, STANDARD, storageDollars } from "./prices";
 import { described } from "./read_cost";
 import { byPurpose } from "./requests";
 import { sizeOf } from "./tables";
+
+const NOTHING_STORED = {
+  storedStats: { numSamples: 0, bytes: 0 },
+  storedBytesByMetricName: [],
+  sampleCountByMetricName: [],
+};
 
 const DAY_MS = 86_400_000;
 
@@ -25,6 +31,7 @@ function counting(series: [string, string, number[]][]): { asked: [number, numbe
       labelValueCountByLabelName: [{ name: "pod", value: pods }],
       memoryInBytesByLabelName: [],
       seriesCountByLabelValuePair: [],
+      ...NOTHING_STORED,
     };
   }
   return { asked, count: countIn };
@@ -66,6 +73,7 @@ test("what a ranking leaves out is not called new", async () => {
     labelValueCountByLabelName: [],
     memoryInBytesByLabelName: [],
     seriesCountByLabelValuePair: [],
+    ...NOTHING_STORED,
   };
   const other = [{ name: "beyond", value: 50 }, { name: "m0", value: 3 }, ...many.slice(2)];
   const [day] = await loadDays(0, async (from, to) =>
@@ -73,6 +81,15 @@ test("what a ranking leaves out is not called new", async () => {
   );
   assert.equal(day?.isCut, true);
   assert.deepEqual(day?.metrics, [{ name: "m0", value: 1 }]);
+});
+
+test("small prices have their digits", () => {
+  const check = (dollars: number, text: string) => assert.equal(formatSmallDollars(dollars), text);
+  check(0, "$0");
+  check(4e-7, "$0.0000004");
+  check(1.24e-6, "$0.0000012");
+  check(9.99e-5, "$0.0001");
+  check(0.0123, "$0.012");
 });
 
 test("prices are of bytes and of requests by their operation", () => {

@@ -1,6 +1,6 @@
 // One metric: what it is, its labels with their values, and queries about it.
 import { useState } from "preact/hooks";
-import { link } from "../address";
+import { fieldsOf, link } from "../address";
 import { prometheus } from "../server/http";
 import { useData } from "../use_data";
 import { Share } from "../card";
@@ -40,7 +40,7 @@ export function MetricDetail({ metric, database, metadata }: { metric: string; d
       {family?.help && <p>{family.help}</p>}
       <p class="links">
         {queries(metric, family?.type ?? "").map(([title, query]) => (
-          <a key={title} class="button" href={link("query", fieldsFor(query, database))} title={query}>
+          <a key={title} class="button" href={link("query", fieldsOf(database, { q: query }))} title={query}>
             {title}
           </a>
         ))}
@@ -58,14 +58,14 @@ export function MetricDetail({ metric, database, metadata }: { metric: string; d
   );
 }
 
-function fieldsFor(query: string, database: string): URLSearchParams {
-  return new URLSearchParams({ ...(database === "default" ? {} : { db: database }), q: query });
-}
-
 /** A metric whose name is no word is named inside of the braces. */
 function selector(metric: string, matcher = ""): string {
   if (/^[a-zA-Z_:][\w:]*$/.test(metric)) return matcher ? `${metric}{${matcher}}` : metric;
   return `{${[JSON.stringify(metric), matcher].filter(Boolean).join(", ")}}`;
+}
+
+function matcher(label: string, value: string): string {
+  return `${/^[a-zA-Z_]\w*$/.test(label) ? label : JSON.stringify(label)}=${JSON.stringify(value)}`;
 }
 
 function queries(metric: string, type: string): [string, string][] {
@@ -132,18 +132,7 @@ function LabelCard({
           {shown.map(([value, count]) => (
             <tr key={value}>
               <td>
-                <a
-                  href={link(
-                    "query",
-                    fieldsFor(
-                      selector(
-                        metric,
-                        `${/^[a-zA-Z_]\w*$/.test(label.name) ? label.name : JSON.stringify(label.name)}=${JSON.stringify(value)}`,
-                      ),
-                      database,
-                    ),
-                  )}
-                >
+                <a href={link("query", fieldsOf(database, { q: selector(metric, matcher(label.name, value)) }))}>
                   {value || '""'}
                 </a>
               </td>

@@ -43,3 +43,9 @@ export function formatDollars(dollars: number): string {
   if (dollars < 1) return `$${Number(dollars.toPrecision(2))}`;
   return `$${dollars.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
 }
+
+/** The same for what a query costs, in whose dollars a request is less than a millionth. */
+export function formatSmallDollars(dollars: number): string {
+  if (dollars === 0 || dollars >= 0.0001) return formatDollars(dollars);
+  return `$${dollars.toFixed(1 - Math.floor(Math.log10(dollars))).replace(/0+$/, "")}`;
+}

@@ -1,51 +1,34 @@
 // Names by a number, the largest first, with a bar each.
-import { Share } from "../card";
+import { DataTable } from "../data_table";
 
 export type Ranking = { name: string; value: number }[];
 
 interface Props {
   ranking: Ranking;
+  /** The title of the numbers. */
+  title: string;
   /** What the bars are parts of; without it, the largest number. */
-  total?: number;
+  total?: number | undefined;
   format?(value: number): string;
   href?(name: string): string;
   /** A second number of each name, with the title of its column. */
   second?: { title: string; of(value: number): string };
-  /** The title of the first number's column; needed beside a second one. */
-  title?: string;
 }
 
-export function RankingTable({ ranking, total, format, href, second, title }: Props) {
+export function RankingTable({ ranking, title, total, format, href, second }: Props) {
   const most = total ?? Math.max(1, ...ranking.map(({ value }) => value));
   if (ranking.length === 0) return <p class="soft">None.</p>;
   return (
-    <table class="ranking">
-      {second && (
-        <thead>
-          <tr>
-            <th scope="col">Name</th>
-            <th scope="col" class="number">
-              {title}
-            </th>
-            <th scope="col" class="number">
-              {second.title}
-            </th>
-            <th scope="col" aria-label="Share of the largest" />
-          </tr>
-        </thead>
-      )}
-      <tbody>
-        {ranking.map(({ name, value }) => (
-          <tr key={name}>
-            <td>{href ? <a href={href(name)}>{name}</a> : name}</td>
-            <td class="number">{format ? format(value) : value.toLocaleString("en")}</td>
-            {second && <td class="number">{second.of(value)}</td>}
-            <td class="share">
-              <Share share={value / most} />
-            </td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <DataTable
+      look="ranking"
+      rows={ranking}
+      keyOf={({ name }) => name}
+      columns={[
+        { head: "Name", cell: ({ name }) => (href ? <a href={href(name)}>{name}</a> : name) },
+        { head: title, look: "number", cell: ({ value }) => (format ? format(value) : value.toLocaleString("en")) },
+        second && { head: second.title, look: "number", cell: ({ value }) => second.of(value) },
+        { head: `Share of ${total ? "all" : "the largest"}`, look: "share", cell: ({ value }) => value / most },
+      ]}
+    />
   );
 }

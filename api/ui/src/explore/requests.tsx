@@ -1,13 +1,17 @@
 // Requests to the store in the last 24 hours by what they were for, as the servers stored them of themselves.
+import { link } from "../address";
 import { Card } from "../card";
+import { DataTable, type Column } from "../data_table";
 import { formatValue, plain } from "../graph/units";
 import { prometheus } from "../server/http";
 import { useData } from "../use_data";
 import { formatDollars, requestDollars, type Prices } from "./prices";
 
+/** A purpose with its requests by operation. */
+type Purpose = [string, Map<string, number>];
+
 interface Requests {
-  /** By purpose, then by operation. */
-  purposes: [string, Map<string, number>][];
+  purposes: Purpose[];
   readBytes: number;
 }
 
@@ -30,41 +34,33 @@ export function Requests({ prices, millionReads }: Props) {
     <Card title="Requests of the last 24 hours, all databases" error={error}>
       {data?.purposes.length === 0 && <p class="soft">The server has stored nothing of itself yet.</p>}
       {data && data.purposes.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Requests to the store by purpose">
-          <table class="ranking requests">
-            <thead>
-              <tr>
-                <th scope="col">Purpose</th>
-                {OPERATIONS.map((operation) => (
-                  <th key={operation} scope="col" class="number">
-                    {operation}
-                  </th>
-                ))}
-                <th scope="col" class="number">
-                  dollars
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {data.purposes.map(([purpose, counts]) => (
-                <tr key={purpose}>
-                  <td>{purpose}</td>
-                  {OPERATIONS.map((operation) => (
-                    <td key={operation} class="number">
-                      {plain(Math.round(counts.get(operation) ?? 0))}
-                    </td>
-                  ))}
-                  <td class="number">{millionReads === undefined ? "…" : formatDollars(dollarsOf(counts))}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable
+          label="Requests to the store by purpose"
+          look="ranking requests"
+          rows={data.purposes}
+          keyOf={([purpose]) => purpose}
+          columns={[
+            { head: "Purpose", cell: ([purpose]) => purpose },
+            ...OPERATIONS.map(
+              (operation): Column<Purpose> => ({
+                head: operation,
+                look: "number",
+                cell: ([, counts]) => plain(Math.round(counts.get(operation) ?? 0)),
+              }),
+            ),
+            {
+              head: "dollars",
+              look: "number",
+              cell: ([, counts]) => (millionReads === undefined ? "…" : formatDollars(dollarsOf(counts))),
+            },
+          ]}
+        />
       )}
       {data && data.purposes.length > 0 && (
         <p class="soft note">
           {all !== undefined && millionReads !== undefined && `Together ${formatDollars(all)}. `}
-          Queries asked the store for {formatValue(data.readBytes, "bytes")}.
+          Queries asked the store for {formatValue(data.readBytes, "bytes")}:{" "}
+          <a href={link("status", new URLSearchParams({ part: "queries" }))}>what each costs</a>.
         </p>
       )}
     </Card>
@@ -81,7 +77,7 @@ async function loadRequests(signal: AbortSignal): Promise<Requests> {
 }
 
 /** Purposes with requests, those with most first. */
-export function byPurpose({ result }: Vector): [string, Map<string, number>][] {
+export function byPurpose({ result }: Vector): Purpose[] {
   const found = new Map<string, Map<string, number>>();
   for (const { metric, value } of result) {
     const purpose = metric["purpose"] ?? "";

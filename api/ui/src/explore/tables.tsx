@@ -1,6 +1,7 @@
 // The wide tables of a database, and the columns of one.
 import { useMemo } from "preact/hooks";
-import { link } from "../address";
+import { fieldsOf, link } from "../address";
+import { DataTable } from "../data_table";
 import { formatValue } from "../graph/units";
 import { sql } from "../server/http";
 import { loadSegments, type Segments } from "../server/segments";
@@ -36,13 +37,7 @@ export function TableDetail({ table, database }: { table: string; database: stri
   const stored = useData((signal) => loadSegments(database, signal), [database]);
   const rows = useData((signal) => count(table, database, signal), [table, database]);
   const name = quoted(table);
-  const fields = (query: string, language: string) =>
-    new URLSearchParams({
-      ...(database === "default" ? {} : { db: database }),
-      q: query,
-      lang: language,
-      show: "table",
-    });
+  const fields = (query: string, language: string) => fieldsOf(database, { q: query, lang: language, show: "table" });
   const numbers = data?.filter(({ type }) => /^(Float|Int|UInt)/.test(type)) ?? [];
   const [number] = numbers;
   return (
@@ -61,13 +56,7 @@ export function TableDetail({ table, database }: { table: string; database: stri
         {number && (
           <a
             class="button"
-            href={link(
-              "query",
-              new URLSearchParams({
-                ...(database === "default" ? {} : { db: database }),
-                q: number.name === "value" ? table : `${table}_${number.name}`,
-              }),
-            )}
+            href={link("query", fieldsOf(database, { q: number.name === "value" ? table : `${table}_${number.name}` }))}
           >
             Graph {number.name}
           </a>
@@ -76,26 +65,16 @@ export function TableDetail({ table, database }: { table: string; database: stri
       {error && <p class="error-text">{error.message}</p>}
       {data && (
         <div class="card">
-          <table class="rows">
-            <thead>
-              <tr>
-                <th scope="col">Column</th>
-                <th scope="col">Type</th>
-                <th scope="col">Kind</th>
-              </tr>
-            </thead>
-            <tbody>
-              {data.map((column) => (
-                <tr key={column.name}>
-                  <td>
-                    <code>{column.name}</code>
-                  </td>
-                  <td>{column.type}</td>
-                  <td class="soft">{kindOf(column)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+          <DataTable
+            look="rows"
+            rows={data}
+            keyOf={({ name }) => name}
+            columns={[
+              { head: "Column", cell: ({ name }) => <code>{name}</code> },
+              { head: "Type", cell: ({ type }) => type },
+              { head: "Kind", look: "soft", cell: kindOf },
+            ]}
+          />
         </div>
       )}
     </section>

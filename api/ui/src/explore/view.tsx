@@ -1,6 +1,7 @@
 // What is in a database: metrics with their labels, tables with their columns, what is large, what comes and goes.
 import { useMemo } from "preact/hooks";
-import { go } from "../address";
+import { fieldsOf, go } from "../address";
+import { partOf, Tabs } from "../tabs";
 import { completionOf } from "../query/completion";
 import { useData } from "../use_data";
 import { Churn } from "./churn_view";
@@ -14,7 +15,7 @@ type Part = keyof typeof PARTS;
 
 export function ExploreView({ fields }: { fields: URLSearchParams }) {
   const database = fields.get("db") ?? "default";
-  const part = (fields.get("part") ?? "metrics") in PARTS ? ((fields.get("part") ?? "metrics") as Part) : "metrics";
+  const part = partOf(PARTS, fields.get("part"), "metrics");
   const chosen = fields.get("name") ?? "";
   const source = useMemo(() => completionOf(database), [database]);
   const metrics = useData(async () => {
@@ -23,20 +24,14 @@ export function ExploreView({ fields }: { fields: URLSearchParams }) {
   }, [source]);
   const tables = useData(() => source.tables(), [source]);
   const show = (next: Part, name = "") => {
-    const to = new URLSearchParams(database === "default" ? {} : { db: database });
+    const to = fieldsOf(database);
     if (next !== "metrics") to.set("part", next);
     if (name) to.set("name", name);
     go("explore", to, name && next === part ? "replace" : "push");
   };
   return (
     <main class="explore" id="main">
-      <div class="tabs" role="tablist" aria-label="What is explored">
-        {(Object.keys(PARTS) as Part[]).map((name) => (
-          <button key={name} role="tab" aria-selected={part === name} onClick={() => show(name)}>
-            {PARTS[name]}
-          </button>
-        ))}
-      </div>
+      <Tabs label="What is explored" parts={PARTS} chosen={part} onChoose={(next) => show(next)} />
       {part === "metrics" && (
         <div class="split">
           <MetricList
@@ -62,7 +57,7 @@ export function ExploreView({ fields }: { fields: URLSearchParams }) {
           )}
         </div>
       )}
-      {part === "cost" && <Cost database={database} />}
+      {part === "cost" && <Cost database={database} fields={fields} />}
       {part === "churn" && <Churn database={database} fields={fields} />}
     </main>
   );

@@ -1,6 +1,7 @@
 // Points as they arrive, the latest first.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { go } from "../address";
+import { fieldsOf, go } from "../address";
+import { DataTable } from "../data_table";
 import { formatTime } from "../time/zone";
 import { tail, type Point } from "./tail";
 
@@ -54,13 +55,7 @@ export function LiveView({ fields }: { fields: URLSearchParams }) {
   }, [selector, database, isRunning]);
   const start = (event: globalThis.Event) => {
     event.preventDefault();
-    go(
-      "live",
-      new URLSearchParams({
-        ...(database === "default" ? {} : { db: database }),
-        ...(draft.trim() ? { match: draft.trim() } : {}),
-      }),
-    );
+    go("live", fieldsOf(database, draft.trim() ? { match: draft.trim() } : {}));
     setIsRunning(true);
     setIsPaused(false);
   };
@@ -109,43 +104,40 @@ export function LiveView({ fields }: { fields: URLSearchParams }) {
       )}
       {points.length > 0 && (
         <div class="card table-view">
-          <div class="scroll" tabIndex={0} role="region" aria-label="Points that arrive">
-            <table class="rows arriving">
-              <thead>
-                <tr>
-                  <th scope="col">Time</th>
-                  <th scope="col">Series</th>
-                  <th scope="col" class="number">
-                    Value
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {points.map((point) => (
-                  <tr key={point.id}>
-                    <td class="nowrap">{formatTime(Math.round(point.time), "local")}</td>
-                    <td>
-                      <div class="cell series-cell">
-                        <b>{point.metric["__name__"]}</b>
-                        {Object.entries(point.metric)
-                          .filter(([name]) => name !== "__name__")
-                          .map(([name, value]) => (
-                            <span key={name}>
-                              {" "}
-                              <span class="soft">{name}=</span>
-                              {value}
-                            </span>
-                          ))}
-                      </div>
-                    </td>
-                    <td class="number">{point.value.length > 200 ? `${point.value.slice(0, 200)}…` : point.value}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <DataTable
+            label="Points that arrive"
+            look="rows arriving"
+            rows={points}
+            keyOf={({ id }) => id}
+            columns={[
+              { head: "Time", look: "nowrap", cell: ({ time }) => formatTime(Math.round(time), "local") },
+              { head: "Series", cell: ({ metric }) => <SeriesCell metric={metric} /> },
+              {
+                head: "Value",
+                look: "number",
+                cell: ({ value }) => (value.length > 200 ? `${value.slice(0, 200)}…` : value),
+              },
+            ]}
+          />
         </div>
       )}
     </main>
+  );
+}
+
+function SeriesCell({ metric }: { metric: Record<string, string> }) {
+  return (
+    <div class="cell series-cell">
+      <b>{metric["__name__"]}</b>
+      {Object.entries(metric)
+        .filter(([name]) => name !== "__name__")
+        .map(([name, value]) => (
+          <span key={name}>
+            {" "}
+            <span class="soft">{name}=</span>
+            {value}
+          </span>
+        ))}
+    </div>
   );
 }

@@ -9,14 +9,18 @@ export interface Cardinality {
   labelValueCountByLabelName: Ranking;
   memoryInBytesByLabelName: Ranking;
   seriesCountByLabelValuePair: Ranking;
+  /** Of what is stored of these series, in segments as a whole. */
+  storedStats: { numSamples: number; bytes: number };
+  storedBytesByMetricName: Ranking;
+  sampleCountByMetricName: Ranking;
 }
 
 interface Asked {
   /** Entries of each ranking. */
   limit: number;
   /** Seconds since 1970; without them, the last three hours. */
-  start?: number;
-  end?: number;
+  start?: number | undefined;
+  end?: number | undefined;
 }
 
 export async function loadCardinality(database: string, asked: Asked, signal: AbortSignal): Promise<Cardinality> {

@@ -1,8 +1,10 @@
 // What the server does: rates since the last look, and counts since its start.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Card, Facts, Share } from "../card";
+import { Card, Facts } from "../card";
+import { DataTable } from "../data_table";
 import { formatValue, plain, type Unit } from "../graph/units";
 import type { Figures } from "../server/figures";
+import { FigureMatrix } from "./matrix";
 
 export function Activity({ figures, error }: { figures: Figures | undefined; error: Error | undefined }) {
   const rates = useRates(figures);
@@ -79,36 +81,22 @@ function Caches({ figures }: { figures: Figures }) {
   });
   return (
     <Card title="Caches">
-      <table class="ranking">
-        <thead>
-          <tr>
-            <th scope="col">Cache</th>
-            <th scope="col" class="number">
-              hits
-            </th>
-            <th scope="col" aria-label="Share of hits" />
-            <th scope="col" class="number">
-              of
-            </th>
-            <th scope="col" class="number">
-              holds
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map(({ name, hits, misses, share, bytes }) => (
-            <tr key={name}>
-              <td>{name}</td>
-              <td class="number">{hits + misses > 0 ? `${plain(Math.round(share * 1000) / 10)} %` : "–"}</td>
-              <td class="share">
-                <Share share={share} />
-              </td>
-              <td class="number">{(hits + misses).toLocaleString("en")}</td>
-              <td class="number">{formatValue(bytes, "bytes")}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <DataTable
+        look="ranking"
+        rows={rows}
+        keyOf={({ name }) => name}
+        columns={[
+          { head: "Cache", cell: ({ name }) => name },
+          {
+            head: "hits",
+            look: "number",
+            cell: ({ hits, misses, share }) => (hits + misses > 0 ? `${plain(Math.round(share * 1000) / 10)} %` : "–"),
+          },
+          { head: "Share of hits", look: "share", cell: ({ share }) => share },
+          { head: "of", look: "count", cell: ({ hits, misses }) => hits + misses },
+          { head: "holds", look: "number", cell: ({ bytes }) => formatValue(bytes, "bytes") },
+        ]}
+      />
     </Card>
   );
 }
@@ -125,70 +113,32 @@ function Memory({ figures }: { figures: Figures }) {
   });
   return (
     <Card title="Memory by share">
-      <table class="ranking">
-        <thead>
-          <tr>
-            <th scope="col">Share</th>
-            <th scope="col" class="number">
-              used
-            </th>
-            <th scope="col" aria-label="Part of the limit" />
-            <th scope="col" class="number">
-              peak
-            </th>
-            <th scope="col" class="number">
-              limit
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {shares.map(({ share, used, limit, peak }) => (
-            <tr key={share}>
-              <td>{share}</td>
-              <td class="number">{formatValue(used, "bytes")}</td>
-              <td class="share">
-                <Share share={used / Math.max(1, limit)} />
-              </td>
-              <td class="number">{formatValue(peak, "bytes")}</td>
-              <td class="number">{formatValue(limit, "bytes")}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <DataTable
+        look="ranking"
+        rows={shares}
+        keyOf={({ share }) => share}
+        columns={[
+          { head: "Share", cell: ({ share }) => share },
+          { head: "used", look: "number", cell: ({ used }) => formatValue(used, "bytes") },
+          { head: "Part of the limit", look: "share", cell: ({ used, limit }) => used / Math.max(1, limit) },
+          { head: "peak", look: "number", cell: ({ peak }) => formatValue(peak, "bytes") },
+          { head: "limit", look: "number", cell: ({ limit }) => formatValue(limit, "bytes") },
+        ]}
+      />
     </Card>
   );
 }
 
 function StoreRequests({ figures }: { figures: Figures }) {
-  const name = "tidelake_store_requests_total";
-  const purposes = [...new Set(figures.all(name).map(({ labels }) => labels["purpose"] ?? ""))];
-  const operations = [...new Set(figures.all(name).map(({ labels }) => labels["operation"] ?? ""))];
   return (
     <Card title="Requests to the store">
-      <table class="ranking">
-        <thead>
-          <tr>
-            <th scope="col">Purpose</th>
-            {operations.map((operation) => (
-              <th key={operation} scope="col" class="number">
-                {operation}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {purposes.map((purpose) => (
-            <tr key={purpose}>
-              <td>{purpose}</td>
-              {operations.map((operation) => (
-                <td key={operation} class="number">
-                  {figures.sum(name, { purpose, operation }).toLocaleString("en")}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <FigureMatrix
+        figures={figures}
+        name="tidelake_store_requests_total"
+        head="Purpose"
+        row="purpose"
+        column="operation"
+      />
     </Card>
   );
 }

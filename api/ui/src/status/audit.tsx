@@ -1,5 +1,6 @@
 // Who changed what, the latest first.
 import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { ServerError, sql } from "../server/http";
 import { formatTime } from "../time/zone";
 import { useData } from "../use_data";
@@ -22,30 +23,24 @@ export function Audit() {
       {data?.length === 0 ? (
         <p class="soft">Nothing was changed yet.</p>
       ) : (
-        <div class="scroll limited" tabIndex={0} role="region" aria-label="Audit">
-          <table class="rows">
-            <thead>
-              <tr>
-                {["Time", "Action", "Token", "Target", "Outcome"].map((name) => (
-                  <th key={name} scope="col">
-                    {name}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {(data ?? []).map((entry, i) => (
-                <tr key={i}>
-                  <td class="nowrap">{formatTime(Date.parse(`${entry.time.slice(0, 23)}Z`), "local").slice(0, 19)}</td>
-                  <td>{entry.action}</td>
-                  <td>{entry.principal}</td>
-                  <td>{entry.target}</td>
-                  <td>{entry.outcome}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable
+          label="Audit"
+          look="rows"
+          limited
+          rows={data ?? []}
+          keyOf={(_, i) => i}
+          columns={[
+            {
+              head: "Time",
+              look: "nowrap",
+              cell: ({ time }) => formatTime(Date.parse(`${time.slice(0, 23)}Z`), "local").slice(0, 19),
+            },
+            { head: "Action", cell: ({ action }) => action },
+            { head: "Token", cell: ({ principal }) => principal },
+            { head: "Target", cell: ({ target }) => target },
+            { head: "Outcome", cell: ({ outcome }) => outcome },
+          ]}
+        />
       )}
     </Card>
   );

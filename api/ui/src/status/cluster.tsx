@@ -1,5 +1,6 @@
 // The processes over the store of this one.
 import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { getJson } from "../server/http";
 import { useData } from "../use_data";
 import { duties, stateOf, type Node } from "./nodes";
@@ -34,37 +35,28 @@ export function Cluster() {
 
 function Nodes({ nodes, own }: { nodes: Node[]; own: string | undefined }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Processes with their states">
-      <table class="rows nodes">
-        <thead>
-          <tr>
-            <th scope="col">Node</th>
-            <th scope="col">State</th>
-            <th scope="col">Roles</th>
-            <th scope="col">Address</th>
-            <th scope="col" class="number">
-              Epoch
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {nodes.map((node) => (
-            <tr key={node.node}>
-              <td class="nowrap">
-                {node.node}
-                {node.node === own && <span class="soft"> this one</span>}
-              </td>
-              <td>
-                <State node={node} />
-              </td>
-              <td>{node.roles.join(", ")}</td>
-              <td>{node.address || <span class="soft">none</span>}</td>
-              <td class="number">{node.epoch.toLocaleString("en")}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      label="Processes with their states"
+      look="rows nodes"
+      rows={nodes}
+      keyOf={({ node }) => node}
+      columns={[
+        {
+          head: "Node",
+          look: "nowrap",
+          cell: ({ node }) => (
+            <>
+              {node}
+              {node === own && <span class="soft"> this one</span>}
+            </>
+          ),
+        },
+        { head: "State", cell: (node) => <State node={node} /> },
+        { head: "Roles", cell: ({ roles }) => roles.join(", ") },
+        { head: "Address", cell: ({ address }) => address || <span class="soft">none</span> },
+        { head: "Epoch", look: "count", cell: ({ epoch }) => epoch },
+      ]}
+    />
   );
 }
 

@@ -1,5 +1,6 @@
 // What databases and tokens may take, and what they take.
 import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { getJson } from "../server/http";
 import { useData } from "../use_data";
 
@@ -19,40 +20,24 @@ export function Limits() {
   );
   return (
     <Card title="Limits and what is taken" error={error} wide>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Limits">
-        <table class="rows">
-          <thead>
-            <tr>
-              <th scope="col">Of</th>
-              <th scope="col" class="number">
-                active series
-              </th>
-              <th scope="col" class="number">
-                samples
-              </th>
-              <th scope="col" class="number">
-                queries now
-              </th>
-              <th scope="col" class="number">
-                throttled
-              </th>
-              <th scope="col">limits</th>
-            </tr>
-          </thead>
-          <tbody>
-            {(data ?? []).map((tenant, i) => (
-              <tr key={i}>
-                <td>{nameOf(tenant)}</td>
-                <td class="number">{tenant.activeSeries?.toLocaleString("en") ?? "–"}</td>
-                <td class="number">{tenant.samples.toLocaleString("en")}</td>
-                <td class="number">{tenant.queries}</td>
-                <td class="number">{tenant.throttled.toLocaleString("en")}</td>
-                <td>{limitsOf(tenant) || <span class="soft">none</span>}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <DataTable
+        label="Limits"
+        look="rows"
+        rows={data ?? []}
+        keyOf={(_, i) => i}
+        columns={[
+          { head: "Of", cell: nameOf },
+          {
+            head: "active series",
+            look: "number",
+            cell: ({ activeSeries }) => activeSeries?.toLocaleString("en") ?? "–",
+          },
+          { head: "samples", look: "count", cell: ({ samples }) => samples },
+          { head: "queries now", look: "count", cell: ({ queries }) => queries },
+          { head: "throttled", look: "count", cell: ({ throttled }) => throttled },
+          { head: "limits", cell: (tenant) => limitsOf(tenant) || <span class="soft">none</span> },
+        ]}
+      />
     </Card>
   );
 }

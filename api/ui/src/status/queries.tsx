@@ -1,26 +1,20 @@
-// The queries that run, longest first, each with a button to stop it, how queries ended, and what classes took.
+// The queries that run, longest first, each with a button to stop it, what those cost that have ended, how these ended,
+// and what classes took.
 import { useState } from "preact/hooks";
-import { Card, Share } from "../card";
+import { Card } from "../card";
+import { DataTable } from "../data_table";
+import { formatSmallDollars } from "../explore/prices";
 import { formatValue } from "../graph/units";
 import type { Figures } from "../server/figures";
-import { getJson, send } from "../server/http";
+import { send } from "../server/http";
+import { loadRunning } from "../server/queries";
 import { useData } from "../use_data";
-
-interface Running {
-  id: number;
-  language: string;
-  database: string;
-  principal: string;
-  class: string;
-  begun_ms: number;
-  running_ms: number;
-  text: string;
-}
+import { FigureMatrix } from "./matrix";
+import { QueryCosts } from "./query_costs";
 
 export function Queries({ figures }: { figures: Figures | undefined }) {
   const { data, error, again } = useData(
-    async (signal) =>
-      (await getJson<Running[]>("/admin/queries", {}, undefined, signal)).sort((a, b) => b.running_ms - a.running_ms),
+    async (signal) => (await loadRunning(signal)).sort((a, b) => b.running_ms - a.running_ms),
     [],
     1000,
   );
@@ -40,48 +34,34 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
         {failed && <p class="error-text">{failed}</p>}
         {data?.length === 0 && <p class="soft">None.</p>}
         {data && data.length > 0 && (
-          <div class="scroll" tabIndex={0} role="region" aria-label="Queries that run">
-            <table class="rows running">
-              <thead>
-                <tr>
-                  <th scope="col">Query</th>
-                  <th scope="col">Language</th>
-                  <th scope="col">Database</th>
-                  <th scope="col">Token</th>
-                  <th scope="col">Class</th>
-                  <th scope="col" class="number">
-                    runs for
-                  </th>
-                  <th scope="col" aria-label="Stop" />
-                </tr>
-              </thead>
-              <tbody>
-                {data.map((query) => (
-                  <tr key={query.id}>
-                    <td>
-                      <code class="cell">{query.text || "–"}</code>
-                    </td>
-                    <td>{query.language}</td>
-                    <td>{query.database}</td>
-                    <td>{query.principal}</td>
-                    <td>{query.class}</td>
-                    <td class="number">{formatValue(query.running_ms / 1000, "seconds")}</td>
-                    <td>
-                      <button
-                        class="small danger"
-                        aria-label={`Stop query ${query.id}`}
-                        onClick={() => void stop(query.id)}
-                      >
-                        Stop
-                      </button>
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <DataTable
+            label="Queries that run"
+            look="rows running"
+            rows={data}
+            keyOf={({ id }) => id}
+            columns={[
+              { head: "Query", cell: ({ text }) => <code class="cell">{text || "–"}</code> },
+              { head: "Language", cell: ({ language }) => language },
+              { head: "Database", cell: ({ database }) => database },
+              { head: "Token", cell: ({ principal }) => principal },
+              { head: "Class", cell: (query) => query.class },
+              { head: "runs for", look: "number", cell: ({ running_ms }) => formatValue(running_ms / 1000, "seconds") },
+              { head: "has read", look: "number", cell: ({ bytes }) => formatValue(bytes, "bytes") },
+              { head: "dollars", look: "number", cell: ({ dollars }) => formatSmallDollars(dollars) },
+              {
+                head: "Stop",
+                look: "tools",
+                cell: ({ id }) => (
+                  <button class="small danger" aria-label={`Stop query ${id}`} onClick={() => void stop(id)}>
+                    Stop
+                  </button>
+                ),
+              },
+            ]}
+          />
         )}
       </Card>
+      <QueryCosts />
       {figures && <Ended figures={figures} />}
       {figures && <Classes figures={figures} />}
     </>
@@ -89,37 +69,16 @@ export function Queries({ figures }: { figures: Figures | undefined }) {
 }
 
 function Ended({ figures }: { figures: Figures }) {
-  const name = "tidelake_queries_ended_total";
-  const languages = [...new Set(figures.all(name).map(({ labels }) => labels["language"] ?? ""))];
-  const outcomes = [...new Set(figures.all(name).map(({ labels }) => labels["outcome"] ?? ""))];
   return (
     <Card title="Ended since the start" wide>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Queries by language and outcome">
-        <table class="ranking">
-          <thead>
-            <tr>
-              <th scope="col">Language</th>
-              {outcomes.map((outcome) => (
-                <th key={outcome} scope="col" class="number">
-                  {outcome.replace("_", " ")}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {languages.map((language) => (
-              <tr key={language}>
-                <td>{language}</td>
-                {outcomes.map((outcome) => (
-                  <td key={outcome} class="number">
-                    {figures.sum(name, { language, outcome }).toLocaleString("en")}
-                  </td>
-                ))}
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <FigureMatrix
+        figures={figures}
+        name="tidelake_queries_ended_total"
+        head="Language"
+        row="language"
+        column="outcome"
+        label="Queries by language and outcome"
+      />
     </Card>
   );
 }
@@ -131,32 +90,17 @@ function Classes({ figures }: { figures: Figures }) {
   const all = classes.reduce((sum, { seconds }) => sum + seconds, 0);
   return (
     <Card title="Processor time by class">
-      <table class="ranking">
-        <thead>
-          <tr>
-            <th scope="col">Class</th>
-            <th scope="col" class="number">
-              since the start
-            </th>
-            <th scope="col" aria-label="Share of all" />
-            <th scope="col" class="number">
-              became heavy
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {classes.map(({ name, seconds }) => (
-            <tr key={name}>
-              <td>{name}</td>
-              <td class="number">{formatValue(seconds, "seconds")}</td>
-              <td class="share">
-                <Share share={all > 0 ? seconds / all : 0} />
-              </td>
-              <td class="number">{heavy(figures, name)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <DataTable
+        look="ranking"
+        rows={classes}
+        keyOf={({ name }) => name}
+        columns={[
+          { head: "Class", cell: ({ name }) => name },
+          { head: "since the start", look: "number", cell: ({ seconds }) => formatValue(seconds, "seconds") },
+          { head: "Share of all", look: "share", cell: ({ seconds }) => (all > 0 ? seconds / all : 0) },
+          { head: "became heavy", look: "number", cell: ({ name }) => heavy(figures, name) },
+        ]}
+      />
     </Card>
   );
 }

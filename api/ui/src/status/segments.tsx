@@ -1,6 +1,7 @@
 // The segments of the database by level, day and table, and how to flush and merge.
 import { useState } from "preact/hooks";
-import { Card, Share } from "../card";
+import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { formatValue } from "../graph/units";
 import { send } from "../server/http";
 import { loadSegments, type Segments as Found, type Sums } from "../server/segments";
@@ -45,47 +46,28 @@ export function Segments({ database }: { database: string }) {
   );
 }
 
-function SumsTable({ head, second, rows }: { head: string; second?: string; rows: [string, Sums, string?][] }) {
-  const most = Math.max(1, ...rows.map(([, sums]) => sums.dataBytes + sums.indexBytes));
+type Row = [name: string, sums: Sums, note?: string];
+
+function SumsTable({ head, second, rows }: { head: string; second?: string; rows: Row[] }) {
+  const bytes = ([, { dataBytes, indexBytes }]: Row) => dataBytes + indexBytes;
+  const most = Math.max(1, ...rows.map(bytes));
   return (
-    <div class="scroll limited" tabIndex={0} role="region" aria-label={`Segments by ${head.toLowerCase()}`}>
-      <table class="ranking">
-        <thead>
-          <tr>
-            <th scope="col">{head}</th>
-            {second && <th scope="col">{second}</th>}
-            <th scope="col" class="number">
-              segments
-            </th>
-            <th scope="col" class="number">
-              rows
-            </th>
-            <th scope="col" class="number">
-              data
-            </th>
-            <th scope="col" class="number">
-              index
-            </th>
-            <th scope="col" aria-label="Share of the largest" />
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map(([name, sums, note], i) => (
-            <tr key={i}>
-              <td>{name}</td>
-              {second && <td class="soft">{note}</td>}
-              <td class="number">{sums.segments.toLocaleString("en")}</td>
-              <td class="number">{sums.rows.toLocaleString("en")}</td>
-              <td class="number">{formatValue(sums.dataBytes, "bytes")}</td>
-              <td class="number">{formatValue(sums.indexBytes, "bytes")}</td>
-              <td class="share">
-                <Share share={(sums.dataBytes + sums.indexBytes) / most} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      label={`Segments by ${head.toLowerCase()}`}
+      look="ranking"
+      limited
+      rows={rows}
+      keyOf={(_, i) => i}
+      columns={[
+        { head, cell: ([name]) => name },
+        second !== undefined && { head: second, look: "soft", cell: ([, , note]) => note },
+        { head: "segments", look: "count", cell: ([, sums]) => sums.segments },
+        { head: "rows", look: "count", cell: ([, sums]) => sums.rows },
+        { head: "data", look: "number", cell: ([, sums]) => formatValue(sums.dataBytes, "bytes") },
+        { head: "index", look: "number", cell: ([, sums]) => formatValue(sums.indexBytes, "bytes") },
+        { head: "Share of the largest", look: "share", cell: (row) => bytes(row) / most },
+      ]}
+    />
   );
 }
 

@@ -1,6 +1,7 @@
 // The tokens of the server: who has which rights, and how to make and revoke them.
 import { useState } from "preact/hooks";
 import { Card } from "../card";
+import { DataTable } from "../data_table";
 import { getJson, send } from "../server/http";
 import { formatTime } from "../time/zone";
 import { useData } from "../use_data";
@@ -44,46 +45,39 @@ export function Tokens() {
       {data?.length === 0 ? (
         <p class="soft">There are no tokens.</p>
       ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Tokens">
-          <table class="rows">
-            <thead>
-              <tr>
-                {["Name", "Allows", "Expires", "Last used", "Made"].map((name) => (
-                  <th key={name} scope="col">
-                    {name}
-                  </th>
-                ))}
-                <th scope="col" aria-label="Revoke" />
-              </tr>
-            </thead>
-            <tbody>
-              {(data ?? []).map((token) => (
-                <tr key={token.id}>
-                  <td>{token.name}</td>
-                  <td>
-                    {token.permissions
-                      .map(({ resource_names, actions }) => `${resource_names.join(", ")}: ${actions.join(", ")}`)
-                      .join("; ")}
-                  </td>
-                  <td class="nowrap">{shown(token.expiry, "never")}</td>
-                  <td class="nowrap">{shown(token.last_used_at, "–")}</td>
-                  <td class="nowrap">{shown(token.created_at, "–")}</td>
-                  <td>
-                    {asked === token.name ? (
-                      <button class="small danger" onClick={() => void revoke(token.name)}>
-                        Really revoke
-                      </button>
-                    ) : (
-                      <button class="small" aria-label={`Revoke ${token.name}`} onClick={() => setAsked(token.name)}>
-                        Revoke
-                      </button>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable
+          label="Tokens"
+          look="rows"
+          rows={data ?? []}
+          keyOf={({ id }) => id}
+          columns={[
+            { head: "Name", cell: ({ name }) => name },
+            {
+              head: "Allows",
+              cell: ({ permissions }) =>
+                permissions
+                  .map(({ resource_names, actions }) => `${resource_names.join(", ")}: ${actions.join(", ")}`)
+                  .join("; "),
+            },
+            { head: "Expires", look: "nowrap", cell: ({ expiry }) => shown(expiry, "never") },
+            { head: "Last used", look: "nowrap", cell: ({ last_used_at }) => shown(last_used_at, "–") },
+            { head: "Made", look: "nowrap", cell: ({ created_at }) => shown(created_at, "–") },
+            {
+              head: "Revoke",
+              look: "tools",
+              cell: ({ name }) =>
+                asked === name ? (
+                  <button class="small danger" onClick={() => void revoke(name)}>
+                    Really revoke
+                  </button>
+                ) : (
+                  <button class="small" aria-label={`Revoke ${name}`} onClick={() => setAsked(name)}>
+                    Revoke
+                  </button>
+                ),
+            },
+          ]}
+        />
       )}
     </Card>
   );

@@ -1,5 +1,6 @@
 // How the server does: health, cluster, storage, queries, memory, limits, tokens, settings.
-import { go } from "../address";
+import { fieldsOf, go } from "../address";
+import { partOf, Tabs } from "../tabs";
 import { useData } from "../use_data";
 import { Figures, loadFigures } from "../server/figures";
 import { Activity } from "./activity";
@@ -25,23 +26,16 @@ const EVERY_MS = 5000;
 
 export function StatusView({ fields }: { fields: URLSearchParams }) {
   const database = fields.get("db") ?? "default";
-  const asked = fields.get("part") ?? "overview";
-  const part: Part = asked in PARTS ? (asked as Part) : "overview";
+  const part = partOf(PARTS, fields.get("part"), "overview");
   const figures = useData<Figures>(loadFigures, [], EVERY_MS);
   const show = (next: Part) => {
-    const to = new URLSearchParams(database === "default" ? {} : { db: database });
+    const to = fieldsOf(database);
     if (next !== "overview") to.set("part", next);
     go("status", to);
   };
   return (
     <main class="status" id="main">
-      <div class="tabs" role="tablist" aria-label="Parts of the status">
-        {(Object.keys(PARTS) as Part[]).map((name) => (
-          <button key={name} role="tab" aria-selected={part === name} onClick={() => show(name)}>
-            {PARTS[name]}
-          </button>
-        ))}
-      </div>
+      <Tabs label="Parts of the status" parts={PARTS} chosen={part} onChoose={(next) => show(next)} />
       <div class="cards">
         {part === "overview" && <Health figures={figures.data} database={database} />}
         {part === "overview" && <Activity figures={figures.data} error={figures.error} />}

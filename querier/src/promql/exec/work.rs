@@ -160,7 +160,7 @@ impl Work {
     ) -> Self {
         Self {
             grid,
-            meter: ReadMeter::new(options.max_read_bytes, Vec::new()),
+            meter: options.lane.meter(options.max_read_bytes),
             request_price: options.request_price,
             is_profiled,
             drops_names_late: options.experimental,
