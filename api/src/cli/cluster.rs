@@ -33,14 +33,17 @@ pub async fn run(args: &ClusterArgs, out: &mut dyn Write) -> anyhow::Result<u8> 
         Format::Json => writeln!(out, "{:#}", Value::from(nodes.clone()))?,
         Format::Table => writeln!(out, "{}", table(nodes))?,
     }
+    Ok(u8::from(is_incomplete(nodes)))
+}
+
+/// Whether a process that takes writes is dead, or so old that nobody can ask it.
+fn is_incomplete(nodes: &[Value]) -> bool {
     let writes = |node: &Value| {
         let mut roles = node["roles"].as_array().into_iter().flatten();
         roles.any(|role| role == "ingest")
     };
-    let is_missing = nodes
-        .iter()
-        .any(|node| (node["state"] == "dead" || node["state"] == "older") && writes(node));
-    Ok(u8::from(is_missing))
+    let is_silent = |node: &Value| node["state"] == "dead" || node["state"] == "older";
+    nodes.iter().any(|node| is_silent(node) && writes(node))
 }
 
 fn table(nodes: &[Value]) -> String {
@@ -81,5 +84,19 @@ mod tests {
             .collect();
         assert_eq!(words[1], ["ing-0", "alive", "ingest", "a:1", "3"]);
         assert_eq!(words[2], ["qry-0", "dead", "query,compact", "b:2", "1"]);
+    }
+
+    #[test]
+    fn ingesters_that_cannot_be_asked_are_told_by_the_exit_code() {
+        let of = |state, role| json!({ "state": state, "roles": [role] });
+        for (state, role, expected) in [
+            ("alive", "ingest", false),
+            ("dead", "query", false),
+            ("dead", "ingest", true),
+            ("older", "ingest", true),
+        ] {
+            let nodes = [of("alive", "query"), of(state, role)];
+            assert_eq!(is_incomplete(&nodes), expected, "{state} {role}");
+        }
     }
 }
