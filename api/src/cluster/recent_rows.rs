@@ -1,7 +1,7 @@
 //! What all ingesters have in no segment yet.
 //!
-//! With its rows ([`super::node_rows`]) an ingester says which commit it knows: rows that it let go before are in segments that this
-//! commit has, and the catalog is followed up to it before anything is read.
+//! With its rows (`node_rows`) an ingester says which commit it knows: rows that it let go before are
+//! in segments that this commit has, and the catalog is followed up to it before anything is read.
 
 use std::sync::Arc;
 use std::time::Duration;
