@@ -828,7 +828,10 @@ pub(crate) fn catalog_error(error: CatalogError) -> IngestError {
     match error {
         CatalogError::Fenced { .. } => IngestError::Fenced(error.to_string()),
         CatalogError::Refused(_) => IngestError::BadRequest(error.to_string()),
-        CatalogError::Store(_) => IngestError::unavailable(error),
+        // Another process will take it.
+        CatalogError::Store(_)
+        | CatalogError::NotRegistered
+        | CatalogError::OtherStore { .. } => IngestError::unavailable(error),
         _ => IngestError::Internal(error.to_string()),
     }
 }
