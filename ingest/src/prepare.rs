@@ -829,9 +829,20 @@ pub(crate) fn catalog_error(error: CatalogError) -> IngestError {
         CatalogError::Fenced { .. } => IngestError::Fenced(error.to_string()),
         CatalogError::Refused(_) => IngestError::BadRequest(error.to_string()),
         // Another process will take it.
-        CatalogError::Store(_)
-        | CatalogError::NotRegistered
-        | CatalogError::OtherStore { .. } => IngestError::unavailable(error),
+        CatalogError::Store(_) | CatalogError::NotRegistered | CatalogError::OtherStore { .. } => {
+            IngestError::unavailable(error)
+        }
         _ => IngestError::Internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_left_asks_for_another_try() {
+        let left = catalog_error(CatalogError::NotRegistered);
+        assert!(matches!(left, IngestError::Unavailable { .. }), "{left:?}");
     }
 }
