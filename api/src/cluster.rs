@@ -265,10 +265,11 @@ impl Cluster {
     }
 
     /// Whether the node of this process was adopted, and not taken over by another process of its
-    /// name. The call waits for the end of the adoption, at most for `patience`: a process that begins
-    /// anew before is right as well, as it takes the rest of its log over from whoever adopts it.
+    /// name. The call waits for the end of the adoption, at most for `patience`. A process may begin
+    /// anew before that: its next epoch fences the adopting process.
     pub async fn until_adopted(&self, patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
+        let mut is_adopted = false;
         while Instant::now() < give_up {
             if let Ok(snapshot) = self.refresh().await {
                 let Some(own) = snapshot.node(&self.node) else {
@@ -284,10 +285,11 @@ impl Cluster {
                 {
                     return false;
                 }
+                is_adopted = true;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        true
+        is_adopted
     }
 
     /// Whether this process is about to stop.
@@ -324,7 +326,7 @@ impl Cluster {
         let are_all_new = snapshot.all_know(knows::CLOCK_ORDER);
         let others_write = are_all_new && !self.other_writers(&snapshot).is_empty();
         self.others_write.store(others_write, Ordering::SeqCst);
-        if !are_all_new && !self.has_older.swap(true, Ordering::SeqCst) {
+        if !self.has_older.swap(!are_all_new, Ordering::SeqCst) && !are_all_new {
             let nodes = self.older(&snapshot).map(|node| &node.name);
             tracing::warn!(
                 nodes = ?nodes.collect::<Vec<_>>(),
@@ -333,16 +335,13 @@ impl Cluster {
                  several processes is that of their flushes"
             );
         }
-        if are_all_new {
-            self.has_older.store(false, Ordering::SeqCst);
-        }
     }
 
     /// Follows the catalog to its end.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, CatalogError> {
         let began = Instant::now();
         let snapshot = self.catalog.refresh().await?;
-        // Whoever finds the catalog fresh also finds who writes.
+        // A catalog that counts as fresh has been looked at for other ingesters.
         self.look_at_catalog();
         let mut followed = self.followed.lock();
         *followed = followed.max(began);
@@ -568,8 +567,8 @@ impl Cluster {
         self.members.is_adopted(node)
     }
 
-    /// Nodes of programs that are so old that others cannot ask them. Until they have left, nobody
-    /// writes what they could not read.
+    /// Nodes whose program does not know the calls between processes. Until they leave, segments
+    /// and logs get no clock orders, which such programs cannot read.
     fn older<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Node>> {
         snapshot.nodes().filter(|node| {
             !node.has_left && node.roles != Roles::NONE && node.knows < knows::CLOCK_ORDER

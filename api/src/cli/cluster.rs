@@ -36,7 +36,7 @@ pub async fn run(args: &ClusterArgs, out: &mut dyn Write) -> anyhow::Result<u8> 
     Ok(u8::from(is_incomplete(nodes)))
 }
 
-/// Whether a process that takes writes is dead, or so old that nobody can ask it.
+/// Whether an ingester is dead, or its program is too old to answer the others.
 fn is_incomplete(nodes: &[Value]) -> bool {
     let writes = |node: &Value| {
         let mut roles = node["roles"].as_array().into_iter().flatten();

@@ -60,7 +60,7 @@ impl Cluster {
                 node.address
             ));
         }
-        // Whoever asked may go away: what has begun goes on.
+        // The adoption goes on when its client goes away.
         let (cluster, node) = (Arc::clone(self), Arc::clone(node));
         let adopted = tokio::spawn(async move { cluster.adopt(&node).await });
         adopted.await.map_err(|error| error.to_string())?
