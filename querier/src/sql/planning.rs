@@ -63,7 +63,8 @@ impl Planners {
     {
         let planners = match &self.0.0 {
             Some(planners) if !environment.is_simulated() => planners,
-            _ => return work().await,
+            // On the heap: else every future above would have the room of all planning in it.
+            _ => return Box::pin(work()).await,
         };
         let runtime = threads.cloned().unwrap_or_else(Handle::current);
         let (mut answer, question) = oneshot::channel();
@@ -82,5 +83,24 @@ impl Planners {
         question
             .await
             .unwrap_or_else(|_| Err(SqlError::Unavailable("the server stops".to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session of a client is a chain of some thirty futures, each with the room of the next in
+    /// it, and a build without optimization copies that room at each link.
+    #[test]
+    fn what_waits_for_planning_has_no_room_for_it() {
+        let planners = Planners::new().unwrap();
+        let environment = Environment::default();
+        let waiting = planners.run(&environment, None, || async {
+            let room = [1_u8; 100_000];
+            tokio::task::yield_now().await;
+            Ok(room.len())
+        });
+        assert!(size_of_val(&waiting) < 2048, "{}", size_of_val(&waiting));
     }
 }

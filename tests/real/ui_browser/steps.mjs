@@ -282,7 +282,9 @@ const steps = {
     const bytes = page.getByRole("region", { name: "Metrics by bytes on the store" });
     const [first] = data.storedBytesByMetricName;
     assert.ok(first.value > 1000, JSON.stringify(first));
-    const cells = await bytes.locator("tbody tr").first().locator("td").allInnerTexts();
+    const row = bytes.locator("tbody tr").first();
+    await row.getByText(first.name, { exact: true }).waitFor();
+    const cells = await row.locator("td").allInnerTexts();
     assert.equal(cells[0], first.name);
     assert.match(`${cells[1]} ${cells[2]}`, /^[\d.]+ [KM]iB (\$|< \$)/);
     const samples = page.getByRole("region", { name: "Metrics by samples" });
