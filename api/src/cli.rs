@@ -1,6 +1,6 @@
-//! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store; `status`,
-//! `cluster` and `import` ask a running server; `query`, `sql` and `export` do, or read a store; `pull`
-//! reads one.
+//! The command line. `serve`, `catalog dump`, `verify`, `doctor` and `token` work on a store;
+//! `status`, `cluster` and `import` ask a running server; `query`, `sql` and `export` do, or read a
+//! store; `pull` reads one.
 mod cluster;
 mod doctor;
 mod export;
@@ -56,15 +56,17 @@ enum Command {
     Token(TokenCommand),
     /// Check everything on the store and report what is damaged; reads only, also beside a server
     Verify(ConfigArgs),
-    /// Check a store before or beside a server: what it can, rights, clock, speed, orphans, its price
+    /// Check a store before or beside a server: what it can, rights, clock, speed, orphans, its
+    /// price
     Doctor(DoctorArgs),
-    /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps of
-    /// promtool, line protocol, CSV, Parquet
+    /// Import files into a running server: OpenMetrics, Prometheus' text format, its storage, dumps
+    /// of promtool, line protocol, CSV, Parquet
     Import(ImportArgs),
     /// Export what a running server, or a store without one, holds: OpenMetrics, line protocol,
     /// Parquet, CSV, JSON lines
     Export(ExportArgs),
-    /// Copy a time range of tables or series from a store into a folder that a local server then serves
+    /// Copy a time range of tables or series from a store into a folder that a local server then
+    /// serves
     Pull(PullArgs),
     /// Ask a running server, or a store without one, in PromQL: a table, CSV, JSON or a graph
     Query(QueryArgs),

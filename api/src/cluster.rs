@@ -1,8 +1,8 @@
 //! Processes that share a store: who they are, which of them live, and what one asks another.
 //!
 //! The catalog has all nodes with their roles and addresses (`RegisterNode`). What they ask each
-//! other goes over HTTP (`messages`), with a secret that is an object of the store: whoever may read
-//! the store may ask.
+//! other goes over HTTP (`messages`), with a secret that is an object of the store: whoever may
+//! read the store may ask.
 //!
 //! - `members`: a node lives as long as it answers, or changes its lease, an object of the store.
 //!   That is judged by the asking process's own clock, from change to change.
@@ -14,11 +14,11 @@
 //! # Freshness
 //!
 //! A process answers queries and takes writes only on a catalog that it has followed within the
-//! time of a lease ([`Cluster::refresh_if_stale`]). A new ingester acknowledges nothing before every
-//! other process has said that it knows it, or that time and half of it again is over
-//! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges. In the
-//! same way a request that creates, drops or deletes is answered when all other processes know it
-//! (`Cluster::announce`): nobody writes into a table that is gone.
+//! time of a lease ([`Cluster::refresh_if_stale`]). A new ingester acknowledges nothing before
+//! every other process has said that it knows it, or that time and half of it again is over
+//! ([`Cluster::until_known`]). So no process that answers misses an ingester that acknowledges. In
+//! the same way a request that creates, drops or deletes is answered when all other processes know
+//! it (`Cluster::announce`): nobody writes into a table that is gone.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -219,8 +219,8 @@ impl Cluster {
         self.roles
     }
 
-    /// Starts the ingester of this process: it replays the node's log while the other processes get to
-    /// know this one. From now on this process adopts nodes that are dead.
+    /// Starts the ingester of this process: it replays the node's log while the other processes get
+    /// to know this one. From now on this process adopts nodes that are dead.
     ///
     /// # Errors
     /// If the log cannot be replayed.
@@ -265,8 +265,8 @@ impl Cluster {
     }
 
     /// Whether the node of this process was adopted, and not taken over by another process of its
-    /// name. The call waits for the end of the adoption, at most for `patience`. A process may begin
-    /// anew before that: its next epoch fences the adopting process.
+    /// name. The call waits for the end of the adoption, at most for `patience`. A process may
+    /// begin anew before that: its next epoch fences the adopting process.
     pub async fn until_adopted(&self, patience: Duration) -> bool {
         let give_up = Instant::now() + patience;
         let mut is_adopted = false;
@@ -377,8 +377,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Before a query: the catalog as it is known to all that acknowledge writes, and as it is now if
-    /// one of them does not tell.
+    /// Before a query: the catalog as it is known to all that acknowledge writes, and as it is now
+    /// if one of them does not tell.
     pub async fn meet(&self) -> Result<(), CatalogError> {
         self.refresh_if_stale().await?;
         let writers = self.other_writers(&self.catalog.snapshot());
@@ -470,7 +470,8 @@ impl Cluster {
         self.members.is_dead(node, self.lease)
     }
 
-    /// Returns when every other process knows this one, or would find it before it answers anything.
+    /// Returns when every other process knows this one, or would find it before it answers
+    /// anything.
     pub async fn until_known(&self) {
         let sequence = self.catalog.snapshot().sequence();
         let left = self.tell(sequence, self.lease + self.lease / 2).await;
@@ -482,8 +483,8 @@ impl Cluster {
         }
     }
 
-    /// Returns when every other process knows a commit, or would find it before it answers anything.
-    /// What is not urgent is left to those that do not answer at once.
+    /// Returns when every other process knows a commit, or would find it before it answers
+    /// anything. What is not urgent is left to those that do not answer at once.
     async fn announce(&self, sequence: u64, is_urgent: bool) {
         let patience = match is_urgent {
             true => self.lease,
@@ -492,8 +493,8 @@ impl Cluster {
         self.tell(sequence, patience).await;
     }
 
-    /// Tells every other process of a commit, again and again for so long; returns those that live and
-    /// have not said that they know it.
+    /// Tells every other process of a commit, again and again for so long; returns those that live
+    /// and have not said that they know it.
     async fn tell(&self, sequence: u64, patience: Duration) -> Vec<Arc<Node>> {
         let began = Instant::now();
         let mut pending = self.others(&self.catalog.snapshot());
@@ -549,8 +550,8 @@ impl Cluster {
         }
     }
 
-    /// Writes what the server records about itself at a process that takes writes, for one that takes
-    /// none.
+    /// Writes what the server records about itself at a process that takes writes, for one that
+    /// takes none.
     pub async fn record_elsewhere(&self, record: &Recorded) -> Result<(), String> {
         let mut last = self.who_has(Roles::INGEST);
         for node in self.other_writers(&self.catalog.snapshot()) {

@@ -206,8 +206,8 @@ pub struct Config {
     pub otlp_type_and_unit_labels: bool,
     /// What becomes of OTLP's points that count since the point before.
     pub otlp_delta: OtlpDelta,
-    /// How often the server measures itself, for the metrics of the database `_internal`; 0 is never.
-    /// Shorter: more points and, on S3, more requests to the store.
+    /// How often the server measures itself, for the metrics of the database `_internal`; 0 is
+    /// never. Shorter: more points and, on S3, more requests to the store.
     pub self_monitoring_interval_ms: u64,
     /// Time that running requests get to finish when the server stops.
     pub shutdown_timeout_ms: u64,

@@ -1,9 +1,9 @@
-//! HTTP: connections (`connections`, `tls`), which path belongs to which handler (`router`), what every
-//! request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests are read (`body`,
-//! `params`, `database`) and answers written (`error`, `paced_body`, `write_timeout`, `json_stream`).
-//! `grpc` is how methods of gRPC become paths of the same router.
-//! `admin`, `queries` and `metrics` answer what belongs to no other protocol, `openapi` describes all of it, `cluster` what other processes of
-//! the store ask.
+//! HTTP: connections (`connections`, `tls`), which path belongs to which handler (`router`), what
+//! every request passes on its way (`malformed`, `origin`, `authenticate`, `panics`), how requests
+//! are read (`body`, `params`, `database`) and answers written (`error`, `paced_body`,
+//! `write_timeout`, `json_stream`). `grpc` is how methods of gRPC become paths of the same router.
+//! `admin`, `queries` and `metrics` answer what belongs to no other protocol, `openapi` describes
+//! all of it, `cluster` what other processes of the store ask.
 
 pub mod app;
 pub mod body;

@@ -14,10 +14,10 @@
 //!    to theirs. [`ui`]: the web page, which is files.
 //! 5. [`service`]: authorizes, admits, limits and answers the requests of all of them.
 //!
-//! Invariants: no handler answers 2xx to a write before the ingester says that it is durable; nothing
-//! of a database is read, written or changed without an [`Access`](service::context::Access) to it;
-//! every 503 carries `Retry-After`; an answer that breaks off in the middle ends the connection
-//! instead of looking complete.
+//! Invariants: no handler answers 2xx to a write before the ingester says that it is durable;
+//! nothing of a database is read, written or changed without an
+//! [`Access`](service::context::Access) to it; every 503 carries `Retry-After`; an answer that
+//! breaks off in the middle ends the connection instead of looking complete.
 pub mod cli;
 pub mod cluster;
 pub mod collectd;

@@ -146,8 +146,8 @@ fn start_http(
 /// Where PostgreSQL's protocol is spoken if nothing else is said.
 const DEFAULT_PG_LISTEN: &str = "127.0.0.1:5433";
 
-/// Binds the port of PostgreSQL's protocol. The usual one may be taken by another server, which is no
-/// reason not to start.
+/// Binds the port of PostgreSQL's protocol. The usual one may be taken by another server, which is
+/// no reason not to start.
 async fn bind_pg(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let asked = config.pg_listen.as_deref();
     let place = asked.unwrap_or(DEFAULT_PG_LISTEN);

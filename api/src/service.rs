@@ -1,5 +1,5 @@
-//! What a request of any protocol comes to: who asks is checked, admitted, limited and answered here,
-//! once for all protocols. Nothing in here knows HTTP or gRPC.
+//! What a request of any protocol comes to: who asks is checked, admitted, limited and answered
+//! here, once for all protocols. Nothing in here knows HTTP or gRPC.
 //!
 //! In the order in which a request meets them:
 //!
@@ -185,8 +185,8 @@ impl Service {
         ))
     }
 
-    /// Computes a part of a query on the threads for it, and stops when this future is dropped: what
-    /// holds a processor for long must not hold up connections.
+    /// Computes a part of a query on the threads for it, and stops when this future is dropped:
+    /// what holds a processor for long must not hold up connections.
     pub async fn compute<T: Send + 'static, E: Into<ServiceError> + Send + 'static>(
         &self,
         lane: &Lane,

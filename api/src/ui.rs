@@ -1,6 +1,7 @@
 //! The web page: static files that are built from `api/ui/` and are a part of the program.
 //!
-//! The page has nothing of the databases in it, so that it needs no token; what it asks the server for does.
+//! The page has nothing of the databases in it, so that it needs no token; what it asks the server
+//! for does.
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +20,8 @@ use ring::digest::{SHA256, digest};
 
 use crate::http::app::App;
 
-/// Scripts and styles are files of this server and nothing else, and no other page may show this one.
+/// Scripts and styles are files of this server and nothing else, and no other page may show this
+/// one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";

@@ -36,8 +36,8 @@ pub(crate) async fn list(store: &Store) -> Result<Vec<u64>, StoreError> {
     Ok(sequences)
 }
 
-/// The newest state that can be read and is wanted, the empty one if there is none; and the sequence
-/// of the newest checkpoint that there is.
+/// The newest state that can be read and is wanted, the empty one if there is none; and the
+/// sequence of the newest checkpoint that there is.
 pub(crate) async fn load(
     store: &Store,
     is_wanted: impl Fn(&Snapshot) -> bool,

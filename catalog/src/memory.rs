@@ -71,8 +71,8 @@ impl Share {
         }
     }
 
-    /// Whether its limit shrinks by the memory that is in no share: what it holds can be computed or
-    /// read again.
+    /// Whether its limit shrinks by the memory that is in no share: what it holds can be computed
+    /// or read again.
     fn yields(self) -> bool {
         matches!(self, Share::Queries | Share::Caches | Share::Merges)
     }

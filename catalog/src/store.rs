@@ -100,8 +100,8 @@ impl StoreError {
         matches!(self, Self::Full { .. } | Self::Unavailable { .. })
     }
 
-    /// What to do about a refusal that no repetition heals: codes of S3 that tell of settings, in an
-    /// error of any kind. A store that is still starting may answer the same for a moment.
+    /// What to do about a refusal that no repetition heals: codes of S3 that tell of settings, in
+    /// an error of any kind. A store that is still starting may answer the same for a moment.
     pub fn advice(&self) -> Option<&'static str> {
         let (Self::Unavailable { reason, .. } | Self::Other { reason, .. }) = self else {
             return None;
@@ -299,8 +299,8 @@ impl Store {
         self.folder.as_deref()
     }
 
-    /// This store as of the commit `sequence` of its catalog, without logs and leases. What is put or
-    /// deleted from now on stays in memory: nothing below is changed.
+    /// This store as of the commit `sequence` of its catalog, without logs and leases. What is put
+    /// or deleted from now on stays in memory: nothing below is changed.
     pub fn frozen_at(&self, sequence: u64) -> Self {
         let (below, prefix) = (Arc::clone(&self.inner), self.prefix.clone());
         Self {
@@ -321,7 +321,8 @@ impl Store {
         }
     }
 
-    /// Opens `memory:`, `s3://bucket/prefix`, `file:///folder` or a folder, which is created if it is not there.
+    /// Opens `memory:`, `s3://bucket/prefix`, `file:///folder` or a folder, which is created if it
+    /// is not there.
     ///
     /// No request is made to S3: a store that is down does not prevent opening it.
     pub fn open(address: &str, s3: &S3Settings) -> Result<Self, StoreError> {

@@ -82,8 +82,8 @@ pub struct CompactorOptions {
 }
 
 /// Memory of a merge: the series of a part, two units and a row group, whatever it merges, and for
-/// each series of an input its place in the index of the result. Series of wide tables are in memory
-/// all at a time.
+/// each series of an input its place in the index of the result. Series of wide tables are in
+/// memory all at a time.
 const MERGE_BYTES: usize = 128 << 20;
 const SERIES_BYTES: usize = 64;
 const WIDE_SERIES_BYTES: usize = 300;

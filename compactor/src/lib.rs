@@ -2,7 +2,8 @@
 //!
 //! [`policy`] decides, from the catalog's state alone, which segments of one table and day belong
 //! together; `merge` reads them by series runs and writes their successor; [`compactor`] commits
-//! it, on [`MergeThreads`] and in the order of `turns`; [`garbage`] later deletes what nothing names any more. What is damaged is in [`quarantine`].
+//! it, on [`MergeThreads`] and in the order of `turns`; [`garbage`] later deletes what nothing
+//! names any more. What is damaged is in [`quarantine`].
 //!
 //! Invariants:
 //! - whatever stays and shares times with the inputs of a merge is newer than all of them or older

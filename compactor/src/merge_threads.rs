@@ -1,5 +1,5 @@
-//! The threads that merges compute on, chosen anew for each unit: merges that nobody waits for leave
-//! the processors to queries, and those that writes wait for do not.
+//! The threads that merges compute on, chosen anew for each unit: merges that nobody waits for
+//! leave the processors to queries, and those that writes wait for do not.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;

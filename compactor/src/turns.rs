@@ -1,8 +1,8 @@
 //! Whose merge goes on: one at a time, as two would only share the machine.
 //!
-//! A full merge of what there is may take hours, and meanwhile what is flushed piles up until writes
-//! have to wait. So a full merge gives way between two of its units to what pays in the long run. It
-//! stays in memory meanwhile, its inputs are held, and it goes on where it was.
+//! A full merge of what there is may take hours, and meanwhile what is flushed piles up until
+//! writes have to wait. So a full merge gives way between two of its units to what pays in the long
+//! run. It stays in memory meanwhile, its inputs are held, and it goes on where it was.
 
 use std::collections::HashSet;
 use std::mem;

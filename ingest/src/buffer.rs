@@ -114,8 +114,8 @@ impl Buffer {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Appends rows of one table that were written together. Calls come in the order of the log, one
-    /// at a time.
+    /// Appends rows of one table that were written together. Calls come in the order of the log,
+    /// one at a time.
     pub fn append(
         &self,
         name: &TableName,

@@ -158,8 +158,8 @@ impl FieldColumn {
     /// Appends the column of further rows, of which the first is row `before`.
     pub fn append(&mut self, other: Self, before: usize) {
         let (name, kind) = (&self.name, self.kind);
-        // The schema fixes a column's kind before its rows come here. They are acknowledged when they
-        // are in the buffer, so that a value that cannot be there must not pass in silence.
+        // The schema fixes a column's kind before its rows come here. They are acknowledged when
+        // they are in the buffer, so that a value that cannot be there must not pass in silence.
         assert!(
             self.values.append(other.values),
             "field {name:?} is {kind:?} in the buffer, and a request brings another kind of it"

@@ -102,8 +102,8 @@ pub struct IngestOptions {
     pub labels: LabelLimits,
     /// How OTLP is translated.
     pub otlp: crate::otlp::Settings,
-    /// How often to look whether another process took this node over; never if somebody else follows
-    /// the catalog, whose news are looked at in any case.
+    /// How often to look whether another process took this node over; never if somebody else
+    /// follows the catalog, whose news are looked at in any case.
     pub fence_check_interval: Option<Duration>,
     /// The write-ahead log.
     pub wal: WalOptions,

@@ -13,10 +13,10 @@ use crate::series_registry::SeriesRegistry;
 
 type Key = (TableName, LabelLimits);
 
-/// One registry per table and limits of labels: a series that is known is taken without a look at its
-/// labels, so it must have been held to the same limits. Series that are gone would fill it for ever, so a registry that has
-/// grown large is replaced by an empty one ([`renew`](Self::renew)); rows that were read with the
-/// old one keep it alive.
+/// One registry per table and limits of labels: a series that is known is taken without a look at
+/// its labels, so it must have been held to the same limits. Series that are gone would fill it for
+/// ever, so a registry that has grown large is replaced by an empty one ([`renew`](Self::renew));
+/// rows that were read with the old one keep it alive.
 #[derive(Debug)]
 pub struct Registries {
     tables: RwLock<HashMap<Key, Arc<SeriesRegistry>>>,
@@ -106,10 +106,10 @@ impl Registries {
         quotas.retain(|database, _| tables.keys().any(|(name, _)| name.database == *database));
     }
 
-    /// Replaces registries that are more than three quarters full, those of databases that have nearly
-    /// as many series as they may, and all if together they take
-    /// more than half of the memory that there is for rows and series; whether there were any.
-    /// Series that still come register again. Rows that are not in segments yet keep theirs.
+    /// Replaces registries that are more than three quarters full, those of databases that have
+    /// nearly as many series as they may, and all if together they take more than half of the
+    /// memory that there is for rows and series; whether there were any. Series that still come
+    /// register again. Rows that are not in segments yet keep theirs.
     pub fn renew(&self) -> bool {
         let mut tables = self.tables.write();
         let before = tables.len();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Series are forgotten no sooner after they were the last time: a flush can be asked for at any time,
-/// and would make room for others each time.
+/// Series are forgotten no sooner after they were the last time: a flush can be asked for at any
+/// time, and would make room for others each time.
 const LEAST_ACTIVE: Duration = Duration::from_secs(300);
 
 /// Counts the series of all registries of a database. They are forgotten when their registry is,

@@ -2,11 +2,12 @@
 //! labels.
 //!
 //! A client sends the label section of a series in the same bytes every time. The registry
-//! therefore remembers sections as received ("spellings") by a hash of 128 bits: no label of a known
-//! one is parsed and no string built. Only an unknown spelling is parsed, brought into canonical
-//! form and looked up by its labels, so that another spelling of a known series gives the same
-//! number. The bytes are not kept to be compared: of a billion spellings two have one hash with a
-//! probability of 1.5e-21, and who sends a spelling to meet another's series can name that series.
+//! therefore remembers sections as received ("spellings") by a hash of 128 bits: no label of a
+//! known one is parsed and no string built. Only an unknown spelling is parsed, brought into
+//! canonical form and looked up by its labels, so that another spelling of a known series gives the
+//! same number. The bytes are not kept to be compared: of a billion spellings two have one hash
+//! with a probability of 1.5e-21, and who sends a spelling to meet another's series can name that
+//! series.
 //!
 //! Series are only ever added. Their numbers hold for the life of the process, not on disk; files
 //! name a series by [`Series::id`]. Two label sets with one id must never be mixed: the one that

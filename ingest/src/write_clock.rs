@@ -1,5 +1,5 @@
-//! Gives every request of the write-ahead log its place in the order of all writes: a group gets the
-//! order of its first request, and each next one is a microsecond later.
+//! Gives every request of the write-ahead log its place in the order of all writes: a group gets
+//! the order of its first request, and each next one is a microsecond later.
 //!
 //! An order is a reading of a hybrid logical clock: microseconds since 1970, shifted, so that the
 //! lowest bits tell nodes apart that read the same microsecond. A node's clock never goes back, and
@@ -33,8 +33,8 @@ pub trait Peers: Debug + Send + Sync {
     /// Whether there are any: then rows keep their orders, as those of others lie between them.
     fn are_there(&self) -> bool;
 
-    /// What has to be waited for before rows are prepared, if this process may have missed that others
-    /// dropped their table.
+    /// What has to be waited for before rows are prepared, if this process may have missed that
+    /// others dropped their table.
     fn catch_up(&self) -> Option<BoxFuture<'static, Result<(), String>>> {
         None
     }

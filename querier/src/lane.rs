@@ -129,8 +129,8 @@ impl Lane {
         }
     }
 
-    /// How long the query has computed so far, without operators of SQL that do so in tasks of their
-    /// own.
+    /// How long the query has computed so far, without operators of SQL that do so in tasks of
+    /// their own.
     pub fn computing(&self) -> Duration {
         Duration::from_nanos(self.taken.nanos.load(Ordering::Relaxed))
     }

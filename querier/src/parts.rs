@@ -5,7 +5,8 @@
 //! the tables ([`State`]), so that it finds the same series, and computes its range as far as
 //! that goes. What comes back are frames.
 //!
-//! Whoever asks must be able to do it all itself: another process may be gone, or of another version.
+//! Whoever asks must be able to do it all itself: another process may be gone, or of another
+//! version.
 
 #[cfg(test)]
 mod tests;
@@ -83,7 +84,8 @@ pub trait Workers: std::fmt::Debug + Send + Sync {
     fn has_any(&self) -> bool;
 
     /// Who takes the parts of the series of a database, one after the other; this process is one of
-    /// them. The same process gets the same part as far as that is possible: it has it in its cache.
+    /// them. The same process gets the same part as far as that is possible: it has it in its
+    /// cache.
     fn order(&self, database: &str) -> Vec<Worker>;
 
     /// Has a part computed: frames as [`crate::Querier::part`] makes them.
@@ -97,8 +99,8 @@ pub trait Workers: std::fmt::Debug + Send + Sync {
     ) -> Result<BoxStream<'static, Result<Bytes, String>>, String>;
 }
 
-/// Those who take parts of so many batches, with so many rows of which each has its share. `None` if
-/// this process is the only one.
+/// Those who take parts of so many batches, with so many rows of which each has its share. `None`
+/// if this process is the only one.
 pub(crate) fn takers(
     workers: &dyn Workers,
     database: &str,

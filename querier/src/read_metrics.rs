@@ -1,4 +1,5 @@
-//! What EXPLAIN ANALYZE says about the store: rounds, requests, bytes, dollars, and what needed none.
+//! What EXPLAIN ANALYZE says about the store: rounds, requests, bytes, dollars, and what needed
+//! none.
 
 use std::any::Any;
 use std::fmt;

@@ -304,8 +304,8 @@ pub(crate) async fn feeds(
 /// Bytes of a row while it is read: its time and a number.
 const ROW_BYTES: usize = 16;
 
-/// Bytes of a series in the plan of a scan: its place, its runs of rows, an entry of a table, and its
-/// labels, although queries share these.
+/// Bytes of a series in the plan of a scan: its place, its runs of rows, an entry of a table, and
+/// its labels, although queries share these.
 pub(crate) const PLANNED_SERIES_BYTES: usize = 512;
 
 /// Counts the plan of a scan.
@@ -586,7 +586,8 @@ fn metric_samples(rows: &SortedRows) -> Result<Vec<SeriesSamples>, SourceError> 
     Ok(series.collect())
 }
 
-/// Some of what a buffer holds: without a copy, unless most of the buffer would be kept for nothing.
+/// Some of what a buffer holds: without a copy, unless most of the buffer would be kept for
+/// nothing.
 fn part<T: ArrowNativeType>(buffer: &ScalarBuffer<T>, rows: &Range<usize>) -> ScalarBuffer<T> {
     let used = size_of_val::<[T]>(buffer);
     if buffer.inner().capacity() / 2 > used {

@@ -309,8 +309,8 @@ impl SqlEngine {
         })
     }
 
-    /// What a statement takes and answers, if it reads. `text` must have [types](postgres::PgParams)
-    /// instead of values.
+    /// What a statement takes and answers, if it reads. `text` must have
+    /// [types](postgres::PgParams) instead of values.
     pub async fn describe(&self, db: &str, text: SqlText) -> Result<Description, SqlError> {
         let deadline = self.deadline();
         let limits = QueryLimits::new(self.options.memory.pool(), deadline, None);

@@ -82,8 +82,8 @@ impl std::fmt::Debug for Tables {
 }
 
 impl Tables {
-    /// Tables of a catalog; what is kept of segments in memory counts in the share of caches, `disk`
-    /// keeps more.
+    /// Tables of a catalog; what is kept of segments in memory counts in the share of caches,
+    /// `disk` keeps more.
     pub fn new(
         catalog: Arc<Catalog>,
         store: Store,
@@ -159,8 +159,8 @@ impl Tables {
         self.inner.segments.has(id)
     }
 
-    /// From now on caches know of the segments of this process before commits add them, and of those
-    /// of others soon after: as long as the future is polled, and there are tables.
+    /// From now on caches know of the segments of this process before commits add them, and of
+    /// those of others soon after: as long as the future is polled, and there are tables.
     pub fn keep_warm(&self) -> impl Future<Output = ()> + Send + use<> {
         let inner = Arc::downgrade(&self.inner);
         let tables = move || inner.upgrade().map(Self::of);

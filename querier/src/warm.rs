@@ -189,8 +189,8 @@ pub(crate) async fn warm_followed(
 }
 
 impl Tables {
-    /// Has caches know of segments what scans of late would read of them, as far as that is possible
-    /// in a few seconds. What fails here fails again where somebody is told.
+    /// Has caches know of segments what scans of late would read of them, as far as that is
+    /// possible in a few seconds. What fails here fails again where somebody is told.
     async fn warm(&self, scans: Vec<Made>, segments: Vec<SegmentMeta>) {
         let warm = self.warm_for(&scans, &segments);
         match tokio::time::timeout(PATIENCE, warm).await {

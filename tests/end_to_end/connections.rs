@@ -1,4 +1,5 @@
-//! What connections may not do: stay open for nothing, be too many, or change things for a web page.
+//! What connections may not do: stay open for nothing, be too many, or change things for a web
+//! page.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Acknowledged objects of the write-ahead log that are gone: the server names them and does not
-//! start, `verify` names them too, restoring heals, and `--accept-lost-wal` goes on without. The same
-//! for commit records, without which nothing goes on.
+//! start, `verify` names them too, restoring heals, and `--accept-lost-wal` goes on without. The
+//! same for commit records, without which nothing goes on.
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What the server measures of itself: there at once, durable, kept for as long as it is set, and in
-//! nobody's way.
+//! What the server measures of itself: there at once, durable, kept for as long as it is set, and
+//! in nobody's way.
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! The network between processes: what one asks another, over [`Transport`].
 //!
-//! By the seed a question is lost or its answer is; both are slow, and overtake each other. A question
-//! may arrive twice. Two nodes may be cut off from each other, in one direction or both. A process
-//! that is paused or dead answers nothing, one that is gone is nobody.
+//! By the seed a question is lost or its answer is; both are slow, and overtake each other. A
+//! question may arrive twice. Two nodes may be cut off from each other, in one direction or both. A
+//! process that is paused or dead answers nothing, one that is gone is nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -35,8 +35,8 @@ struct Request {
 }
 
 impl Request {
-    /// Whether a read has to show it, if it is confirmed. What nobody has acknowledged may have been
-    /// seen in the catalog or in the log of a process that stands still, before that shows it.
+    /// Whether a read has to show it, if it is confirmed. What nobody has acknowledged may have
+    /// been seen in the catalog or in the log of a process that stands still, before that shows it.
     fn is_known_to(&self, floor: &Floor) -> bool {
         let Some(reader) = floor.reader else {
             return true;
@@ -307,8 +307,8 @@ impl Model {
         }
     }
 
-    /// A process that died while it wrote may have left an object that others have read, and that is
-    /// not on disk: what nobody has acknowledged may be gone, although it was seen.
+    /// A process that died while it wrote may have left an object that others have read, and that
+    /// is not on disk: what nobody has acknowledged may be gone, although it was seen.
     pub fn lose_power(&mut self) {
         for request in &mut self.requests {
             if !request.acknowledged && matches!(request.state, State::Confirmed(_)) {

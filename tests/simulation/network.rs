@@ -14,8 +14,8 @@
 //! temporary file, sync it and link it, so what can be torn is a temporary file, which has no name
 //! that anybody reads or lists. But a request dies with its process, done or not; and a power loss
 //! ends all processes at once, undoes deletions (they are not synced) and puts that were not
-//! answered yet, unless a later put has synced their folder. A process syncs a folder before it names
-//! its first object there, and again if a put of its own has failed there.
+//! answered yet, unless a later put has synced their folder. A process syncs a folder before it
+//! names its first object there, and again if a put of its own has failed there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,9 +1,10 @@
-//! `tidelake doctor`: whether a store does what a server needs of it, what is on it, and what it costs.
+//! `tidelake doctor`: whether a store does what a server needs of it, what is on it, and what it
+//! costs.
 //!
-//! In order: does it answer (`probes`), what S3 tells of the bucket (`bucket`), rights and guarantees
-//! (`probes`), speed (`speed`), what is on it (`contents`), the bill (`bill`). All that is put lies in
-//! a folder of its own, which is deleted at the end. The catalog is only read, so that a check may run
-//! beside servers.
+//! In order: does it answer (`probes`), what S3 tells of the bucket (`bucket`), rights and
+//! guarantees (`probes`), speed (`speed`), what is on it (`contents`), the bill (`bill`). All that
+//! is put lies in a folder of its own, which is deleted at the end. The catalog is only read, so
+//! that a check may run beside servers.
 
 mod bill;
 mod bucket;
@@ -90,7 +91,8 @@ pub async fn run(
     })
 }
 
-/// Runs all checks, and deletes what they have put, also after Ctrl-C. Returns whether there was one.
+/// Runs all checks, and deletes what they have put, also after Ctrl-C. Returns whether there was
+/// one.
 async fn examine(
     args: &DoctorArgs,
     config: &Config,

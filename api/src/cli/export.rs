@@ -51,7 +51,8 @@ pub struct ExportArgs {
     /// Where to; without it to the standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write only what every reader of OpenMetrics knows: no stale markers, and NaN without its bits
+    /// Write only what every reader of OpenMetrics knows: no stale markers, and NaN without its
+    /// bits
     #[arg(long)]
     portable: bool,
     /// Leave native histograms out, which OpenMetrics cannot say

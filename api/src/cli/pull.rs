@@ -54,12 +54,12 @@ pub struct PullArgs {
     /// Database; may be given several times
     #[arg(long, default_value = "default")]
     database: Vec<String>,
-    /// Only this table, where `metrics` are all metrics and `exemplars` theirs; may be given several
-    /// times
+    /// Only this table, where `metrics` are all metrics and `exemplars` theirs; may be given
+    /// several times
     #[arg(long)]
     table: Vec<String>,
-    /// Only series that a selector such as 'up{job="a"}' selects; of tables their whole rows. May be
-    /// given several times
+    /// Only series that a selector such as 'up{job="a"}' selects; of tables their whole rows. May
+    /// be given several times
     #[arg(long = "match", value_name = "SELECTOR")]
     selectors: Vec<String>,
     /// First time: RFC 3339 or seconds since 1970

@@ -1,5 +1,6 @@
-//! `tidelake token`: makes, lists and revokes tokens on the store itself. Write access to the store grants
-//! everything already, so the command asks for no token. Running servers notice within a second.
+//! `tidelake token`: makes, lists and revokes tokens on the store itself. Write access to the store
+//! grants everything already, so the command asks for no token. Running servers notice within a
+//! second.
 
 use std::io::Write;
 

@@ -45,8 +45,8 @@ pub async fn adopt_the_dead(cluster: Weak<Cluster>) {
 }
 
 impl Cluster {
-    /// Adopts a node that is gone for good, whatever it is: also an older program, of which nobody can
-    /// tell whether it lives.
+    /// Adopts a node that is gone for good, whatever it is: also an older program, of which nobody
+    /// can tell whether it lives.
     pub async fn adopt_named(self: &Arc<Self>, name: &str) -> Result<(), String> {
         let snapshot = self.refresh().await.map_err(|error| error.to_string())?;
         let node = snapshot.node(name).filter(|node| !node.has_left);

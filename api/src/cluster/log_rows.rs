@@ -1,12 +1,12 @@
 //! Rows of nodes that cannot be asked, out of their logs.
 //!
-//! All that a node has acknowledged and has in no segment is in its log, from the position on that its
-//! last flush covered. These objects are copied into memory, over a store that keeps what is put, and
-//! an ingester replays them there, as at a start of the node. Nothing is put on the store itself: the
-//! node may live, and go on.
+//! All that a node has acknowledged and has in no segment is in its log, from the position on that
+//! its last flush covered. These objects are copied into memory, over a store that keeps what is
+//! put, and an ingester replays them there, as at a start of the node. Nothing is put on the store
+//! itself: the node may live, and go on.
 //!
-//! A query reads what was acknowledged before it began: it lists the log, and what was replayed before
-//! serves as long as the list is the same.
+//! A query reads what was acknowledged before it began: it lists the log, and what was replayed
+//! before serves as long as the list is the same.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -83,8 +83,8 @@ pub struct TableAsked {
     pub have: Vec<u64>,
 }
 
-/// What the answer to [`RECENT`] begins with: its length in 4 bytes, and this. The rows of the chunks
-/// follow, as `rows_codec` has them.
+/// What the answer to [`RECENT`] begins with: its length in 4 bytes, and this. The rows of the
+/// chunks follow, as `rows_codec` has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentHead {
     /// All rows that were acknowledged before and are in no chunk are in segments that this commit
@@ -92,7 +92,8 @@ pub struct RecentHead {
     pub sequence: u64,
     /// The tables in the order in which they were asked for.
     pub tables: Vec<TableHead>,
-    /// Bytes of the rows, if there are more than the asking process takes; then there are no tables.
+    /// Bytes of the rows, if there are more than the asking process takes; then there are no
+    /// tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced_bytes: Option<usize>,
 }

@@ -1,8 +1,8 @@
 //! Rows of another ingester that are in no segment yet: fetched, and kept while they are asked for.
 //!
 //! An ingester's chunks never change, so each is fetched once. Most answers are small: what was
-//! written since the last query. If there is more, the ingester says how much, and nothing else. Then
-//! one query fetches it, within the memory that it has reserved, and the others find it here.
+//! written since the last query. If there is more, the ingester says how much, and nothing else.
+//! Then one query fetches it, within the memory that it has reserved, and the others find it here.
 
 use std::collections::HashMap;
 use std::sync::Arc;

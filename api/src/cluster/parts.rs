@@ -1,8 +1,8 @@
 //! Parts of queries that processes compute for each other.
 //!
 //! A process sends what is to be done and the state of the tables that it has to be done over. It
-//! sends only those chunks of recent rows that the other does not have: the first try names all, and
-//! where some are missing the second one brings them.
+//! sends only those chunks of recent rows that the other does not have: the first try names all,
+//! and where some are missing the second one brings them.
 //!
 //! A body is the length of a `PartAsked` in 4 bytes, little-endian, this as JSON, what is to be
 //! done, the state as a checkpoint of the catalog, and rows as `rows_codec` has them. An answer is

@@ -1,7 +1,8 @@
 //! What all ingesters have in no segment yet.
 //!
-//! With its rows (`node_rows`) an ingester says which commit it knows: rows that it let go before are
-//! in segments that this commit has, and the catalog is followed up to it before anything is read.
+//! With its rows (`node_rows`) an ingester says which commit it knows: rows that it let go before
+//! are in segments that this commit has, and the catalog is followed up to it before anything is
+//! read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub struct ClusterRows {
 }
 
 impl ClusterRows {
-    /// Rows of these, kept in the share of caches, and out of the logs of those that cannot be asked.
+    /// Rows of these, kept in the share of caches, and out of the logs of those that cannot be
+    /// asked.
     pub fn new(
         own: Option<Arc<Ingester>>,
         cluster: Arc<Cluster>,

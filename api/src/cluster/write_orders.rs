@@ -57,7 +57,8 @@ impl Cluster {
         {
             return Ok(hello.clock);
         }
-        // It does not answer, or is gone: all that it has acknowledged is in its log or in segments.
+        // It does not answer, or is gone: all that it has acknowledged is in its log or in
+        // segments.
         let unread = |error: String| {
             format!(
                 "node {:?} at {} does not answer, and its log cannot be read: {error}",

@@ -228,7 +228,8 @@ pub struct ConfigArgs {
     #[arg(long, env = "TIDELAKE_MAX_QUERY_READ_BYTES", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_query_read_bytes: Option<u64>,
-    /// Queriers compute parts of large aggregations, each of so many rows or more [default: 8388608]
+    /// Queriers compute parts of large aggregations, each of so many rows or more [default:
+    /// 8388608]
     #[arg(long, env = "TIDELAKE_DISTRIBUTED_QUERY_ROWS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distributed_query_rows: Option<u64>,

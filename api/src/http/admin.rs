@@ -33,8 +33,8 @@ async fn health() -> Response {
     Json(json!({ "name": "tidelake", "message": "up", "status": "pass", "checks": [], "version": version })).into_response()
 }
 
-/// 200 while reads and writes are served. Segments that are damaged or gone are counted: only what is
-/// in them cannot be read, and an orchestrator that takes the server away would make it more.
+/// 200 while reads and writes are served. Segments that are damaged or gone are counted: only what
+/// is in them cannot be read, and an orchestrator that takes the server away would make it more.
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let ready = app.service.backend().and_then(|backend| {
         if backend.cluster().is_leaving() {

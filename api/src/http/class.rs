@@ -1,4 +1,5 @@
-//! What a query is for, as far as its request tells: few clients say so, but dashboards can be known.
+//! What a query is for, as far as its request tells: few clients say so, but dashboards can be
+//! known.
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, HeaderName};
 

@@ -1,7 +1,8 @@
-//! Connections: accepted within limits, served as HTTP/1.1 or HTTP/2, and ended where nothing happens.
+//! Connections: accepted within limits, served as HTTP/1.1 or HTTP/2, and ended where nothing
+//! happens.
 //!
-//! A connection waits for a request (`idle_timeout_ms`), receives its head (`head_timeout_ms` from the
-//! first byte on) and then belongs to the request, whose body has to make progress
+//! A connection waits for a request (`idle_timeout_ms`), receives its head (`head_timeout_ms` from
+//! the first byte on) and then belongs to the request, whose body has to make progress
 //! (`body_timeout_ms`) and whose answer has to be taken (`write_timeout_ms`).
 
 mod body;

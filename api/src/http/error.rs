@@ -43,7 +43,8 @@ pub enum Dialect {
     Grpc,
 }
 
-/// What a status of gRPC may be long: clients refuse heads of more than 8 KiB, and it is there twice.
+/// What a status of gRPC may be long: clients refuse heads of more than 8 KiB, and it is there
+/// twice.
 const MAX_STATUS_CHARS: usize = 1000;
 
 impl Dialect {

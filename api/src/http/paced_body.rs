@@ -86,8 +86,8 @@ impl Pace {
         })
     }
 
-    /// The same for items that are no bytes; `length` tells how many they become. A later failure is
-    /// the last item.
+    /// The same for items that are no bytes; `length` tells how many they become. A later failure
+    /// is the last item.
     pub async fn items<T: Send + 'static>(
         &self,
         items: impl Stream<Item = Result<T, ServiceError>> + Send + Unpin + 'static,

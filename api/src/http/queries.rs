@@ -1,4 +1,5 @@
-//! `/admin/queries`: the queries that run and how to stop them, and what those cost that have ended.
+//! `/admin/queries`: the queries that run and how to stop them, and what those cost that have
+//! ended.
 use std::sync::Arc;
 use std::time::Duration;
 

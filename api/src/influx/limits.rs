@@ -1,7 +1,8 @@
 //! What databases and tokens may take: `/api/v3/configure/limits`.
 //!
-//! `GET` lists what was set. `PUT` sets all limits of one database (`db`), one token (`token_name`),
-//! or, with neither, of every database that says nothing else; a limit that is left out is none.
+//! `GET` lists what was set. `PUT` sets all limits of one database (`db`), one token
+//! (`token_name`), or, with neither, of every database that says nothing else; a limit that is left
+//! out is none.
 use std::collections::HashMap;
 use std::sync::Arc;
 

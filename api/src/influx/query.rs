@@ -1,7 +1,8 @@
 //! InfluxQL over HTTP: `/query`, as InfluxDB 1.x has it.
 //!
 //! Statements are carried out one after the other while the answer is sent. What fails of a
-//! statement stands in its result; only what concerns the whole request has another status than 200.
+//! statement stands in its result; only what concerns the whole request has another status than
+//! 200.
 mod csv;
 mod indent;
 mod json;

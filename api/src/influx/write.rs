@@ -2,8 +2,8 @@
 //! `/api/v3/write_lp`.
 //!
 //! They differ in the name of the database parameter, in the words for precisions and in the form
-//! of errors; what a line means is the same. Users, organizations and consistency levels are accepted
-//! and not looked at.
+//! of errors; what a line means is the same. Users, organizations and consistency levels are
+//! accepted and not looked at.
 use std::fmt::Write as _;
 use std::sync::Arc;
 

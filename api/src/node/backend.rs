@@ -292,7 +292,8 @@ pub(super) fn ingest_options(config: &Config, memory: &Arc<MemoryBudget>) -> Ing
 }
 
 impl Backend {
-    /// Opens the store, loads the catalog and registers the process, which others reach at `address`.
+    /// Opens the store, loads the catalog and registers the process, which others reach at
+    /// `address`.
     pub async fn join(config: &Config, address: &str) -> Result<Joined, OpenError> {
         let store = open_store(config)?;
         let catalog = Catalog::load(store, CatalogOptions::default()).await?;

@@ -1,4 +1,5 @@
-//! The threads that queries and merges compute on, by class, apart from those that serve connections.
+//! The threads that queries and merges compute on, by class, apart from those that serve
+//! connections.
 //!
 //! A query may compute for seconds without a pause. On the threads of the connections that would
 //! keep the server from answering anybody, health checks too, and from noticing that the query's

@@ -1,7 +1,7 @@
 //! How much memory the process may use, and the budget that is made of it.
 //!
-//! What was freed the allocator keeps for a while, as it is soon wanted again. Where that would fill
-//! the memory it gives it back at once. The budget hears what the process holds in truth.
+//! What was freed the allocator keeps for a while, as it is soon wanted again. Where that would
+//! fill the memory it gives it back at once. The budget hears what the process holds in truth.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::node::process;
 
 /// Part of what there is that the process takes if nothing is set, in percent.
 const DEFAULT_PERCENT: usize = 60;
-/// What the series of the write path may take beside the rows that `buffer_bytes` bounds: those of a
-/// million new series, while rows that wait to be flushed keep as many older ones.
+/// What the series of the write path may take beside the rows that `buffer_bytes` bounds: those of
+/// a million new series, while rows that wait to be flushed keep as many older ones.
 const SERIES_BYTES: usize = 1 << 30;
-/// What the process takes while it does nothing: code, stacks of threads, tables of libraries. It is
-/// not divided, unless that would leave less than half.
+/// What the process takes while it does nothing: code, stacks of threads, tables of libraries. It
+/// is not divided, unless that would leave less than half.
 const BASE_BYTES: usize = 96 << 20;
 /// Parts of the memory, in percent: beyond the first the process looks more often at what it holds,
 /// beyond the second it gives back.

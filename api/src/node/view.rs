@@ -2,8 +2,9 @@
 //!
 //! The catalog is read up to a commit, and the write-ahead logs of all nodes that have not left are
 //! copied into memory as they are at that commit. The logs are then adopted, as those of dead nodes
-//! are, in a store that keeps what is put in memory. The store itself is only read, and servers go on
-//! working on it. Such a view is as old as its opening, and its files may be deleted after a while.
+//! are, in a store that keeps what is put in memory. The store itself is only read, and servers go
+//! on working on it. Such a view is as old as its opening, and its files may be deleted after a
+//! while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +78,8 @@ async fn freeze(store: &Store, with_logs: bool) -> Result<(Store, usize), OpenEr
             }
             is_whole &= copy_log(store, &frozen, &logged).await?;
         }
-        // A flush, or a start of a node, that came meanwhile may have deleted what had to be copied.
+        // A flush, or a start of a node, that came meanwhile may have deleted what had to be
+        // copied.
         let now = catalog.refresh().await?;
         if is_whole && positions(&now) == positions(&snapshot) {
             return Ok((frozen, left_out));

@@ -1,5 +1,5 @@
-//! Text in: `POST /api/v1/import/prometheus`, as VictoriaMetrics has it, for Prometheus' text format
-//! and OpenMetrics.
+//! Text in: `POST /api/v1/import/prometheus`, as VictoriaMetrics has it, for Prometheus' text
+//! format and OpenMetrics.
 use std::fmt::Write as _;
 use std::sync::Arc;
 

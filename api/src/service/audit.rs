@@ -1,4 +1,5 @@
-//! Who did what to tokens, limits, retention and rows: the table `audit` of the database `_internal`.
+//! Who did what to tokens, limits, retention and rows: the table `audit` of the database
+//! `_internal`.
 //!
 //! Its columns are `node` and `action`, and as fields `principal`, `target` and `outcome`. Nobody
 //! writes it but the server, and no row of it can be deleted; it is kept as long as the retention

@@ -1,9 +1,9 @@
 //! Changes of what is kept: deletes, drops, retention. All protocols come here.
 //!
 //! A change is about everything that was acknowledged before it, and the catalog knows only of
-//! segments: so the buffer is flushed first if it has such rows, and the change committed after. What another process
-//! of the same store has in its own buffer is not reached. If the flush or the commit fails,
-//! nothing has changed, or the answer is 503 and the same request is safe to repeat.
+//! segments: so the buffer is flushed first if it has such rows, and the change committed after.
+//! What another process of the same store has in its own buffer is not reached. If the flush or the
+//! commit fails, nothing has changed, or the answer is 503 and the same request is safe to repeat.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub struct Deletion {
 }
 
 impl Service {
-    /// Deletes rows; returns the number of the last commit. Each deletion is a commit of its own; who
-    /// repeats them after a 503 deletes nothing else.
+    /// Deletes rows; returns the number of the last commit. Each deletion is a commit of its own;
+    /// who repeats them after a 503 deletes nothing else.
     pub async fn delete(
         &self,
         access: &Access<Delete>,

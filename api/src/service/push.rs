@@ -1,13 +1,13 @@
 //! Pushes of Pushgateway's clients: the metrics of a *group*, which a push replaces.
 //!
-//! A Pushgateway keeps the last push of each group and lets Prometheus scrape it. Here every push is
-//! a sample at its time, and what a push no longer has ends with a stale marker at that time. What is
-//! in a group is found from the samples: the series with its labels that are visible to a query of
-//! now. So a restart forgets nothing, and nothing is to be kept in memory.
+//! A Pushgateway keeps the last push of each group and lets Prometheus scrape it. Here every push
+//! is a sample at its time, and what a push no longer has ends with a stale marker at that time.
+//! What is in a group is found from the samples: the series with its labels that are visible to a
+//! query of now. So a restart forgets nothing, and nothing is to be kept in memory.
 //!
 //! Two groups may have labels such that the series of one look like those of the other: `job=a` and
-//! `job=a, instance=b`. A series belongs to the group with most labels, of those that were pushed to
-//! within a day: `push_time_seconds` says which.
+//! `job=a, instance=b`. A series belongs to the group with most labels, of those that were pushed
+//! to within a day: `push_time_seconds` says which.
 
 use std::collections::BTreeSet;
 
@@ -104,8 +104,8 @@ struct Groups {
 }
 
 impl Service {
-    /// Takes a push. A body of which anything is bad is refused as a whole: nothing of it is written
-    /// but the time of the failure.
+    /// Takes a push. A body of which anything is bad is refused as a whole: nothing of it is
+    /// written but the time of the failure.
     pub async fn push(
         &self,
         access: &Access<Write>,

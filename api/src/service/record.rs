@@ -1,5 +1,5 @@
-//! What a server records about itself, written into `_internal`: by this process, or, if it takes no
-//! writes, by another of the store.
+//! What a server records about itself, written into `_internal`: by this process, or, if it takes
+//! no writes, by another of the store.
 
 use tidelake_catalog::model::INTERNAL_DATABASE;
 

@@ -26,7 +26,8 @@ use crate::node::backend::WalState;
 
 /// How long the samples are kept, if nobody says otherwise.
 const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
-/// How often a server to which nobody writes puts its samples on S3, where every object costs money.
+/// How often a server to which nobody writes puts its samples on S3, where every object costs
+/// money.
 const IDLE_WRITE_INTERVAL_MS: u64 = 60_000;
 /// Rounds that are held while they cannot be written: five minutes of the default interval.
 const MAX_HELD_ROUNDS: u64 = 20;
@@ -136,8 +137,8 @@ impl Service {
         }))
     }
 
-    /// Bounds how long the samples stay, unless that was set for them or for the whole database. What
-    /// is audited is in another table.
+    /// Bounds how long the samples stay, unless that was set for them or for the whole database.
+    /// What is audited is in another table.
     async fn bound_own_samples(&self) -> Result<(), ServiceError> {
         let catalog = self.backend()?.catalog();
         let snapshot = catalog.snapshot();

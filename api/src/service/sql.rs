@@ -119,9 +119,9 @@ impl Service {
         Ok(self.backend()?.querier.read_sql(sql)?)
     }
 
-    /// Runs a statement that reads. `begin` takes its first rows; if they meet damage and the answer
-    /// may be partial, it is called again with the rows of another try. Returns what it made, and
-    /// what is to be known about it.
+    /// Runs a statement that reads. `begin` takes its first rows; if they meet damage and the
+    /// answer may be partial, it is called again with the rows of another try. Returns what it
+    /// made, and what is to be known about it.
     pub async fn sql<T, F>(
         &self,
         access: &Access<Read>,
@@ -171,8 +171,8 @@ impl Service {
         }
     }
 
-    /// What a statement that reads takes and answers; it has a place among queries while it is looked
-    /// at.
+    /// What a statement that reads takes and answers; it has a place among queries while it is
+    /// looked at.
     pub async fn describe_sql(
         &self,
         access: &Access<Read>,

@@ -1,7 +1,7 @@
 //! Points as they arrive, for a client that watches them.
 //!
-//! What is sent is a sample: at most `MAX_POINTS` points every `PAUSE`. The rest is counted, and the
-//! client is told.
+//! What is sent is a sample: at most `MAX_POINTS` points every `PAUSE`. The rest is counted, and
+//! the client is told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What a database and a token may take: rates of samples, sizes of bodies, queries at a time, and
 //! what one query may read.
 //!
-//! The narrower of both counts. Limits of series and labels are those of a database alone; the write
-//! path holds requests to them. A request that is over a limit is refused as a whole, before
+//! The narrower of both counts. Limits of series and labels are those of a database alone; the
+//! write path holds requests to them. A request that is over a limit is refused as a whole, before
 //! anything of it is written.
 
 use std::collections::HashMap;
@@ -201,8 +201,8 @@ impl Service {
         Ok(all.fold(first, |a, b| narrower(&a, &b)))
     }
 
-    /// Lets a write come, or says when it may. What it is likely to bring is taken off at once, so that
-    /// many at a time are not let in as one.
+    /// Lets a write come, or says when it may. What it is likely to bring is taken off at once, so
+    /// that many at a time are not let in as one.
     pub fn admit_write<A>(
         &self,
         access: &Access<A>,

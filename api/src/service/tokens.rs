@@ -1,8 +1,8 @@
 //! Tokens: from what a client shows to who asks, and how tokens are made and revoked.
 //!
-//! A secret exists in this process while its request is looked at, and once in the answer that makes
-//! it. The catalog has its hash, and every process follows the catalog closely, so that a token that
-//! is revoked allows nothing anywhere within a second.
+//! A secret exists in this process while its request is looked at, and once in the answer that
+//! makes it. The catalog has its hash, and every process follows the catalog closely, so that a
+//! token that is revoked allows nothing anywhere within a second.
 
 use std::collections::HashMap;
 use std::fmt;

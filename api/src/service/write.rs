@@ -84,8 +84,8 @@ impl Service {
         Ok(outcome)
     }
 
-    /// A database that a write makes keeps its rows for as long as it may. An error is safe to retry: the
-    /// points are written, and written again they change nothing.
+    /// A database that a write makes keeps its rows for as long as it may. An error is safe to
+    /// retry: the points are written, and written again they change nothing.
     async fn bound_new_database(&self, access: &Access<Write>) -> Result<(), ServiceError> {
         let (catalog, name) = (self.backend()?.catalog(), access.database());
         let Some(most) = self.limits_of(access)?.max_retention_ms else {

@@ -96,8 +96,8 @@ impl Catalog {
         .await
     }
 
-    /// Names the retention policies of a database: its own, and the default one. What is set already
-    /// makes no commit.
+    /// Names the retention policies of a database: its own, and the default one. What is set
+    /// already makes no commit.
     pub async fn set_policies(
         &self,
         database: &str,

@@ -24,8 +24,8 @@ pub struct NewToken {
 }
 
 impl Catalog {
-    /// Makes a token. With `replaced`, a token of the name is revoked in the same commit, and the new
-    /// one has its limits.
+    /// Makes a token. With `replaced`, a token of the name is revoked in the same commit, and the
+    /// new one has its limits.
     ///
     /// # Errors
     /// [`Refusal::TokenExists`] if there is a token of the name and it is not to be replaced.

@@ -225,8 +225,8 @@ impl Tokens {
         self.iter().find(|token| &*token.name == name)
     }
 
-    /// By the SHA-256 of its secret, which is compared in constant time. That there is a token whose
-    /// hash has the same first bytes is of no use: hashes cannot be chosen.
+    /// By the SHA-256 of its secret, which is compared in constant time. That there is a token
+    /// whose hash has the same first bytes is of no use: hashes cannot be chosen.
     pub fn with_hash(&self, hash: &[u8; 32]) -> Option<&Arc<Token>> {
         let token = self.get(*self.by_hash.get(&beginning(hash))?)?;
         bool::from(token.hash.ct_eq(hash)).then_some(token)

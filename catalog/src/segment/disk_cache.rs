@@ -1,8 +1,8 @@
 //! Bytes of segments on a local disk, so that a store that is far away is asked for them once.
 //!
-//! Objects of segments never change, so that nothing is ever invalidated. Each is cut into blocks of
-//! [`BLOCK_BYTES`]; a block is kept under the segment's id, the file and its number. What comes from
-//! the disk was checked by `foyer`; a disk that fails, is full, or whose files were deleted or
+//! Objects of segments never change, so that nothing is ever invalidated. Each is cut into blocks
+//! of [`BLOCK_BYTES`]; a block is kept under the segment's id, the file and its number. What comes
+//! from the disk was checked by `foyer`; a disk that fails, is full, or whose files were deleted or
 //! changed makes reads slower and nothing else.
 
 use std::fmt;

@@ -59,9 +59,9 @@ impl Source {
 
     /// The texts that its series have which pass all matchers.
     ///
-    /// Of a segment all series count whose segment has rows in the range, as in Prometheus the series
-    /// of a block do. Rows outside of `kept` are expired, however: where a segment has such or
-    /// deleted ones, series count that have others.
+    /// Of a segment all series count whose segment has rows in the range, as in Prometheus the
+    /// series of a block do. Rows outside of `kept` are expired, however: where a segment has such
+    /// or deleted ones, series count that have others.
     pub async fn label_texts(
         &self,
         texts: LabelTexts<'_>,

@@ -1,5 +1,5 @@
-//! What reading has decoded and may need again: parts of series indexes and pages of data files; and
-//! the bytes below them on disk.
+//! What reading has decoded and may need again: parts of series indexes and pages of data files;
+//! and the bytes below them on disk.
 //!
 //! Entries are named by the segment and the place in its files. Segments never change, so that
 //! nothing is ever invalidated.

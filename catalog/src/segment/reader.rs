@@ -240,8 +240,8 @@ impl OpenSegment {
         Ok((time, super::column::project(&found, &columns, fields, rows)))
     }
 
-    /// Reads the columns that pass `is_wanted`: numbers page by page, the others as Parquet's reader
-    /// does, both at a time.
+    /// Reads the columns that pass `is_wanted`: numbers page by page, the others as Parquet's
+    /// reader does, both at a time.
     async fn read_columns(
         &self,
         footer: &ArrowReaderMetadata,

@@ -279,8 +279,8 @@ impl Sampled {
 }
 
 impl Encoded {
-    /// With a slow level of zstd, if that is smaller. It needs tens of megabytes in one piece; where
-    /// these cannot be had, what is encoded already is kept.
+    /// With a slow level of zstd, if that is smaller. It needs tens of megabytes in one piece;
+    /// where these cannot be had, what is encoded already is kept.
     fn slower(self, trials: &[Trial], field: &Field) -> ArrowColumnChunk {
         match self.slow(trials, field) {
             Ok(Some(slow)) if size(&slow) < size(&self.chunk) => slow,

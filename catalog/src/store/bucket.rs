@@ -1,5 +1,5 @@
-//! Questions about a bucket of S3 as a whole, such as its lifecycle rules, which `object_store` has no
-//! operation for. They are signed by its means and with the credentials that it finds.
+//! Questions about a bucket of S3 as a whole, such as its lifecycle rules, which `object_store` has
+//! no operation for. They are signed by its means and with the credentials that it finds.
 
 use std::sync::Arc;
 use std::time::Duration;

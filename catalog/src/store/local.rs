@@ -141,9 +141,9 @@ impl Folders {
     }
 
     /// Creates a folder with its parents, and syncs each folder that has one of them as its entry.
-    /// Parents of the root are included once, since it may just have been created. The folder itself
-    /// is synced, too: what another process has put there and did not live to sync may be what the
-    /// next object goes on from.
+    /// Parents of the root are included once, since it may just have been created. The folder
+    /// itself is synced, too: what another process has put there and did not live to sync may be
+    /// what the next object goes on from.
     fn make_durable(&self, folder: &FilePath) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         for parent in folder.ancestors() {

@@ -101,8 +101,8 @@ impl Table {
         data + index
     }
 
-    /// The rows that one ingester took in the last ten minutes, and some that are late. Those of the
-    /// others lie between them.
+    /// The rows that one ingester took in the last ten minutes, and some that are late. Those of
+    /// the others lie between them.
     fn flush(&mut self, now: i64, cost: &mut Cost) {
         let mut days: BTreeMap<i64, Hours> = BTreeMap::new();
         let mut put = |hour: i64, rows: f64| {
@@ -172,9 +172,9 @@ impl Table {
         cost.deletes += 2.0 * plan.segments.len() as f64;
     }
 
-    /// Readers go by write order: whatever stays and has a time in common with an input must be on the
-    /// same side of the result as it was of that input, unless its rows lie between those of the result,
-    /// which keep their orders.
+    /// Readers go by write order: whatever stays and has a time in common with an input must be on
+    /// the same side of the result as it was of that input, unless its rows lie between those of
+    /// the result, which keep their orders.
     fn check_order(&self, day: i64, plan: &Plan) {
         let first = plan.segments.iter().map(|s| s.order.0).min().unwrap_or(0);
         let result = plan.segments.iter().map(|s| s.order.1).max().unwrap_or(0);

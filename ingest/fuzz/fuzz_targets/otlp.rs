@@ -1,4 +1,5 @@
-//! Any bytes are a request of OTLP or an error; a request decodes to the same rows when its series are known.
+//! Any bytes are a request of OTLP or an error; a request decodes to the same rows when its series
+//! are known.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! The same for 2.0: any bytes are a message or an error; a message decodes to the same rows when its series are known.
+//! The same for 2.0: any bytes are a message or an error; a message decodes to the same rows when
+//! its series are known.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

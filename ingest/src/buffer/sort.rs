@@ -1,11 +1,11 @@
 //! Sorts the rows of a chunk by series and time.
 //!
 //! Of rows with one series and time the one that came last wins, in wide tables field by field;
-//! exemplars are all kept unless they are the same in everything. Where rows keep their orders, since those
-//! of other processes may lie between them, a wide table keeps every row of one time that has a field which
-//! no later one has. The rows are
-//! put in order by a counting sort over the series' numbers; times are compared only within a
-//! series, and mostly only to see that they ascend already.
+//! exemplars are all kept unless they are the same in everything. Where rows keep their orders,
+//! since those of other processes may lie between them, a wide table keeps every row of one time
+//! that has a field which no later one has. The rows are put in order by a counting sort over the
+//! series' numbers; times are compared only within a series, and mostly only to see that they
+//! ascend already.
 
 use std::cmp::Ordering;
 use std::ops::Range;

@@ -159,7 +159,8 @@ pub(super) fn unescape(raw: &[u8]) -> Result<Cow<'_, str>, String> {
     Ok(Cow::Owned(out))
 }
 
-/// A name at the start of a text, quoted or not, and what stands behind it. `None` if there is none.
+/// A name at the start of a text, quoted or not, and what stands behind it. `None` if there is
+/// none.
 pub(super) fn name(text: &[u8], has_colons: bool) -> Result<Option<(Cow<'_, str>, &[u8])>, String> {
     if text.first() == Some(&b'"') {
         let end = quoted_end(text, 1)?;

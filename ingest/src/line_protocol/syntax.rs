@@ -288,7 +288,8 @@ pub(super) fn skip_line(body: &[u8], start: usize) -> Skipped {
     }
 }
 
-/// Where the line behind that at `start` begins; `None` if the text ends before, perhaps in a string.
+/// Where the line behind that at `start` begins; `None` if the text ends before, perhaps in a
+/// string.
 pub(super) fn whole_line(body: &[u8], start: usize) -> Option<usize> {
     let text = skip_blanks(body, start);
     let is_comment = body.get(text) == Some(&b'#');

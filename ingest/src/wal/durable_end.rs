@@ -49,8 +49,8 @@ pub(super) fn witnesses(listed: &BTreeSet<WalPosition>, epoch: u64) -> Vec<WalPo
         .collect()
 }
 
-/// Takes the end that the object at `position` tells, if it is further. The object may be damaged or
-/// not its own.
+/// Takes the end that the object at `position` tells, if it is further. The object may be damaged
+/// or not its own.
 pub(super) fn extend(
     furthest: &mut Option<DurableEnd>,
     key: String,

@@ -298,8 +298,8 @@ pub struct ObjectHeader {
     /// Every object of the epoch with a lower sequence was durable when this one was composed. At
     /// most `seq`, and at least so much that the distance fits 32 bits.
     pub durable_end: u64,
-    /// When its first request was written, in the order of all writes; of a mark the last one before
-    /// it; 0 in a fence and up to version 3.
+    /// When its first request was written, in the order of all writes; of a mark the last one
+    /// before it; 0 in a fence and up to version 3.
     pub order: u64,
 }
 

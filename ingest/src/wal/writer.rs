@@ -171,8 +171,8 @@ pub enum WalState {
 
 /// Where durable groups go, in the order of the log, each before its clients are answered.
 pub trait Sink<T>: Send + 'static {
-    /// Takes the payloads of the group at `position`, the first of which has this order. It runs on the log's task: no I/O, no
-    /// waiting.
+    /// Takes the payloads of the group at `position`, the first of which has this order. It runs on
+    /// the log's task: no I/O, no waiting.
     fn apply(&mut self, position: WalPosition, order: u64, payloads: Vec<T>);
 }
 

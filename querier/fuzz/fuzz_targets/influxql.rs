@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 
-// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes the
-// better part of an hour.
+// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes
+// the better part of an hour.
 #[path = "../../src/influxql"]
 #[allow(dead_code, unused_imports)]
 mod influxql {

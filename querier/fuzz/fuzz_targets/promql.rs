@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 
-// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes the
-// better part of an hour.
+// Not by way of the crate: with DataFusion behind it, building with a fuzzer's instruments takes
+// the better part of an hour.
 #[path = "../../src/promql"]
 #[allow(dead_code, unused_imports)]
 mod promql {

@@ -76,8 +76,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Joins runs in the order of time, or if `is_sorted`, one after the other. Of rows of one time,
-    /// those of earlier runs come first. `most` rows are left of those after `skip`.
+    /// Joins runs in the order of time, or if `is_sorted`, one after the other. Of rows of one
+    /// time, those of earlier runs come first. `most` rows are left of those after `skip`.
     pub fn join(
         mut runs: Vec<Run>,
         is_sorted: bool,

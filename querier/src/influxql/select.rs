@@ -393,8 +393,8 @@ async fn joined(
     Ok(answer)
 }
 
-/// Whether rows stay in the order of their groups: the points that a subquery picks of groups, one of
-/// each.
+/// Whether rows stay in the order of their groups: the points that a subquery picks of groups, one
+/// of each.
 fn is_in_order(plan: &Plan) -> bool {
     plan.sources.iter().all(|source| match source {
         PlanSource::Subquery(inner) => inner.is_selector() && inner.windows.is_none(),
@@ -402,8 +402,8 @@ fn is_in_order(plan: &Plan) -> bool {
     })
 }
 
-/// Most rows of a series as they are. `OFFSET` without `LIMIT` gives one, as in InfluxDB, which says
-/// that the two belong together.
+/// Most rows of a series as they are. `OFFSET` without `LIMIT` gives one, as in InfluxDB, which
+/// says that the two belong together.
 fn most_rows(plan: &Plan) -> usize {
     match (plan.limit, plan.offset) {
         (0, 0) => usize::MAX,

@@ -1,8 +1,9 @@
 //! Evaluation of a PromQL expression over series batches.
 //!
-//! Path of a query: expression tree -> `plan::lower` (durations and `@` resolved, step-invariant parts
-//! marked, functions looked up) -> operators of `plan`, each evaluated over all steps at once ->
-//! `plan::finish` drops metric names and orders the answer. Here is what the operators compute with.
+//! Path of a query: expression tree -> `plan::lower` (durations and `@` resolved, step-invariant
+//! parts marked, functions looked up) -> operators of `plan`, each evaluated over all steps at once
+//! -> `plan::finish` drops metric names and orders the answer. Here is what the operators compute
+//! with.
 //!
 //! The unit of data is a `row::Row`: the labels of one series and one float per step, with an
 //! in-band marker for "no value at this step". Selectors are fused with the range function around

@@ -189,8 +189,8 @@ impl Database {
         ViewProvider::new(self.source.clone(), self.name.clone(), view, edge)
     }
 
-    /// The catalogs of a session; `described` is what the information schema tells about. Clients of
-    /// PostgreSQL have a schema more, and see their types.
+    /// The catalogs of a session; `described` is what the information schema tells about. Clients
+    /// of PostgreSQL have a schema more, and see their types.
     pub fn catalogs(
         self: &Arc<Self>,
         described: Described,

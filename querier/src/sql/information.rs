@@ -1,8 +1,8 @@
 //! How clients write about `information_schema`.
 //!
-//! Names without quotes are the same in any case there, as in the standard, although those of users'
-//! tables are not. And `iox` is what InfluxDB calls the schema of its tables: Grafana asks for its
-//! tables and columns by that name.
+//! Names without quotes are the same in any case there, as in the standard, although those of
+//! users' tables are not. And `iox` is what InfluxDB calls the schema of its tables: Grafana asks
+//! for its tables and columns by that name.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 

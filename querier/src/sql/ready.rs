@@ -1,9 +1,10 @@
 //! Operators that are planned once and run again over other rows.
 //!
-//! To make operators of a small query takes longer than to run them. Those of a shape that reads few
-//! rows of one table are kept, with a scan of nothing as their leaf; asked again, they get a scan of
-//! what there is to read then. They hold nothing of the query that they were made for: their
-//! functions have limits of nobody, and only such are kept whose calls are bounded by their arguments.
+//! To make operators of a small query takes longer than to run them. Those of a shape that reads
+//! few rows of one table are kept, with a scan of nothing as their leaf; asked again, they get a
+//! scan of what there is to read then. They hold nothing of the query that they were made for:
+//! their functions have limits of nobody, and only such are kept whose calls are bounded by their
+//! arguments.
 
 use std::sync::Arc;
 

@@ -458,8 +458,8 @@ fn has_subquery(expr: &Expr) -> bool {
     .unwrap_or(true)
 }
 
-/// Whether a query joins what a function makes, or what it makes itself: how many rows that are shows
-/// only while other tasks than the query's first compute them.
+/// Whether a query joins what a function makes, or what it makes itself: how many rows that are
+/// shows only while other tasks than the query's first compute them.
 fn multiplies(plan: &LogicalPlan) -> Result<bool, SqlError> {
     let (mut makes, mut joins) = (false, false);
     plan.apply_with_subqueries(|node| {

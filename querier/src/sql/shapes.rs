@@ -4,8 +4,8 @@
 //! Most of what a small query costs is to plan it. The texts that `WHERE` compares columns with are
 //! therefore taken out of a statement; what is left, its shape, is planned once with parameters in
 //! their place. A plan is kept if all its parameters are in filters of a scan, as then nothing else
-//! of it depends on the texts. Asked again, the scan gets the texts of that query, and the tables as
-//! they are now. Where it reads few rows, its operators are kept as well (`ready`).
+//! of it depends on the texts. Asked again, the scan gets the texts of that query, and the tables
+//! as they are now. Where it reads few rows, its operators are kept as well (`ready`).
 //!
 //! What cannot be done so, errors included, is planned as it is written.
 
@@ -37,8 +37,8 @@ use super::provider::ViewProvider;
 use super::ready::ReadyPlan;
 use super::view::TableView;
 
-/// Shapes that are known, of short texts. When there are as many, all are forgotten: a dashboard has
-/// some dozens.
+/// Shapes that are known, of short texts. When there are as many, all are forgotten: a dashboard
+/// has some dozens.
 const MAX_SHAPES: usize = 64;
 /// How parameters are called: no statement can name them so.
 const PARAMETER: &str = "$ ";
@@ -265,8 +265,8 @@ impl Shapes {
     }
 }
 
-/// Whether a plan has a function whose value is another one at another time, as `now()`, or one that
-/// holds the limits of its query, as those of windows do.
+/// Whether a plan has a function whose value is another one at another time, as `now()`, or one
+/// that holds the limits of its query, as those of windows do.
 fn depends_on_query(plan: &LogicalPlan) -> bool {
     let is_immutable = |expr: &Expr| match expr {
         Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,

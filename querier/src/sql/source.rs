@@ -82,8 +82,8 @@ pub trait RowUnit: Debug + Send + Sync + 'static {
     /// Upper bound of the number of rows.
     fn rows_bound(&self) -> u64;
 
-    /// First and last time of all rows of the unit's series in the range, if they are known; exactly
-    /// `rows_bound` come then.
+    /// First and last time of all rows of the unit's series in the range, if they are known;
+    /// exactly `rows_bound` come then.
     fn known(&self) -> Option<TimeRange>;
 
     /// What the scan that it is a unit of has read so far, its plan included, and what a request

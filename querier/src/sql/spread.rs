@@ -2,8 +2,8 @@
 //!
 //! Partial aggregations over one scan are told by their place in the plan: each process plans the
 //! text anew, over the same state of the tables and as of the same time, takes a range of the units
-//! of the scan, and sends what the operator makes of it. A part is kept until all of it is there, so
-//! that one which breaks off can be computed here instead.
+//! of the scan, and sends what the operator makes of it. A part is kept until all of it is there,
+//! so that one which breaks off can be computed here instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -201,8 +201,8 @@ struct Elsewhere {
     part: Part,
 }
 
-/// An aggregation of which other processes compute parts. Its first partitions are those of the part
-/// that is computed here, and each other part is a partition.
+/// An aggregation of which other processes compute parts. Its first partitions are those of the
+/// part that is computed here, and each other part is a partition.
 #[derive(Debug)]
 struct PartsExec {
     spread: Arc<Spread>,

@@ -19,8 +19,8 @@ const WAL_INTERVAL_MS: u64 = 250;
 const MERGES_A_FLUSH: f64 = 1.0 / 6.0;
 /// Requests that a merge reads each file with.
 const READS_A_FILE: f64 = 3.0;
-/// Time between two looks of a process for what others have committed: alone, at most beside others,
-/// and with `auth` for tokens as well.
+/// Time between two looks of a process for what others have committed: alone, at most beside
+/// others, and with `auth` for tokens as well.
 const LOOK_ALONE_MS: u64 = 5_000;
 const LOOK_MS: u64 = 2_000;
 const TOKENS_MS: u64 = 500;

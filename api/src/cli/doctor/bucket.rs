@@ -106,8 +106,8 @@ fn answer_of<T: for<'de> Deserialize<'de>>(
     }
 }
 
-/// Judges the time of the store, which is at most `resolution_ms` later, beside the machine's before
-/// and after it was asked.
+/// Judges the time of the store, which is at most `resolution_ms` later, beside the machine's
+/// before and after it was asked.
 pub fn clock(store_ms: i64, resolution_ms: i64, before_ms: i64, after_ms: i64) -> Check {
     const NAME: &str = "clock";
     const ADVICE: &str = "synchronize the clocks of the machines, as with chrony";

@@ -31,8 +31,8 @@ fn requote(line: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Appends the text up to a closing quote with the escapes of the text format, and gives what stands
-/// behind that quote.
+/// Appends the text up to a closing quote with the escapes of the text format, and gives what
+/// stands behind that quote.
 fn unquote<'b>(mut text: &'b [u8], out: &mut Vec<u8>) -> Option<&'b [u8]> {
     loop {
         let at = memchr::memchr2(b'"', b'\\', text)?;

@@ -1,4 +1,5 @@
-//! Inputs that are lines which a server reads as they are, or nearly: cut into batches between lines.
+//! Inputs that are lines which a server reads as they are, or nearly: cut into batches between
+//! lines.
 
 use std::io::Read;
 

@@ -66,8 +66,8 @@ pub fn csv(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     writer.flush()
 }
 
-/// Records are as long as the head, so that only writing can fail. The conversion of the library hides
-/// the kind.
+/// Records are as long as the head, so that only writing can fail. The conversion of the library
+/// hides the kind.
 fn of_output(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

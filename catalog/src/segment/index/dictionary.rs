@@ -3,8 +3,8 @@
 //!
 //! A label's values are cut into blocks of about [`BLOCK_BYTES`], compressed one by one. The root
 //! of the index keeps of each block where it lies and a text that separates it from the one before,
-//! so that one value is found by reading one block. Postings lie apart from the values, in the order
-//! of the values: who lists values reads no postings.
+//! so that one value is found by reading one block. Postings lie apart from the values, in the
+//! order of the values: who lists values reads no postings.
 
 use std::ops::Range;
 

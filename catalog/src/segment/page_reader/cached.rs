@@ -9,8 +9,8 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use super::super::lru::Lru;
 use super::values::Value;
 
-/// A read of more than one part in so many of the cache keeps nothing: it would push out what others
-/// need again, and its own pages before they are needed again.
+/// A read of more than one part in so many of the cache keeps nothing: it would push out what
+/// others need again, and its own pages before they are needed again.
 const LARGE_PART: usize = 2;
 
 /// Which page of which file.

@@ -1,6 +1,6 @@
 //! Processes of one node live and die beside each other, on a store that fails; nothing
-//! acknowledged is lost. In some courses an acknowledged object is taken away or cut at the end: the
-//! replay must name it, and must not cry wolf in any other.
+//! acknowledged is lost. In some courses an acknowledged object is taken away or cut at the end:
+//! the replay must name it, and must not cry wolf in any other.
 //!
 //! The model of the catalog is what the log needs of it: the newest epoch, and the covered position
 //! with what is in segments, changed together and only by the newest epoch.

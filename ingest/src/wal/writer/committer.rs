@@ -213,8 +213,8 @@ impl<T: Send + 'static> Committer<T> {
             && self.groups.len() < self.shared.options.max_in_flight
     }
 
-    /// When a mark is to be put: if nothing is under way, and no object says that the last group was
-    /// durable.
+    /// When a mark is to be put: if nothing is under way, and no object says that the last group
+    /// was durable.
     fn mark_due(&self) -> Option<Duration> {
         let told = self
             .told_end

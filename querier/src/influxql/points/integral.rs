@@ -5,8 +5,8 @@ use crate::influxql::plan::Plan;
 use crate::influxql::rows::Rows;
 use crate::influxql::value::{Column, Value};
 
-/// The area below the line from point to point, by trapezia, per `unit` ns. A line across the end of
-/// a window counts in both parts.
+/// The area below the line from point to point, by trapezia, per `unit` ns. A line across the end
+/// of a window counts in both parts.
 pub(super) fn integral(plan: &Plan, rows: &Rows, column: &Column, unit: i64, made: &mut Points) {
     let edges = |time: i64| match plan.windows {
         None => (0, i64::MAX),

@@ -185,8 +185,8 @@ struct Group {
 }
 
 impl Group {
-    /// Ends the block before this one; gives the bytes of its accumulator back, of `bytes`, if there
-    /// is another.
+    /// Ends the block before this one; gives the bytes of its accumulator back, of `bytes`, if
+    /// there is another.
     fn end_before(&mut self, block: u64, bytes: usize, charge: &mut Charge) {
         if self.open.as_ref().is_some_and(|(of, _)| *of != block) {
             let is_merged = self.total.is_some();

@@ -5,8 +5,8 @@
 //! as that goes ([`super::fold::Partial`]); the parts are put together in their order.
 //!
 //! Another process gets the operator ([`super::super::plan::codec`]) and the state of the tables
-//! ([`crate::tables::State`]), and finds the same series in it. What it cannot do, or not in time, is
-//! done here: a lost process costs time, and never changes an answer.
+//! ([`crate::tables::State`]), and finds the same series in it. What it cannot do, or not in time,
+//! is done here: a lost process costs time, and never changes an answer.
 
 use std::sync::Arc;
 
@@ -302,8 +302,8 @@ impl Parts {
         }
     }
 
-    /// Has another process compute a part; returns how many bytes it sent. `sent` counts the batches
-    /// that were handed on, also if the others do not come.
+    /// Has another process compute a part; returns how many bytes it sent. `sent` counts the
+    /// batches that were handed on, also if the others do not come.
     async fn elsewhere(
         &self,
         part: Part,

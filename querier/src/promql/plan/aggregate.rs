@@ -1,6 +1,6 @@
-//! Aggregations. What adds up row by row is folded in two operators: a partial one in the tasks that
-//! make the rows, and a final one. The others look at all rows of a group at once; where these are
-//! many, they ask for some steps after the others.
+//! Aggregations. What adds up row by row is folded in two operators: a partial one in the tasks
+//! that make the rows, and a final one. The others look at all rows of a group at once; where these
+//! are many, they ask for some steps after the others.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -281,8 +281,8 @@ fn divisible(grid: Grid, steps: Range<usize>) -> Grid {
     }
 }
 
-/// Computes from the first input: from its value, or if its steps are asked to be divided, from that
-/// at some steps after the others.
+/// Computes from the first input: from its value, or if its steps are asked to be divided, from
+/// that at some steps after the others.
 async fn in_parts(
     on: Inputs<'_>,
     value: Result<Evaluated, QueryError>,

@@ -1,5 +1,5 @@
-//! Binary operators on two vectors, or on two scalars. Those on a vector and a scalar are changes of
-//! its values (see `map`).
+//! Binary operators on two vectors, or on two scalars. Those on a vector and a scalar are changes
+//! of its values (see `map`).
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -3,8 +3,8 @@
 //! Planning is a function of the text, the times and a few settings. So the bytes are these and the
 //! number of the operator in its plan, and the reader plans anew: that takes microseconds,
 //! keeps the positions of annotations, and has no second description of every operator that could
-//! differ from the first. Two versions may plan differently, so the bytes also say what the operator
-//! is; where it is another one, they are refused.
+//! differ from the first. Two versions may plan differently, so the bytes also say what the
+//! operator is; where it is another one, they are refused.
 
 use std::sync::Arc;
 

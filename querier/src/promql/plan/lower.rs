@@ -677,8 +677,8 @@ impl Planner {
         })
     }
 
-    /// The windows of a subquery, and what is evaluated at its steps: that has steps of its own, so it
-    /// is wrapped whether or not the subquery itself is fixed.
+    /// The windows of a subquery, and what is evaluated at its steps: that has steps of its own, so
+    /// it is wrapped whether or not the subquery itself is fixed.
     fn subquery(&self, subquery: &SubqueryExpr) -> Result<(Subquery, Input), QueryError> {
         let inner = self
             .lower(&subquery.expr, Need::default().buckets())?

@@ -1,5 +1,5 @@
-//! `sort`, `sort_desc`, `sort_by_label` and `sort_by_label_desc`: the order of the answer to an instant
-//! query. That to a range query has one already.
+//! `sort`, `sort_desc`, `sort_by_label` and `sort_by_label_desc`: the order of the answer to an
+//! instant query. That to a range query has one already.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -1,5 +1,5 @@
-//! A call in the plan of a statement: rows of an answer that is there, or the plan of the expression
-//! with its answer as rows.
+//! A call in the plan of a statement: rows of an answer that is there, or the plan of the
+//! expression with its answer as rows.
 
 use std::fmt;
 use std::sync::Arc;

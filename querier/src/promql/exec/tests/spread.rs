@@ -85,7 +85,8 @@ impl Workers for Others {
     }
 }
 
-/// Series of three tables, in segments and in memory of another process, enough for several blocks of sums.
+/// Series of three tables, in segments and in memory of another process, enough for several blocks
+/// of sums.
 async fn tables() -> TestTables {
     let test = TestTables::new().await;
     test.recent.set_remote();
