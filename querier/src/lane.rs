@@ -59,6 +59,8 @@ struct Taken {
     /// Of series as a whole, before it reads them.
     rows: AtomicU64,
     nanos: AtomicU64,
+    /// Of operators of SQL.
+    operator_nanos: AtomicU64,
     is_heavy: AtomicBool,
     read: Arc<ReadMeter>,
 }
@@ -68,6 +70,7 @@ impl Default for Taken {
         Self {
             rows: AtomicU64::default(),
             nanos: AtomicU64::default(),
+            operator_nanos: AtomicU64::default(),
             is_heavy: AtomicBool::default(),
             read: ReadMeter::unlimited(Vec::new()),
         }
@@ -133,6 +136,19 @@ impl Lane {
     /// their own.
     pub fn computing(&self) -> Duration {
         Duration::from_nanos(self.taken.nanos.load(Ordering::Relaxed))
+    }
+
+    /// Operators of SQL have computed for so long, which nobody knew before they ended.
+    pub fn operators_computed(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.taken
+            .operator_nanos
+            .fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// How long those operators of SQL have computed that have ended.
+    pub fn operators_computing(&self) -> Duration {
+        Duration::from_nanos(self.taken.operator_nanos.load(Ordering::Relaxed))
     }
 
     /// Counts what a part of the query reads, which may be so many bytes.

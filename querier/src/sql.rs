@@ -28,6 +28,7 @@
 mod batches;
 mod catalog;
 mod command;
+mod computing;
 mod deadline;
 mod deletion;
 mod edges;
@@ -290,11 +291,11 @@ impl SqlEngine {
                 Ok(threads::on(
                     lane,
                     threads,
-                    planned.start()?,
+                    planned.start(lane)?,
                     Arc::clone(&limits),
                 ))
             }
-            _ => planned.start(),
+            _ => planned.start(lane),
         })
         .map_err(SqlError::from)??;
         // From here on the stream stops it.

@@ -148,6 +148,7 @@ struct Held {
 /// A state of the past, and how it reads.
 struct Past {
     sequence: u64,
+    seen_ms: i64,
     table: String,
     cells: Cells,
     until: Instant,

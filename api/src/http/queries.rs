@@ -41,7 +41,12 @@ async fn list(
             "principal": query.principal, "class": query.class,
             "begun_ms": query.begun_ms, "text": query.text,
         });
-        with_cost(shown, query.language, &query.cost, price)
+        let mut shown = with_cost(shown, &query.cost, price);
+        if query.language == Language::Sql {
+            // Known when it has ended.
+            shown["computing_ms"] = Value::Null;
+        }
+        shown
     });
     Json(queries.collect::<Vec<_>>()).into_response()
 }
@@ -61,7 +66,7 @@ async fn ended(
             "language": text.language.name(), "database": text.database, "text": text.text,
             "ended_ms": text.ended_ms,
         });
-        let shown = with_cost(shown, text.language, &text.cost, price);
+        let shown = with_cost(shown, &text.cost, price);
         with_count(shown, &text.cost)
     });
     let queries = costs.queries.iter().map(|query| {
@@ -70,10 +75,9 @@ async fn ended(
             "principal": query.principal, "class": query.class, "begun_ms": query.begun_ms,
             "outcome": query.outcome, "code": query.code, "text": query.text,
         });
-        with_cost(shown, query.language, &query.cost, price)
+        with_cost(shown, &query.cost, price)
     });
-    // What is not known of SQL is not in the sum.
-    let all = with_cost(json!({}), Language::Promql, &costs.all, price);
+    let all = with_cost(json!({}), &costs.all, price);
     Json(json!({
         "since_ms": costs.since_ms, "all": with_count(all, &costs.all),
         "texts": texts.collect::<Vec<_>>(), "queries": queries.collect::<Vec<_>>(),
@@ -88,12 +92,11 @@ fn with_count(mut shown: Value, cost: &Cost) -> Value {
     shown
 }
 
-/// The same with what queries of a language took.
-fn with_cost(mut shown: Value, language: Language, cost: &Cost, request_price: f64) -> Value {
+/// The same with what queries took.
+fn with_cost(mut shown: Value, cost: &Cost, request_price: f64) -> Value {
     let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
     shown["running_ms"] = ms(cost.running).into();
-    let computing = (language != Language::Sql).then(|| ms(cost.computing));
-    shown["computing_ms"] = computing.into();
+    shown["computing_ms"] = ms(cost.computing).into();
     let read = &cost.read;
     for (name, count) in [
         ("requests", read.requests),
@@ -181,6 +184,7 @@ mod tests {
             (&json!("sql"), &json!("default"))
         );
         assert!(query["text"].as_str().unwrap().starts_with("SELECT sum"));
+        assert_eq!(query["computing_ms"], Value::Null);
         let stop = format!("/admin/queries?id={}", query["id"]);
         assert_eq!(
             ask(&app, "DELETE", &stop, "").await.0,
@@ -192,6 +196,11 @@ mod tests {
         // What computed it on another thread ends at its next pause.
         while app.service.slots.running() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (_, body) = ask(&app, "GET", "/admin/queries/ended", "").await;
+        let ended: Value = serde_json::from_str(&body).unwrap();
+        for cost in [&ended["queries"][0], &ended["texts"][0], &ended["all"]] {
+            assert!(cost["computing_ms"].as_f64() > Some(1.0), "{ended}");
         }
         assert_eq!(
             ask(&app, "DELETE", &stop, "").await.0,

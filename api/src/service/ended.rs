@@ -51,7 +51,7 @@ pub struct Cost {
     pub failed: u64,
     /// From its place to the end of its answer.
     pub running: Duration,
-    /// Time of processors, without that of SQL, which is not known.
+    /// Time of processors; of SQL that of operators that have ended.
     pub computing: Duration,
     /// What was read, also by other processes for it.
     pub read: ReadCounts,

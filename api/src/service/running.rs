@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidelake_querier::lane::Lane;
@@ -258,8 +257,8 @@ impl Running {
             failed: 0,
             running: self.begun.elapsed(),
             computing: match self.language {
-                // Its operators compute in tasks that do not know whose they are.
-                Language::Sql => Duration::ZERO,
+                // Known when it has ended.
+                Language::Sql => self.lane.operators_computing(),
                 _ => self.lane.computing(),
             },
             read: self.lane.read_counts(),

@@ -32,6 +32,7 @@ use tidelake_catalog::segment::scan::Edge;
 use tokio::task::JoinSet;
 
 use super::batches::{Layout, Slot, UnitBatches};
+use super::computing;
 use super::error::SqlError;
 use super::pushdown::Pushed;
 use super::source::RowUnit;
@@ -479,7 +480,8 @@ impl PartitionScan {
             self.metrics.clone(),
             self.batch_rows,
         );
-        Some(async move {
+        let time = self.metrics.baseline.elapsed_compute().clone();
+        Some(computing::counted(time, async move {
             let rows = unit.read().await?;
             let bytes = rows.memory_size();
             memory.try_grow(bytes)?;
@@ -490,6 +492,6 @@ impl PartitionScan {
                 batches: UnitBatches::new(layout, rows, batch_rows)?,
                 _memory: memory,
             })
-        })
+        }))
     }
 }

@@ -40,7 +40,8 @@ use super::retention::RETENTION_TABLE;
 use super::shapes::{Known, KnownPlan, Shape, Shapes};
 use super::text::SqlText;
 use super::yielding::YieldingJoins;
-use super::{SqlOptions, SqlParam};
+use super::{SqlOptions, SqlParam, computing};
+use crate::lane::Lane;
 use crate::memory::QueryMemory;
 use crate::small::FEW_ROWS;
 
@@ -64,9 +65,10 @@ impl Planned {
         self.rows.is_none_or(|all| all >= rows)
     }
 
-    /// Starts it.
-    pub fn start(self) -> Result<SendableRecordBatchStream, SqlError> {
-        Ok(execute_stream(self.plan, self.context)?)
+    /// Starts it; what it computes is told to the lane.
+    pub fn start(self, lane: &Lane) -> Result<SendableRecordBatchStream, SqlError> {
+        let stream = execute_stream(Arc::clone(&self.plan), self.context)?;
+        Ok(computing::told(self.plan, stream, lane))
     }
 }
 

@@ -57,6 +57,7 @@ impl World {
                 .saturating_sub(MARGIN);
         self.past.push(Past {
             sequence: snapshot.sequence(),
+            seen_ms: self.now_ms(),
             table,
             cells,
             until,
@@ -88,13 +89,20 @@ impl World {
                 self.settings.compactor.time_travel_window,
                 AsOf::Sequence(past.sequence),
             );
-            let snapshot = self
-                .shared
-                .observer()
-                .as_of(at, window, self.now_ms())
-                .await;
-            let snapshot = snapshot
-                .map_err(|error| format!("state {} cannot be read: {error}", past.sequence))?;
+            let (observer, now_ms) = (self.shared.observer(), self.now_ms());
+            let unreadable = |error| format!("state {} cannot be read: {error}", past.sequence);
+            let snapshot = match observer.as_of(at, window, now_ms).await {
+                Ok(snapshot) => snapshot,
+                // The commit that ended it has the time of when it was begun, which was before.
+                Err(error) => {
+                    let next = AsOf::Sequence(past.sequence + 1);
+                    let next = observer.as_of(next, Duration::MAX, now_ms).await;
+                    match next.map_err(unreadable)?.time_ms() < past.seen_ms {
+                        true => continue,
+                        false => return Err(unreadable(error)),
+                    }
+                }
+            };
             if self.read_past(snapshot, &past.table).await? != past.cells {
                 return Err(format!(
                     "state {} of {} reads otherwise than it did",
@@ -474,9 +482,11 @@ impl World {
         for number in others {
             self.bury(number, "the end");
         }
+        let mut collected_ms = 0;
         for _ in 0..2 {
             self.jump_by(Duration::from_secs(30 * 3600)).await;
             for _ in 0..4 {
+                collected_ms = self.now_ms();
                 self.collect_garbage_on(life, Arc::clone(&process));
                 self.settle(Duration::from_secs(60)).await?;
                 tokio::time::sleep(self.settings.compactor.sweep_interval).await;
@@ -493,11 +503,11 @@ impl World {
             .segments()
             .flat_map(|segment| [segment.data_key(), segment.index_key()])
             .collect();
-        // What was merged after the last rest may still be read.
-        let (now_ms, kept) = (self.now_ms(), self.shared.kept.as_millis() as i64);
+        // What was merged after the last rest might still have been read when it was collected.
+        let kept = self.shared.kept.as_millis() as i64 + 2 * SKEW_MS;
         let recent = snapshot
             .retired()
-            .filter(|retired| retired.time_ms + kept > now_ms);
+            .filter(|retired| retired.time_ms + kept > collected_ms);
         named.extend(recent.flat_map(|retired| {
             let SegmentRef {
                 database,

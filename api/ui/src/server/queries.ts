@@ -4,7 +4,7 @@ import { getJson } from "./http";
 /** What a query took, or several together. */
 export interface Cost {
   running_ms: number;
-  /** Null where it is not known. */
+  /** Null for SQL that still runs. */
   computing_ms: number | null;
   requests: number;
   bytes: number;

@@ -36,8 +36,7 @@ export function QueryCosts() {
       <p class="soft note">
         {isEach
           ? "The latest 100 and those of the last hour that took most."
-          : "Queries of SQL and InfluxQL that differ only in constants are one text; of many texts, those that ran longest."}{" "}
-        What CPU SQL takes is not known.
+          : "Queries of SQL and InfluxQL that differ only in constants are one text; of many texts, those that ran longest."}
       </p>
     </Card>
   );
