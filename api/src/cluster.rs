@@ -383,14 +383,16 @@ impl Cluster {
         self.refresh_if_stale().await?;
         let writers = self.other_writers(&self.catalog.snapshot());
         if writers.is_empty() {
-            return Ok(());
+            return self.catalog.check_fence();
         }
         let hellos = join_all(writers.iter().map(|node| self.hello(node))).await;
         if hellos.iter().any(Result::is_err) {
-            return self.refresh().await.map(drop);
+            self.refresh().await?;
+        } else {
+            let newest = hellos.iter().flatten().map(|hello| hello.sequence).max();
+            self.refresh_to(newest.unwrap_or(0)).await?;
         }
-        let newest = hellos.iter().flatten().map(|hello| hello.sequence).max();
-        self.refresh_to(newest.unwrap_or(0)).await
+        self.catalog.check_fence()
     }
 
     /// Asks a node who it is. A process that is not this life of this node is an error.

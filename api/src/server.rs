@@ -320,7 +320,15 @@ async fn shut_down(
                  back at the next start",
             )?;
         }
-        if let Err(error) = backend.catalog().leave().await {
+        if backend
+            .ingester
+            .as_ref()
+            .is_some_and(|own| own.has_open_log())
+        {
+            tracing::warn!(
+                "the store did not say whether it has the last object of the write-ahead log: the                  node does not leave, so that others read its log"
+            );
+        } else if let Err(error) = backend.catalog().leave().await {
             tracing::warn!(%error, "others will notice late that this node has left");
         }
     }

@@ -453,9 +453,27 @@ impl Catalog {
     /// Whether the present snapshot has a newer process of this node. Only
     /// [`refresh`](Self::refresh) finds news.
     pub fn is_fenced(&self) -> bool {
-        self.identity.read().as_ref().is_some_and(|identity| {
-            newest_epoch(&self.snapshot(), &identity.node) != identity.epoch
-        })
+        self.check_fence().is_err()
+    }
+
+    /// Fails if the present snapshot has a newer process of this node: nobody waits any more until
+    /// this one knows of new writers, so that it must not answer what others have acknowledged.
+    ///
+    /// # Errors
+    /// [`CatalogError::Fenced`]
+    pub fn check_fence(&self) -> Result<(), CatalogError> {
+        let identity = self.identity.read();
+        let Some(Identity { node, epoch, .. }) = identity.as_ref() else {
+            return Ok(());
+        };
+        match newest_epoch(&self.snapshot(), node) {
+            newest if newest == *epoch => Ok(()),
+            newest => Err(CatalogError::Fenced {
+                node: node.to_string(),
+                epoch: *epoch,
+                newest,
+            }),
+        }
     }
 
     /// Applies what others have committed; one request if there is nothing new, however many ask at

@@ -834,6 +834,13 @@ impl Ingester {
         self.flush().await
     }
 
+    /// Whether the log may still hold writes that failed, after [`shutdown`](Self::shutdown). Then
+    /// the node must not leave: rows that others have read of its log would be gone until it starts
+    /// again.
+    pub fn has_open_log(&self) -> bool {
+        self.wal.gave_up()
+    }
+
     /// Returns, with the reason, when another process has taken this node over. The caller must
     /// exit and touch nothing.
     pub async fn fenced(&self) -> String {

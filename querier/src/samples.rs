@@ -333,8 +333,16 @@ async fn read_here(
     let rows = usize::try_from(unit.rows_bound()).unwrap_or(usize::MAX);
     let mut held = pool.try_hold(rows.saturating_mul(ROW_BYTES))?;
     let rows = tables.read(&unit).await.map_err(source_error)?;
-    // The samples are copies of the rows.
-    held.try_resize(rows_bytes(&rows).saturating_add(samples_bytes(&rows)))?;
+    // The samples are copies of the rows; numbers of wide tables may be copied twice.
+    let copied = match name {
+        None => 0,
+        Some(_) => rows.len().saturating_mul(ROW_BYTES),
+    };
+    held.try_resize(
+        rows_bytes(&rows)
+            .saturating_add(samples_bytes(&rows))
+            .saturating_add(copied),
+    )?;
     let series = match name {
         None => metric_samples(&rows)?,
         Some(name) => field_samples(&rows, &name),
@@ -602,35 +610,44 @@ fn field_samples(rows: &SortedRows, name: &str) -> Vec<SeriesSamples> {
         return Vec::new();
     };
     let column = column.to_array();
-    let value = number(&column);
-    let mut out = Vec::with_capacity(rows.runs.len());
-    for run in &rows.runs {
-        let (mut times, mut values) = (
-            Vec::with_capacity(run.rows().len()),
-            Vec::with_capacity(run.rows().len()),
-        );
-        for row in run.rows() {
-            if column.is_null(row) {
-                continue;
-            }
-            let time = TimeUnit::Nanosecond.to_millis(rows.time[row]);
-            if times.last() == Some(&time) {
-                values.pop();
-            } else {
-                times.push(time);
-            }
-            values.push(value(row));
+    let values = numbers(&column);
+    let millis = |time: &i64| TimeUnit::Nanosecond.to_millis(*time);
+    let times: ScalarBuffer<i64> = rows.time.iter().map(millis).collect();
+    let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
+    let runs = rows.runs.iter().filter_map(|run| {
+        let of = run.rows();
+        let is_whole = nulls.is_none_or(|nulls| nulls.slice(of.start, of.len()).null_count() == 0);
+        let has_twins = || times[of.clone()].array_windows().any(|[a, b]| a == b);
+        let (times, values) = if is_whole && !has_twins() {
+            (part(&times, &of), part(&values, &of))
+        } else {
+            let present = of.filter(|row| nulls.is_none_or(|nulls| nulls.is_valid(*row)));
+            last_of_each(present.map(|row| (times[row], values[row])))
+        };
+        (!times.is_empty()).then(|| SeriesSamples {
+            labels: named(&run.series.labels, name),
+            times,
+            values,
+            ..SeriesSamples::default()
+        })
+    });
+    runs.collect()
+}
+
+/// Of values with the same time the last one.
+fn last_of_each(
+    samples: impl Iterator<Item = (i64, f64)>,
+) -> (ScalarBuffer<i64>, ScalarBuffer<f64>) {
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    for (time, value) in samples {
+        if times.last() == Some(&time) {
+            values.pop();
+        } else {
+            times.push(time);
         }
-        if !times.is_empty() {
-            out.push(SeriesSamples {
-                labels: named(&run.series.labels, name),
-                times: times.into(),
-                values: values.into(),
-                ..SeriesSamples::default()
-            });
-        }
+        values.push(value);
     }
-    out
+    (times.into(), values.into())
 }
 
 /// Tags with the metric's name.
@@ -640,16 +657,18 @@ pub(crate) fn named(tags: &Labels, name: &str) -> Labels {
     labels.build()
 }
 
-fn number(column: &ArrayRef) -> Box<dyn Fn(usize) -> f64 + '_> {
+/// The values of a column; those of nulls mean nothing.
+fn numbers(column: &ArrayRef) -> ScalarBuffer<f64> {
     if let Some(array) = column.as_primitive_opt::<Float64Type>() {
-        Box::new(|row| array.value(row))
+        array.values().clone()
     } else if let Some(array) = column.as_primitive_opt::<Int64Type>() {
-        Box::new(|row| array.value(row) as f64)
+        array.values().iter().map(|value| *value as f64).collect()
     } else if let Some(array) = column.as_primitive_opt::<UInt64Type>() {
-        Box::new(|row| array.value(row) as f64)
+        array.values().iter().map(|value| *value as f64).collect()
     } else if let Some(array) = column.as_boolean_opt() {
-        Box::new(|row| f64::from(u8::from(array.value(row))))
+        let bits = array.values().iter();
+        bits.map(|bit| f64::from(u8::from(bit))).collect()
     } else {
-        Box::new(|_| f64::NAN)
+        vec![f64::NAN; column.len()].into()
     }
 }

@@ -258,6 +258,9 @@ impl Process {
         self.cluster.set_leaving();
         if let Some(ingester) = &self.ingester {
             ingester.shutdown().await?;
+            if ingester.has_open_log() {
+                return Ok(());
+            }
         }
         // If it cannot, others find it dead.
         let _ = self.catalog.leave().await;

@@ -116,6 +116,7 @@ impl ClusterRows {
         let (mut all, answers) = futures::future::join(own, join_all(asked)).await;
         let newest = answers.iter().flatten().map(|answer| answer.sequence).max();
         cluster.refresh_to(newest.unwrap_or(0)).await?;
+        cluster.catalog.check_fence()?;
         let snapshot = cluster.catalog.snapshot();
         let mut failed = Vec::new();
         for (node, answer) in writers.iter().zip(answers) {

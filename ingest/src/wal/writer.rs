@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -219,6 +219,8 @@ struct Shared<T> {
     wake: Notify,
     /// Every object of this epoch with a lower sequence is in segments.
     covered_end: AtomicU64,
+    /// Whether it was closed while it was not known whether an object came to the store.
+    gave_up: AtomicBool,
     state: watch::Sender<WalState>,
     metrics: Arc<WalMetrics>,
     options: WalOptions,
@@ -336,6 +338,7 @@ impl<T: Send + 'static> WalWriter<T> {
             }),
             wake: Notify::new(),
             covered_end: AtomicU64::new(start.seq),
+            gave_up: AtomicBool::new(false),
             state: watch::Sender::new(WalState::Open),
             metrics: Arc::default(),
             options,
@@ -432,6 +435,12 @@ impl<T: Send + 'static> WalWriter<T> {
         let ended = |state: &WalState| matches!(state, WalState::Closed | WalState::Fenced { .. });
         // An error would mean that the state is gone, but this handle holds it.
         let _ = state.wait_for(ended).await;
+    }
+
+    /// Whether the log was closed while it was not known whether its last objects came to the
+    /// store. Their clients were told that they failed, and others may have read them.
+    pub fn gave_up(&self) -> bool {
+        self.shared().gave_up.load(Ordering::Relaxed)
     }
 }
 

@@ -155,6 +155,9 @@ impl<T: Send + 'static> Committer<T> {
                 return;
             }
             if self.is_finished() {
+                self.shared
+                    .gave_up
+                    .store(!self.groups.is_empty(), Ordering::Relaxed);
                 return;
             }
             let timer = self

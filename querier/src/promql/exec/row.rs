@@ -185,6 +185,7 @@ impl Row {
     }
 
     /// Sets the value at a step.
+    #[inline]
     pub fn set(&mut self, step: usize, point: Point) {
         match point {
             Point::Float(value) => self.values[step] = value,
