@@ -16,7 +16,7 @@ use tidelake_catalog::{
     Catalog, CatalogError, CatalogOptions, Environment, Registration, Roles, Store,
 };
 use tidelake_compactor::{Compactor, CompactorOptions};
-use tidelake_ingest::wal::WalOptions;
+use tidelake_ingest::wal::{WalOptions, WalState};
 use tidelake_ingest::{IngestError, IngestOptions, Ingester};
 use tidelake_querier::Querier;
 use tidelake_querier::promql::exec::EngineOptions;
@@ -243,6 +243,13 @@ impl Process {
         let log = self.ingester.as_ref();
         self.catalog.is_fenced()
             || log.is_some_and(|ingester| ingester.fenced().now_or_never().is_some())
+    }
+
+    /// Whether an object of its log may be on the store without its knowledge.
+    pub fn has_open_log(&self) -> bool {
+        self.ingester.as_ref().is_some_and(|ingester| {
+            ingester.has_open_log() || matches!(ingester.log_state(), WalState::Unavailable { .. })
+        })
     }
 
     /// Puts what it has into segments.

@@ -238,8 +238,13 @@ mod tests {
         let (_, body) = ask(&app, "GET", "/admin/queries/ended", "").await;
         let ended: Value = serde_json::from_str(&body).unwrap();
         for query in ended["queries"].as_array().unwrap() {
-            let computes = query["text"].as_str().is_some_and(|text| text.contains("t LIMIT"));
-            assert!(!computes || query["computing_ms"].as_f64() > Some(0.0), "{query}");
+            let computes = query["text"]
+                .as_str()
+                .is_some_and(|text| text.contains("t LIMIT"));
+            assert!(
+                !computes || query["computing_ms"].as_f64() > Some(0.0),
+                "{query}"
+            );
         }
         let shown = |query: &Value| {
             let text = |name: &str| query[name].as_str().unwrap_or("-").to_owned();

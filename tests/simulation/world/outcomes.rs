@@ -164,7 +164,9 @@ pub(super) async fn flushed(
     match result {
         Ok(()) => {
             shared.figures.lock().flushes += 1;
-            if !shared.is_replaced(process.node, process.epoch) {
+            // Others may have read of its log what the process does not know of.
+            let is_all = !process.has_open_log();
+            if is_all && !shared.is_replaced(process.node, process.epoch) {
                 shared.model.lock().flushed(
                     process.node,
                     process.catalog.snapshot().sequence(),
