@@ -431,6 +431,12 @@ async fn a_newer_process_fences_the_older() {
         "{error}"
     );
     assert!(old.is_fenced() && !new.is_fenced());
+    let error = old.check_fence().unwrap_err();
+    assert!(
+        matches!(error, CatalogError::Fenced { newest: 2, .. }),
+        "{error}"
+    );
+    new.check_fence().unwrap();
     let error = old.create_database("x").await.unwrap_err();
     assert!(matches!(error, CatalogError::Fenced { .. }), "{error}");
     new.commit_flush(wal(1, 1), &[segment(1)]).await.unwrap();

@@ -179,6 +179,25 @@ fn a_lost_answer_is_found_by_reading_back() {
 }
 
 #[test]
+fn a_log_that_is_closed_in_an_outage_says_so() {
+    let failing = Faults {
+        error: 1.0,
+        ..Faults::default()
+    };
+    for (faults, is_open) in [(Faults::default(), false), (failing, true)] {
+        let mut simulation = Simulation::new(1);
+        let (writer, _) = writer(&simulation, WalOptions::remote());
+        simulation.finish(append(&writer, 1)).0.unwrap();
+        simulation.set_faults(faults);
+        let (answer, _) = simulation.finish(append(&writer, 2));
+        assert_eq!(unavailable(answer), is_open);
+        let closed = writer.clone();
+        simulation.finish(async move { closed.close().await });
+        assert_eq!(writer.gave_up(), is_open);
+    }
+}
+
+#[test]
 fn an_outage_is_told_at_once_and_over_within_a_second() {
     let check = |options: WalOptions, faults: Faults| {
         let mut simulation = Simulation::new(1);
