@@ -35,16 +35,23 @@ pub(super) fn told(
     lane: &Lane,
 ) -> SendableRecordBatchStream {
     let lane = lane.clone();
-    Box::pin(Told { stream, plan, lane })
+    let sum = Sum { plan, lane };
+    Box::pin(Told { stream, _sum: sum })
 }
 
 struct Told {
+    /// Dropped first: joins tell their time then.
     stream: SendableRecordBatchStream,
+    _sum: Sum,
+}
+
+/// Tells when it is dropped.
+struct Sum {
     plan: Arc<dyn ExecutionPlan>,
     lane: Lane,
 }
 
-impl Drop for Told {
+impl Drop for Sum {
     fn drop(&mut self) {
         let mut nanos = 0_usize;
         let mut operators = vec![&self.plan];
