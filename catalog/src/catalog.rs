@@ -456,8 +456,8 @@ impl Catalog {
         self.check_fence().is_err()
     }
 
-    /// Fails if the present snapshot has a newer process of this node: nobody waits any more until
-    /// this one knows of new writers, so that it must not answer what others have acknowledged.
+    /// Fails if the present snapshot has a newer process of this node. New ingesters do not wait any
+    /// more until this process knows them, so that it may miss what they acknowledge.
     ///
     /// # Errors
     /// [`CatalogError::Fenced`]
